@@ -1,0 +1,148 @@
+"""The harness from Python: modules and pandas frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+
+from harness import attacks, datasets
+from harness.evaluation.unit import evaluate_unit
+from harness.runner import protocol
+from harness.runner.execute import execute
+from harness.runner.identity import unit_id, unit_seed
+from harness.runner.plan import plan_request
+from harness.runner.results import read, select
+from harness.runner.store import Store
+from model_zoo import registry
+from model_zoo.classifier import Classifier
+from model_zoo.errors import UserError
+from model_zoo.packing.frozen import weights_sha256
+from model_zoo.threat import ThreatModel, parse_radius, radius_text
+
+DEFAULT_STORE = Path("results")
+
+
+def load_model(model: str) -> Classifier:
+    """Load a registered model by id, or any packed model by the path of its record.
+
+    Returns a frozen module in eval mode that takes float32 [N, 3, H, W] in [0, 1] and returns logits [N, classes].
+
+    Raises
+    ------
+    UnknownNameError, DamagedFileError
+        If there is no such model, or its file is not what its record says.
+    """
+    return registry.load_model(model)
+
+
+def evaluate(
+    model: str | nn.Module,
+    *,
+    attack: str | Sequence[str] = "pgd",
+    dataset: str = "cifar10-sample",
+    n: int | None = None,
+    radius: str | None = None,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    store: str | Path | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> pd.DataFrame:
+    """Attack a model and return one row an image (columns as in `harness.evaluation.outcomes`, and what identifies the unit before them).
+
+    Parameters
+    ----------
+    model : str or nn.Module
+        An id, the path of a record, or a module of your own: frozen, in eval mode, images in [0, 1] to logits.
+    attack : str or sequence of str
+        Names as `harness ls attacks` lists them.
+    dataset : str
+        A name as `harness ls datasets` lists it.
+    n : int, optional
+        Number of images, the first of the data set's order; all where None.
+    radius : str, optional
+        An exact fraction such as "8/255"; the protocol's for the data set and the attack's norm where None.
+    seed : int
+        Base seed.
+    data_dir : path, optional
+        Where data that does not ship is; HARNESS_DATA_DIR where None.
+    store : path, optional
+        Keep outcomes there and use what it holds; registered models only. Nothing is kept where None.
+    progress : callable, optional
+        Called with the fraction done of the current unit and the attack's component; for modules of your own.
+
+    Raises
+    ------
+    UserError
+        For unknown names, refused models or images, and units that failed.
+    """
+    names = [attack] if isinstance(attack, str) else list(attack)
+    folder = Path(data_dir) if data_dir is not None else None
+    if isinstance(model, nn.Module):
+        if store is not None:
+            raise UserError("a store holds registered models: give a model id or a record, or leave the store out")
+        frames = [_evaluate_module(model, name, dataset, n, radius, seed, folder, progress) for name in names]
+        return pd.concat(frames, ignore_index=True)
+    threats = [ThreatModel(attacks.get(name).norm, parse_radius(radius)) for name in names] if radius is not None else []
+    plan = plan_request([model], names, dataset, n, tuple(dict.fromkeys(threats)), seed, folder)
+    if store is None:
+        loaded = registry.load_model(model)
+        return pd.concat(
+            [
+                evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress).frame.assign(**unit.labels)
+                for unit in plan.units
+            ],
+            ignore_index=True,
+        )
+    kept = Store(Path(store))
+    report = execute(plan, kept)
+    if report.failed:
+        raise UserError(report.failed[0][1])
+    return pd.concat([kept.read(unit.id).frame for unit in plan.units], ignore_index=True)
+
+
+def results(
+    store: str | Path = DEFAULT_STORE,
+    *,
+    model: str | Sequence[str] | None = None,
+    attack: str | Sequence[str] | None = None,
+    dataset: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Stored outcomes, one row for every image of every finished unit; an empty frame where there are none."""
+    return select(read(Path(store)), model, attack, dataset)
+
+
+def _evaluate_module(
+    model: nn.Module,
+    attack: str,
+    dataset: str,
+    n: int | None,
+    radius: str | None,
+    seed: int,
+    data_dir: Path | None,
+    progress: Callable[[float, str], None] | None,
+) -> pd.DataFrame:
+    spec = attacks.get(attack)
+    images = datasets.load(dataset, data_dir, n=n)
+    family = datasets.describe(dataset).family
+    threat = ThreatModel(spec.norm, parse_radius(radius)) if radius is not None else protocol.default_threat(spec.norm, family)
+    attacks.check(spec, threat, len(images.classes))
+    labels = {
+        "model": type(model).__name__,
+        "dataset": dataset,
+        "norm": threat.norm,
+        "radius": radius_text(threat.radius),
+        "attack": attack,
+    }
+    frames = []
+    for start in range(0, len(images), protocol.BLOCK):
+        block = images.slice(start, min(start + protocol.BLOCK, len(images)))
+        identity = {"weights": weights_sha256(model), "block": block.sha256, "threat": str(threat), "attack": spec.identity(), "seed": seed}
+        outcome = evaluate_unit(model, block, threat, spec, unit_seed(unit_id(identity)), progress)
+        frames.append(outcome.frame.assign(**labels))
+    return pd.concat(frames, ignore_index=True)
+
+
+__all__ = ["evaluate", "load_model", "results"]

@@ -1,0 +1,199 @@
+"""AutoAttack, the standard version (Croce and Hein, arXiv 2003.01690), by pyautoattack, component by component.
+
+The package does not say which component broke an image. Running the components one after the other on the survivors does, and gives
+the same examples: each component reseeds the generators itself, and every batch holds the same images.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+
+from harness.attacks.autoattack_flags import LOGGER, collected_flags
+from harness.attacks.parameters import parse
+from harness.attacks.progress import counted
+from harness.attacks.spec import AttackResult
+from model_zoo.errors import UsageError
+from model_zoo.threat import ThreatModel
+
+PACKAGE = "pyautoattack"
+VERSION = 1
+
+# The targeted DLR loss divides by a difference that involves the fourth largest logit.
+CLASSES_FOR_TARGETED_DLR = 4
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the package's "standard" sets or takes as default.
+
+    `components_for_few_classes` are run on models of fewer than four classes, where the targeted DLR loss does not exist. `targets`
+    is at most the number of other classes. `apgd_restarts` and `fab_restarts` are per target.
+    """
+
+    components: list[str]
+    components_for_few_classes: list[str]
+    batch_size: int
+    targets: int
+    apgd_n_iter: int
+    apgd_restarts: int
+    apgd_rho: float
+    apgd_eot_iter: int
+    fab_n_iter: int
+    fab_restarts: int
+    fab_alpha_max: float
+    fab_eta: float
+    fab_beta: float
+    square_n_queries: int
+    square_restarts: int
+    square_p_init: float
+    square_loss: str
+    square_rescale_schedule: bool
+
+
+def attack(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    threat: ThreatModel,
+    parameters: Mapping[str, Any],
+    seed: int,
+    progress: Callable[[float, str], None] | None,
+) -> AttackResult:
+    """Run the components in order, each on what the ones before have left.
+
+    The package is given `seed % 2**32`, which every generator accepts and which seeds torch's CPU generator as the whole seed would.
+    With the specification as shipped the result is bit for bit that of
+    `AutoAttack(model, eps=threat.epsilon, seed=seed % 2**32).run_standard_evaluation(images, labels, batch_size=250)`.
+    """
+    given = parse(Parameters, parameters, "autoattack")
+    with torch.no_grad():
+        classes = model(images).shape[1]
+    components = given.components if classes >= CLASSES_FOR_TARGETED_DLR else given.components_for_few_classes
+    for unknown in set(components) - _PASSES.keys():
+        raise UsageError(f"AutoAttack has no component {unknown!r}; it has {', '.join(_PASSES)}")
+    targets = min(given.targets, classes - 1)
+    weights = {name: _PASSES[name](given, targets) for name in components}
+
+    adversarial = images.clone()
+    broken_by: list[str | None] = [None] * len(images)
+    survivors = torch.arange(len(images), device=images.device)
+    accuracy = {"clean": 1.0}
+    done = 0
+    with collected_flags() as collector:
+        for name in components:
+            if not len(survivors):
+                break
+            expected = weights[name] * ceil(len(survivors) / given.batch_size)
+            with counted(model, progress, name, expected, done / sum(weights.values()), weights[name] / sum(weights.values())):
+                x, y = images[survivors], labels[survivors]
+                examples, predictions = run_component(
+                    name, model, x, y, threat.epsilon, seed % 2**32, norm=threat.norm, targets=targets, parameters=given
+                )
+            done += weights[name]
+            broken = predictions != y
+            adversarial[survivors[broken]] = examples[broken]
+            # The runner attacks only what the model gets right, but next to a boundary that can depend on the batch.
+            moved = (examples != x).flatten(1).any(1)
+            for row in broken.nonzero().flatten().tolist():
+                broken_by[int(survivors[row])] = name if moved[row] else "clean"
+            survivors = survivors[~broken]
+            accuracy[name] = len(survivors) / len(images)
+        _check_square(accuracy)
+    if progress is not None:
+        progress(1.0, components[-1])
+    return AttackResult(adversarial, tuple(broken_by), collector.flags)
+
+
+def run_component(
+    name: str,
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    epsilon: float,
+    seed: int,
+    *,
+    norm: str,
+    targets: int,
+    parameters: Parameters,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One component on its own: a pure function of its arguments (the global generators aside, which it reseeds).
+
+    Parameters
+    ----------
+    name : str
+        "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t" or "square".
+    images, labels : torch.Tensor
+        float32 [N, 3, H, W], contiguous, and int64 [N].
+    seed : int
+        Unsigned 32-bit.
+
+    Returns
+    -------
+    tuple
+        Examples [N, 3, H, W] (the clean image where there was no success) and their predictions, int64 [N].
+    """
+    import pyautoattack.checks
+    from pyautoattack import AutoAttack
+    from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+    from pyautoattack.fab_pt import FABAttack_PT
+    from pyautoattack.square import SquareAttack
+
+    # The check for dynamic models counts into this module global and never resets it: one dynamic model taints all later ones.
+    pyautoattack.checks.funcs.update(dict.fromkeys(pyautoattack.checks.funcs, 0))
+    package = AutoAttack(model, attacks=[name], device=images.device, eps=epsilon, norm=norm, seed=seed, version="custom")
+    # "custom" leaves other defaults in place than "standard" sets, and not all can be set afterwards: build the attacks anew.
+    shared = {"eps": epsilon, "norm": norm, "seed": seed, "device": images.device, "verbose": False}
+    apgd = {
+        "n_iter": parameters.apgd_n_iter,
+        "n_restarts": parameters.apgd_restarts,
+        "rho": parameters.apgd_rho,
+        "eot_iter": parameters.apgd_eot_iter,
+        "logger": package.logger,
+    }
+    package.apgd = APGDAttack(model, **apgd, **shared)
+    package.apgd_targeted = APGDAttack_targeted(model, n_target_classes=targets, **apgd, **shared)
+    package.fab = FABAttack_PT(
+        model,
+        n_iter=parameters.fab_n_iter,
+        n_restarts=parameters.fab_restarts,
+        alpha_max=parameters.fab_alpha_max,
+        eta=parameters.fab_eta,
+        beta=parameters.fab_beta,
+        n_target_classes=targets,
+        **shared,
+    )
+    package.square = SquareAttack(
+        model,
+        n_queries=parameters.square_n_queries,
+        n_restarts=parameters.square_restarts,
+        p_init=parameters.square_p_init,
+        loss=parameters.square_loss,
+        resc_schedule=parameters.square_rescale_schedule,
+        **shared,
+    )
+    examples, predictions = package.run_standard_evaluation(images, labels, batch_size=parameters.batch_size)
+    return examples.detach(), predictions.detach()
+
+
+def _check_square(accuracy: Mapping[str, float]) -> None:
+    """Have the package warn about Square, which it cannot do when it sees one component at a time."""
+    from pyautoattack.checks import check_square_sr
+
+    check_square_sr(dict(accuracy), logger=logging.getLogger(LOGGER))
+
+
+# Forward passes of a batch with an image that is never broken, for progress; the package's checks of the model are left out.
+_PASSES: dict[str, Callable[[Parameters, int], int]] = {
+    "apgd-ce": lambda given, _: 1 + given.apgd_restarts * (given.apgd_n_iter + 1),
+    "apgd-dlr": lambda given, _: 1 + given.apgd_restarts * (given.apgd_n_iter + 1),
+    "apgd-t": lambda given, targets: 1 + targets * given.apgd_restarts * (given.apgd_n_iter + 2),
+    "fab": lambda given, _: 2 + given.fab_restarts * (2 * given.fab_n_iter + 2),
+    "fab-t": lambda given, targets: 2 + targets * given.fab_restarts * (2 * given.fab_n_iter + 3),
+    "square": lambda given, _: 1 + given.square_restarts * (given.square_n_queries + 2),
+}

@@ -1,0 +1,51 @@
+"""How far an attack has come, read off the model: forward passes done over forward passes expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+Progress = Callable[[float, str], None]
+
+# No more than a hundred reports a stage.
+RESOLUTION = 0.01
+
+
+@contextmanager
+def counted(
+    model: nn.Module, progress: Progress | None, label: str, expected: int, start: float = 0.0, share: float = 1.0
+) -> Iterator[None]:
+    """Report `start + share * passes / expected` while the block runs, and `start + share` when it has ended.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its calls are counted, whatever their batch size, through a forward hook that is gone afterwards.
+    expected : int
+        The calls if no image is broken early; fewer is normal.
+    start, share : float
+        The part of the whole that this stage is, in [0, 1].
+    """
+    if progress is None:
+        yield
+        return
+    passes, reported = 0, 0.0
+
+    def count(*_: Any) -> None:
+        nonlocal passes, reported
+        passes += 1
+        fraction = min(passes / max(expected, 1), 1.0)
+        if fraction - reported >= RESOLUTION:
+            reported = fraction
+            progress(start + share * fraction, label)
+
+    progress(start, label)
+    hook = model.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+    progress(start + share, label)

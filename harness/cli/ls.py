@@ -1,0 +1,123 @@
+"""`harness ls`: what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from harness.cli.console import err, out
+from model_zoo.errors import UserError
+
+Rows = list[dict[str, Any]]
+
+
+def _models(data_dir: Path | None) -> Rows:
+    from model_zoo import registry
+
+    rows = []
+    for name in registry.model_ids():
+        try:
+            record = registry.get_record(name)
+        except UserError as error:
+            err.print(f"harness: {error}", style="yellow", markup=False)
+            continue
+        rows.append(
+            {
+                "id": record.id,
+                "family": record.family,
+                "keep_ratio": record.keep_ratio,
+                "weight_bits": record.weight_bits,
+                "activation_bits": record.activation_bits,
+                "bytes": record.checkpoint.bytes,
+                "trained_on": record.data.train,
+                "threat": f"{record.threat.norm} {record.threat.radius}",
+                "present": registry.checkpoint_path(name).is_file(),
+            }
+        )
+    return rows
+
+
+def _datasets(data_dir: Path | None) -> Rows:
+    from harness import datasets
+
+    infos = [datasets.describe(name) for name in datasets.names()]
+    return [
+        {"name": info.name, "images": info.size, "classes": info.classes, "present": info.present(data_dir), "title": info.title}
+        for info in infos
+    ]
+
+
+def _attacks(data_dir: Path | None) -> Rows:
+    from harness import attacks
+
+    specs = [attacks.get(name) for name in attacks.names()]
+    return [{"name": spec.name, "norm": spec.norm, "adapter": spec.adapter, "title": spec.title} for spec in specs]
+
+
+def _suites(data_dir: Path | None) -> Rows:
+    from harness.runner import suite
+
+    suites = [suite.get_suite(name) for name in suite.suite_names()]
+    return [
+        {
+            "name": item.name,
+            "models": item.models if isinstance(item.models, str) else len(item.models),
+            "attacks": ", ".join(dict.fromkeys(name for part in item.evaluation for name in part.attacks)),
+            "title": item.title,
+        }
+        for item in suites
+    ]
+
+
+def _tables(data_dir: Path | None) -> Rows:
+    from harness.reporting import tables
+
+    return [{"name": name, "title": tables.get(name).title} for name in tables.names()]
+
+
+KINDS: dict[str, Callable[[Path | None], Rows]] = {
+    "models": _models,
+    "datasets": _datasets,
+    "attacks": _attacks,
+    "suites": _suites,
+    "tables": _tables,
+}
+
+
+@click.command("ls")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
+def command(kind: str, data_dir: Path | None, as_json: bool) -> None:
+    """List models, datasets, attacks, suites or tables.
+
+    \b
+    Examples:
+      harness ls models
+      harness ls attacks --json
+      harness ls datasets --data-dir ~/data
+    """
+    rows = KINDS[kind](data_dir)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0] if rows else []:
+        numeric = all(isinstance(row[name], (int, float)) or row[name] is None for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,92 @@
+"""`harness show`: one model, whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from harness.cli.console import out
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@click.command("show")
+@click.argument("model")
+@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def command(model: str, store: Path, as_json: bool) -> None:
+    """Show one model: its record, its footprint by convention, and what the store says about it.
+
+    \b
+    Examples:
+      harness show cifar10-rn8w32-pruned-binary-k20-p01
+      harness show my-model.toml --json
+    """
+    from harness.runner.results import read, select
+    from model_zoo import registry
+    from model_zoo.footprint import measure
+
+    record = registry.get_record(model)
+    footprint = measure(registry.load_model(model), registry.checkpoint_path(model))
+    outcomes = select(read(store), model=record.id)
+    results = _results(outcomes)
+    if as_json:
+        whole = {
+            "record": record.model_dump(exclude_none=True),
+            "sparsity": record.sparsity,
+            "footprint": dataclasses.asdict(footprint),
+            "results": results,
+        }
+        click.echo(json.dumps(whole, indent=1))
+        return
+    out.print(f"[bold]{record.id}[/bold]  {record.title}")
+    _print("record", _flat({**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}))
+    _print("footprint", {name.replace("_", " "): _amount(value) for name, value in dataclasses.asdict(footprint).items()})
+    if results:
+        table = Table(title="robust accuracy", title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for name in ("dataset", "threat", "attack", "n", "per cent"):
+            table.add_column(name, justify="right" if name in ("n", "per cent") else "left")
+        for row in results:
+            table.add_row(row["dataset"], row["threat"], row["attack"], str(row["n"]), f"{100 * row['robust_accuracy']:.1f}")
+        out.print(table)
+    else:
+        out.print(f"no outcomes in {store}: harness run --model {record.id}", style="dim", markup=False)
+
+
+def _results(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
+    if outcomes.empty:
+        return []
+    rows = []
+    for (dataset, norm, radius, attack), part in outcomes.groupby(["dataset", "norm", "radius", "attack"], sort=True):
+        accuracy = float(part["robust"].mean())
+        rows.append({"dataset": dataset, "threat": f"{norm} {radius}", "attack": attack, "n": len(part), "robust_accuracy": accuracy})
+    return rows
+
+
+def _print(title: str, rows: dict[str, str]) -> None:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    out.print(table)
+
+
+def _flat(fields: dict[str, object], prefix: str = "") -> dict[str, str]:
+    rows: dict[str, str] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            rows.update(_flat(value, f"{prefix}{name}."))
+        elif value is not None:
+            rows[prefix + name] = f"{value:g}" if isinstance(value, float) else str(value)
+    return rows
+
+
+def _amount(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"

@@ -1,0 +1,52 @@
+"""What one unit leaves behind: a row an image, the first broken images, and what was noticed on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = (
+    "image",
+    "label",
+    "clean_prediction",
+    "adversarial_prediction",
+    "robust",
+    "broken_by",
+    "linf",
+    "l2",
+    "forwards",
+    "backwards",
+)
+# Broken images kept for the page.
+KEPT_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class UnitOutcome:
+    """The result of one unit.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        `COLUMNS`, one row an image; `image` is its index in the data set's official order; `broken_by` is the component, "clean" for
+        an image the model gets wrong unattacked, and missing for a robust one.
+    broken_images : np.ndarray
+        int64 [k], k <= 8: the first images that the attack broke.
+    perturbations : np.ndarray
+        float16 [k, 3, H, W]: adversarial minus clean, for those.
+    flags : tuple of (kind, message)
+        Warnings of the attack and the referee.
+    at_fault : bool
+        True if the attack returned something outside its threat model; the unit is then not used.
+    boundary_flips : int
+        Images on which the attack's claim and the referee's prediction disagree.
+    """
+
+    frame: pd.DataFrame
+    broken_images: np.ndarray
+    perturbations: np.ndarray
+    flags: tuple[tuple[str, str], ...]
+    at_fault: bool
+    boundary_flips: int

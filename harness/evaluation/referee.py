@@ -1,0 +1,60 @@
+"""The referee: recomputes norm, box and prediction of every example an attack returns; the attack's own word never counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from model_zoo.threat import ThreatModel
+
+# Float32 rounding of x + delta clipped to [0, 1]; a pixel value is a multiple of 1/255 = 4e-3, so nothing is won inside it.
+TOLERANCE = 1e-6
+# Predictions are always made in batches of this size, in block order, whatever the attack did.
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One entry an image. Norms are those of adversarial - clean, in units of the [0, 1] range.
+
+    Attributes
+    ----------
+    prediction : torch.Tensor
+        int64 [N], of the returned example.
+    linf, l2 : torch.Tensor
+        float64 [N].
+    legal : torch.Tensor
+        bool [N]: finite, inside the box, and inside the ball of the threat model.
+    broken : torch.Tensor
+        bool [N]: legal and predicted as something else than the label.
+    """
+
+    prediction: torch.Tensor
+    linf: torch.Tensor
+    l2: torch.Tensor
+    legal: torch.Tensor
+    broken: torch.Tensor
+
+
+def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Predicted classes, int64 [N], in float32 and fixed batches."""
+    with torch.no_grad():
+        return torch.cat([model(part.contiguous()).argmax(1) for part in images.float().split(BATCH)])
+
+
+def judge(model: nn.Module, images: torch.Tensor, adversarial: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> Verdict:
+    """Judge what an attack returned for `images`, both float32 [N, 3, H, W].
+
+    An example that is not finite counts as its clean image: not legal, not broken.
+    """
+    finite = torch.isfinite(adversarial).flatten(1).all(1)
+    examples = torch.where(finite[:, None, None, None], adversarial.detach(), images)
+    difference = (examples.double() - images.double()).flatten(1)
+    linf, l2 = difference.abs().amax(1), difference.norm(dim=1)
+    size = linf if threat.norm == "Linf" else l2
+    box = (examples.flatten(1).amin(1) >= 0.0) & (examples.flatten(1).amax(1) <= 1.0)
+    legal = finite & box & (size <= threat.epsilon + TOLERANCE)
+    prediction = predict(model, examples)
+    return Verdict(prediction, linf, l2, legal, legal & (prediction != labels))

@@ -1,0 +1,54 @@
+"""Seeding that leaves no trace: the global generators of torch, numpy and Python are put back as they were found."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """Seed the global generators inside the `with` block; restore them, and the trace function, on the way out.
+
+    Attack packages draw from the global generators and reseed them as they like, and one of them switches off the trace function
+    that coverage and debuggers live on. Neither is felt outside, not even when the block raises.
+
+    The states are per process (the trace function: per thread), so two threads must not be inside at the same time.
+
+    Parameters
+    ----------
+    seed : int
+        Unsigned 64-bit. torch and Python take it whole (torch's CPU generator, a Mersenne twister, uses its low 32 bits); numpy's
+        global generator takes no more than 32 bits and gets `seed % 2**32`.
+
+    Raises
+    ------
+    ValueError
+        If the seed is negative or needs more than 64 bits.
+    """
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"a seed is an unsigned 64-bit integer, and {seed} is not")
+    trace = sys.gettrace()
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()
+    torch_state = torch.get_rng_state()
+    # A CUDA generator that nobody has started yet has no state to lose, and starting one costs a second and breaks forking.
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+        if cuda_states is not None:
+            torch.cuda.set_rng_state_all(cuda_states)
+        if sys.gettrace() is not trace:
+            sys.settrace(trace)

@@ -1,0 +1,164 @@
+"""Planning: a suite or a request becomes a list of units, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness import attacks, datasets
+from harness.attacks.spec import AttackSpec
+from harness.datasets.base import ImageSet
+from harness.runner import protocol
+from harness.runner.identity import unit_id, unit_seed
+from harness.runner.suite import Evaluation, Suite
+from model_zoo import registry
+from model_zoo.errors import UserError
+from model_zoo.schema import Record
+from model_zoo.threat import ThreatModel, radius_text
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The smallest thing that is run, stored, resumed: one model, one block of images, one threat model, one attack."""
+
+    record: Record
+    model: str
+    block: ImageSet
+    threat: ThreatModel
+    attack: AttackSpec
+    base_seed: int
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything the outcome depends on, as plain JSON values."""
+        return {
+            "protocol": protocol.VERSION,
+            "model": {
+                "weights": self.record.weights_sha256,
+                "architecture": self.record.architecture,
+                "affine": self.record.affine,
+                "backward": self.record.backward,
+            },
+            "engine": "dense",
+            "data": {"dataset": self.block.name, "block": self.block.sha256},
+            "threat": {"norm": self.threat.norm, "radius": radius_text(self.threat.radius)},
+            "attack": self.attack.identity(),
+            "attack_batch": protocol.BLOCK,
+            "base_seed": self.base_seed,
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 of the identity, in hex."""
+        return unit_id(self.identity)
+
+    @property
+    def seed(self) -> int:
+        """The unit's own seed."""
+        return unit_seed(self.id)
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What a reader calls this unit: the columns that stand beside its outcomes."""
+        return {
+            "unit": self.id,
+            "protocol": protocol.VERSION,
+            "model": self.record.id,
+            "family": self.record.family,
+            "dataset": self.block.name,
+            "norm": self.threat.norm,
+            "radius": radius_text(self.threat.radius),
+            "attack": self.attack.name,
+            "seed": self.base_seed,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.record.id} · {self.attack.name} · {self.block.name}[{self.block.index[0]}…] · {self.threat}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units in the order they run (model by model), and what was left out with the reason."""
+
+    units: tuple[Unit, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None, whole: bool = False) -> Plan:
+    """Expand a suite.
+
+    Parameters
+    ----------
+    suite : Suite
+        What to run.
+    data_dir : Path, optional
+        Where data that does not ship is.
+    n : int, optional
+        Number of images instead of the suite's.
+    whole : bool
+        All images of every data set instead.
+
+    Raises
+    ------
+    UnknownNameError
+        For a model, attack or data set that does not exist, before anything runs.
+    """
+    models = registry.model_ids() if suite.models == "all" else suite.models
+    left_out: list[str] = []
+    units: list[Unit] = []
+    for part in suite.evaluation:
+        info = datasets.describe(part.dataset)
+        if not info.present(data_dir):
+            left_out.append(f"data set {part.dataset}: not on this machine ({info.where})")
+            continue
+        count = None if whole else (n or part.n)
+        images = datasets.load(part.dataset, data_dir, n=min(count, info.size) if count and info.size else count)
+        units += _expand(models, part, images, info.family, suite.seed, left_out.append)
+    # Model by model, so that each is loaded once; inside a model in the suite's order.
+    order = {model: position for position, model in enumerate(models)}
+    return Plan(tuple(sorted(units, key=lambda unit: order[unit.model])), tuple(dict.fromkeys(left_out)))
+
+
+def plan_request(
+    models: Sequence[str],
+    attack_names: Sequence[str],
+    dataset: str,
+    n: int | None = None,
+    threats: Sequence[ThreatModel] = (),
+    seed: int = 0,
+    data_dir: Path | None = None,
+) -> Plan:
+    """Plan given models against given attacks on one data set; a model that does not fit the data is an error here."""
+    images = datasets.load(dataset, data_dir, n=n)
+    part = Evaluation(dataset=dataset, attacks=list(attack_names), threats=[str(threat) for threat in threats])
+
+    def refuse(reason: str) -> None:
+        raise UserError(reason)
+
+    return Plan(tuple(_expand(models, part, images, datasets.describe(dataset).family, seed, refuse)))
+
+
+def _expand(
+    models: Iterable[str], part: Evaluation, images: ImageSet, family: str, seed: int, leave_out: Callable[[str], None]
+) -> list[Unit]:
+    specs = [attacks.get(name) for name in part.attacks]
+    units = []
+    for model in models:
+        record = registry.get_record(model)
+        if record.classes != len(images.classes) or (family in protocol.LINF_RADIUS and record.data.train != family):
+            leave_out(f"model {record.id}: trained on {record.data.train} ({record.classes} classes), not for {images.name}")
+            continue
+        for spec in specs:
+            given = [ThreatModel.parse(text) for text in part.threats]
+            fitting = [threat for threat in given if threat.norm == spec.norm]
+            for threat in fitting or ([] if given else [protocol.default_threat(spec.norm, family)]):
+                attacks.check(spec, threat, record.classes)
+                for start in range(0, len(images), protocol.BLOCK):
+                    block = images.slice(start, min(start + protocol.BLOCK, len(images)))
+                    units.append(Unit(record, model, block, threat, spec, seed))
+            if given and not fitting:
+                raise UserError(f"attack {spec.name} is for {spec.norm}; none of {', '.join(part.threats)} is")
+    return units

@@ -1,0 +1,25 @@
+"""Protocol 1: the numbers everything is compared under. Changing one of them makes protocol 2."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from model_zoo.errors import UsageError
+from model_zoo.threat import ThreatModel
+
+VERSION = 1
+
+# Images of one unit, in the data set's order; a last block may be short. Also the attack batch: AutoAttack's own default.
+BLOCK = 250
+
+LINF_RADIUS = {"cifar10": Fraction(8, 255), "cifar100": Fraction(4, 255), "imagenet100": Fraction(2, 255)}
+L2_RADIUS = Fraction(1, 2)
+
+
+def default_threat(norm: str, family: str) -> ThreatModel:
+    """The protocol's threat model of a norm for a family of data sets ("cifar10"); a UsageError where it fixes none."""
+    if norm == "L2":
+        return ThreatModel("L2", L2_RADIUS)
+    if family not in LINF_RADIUS:
+        raise UsageError(f"the protocol fixes no radius for data of family {family!r}: give one, for example --radius 8/255")
+    return ThreatModel(norm, LINF_RADIUS[family])

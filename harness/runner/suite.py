@@ -1,0 +1,69 @@
+"""Suites: which models meet which attacks on which images. One TOML file each in the folder `suites`."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model_zoo.errors import DamagedFileError, UnknownNameError
+
+
+class Evaluation(BaseModel):
+    """One part of a suite: attacks on one kind of images under one threat model.
+
+    `threats` are "Linf 8/255" and the like; empty means the protocol's own for the data set. `n` is the number of images, the first of the
+    data set's order; None means all of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    attacks: list[str] = Field(min_length=1)
+    threats: list[str] = []
+    n: int | None = Field(default=None, gt=0)
+
+
+class Suite(BaseModel):
+    """A named list of evaluations; `models` lists ids, or is "all": every registered model trained on data of the data set's family."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    models: list[str] | Literal["all"]
+    seed: int = 0
+    evaluation: list[Evaluation] = Field(min_length=1)
+
+
+@cache
+def _files() -> dict[str, Path]:
+    folder = Path(str(resources.files("harness.runner"))) / "suites"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that ship, sorted."""
+    return list(_files())
+
+
+def get_suite(name: str) -> Suite:
+    """The suite called `name`; an UnknownNameError with the near miss otherwise."""
+    if name not in _files():
+        raise UnknownNameError("suite", name, _files(), "harness ls suites")
+    return read_suite(_files()[name])
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite file; a DamagedFileError names the field that is wrong."""
+    try:
+        return Suite.model_validate({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DamagedFileError(path, "a suite in TOML", str(error)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DamagedFileError(path, "a suite", f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None

@@ -1,0 +1,11 @@
+"""Dense full-precision networks, all weights trained."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from model_zoo.families import Family
+
+FAMILY = Family(name="dense", convolution=lambda options: partial(nn.Conv2d, bias=False), affine=True)

@@ -1,0 +1,1 @@
+"""Convolution layers whose weights are binary: pruned random signs, and BinaryConnect."""

@@ -1,0 +1,103 @@
+"""The pruned binary convolution of Liu, Zhao, Süsstrunk, Salzmann (NeurIPS 2022): frozen random signs, learned scores, top-k mask.
+
+The mask is edge-popup's (Ramanujan et al. 2020): the entries of largest |score|, ranked within the layer, with an identity
+straight-through gradient to |score|.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model_zoo.layers.signs import sign
+
+
+def keep_count(weights: int, keep_ratio: float) -> int:
+    """Number of weights kept of `weights` at `keep_ratio` in (0, 1]: n - floor((1 - k) n), the official code's rounding."""
+    return weights - int((1.0 - keep_ratio) * weights)
+
+
+def top_mask(scores: torch.Tensor, kept: int) -> torch.Tensor:
+    """Mask of the `kept` entries of largest |score|: float {0, 1}, same shape as `scores`. The count is exact; ties fall arbitrarily."""
+    flat = scores.detach().abs().flatten()
+    mask = torch.zeros_like(flat)
+    mask[flat.topk(kept, sorted=False).indices] = 1.0
+    return mask.view(scores.shape)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward: the given effective weight. Backward: d/dS = d/dW_eff * W * sign(S), for kept and dropped entries alike."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: torch.Tensor, signs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(scores, signs)
+        return signs * mask
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        scores, signs = ctx.saved_tensors
+        # torch.sign, not ours: the gradient of |S| at S = 0 is 0.
+        return gradients[0] * signs * torch.sign(scores), None, None
+
+
+class PrunedBinaryConv2d(nn.Module):
+    """Convolution without bias whose weights are frozen signs, of which only the `kept` with the largest |score| are used.
+
+    `scores` is the only parameter; `signs` in {-1, +1} and `mask` in {0, 1} are buffers, all of shape [out, in, k, k].
+    The mask is computed by `refresh`, once per optimiser step, not in the forward pass; what follows between two refreshes
+    (every attack step and the training pass) uses the same subnetwork. The official code sorts all scores in every forward and gets
+    the same masks, since scores move only in the optimiser's step.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding : int
+        As in `nn.Conv2d`.
+    score_scale : float
+        The paper's a: scores start uniform in (-a, a), 0.01 in the published settings.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0, score_scale: float = 0.01
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        # The sign of PyTorch's own Conv2d initialisation (kaiming-uniform, a = sqrt 5); its magnitude is irrelevant before a batch norm.
+        weight = nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5))
+        self.register_buffer("signs", sign(weight))
+        self.scores = nn.Parameter(torch.empty(shape).uniform_(-score_scale, score_scale))
+        self.register_buffer("mask", torch.ones(shape))
+        self.kept = math.prod(shape)
+        self._effective: torch.Tensor | None = None
+
+    signs: torch.Tensor
+    mask: torch.Tensor
+
+    def set_kept(self, kept: int) -> None:
+        """Fix how many weights are kept (1 <= kept <= number of weights) and refresh the mask."""
+        if not 1 <= kept <= self.scores.numel():
+            raise ValueError(f"cannot keep {kept} of {self.scores.numel()} weights")
+        self.kept = kept
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute the mask from the scores; call it after every change of the scores."""
+        self.mask = top_mask(self.scores, self.kept)
+        self._effective = self.signs * self.mask
+
+    def effective_weight(self) -> torch.Tensor:
+        """The weight used in the forward pass, float [out, in, k, k] with values -1, 0, +1; scores get its gradient if they require one."""
+        if self.scores.requires_grad and torch.is_grad_enabled():
+            return _StraightThrough.apply(self.scores, self.signs, self.mask)  # type: ignore[no-untyped-call]
+        if self._effective is None or self._effective.device != self.signs.device:
+            self._effective = self.signs * self.mask
+        return self._effective
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Convolve `inputs` [N, in, H, W] with the kept signs."""
+        return F.conv2d(inputs, self.effective_weight(), None, self.stride, self.padding)

@@ -1,0 +1,100 @@
+"""The deployed form of a trained classifier: plain convolutions holding what is stored, no latent weights, no scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from model_zoo.classifier import Classifier, build_classifier
+
+# What a batch norm contributes, in this order, where it has it.
+BATCH_NORM_FIELDS = ("running_mean", "running_var", "weight", "bias")
+
+
+class BinaryLayer(Protocol):
+    """A layer whose convolution weights are computed from something else."""
+
+    def effective_weight(self) -> torch.Tensor:
+        """Return what it convolves with, [out, in, k, k]."""
+
+
+def convolutions(model: nn.Module) -> list[nn.Module]:
+    """The layers with weights, in module order: `nn.Conv2d` and the layers that offer `effective_weight`."""
+    return [module for module in model.modules() if isinstance(module, nn.Conv2d) or hasattr(module, "effective_weight")]
+
+
+def dense_weights(model: nn.Module) -> list[torch.Tensor]:
+    """The weight tensors of the plain convolutions, in module order: what a frozen model computes with."""
+    return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
+def effective_weights(model: nn.Module) -> list[np.ndarray]:
+    """What each layer convolves with, float32 [out, in, k, k]: {-1, 0, +1} or {-1, +1} for binary layers, any value for dense ones."""
+    arrays = []
+    for layer in convolutions(model):
+        with torch.no_grad():
+            weight = layer.weight if isinstance(layer, nn.Conv2d) else cast(BinaryLayer, layer).effective_weight()
+        arrays.append(np.ascontiguousarray(weight.detach().cpu().numpy(), dtype=np.float32))
+    return arrays
+
+
+def batch_norm_tensors(model: nn.Module) -> list[torch.Tensor]:
+    """Statistics and affine parameters of every batch norm, in module order and the order of `BATCH_NORM_FIELDS`."""
+    norms = (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    tensors = (getattr(norm, name) for norm in norms for name in BATCH_NORM_FIELDS)
+    return [tensor.detach() for tensor in tensors if tensor is not None]
+
+
+def freeze(model: Classifier, architecture: Mapping[str, Any], affine: bool) -> Classifier:
+    """A dense classifier with the effective weights and batch norms of `model`: eval mode, nothing to train, on the CPU."""
+    return assemble(architecture, affine, effective_weights(model), [tensor.cpu() for tensor in batch_norm_tensors(model)])
+
+
+def assemble(architecture: Mapping[str, Any], affine: bool, weights: list[np.ndarray], batch_norm: list[torch.Tensor]) -> Classifier:
+    """Build the architecture with plain convolutions and fill in every tensor.
+
+    Raises
+    ------
+    ValueError
+        If the number or a shape of the tensors is not what the architecture has.
+    """
+    model = empty(architecture, affine)
+    with torch.no_grad():
+        for target, weight in zip(dense_weights(model), weights, strict=True):
+            _fill(target, torch.from_numpy(weight))
+        for target, source in zip(batch_norm_tensors(model), batch_norm, strict=True):
+            _fill(target, source)
+    return model
+
+
+def empty(architecture: Mapping[str, Any], affine: bool) -> Classifier:
+    """The architecture with plain convolutions, frozen and in eval mode; its weights are still to be filled in."""
+    with torch.random.fork_rng(devices=[]):
+        model = build_classifier(architecture, affine=affine)
+    return model.eval().requires_grad_(False)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Hash of everything the frozen model computes with: names, shapes and float32 bytes of its state, independent of memory layout.
+
+    The count of batches a batch norm has seen is left out: nothing in eval mode depends on it.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue
+        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _fill(target: torch.Tensor, source: torch.Tensor) -> None:
+    if target.shape != source.shape:
+        raise ValueError(f"a tensor of shape {tuple(source.shape)} where the architecture has {tuple(target.shape)}")
+    target.copy_(source)

@@ -1,0 +1,49 @@
+"""Adaptive per-layer keep ratios (the paper's section on adaptive pruning; rule and roundings as in the official code).
+
+Two constraints: the number kept in a layer is proportional to n^p (so the keep ratio is c n^(p-1)), and the numbers kept add up to
+the budget. p = 1 keeps the same fraction everywhere, p = 0 the same number; the paper's best is p = 0.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from model_zoo.layers.pruned_binary import keep_count
+
+
+def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> list[float]:
+    """Keep ratio of every layer, in (0, 1], in the order of `sizes`.
+
+    Layers are visited from small to large (ties in the given order). Each gets c n^(p-1), at most 1; what it takes is subtracted from
+    the budget and c is computed anew for the layers still to come, so what a full layer cannot take, and every rounding, goes to
+    the larger ones.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Number of weights of each layer, in module order.
+    keep_ratio : float
+        Fraction of all weights that is kept, in (0, 1].
+    power : float
+        The paper's p, in [0, 1].
+    """
+    if not 0.0 < keep_ratio <= 1.0:
+        raise ValueError(f"keep ratio {keep_ratio} is not in (0, 1]")
+    if not 0.0 <= power <= 1.0:
+        raise ValueError(f"allocation power {power} is not in [0, 1]")
+    order = sorted(range(len(sizes)), key=lambda layer: sizes[layer])
+    constant = keep_ratio * sum(sizes) / sum(size**power for size in sizes)
+    budget = int(keep_ratio * sum(sizes))
+    ratios = [1.0] * len(sizes)
+    for position, layer in enumerate(order):
+        ratios[layer] = min(1.0, constant * sizes[layer] ** (power - 1.0))
+        budget -= int(ratios[layer] * sizes[layer])
+        later = order[position + 1 :]
+        if later:
+            constant = budget / sum(sizes[other] ** power for other in later)
+    return ratios
+
+
+def layer_keep_counts(sizes: Sequence[int], keep_ratio: float, power: float) -> list[int]:
+    """Number of weights kept in every layer: `layer_keep_ratios` through the mask's rounding n - floor((1 - k) n)."""
+    return [keep_count(size, ratio) for size, ratio in zip(sizes, layer_keep_ratios(sizes, keep_ratio, power), strict=True)]

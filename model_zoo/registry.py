@@ -1,0 +1,103 @@
+"""The registry: records found by id in this package, or read from a path; models loaded only after their file is checked."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from model_zoo.classifier import Classifier
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from model_zoo.packing.frozen import weights_sha256
+from model_zoo.packing.packed import check_file, load_packed
+from model_zoo.schema import Record
+
+LISTING = "harness ls models"
+
+
+def package_folder(name: str) -> Path:
+    """A data folder of the installed package ("records", "checkpoints", "recipes")."""
+    return Path(str(resources.files("model_zoo"))) / name
+
+
+@cache
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(package_folder("records").glob("*.toml"))}
+
+
+def model_ids() -> list[str]:
+    """Ids of the models that ship, sorted."""
+    return list(_shipped())
+
+
+def read_record(path: Path) -> Record:
+    """Read and check one record file.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is not TOML or its fields are not those of a record, naming the field.
+    """
+    try:
+        record = Record.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DamagedFileError(path, "a model record in TOML", str(error)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DamagedFileError(path, "a model record", f"{where}: {first['msg']}" if where else first["msg"]) from None
+    if record.id != path.stem:
+        raise DamagedFileError(path, f"the record of {path.stem!r}", f"that of {record.id!r}")
+    return record
+
+
+def record_path(model: str) -> Path:
+    """The record file of a shipped id, or the path itself where `model` is one ending in .toml."""
+    if model.endswith(".toml"):
+        path = Path(model)
+        if not path.is_file():
+            raise UsageError(f"no record file {model}")
+        return path
+    shipped = _shipped()
+    if model not in shipped:
+        raise UnknownNameError("model", model, shipped, LISTING)
+    return shipped[model]
+
+
+def get_record(model: str) -> Record:
+    """The record of a model id or record path; an UnknownNameError with the near miss otherwise."""
+    return read_record(record_path(model))
+
+
+def checkpoint_path(model: str) -> Path:
+    """Where the packed file of a model is: the package's checkpoint folder, or beside a record given by path."""
+    path = record_path(model)
+    record = read_record(path)
+    folder = package_folder("checkpoints") if path.parent == package_folder("records") else path.parent
+    return folder / record.checkpoint.file
+
+
+def load_model(model: str) -> Classifier:
+    """Load a model, frozen and in eval mode: float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
+
+    The file's size and sha256 are compared with the record before it is read; the loaded weights are hashed and compared after.
+
+    Raises
+    ------
+    UnknownNameError
+        For an id that is not in the registry.
+    DamagedFileError
+        If the checkpoint is not the file the record names, or does not hold the weights it names.
+    """
+    record, path = get_record(model), checkpoint_path(model)
+    check_file(path, record.checkpoint.sha256, record.checkpoint.bytes)
+    packed = load_packed(path)
+    if packed.header["architecture"] != record.architecture or packed.header["affine"] != record.affine:
+        raise DamagedFileError(path, f"the architecture of record {record.id}", f"{packed.header['architecture']}")
+    found = weights_sha256(packed.model)
+    if found != record.weights_sha256:
+        raise DamagedFileError(path, f"weights with sha256 {record.weights_sha256}", f"sha256 {found}")
+    return packed.model

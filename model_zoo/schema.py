@@ -1,0 +1,104 @@
+"""What a model record may say. Unknown fields are refused; what is unknown is left out."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from model_zoo.threat import ThreatModel, parse_radius
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Checkpoint(_Strict):
+    """The file that holds the model, relative to the record's checkpoint folder, and what it must hash to."""
+
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(gt=0)
+
+
+class TrainedOn(_Strict):
+    """Training images: the data set, how many of them, and whether images beyond it were used."""
+
+    train: str
+    images: int | None = None
+    extra: bool = False
+
+
+class Threat(_Strict):
+    """The threat model a model was trained for; `radius` is an exact fraction such as "8/255"."""
+
+    norm: Literal["Linf", "L2"]
+    radius: str
+
+    @field_validator("radius")
+    @classmethod
+    def _is_fraction(cls, radius: str) -> str:
+        parse_radius(radius)
+        return radius
+
+    def model(self) -> ThreatModel:
+        """The same as a `ThreatModel`."""
+        return ThreatModel(self.norm, Fraction(self.radius))
+
+
+class Training(_Strict):
+    """How the training run went: facts for the reader, outside the model's identity."""
+
+    epochs: int
+    minutes: float
+    machine: str
+    precision: str
+    threads: int
+    torch: str
+    hold_out_clean_accuracy: float = Field(ge=0, le=1)
+    hold_out_pgd_accuracy: float = Field(ge=0, le=1)
+
+
+class Record(_Strict):
+    """One model of the registry.
+
+    `keep_ratio` is the fraction of weights kept (None for a model that is not pruned); `allocation_power` the paper's p; `backward`
+    says what the gradient of the stored model is: "exact" where every operation is differentiated as it is.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    title: str
+    family: Literal["pruned-binary", "dense", "dense-binary", "sparse", "sparse-binary", "quantised"]
+    method: str
+    architecture: dict[str, Any]
+    affine: bool
+    weight_bits: int = Field(ge=1, le=32)
+    activation_bits: int = Field(ge=1, le=32)
+    keep_ratio: float | None = Field(default=None, gt=0, le=1)
+    allocation_power: float | None = Field(default=None, ge=0, le=1)
+    backward: Literal["exact", "ste", "bireal"]
+    data: TrainedOn
+    threat: Threat
+    recipe: str
+    seed: int
+    selected_on: str
+    training: Training | None = None
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    checkpoint: Checkpoint
+
+    @model_validator(mode="after")
+    def _pruned_has_keep_ratio(self) -> Record:
+        if self.family == "pruned-binary" and (self.keep_ratio is None or self.allocation_power is None):
+            raise ValueError("a pruned-binary model has a keep_ratio and an allocation_power")
+        return self
+
+    @property
+    def sparsity(self) -> float | None:
+        """Fraction of weights removed, 1 - keep_ratio; None for a model that is not pruned."""
+        return None if self.keep_ratio is None else 1.0 - self.keep_ratio
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        return int(self.architecture["classes"])

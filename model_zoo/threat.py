@@ -1,0 +1,58 @@
+"""Threat models: a norm and a radius, the radius an exact fraction in units of the [0, 1] pixel range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from model_zoo.errors import UsageError
+
+NORMS = ("Linf", "L2")
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """All perturbations of `norm` at most `radius`, inside the [0, 1] box.
+
+    >>> str(ThreatModel.parse("Linf 8/255"))
+    'Linf 8/255'
+    >>> ThreatModel("Linf", Fraction(8, 255)).epsilon
+    0.03137254901960784
+    """
+
+    norm: str
+    radius: Fraction
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise UsageError(f"unknown norm {self.norm!r}: a threat model is one of {', '.join(NORMS)} and a radius such as 8/255")
+        if self.radius < 0:
+            raise UsageError(f"a radius is not negative, and {self.radius} is")
+
+    @property
+    def epsilon(self) -> float:
+        """The radius as a float64."""
+        return float(self.radius)
+
+    @classmethod
+    def parse(cls, text: str) -> ThreatModel:
+        """Read "Linf 8/255" or "L2 1/2" (a colon may stand for the space)."""
+        norm, _, radius = text.replace(":", " ").partition(" ")
+        return cls(norm, parse_radius(radius))
+
+    def __str__(self) -> str:
+        return f"{self.norm} {radius_text(self.radius)}"
+
+
+def parse_radius(text: str) -> Fraction:
+    """Read a radius written as an exact fraction ("8/255") or a decimal ("0.031"); the two stay different numbers."""
+    try:
+        return Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"not a radius: {text!r} (write an exact fraction such as 8/255)") from None
+
+
+def radius_text(radius: Fraction) -> str:
+    """Write a radius over 255 where it is one ("8/255", also 64/255 and 0/255), else in lowest terms."""
+    over_255 = radius * 255
+    return f"{over_255.numerator}/255" if over_255.denominator == 1 else str(radius)

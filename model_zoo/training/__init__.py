@@ -1,0 +1,1 @@
+"""Adversarial training from arrays: torch and numpy alone."""

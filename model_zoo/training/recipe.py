@@ -1,0 +1,140 @@
+"""A training recipe: everything that decides which weights come out, read from one TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.families import get_family
+from model_zoo.threat import ThreatModel
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class InnerAttack:
+    """The attack of adversarial training: PGD with a uniform random start inside the Linf ball.
+
+    Attributes
+    ----------
+    threat : str
+        Norm and radius, "Linf 8/255".
+    step : str
+        Step size as an exact fraction of the [0, 1] range.
+    steps : int
+        Gradient steps; the last iterate is trained on.
+    """
+
+    threat: str
+    step: str
+    steps: int
+
+    def __post_init__(self) -> None:
+        if ThreatModel.parse(self.threat).norm != "Linf":
+            raise UsageError("the inner attack of a recipe is Linf")
+        if self.steps < 1 or Fraction(self.step) <= 0:
+            raise UsageError("the inner attack takes at least one step of positive size")
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """The outer optimiser and its schedule: linear warm-up over `warmup` epochs, then cosine to zero.
+
+    `kind` is "sgd" or "adam"; `weight_decay` is the coupled kind (L2 added to the gradient) in both.
+    """
+
+    kind: str
+    learning_rate: float
+    epochs: int
+    batch: int
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("sgd", "adam"):
+            raise UsageError(f"optimiser kind is sgd or adam, not {self.kind!r}")
+        if self.epochs < 1 or self.batch < 2:
+            raise UsageError("a recipe needs at least one epoch and two images a batch")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Which images: the first `images` of the shuffled training split (all where None), `hold_out` of them kept apart."""
+
+    dataset: str
+    hold_out: int
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model's training, whole.
+
+    Attributes
+    ----------
+    id : str
+        The id of the model it makes.
+    family : str
+        "pruned-binary", "dense" or "dense-binary".
+    options : mapping
+        The family's options (keep_ratio, allocation_power, score_scale), defaults filled in.
+    architecture : mapping
+        As `model_zoo.classifier.build_classifier` takes it.
+    """
+
+    id: str
+    title: str
+    family: str
+    seed: int
+    architecture: Mapping[str, Any]
+    data: TrainingData
+    attack: InnerAttack
+    optimiser: Optimiser
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
+        """Build a recipe from parsed TOML; an unknown or missing field is a UsageError that names it."""
+        fields = dict(fields)
+        for name, section in (("data", TrainingData), ("attack", InnerAttack), ("optimiser", Optimiser)):
+            if isinstance(fields.get(name), Mapping):
+                fields[name] = _section(section, fields[name], f"recipe section [{name}]")
+        recipe = _section(cls, fields, "recipe")
+        return dataclasses.replace(recipe, options=get_family(recipe.family).options(recipe.options))
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a recipe file; what is not TOML is a DamagedFileError, a wrong field a UsageError naming the file."""
+        try:
+            fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"no recipe file {path}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DamagedFileError(path, "a recipe in TOML", str(error)) from None
+        try:
+            return cls.from_dict(fields)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, every default spelled out."""
+        return dataclasses.asdict(self)
+
+
+def _section(kind: type[Section], fields: Mapping[str, Any], where: str) -> Section:
+    declared = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(fields) - set(declared))
+    if unknown:
+        raise UsageError(f"{where}: no field {unknown[0]!r}; there are {', '.join(declared)}")
+    for name, item in declared.items():
+        if name not in fields and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise UsageError(f"{where}: field {name!r} is missing")
+    return kind(**fields)
