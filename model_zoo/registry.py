@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,7 +19,7 @@ LISTING = "harness ls models"
 
 def package_folder(name: str) -> Path:
     """A data folder of the installed package ("records", "checkpoints", "recipes")."""
-    return Path(str(resources.files("model_zoo"))) / name
+    return Path(__file__).parent / name
 
 
 @cache

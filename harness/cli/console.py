@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 # Results go to standard output, everything about the work to standard error.
-out = Console(soft_wrap=True, highlight=False)
+# A pipe has no width of its own: 160 columns keep a table's rows whole.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -42,8 +41,7 @@ class Suite(BaseModel):
 
 @cache
 def _files() -> dict[str, Path]:
-    folder = Path(str(resources.files("harness.runner"))) / "suites"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
 
 
 def suite_names() -> list[str]:

@@ -39,7 +39,8 @@ def effective_weights(model: nn.Module) -> list[np.ndarray]:
     for layer in convolutions(model):
         with torch.no_grad():
             weight = layer.weight if isinstance(layer, nn.Conv2d) else cast(BinaryLayer, layer).effective_weight()
-        arrays.append(np.ascontiguousarray(weight.detach().cpu().numpy(), dtype=np.float32))
+        # A masked negative sign is -0.0; adding zero makes it the +0.0 that a packed file gives back, so that hashes agree.
+        arrays.append(np.ascontiguousarray(weight.detach().cpu().numpy(), dtype=np.float32) + np.float32(0.0))
     return arrays
 
 

@@ -1,0 +1,46 @@
+# `make run` and `make test` set up .venv by themselves; PYTHON names the interpreter it is made from (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint types report clean
+
+help:
+	@echo "make run     evaluate the shipped models (suite quick) into .run, then show table and figure"
+	@echo "make test    lint, types and tests"
+	@echo "make report  rebuild reports/ from results/"
+	@echo "make clean   remove .venv and .run"
+
+.venv/base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setting up .venv (a minute or two) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/dev: .venv/base
+	@$(PIP) --editable '.[dev,robustbench]'
+	@touch $@
+
+setup: .venv/base
+
+run: .venv/base
+	@$(BIN)/harness run --suite quick --store .run/results --reports .run/reports --compare results
+
+test: lint types
+	@$(BIN)/python -m pytest --quiet
+
+lint: .venv/dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+
+types: .venv/dev
+	@$(BIN)/mypy
+
+report: .venv/base
+	@$(BIN)/harness report
+
+clean:
+	rm -rf .venv .run

@@ -1,0 +1,82 @@
+"""Where images come from. Each module of this folder may list data sets in `SOURCES`; a new file is found by itself."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+from harness.datasets.base import DatasetInfo, ImageSet, Source
+from model_zoo.errors import UnknownNameError, UsageError
+
+__all__ = ["DatasetInfo", "ImageSet", "describe", "load", "names"]
+
+# A name with this prefix is a folder of the user's own: folder:PATH.
+FOLDER = "folder:"
+
+
+@cache
+def _sources() -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    for module in pkgutil.iter_modules(__path__):
+        found.update(getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCES", {}))
+    return found
+
+
+def _source(name: str) -> Source:
+    if name.startswith(FOLDER):
+        from harness.datasets.folder import folder_source
+
+        return folder_source(Path(name.removeprefix(FOLDER)))
+    if name not in _sources():
+        raise UnknownNameError("dataset", name, names(), "harness ls datasets")
+    return _sources()[name]
+
+
+def _folder(data_dir: Path | None) -> Path | None:
+    if data_dir is not None:
+        return data_dir
+    given = os.environ.get("HARNESS_DATA_DIR")
+    return Path(given) if given else None
+
+
+def names() -> list[str]:
+    """Names of the data sets, sorted; `folder:PATH` is a name too."""
+    return sorted(_sources())
+
+
+def describe(name: str) -> DatasetInfo:
+    """What can be said of a data set without loading it; an UnknownNameError with the near miss otherwise."""
+    return _source(name).info
+
+
+def load(name: str, data_dir: Path | None = None, n: int | None = None, download: bool = False) -> ImageSet:
+    """Load a data set, or the first n of its images.
+
+    Parameters
+    ----------
+    name : str
+        As `names` lists it, or "folder:PATH" for a tree with a folder a class.
+    data_dir : Path, optional
+        Where data that does not ship is; HARNESS_DATA_DIR where None.
+    n : int, optional
+        Number of images, from 1 to all of them.
+    download : bool
+        Whether what is absent may be downloaded.
+
+    Raises
+    ------
+    UnknownNameError, UsageError
+        For an unknown name, or an n that the data set does not have.
+    MissingDataError
+        If the data is not on this machine.
+    DamagedFileError
+        If a file is not what it should be.
+    """
+    source = _source(name)
+    if n is not None and n < 1:
+        raise UsageError(f"n is at least 1, not {n}")
+    images = source.read(_folder(data_dir), n, download)
+    return images if n is None else images.first(n)

@@ -1,0 +1,116 @@
+"""What a data set gives: images as they are on disk, labels, and each image's place in the official order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_zoo.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images, in order.
+
+    Attributes
+    ----------
+    name : str
+        Registry name of the data set.
+    images : np.ndarray
+        uint8 [N, H, W, 3].
+    labels : np.ndarray
+        int64 [N], values below the number of classes.
+    index : np.ndarray
+        int64 [N], position in the data set's official order.
+    classes : tuple of str
+        Class names, in the order of the labels.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
+            raise RefusedError(f"{self.name}: images uint8 [N, H, W, 3] expected, found {self.images.dtype} {list(self.images.shape)}")
+        if self.labels.shape != self.images.shape[:1] or self.index.shape != self.images.shape[:1]:
+            raise RefusedError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels and {len(self.index)} indices")
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise RefusedError(f"{self.name}: a label is outside the {len(self.classes)} classes")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def slice(self, start: int, stop: int) -> ImageSet:
+        """Images `start` to `stop` (exclusive) of this set's order."""
+        part = slice(start, stop)
+        return ImageSet(self.name, self.images[part], self.labels[part], self.index[part], self.classes)
+
+    def first(self, n: int) -> ImageSet:
+        """The first n images; a UsageError where there are not so many."""
+        if not 1 <= n <= len(self):
+            raise UsageError(f"{self.name} has {len(self)} images: n is between 1 and {len(self)}, not {n}")
+        return self.slice(0, n)
+
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float32 [N, 3, H, W] in [0, 1], contiguous, and int64 [N]."""
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
+        return pixels.float().div_(255.0), torch.from_numpy(self.labels.astype(np.int64))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of shape, pixels, labels and indices, independent of memory layout: the block hash of a unit's identity."""
+        digest = hashlib.sha256(f"{self.images.shape}".encode())
+        for array, kind in ((self.images, "u1"), (self.labels, "<i8"), (self.index, "<i8")):
+            digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What can be said of a data set without loading it.
+
+    Attributes
+    ----------
+    size : int or None
+        Number of images; None where it depends on the files.
+    family : str
+        What models of it were trained on: "cifar10" for the sample and the whole split alike.
+    present : callable
+        Whether it is on this machine, given the data folder.
+    where : str
+        What to do where it is not.
+    """
+
+    name: str
+    title: str
+    classes: int | None
+    size: int | None
+    input_shape: tuple[int, int, int] | None
+    family: str
+    present: Callable[[Path | None], bool]
+    where: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of a module's `SOURCES`: what it is and how it is read.
+
+    `read` is called as read(data_dir, n, download) and returns at least the first n images (all where n is None).
+    """
+
+    info: DatasetInfo
+    read: Callable[[Path | None, int | None, bool], ImageSet]

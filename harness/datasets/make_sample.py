@@ -1,0 +1,58 @@
+"""Make the samples that ship from whole test splits: `python -m harness.datasets.make_sample DATA_DIR`.
+
+Kept so that anybody can check where the shipped images come from; running it again gives the same pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from harness.datasets.base import ImageSet
+from harness.datasets.sample import FOLDER, SPRITE, to_sprite
+from model_zoo.files import place
+
+
+def first_of_each_class(images: ImageSet, number: int) -> ImageSet:
+    """For each class its first `number` images, all in the given order."""
+    rows = np.sort(np.concatenate([np.flatnonzero(images.labels == label)[:number] for label in range(len(images.classes))]))
+    return ImageSet(f"{images.name}-sample", images.images[rows], images.labels[rows], images.index[rows], images.classes)
+
+
+def smallest_hashes_of_each_class(images: ImageSet, number: int) -> ImageSet:
+    """For each class the `number` images of smallest pixel sha256, all in order of that hash; `index` counts from 0."""
+    hashes = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images.images])
+    chosen = [np.flatnonzero(images.labels == label) for label in range(len(images.classes))]
+    rows = np.concatenate([members[np.argsort(hashes[members], kind="stable")[:number]] for members in chosen])
+    rows = rows[np.argsort(hashes[rows], kind="stable")]
+    return ImageSet(f"{images.name}-sample", images.images[rows], images.labels[rows], np.arange(len(rows)), images.classes)
+
+
+def write_sample(images: ImageSet, stem: str, folder: Path) -> None:
+    """Write `stem_K.webp` sprites and `stem.json`."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for number, start in enumerate(range(0, len(images), SPRITE)):
+        buffer = io.BytesIO()
+        sprite = Image.fromarray(to_sprite(images.images[start : start + SPRITE]))
+        sprite.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+        file = f"{stem}_{number}.webp"
+        place(folder / file, buffer.getvalue())
+        files[file] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    described = {"files": files, "content_sha256": images.sha256, "labels": images.labels.tolist(), "index": images.index.tolist()}
+    place(folder / f"{stem}.json", (json.dumps(described) + "\n").encode())
+
+
+if __name__ == "__main__":
+    from harness.datasets import load
+
+    data = Path(sys.argv[1])
+    write_sample(first_of_each_class(load("cifar10", data), 100), "cifar10_sample", FOLDER)
+    write_sample(smallest_hashes_of_each_class(load("cifar100", data), 10), "cifar100_sample", FOLDER)

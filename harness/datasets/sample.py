@@ -1,0 +1,90 @@
+"""The samples that ship: 1,000 test images of CIFAR-10 and of CIFAR-100, lossless, as sprites of 250 images.
+
+`cifar10-sample` holds, for each class, its first 100 images of the official test order, all in that order; `index` is that order.
+`cifar100-sample` holds, for each class, the ten test images whose pixels have the smallest sha256, all in order of that hash;
+copies of CIFAR-100 differ in order, so `index` is the place in the sample itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.class_names import CIFAR10, CIFAR100
+from model_zoo.errors import DamagedFileError
+
+FOLDER = Path(__file__).parent / "samples"
+# Images of one sprite, and how many stand side by side in it.
+SPRITE, COLUMNS = 250, 25
+
+
+def to_sprite(images: np.ndarray) -> np.ndarray:
+    """Images uint8 [250, S, S, 3] as one picture, uint8 [10 S, 25 S, 3], row by row."""
+    _, height, width, channels = images.shape
+    rows = images.reshape(-1, COLUMNS, height, width, channels)
+    return rows.transpose(0, 2, 1, 3, 4).reshape(-1, COLUMNS * width, channels)
+
+
+def from_sprite(sprite: np.ndarray, size: int = 32) -> np.ndarray:
+    """Inverse of `to_sprite` for images of `size` x `size`."""
+    rows = sprite.reshape(-1, size, COLUMNS, size, 3)
+    return np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4)).reshape(-1, size, size, 3)
+
+
+def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = FOLDER) -> ImageSet:
+    """Read a sample and compare every file and the decoded content with the hashes beside it.
+
+    Raises
+    ------
+    DamagedFileError
+        Naming the file that is missing, cut short or changed.
+    """
+    from PIL import Image
+
+    listing = folder / f"{stem}.json"
+    try:
+        described = json.loads(listing.read_text(encoding="utf-8"))
+        files, labels, index = described["files"], described["labels"], described["index"]
+        content = described["content_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(listing, "the description of a sample", f"{type(error).__name__}: {error}") from None
+    parts = []
+    for file, sha256 in files.items():
+        path = folder / file
+        data = path.read_bytes() if path.is_file() else b""
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise DamagedFileError(path, f"sha256 {sha256}", f"{found} ({len(data)} bytes)" if data else "no file")
+        with Image.open(io.BytesIO(data)) as picture:
+            parts.append(from_sprite(np.asarray(picture.convert("RGB"))))
+    images = ImageSet(name, np.concatenate(parts), np.array(labels, np.int64), np.array(index, np.int64), classes)
+    if images.sha256 != content:
+        raise DamagedFileError(listing, f"images with sha256 {content}", images.sha256)
+    return images
+
+
+@cache
+def _shipped(stem: str, name: str, classes: tuple[str, ...]) -> ImageSet:
+    return read_sample(stem, name, classes)
+
+
+def _source(family: str, classes: tuple[str, ...], title: str) -> Source:
+    name, stem = f"{family}-sample", f"{family}_sample"
+    info = DatasetInfo(name, title, len(classes), 1000, (3, 32, 32), family, lambda data_dir: True, "it ships with the package")
+    read = partial(_shipped, stem, name, classes)
+    return Source(info, lambda data_dir, n, download: read())
+
+
+SOURCES = {
+    source.info.name: source
+    for source in (
+        _source("cifar10", CIFAR10, "1,000 CIFAR-10 test images, 100 a class; ships"),
+        _source("cifar100", CIFAR100, "1,000 CIFAR-100 test images, 10 a class; ships"),
+    )
+}

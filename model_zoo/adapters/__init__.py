@@ -1,0 +1,1 @@
+"""Other people's models: one module for each package or format they come from."""

@@ -1,0 +1,57 @@
+"""What it takes to import packages that do not import as installed; a no-op wherever they do.
+
+- robustbench 1.1.1 asks for a module `autoattack`, while what it depends on is called `pyautoattack`.
+- torchvision's compiled operators are linked to a CUDA build of torch: next to a CPU build `import torchvision` fails on
+  `torchvision::nms`. Declaring the two operators it registers metadata for lets it import; nobody here calls them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+import torch
+
+from model_zoo.errors import UserError
+
+# Kept alive for the life of the process: a library that is collected takes its operators with it.
+_LIBRARIES: list[torch.library.Library] = []
+_BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+def import_torchvision() -> ModuleType:
+    """Import torchvision, also where its operators do not load."""
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        library.define(operator + _BOXES)
+    _LIBRARIES.append(library)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    return importlib.import_module("torchvision")
+
+
+def import_robustbench() -> ModuleType:
+    """Import robustbench.
+
+    Raises
+    ------
+    UserError
+        If the extra is not installed, with the command that installs it.
+    """
+    try:
+        import_torchvision()
+        if "autoattack" not in sys.modules and importlib.util.find_spec("autoattack") is None:
+            sys.modules["autoattack"] = importlib.import_module("pyautoattack")
+            sys.modules["autoattack.state"] = importlib.import_module("pyautoattack.state")
+        return importlib.import_module("robustbench")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"RobustBench models need the extra: pip install 'robust-binary-harness[robustbench]' (missing: {error.name})"
+        ) from None

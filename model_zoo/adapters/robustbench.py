@@ -1,0 +1,55 @@
+"""Models of the RobustBench leaderboard, through the robustbench package's own loading code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import requests
+from torch import nn
+
+from model_zoo.adapters.compat import import_robustbench
+from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
+
+
+def robustbench_names(dataset: str = "cifar10", norm: str = "Linf") -> list[str]:
+    """Names that `load_robustbench` knows for a data set ("cifar10", "cifar100", "imagenet") and a norm ("Linf", "L2"), sorted."""
+    import_robustbench()
+    from robustbench.model_zoo import model_dicts
+    from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
+
+    return sorted(model_dicts[BenchmarkDataset(dataset)][ThreatModel(norm)])
+
+
+def load_robustbench(name: str, model_dir: Path, dataset: str = "cifar10", norm: str = "Linf") -> nn.Module:
+    """Load a leaderboard model, frozen and in eval mode: float32 [N, 3, H, W] in [0, 1] to logits.
+
+    The file is `model_dir/<dataset>/<norm>/<name>.pt`; the package downloads it there if it is not, and reads it with
+    torch's weights-only loader.
+
+    Raises
+    ------
+    UserError
+        If the extra `robustbench` is not installed.
+    UnknownNameError
+        If the leaderboard has no such model.
+    MissingDataError
+        If the file is not there and cannot be downloaded.
+    DamagedFileError
+        If the file is not the model's state: cut short, or tensors missing, extra or misshapen.
+    """
+    robustbench = import_robustbench()
+    known = robustbench_names(dataset, norm)
+    if name not in known:
+        raise UnknownNameError("RobustBench model", name, known, "https://robustbench.github.io")
+    path = model_dir / dataset / norm / f"{name}.pt"
+    before = path.is_file()
+    try:
+        model: nn.Module = robustbench.load_model(name, model_dir=model_dir, dataset=dataset, threat_model=norm)
+    except (requests.RequestException, OSError) as error:
+        if before:
+            raise DamagedFileError(path, f"the state of {name}", str(error).splitlines()[0]) from None
+        raise MissingDataError(f"{path} is not there and could not be downloaded ({type(error).__name__}): put the file there") from None
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise DamagedFileError(path, f"the state of {name}", " ".join(str(error).split())[:200]) from None
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,46 @@
+"""What all tests share: one thread, and tests that need what is not here are left out, by name."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+REASONS = {
+    "needs_cifar": "the full CIFAR data sets (name their folder in HARNESS_DATA_DIR)",
+    "needs_robustbench": "the extra `robustbench`",
+}
+
+
+def present(marker: str) -> bool:
+    """Whether this machine has what tests with `marker` need."""
+    if marker == "needs_cifar":
+        folder = os.environ.get("HARNESS_DATA_DIR")
+        return folder is not None and any(Path(folder).glob("cifar*"))
+    return importlib.util.find_spec("robustbench") is not None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect tests whose marker needs something absent; `slow` ones run only when they are asked for."""
+    absent = {marker for marker in REASONS if not present(marker)}
+    if "slow" not in (config.option.markexpr or ""):
+        absent.add("slow")
+    left_out = [item for item in items if absent & {mark.name for mark in item.iter_markers()}]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+        config.stash[LEFT_OUT] = left_out
+
+
+LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out, and why."""
+    for item in terminalreporter.config.stash.get(LEFT_OUT, []):
+        names = {mark.name for mark in item.iter_markers()}
+        why = next((f"needs {REASONS[name]}" for name in REASONS if name in names), "slow: select with -m slow")
+        terminalreporter.write_line(f"left out: {item.nodeid} ({why})")

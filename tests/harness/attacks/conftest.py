@@ -1,0 +1,67 @@
+"""A small model that has really learned something, and images that it gets right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+
+from harness import datasets
+from harness.randomness import isolated
+from model_zoo.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Victim:
+    """`images` are those of the shipped sample that `model` classifies correctly."""
+
+    model: nn.Module
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def first(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.images[:n], self.labels[:n]
+
+
+@pytest.fixture(scope="session")
+def victim() -> Victim:
+    images, labels = datasets.load("cifar10-sample").tensors()
+    with isolated(0):
+        model = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
+        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        for _ in range(150):
+            loss = nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    model.zero_grad()
+    model.eval().requires_grad_(False)
+    right = model(images).argmax(1) == labels
+    assert right.float().mean() > 0.5
+    return Victim(model, images[right].contiguous(), labels[right])
+
+
+@pytest.fixture
+def linf() -> ThreatModel:
+    """A radius at which the victim loses some images and keeps others."""
+    return ThreatModel("Linf", Fraction(4, 255))
+
+
+class Rewired(nn.Module):
+    """The victim with its logits passed through a function."""
+
+    def __init__(self, model: nn.Module, change) -> None:
+        super().__init__()
+        self.model = model
+        self.change = change
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.change(self.model(images))
+
+
+@pytest.fixture
+def rewired():
+    return lambda model, change: Rewired(model, change).eval()

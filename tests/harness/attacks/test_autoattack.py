@@ -1,0 +1,245 @@
+"""The number must be the package's: conformance with pyautoattack called directly, and what it does badly kept from us."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pyautoattack.checks
+import pytest
+import torch
+from pyautoattack import AutoAttack
+
+from harness import attacks
+from harness.attacks.autoattack_flags import FlagCollector
+from harness.randomness import isolated
+
+SEED = 2**63 + 12345
+
+
+def shortened(**changes):
+    spec = attacks.get("autoattack")
+    quick = {"apgd_n_iter": 10, "targets": 3, "fab_n_iter": 5, "square_n_queries": 100}
+    return replace(spec, parameters={**spec.parameters, **quick, **changes})
+
+
+def kinds(result):
+    return [flag.kind for flag in result.flags]
+
+
+def test_it_is_the_standard_version_bit_for_bit(victim, linf):
+    images, labels = victim.first(6)
+    result = attacks.run(attacks.get("autoattack"), victim.model, images, labels, linf, SEED)
+    with isolated(0):
+        package = AutoAttack(victim.model, eps=linf.epsilon, seed=SEED % 2**32, version="standard")
+        expected, predictions = package.run_standard_evaluation(images, labels, batch_size=250)
+    broken = [component is not None for component in result.broken_by]
+    assert broken == (predictions != labels).tolist()
+    assert result.adversarial.numpy().tobytes() == expected.numpy().tobytes()
+    assert 0 < sum(broken) < 6
+    assert {"apgd-ce", "apgd-t"} <= set(result.broken_by)
+
+
+def test_survivors_are_batched_as_the_package_batches_them(victim, linf):
+    """Fewer iterations, several batches: components later than the first see survivors of several batches in one."""
+    images, labels = victim.first(30)
+    spec = shortened(components=["apgd-ce", "apgd-t", "square"], apgd_n_iter=100, batch_size=8, targets=9)
+    result = attacks.run(spec, victim.model, images, labels, linf, SEED)
+    with isolated(0):
+        package = AutoAttack(victim.model, eps=linf.epsilon, seed=SEED % 2**32, version="standard")
+        package.attacks_to_run, package.square.n_queries = ["apgd-ce", "apgd-t", "square"], 100
+        expected, predictions = package.run_standard_evaluation(images, labels, batch_size=8)
+    assert [component is not None for component in result.broken_by] == (predictions != labels).tolist()
+    assert torch.equal(result.adversarial, expected)
+
+
+def test_the_seed_is_the_low_half_of_the_unit_seed(victim, linf):
+    """Square draws most: its examples differ between seeds where those of the gradient attacks may meet in the same corner."""
+    images, labels = victim.first(40)
+    spec = shortened(components=["square"])
+    result = attacks.run(spec, victim.model, images, labels, linf, SEED)
+    with isolated(0):
+        package = AutoAttack(victim.model, eps=linf.epsilon, seed=SEED % 2**32, version="standard")
+        package.attacks_to_run, package.square.n_queries = ["square"], 100
+        expected, _ = package.run_standard_evaluation(images, labels, batch_size=250)
+    assert torch.equal(result.adversarial, expected)
+    assert not torch.equal(attacks.run(spec, victim.model, images, labels, linf, SEED + 1).adversarial, expected)
+    assert torch.equal(attacks.run(spec, victim.model, images, labels, linf, SEED % 2**32).adversarial, expected)
+
+
+@pytest.fixture
+def inspect(monkeypatch, victim, linf):
+    """Give the settings of the package's four attacks as the adapter makes them, without running any."""
+
+    def look(spec):
+        seen = []
+
+        def record(package, images, labels, *, batch_size):
+            seen.append((settings(package), batch_size))
+            return images, labels
+
+        with monkeypatch.context() as patch:
+            patch.setattr(AutoAttack, "run_standard_evaluation", record)
+            attacks.run(spec, victim.model, *victim.first(3), linf, SEED)
+        assert all(entry == seen[0] for entry in seen)
+        return seen[0]
+
+    return look
+
+
+def settings(package):
+    parts = {"apgd": package.apgd, "apgd_targeted": package.apgd_targeted, "fab": package.fab, "square": package.square}
+    simple = (bool, int, float, str, type(None), torch.device)
+    return {
+        f"{part}.{key}": str(value) if key == "device" else value
+        for part, attack in parts.items()
+        for key, value in vars(attack).items()
+        if isinstance(value, simple)
+    }
+
+
+def test_every_setting_is_that_of_the_standard_version(victim, linf, inspect):
+    package = AutoAttack(victim.model, eps=linf.epsilon, seed=SEED % 2**32, version="standard")
+    found, batch_size = inspect(attacks.get("autoattack"))
+    assert found == settings(package)
+    assert len(found) > 50
+    assert batch_size == 250
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "setting"),
+    [
+        ("targets", 5, "apgd_targeted.n_target_classes fab.n_target_classes"),
+        ("apgd_n_iter", 50, "apgd.n_iter apgd.n_iter_2 apgd_targeted.n_iter apgd_targeted.n_iter_min"),
+        ("apgd_restarts", 3, "apgd.n_restarts apgd_targeted.n_restarts"),
+        ("apgd_rho", 0.5, "apgd.thr_decr apgd_targeted.thr_decr"),
+        ("apgd_eot_iter", 2, "apgd.eot_iter apgd_targeted.eot_iter"),
+        ("fab_n_iter", 7, "fab.n_iter"),
+        ("fab_restarts", 2, "fab.n_restarts"),
+        ("fab_alpha_max", 0.2, "fab.alpha_max"),
+        ("fab_eta", 1.2, "fab.eta"),
+        ("fab_beta", 0.5, "fab.beta"),
+        ("square_n_queries", 9, "square.n_queries"),
+        ("square_restarts", 2, "square.n_restarts"),
+        ("square_p_init", 0.3, "square.p_init"),
+        ("square_loss", "ce", "square.loss"),
+        ("square_rescale_schedule", True, "square.rescale_schedule"),
+    ],
+)
+def test_every_parameter_reaches_the_package(inspect, parameter, value, setting):
+    spec = attacks.get("autoattack")
+    before, _ = inspect(spec)
+    after, _ = inspect(replace(spec, parameters={**spec.parameters, parameter: value}))
+    changed = {key for key in before if before[key] != after[key]}
+    assert set(setting.split()) <= changed
+    assert {key.split(".")[0] for key in changed} == {key.split(".")[0] for key in setting.split()}
+
+
+def test_components_take_credit_in_order(victim, linf):
+    images, labels = victim.first(40)
+    result = attacks.run(shortened(), victim.model, images, labels, linf, 1)
+    found = [component for component in result.broken_by if component is not None]
+    assert set(found) <= {"apgd-ce", "apgd-t", "fab-t", "square"}
+    first = attacks.run(shortened(components=["apgd-ce"]), victim.model, images, labels, linf, 1)
+    assert [component == "apgd-ce" for component in result.broken_by] == [component is not None for component in first.broken_by]
+
+
+def test_an_image_that_was_wrong_to_begin_with_is_said_to_be(victim, linf):
+    images, labels = victim.first(6)
+    wrong = labels.clone()
+    wrong[2] = (wrong[2] + 1) % 10
+    result = attacks.run(shortened(), victim.model, images, wrong, linf, 1)
+    assert result.broken_by[2] == "clean"
+    assert torch.equal(result.adversarial[2], images[2])
+    assert "clean" not in result.broken_by[:2] + result.broken_by[3:]
+
+
+@pytest.mark.parametrize(("classes", "components"), [(10, {"apgd-t", "fab-t"}), (4, {"apgd-t", "fab-t"}), (3, {"fab"}), (2, {"fab"})])
+def test_components_by_number_of_classes(victim, rewired, linf, classes, components):
+    model = rewired(victim.model, lambda logits: logits[:, :classes])
+    rows = ((victim.labels < classes) & (model(victim.images).argmax(1) == victim.labels)).nonzero().flatten()[:12]
+    seen = []
+    attacks.run(shortened(targets=9), model, victim.images[rows], victim.labels[rows], linf, 1, lambda _, component: seen.append(component))
+    assert set(seen) == {"apgd-ce", "square"} | components
+
+
+def test_a_dynamic_model_is_flagged_and_does_not_infect_the_next(victim, linf):
+    class Dynamic(torch.nn.Module):
+        def forward(self, batch):
+            with torch.enable_grad():
+                probe = batch.detach().requires_grad_()
+                torch.autograd.grad(victim.model(probe).sum(), probe)
+            return victim.model(batch)
+
+    spec = shortened(components=["apgd-ce", "square"], square_n_queries=5)
+    assert kinds(attacks.run(spec, Dynamic().eval(), *victim.first(8), linf, 1)) == ["dynamic"]
+    assert attacks.run(spec, victim.model, *victim.first(8), linf, 1).flags == ()
+    assert pyautoattack.checks.funcs.keys() == {"grad", "backward", "_make_grads"}
+
+
+def test_masked_gradients_and_a_helpful_square_are_flagged_once(victim, linf):
+    class Steps(torch.nn.Module):
+        def forward(self, batch):
+            return victim.model((batch * 128).round() / 128)
+
+    model = Steps().eval()
+    rows = (model(victim.images).argmax(1) == victim.labels).nonzero().flatten()[:40]
+    result = attacks.run(shortened(square_n_queries=500), model, victim.images[rows], victim.labels[rows], linf, 1)
+    assert sorted(kinds(result)) == ["square-helps", "zero-gradient"]
+    assert "square" in result.broken_by
+    messages = {flag.kind: flag.message for flag in result.flags}
+    helped = sum(component == "square" for component in result.broken_by) / len(rows)
+    assert f"{helped:.2%}" in messages["square-helps"]
+
+
+def test_a_randomised_model_and_probabilities_are_flagged(victim, rewired, linf):
+    noisy = rewired(victim.model, lambda logits: logits + torch.randn_like(logits))
+    spec = shortened(components=["apgd-ce"])
+    assert "randomized" in kinds(attacks.run(spec, noisy, *victim.first(4), linf, 1))
+    soft = rewired(victim.model, lambda logits: logits.softmax(1))
+    assert kinds(attacks.run(spec, soft, *victim.first(4), linf, 1)) == ["probabilities"]
+
+
+def test_the_logger_is_left_as_it_was_and_tells_nobody(victim, linf, caplog, capfd):
+    logger = logging.getLogger("auto-attack")
+    mine = logging.StreamHandler()
+    logger.addHandler(mine)
+    logger.setLevel(logging.ERROR)
+    try:
+        with caplog.at_level(logging.DEBUG):
+            soft = torch.nn.Sequential(victim.model, torch.nn.Softmax(1)).eval()
+            result = attacks.run(shortened(components=["apgd-ce"]), soft, *victim.first(4), linf, 1)
+        assert kinds(result) == ["probabilities"]
+        assert mine in logger.handlers
+        assert not any(isinstance(handler, FlagCollector) for handler in logger.handlers)
+        assert (logger.level, logger.propagate) == (logging.ERROR, True)
+    finally:
+        logger.removeHandler(mine)
+        logger.setLevel(logging.NOTSET)
+    assert caplog.records == []
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_of_several_counts_the_largest_is_kept():
+    collector = FlagCollector()
+    for count in (3, 12, 5):
+        message = f"there are {count} points with zero gradient!"
+        collector.handle(logging.LogRecord("auto-attack", logging.WARNING, __file__, 1, message, None, None))
+    collector.handle(logging.LogRecord("auto-attack", logging.WARNING, __file__, 1, "something new", None, None))
+    assert [(flag.kind, flag.message) for flag in collector.flags] == [
+        ("zero-gradient", "there are 12 points with zero gradient!"),
+        ("other", "something new"),
+    ]
+
+
+def test_l2_works_too(victim):
+    from fractions import Fraction
+
+    from model_zoo.threat import ThreatModel
+
+    threat = ThreatModel("L2", Fraction(1, 2))
+    images, labels = victim.first(10)
+    result = attacks.run(replace(shortened(), norm="L2"), victim.model, images, labels, threat, 1)
+    assert float((result.adversarial - images).flatten(1).norm(dim=1).max()) <= threat.epsilon + 1e-6
+    assert any(component is not None for component in result.broken_by)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harness import attacks
+
+
+def broken(result):
+    return [component is not None for component in result.broken_by]
+
+
+@pytest.mark.parametrize("shift", [-100.0, 3.0])
+def test_a_constant_added_to_all_logits_changes_nothing(victim, rewired, linf, shift):
+    images, labels = victim.first(100)
+    expected = attacks.run(attacks.get("cw-linf"), victim.model, images, labels, linf, 4)
+    result = attacks.run(attacks.get("cw-linf"), rewired(victim.model, lambda logits: logits + shift), images, labels, linf, 4)
+    assert broken(result) == broken(expected)
+    assert torch.allclose(result.adversarial, expected.adversarial, atol=1e-6)
+
+
+def test_scaled_logits_change_nothing_where_they_blind_the_cross_entropy(victim, rewired, linf):
+    images, labels = victim.first(100)
+    scaled = rewired(victim.model, lambda logits: logits * 100)
+    expected = attacks.run(attacks.get("cw-linf"), victim.model, images, labels, linf, 4)
+    result = attacks.run(attacks.get("cw-linf"), scaled, images, labels, linf, 4)
+    assert broken(result) == broken(expected)
+    same = (result.adversarial - expected.adversarial).abs() < 1e-6
+    assert float(same.float().mean()) > 0.999
+    cross_entropy = attacks.run(attacks.get("pgd"), scaled, images, labels, linf, 4)
+    assert sum(broken(cross_entropy)) < sum(broken(result)) - 5
+
+
+def test_an_image_has_the_same_example_alone_and_with_others(victim, linf):
+    images, labels = victim.first(12)
+    together = attacks.run(attacks.get("cw-linf"), victim.model, images, labels, linf, 4)
+    for row in range(0, 12, 5):
+        alone = attacks.run(attacks.get("cw-linf"), victim.model, images[row : row + 1], labels[row : row + 1], linf, 4)
+        assert broken(alone) == broken(together)[row : row + 1]
+        assert torch.allclose(alone.adversarial, together.adversarial[row : row + 1], atol=1e-6)
+
+
+def test_the_start_depends_on_the_seed_and_fills_the_ball(victim, linf):
+    from harness.attacks.cw_linf import _random_start
+
+    images = torch.full((50, 3, 32, 32), 0.5) + torch.arange(50).view(50, 1, 1, 1) / 255
+    images = images.clamp(0.1, 0.9)
+    one, two, restart = (_random_start(images, 0.05, *given) - images for given in [(1, 0), (2, 0), (1, 1)])
+    for noise in (one, two, restart):
+        assert float(noise.abs().max()) <= 0.05 + 1e-6
+        assert float(noise.std()) == pytest.approx(0.1 / 12**0.5, rel=0.02)
+    assert not torch.allclose(one, two, atol=1e-3)
+    assert not torch.allclose(one, restart, atol=1e-3)
+    assert not torch.allclose(one[0], one[1], atol=1e-3)
+
+
+def test_the_first_successful_iterate_is_kept(victim, linf):
+    spec = attacks.get("cw-linf")
+    images, labels = victim.first(60)
+    long = attacks.run(spec, victim.model, images, labels, linf, 4)
+    for steps in (1, 5, 20):
+        short = attacks.run(replace(spec, parameters={**spec.parameters, "steps": steps}), victim.model, images, labels, linf, 4)
+        early = torch.tensor(broken(short))
+        assert torch.equal(short.adversarial[early], long.adversarial[early])
+    assert 0 < int(early.sum()) <= sum(broken(long))
+
+
+def test_restarts_and_confidence_are_obeyed(victim, linf):
+    spec = attacks.get("cw-linf")
+    images, labels = victim.first(100)
+    one_step = {**spec.parameters, "steps": 1, "step": "1"}
+    single, ten = (
+        attacks.run(replace(spec, parameters={**one_step, "restarts": restarts}), victim.model, images, labels, linf, 4)
+        for restarts in (1, 10)
+    )
+    assert sum(broken(ten)) > sum(broken(single))
+    sure = attacks.run(replace(spec, parameters={**spec.parameters, "confidence": 1.0}), victim.model, images, labels, linf, 4)
+    logits = victim.model(sure.adversarial)
+    own = logits.gather(1, labels[:, None])[:, 0]
+    margin = logits.scatter(1, labels[:, None], -torch.inf).amax(1) - own
+    assert any(broken(sure))
+    assert float(margin[torch.tensor(broken(sure))].min()) >= 1.0
+
+
+def test_a_vanished_gradient_is_flagged(victim, rewired, linf):
+    images, labels = victim.first(8)
+    signs = rewired(victim.model, lambda logits: logits.sign() * 0 + logits.detach())
+    result = attacks.run(attacks.get("cw-linf"), signs, images, labels, linf, 4)
+    assert [flag.kind for flag in result.flags] == ["zero-gradient"]
+    assert "8 of 8" in result.flags[0].message
+    assert attacks.run(attacks.get("cw-linf"), victim.model, images, labels, linf, 4).flags == ()

@@ -1,0 +1,151 @@
+"""What holds for every attack, whichever package it comes from."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from harness import attacks
+from model_zoo.threat import ThreatModel
+
+QUICK = {"apgd_n_iter": 10, "targets": 2, "fab_n_iter": 5, "square_n_queries": 50}
+EVERY = attacks.names()
+
+
+def quick(name):
+    """Read the specification of that name, with less work where it would take long."""
+    spec = attacks.get(name)
+    return replace(spec, parameters={key: QUICK.get(key, value) for key, value in spec.parameters.items()})
+
+
+def threat_for(name):
+    return ThreatModel("Linf", Fraction(4, 255)) if attacks.get(name).norm == "Linf" else ThreatModel("L2", Fraction(1, 2))
+
+
+@pytest.fixture(params=EVERY)
+def name(request):
+    return request.param
+
+
+def test_what_comes_back_is_a_claim_that_holds(victim, name):
+    spec, threat = quick(name), threat_for(name)
+    images, labels = victim.first(16)
+    given = images.clone()
+    result = attacks.run(spec, victim.model, images, labels, threat, 7)
+    assert torch.equal(images, given)
+    assert result.adversarial.shape == images.shape
+    assert result.adversarial.dtype == torch.float32
+    assert not result.adversarial.requires_grad
+    assert len(result.broken_by) == 16
+    assert float(result.adversarial.min()) >= 0.0
+    assert float(result.adversarial.max()) <= 1.0
+    difference = (result.adversarial - images).flatten(1)
+    broken = torch.tensor([component is not None for component in result.broken_by])
+    assert 0 < int(broken.sum()) < 16
+    assert ((victim.model(result.adversarial).argmax(1) != labels) | ~broken).all()
+    if spec.norm == "Linf":
+        assert float(difference.abs().max()) <= threat.epsilon + 1e-6
+        assert ((victim.model(result.adversarial).argmax(1) != labels) == broken).all()
+    else:
+        assert float(difference[broken].norm(dim=1).max()) <= threat.epsilon
+        assert float(difference.norm(dim=1).max()) > threat.epsilon  # distances beyond the radius are kept, and not claimed
+
+
+def test_the_same_call_gives_the_same_bytes_and_leaves_no_trace(victim, name):
+    def trace(frame, event, argument):
+        return None
+
+    spec, threat = quick(name), threat_for(name)
+    before, outer = (random.getstate(), np.random.get_state(), torch.get_rng_state()), sys.gettrace()
+    sys.settrace(trace)
+    try:
+        one = attacks.run(spec, victim.model, *victim.first(8), threat, 2**63 + 1)
+        kept = sys.gettrace()
+    finally:
+        sys.settrace(outer)
+    torch.rand(3), np.random.rand(3)
+    with torch.no_grad():
+        two = attacks.run(spec, victim.model, *victim.first(8), threat, 2**63 + 1, classes=10)
+    assert kept is trace
+    assert random.getstate() == before[0]
+    np.random.set_state(before[1])
+    torch.set_rng_state(before[2])
+    assert one.adversarial.numpy().tobytes() == two.adversarial.numpy().tobytes()
+    assert one.broken_by == two.broken_by
+    assert all(parameter.grad is None for parameter in victim.model.parameters())
+
+
+def test_random_state_is_as_before(victim, name):
+    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
+    attacks.run(quick(name), victim.model, *victim.first(2), threat_for(name), 3)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True))
+
+
+def test_progress_rises_to_one_and_nothing_is_printed(victim, name, capfd):
+    reports = []
+    attacks.run(quick(name), victim.model, *victim.first(8), threat_for(name), 3, lambda *report: reports.append(report))
+    fractions = [fraction for fraction, _ in reports]
+    assert fractions == sorted(fractions)
+    assert fractions[0] == 0.0
+    assert fractions[-1] == pytest.approx(1.0)
+    assert any(0.0 < fraction < 0.9 for fraction in fractions)
+    assert not victim.model._forward_hooks
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_a_model_without_parameters_and_a_permuted_block_change_nothing(victim, name, capfd):
+    class Buffers(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            for key, value in model.named_parameters():
+                self.register_buffer(key.replace(".", "_"), value.data)
+
+        def forward(self, images):
+            pooled = torch.nn.functional.avg_pool2d(images, 4).flatten(1)
+            hidden = torch.relu(torch.nn.functional.linear(pooled, self.get_buffer("2_weight"), self.get_buffer("2_bias")))
+            return torch.nn.functional.linear(hidden, self.get_buffer("4_weight"), self.get_buffer("4_bias"))
+
+    images, labels = victim.first(6)
+    expected = attacks.run(quick(name), victim.model, images, labels, threat_for(name), 5)
+    permuted = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert not permuted.is_contiguous()
+    result = attacks.run(quick(name), Buffers(victim.model).eval(), permuted, labels, threat_for(name), 5)
+    assert result.broken_by == expected.broken_by
+    assert torch.equal(result.adversarial, expected.adversarial)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_models_of_few_classes_are_attacked(victim, rewired, name, classes):
+    model = rewired(victim.model, lambda logits: logits[:, :classes])
+    rows = ((victim.labels < classes) & (model(victim.images).argmax(1) == victim.labels)).nonzero().flatten()[:12]
+    result = attacks.run(quick(name), model, victim.images[rows], victim.labels[rows], threat_for(name), 0)
+    assert any(component is not None for component in result.broken_by)
+    assert "classes" not in [flag.kind for flag in result.flags]
+
+
+def test_no_images_and_one_image(victim, name):
+    nothing = attacks.run(quick(name), victim.model, *victim.first(0), threat_for(name), 0)
+    assert nothing.adversarial.shape == (0, 3, 32, 32)
+    assert nothing.broken_by == ()
+    assert len(attacks.run(quick(name), victim.model, *victim.first(1), threat_for(name), 0).broken_by) == 1
+
+
+def test_batches_cover_every_image(victim, name):
+    spec = quick(name)
+    spec = replace(spec, parameters={**spec.parameters, "batch_size": 5})
+    images, labels = victim.first(13)
+    result = attacks.run(spec, victim.model, images, labels, threat_for(name), 0)
+    broken = torch.tensor([component is not None for component in result.broken_by])
+    assert broken[:5].any()
+    assert broken[10:].any()
+    moved = (result.adversarial != images).flatten(1).any(1)
+    assert (moved | ~broken).all()

@@ -1,0 +1,89 @@
+"""Gates: what no number may come from is refused, by name."""
+
+import pytest
+import torch
+from torch import nn
+
+from harness.evaluation.gates import check_images, check_model
+from model_zoo.errors import RefusedError
+
+IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(5)
+
+
+class Linear(nn.Module):
+    """A frozen linear model, with something wrong on demand."""
+
+    def __init__(self, wrong: str = "") -> None:
+        super().__init__()
+        self.layer = nn.Linear(192, 10)
+        self.wrong = wrong
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layer(images.flatten(1))
+        match self.wrong:
+            case "nan":
+                return logits / 0.0 - logits / 0.0
+            case "probabilities":
+                return logits.softmax(1)
+            case "random":
+                return logits + 0.1 * torch.randn_like(logits)
+            case "shape":
+                return logits[:, :9]
+            case "tuple":
+                return (logits,)  # type: ignore[return-value]
+        return logits
+
+
+def test_honest_images_and_models_pass() -> None:
+    check_images(IMAGES, LABELS, 10)
+    check_model(Linear(), IMAGES, 10)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (IMAGES * 2.0, r"\[0, 1\]"),
+        (IMAGES - 0.5, r"\[0, 1\]"),
+        (IMAGES.clone().index_fill_(0, torch.tensor([2]), float("nan")), "NaN"),
+        (IMAGES.double(), "float32"),
+        (IMAGES[:, :1], "float32"),
+        (IMAGES[0], "float32"),
+    ],
+)
+def test_bad_images_are_refused(images: torch.Tensor, words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        check_images(images, LABELS, 10)
+
+
+@pytest.mark.parametrize("labels", [LABELS - 1, LABELS + 6, LABELS[:4]])
+def test_labels_that_do_not_fit_are_refused(labels: torch.Tensor) -> None:
+    with pytest.raises(RefusedError, match="labels refused"):
+        check_images(IMAGES, labels, 10)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [("nan", "NaN"), ("probabilities", "probabilities"), ("random", "stochastic"), ("shape", "logits"), ("tuple", "logits")],
+)
+def test_bad_models_are_refused(wrong: str, words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        check_model(Linear(wrong), IMAGES, 10)
+
+
+def test_a_model_in_training_mode_is_refused_wherever_the_mode_hides() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).eval().requires_grad_(False)
+    model[1].train()
+    with pytest.raises(RefusedError, match="training mode"):
+        check_model(model, IMAGES, 10)
+
+
+def test_a_model_that_is_not_frozen_is_refused() -> None:
+    with pytest.raises(RefusedError, match="not frozen"):
+        check_model(Linear().requires_grad_(True), IMAGES, 10)
+
+
+def test_a_model_for_other_images_is_refused() -> None:
+    with pytest.raises(RefusedError, match="does not run"):
+        check_model(Linear(), torch.rand(2, 3, 16, 16), 10)

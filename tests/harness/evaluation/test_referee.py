@@ -1,0 +1,61 @@
+"""The referee decides; the attack's word does not count."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+
+from harness.evaluation.referee import judge, predict
+from model_zoo.threat import ThreatModel
+
+THREAT = ThreatModel("Linf", Fraction(8, 255))
+
+
+class Brightness(nn.Module):
+    """Class 1 where the mean pixel is above a half."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mean = images.mean((1, 2, 3))
+        return torch.stack([0.5 - mean, mean - 0.5], 1)
+
+
+IMAGES = torch.full((6, 3, 4, 4), 0.49)
+LABELS = torch.zeros(6, dtype=torch.int64)
+
+
+def test_norms_box_and_prediction_are_recomputed() -> None:
+    adversarial = IMAGES.clone()
+    adversarial[0] += 8 / 255  # legal, breaks
+    adversarial[1] += 9 / 255  # outside the ball
+    adversarial[2, 0, 0, 0] = float("nan")
+    adversarial[3] -= 8 / 255  # legal, breaks nothing
+    adversarial[4, 0, 0, 0] = -0.001  # outside the box
+    verdict = judge(Brightness(), IMAGES, adversarial, LABELS, THREAT)
+    assert verdict.legal.tolist() == [True, False, False, True, False, True]
+    assert verdict.broken.tolist() == [True, False, False, False, False, False]
+    assert verdict.prediction.tolist() == [1, 1, 0, 0, 0, 0]
+    assert verdict.linf[0].item() == pytest.approx(8 / 255, abs=1e-6)
+    assert verdict.l2[0].item() == pytest.approx(8 / 255 * 48**0.5, rel=1e-5)
+    assert verdict.linf[5].item() == 0.0
+
+
+def test_an_l2_ball_is_measured_in_l2() -> None:
+    adversarial = IMAGES + 0.05
+    length = 0.05 * 48**0.5
+    inside = judge(Brightness(), IMAGES, adversarial, LABELS, ThreatModel("L2", Fraction(1, 2)))
+    outside = judge(Brightness(), IMAGES, adversarial, LABELS, ThreatModel("L2", Fraction(1, 3)))
+    assert 1 / 3 < length < 1 / 2
+    assert bool(inside.broken.all()) and not bool(outside.legal.any())
+
+
+def test_predictions_come_in_fixed_batches() -> None:
+    seen: list[int] = []
+
+    class Recorder(Brightness):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(len(images))
+            return super().forward(images)
+
+    assert predict(Recorder(), torch.rand(120, 3, 4, 4)).shape == (120,)
+    assert seen == [50, 50, 20]

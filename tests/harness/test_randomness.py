@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from harness.randomness import isolated
+
+
+def draw() -> tuple[float, float, float]:
+    return random.random(), float(np.random.rand()), float(torch.rand(1))
+
+
+def test_generators_continue_as_if_nothing_had_happened():
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    draw()
+    expected = [draw(), draw()]
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    draw()
+    with isolated(5):
+        draw()
+    first = draw()
+    with pytest.raises(RuntimeError, match="inside"), isolated(6):
+        torch.manual_seed(0)
+        raise RuntimeError("inside")
+    assert [first, draw()] == expected
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40 + 7, 2**64 - 1])
+def test_the_seed_decides_what_is_drawn_inside(seed):
+    with isolated(seed):
+        one = draw()
+    with isolated(seed):
+        again = draw()
+    with isolated(seed ^ 1):
+        other = draw()
+    assert one == again
+    assert all(a != b for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_of_more_than_64_bits_is_refused(seed):
+    with pytest.raises(ValueError, match="64-bit"), isolated(seed):
+        pass
+
+
+def test_the_trace_function_comes_back():
+    before = sys.gettrace()
+
+    def trace(frame, event, argument):
+        return None
+
+    try:
+        sys.settrace(trace)
+        with isolated(0):
+            sys.settrace(None)
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)

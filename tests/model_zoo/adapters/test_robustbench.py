@@ -1,0 +1,77 @@
+"""The robustbench package's own loader, on a state that the test writes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_zoo.adapters.compat import import_robustbench
+from model_zoo.adapters.robustbench import load_robustbench, robustbench_names
+from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
+
+pytestmark = pytest.mark.needs_robustbench
+NAME = "Addepalli2022Efficient_RN18"
+
+
+def architecture() -> torch.nn.Module:
+    import_robustbench()
+    from robustbench.model_zoo import model_dicts
+    from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return model_dicts[BenchmarkDataset.cifar_10][ThreatModel.Linf][NAME]["model"]().eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "cifar10" / "Linf").mkdir(parents=True)
+    return tmp_path
+
+
+def test_the_loaded_model_computes_what_the_saved_one_did(folder: Path) -> None:
+    original = architecture()
+    torch.save({f"module.{name}": tensor for name, tensor in original.state_dict().items()}, folder / "cifar10" / "Linf" / f"{NAME}.pt")
+    loaded = load_robustbench(NAME, folder)
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(loaded(images), original(images))
+    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_state_that_lacks_a_tensor_is_refused_by_file(folder: Path) -> None:
+    state = architecture().state_dict()
+    state.pop(next(iter(state)))
+    torch.save(state, folder / "cifar10" / "Linf" / f"{NAME}.pt")
+    with pytest.raises(DamagedFileError, match=f"{NAME}.pt"):
+        load_robustbench(NAME, folder)
+
+
+def test_a_truncated_file_is_refused_by_file(folder: Path) -> None:
+    path = folder / "cifar10" / "Linf" / f"{NAME}.pt"
+    torch.save(architecture().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DamagedFileError, match=f"{NAME}.pt"):
+        load_robustbench(NAME, folder)
+
+
+def test_an_unknown_name_has_its_near_miss() -> None:
+    with pytest.raises(UnknownNameError, match=NAME):
+        load_robustbench("Addepalli2022Eficient_RN18", Path("models"))
+
+
+def test_no_network_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_robustbench()
+    from robustbench import utils
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(utils, "download_gdrive_new", refuse)
+    with pytest.raises(MissingDataError, match="put the file there"):
+        load_robustbench(NAME, folder)
+
+
+def test_the_leaderboard_is_listed() -> None:
+    assert NAME in robustbench_names("cifar10", "Linf")
+    assert len(robustbench_names("cifar10", "L2")) > 5

@@ -1,0 +1,92 @@
+"""Networks of the paper: sizes, shapes, widths, and what is refused."""
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.architectures import build_network
+from model_zoo.architectures.small_dense import small_widths
+from model_zoo.classifier import NORMALISATIONS, build_classifier
+from model_zoo.errors import UnknownNameError, UsageError
+
+
+def meta_network(**architecture: object) -> nn.Module:
+    with torch.device("meta"):
+        return build_network(architecture)
+
+
+def weights_of(network: nn.Module) -> list[int]:
+    return [module.weight.numel() for module in network.modules() if isinstance(module, nn.Conv2d)]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "weights", "channels"),
+    [
+        ("cifar-resnet18", 10, 11_164_352, 4_810),
+        ("cifar-resnet34", 10, 21_265_088, 8_522),
+        ("cifar-resnet34", 100, 21_311_168, 8_612),
+        ("cifar-resnet50", 10, 23_467_712, 26_570),
+        ("imagenet-resnet34", 100, 21_318_848, 8_612),
+        ("imagenet-resnet50", 100, 23_659_712, 26_660),
+        ("cifar-small-resnet34-p1", 10, 214_652, 864),
+        ("cifar-small-resnet34-p05", 10, 212_021, 945),
+        ("cifar-small-resnet34-p01", 100, 201_808, 1_040),
+        ("cifar-small-resnet34-p0", 10, 197_678, 946),
+        ("cifar-small-resnet18-p01", 10, 99_550, 530),
+        ("cifar-small-resnet50-p1", 10, 239_188, 2_697),
+        ("cifar-small-resnet50-p01", 10, 227_718, 3_001),
+    ],
+)
+def test_weights_and_batch_norm_channels_are_those_of_the_official_networks(name: str, classes: int, weights: int, channels: int) -> None:
+    network = meta_network(name=name, classes=classes)
+    assert sum(weights_of(network)) == weights
+    assert sum(module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d)) == channels
+
+
+def test_a_network_takes_images_to_logits_and_any_width() -> None:
+    images = torch.rand(2, 3, 32, 32)
+    for architecture in (
+        {"name": "cifar-resnet18", "width": 4},
+        {"name": "cifar-resnet8", "width": 4, "stem_stride": 2},
+        {"name": "cifar-resnet50", "widths": [2, 3, 4, 5]},
+        {"name": "imagenet-resnet18", "width": 4},
+        {"name": "cifar-small-resnet18-p1"},
+    ):
+        assert build_network({"classes": 7, **architecture}).eval()(images).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("last", "affine"), [("plain", False), ("affine", True), ("none", None)])
+def test_the_last_batch_norm_is_on_the_logits(last: str, affine: bool | None) -> None:
+    network = build_network({"name": "cifar-resnet8", "classes": 10, "width": 4, "last_batch_norm": last})
+    norms = [module for name, module in network.named_modules() if name == "last_bn" and isinstance(module, nn.BatchNorm2d)]
+    assert [norm.affine for norm in norms] == ([] if affine is None else [affine])
+    logits = network.train()(torch.rand(64, 3, 32, 32))
+    if last == "plain":
+        assert logits.var(0, unbiased=False).detach() == pytest.approx(torch.ones(10), rel=0.05)
+
+
+def test_small_widths_follow_from_the_pruned_networks_allocation() -> None:
+    network = meta_network(name="cifar-resnet34", classes=10)
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    square = [names.index(f"layer{stage}.1.conv1") for stage in (1, 2, 3, 4)]
+    assert small_widths(weights_of(network), square, 0.01, 0.1) == [23, 25, 27, 29]
+    assert small_widths(weights_of(network), square, 0.01, 1.0) == [6, 13, 26, 51]
+
+
+def test_normalisation_is_inside_the_model() -> None:
+    model = build_classifier({"name": "cifar-resnet8", "classes": 10, "width": 4, "normalisation": "cifar10"}).eval()
+    images = torch.rand(2, 3, 32, 32)
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in NORMALISATIONS["cifar10"])
+    assert torch.equal(model(images), model.network((images - mean) / deviation))
+    assert not any("mean" == name or "deviation" == name for name in model.state_dict())
+
+
+def test_bad_descriptions_are_refused_by_name() -> None:
+    with pytest.raises(UnknownNameError, match="cifar-resnet1[8]?"):
+        build_network({"name": "cifar-resnet1", "classes": 10})
+    with pytest.raises(UsageError, match="depth"):
+        build_network({"name": "cifar-resnet18", "classes": 10, "depth": 3})
+    with pytest.raises(UsageError, match="last_batch_norm"):
+        build_network({"name": "cifar-resnet18", "classes": 10, "last_batch_norm": "yes"})
+    with pytest.raises(UsageError, match="4 widths"):
+        build_network({"name": "cifar-resnet18", "classes": 10, "widths": [1, 2, 3]})
