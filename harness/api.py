@@ -16,7 +16,7 @@ from harness.runner.identity import unit_id, unit_seed
 from harness.runner.plan import plan_request
 from harness.runner.results import read, select
 from harness.runner.store import Store
-from model_zoo import registry
+from model_zoo import loading
 from model_zoo.classifier import Classifier
 from model_zoo.errors import UserError
 from model_zoo.packing.frozen import weights_sha256
@@ -35,7 +35,7 @@ def load_model(model: str) -> Classifier:
     UnknownNameError, DamagedFileError
         If there is no such model, or its file is not what its record says.
     """
-    return registry.load_model(model)
+    return loading.load_model(model)
 
 
 def evaluate(
@@ -88,7 +88,7 @@ def evaluate(
     threats = [ThreatModel(attacks.get(name).norm, parse_radius(radius)) for name in names] if radius is not None else []
     plan = plan_request([model], names, dataset, n, tuple(dict.fromkeys(threats)), seed, folder)
     if store is None:
-        loaded = registry.load_model(model)
+        loaded = loading.load_model(model)
         return pd.concat(
             [
                 evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress).frame.assign(**unit.labels)

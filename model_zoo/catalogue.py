@@ -10,6 +10,7 @@ import pandas as pd
 
 from model_zoo import registry
 from model_zoo.errors import UserError
+from model_zoo.loading import load_model
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.schema import Record
 
@@ -38,7 +39,7 @@ def _row(record: Record) -> dict[str, Any]:
     }
     row["bytes"] = record.checkpoint.bytes
     try:
-        weights = effective_weights(registry.load_model(record.id))
+        weights = effective_weights(load_model(record.id))
     except UserError:
         return row
     row["parameters"] = sum(array.size for array in weights)

@@ -1,4 +1,4 @@
-"""The registry: records found by id in this package, or read from a path; models loaded only after their file is checked."""
+"""The registry: records found by id in this package, or read from a path. Light: no model is loaded here."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from model_zoo.classifier import Classifier
 from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
-from model_zoo.packing.frozen import weights_sha256
-from model_zoo.packing.packed import check_file, load_packed
 from model_zoo.schema import Record
 
 LISTING = "harness ls models"
@@ -77,26 +74,3 @@ def checkpoint_path(model: str) -> Path:
     record = read_record(path)
     folder = package_folder("checkpoints") if path.parent == package_folder("records") else path.parent
     return folder / record.checkpoint.file
-
-
-def load_model(model: str) -> Classifier:
-    """Load a model, frozen and in eval mode: float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
-
-    The file's size and sha256 are compared with the record before it is read; the loaded weights are hashed and compared after.
-
-    Raises
-    ------
-    UnknownNameError
-        For an id that is not in the registry.
-    DamagedFileError
-        If the checkpoint is not the file the record names, or does not hold the weights it names.
-    """
-    record, path = get_record(model), checkpoint_path(model)
-    check_file(path, record.checkpoint.sha256, record.checkpoint.bytes)
-    packed = load_packed(path)
-    if packed.header["architecture"] != record.architecture or packed.header["affine"] != record.affine:
-        raise DamagedFileError(path, f"the architecture of record {record.id}", f"{packed.header['architecture']}")
-    found = weights_sha256(packed.model)
-    if found != record.weights_sha256:
-        raise DamagedFileError(path, f"weights with sha256 {record.weights_sha256}", f"sha256 {found}")
-    return packed.model

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel, parse_radius
 
 
@@ -39,7 +40,10 @@ class Threat(_Strict):
     @field_validator("radius")
     @classmethod
     def _is_fraction(cls, radius: str) -> str:
-        parse_radius(radius)
+        try:
+            parse_radius(radius)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
         return radius
 
     def model(self) -> ThreatModel:

@@ -31,9 +31,10 @@ def command(model: str, store: Path, as_json: bool) -> None:
     from harness.runner.results import read, select
     from model_zoo import registry
     from model_zoo.footprint import measure
+    from model_zoo.loading import load_model
 
     record = registry.get_record(model)
-    footprint = measure(registry.load_model(model), registry.checkpoint_path(model))
+    footprint = measure(load_model(model), registry.checkpoint_path(model))
     outcomes = select(read(store), model=record.id)
     results = _results(outcomes)
     if as_json:

@@ -16,7 +16,7 @@ from harness.runner.plan import Plan, Unit
 from harness.runner.store import Store
 from model_zoo.classifier import Classifier
 from model_zoo.errors import UserError
-from model_zoo.registry import load_model
+from model_zoo.loading import load_model
 
 
 @dataclass(frozen=True)

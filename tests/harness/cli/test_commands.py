@@ -1,0 +1,108 @@
+"""The command line as a user meets it: help, listings, one clear line for what is wrong, exit statuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli.main import COMMANDS, main
+
+MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
+
+
+def harness(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom harness.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'pydantic', 'rich', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples(name: str) -> None:
+    result = harness(name, "--help")
+    assert result.exit_code == 0
+    assert "Examples:" in result.output and f"harness {name}" in result.output
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets", "attacks", "suites", "tables"])
+def test_listings_exist_for_people_and_for_scripts(kind: str) -> None:
+    rows = json.loads(harness("ls", kind, "--json").output)
+    assert rows
+    key = "id" if kind == "models" else "name"
+    table = harness("ls", kind)
+    assert table.exit_code == 0 and all(row[key] in table.output for row in rows)
+
+
+def test_show_says_what_a_model_is_and_costs(tmp_path: Path) -> None:
+    whole = json.loads(harness("show", MODEL, "--store", str(tmp_path), "--json").output)
+    assert whole["record"]["keep_ratio"] == 0.05 and whole["sparsity"] == pytest.approx(0.95)
+    assert whole["footprint"]["file_bytes"] == whole["record"]["checkpoint"]["bytes"]
+    assert whole["footprint"]["kept_weights"] == pytest.approx(0.05 * whole["footprint"]["weights"], rel=0.01)
+    assert "95" in harness("show", MODEL, "--store", str(tmp_path)).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("show", "cifar10-rn8w32-pruned-binary-k05"), ("unknown model", "Did you mean", "harness ls models")),
+        (("run", "--suite", "quik"), ("unknown suite", "'quick'", "harness ls suites")),
+        (("run", "--model", MODEL, "--attack", "pdg"), ("unknown attack", "'pgd'", "harness ls attacks")),
+        (("run", "--model", MODEL, "--dataset", "cifar10-sampel"), ("unknown dataset", "'cifar10-sample'", "harness ls datasets")),
+        (("run", "--model", MODEL, "--radius", "8/0"), ("not a radius",)),
+        (("run", "--model", MODEL, "--n", "1001"), ("1000 images",)),
+        (("run",), ("--suite", "--model")),
+        (("run", "--suite", "quick", "--attack", "pgd"), ("a suite fixes",)),
+        (("train", "cifar10-rn8w32-pruned-binary-k5-p01"), ("unknown recipe", "Did you mean")),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_status_two(arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
+    with CliRunner().isolated_filesystem(tmp_path):
+        result = harness(*arguments)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
+    result = harness("report", "--store", str(tmp_path / "empty"), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1 and "no outcomes" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_stores_reports_and_continues(tmp_path: Path) -> None:
+    store, reports = tmp_path / "results", tmp_path / "reports"
+    arguments = ("run", "--model", MODEL, "--attack", "pgd", "--n", "6", "--store", str(store), "--reports", str(reports))
+    first = harness(*arguments)
+    assert first.exit_code == 0, first.stderr
+    assert "1 units run" in first.stderr and MODEL in first.stdout
+    assert list(store.glob("units/*.parquet")) and list(reports.rglob("*.md")) and list(reports.rglob("*.png"))
+    again = harness(*arguments, "--json", "--compare", str(store))
+    assert "0 units run, 1 found" in again.stderr and "agree with" in again.stderr and "6 of 6 images" in again.stderr
+    (row,) = json.loads(again.stdout)
+    assert row["model"] == MODEL
+
+
+def test_a_damaged_checkpoint_is_named_and_the_exit_status_is_not_zero(tmp_path: Path) -> None:
+    from model_zoo.registry import checkpoint_path, record_path
+
+    record = tmp_path / record_path(MODEL).name
+    record.write_bytes(record_path(MODEL).read_bytes())
+    checkpoint = tmp_path / checkpoint_path(MODEL).name
+    checkpoint.write_bytes(checkpoint_path(MODEL).read_bytes()[:-7])
+    places = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
+    result = harness("run", "--model", str(record), "--model", "cifar10-rn8w32-pruned-binary-k20-p01", "--n", "3", *places)
+    assert result.exit_code == 1
+    assert checkpoint.name in result.stderr and "bytes" in result.stderr
+    assert "1 units run, 0 found" in result.stderr and "1 failed" in result.stderr

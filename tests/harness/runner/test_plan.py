@@ -1,0 +1,79 @@
+"""Suites become units; what cannot run is said before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.runner.plan import plan_request, plan_suite
+from harness.runner.suite import Suite, get_suite, read_suite, suite_names
+from model_zoo.errors import DamagedFileError, UnknownNameError, UserError
+from model_zoo.registry import model_ids
+
+MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
+
+
+def suite(**change: object) -> Suite:
+    evaluation = {"dataset": "cifar10-sample", "attacks": ["pgd", "cw-l2"], "n": 300}
+    return Suite.model_validate({"name": "test", "title": "test", "models": [MODEL], "evaluation": [{**evaluation, **change}]})
+
+
+def test_blocks_are_those_of_the_protocol_and_radii_its_defaults() -> None:
+    units = plan_suite(suite()).units
+    assert [(unit.attack.name, len(unit.block), str(unit.threat)) for unit in units] == [
+        ("pgd", 250, "Linf 8/255"),
+        ("pgd", 50, "Linf 8/255"),
+        ("cw-l2", 250, "L2 1/2"),
+        ("cw-l2", 50, "L2 1/2"),
+    ]
+
+
+def test_n_and_whole_replace_the_suites_number() -> None:
+    assert sum(len(unit.block) for unit in plan_suite(suite(attacks=["pgd"]), n=7).units) == 7
+    assert sum(len(unit.block) for unit in plan_suite(suite(attacks=["pgd"]), whole=True).units) == 1000
+
+
+def test_quick_runs_five_models_on_the_same_images() -> None:
+    units = plan_suite(get_suite("quick")).units
+    assert len({unit.record.id for unit in units}) == 5
+    assert len({unit.block.sha256 for unit in units}) == 1
+    assert {unit.attack.name for unit in units} == {"pgd", "cw-linf", "autoattack", "cw-l2"}
+
+
+def test_full_covers_every_registered_model_that_fits() -> None:
+    plan = plan_suite(get_suite("full"), n=2)
+    assert {unit.model for unit in plan.units} == set(model_ids())
+    assert any("imagenet100" in line for line in plan.left_out)
+
+
+def test_every_suite_that_ships_reads() -> None:
+    assert {"smoke", "quick", "full", "paper"} <= set(suite_names())
+    for name in suite_names():
+        assert get_suite(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("model", {"models": ["cifar10-rn8w32-pruned-binary-k05-p1"]}),
+        ("attack", {"attack_names": ["autoatack"]}),
+        ("dataset", {"dataset": "cifar10-sampel"}),
+    ],
+)
+def test_unknown_names_are_refused_with_the_near_miss(kind: str, change: dict[str, object]) -> None:
+    request = {"models": [MODEL], "attack_names": ["pgd"], "dataset": "cifar10-sample", "n": 2, **change}
+    with pytest.raises(UnknownNameError, match=f"unknown {kind}.*Did you mean"):
+        plan_request(**request)  # type: ignore[arg-type]
+
+
+def test_a_model_for_other_classes_is_refused() -> None:
+    with pytest.raises(UserError, match="not for cifar100-sample"):
+        plan_request([MODEL], ["pgd"], "cifar100-sample", 2)
+
+
+def test_an_unknown_suite_and_a_wrong_field_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="quick"):
+        get_suite("quik")
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "x"\nmodels = "all"\nradius = 3\n[[evaluation]]\ndataset = "cifar10-sample"\nattacks = ["pgd"]\n')
+    with pytest.raises(DamagedFileError, match="radius"):
+        read_suite(path)

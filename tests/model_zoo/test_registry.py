@@ -1,0 +1,104 @@
+"""Every record that ships: it reads, its file is what it says, its claims can be checked against the file."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_zoo.catalogue import catalogue
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from model_zoo.footprint import measure
+from model_zoo.loading import load_model
+from model_zoo.packing.frozen import effective_weights
+from model_zoo.packing.packed import load_packed
+from model_zoo.registry import checkpoint_path, get_record, model_ids, package_folder, read_record, record_path
+from model_zoo.training.recipe import Recipe
+
+MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
+
+
+@pytest.mark.parametrize("model", model_ids())
+def test_a_record_is_true_of_its_file(model: str) -> None:
+    record = get_record(model)
+    weights = np.concatenate([array.reshape(-1) for array in effective_weights(load_model(model))])
+    values = set(np.unique(weights).tolist())
+    if record.family == "pruned-binary":
+        assert values == {-1.0, 0.0, 1.0} and record.keep_ratio is not None
+        assert np.count_nonzero(weights) / weights.size == pytest.approx(record.keep_ratio, rel=0.01)
+    elif record.family == "dense-binary":
+        assert values == {-1.0, 1.0} and record.sparsity is None
+    else:
+        assert record.weight_bits == 32 and len(values) > 100
+    assert record.checkpoint.bytes == checkpoint_path(model).stat().st_size <= 2**20
+    assert record.training is not None
+
+
+@pytest.mark.parametrize("model", model_ids())
+def test_a_record_names_the_recipe_that_the_file_was_made_by(model: str) -> None:
+    record = get_record(model)
+    recipe = Recipe.load(package_folder("recipes") / f"{record.recipe}.toml")
+    assert load_packed(checkpoint_path(model)).header["provenance"]["recipe"] == {**recipe.to_dict(), "options": dict(recipe.options)}
+    assert (recipe.seed, recipe.family, dict(recipe.architecture)) == (record.seed, record.family, record.architecture)
+    assert (package_folder("checkpoints") / f"{model}.csv").read_text().count("\n") == recipe.optimiser.epochs + 1
+
+
+def test_all_models_share_data_and_epochs() -> None:
+    records = [get_record(model) for model in model_ids()]
+    assert len(records) >= 5
+    assert len({record.data for record in records}) == 1
+    assert len({record.training.epochs for record in records if record.training}) == 1
+
+
+def test_the_footprint_adds_up() -> None:
+    footprint = measure(load_model(MODEL), checkpoint_path(MODEL))
+    assert footprint.dense_float32_bytes == 4 * footprint.weights
+    assert footprint.seed_bytes is not None and footprint.entropy_bytes is not None and footprint.bitmap_bytes is not None
+    assert footprint.entropy_bytes - footprint.seed_bytes == pytest.approx(footprint.kept_weights / 8, abs=1)
+    assert footprint.entropy_bytes < footprint.bitmap_bytes < footprint.dense_float32_bytes
+    assert footprint.entropy_bytes + footprint.batch_norm_bytes < footprint.file_bytes
+    assert footprint.file_bytes < footprint.entropy_bytes + footprint.batch_norm_bytes + 2000
+    assert footprint.nonzero_macs < footprint.dense_macs == 12_281_088
+
+
+def test_the_catalogue_has_a_row_a_model_and_forgives_unknown_ones() -> None:
+    frame = catalogue([MODEL, "gone"])
+    assert frame["id"].tolist() == [MODEL, "gone"]
+    assert frame.loc[0, "sparsity"] == pytest.approx(0.95) and frame.loc[0, "bytes"] == get_record(MODEL).checkpoint.bytes
+
+
+def test_near_misses_are_suggested() -> None:
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{MODEL}'"):
+        get_record(MODEL.replace("p01", "p1"))
+    with pytest.raises(UsageError, match="no record file"):
+        get_record("absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('family = "pruned-binary"', 'family = "prunned"', "family"),
+        ("keep_ratio = 0.05\n", "", "keep_ratio"),
+        ("seed = 0", "sede = 0", "s"),
+        ('radius = "8/255"', 'radius = "8 by 255"', "radius"),
+        ("seed = 0", "seed = = 0", "TOML"),
+        (f'id = "{MODEL}"', 'id = "another"', "another"),
+    ],
+)
+def test_a_wrong_record_is_refused_by_file_and_field(old: str, new: str, words: str, tmp_path: Path) -> None:
+    text = record_path(MODEL).read_text()
+    assert old in text
+    path = tmp_path / f"{MODEL}.toml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(DamagedFileError, match=words) as raised:
+        read_record(path)
+    assert raised.value.path == path
+
+
+def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
+    record = tomllib.loads(record_path(MODEL).read_text())
+    text = record_path(MODEL).read_text().replace(record["weights_sha256"], "0" * 64)
+    (tmp_path / f"{MODEL}.toml").write_text(text)
+    (tmp_path / record["checkpoint"]["file"]).write_bytes(checkpoint_path(MODEL).read_bytes())
+    with pytest.raises(DamagedFileError, match="weights with sha256 0000"):
+        load_model(str(tmp_path / f"{MODEL}.toml"))
