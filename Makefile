@@ -40,7 +40,7 @@ types: .venv/dev
 	@$(BIN)/mypy
 
 report: .venv/base
-	@$(BIN)/harness report
+	@$(BIN)/harness report --store results --out reports
 
 clean:
 	rm -rf .venv .run

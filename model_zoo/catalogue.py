@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,31 +15,31 @@ from model_zoo.packing.frozen import effective_weights
 from model_zoo.schema import Record
 
 
-def catalogue(models: Iterable[str]) -> pd.DataFrame:
-    """One row for every given id that is registered: identity, family, bits, keep ratio, sparsity, bytes of the packed file, weights.
+def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
+    """One row a model: identity, family, bits, keep ratio, sparsity, bytes of the packed file, weights.
+
+    `models` maps ids to what finds them, an id or the path of a record.
 
     `weights` are the architecture's convolution weights, `kept_weights` those that are not zero; both are missing where the checkpoint
     is not on this machine.
     """
     rows = []
-    for name in models:
+    for name, found_by in models.items():
         try:
-            record = registry.get_record(name)
+            rows.append(_row(registry.get_record(found_by), found_by))
         except UserError:
             rows.append({"id": name, "title": name})
-            continue
-        rows.append(_row(record))
     return pd.DataFrame(rows)
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record, found_by: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: getattr(record, name)
         for name in ("id", "title", "family", "method", "weight_bits", "activation_bits", "keep_ratio", "sparsity", "allocation_power")
     }
     row["bytes"] = record.checkpoint.bytes
     try:
-        weights = effective_weights(load_model(record.id))
+        weights = effective_weights(load_model(found_by))
     except UserError:
         return row
     row["parameters"] = sum(array.size for array in weights)

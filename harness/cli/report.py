@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ from model_zoo.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harness.runner.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -36,39 +38,53 @@ class Made:
                 err.print(f"{what}: {path}", markup=False)
 
 
-def make(store: Path, reports: Path, unit_ids: Iterable[str] | None = None) -> Made:
-    """Build every table and figure of a store into `reports`; `summary` is of the given units alone where there are any."""
+def make(store: Path, folder: Path, plan: Plan) -> Made | None:
+    """Build every table and figure of a plan's outcomes into `folder`; None where the store has none of them."""
+    import pandas as pd
+
     from harness.cli.console import err
     from harness.reporting import frames, report
     from harness.runner.results import outcomes
     from harness.runner.store import Store
     from model_zoo.catalogue import catalogue
 
-    frame, damaged = outcomes(Store(store))
+    frame, damaged = outcomes(Store(store), plan.ids)
     for error in damaged:
         err.print(f"skipped: {error}", style="yellow", markup=False)
     if frame.empty:
-        raise UserError(f"no outcomes in {store}: `harness run --suite quick` makes some")
-    models = catalogue(frame["model"].unique())
-    paths = report.build(frame, models, reports)
-    shown = frame if unit_ids is None else frame[frame["unit"].isin(set(unit_ids))]
-    return Made(shown, frames.summary(shown, models), paths)
+        return None
+    models = catalogue({unit.record.id: unit.model for unit in plan.units})
+    expected = pd.DataFrame(plan.expected())
+    paths = report.build(frame, models, folder, expected)
+    return Made(frame, frames.summary(frame, models, expected), paths)
 
 
 @click.command("report")
 @click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
 @click.option("--out", "reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Where to write.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of a table.")
-def command(store: Path, reports: Path, as_json: bool) -> None:
-    """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG) from stored outcomes.
+@click.option("--suite", "suites", multiple=True, help="Only this suite; may be repeated.  [default: all that have outcomes]")
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON instead of tables.")
+def command(store: Path, reports: Path, suites: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
+    """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG) from stored outcomes, a folder for each suite.
 
     \b
     Examples:
       harness report
-      harness report --store other/results --out other/reports
+      harness report --suite quick --store other/results --out other/reports
     """
-    made = make(store, reports)
+    from harness.runner.plan import plan_suite
+    from harness.runner.suite import get_suite, suite_names
+
+    made = []
+    for name in suites or suite_names():
+        one = make(store, reports / name, plan_suite(get_suite(name), data_dir))
+        made += [one] if one is not None else []
+    if not made:
+        what = f"of suite {', '.join(suites)} " if suites else ""
+        raise UserError(f"no outcomes {what}in {store}: `harness run --suite quick` makes some")
     if as_json:
-        click.echo(made.summary.to_json(orient="records", indent=1))
+        click.echo(json.dumps([row for one in made for row in json.loads(one.summary.to_json(orient="records"))], indent=1))
         return
-    made.print()
+    for one in made:
+        one.print()

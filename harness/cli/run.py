@@ -33,7 +33,13 @@ def _count(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
 @click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
-@click.option("--reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Where tables and figures go.")
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+    help="Where tables and figures go, in a folder for each suite.",
+)
 @click.option("--compare", type=click.Path(path_type=Path), help="Another store: say on how many images its outcomes agree with these.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of a table.")
 def command(
@@ -65,7 +71,9 @@ def command(
     failures = _execute(plan, store)
     from harness.cli.report import make
 
-    made = make(store, reports, unit_ids={unit.id for unit in plan.units})
+    made = make(store, reports / (suite or "request"), plan)
+    if made is None:
+        raise SystemExit(1)
     if compare is not None:
         _compare(made.frame, compare)
     if as_json:

@@ -20,6 +20,10 @@ from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
 
 
+# What a reader calls a number: all outcomes with these in common.
+CELL = ("dataset", "norm", "radius", "model", "attack")
+
+
 @dataclass(frozen=True)
 class Unit:
     """The smallest thing that is run, stored, resumed: one model, one block of images, one threat model, one attack."""
@@ -85,6 +89,19 @@ class Plan:
 
     units: tuple[Unit, ...]
     left_out: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> list[str]:
+        """The units' ids, in order."""
+        return [unit.id for unit in self.units]
+
+    def expected(self) -> list[dict[str, Any]]:
+        """Planned images of every cell: `dataset, norm, radius, model, attack, images`."""
+        cells: dict[tuple[str, ...], int] = {}
+        for unit in self.units:
+            cell = tuple(str(unit.labels[name]) for name in CELL)
+            cells[cell] = cells.get(cell, 0) + len(unit.block)
+        return [{**dict(zip(CELL, cell, strict=True)), "images": images} for cell, images in cells.items()]
 
 
 def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None, whole: bool = False) -> Plan:

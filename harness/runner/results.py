@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,17 +14,18 @@ from model_zoo.errors import DamagedFileError
 IMAGE_KEY = ["protocol", "model", "dataset", "norm", "radius", "attack", "seed", "image"]
 
 
-def outcomes(store: Store) -> tuple[pd.DataFrame, list[DamagedFileError]]:
-    """All usable outcomes of a store, and what could not be read.
+def outcomes(store: Store, units: Iterable[str] | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:
+    """All usable outcomes of a store, or of the given units of it, and what could not be read.
 
     Units whose attack was at fault are left out. Where two units cover the same image (runs with different numbers of images have
     different blocks), the one with more images counts, then the smaller id.
     """
+    wanted = None if units is None else set(units)
     frames, damaged = [], []
     for item in store.read_all():
         if isinstance(item, DamagedFileError):
             damaged.append(item)
-        elif not item.manifest["at_fault"]:
+        elif not item.manifest["at_fault"] and (wanted is None or item.manifest["unit"] in wanted):
             frames.append(item.frame.assign(block_images=len(item.frame)))
     if not frames:
         return pd.DataFrame(), damaged

@@ -62,7 +62,7 @@ def test_the_footprint_adds_up() -> None:
 
 
 def test_the_catalogue_has_a_row_a_model_and_forgives_unknown_ones() -> None:
-    frame = catalogue([MODEL, "gone"])
+    frame = catalogue({MODEL: MODEL, "gone": "gone"})
     assert frame["id"].tolist() == [MODEL, "gone"]
     assert frame.loc[0, "sparsity"] == pytest.approx(0.95) and frame.loc[0, "bytes"] == get_record(MODEL).checkpoint.bytes
 

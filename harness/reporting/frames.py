@@ -1,0 +1,109 @@
+"""Outcomes to numbers: one row a model, one number an attack, its interval and n beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.statistics import Proportion
+from model_zoo.errors import UserError
+
+GROUP = ["dataset", "norm", "radius"]
+CELL = [*GROUP, "model", "attack"]
+# A model that gives one class to at least half of balanced unattacked images predicts next to nothing; its robustness means nothing.
+NEAR_CONSTANT_SHARE = 0.5
+
+
+def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row for every model under every threat model.
+
+    Parameters
+    ----------
+    outcomes : pandas.DataFrame
+        As `harness.results` gives them: one row an image, model, threat model and attack.
+    models : pandas.DataFrame
+        As `model_zoo.catalogue.catalogue` gives them, joined by `id`.
+    expected : pandas.DataFrame, optional
+        Planned numbers of images: the columns of `CELL` and `images`. A cell with fewer outcomes is partial; so is a model's worst case
+        if one of its cells is. Where None, all that there is was planned.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `dataset, norm, radius, model`, what `models` says, `near_constant`, and for `clean`, each attack and `worst` the columns NAME
+        (accuracy as a fraction), NAME_low, NAME_high (95 % Wilson), NAME_n, and NAME_planned. The worst case is pointwise over the attacks
+        of that threat model, on the images that all of them have seen; errors on clean images count as broken.
+
+    Raises
+    ------
+    UserError
+        If outcomes of several protocol versions are mixed, or an image occurs twice in a cell.
+    """
+    _refuse_mixtures(outcomes)
+    planned = expected if expected is not None else outcomes.groupby(CELL, as_index=False).size().rename(columns={"size": "images"})
+    rows = [
+        {**dict(zip(GROUP, key[:3], strict=True)), "model": key[3], **_numbers(part, planned)}
+        for key, part in outcomes.groupby([*GROUP, "model"], sort=True)
+    ]
+    described = models.rename(columns={"id": "model"})
+    return pd.DataFrame(rows).merge(described, on="model", how="left")
+
+
+def attacks_of(frame: pd.DataFrame) -> list[str]:
+    """Names of the attacks that a summary has numbers for, in their order."""
+    names = [str(column).removesuffix("_n") for column in frame.columns if str(column).endswith("_n")]
+    return [name for name in names if name not in ("clean", "worst") and bool(frame[f"{name}_n"].notna().any())]
+
+
+def groups_of(frame: pd.DataFrame) -> Iterable[tuple[tuple[str, str, str], pd.DataFrame]]:
+    """The threat models of a summary, each with its rows and without the columns of attacks that are not of it."""
+    for (dataset, norm, radius), part in frame.groupby(GROUP, sort=True):
+        yield (str(dataset), str(norm), str(radius)), part.dropna(axis="columns", how="all")
+
+
+def waterfall(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """How many images each component broke: `CELL`, `broken_by` (missing for robust images), `images`."""
+    return outcomes.groupby([*CELL, "broken_by"], dropna=False, sort=True).size().rename("images").reset_index()
+
+
+def _numbers(part: pd.DataFrame, planned: pd.DataFrame) -> dict[str, Any]:
+    group = planned[(planned[GROUP] == part.iloc[0][GROUP].tolist()).all(axis=1)]
+    mine = group[group["model"] == part.iloc[0]["model"]].set_index("attack")["images"]
+    wide = part.pivot(index="image", columns="attack", values="robust")
+    names = [str(name) for name in dict.fromkeys([*group["attack"], *wide.columns])]
+    clean = part.drop_duplicates("image")
+    share = clean["clean_prediction"].value_counts(normalize=True).max()
+    numbers: dict[str, Any] = {"near_constant": bool(share >= NEAR_CONSTANT_SHARE)}
+    most = int(mine.max()) if len(mine) else len(clean)
+    numbers |= _cell("clean", clean["clean_prediction"] == clean["label"], most)
+    for name in names:
+        robust = wide[name].dropna().astype(bool) if name in wide else pd.Series(dtype=bool)
+        if name in wide or name in mine:
+            numbers |= _cell(name, robust, int(mine.get(name, len(robust))))
+    complete = wide.reindex(columns=[name for name in names if name in wide or name in mine]).dropna().astype(bool)
+    return numbers | _cell("worst", complete.all(axis=1), most)
+
+
+def _cell(name: str, right: pd.Series, planned: int) -> dict[str, Any]:
+    proportion = Proportion(int(right.sum()), len(right))
+    low, high = proportion.interval
+    empty = not proportion.n
+    return {
+        name: None if empty else proportion.value,
+        f"{name}_low": None if empty else low,
+        f"{name}_high": None if empty else high,
+        f"{name}_n": proportion.n,
+        f"{name}_planned": planned,
+    }
+
+
+def _refuse_mixtures(outcomes: pd.DataFrame) -> None:
+    versions: Sequence[Any] = sorted(outcomes["protocol"].unique())
+    if len(versions) > 1:
+        raise UserError(f"outcomes of protocols {', '.join(map(str, versions))} never share a table: choose one")
+    twice = outcomes.duplicated([*CELL, "image"])
+    if twice.any():
+        first = outcomes.loc[twice, [*CELL, "image"]].iloc[0].tolist()
+        raise UserError(f"{int(twice.sum())} outcomes stand twice, first {' · '.join(map(str, first))}")

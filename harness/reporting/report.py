@@ -1,0 +1,53 @@
+"""Everything that is written about a set of outcomes: tables and figures, the same bytes every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from harness.reporting import figures, tables
+from harness.reporting.frames import attacks_of, groups_of, summary
+from harness.reporting.style import save
+from model_zoo.files import place
+
+# So many radii of one norm make a curve; fewer are tables of their own.
+CURVE_RADII = 3
+
+
+def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: pd.DataFrame | None = None) -> list[Path]:
+    """Write all tables (CSV, Markdown, LaTeX) and figures (PNG, SVG) of `outcomes` into `folder` and return their paths.
+
+    The first Markdown and the first PNG are the main table and figure. The parameters are those of `harness.reporting.frames.summary`.
+    """
+    frame = summary(outcomes, models, expected)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in tables.names():
+        rendered = tables.render(tables.get(name), frame)
+        for suffix, text in (("md", tables.markdown(rendered)), ("tex", tables.latex(rendered)), ("csv", tables.csv(frame))):
+            path = folder / f"{name}.{suffix}"
+            place(path, text.encode())
+            written.append(path)
+    return written + _figures(frame, folder)
+
+
+def _figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    curves = {key for key, radii in frame.groupby(["dataset", "norm"])["radius"].nunique().items() if radii >= CURVE_RADII}
+    written = []
+    # The threat model with the most attacks is the main one.
+    for (dataset, norm, radius), part in sorted(groups_of(frame), key=lambda item: -len(attacks_of(item[1]))):
+        if (dataset, norm) in curves or "bytes" not in part:
+            continue
+        counts = sorted({int(n) for n in part["worst_n"]})
+        title = f"{dataset}, {norm} {radius}, n = {' or '.join(map(str, counts))}; worst case of {', '.join(attacks_of(part))}"
+        where = f"{dataset}_{norm.lower()}-{radius.replace('/', '-')}"
+        written += save(figures.accuracy_against_bytes(part, title), folder / f"accuracy-bytes_{where}")
+        if len(attacks_of(part)) > 1:
+            written += save(figures.accuracy_by_attack(part, title), folder / f"accuracy-attacks_{where}")
+    for dataset, norm in sorted(curves):
+        part = frame[(frame["dataset"] == dataset) & (frame["norm"] == norm)].dropna(axis="columns", how="all")
+        counts = sorted({int(n) for n in part["worst_n"]})
+        title = f"{dataset}, {norm}, n = {' or '.join(map(str, counts))}; worst case of {', '.join(attacks_of(part))}"
+        written += save(figures.epsilon_curve(part, title), folder / f"accuracy-radius_{dataset}_{norm.lower()}")
+    return written
