@@ -47,7 +47,13 @@ def _datasets(data_dir: Path | None) -> Rows:
 
     infos = [datasets.describe(name) for name in datasets.names()]
     return [
-        {"name": info.name, "images": info.size, "classes": info.classes, "present": info.present(data_dir), "title": info.title}
+        {
+            "name": info.name,
+            "images": info.size,
+            "classes": info.classes,
+            "present": datasets.present(info.name, data_dir),
+            "title": info.title,
+        }
         for info in infos
     ]
 

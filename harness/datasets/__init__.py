@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.datasets.base import DatasetInfo, ImageSet, Source
 from model_zoo.errors import UnknownNameError, UsageError
 
-__all__ = ["DatasetInfo", "ImageSet", "describe", "load", "names"]
+__all__ = ["DatasetInfo", "ImageSet", "describe", "load", "names", "present"]
 
 # A name with this prefix is a folder of the user's own: folder:PATH.
 FOLDER = "folder:"
@@ -50,6 +50,11 @@ def names() -> list[str]:
 def describe(name: str) -> DatasetInfo:
     """What can be said of a data set without loading it; an UnknownNameError with the near miss otherwise."""
     return _source(name).info
+
+
+def present(name: str, data_dir: Path | None = None) -> bool:
+    """Whether a data set is on this machine; `data_dir` is HARNESS_DATA_DIR where None."""
+    return _source(name).info.present(_folder(data_dir))
 
 
 def load(name: str, data_dir: Path | None = None, n: int | None = None, download: bool = False) -> ImageSet:

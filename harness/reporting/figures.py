@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -45,8 +46,14 @@ def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
             axes.plot(size, worst, marker=marker, color=colour, markersize=8, markeredgecolor="white", markeredgewidth=0.8, zorder=4)
             axes.plot(size, 100 * float(row["clean"]), marker=marker, color=colour, markerfacecolor="white", markersize=5.5, zorder=3)
             top = 100 * max(float(row["clean"]), float(row["worst_high"]))
-            label = {"textcoords": "offset points", "rotation": 24, "rotation_mode": "anchor", "fontsize": 7.8, "color": INK}
-            axes.annotate(_short(str(row["model"]), group["model"]), (size, top), xytext=(-3, 9), **label)  # type: ignore[arg-type]
+            label: dict[str, Any] = {
+                "textcoords": "offset points",
+                "rotation": 24,
+                "rotation_mode": "anchor",
+                "fontsize": 7.8,
+                "color": INK,
+            }
+            axes.annotate(_short(str(row["model"]), group["model"]), (size, top), xytext=(-3, 9), **label)
         front = pareto_front(rows["bytes"].tolist(), rows["worst"].tolist())
         steps = [(float(rows["bytes"][row]), 100 * float(rows["worst"][row])) for row in front]
         if steps:
@@ -60,8 +67,8 @@ def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
         handles = [
             Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=7, label=name) for colour, marker, name in styles
         ]
-        hollow = {"color": INK, "marker": "o", "markerfacecolor": "white", "linestyle": "none", "markersize": 5.5}
-        handles += [Line2D([], [], label="clean accuracy", **hollow), Line2D([], [], color=FAINT, label="Pareto front")]  # type: ignore[arg-type]
+        hollow: dict[str, Any] = {"color": INK, "marker": "o", "markerfacecolor": "white", "linestyle": "none", "markersize": 5.5}
+        handles += [Line2D([], [], label="clean accuracy", **hollow), Line2D([], [], color=FAINT, label="Pareto front")]
         axes.legend(handles=handles, fontsize=7.8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(handles))
     return figure
 
@@ -73,14 +80,14 @@ def accuracy_by_attack(group: pd.DataFrame, title: str) -> Figure:
     shapes = ["o", "s", "D", "^", "v", "P"]
     colours = ["#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999"]
     with mpl.rc_context(SETTINGS):
-        for place, row in rows.iterrows():
+        for place, (_, row) in enumerate(rows.iterrows()):
             low, high = 100 * float(row["worst_low"]), 100 * float(row["worst_high"])
             axes.plot([low, high], [place, place], color="#D5D5D5", linewidth=7, solid_capstyle="butt", zorder=1)
-        style = {"linestyle": "none", "zorder": 3}
+        style: dict[str, Any] = {"linestyle": "none", "zorder": 3}
         axes.plot(100 * rows["clean"], rows.index, "o", color=INK, markerfacecolor="white", markersize=7, label="clean", **style)
         for number, attack in enumerate(attacks_of(group)):
-            look = {"marker": shapes[number % 6], "color": colours[number % 6], "markersize": 6.5}
-            axes.plot(100 * rows[attack].astype(float), rows.index, label=attack, **look, **style)  # type: ignore[arg-type]
+            look: dict[str, Any] = {"marker": shapes[number % 6], "color": colours[number % 6], "markersize": 6.5}
+            axes.plot(100 * rows[attack].astype(float), rows.index, label=attack, **look, **style)
         axes.plot(100 * rows["worst"], rows.index, "|", color="#D55E00", markersize=15, markeredgewidth=2.4, label="worst case", **style)
         axes.set_yticks(list(rows.index), [_short(str(model), group["model"]) for model in rows["model"]])
         axes.set_ylim(-0.6, len(rows) - 0.4)

@@ -33,7 +33,9 @@ def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: 
 
 
 def _figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    curves = {key for key, radii in frame.groupby(["dataset", "norm"])["radius"].nunique().items() if radii >= CURVE_RADII}
+    curves = {
+        (str(dataset), str(norm)) for (dataset, norm), part in frame.groupby(["dataset", "norm"]) if part["radius"].nunique() >= CURVE_RADII
+    }
     written = []
     # The threat model with the most attacks is the main one.
     for (dataset, norm, radius), part in sorted(groups_of(frame), key=lambda item: -len(attacks_of(item[1]))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
 UNKNOWN = ("#666666", "X", "not registered")
 INK, FAINT = "#222222", "#8A8A8A"
 
-SETTINGS = {
+SETTINGS: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -40,7 +41,7 @@ SETTINGS = {
     "svg.fonttype": "none",
 }
 # Without these two, files carry the time they were made.
-METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
 
 def family_style(family: object) -> tuple[str, str, str]:

@@ -102,7 +102,7 @@ def markdown(tables: list[Table]) -> str:
 
 
 def latex(tables: list[Table]) -> str:
-    """Booktabs tables; needs `\\usepackage{booktabs}`."""
+    """Booktabs tables, for a document that uses the package booktabs."""
     parts = []
     for table in tables:
         body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (table.headings, *table.rows)]
@@ -159,13 +159,13 @@ def _text(column: Column, row: pd.Series) -> str:
 
 
 def _accuracy(field: str, row: pd.Series) -> str:
-    n, planned = row.get(f"{field}_n"), row.get(f"{field}_planned")
-    if n is None or pd.isna(n):
+    if f"{field}_n" not in row or pd.isna(row[f"{field}_n"]):
         return ""
-    note = f" partial {int(n)}/{int(planned)}" if n < planned else ""
+    n, planned = int(row[f"{field}_n"]), int(row[f"{field}_planned"])
+    note = f" partial {n}/{planned}" if n < planned else ""
     if not n:
         return note.strip()
-    return f"{Proportion(round(row[field] * n), int(n))}{note}"
+    return f"{Proportion(round(row[field] * n), n)}{note}"
 
 
 def _escape(text: str) -> str:

@@ -19,7 +19,6 @@ from model_zoo.errors import UserError
 from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
 
-
 # What a reader calls a number: all outcomes with these in common.
 CELL = ("dataset", "norm", "radius", "model", "attack")
 
@@ -128,7 +127,7 @@ def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None,
     units: list[Unit] = []
     for part in suite.evaluation:
         info = datasets.describe(part.dataset)
-        if not info.present(data_dir):
+        if not datasets.present(part.dataset, data_dir):
             left_out.append(f"data set {part.dataset}: not on this machine ({info.where})")
             continue
         count = None if whole else (n or part.n)

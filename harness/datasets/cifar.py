@@ -1,0 +1,217 @@
+"""CIFAR-10 and CIFAR-100, whole splits: the official python batches after their md5, or arrays in .npz files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.class_names import CIFAR10, CIFAR100
+from harness.datasets.download import Report, fetch
+from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
+from model_zoo.files import place
+
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True)
+class Cifar:
+    """One of the two data sets: where it comes from, and what its files hash to.
+
+    `batches` gives, for each split, file names and their published md5, in the official order; `content`, for each split, the
+    `content_sha256` of its arrays. Copies of CIFAR-100 differ in order, so there any order is accepted (`ordered` is False).
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    folder: str
+    url: str
+    md5: str
+    label_key: bytes
+    batches: Mapping[str, Mapping[str, str]]
+    content: Mapping[str, str]
+    ordered: bool
+
+
+SETS = {
+    "cifar10": Cifar(
+        "cifar10",
+        "CIFAR-10 test split",
+        CIFAR10,
+        "cifar-10-batches-py",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        b"labels",
+        {
+            TRAIN: {
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            },
+            TEST: {"test_batch": "40351d587109b95175f43aff81a1287e"},
+        },
+        {
+            TRAIN: "f346965a853863b685ff3f267b92ee7672256cd6bf6c129812f80c65b0ca1b84",
+            TEST: "e54cbeffd1115844b94dc3b192d5e925e31f92bd4dded0cbb618da6f6e628569",
+        },
+        True,
+    ),
+    "cifar100": Cifar(
+        "cifar100",
+        "CIFAR-100 test split, fine labels",
+        CIFAR100,
+        "cifar-100-python",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+        b"fine_labels",
+        {TRAIN: {"train": "16019d7e3df5f24257cddd939b257f8d"}, TEST: {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}},
+        {
+            TRAIN: "1c84180f6d8ae8d7ff27cd3f4b3ab4ba9f05ee6fe6c2d0b33773ae0c088aeb99",
+            TEST: "aed05841c627c0c04bb6b9b75c9e1abcce9b5bf3ef2ea06d606088a6eb685e18",
+        },
+        False,
+    ),
+}
+# What an official batch may contain besides plain containers and numbers.
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"): "numpy._core.multiarray",
+    ("numpy", "ndarray"): "numpy",
+    ("numpy", "dtype"): "numpy",
+    ("_codecs", "encode"): "_codecs",
+}
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of an official batch")
+        return super().find_class(_ALLOWED[module, name], name)
+
+
+def content_sha256(images: np.ndarray, labels: np.ndarray, ordered: bool) -> str:
+    """Hash of images uint8 [N, 32, 32, 3] with their labels; the same in any order unless `ordered`."""
+    pairs = zip(images, labels, strict=True)
+    each = [hashlib.sha256(image.tobytes() + int(label).to_bytes(2, "little")).digest() for image, label in pairs]
+    return hashlib.sha256(b"".join(each if ordered else sorted(each))).hexdigest()
+
+
+def read_batch(path: Path, md5: str, label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """One official batch as images uint8 [N, 32, 32, 3] and labels int64 [N], unpickled only if its md5 is the published one.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is another one.
+    """
+    content = path.read_bytes()
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise DamagedFileError(path, f"md5 {md5}", f"{found} ({len(content):,} bytes)")
+    batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
+    images = batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), np.array(batch[label_key], np.int64)
+
+
+def read_arrays(path: Path, content: str, ordered: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Images `x` and labels `y` of an .npz file, whose `content_sha256` must be the one given.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file cannot be read or holds other images.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = arrays["x"], arrays["y"].astype(np.int64)
+        found = content_sha256(images, labels, ordered)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DamagedFileError(path, "arrays x and y", str(error).splitlines()[0]) from None
+    if found != content:
+        raise DamagedFileError(path, f"images and labels with content sha256 {content}", found)
+    return images, labels
+
+
+def read_split(data: Cifar, split: str, data_dir: Path | None, download: bool = False, report: Report | None = None) -> ImageSet:
+    """A whole split, in the order of the files found in `data_dir`; downloaded there if allowed and absent.
+
+    Raises
+    ------
+    MissingDataError
+        If it is not there, with what to do.
+    DamagedFileError
+        If a file is not the official one.
+    """
+    if data_dir is None and download:
+        import pooch
+
+        data_dir = Path(pooch.os_cache("robust-binary-harness"))
+    if data_dir is not None:
+        folder, arrays = data_dir / data.folder, data_dir / f"{data.name}_{split}.npz"
+        if download and not _has_batches(data, split, data_dir) and not arrays.is_file():
+            _download(data, data_dir, report or (lambda done, total: None))
+        if _has_batches(data, split, data_dir):
+            parts = [read_batch(folder / file, md5, data.label_key) for file, md5 in data.batches[split].items()]
+            images, labels = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
+            return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
+        if arrays.is_file():
+            images, labels = read_arrays(arrays, data.content[split], data.ordered)
+            return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
+    where = f"in {data_dir}" if data_dir is not None else "(no data folder was given)"
+    raise MissingDataError(f"{data.name}: no {data.folder} and no {data.name}_{split}.npz {where}. {instead(data)}")
+
+
+def load_train(name: str, data_dir: Path | None = None, download: bool = False, report: Report | None = None) -> ImageSet:
+    """The training split of "cifar10" or "cifar100"; see `read_split`."""
+    if name not in SETS:
+        raise UnknownNameError("training data set", name, SETS, "harness ls datasets")
+    return read_split(SETS[name], TRAIN, data_dir, download, report)
+
+
+def instead(data: Cifar) -> str:
+    """What a user can do where the data is absent."""
+    return f"Name its folder with --data-dir or HARNESS_DATA_DIR, allow --download, or use {data.name}-sample, which ships."
+
+
+def _has_batches(data: Cifar, split: str, data_dir: Path) -> bool:
+    return all((data_dir / data.folder / file).is_file() for file in data.batches[split])
+
+
+def _download(data: Cifar, data_dir: Path, report: Report) -> None:
+    logging.getLogger("pooch").setLevel(logging.ERROR)
+    archive = fetch(data.url, data.md5, data_dir, instead(data), report)
+    folder = data_dir / data.folder
+    folder.mkdir(exist_ok=True)
+    expected = {file for files in data.batches.values() for file in files}
+    with tarfile.open(archive) as members:
+        for member in members:
+            # Only the files we know, by their own name: an archive does not decide where it is written.
+            name = PurePosixPath(member.name).name
+            if name in expected and member.isfile():
+                content = members.extractfile(member)
+                assert content is not None
+                place(folder / name, content.read())
+
+
+def _source(data: Cifar) -> Source:
+    def present(data_dir: Path | None) -> bool:
+        return data_dir is not None and (_has_batches(data, TEST, data_dir) or (data_dir / f"{data.name}_{TEST}.npz").is_file())
+
+    info = DatasetInfo(data.name, data.title, len(data.classes), 10_000, (3, 32, 32), data.name, present, instead(data))
+    read = partial(read_split, data, TEST)
+    return Source(info, lambda data_dir, n, download: read(data_dir, download))
+
+
+SOURCES = {name: _source(data) for name, data in SETS.items()}

@@ -1,0 +1,81 @@
+"""Downloads that resume: a pooch downloader which continues a partial file, with a clear message where there is no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from model_zoo.errors import DamagedFileError, MissingDataError
+
+CHUNK = 1 << 20
+TIMEOUT_S = 30
+# Bytes done, bytes in all (0 where the server does not say).
+Report = Callable[[int, int], None]
+
+
+class ResumingDownloader:
+    """What pooch calls to fetch a file; what an earlier attempt left in `partial` is not fetched again.
+
+    Parameters
+    ----------
+    partial : Path
+        Where the bytes so far are kept between attempts.
+    report : callable
+        Called with bytes done and bytes in all after every chunk.
+    """
+
+    def __init__(self, partial: Path, report: Report) -> None:
+        self.partial = partial
+        self.report = report
+
+    def __call__(self, url: str, output_file: str, pooch: Any) -> None:
+        """Fetch `url` into `output_file`."""
+        have = self.partial.stat().st_size if self.partial.is_file() else 0
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                # Nothing is left to fetch; the checksum says whether what is there is right.
+                self.partial.replace(output_file)
+                return
+            response.raise_for_status()
+            if response.status_code != requests.codes.partial_content:
+                have = 0
+            total = have + int(response.headers.get("Content-Length", 0))
+            with self.partial.open("ab" if have else "wb") as file:
+                for chunk in response.iter_content(CHUNK):
+                    have += file.write(chunk)
+                    self.report(have, total)
+            if have < total:
+                # requests 2.25 takes a connection that was cut for the end of the file.
+                raise requests.ConnectionError(f"cut after {have:,} of {total:,} bytes")
+        self.partial.replace(output_file)
+
+
+def fetch(url: str, md5: str, folder: Path, instead: str, report: Report = lambda done, total: None) -> Path:
+    """Download `url` into `folder` unless a file with that md5 is there already, and return its path.
+
+    Raises
+    ------
+    MissingDataError
+        If the server cannot be reached or the connection breaks; what has come stays, and the next call continues. `instead` says
+        what else the user can do.
+    DamagedFileError
+        If what came is not the file expected; it is removed.
+    """
+    import pooch
+
+    name = url.rsplit("/", 1)[-1]
+    partial = folder / f"{name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=folder, downloader=ResumingDownloader(partial, report)))
+    except requests.RequestException as error:
+        got = f" after {partial.stat().st_size:,} bytes (kept; the next try continues)" if partial.is_file() else ""
+        raise MissingDataError(f"{url} could not be downloaded{got}: {type(error).__name__}. {instead}") from None
+    except ValueError:
+        raise DamagedFileError(folder / name, f"md5 {md5} from {url}", "another; the download was removed") from None
+    except OSError as error:
+        raise MissingDataError(f"{name} cannot be kept in {folder}: {error}") from None

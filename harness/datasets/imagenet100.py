@@ -1,0 +1,69 @@
+"""ImageNet-100: 100 classes of ImageNet, validation images, shorter side resized to 256, central 224 x 224.
+
+`DATA_DIR/imagenet100/val/CLASS/FILE` (or `DATA_DIR/imagenet100/CLASS/FILE`); classes are the sorted folder names, or the lines of
+`DATA_DIR/imagenet100/classes.txt` in their order. ImageNet's licence forbids passing it on, so it is never downloaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.tree import list_tree, read_tree
+from model_zoo.errors import DamagedFileError, MissingDataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+RESIZE, CROP, CLASSES = 256, 224, 100
+WHERE = "put the images in DATA_DIR/imagenet100/val/CLASS/FILE and name DATA_DIR with --data-dir or HARNESS_DATA_DIR"
+
+
+def resize_and_crop(picture: Image) -> Image:
+    """Bilinear (antialiased) resize of the shorter side to 256 and the central 224 x 224, with torchvision's roundings."""
+    from PIL.Image import Resampling
+
+    width, height = picture.size
+    short, long = sorted((width, height))
+    scaled = int(RESIZE * long / short)
+    resized = picture.resize((RESIZE, scaled) if width <= height else (scaled, RESIZE), Resampling.BILINEAR)
+    left, top = round((resized.width - CROP) / 2.0), round((resized.height - CROP) / 2.0)
+    return resized.crop((left, top, left + CROP, top + CROP))
+
+
+def _root(data_dir: Path | None) -> Path | None:
+    if data_dir is None or not (data_dir / "imagenet100").is_dir():
+        return None
+    root = data_dir / "imagenet100"
+    return root / "val" if (root / "val").is_dir() else root
+
+
+def read(data_dir: Path | None, n: int | None = None, download: bool = False) -> ImageSet:
+    """The first n validation images, one of each class first; the parameters are those of `harness.datasets.load`."""
+    root = _root(data_dir)
+    if root is None or data_dir is None:
+        raise MissingDataError(f"imagenet100 is not on this machine: {WHERE}")
+    listing = data_dir / "imagenet100" / "classes.txt"
+    classes = listing.read_text(encoding="utf-8").split() if listing.is_file() else None
+    tree = list_tree(root, classes)
+    if len(tree.classes) != CLASSES:
+        raise DamagedFileError(listing if classes else root, f"{CLASSES} classes", str(len(tree.classes)))
+    return read_tree("imagenet100", tree, n, resize_and_crop)
+
+
+SOURCES = {
+    "imagenet100": Source(
+        DatasetInfo(
+            "imagenet100",
+            "ImageNet-100 validation images, 224 x 224",
+            CLASSES,
+            None,
+            (3, CROP, CROP),
+            "imagenet100",
+            lambda data_dir: _root(data_dir) is not None,
+            WHERE,
+        ),
+        read,
+    )
+}
