@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -137,7 +138,7 @@ def read_arrays(path: Path, content: str, ordered: bool) -> tuple[np.ndarray, np
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays["x"], arrays["y"].astype(np.int64)
         found = content_sha256(images, labels, ordered)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DamagedFileError(path, "arrays x and y", str(error).splitlines()[0]) from None
     if found != content:
         raise DamagedFileError(path, f"images and labels with content sha256 {content}", found)

@@ -2,7 +2,8 @@
 
 Attacks drop images as they are broken and reorder what is left, so a query does not say which image it comes from. The meter
 finds out from coarse thumbnails, which adversarial perturbations hardly move: every queried row counts for the clean image of
-nearest thumbnail. When all images are queried at once, in order, no search is needed.
+nearest thumbnail. When all images are queried at once, in order, no search is needed. Totals are exact; an iterate that wanders far
+from its image (FAB's may) can count for another.
 """
 
 from __future__ import annotations

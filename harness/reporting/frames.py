@@ -14,6 +14,8 @@ GROUP = ["dataset", "norm", "radius"]
 CELL = [*GROUP, "model", "attack"]
 # A model that gives one class to at least half of balanced unattacked images predicts next to nothing; its robustness means nothing.
 NEAR_CONSTANT_SHARE = 0.5
+# Of fewer images one class can be half by chance.
+NEAR_CONSTANT_IMAGES = 30
 
 
 def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -75,7 +77,7 @@ def _numbers(part: pd.DataFrame, planned: pd.DataFrame) -> dict[str, Any]:
     names = [str(name) for name in dict.fromkeys([*group["attack"], *wide.columns])]
     clean = part.drop_duplicates("image")
     share = clean["clean_prediction"].value_counts(normalize=True).max()
-    numbers: dict[str, Any] = {"near_constant": bool(share >= NEAR_CONSTANT_SHARE)}
+    numbers: dict[str, Any] = {"near_constant": bool(share >= NEAR_CONSTANT_SHARE and len(clean) >= NEAR_CONSTANT_IMAGES)}
     most = int(mine.max()) if len(mine) else len(clean)
     numbers |= _cell("clean", clean["clean_prediction"] == clean["label"], most)
     for name in names:

@@ -1,0 +1,78 @@
+"""Image sets: what they refuse, how they are cut, what identifies them; data sets by name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import datasets
+from harness.datasets.base import ImageSet
+from model_zoo.errors import RefusedError, UnknownNameError, UsageError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
+
+
+def image_set(**change: object) -> ImageSet:
+    fields = {"name": "x", "images": IMAGES, "labels": np.arange(5), "index": np.arange(5) + 10, "classes": tuple("abcde"), **change}
+    return ImageSet(**fields)  # type: ignore[arg-type]
+
+
+def test_tensors_are_the_pixels_over_255() -> None:
+    images, labels = image_set().tensors()
+    assert images.shape == (5, 3, 4, 6) and images.dtype == torch.float32 and images.is_contiguous()
+    assert images[3, 2, 1, 5].item() == pytest.approx(IMAGES[3, 1, 5, 2] / 255)
+    assert labels.tolist() == [0, 1, 2, 3, 4] and labels.dtype == torch.int64
+
+
+def test_the_hash_is_of_content_and_not_of_memory_layout() -> None:
+    whole = image_set()
+    assert image_set(images=np.asfortranarray(IMAGES)).sha256 == whole.sha256
+    changed = IMAGES.copy()
+    changed[4, 3, 5, 2] ^= 1
+    others = [image_set(images=changed), image_set(labels=np.array([0, 1, 2, 3, 3])), image_set(index=np.arange(5)), whole.first(4)]
+    assert len({whole.sha256, *(other.sha256 for other in others)}) == 5
+
+
+def test_parts_keep_their_indices() -> None:
+    assert image_set().slice(2, 4).index.tolist() == [12, 13]
+    assert len(image_set().first(5)) == 5
+    for n in (0, 6):
+        with pytest.raises(UsageError, match="between 1 and 5"):
+            image_set().first(n)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"images": IMAGES.astype(np.float32)}, {"images": IMAGES[..., :1]}, {"labels": np.arange(4)}, {"labels": np.arange(5) + 1}],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(RefusedError):
+        image_set(**change)
+
+
+def test_names_and_near_misses() -> None:
+    assert {"cifar10", "cifar10-sample", "cifar100", "cifar100-sample", "imagenet100"} <= set(datasets.names())
+    with pytest.raises(UnknownNameError, match="Did you mean 'cifar10-sample'"):
+        datasets.load("cifar10-smaple")
+    with pytest.raises(UsageError, match="at least 1"):
+        datasets.load("cifar10-sample", n=0)
+    with pytest.raises(UsageError, match="1000 images"):
+        datasets.load("cifar10-sample", n=1001)
+
+
+def test_the_data_folder_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA_DIR", str(tmp_path))
+    assert not datasets.present("imagenet100")
+    (tmp_path / "imagenet100").mkdir()
+    assert datasets.present("imagenet100")
+
+
+def test_naming_data_sets_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom harness import datasets\ndatasets.names()\n"
+        "sys.exit(', '.join({'torch', 'pandas', 'PIL', 'pooch', 'torchvision'} & set(sys.modules)) or 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).returncode == 0

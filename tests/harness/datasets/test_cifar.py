@@ -1,0 +1,104 @@
+"""Whole CIFAR: official files only after their md5, arrays only after their content, and nothing unpickled that is not allowed."""
+
+import dataclasses
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import datasets
+from harness.datasets import cifar
+from harness.datasets.cifar import SETS, TEST, content_sha256, load_train, read_arrays, read_batch, read_split
+from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
+
+SAMPLE = datasets.load("cifar10-sample").first(20)
+
+
+def official_bytes() -> bytes:
+    rows = SAMPLE.images.transpose(0, 3, 1, 2).reshape(20, -1)
+    content = pickle.dumps({b"data": rows, b"labels": SAMPLE.labels.tolist(), b"batch_label": b"testing batch 1 of 1"}, protocol=2)
+    # As Python 2's numpy wrote it.
+    return content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def test_an_official_batch_is_read_after_its_md5(tmp_path: Path) -> None:
+    path = tmp_path / "test_batch"
+    path.write_bytes(official_bytes())
+    images, labels = read_batch(path, md5(official_bytes()), b"labels")
+    assert np.array_equal(images, SAMPLE.images) and np.array_equal(labels, SAMPLE.labels)
+    path.write_bytes(official_bytes()[:-1])
+    with pytest.raises(DamagedFileError, match=r"test_batch.*md5"):
+        read_batch(path, md5(official_bytes()), b"labels")
+
+
+def test_nothing_else_is_unpickled(tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "touched",)  # type: ignore[return-value]
+
+    content = pickle.dumps({b"data": Harmful()})
+    path = tmp_path / "test_batch"
+    path.write_bytes(content)
+    with pytest.raises(pickle.UnpicklingError, match="not part of an official batch"):
+        read_batch(path, md5(content), b"labels")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_arrays_are_compared_by_content(tmp_path: Path) -> None:
+    path = tmp_path / "cifar10_test.npz"
+    np.savez(path, x=SAMPLE.images, y=SAMPLE.labels)
+    images, labels = read_arrays(path, content_sha256(SAMPLE.images, SAMPLE.labels, True), True)
+    assert np.array_equal(images, SAMPLE.images) and np.array_equal(labels, SAMPLE.labels)
+    with pytest.raises(DamagedFileError, match="content sha256"):
+        read_arrays(path, "0" * 64, True)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DamagedFileError, match=r"cifar10_test\.npz"):
+        read_arrays(path, "0" * 64, True)
+
+
+def test_order_counts_only_where_it_is_official() -> None:
+    forwards, backwards = (SAMPLE.images, SAMPLE.labels), (SAMPLE.images[::-1], SAMPLE.labels[::-1])
+    assert content_sha256(*forwards, False) == content_sha256(*backwards, False)
+    assert content_sha256(*forwards, True) != content_sha256(*backwards, True)
+
+
+def small_set(folder: Path) -> cifar.Cifar:
+    """CIFAR-10 as if it were 20 images, its files in `folder`."""
+    content = official_bytes()
+    (folder / "cifar-10-batches-py").mkdir(parents=True)
+    (folder / "cifar-10-batches-py" / "test_batch").write_bytes(content)
+    return dataclasses.replace(SETS["cifar10"], batches={TEST: {"test_batch": md5(content)}})
+
+
+def test_a_split_is_read_in_order(tmp_path: Path) -> None:
+    images = read_split(small_set(tmp_path), TEST, tmp_path)
+    assert images.index.tolist() == list(range(20)) and np.array_equal(images.images, SAMPLE.images)
+
+
+def test_what_is_absent_is_one_line_with_a_way_out(tmp_path: Path) -> None:
+    for folder in (None, tmp_path):
+        with pytest.raises(MissingDataError, match=r"HARNESS_DATA_DIR.*cifar10-sample"):
+            read_split(SETS["cifar10"], TEST, folder)
+    with pytest.raises(UnknownNameError, match="cifar10"):
+        load_train("cifar1")
+
+
+@pytest.mark.needs_cifar
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_whole_splits_are_balanced(name: str) -> None:
+    test = datasets.load(name)
+    assert len(test) == 10_000 and len(set(np.bincount(test.labels).tolist())) == 1
+    assert len(datasets.load(name, n=3)) == 3
+
+
+@pytest.mark.needs_cifar
+def test_the_training_split_is_whole() -> None:
+    train = load_train("cifar10", Path(os.environ["HARNESS_DATA_DIR"]))
+    assert np.bincount(train.labels).tolist() == [5000] * 10

@@ -1,0 +1,74 @@
+"""The samples that ship: what the protocol says they are, and hashed."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import datasets
+from harness.datasets.class_names import CIFAR10
+from harness.datasets.make_sample import first_of_each_class, smallest_hashes_of_each_class, write_sample
+from harness.datasets.sample import FOLDER, from_sprite, read_sample, to_sprite
+from model_zoo.errors import DamagedFileError
+
+
+@pytest.mark.parametrize(("name", "classes", "each"), [("cifar10-sample", 10, 100), ("cifar100-sample", 100, 10)])
+def test_a_sample_has_a_thousand_balanced_images(name: str, classes: int, each: int) -> None:
+    sample = datasets.load(name)
+    assert sample.images.shape == (1000, 32, 32, 3) and len(sample.classes) == classes
+    assert np.bincount(sample.labels).tolist() == [each] * classes
+    assert len(np.unique(sample.images.reshape(1000, -1), axis=0)) == 1000
+
+
+def test_the_cifar10_sample_is_in_official_order() -> None:
+    sample = datasets.load("cifar10-sample")
+    assert (np.diff(sample.index) > 0).all() and sample.index[-1] == 1193
+    # The first test images of CIFAR-10: cat, ship, ship, airplane, frog.
+    assert [CIFAR10[label] for label in sample.labels[:5]] == ["cat", "ship", "ship", "airplane", "frog"]
+
+
+def test_files_are_small_enough_to_ship() -> None:
+    assert all(path.stat().st_size < 2**20 for path in FOLDER.iterdir())
+
+
+def test_sprites_come_back() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (250, 8, 8, 3), dtype=np.uint8)
+    assert to_sprite(images).shape == (80, 200, 3)
+    assert np.array_equal(from_sprite(to_sprite(images), 8), images)
+
+
+def test_a_written_sample_reads_back(tmp_path: Path) -> None:
+    part = datasets.load("cifar10-sample").first(250)
+    write_sample(part, "part", tmp_path)
+    assert read_sample("part", "part", CIFAR10, tmp_path).sha256 == part.sha256
+
+
+def test_rules_of_choice() -> None:
+    sample = datasets.load("cifar10-sample")
+    chosen = first_of_each_class(sample, 3)
+    assert np.bincount(chosen.labels).tolist() == [3] * 10 and (np.diff(chosen.index) > 0).all()
+    shuffled = sample.images[::-1], sample.labels[::-1], sample.index[::-1]
+    one, other = (smallest_hashes_of_each_class(images, 3) for images in (sample, type(sample)("copy", *shuffled, sample.classes)))
+    assert one.sha256 == other.sha256
+
+
+@pytest.mark.parametrize("file", ["cifar10_sample_2.webp", "cifar10_sample.json"])
+@pytest.mark.parametrize("damage", ["cut", "absent", "changed"])
+def test_a_damaged_sample_is_refused_by_file(file: str, damage: str, tmp_path: Path) -> None:
+    folder = tmp_path / "samples"
+    shutil.copytree(FOLDER, folder)
+    path = folder / file
+    content = path.read_bytes()
+    if damage == "absent":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else content[:-9] + b"7" + content[-8:])
+    with pytest.raises(DamagedFileError, match=file.split(".")[0]):
+        read_sample("cifar10_sample", "cifar10-sample", CIFAR10, folder)
+
+
+@pytest.mark.needs_cifar
+def test_the_shipped_samples_are_those_of_the_whole_splits() -> None:
+    for name, choose, each in (("cifar10", first_of_each_class, 100), ("cifar100", smallest_hashes_of_each_class, 10)):
+        assert choose(datasets.load(name), each).sha256 == datasets.load(f"{name}-sample").sha256

@@ -1,0 +1,75 @@
+"""Numbers of a summary, each checked by hand."""
+
+import pandas as pd
+import pytest
+
+from harness.reporting.frames import attacks_of, groups_of, summary, waterfall
+from model_zoo.errors import UserError
+from tests.harness.reporting.conftest import rows
+
+
+def of(frame: pd.DataFrame, model: str) -> pd.Series:
+    return frame.set_index("model").loc[model]
+
+
+def test_each_attack_alone_and_the_pointwise_worst_case(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    frame = summary(outcomes, models)
+    small, large = of(frame, "small_one"), of(frame, "large")
+    assert (small["clean"], small["pgd"], small["cw-linf"], small["worst"]) == (7 / 8, 4 / 8, 3 / 8, 3 / 8)
+    # Each attack leaves six; together they leave five.
+    assert (large["pgd"], large["cw-linf"], large["worst"]) == (6 / 8, 6 / 8, 5 / 8)
+    assert (small["worst_low"], small["worst_high"]) == pytest.approx((0.1368, 0.6943), abs=1e-4)
+    assert small["worst_n"] == 8 and small["bytes"] == 2048 and small["sparsity"] == 0.9
+    assert attacks_of(frame) == ["cw-linf", "pgd"] or attacks_of(frame) == ["pgd", "cw-linf"]
+
+
+def test_a_cell_that_misses_images_is_partial_and_so_is_its_worst_case(
+    outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame
+) -> None:
+    large = of(summary(outcomes, models, planned), "large")
+    assert (large["cw-linf_n"], large["cw-linf_planned"]) == (8, 16)
+    assert (large["worst_n"], large["worst_planned"]) == (8, 16)
+
+
+def test_the_worst_case_waits_for_every_planned_attack(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame) -> None:
+    without = outcomes[(outcomes["model"] != "large") | (outcomes["attack"] != "cw-linf")]
+    large = of(summary(without, models, planned), "large")
+    assert large["worst_n"] == 0 and pd.isna(large["worst"]) and large["cw-linf_n"] == 0
+    assert large["pgd"] == 6 / 8
+
+
+def test_only_images_that_all_attacks_saw_count_for_the_worst_case(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    cut = outcomes[(outcomes["attack"] != "cw-linf") | (outcomes["image"] < 4)]
+    small = of(summary(cut, models), "small_one")
+    assert (small["worst"], small["worst_n"]) == (3 / 4, 4)
+
+
+def test_mixtures_are_refused(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    with pytest.raises(UserError, match="small_one · pgd · 0"):
+        summary(pd.concat([outcomes, outcomes.iloc[:1]]), models)
+    with pytest.raises(UserError, match="protocols 1, 2"):
+        summary(pd.concat([outcomes.iloc[:8], outcomes.iloc[8:].assign(protocol=2)]), models)
+
+
+def test_a_near_constant_predictor_is_named_given_enough_images(models: pd.DataFrame) -> None:
+    frame = pd.DataFrame(rows("small_one", "pgd", "0" * 40) + rows("large", "pgd", "1" * 40, clean_wrong=0))
+    frame.loc[(frame["model"] == "small_one") & (frame["image"] < 20), "clean_prediction"] = 3
+    found = summary(frame, models).set_index("model")["near_constant"]
+    assert bool(found["small_one"]) and not bool(found["large"])
+
+
+def test_a_model_that_is_not_registered_keeps_its_numbers(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    frame = summary(outcomes, models[models["id"] == "large"])
+    assert of(frame, "small_one")["worst"] == 3 / 8 and pd.isna(of(frame, "small_one")["bytes"])
+
+
+def test_threat_models_stay_apart(models: pd.DataFrame) -> None:
+    frame = summary(pd.DataFrame(rows("large", "pgd", "1100") + rows("large", "pgd", "1000", radius="16/255")), models)
+    assert [key for key, _ in groups_of(frame)] == [("cifar10-sample", "Linf", "16/255"), ("cifar10-sample", "Linf", "8/255")]
+    assert frame["worst"].tolist() == [1 / 4, 2 / 4]
+
+
+def test_the_waterfall_says_which_component_broke_how_many(outcomes: pd.DataFrame) -> None:
+    counts = waterfall(outcomes).set_index(["model", "attack", "broken_by"])["images"]
+    assert counts["small_one", "cw-linf", "cw-linf"] == 4 and counts["small_one", "cw-linf", "clean"] == 1
+    assert counts.sum() == len(outcomes)

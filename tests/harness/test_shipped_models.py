@@ -1,0 +1,67 @@
+"""What the README claims of the models that ship, and of the results that are committed."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from pyautoattack import AutoAttack
+
+from harness import datasets
+from harness.attacks.autoattack import package_seed
+from harness.randomness import isolated
+from harness.reporting.frames import summary
+from harness.runner.plan import Plan, plan_suite
+from harness.runner.results import outcomes
+from harness.runner.store import Store
+from harness.runner.suite import get_suite
+from model_zoo.catalogue import catalogue
+from model_zoo.loading import load_model
+
+COMMITTED = Path(__file__).parents[2] / "results"
+
+
+def committed(suite: str) -> tuple[Plan, pd.DataFrame]:
+    plan = plan_suite(get_suite(suite))
+    frame, damaged = outcomes(Store(COMMITTED), plan.ids)
+    assert not damaged
+    return plan, frame
+
+
+def test_the_committed_results_are_the_quick_suite_whole() -> None:
+    plan, frame = committed("quick")
+    assert len(frame) == sum(len(unit.block) for unit in plan.units)
+    assert set(frame["unit"]) == set(plan.ids)
+
+
+def test_robust_accuracy_falls_with_the_radius_and_vanishes_at_64() -> None:
+    plan, frame = committed("epsilon")
+    models = catalogue({unit.record.id: unit.model for unit in plan.units})
+    table = summary(frame, models, pd.DataFrame(plan.expected()))
+    table["epsilon"] = [Fraction(radius) for radius in table["radius"]]
+    assert len(table) == 6 * len(models)
+    for _, part in table.groupby("model"):
+        worst = part.sort_values("epsilon")["worst"].tolist()
+        assert worst == sorted(worst, reverse=True)
+        assert part["clean"].iloc[0] >= worst[0]
+        assert worst[-1] <= 0.02 or part["near_constant"].all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", sorted(get_suite("quick").models))
+def test_autoattack_is_what_the_package_reports_when_called_directly(model: str) -> None:
+    plan, frame = committed("quick")
+    (unit,) = [unit for unit in plan.units if unit.model == model and unit.attack.name == "autoattack"]
+    images, labels = datasets.load("cifar10-sample").first(len(unit.block)).tensors()
+    network = load_model(model)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(Store(COMMITTED).read(unit.id).manifest["environment"]["threads"])
+    try:
+        with isolated(0):
+            package = AutoAttack(network, eps=unit.threat.epsilon, seed=package_seed(unit.seed), version="standard")
+            _, predictions = package.run_standard_evaluation(images, labels, batch_size=250)
+    finally:
+        torch.set_num_threads(threads)
+    ours = frame[(frame["model"] == model) & (frame["attack"] == "autoattack")].sort_values("image")["robust"]
+    assert (predictions == labels).tolist() == ours.tolist()
