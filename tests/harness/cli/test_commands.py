@@ -67,9 +67,12 @@ def test_show_says_what_a_model_is_and_costs(tmp_path: Path) -> None:
         (("train", "cifar10-rn8w32-pruned-binary-k5-p01"), ("unknown recipe", "Did you mean")),
     ],
 )
-def test_what_is_wrong_is_one_line_and_exit_status_two(arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path) -> None:
-    with CliRunner().isolated_filesystem(tmp_path):
-        result = harness(*arguments)
+def test_what_is_wrong_is_one_line_and_exit_status_two(
+    arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = harness(*arguments)
+    assert not list(tmp_path.iterdir())
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 1
     assert all(word in result.stderr for word in words), result.stderr
