@@ -89,13 +89,11 @@ def evaluate(
     plan = plan_request([model], names, dataset, n, tuple(dict.fromkeys(threats)), seed, folder)
     if store is None:
         loaded = loading.load_model(model)
-        return pd.concat(
-            [
-                evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress).frame.assign(**unit.labels)
-                for unit in plan.units
-            ],
-            ignore_index=True,
-        )
+        frames = []
+        for unit in plan.units:
+            outcome = evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress)
+            frames.append(outcome.frame.assign(**unit.labels))
+        return pd.concat(frames, ignore_index=True)
     kept = Store(Path(store))
     report = execute(plan, kept)
     if report.failed:

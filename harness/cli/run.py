@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ def _count(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--radius", "radii", multiple=True, help="An exact fraction such as 8/255; may be repeated.  [default: the protocol's]")
 @click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes side by side; outcomes do not depend on it.  [default: cores]")
 @click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
 @click.option(
     "--reports",
@@ -51,6 +53,7 @@ def command(
     radii: tuple[str, ...],
     seed: int | None,
     data_dir: Path | None,
+    workers: int | None,
     store: Path,
     reports: Path,
     compare: Path | None,
@@ -68,7 +71,7 @@ def command(
       harness run --model my-model.toml --dataset cifar10 --data-dir ~/data --n all
     """
     plan = _plan(suite, models, attack_names, dataset, n, radii, seed, data_dir)
-    failures = _execute(plan, store)
+    failures = _execute(plan, store, workers or os.cpu_count() or 1)
     from harness.cli.report import make
 
     made = make(store, reports / (suite or "request"), plan)
@@ -120,7 +123,7 @@ def _plan(
     return plan
 
 
-def _execute(plan: Plan, store: Path) -> int:
+def _execute(plan: Plan, store: Path, workers: int) -> int:
     from harness.cli.console import err, progress_bar
     from harness.runner.execute import Event, execute
     from harness.runner.store import Store
@@ -128,24 +131,21 @@ def _execute(plan: Plan, store: Path) -> int:
     total = sum(len(unit.block) for unit in plan.units)
     with progress_bar("images") as bar:
         task = bar.add_task("planning", total=total, speed="–")
-        done = 0.0
+        done: dict[str, float] = {}
 
         def tell(event: Event) -> None:
-            nonlocal done
-            images = len(event.unit.block)
-            if event.kind in ("found", "finished", "failed"):
-                done += images
+            done[event.unit.id] = event.fraction * len(event.unit.block)
+            current = sum(done.values())
             passed = bar.tasks[0].elapsed or 0.0
-            current = done + (event.fraction * images if event.kind == "progress" else 0.0)
             label = f"{event.unit.record.id} · {event.message or event.unit.attack.name}"
             bar.update(task, completed=int(current), description=label, speed=f"{current / passed:.1f} images/s" if passed > 1 else "–")
             if event.kind == "failed":
                 err.print(f"failed: {event.message}", style="red", markup=False)
             elif event.kind == "finished" and bar.disable:
-                err.print(f"{int(done)}/{total} images · {event.unit}", markup=False)
+                err.print(f"{int(current)}/{total} images · {event.unit}", markup=False)
 
         try:
-            report = execute(plan, Store(store), tell)
+            report = execute(plan, Store(store), tell, workers)
         except KeyboardInterrupt:
             bar.stop()
             err.print("stopped; what is finished is stored. The same command continues.")

@@ -13,10 +13,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from harness.reporting.frames import attacks_of
-from harness.reporting.style import FAINT, INK, SETTINGS, family_style, new_figure
+from harness.reporting.labels import place_labels
+from harness.reporting.style import ATTACKS, FAINT, INK, SETTINGS, WORST, darker, family_style, new_figure
+
+WIDTH = 7.2
+LEGEND: dict[str, Any] = {"fontsize": 7.8, "frameon": False, "loc": "outside lower center"}
 
 
 def pareto_front(sizes: Sequence[float], accuracies: Sequence[float]) -> list[int]:
@@ -32,111 +37,156 @@ def pareto_front(sizes: Sequence[float], accuracies: Sequence[float]) -> list[in
 def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
     """Worst-case robust accuracy against the bytes of the packed file, with 95 % intervals, clean accuracy hollow, and the Pareto front.
 
-    `group` is a summary of one threat model; models without a size are left out.
+    `group` is a summary of one threat model; models without a size or without a worst case are left out. The label of a model says where
+    its numbers are partial. Models with fewer images than others, and near-constant ones, are no part of the front.
     """
     rows = group.dropna(subset=["bytes", "worst"]).sort_values(["bytes", "model"]).reset_index(drop=True)
-    figure, axes = new_figure(7.2, 4.5, "Robust accuracy against the bytes that are stored", title)
+    figure, axes = new_figure(WIDTH, 4.5 + 0.12 * max(len(rows) - 8, 0), "Robust accuracy against the bytes that are stored", title)
+    solid: list[tuple[float, float, float, float]] = []
+    anchors: list[tuple[float, float]] = []
     with mpl.rc_context(SETTINGS):
         for _, row in rows.iterrows():
             colour, marker, _ = family_style(row["family"])
-            size, worst = float(row["bytes"]), 100 * float(row["worst"])
-            errors = [[worst - 100 * float(row["worst_low"])], [100 * float(row["worst_high"]) - worst]]
-            axes.plot([size, size], [worst, 100 * float(row["clean"])], color=colour, linewidth=0.7, linestyle=(0, (1, 2)), zorder=2)
-            axes.errorbar(size, worst, yerr=errors, color=colour, fmt="none", capsize=3, linewidth=1.1, zorder=3)
-            axes.plot(size, worst, marker=marker, color=colour, markersize=8, markeredgecolor="white", markeredgewidth=0.8, zorder=4)
-            axes.plot(size, 100 * float(row["clean"]), marker=marker, color=colour, markerfacecolor="white", markersize=5.5, zorder=3)
-            top = 100 * max(float(row["clean"]), float(row["worst_high"]))
-            label: dict[str, Any] = {
-                "textcoords": "offset points",
-                "rotation": 24,
-                "rotation_mode": "anchor",
-                "fontsize": 7.8,
-                "color": INK,
-            }
-            axes.annotate(_short(str(row["model"]), group["model"]), (size, top), xytext=(-3, 9), **label)
-        front = pareto_front(rows["bytes"].tolist(), rows["worst"].tolist())
-        steps = [(float(rows["bytes"][row]), 100 * float(rows["worst"][row])) for row in front]
-        if steps:
-            axes.step(*zip(*steps, strict=True), where="post", color=FAINT, linewidth=1.1, zorder=1)
+            size, worst, clean, low, high = (
+                float(row["bytes"]),
+                *(100 * float(row[field]) for field in ("worst", "clean", "worst_low", "worst_high")),
+            )
+            axes.plot([size, size], [worst, clean], color=colour, linewidth=0.7, linestyle=(0, (1, 2)), zorder=2)
+            axes.errorbar(size, worst, yerr=[[worst - low], [high - worst]], color=colour, fmt="none", capsize=3, linewidth=1.1, zorder=3)
+            axes.plot(size, worst, marker=marker, color=colour, markersize=8, markeredgecolor="white", markeredgewidth=0.8, zorder=5)
+            axes.plot(size, clean, marker=marker, color=colour, markerfacecolor="white", markersize=5.5, zorder=4)
+            solid.append((size, min(low, clean), size, max(high, clean)))
+            anchors.append((size, worst))
         axes.set_xscale("log")
         _byte_axis(axes, rows["bytes"])
-        axes.set_ylim(0, max(20.0, 130 * float(rows[["clean", "worst_high"]].to_numpy().max())))
+        _accuracy_limit(axes, rows)
+        # From the last of the front to the edge: nothing larger is better.
+        front = _front(rows)
+        corners = [*front, *((axes.get_xlim()[1], accuracy) for _, accuracy in front[-1:])]
+        soft = [(x, y, next_x, y) for (x, y), (next_x, _) in pairwise(corners)]
+        if front:
+            axes.step(*zip(*corners, strict=True), where="post", color=FAINT, linewidth=1.1, zorder=1)
         axes.set_xlabel("packed checkpoint (log scale)")
         axes.set_ylabel("accuracy, per cent")
-        styles = [family_style(family) for family in dict.fromkeys(rows["family"])]
-        handles = [
-            Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=7, label=name) for colour, marker, name in styles
-        ]
-        hollow: dict[str, Any] = {"color": INK, "marker": "o", "markerfacecolor": "white", "linestyle": "none", "markersize": 5.5}
-        handles += [Line2D([], [], label="clean accuracy", **hollow), Line2D([], [], color=FAINT, label="Pareto front")]
-        axes.legend(handles=handles, fontsize=7.8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(handles))
+        figure.legend(handles=_legend(rows, bool(front)), ncols=5, columnspacing=1.4, handletextpad=0.4, **LEGEND)
+        texts = [(_label(row, group["model"]), darker(family_style(row["family"])[0])) for _, row in rows.iterrows()]
+        place_labels(axes, texts, anchors, solid, soft)
     return figure
 
 
 def accuracy_by_attack(group: pd.DataFrame, title: str) -> Figure:
-    """For each model: clean accuracy, robust accuracy under every attack alone, and the worst case with its 95 % interval."""
+    """For each model: clean accuracy, robust accuracy under every attack alone, and the worst case with its 95 % interval.
+
+    The marks of one model stand a little below one another, in the order of the legend, so that equal numbers do not hide each other.
+    """
     rows = group.dropna(subset=["worst"]).sort_values(["worst", "clean", "model"]).reset_index(drop=True)
-    figure, axes = new_figure(7.2, 1.5 + 0.46 * len(rows), "What each attack leaves", title)
-    shapes = ["o", "s", "D", "^", "v", "P"]
-    colours = ["#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999"]
+    attacks = attacks_of(group)
+    figure, axes = new_figure(WIDTH, 1.35 + 0.13 * (len(attacks) + 2) * max(len(rows), 1), "What each attack leaves", title)
     with mpl.rc_context(SETTINGS):
-        for place, (_, row) in enumerate(rows.iterrows()):
-            low, high = 100 * float(row["worst_low"]), 100 * float(row["worst_high"])
-            axes.plot([low, high], [place, place], color="#D5D5D5", linewidth=7, solid_capstyle="butt", zorder=1)
-        style: dict[str, Any] = {"linestyle": "none", "zorder": 3}
-        axes.plot(100 * rows["clean"], rows.index, "o", color=INK, markerfacecolor="white", markersize=7, label="clean", **style)
-        for number, attack in enumerate(attacks_of(group)):
-            look: dict[str, Any] = {"marker": shapes[number % 6], "color": colours[number % 6], "markersize": 6.5}
-            axes.plot(100 * rows[attack].astype(float), rows.index, label=attack, **look, **style)
-        axes.plot(100 * rows["worst"], rows.index, "|", color="#D55E00", markersize=15, markeredgewidth=2.4, label="worst case", **style)
-        axes.set_yticks(list(rows.index), [_short(str(model), group["model"]) for model in rows["model"]])
+        low, high, worst = (100 * rows[field].astype(float) for field in ("worst_low", "worst_high", "worst"))
+        axes.barh(rows.index, high - low, 0.78, low, color="#E2E2E2", zorder=1)
+        axes.vlines(worst, rows.index - 0.39, rows.index + 0.39, color=WORST, linewidth=1.8, zorder=2)
+        marks: list[tuple[str, dict[str, Any]]] = [("clean", {"color": INK, "marker": "o", "markerfacecolor": "white"})]
+        marks += [(name, dict(zip(("color", "marker"), ATTACKS[place % len(ATTACKS)], strict=True))) for place, name in enumerate(attacks)]
+        handles = []
+        for (name, look), step in zip(marks, np.linspace(0.29, -0.29, len(marks)), strict=True):
+            values = 100 * rows[name].astype(float)
+            handles += axes.plot(values, rows.index + step, **look, markersize=5.5, linestyle="none", label=name, zorder=3)
+        handles.append(Line2D([], [], color=WORST, marker="|", markersize=11, markeredgewidth=1.8, linestyle="none", label="worst case"))
+        axes.set_yticks(list(rows.index), [_label(row, group["model"]) for _, row in rows.iterrows()])
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlim(0, max(20.0, 108 * float(rows["clean"].max())))
+        axes.set_xlim(0, max(20.0, 104 * float(rows[["clean", "worst_high"]].to_numpy(float).max(initial=0.0))))
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("accuracy, per cent (grey: 95 % interval of the worst case)")
-        axes.legend(
-            fontsize=7.8, frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.75 / len(rows) - 0.12), ncols=8, handletextpad=0.1
-        )
+        figure.legend(handles=handles, ncols=8, columnspacing=1.6, handletextpad=0.2, **LEGEND)
     return figure
 
 
 def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
-    """Worst-case robust accuracy against the Linf radius, a line a model, with 95 % intervals; radius 0 is clean accuracy."""
-    rows = summary.assign(epsilon=[255 * float(Fraction(radius)) for radius in summary["radius"]]).dropna(subset=["worst"])
-    figure, axes = new_figure(7.2, 4.4, "Robust accuracy against the radius", title)
+    """Worst-case robust accuracy against the radius, a line a model, with 95 % intervals; radius 0 is clean accuracy.
+
+    `summary` has one data set and one norm. Models of a radius stand a few points apart, so that their intervals can be told apart.
+    """
+    norm = str(summary["norm"].iloc[0])
+    unit = 255 if norm == "Linf" else 1
+    rows = summary.assign(epsilon=[unit * float(Fraction(radius)) for radius in summary["radius"]]).dropna(subset=["worst"])
+    figure, axes = new_figure(WIDTH, 4.4, "Robust accuracy against the radius", title)
     with mpl.rc_context(SETTINGS):
-        dashes = ["-", "--", ":", "-."]
+        dashes = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
         used: dict[str, int] = {}
-        order = rows.groupby("model")["clean"].first().sort_values(ascending=False).index
-        for model in order:
+        order = list(rows.groupby("model")["clean"].max().sort_values(ascending=False, kind="stable").index)
+        for place, model in enumerate(order):
             part = rows[rows["model"] == model].sort_values("epsilon")
             colour, marker, _ = family_style(part["family"].iloc[0])
             number = used[colour] = used.get(colour, -1) + 1
+            # Clean accuracy is the same at every radius, save that a radius may have seen fewer images: the fullest counts.
+            fullest = part.loc[part["clean_n"].idxmax()]
             x = np.array([0.0, *part["epsilon"]])
             y, low, high = (
-                100 * np.array([float(part[f"clean{end}"].iloc[0]), *part[f"worst{end}"].astype(float)]) for end in ("", "_low", "_high")
+                100 * np.array([float(fullest[f"clean{end}"]), *part[f"worst{end}"].astype(float)]) for end in ("", "_low", "_high")
             )
-            label = _short(str(model), rows["model"])
-            axes.plot(x, y, marker=marker, color=colour, linestyle=dashes[number % 4], linewidth=1.4, markersize=5, label=label, zorder=3)
-            axes.fill_between(x, low, high, color=colour, alpha=0.10, linewidth=0)
-        axes.set_xscale("symlog", linthresh=2, base=2)
-        ticks = sorted({0.0, *rows["epsilon"]})
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("Linf radius, in 1/255")
+            apart = ScaledTranslation((place - (len(order) - 1) / 2) * 4 / 72, 0, figure.dpi_scale_trans)
+            look: dict[str, Any] = {"marker": marker, "markersize": 5, "markerfacecolor": colour if number % 2 == 0 else "white"}
+            axes.errorbar(
+                x,
+                y,
+                yerr=[y - low, high - y],
+                color=colour,
+                linestyle=dashes[number % len(dashes)],
+                linewidth=1.4,
+                elinewidth=0.9,
+                capsize=1.8,
+                label=_label(part.loc[part["worst_n"].sub(part["worst_planned"]).idxmin()], rows["model"]),
+                transform=axes.transData + apart,
+                zorder=3,
+                clip_on=False,
+                **look,
+            )
+        radii = sorted(set(rows["epsilon"]))
+        axes.set_xscale("symlog", linthresh=radii[0], base=2)
+        axes.set_xticks([0.0, *radii], ["0", *(f"{radius:g}" for radius in radii)])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(-0.12 * radii[0], 1.25 * radii[-1])
+        axes.set_ylim(0, max(10.0, 106 * float(rows[["clean_high", "worst_high"]].to_numpy(float).max())))
+        axes.set_xlabel(f"{norm} radius, in 1/255 (0: clean accuracy)" if unit == 255 else f"{norm} radius (0: clean accuracy)")
         axes.set_ylabel("robust accuracy, per cent")
-        axes.legend(fontsize=8, frameon=False, loc="upper right")
+        axes.legend(fontsize=8, frameon=False, loc="upper right", handlelength=3.2)
     return figure
 
 
+def _front(rows: pd.DataFrame) -> list[tuple[float, float]]:
+    """Corners of the Pareto front: bytes and accuracy in per cent, over the models with most images whose accuracy means something."""
+    fit = rows[(rows["worst_n"] == rows["worst_n"].max()) & ~rows["near_constant"].astype(bool)]
+    sizes, worst = fit["bytes"].astype(float).tolist(), fit["worst"].astype(float).tolist()
+    return [(sizes[row], 100 * worst[row]) for row in pareto_front(sizes, worst)]
+
+
+def _legend(rows: pd.DataFrame, front: bool) -> list[Line2D]:
+    styles = dict.fromkeys(family_style(family) for family in rows["family"])
+    handles = [Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=7, label=name) for colour, marker, name in styles]
+    hollow: dict[str, Any] = {"color": INK, "marker": "o", "markerfacecolor": "white", "linestyle": "none", "markersize": 5.5}
+    handles.append(Line2D([], [], label="clean accuracy", **hollow))
+    return handles + ([Line2D([], [], color=FAINT, label="Pareto front")] if front else [])
+
+
 def _byte_axis(axes: Axes, sizes: pd.Series) -> None:
-    low, high = float(sizes.min()), float(sizes.max())
-    axes.set_xlim(low / 1.6, high * 3.2)
+    low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (1024.0, 2.0**20)
+    axes.set_xlim(low / 1.8, high * 2.8)
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=12))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 2**20:g} MiB" if value >= 2**20 else f"{value / 2**10:g} KiB"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _accuracy_limit(axes: Axes, rows: pd.DataFrame) -> None:
+    axes.set_ylim(0, max(20.0, 112 * float(rows[["clean", "worst_high"]].to_numpy(float).max(initial=0.0))))
+
+
+def _label(row: pd.Series, models: pd.Series) -> str:
+    """The model's short name, and what a reader has to know before believing its numbers."""
+    n, planned = int(row["worst_n"]), int(row["worst_planned"])
+    warnings = [f"partial {n}/{planned}"] * (n < planned) + ["near-constant"] * bool(row["near_constant"])
+    return _short(str(row["model"]), models) + (f" ({', '.join(warnings)})" if warnings else "")
 
 
 def _short(model: str, models: pd.Series) -> str:

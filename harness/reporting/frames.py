@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import pandas as pd
@@ -26,31 +27,37 @@ def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame
     outcomes : pandas.DataFrame
         As `harness.results` gives them: one row an image, model, threat model and attack.
     models : pandas.DataFrame
-        As `model_zoo.catalogue.catalogue` gives them, joined by `id`.
+        As `model_zoo.catalogue.catalogue` gives them, joined by `id`. A boolean column `near_constant`, where there is one, adds to what
+        the outcomes themselves show.
     expected : pandas.DataFrame, optional
         Planned numbers of images: the columns of `CELL` and `images`. A cell with fewer outcomes is partial; so is a model's worst case
-        if one of its cells is. Where None, all that there is was planned.
+        if one of its cells is. Where None, every model of a threat model is held to all attacks and to the largest number of images that
+        are there for any model.
 
     Returns
     -------
     pandas.DataFrame
         `dataset, norm, radius, model`, what `models` says, `near_constant`, and for `clean`, each attack and `worst` the columns NAME
         (accuracy as a fraction), NAME_low, NAME_high (95 % Wilson), NAME_n, and NAME_planned. The worst case is pointwise over the attacks
-        of that threat model, on the images that all of them have seen; errors on clean images count as broken.
+        of that threat model, on the images that all of them have seen; errors on clean images count as broken. Rows are in order of data
+        set, norm, radius (as a number) and model.
 
     Raises
     ------
     UserError
-        If outcomes of several protocol versions are mixed, or an image occurs twice in a cell.
+        If there are no outcomes, outcomes of several protocol versions are mixed, or an image occurs twice in a cell.
     """
     _refuse_mixtures(outcomes)
-    planned = expected if expected is not None else outcomes.groupby(CELL, as_index=False).size().rename(columns={"size": "images"})
+    planned = expected if expected is not None else _as_many_as_there_are(outcomes)
     rows = [
         {**dict(zip(GROUP, key[:3], strict=True)), "model": key[3], **_numbers(part, planned)}
-        for key, part in outcomes.groupby([*GROUP, "model"], sort=True)
+        for key, part in sorted(outcomes.groupby([*GROUP, "model"], sort=False), key=lambda item: (_order(item[0][:3]), item[0][3]))
     ]
-    described = models.rename(columns={"id": "model"})
-    return pd.DataFrame(rows).merge(described, on="model", how="left")
+    described = models.rename(columns={"id": "model", "near_constant": "said_to_be_constant"})
+    frame = pd.DataFrame(rows).merge(described, on="model", how="left", validate="many_to_one")
+    if "said_to_be_constant" in frame:
+        frame["near_constant"] |= frame.pop("said_to_be_constant").eq(True)
+    return frame
 
 
 def attacks_of(frame: pd.DataFrame) -> list[str]:
@@ -61,13 +68,25 @@ def attacks_of(frame: pd.DataFrame) -> list[str]:
 
 def groups_of(frame: pd.DataFrame) -> Iterable[tuple[tuple[str, str, str], pd.DataFrame]]:
     """The threat models of a summary, each with its rows and without the columns of attacks that are not of it."""
-    for (dataset, norm, radius), part in frame.groupby(GROUP, sort=True):
+    for (dataset, norm, radius), part in sorted(frame.groupby(GROUP, sort=False), key=lambda item: _order(item[0])):
         yield (str(dataset), str(norm), str(radius)), part.dropna(axis="columns", how="all")
 
 
 def waterfall(outcomes: pd.DataFrame) -> pd.DataFrame:
     """How many images each component broke: `CELL`, `broken_by` (missing for robust images), `images`."""
     return outcomes.groupby([*CELL, "broken_by"], dropna=False, sort=True).size().rename("images").reset_index()
+
+
+def _order(group: Sequence[Any]) -> tuple[str, str, Fraction]:
+    dataset, norm, radius = group
+    return str(dataset), str(norm), Fraction(str(radius))
+
+
+def _as_many_as_there_are(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """A plan read off the outcomes: every model against every attack of its threat model, on as many images as any cell has."""
+    cells = outcomes.groupby(CELL, as_index=False).size()
+    most = cells.groupby(GROUP, as_index=False).agg(images=("size", "max"))
+    return cells[[*GROUP, "model"]].drop_duplicates().merge(cells[[*GROUP, "attack"]].drop_duplicates(), on=GROUP).merge(most, on=GROUP)
 
 
 def _numbers(part: pd.DataFrame, planned: pd.DataFrame) -> dict[str, Any]:
@@ -102,10 +121,13 @@ def _cell(name: str, right: pd.Series, planned: int) -> dict[str, Any]:
 
 
 def _refuse_mixtures(outcomes: pd.DataFrame) -> None:
+    if outcomes.empty:
+        raise UserError("no outcomes to report")
     versions: Sequence[Any] = sorted(outcomes["protocol"].unique())
     if len(versions) > 1:
         raise UserError(f"outcomes of protocols {', '.join(map(str, versions))} never share a table: choose one")
     twice = outcomes.duplicated([*CELL, "image"])
     if twice.any():
-        first = outcomes.loc[twice, [*CELL, "image"]].iloc[0].tolist()
-        raise UserError(f"{int(twice.sum())} outcomes stand twice, first {' · '.join(map(str, first))}")
+        first = outcomes.loc[twice, [*CELL, "image"]].drop_duplicates().head(3).to_numpy().tolist()
+        named = "; ".join(" · ".join(map(str, cell)) for cell in first)
+        raise UserError(f"{int(twice.sum())} outcomes stand twice (data set, norm, radius, model, attack, image): {named}")

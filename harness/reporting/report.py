@@ -39,17 +39,25 @@ def _figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
     written = []
     # The threat model with the most attacks is the main one.
     for (dataset, norm, radius), part in sorted(groups_of(frame), key=lambda item: -len(attacks_of(item[1]))):
-        if (dataset, norm) in curves or "bytes" not in part:
+        if (dataset, norm) in curves or not {"bytes", "worst"} <= set(part):
             continue
-        counts = sorted({int(n) for n in part["worst_n"]})
-        title = f"{dataset}, {norm} {radius}, n = {' or '.join(map(str, counts))}; worst case of {', '.join(attacks_of(part))}"
+        title = _subtitle(f"{dataset}, {norm} {radius}", part)
         where = f"{dataset}_{norm.lower()}-{radius.replace('/', '-')}"
         written += save(figures.accuracy_against_bytes(part, title), folder / f"accuracy-bytes_{where}")
         if len(attacks_of(part)) > 1:
             written += save(figures.accuracy_by_attack(part, title), folder / f"accuracy-attacks_{where}")
     for dataset, norm in sorted(curves):
         part = frame[(frame["dataset"] == dataset) & (frame["norm"] == norm)].dropna(axis="columns", how="all")
-        counts = sorted({int(n) for n in part["worst_n"]})
-        title = f"{dataset}, {norm}, n = {' or '.join(map(str, counts))}; worst case of {', '.join(attacks_of(part))}"
-        written += save(figures.epsilon_curve(part, title), folder / f"accuracy-radius_{dataset}_{norm.lower()}")
+        if "worst" not in part:
+            continue
+        written += save(
+            figures.epsilon_curve(part, _subtitle(f"{dataset}, {norm}", part)), folder / f"accuracy-radius_{dataset}_{norm.lower()}"
+        )
     return written
+
+
+def _subtitle(where: str, part: pd.DataFrame) -> str:
+    counts = sorted({int(n) for n in part["worst_n"] if n})
+    unfinished = part["model"].nunique() - part.dropna(subset=["worst"])["model"].nunique()
+    absent = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
+    return f"{where}, n = {' or '.join(map(str, counts))}; worst case of {', '.join(attacks_of(part))}{absent}"

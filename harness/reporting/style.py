@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from model_zoo.files import place
 
@@ -21,8 +25,11 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
     "sparse-binary": ("#E69F00", "v", "sparse binary"),
     "quantised": ("#56B4E9", "P", "quantised"),
 }
-UNKNOWN = ("#666666", "X", "not registered")
-INK, FAINT = "#222222", "#8A8A8A"
+OTHER = ("#666666", "X")
+# Marks of attacks, in the order of a suite; the worst case has a colour that none of them has.
+ATTACKS = [("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "^"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#999999", "X")]
+WORST = "#D55E00"
+INK, FAINT = "#222222", "#767676"
 
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",
@@ -40,31 +47,46 @@ SETTINGS: Any = {
     "svg.hashsalt": "robust-binary-harness",
     "svg.fonttype": "none",
 }
-# Without these two, files carry the time they were made.
-METADATA: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+# Without these, files carry the time they were made.
+METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
 def family_style(family: object) -> tuple[str, str, str]:
-    """Colour, marker and name of a model family."""
-    return FAMILIES.get(str(family), UNKNOWN)
+    """Colour, marker and name of a model family; a family without a colour of its own is grey, under its own name."""
+    return FAMILIES.get(str(family), (*OTHER, family if isinstance(family, str) else "not registered"))
 
 
-def new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[Figure, Axes]:
-    """A figure of one axes, in inches, with a title and a fainter line under it; independent of pyplot."""
+def darker(colour: str) -> tuple[float, float, float]:
+    """The colour for small text, where the palette's own is too pale on white."""
+    red, green, blue = to_rgb(colour)
+    return 0.72 * red, 0.72 * green, 0.72 * blue
+
+
+def new_figure(width: float, height: float, title: str, subtitle: str, characters: int = 92) -> tuple[Figure, Axes]:
+    """A figure of one axes, in inches, with a title and fainter lines of at most `characters` under it; independent of pyplot."""
+    lines = wrap(subtitle, characters)
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height + 0.15 * (len(lines) - 1)), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_title(title, loc="left", fontsize=11.5, fontweight="bold", color=INK, pad=20)
-        axes.text(0.0, 1.02, subtitle, transform=axes.transAxes, fontsize=8.8, color=FAINT, va="bottom")
+        # The blank lines keep room for the subtitle, which has another size.
+        figure.suptitle(title + "\n" * len(lines), x=0.012, ha="left", fontsize=11.5, fontweight="bold", color=INK)
+        look: dict[str, Any] = {"fontsize": 8.8, "color": FAINT, "va": "top", "linespacing": 1.15}
+        figure.text(
+            0.012, 1.0, "\n".join(lines), transform=figure.transFigure + ScaledTranslation(0, -20 / 72, figure.dpi_scale_trans), **look
+        ).set_in_layout(False)
     return figure, axes
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write `stem.png` and `stem.svg`, each by atomic rename; the same figure gives the same bytes."""
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Write `stem.png` and `stem.svg` (or the given kinds, of png, svg and pdf), each by atomic rename; the same figure, the same bytes."""
     paths = []
     stem.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(SETTINGS):
-        for kind in ("png", "svg"):
+        for kind in kinds:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=160, metadata=METADATA[kind])
             path = stem.with_suffix(f".{kind}")

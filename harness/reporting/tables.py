@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 FOLDER = Path(__file__).parent / "tables"
+# Whole numbers that pandas turns into floats as soon as one is missing.
+COUNTS = ("bytes", "parameters", "kept_weights")
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "–": "--",
+        "±": r"$\pm$",
+        **{character: rf"\{character}" for character in "&%$#_{}"},
+    }
+)
 
 
 class Column(BaseModel):
@@ -96,7 +108,8 @@ def markdown(tables: list[Table]) -> str:
     parts = []
     for table in tables:
         rule = ["---:" if numeric else "---" for numeric in table.numeric]
-        lines = ["| " + " | ".join(cells) + " |" for cells in (table.headings, rule, *table.rows)]
+        cells = [[cell.replace("|", r"\|") for cell in row] for row in (table.headings, rule, *table.rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
         parts.append("\n".join([f"**{table.caption}**", "", *lines, "", *table.notes]))
     return "\n\n".join(parts) + "\n"
 
@@ -115,8 +128,9 @@ def latex(tables: list[Table]) -> str:
 
 
 def csv(summary: pd.DataFrame) -> str:
-    """The summary itself: fractions, intervals and n, for machines."""
-    return summary.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    """The summary itself: fractions in full, intervals and n, for machines; what is unknown is empty."""
+    counts = [str(name) for name in summary.columns if str(name).endswith(("_n", "_planned", "_bits")) or name in COUNTS]
+    return summary.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False, lineterminator="\n")
 
 
 def terminal(spec: TableSpec, summary: pd.DataFrame) -> list[RichTable]:
@@ -126,8 +140,11 @@ def terminal(spec: TableSpec, summary: pd.DataFrame) -> list[RichTable]:
     made = []
     for table in render(spec, summary):
         rich = RichTable(title=table.caption, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
+        rich.collapse_padding = True
         for heading, numeric in zip(table.headings, table.numeric, strict=True):
-            rich.add_column(heading, justify="right" if numeric else "left", no_wrap=not numeric, overflow="fold")
+            # In a narrow terminal names are folded, numbers never.
+            label = heading.replace(" ", "\n") if numeric else heading
+            rich.add_column(label, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold", vertical="top")
         for row in table.rows:
             rich.add_row(*map(_narrow, row))
         rich.caption = "\n".join(table.notes)
@@ -141,7 +158,7 @@ def _narrow(cell: str) -> str:
     if not found:
         return cell
     value, low, high, note = found.groups()
-    return f"{value}\n[dim]{float(low):.0f}–{float(high):.0f}[/dim]" + (f"\n{note.strip()}" if note else "")
+    return f"{value}\n[dim]{float(low):.0f}–{float(high):.0f}[/dim]" + (note or "").replace(" ", "\n")
 
 
 def _text(column: Column, row: pd.Series) -> str:
@@ -169,6 +186,4 @@ def _accuracy(field: str, row: pd.Series) -> str:
 
 
 def _escape(text: str) -> str:
-    for plain, escaped in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"), ("–", "--")):
-        text = text.replace(plain, escaped)
-    return text
+    return text.translate(LATEX)

@@ -1,30 +1,29 @@
-"""The in-process executor: run the units of a plan that the store does not hold yet."""
+"""The executor: run the units of a plan that the store does not hold yet, here or in processes side by side."""
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from importlib import metadata
-from typing import Any
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 
-import torch
-
-from harness.evaluation.unit import evaluate_unit
 from harness.runner.plan import Plan, Unit
 from harness.runner.store import Store
-from model_zoo.classifier import Classifier
-from model_zoo.errors import UserError
-from model_zoo.loading import load_model
+from harness.runner.work import Done, run_unit
+
+# Seconds between two looks at what the workers report.
+POLL = 0.25
 
 
 @dataclass(frozen=True)
 class Event:
     """What the executor tells while it works.
 
-    `kind` is "found" (the store holds the unit), "started", "progress" (with `fraction` of the unit done), "finished" or "failed"
-    (with `message`).
+    `kind` is "found" (the store holds the unit), "progress" (with `fraction` of the unit done), "finished" or "failed" (with
+    `message`).
     """
 
     kind: str
@@ -43,63 +42,84 @@ class Report:
     at_fault: list[tuple[Unit, str]] = field(default_factory=list)
 
 
-def execute(plan: Plan, store: Store, tell: Callable[[Event], None] = lambda event: None) -> Report:
-    """Run what is missing; one failing model or unit does not stop the others.
+def execute(plan: Plan, store: Store, tell: Callable[[Event], None] = lambda event: None, workers: int = 1) -> Report:
+    """Run what is missing, in this process or in `workers` others; one failing model or unit does not stop the others.
 
-    A unit is stored the moment it is done, so an interrupted run continues where it was.
+    A unit is stored the moment it is done, so an interrupted run continues where it was. Outcomes do not depend on `workers`.
     """
     report = Report()
-    models: dict[str, Classifier | UserError] = {}
+    missing = []
     for unit in plan.units:
         if store.holds(unit.id):
             report.found.append(unit)
             tell(Event("found", unit, 1.0))
-            continue
-        tell(Event("started", unit))
-        try:
-            begun = time.perf_counter()
-            outcome = evaluate_unit(
-                _model(unit.model, models),
-                unit.block,
-                unit.threat,
-                unit.attack,
-                unit.seed,
-                lambda fraction, component, unit=unit: tell(Event("progress", unit, fraction, component)),  # type: ignore[misc]
-            )
-            store.write(unit, outcome, {"environment": environment(), "seconds": round(time.perf_counter() - begun, 3)})
-        except (UserError, RuntimeError, ValueError, MemoryError) as error:
-            line = f"{unit}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            report.failed.append((unit, line))
-            tell(Event("failed", unit, 1.0, line))
+        else:
+            missing.append(unit)
+    units = {unit.id: unit for unit in missing}
+    run = _here(missing, store, tell) if workers == 1 or len(missing) < 2 else _beside(missing, store, tell, min(workers, len(missing)))
+    for done in run:
+        unit = units[done.unit]
+        if done.failed is not None:
+            report.failed.append((unit, done.failed))
+            tell(Event("failed", unit, 1.0, done.failed))
             continue
         report.finished.append(unit)
-        if outcome.at_fault:
-            report.at_fault.append((unit, f"{unit}: {dict(outcome.flags)['at-fault']}"))
+        if done.at_fault is not None:
+            report.at_fault.append((unit, done.at_fault))
         tell(Event("finished", unit, 1.0))
     return report
 
 
-def environment() -> dict[str, Any]:
-    """What the outcomes were computed with; kept in the manifest, outside the identity."""
-    packages = ("torch", "torchattacks", "pyautoattack", "numpy")
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": "cpu",
-        "threads": torch.get_num_threads(),
-        **{package: metadata.version(package) for package in packages},
-    }
+def _here(units: list[Unit], store: Store, tell: Callable[[Event], None]) -> Iterator[Done]:
+    for unit in units:
+        tell(Event("progress", unit))
+        yield run_unit(unit, store, lambda fraction, component, unit=unit: tell(Event("progress", unit, fraction, component)))  # type: ignore[misc]
 
 
-def _model(name: str, loaded: dict[str, Classifier | UserError]) -> Classifier:
-    # A model that does not load fails once; its other units repeat the reason without reading the file again.
-    if name not in loaded:
-        loaded.clear()
+def _beside(units: list[Unit], store: Store, tell: Callable[[Event], None], workers: int) -> Iterator[Done]:
+    context = multiprocessing.get_context("spawn")
+    reports: SimpleQueue[tuple[str, float, str]] = context.SimpleQueue()
+    by_id = {unit.id: unit for unit in units}
+    with ProcessPoolExecutor(workers, context, _begin, (reports, store.root)) as pool:
+        waiting: dict[Future[Done], Unit] = {pool.submit(_work, unit): unit for unit in units}
         try:
-            loaded[name] = load_model(name)
-        except UserError as error:
-            loaded[name] = error
-    model = loaded[name]
-    if isinstance(model, UserError):
-        raise model
-    return model
+            while waiting:
+                finished, _ = wait(waiting, POLL, FIRST_COMPLETED)
+                while not reports.empty():
+                    unit_id, fraction, component = reports.get()
+                    tell(Event("progress", by_id[unit_id], fraction, component))
+                for future in finished:
+                    unit = waiting.pop(future)
+                    try:
+                        yield future.result()
+                    except BrokenProcessPool:
+                        yield Done(unit.id, failed=f"{unit}: its worker died (out of memory?)")
+        except BaseException:
+            # Workers end with the unit in hand unfinished; it is not stored and runs again next time.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+_reports: SimpleQueue[tuple[str, float, str]] | None = None
+_store: Store | None = None
+
+
+def _begin(reports: SimpleQueue[tuple[str, float, str]], root: Path) -> None:
+    global _reports, _store
+    _reports, _store = reports, Store(root)
+
+
+def _work(unit: Unit) -> Done:
+    assert _reports is not None and _store is not None
+    reports = _reports
+    told = 0.0
+
+    def progress(fraction: float, component: str) -> None:
+        nonlocal told
+        if fraction - told >= 0.01:
+            told = fraction
+            reports.put((unit.id, fraction, component))
+
+    return run_unit(unit, _store, progress)

@@ -1,13 +1,17 @@
 """Figures show the frame's numbers; a report is the same bytes every time."""
 
+from itertools import combinations
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from harness.reporting.figures import accuracy_against_bytes, accuracy_by_attack, epsilon_curve, pareto_front
 from harness.reporting.frames import summary
 from harness.reporting.report import build
+from harness.reporting.style import save
 from tests.harness.reporting.conftest import rows
 
 
@@ -23,21 +27,73 @@ def test_points_of_the_bytes_figure_are_the_frames(outcomes: pd.DataFrame, model
     points = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in axes.lines if len(line.get_xdata()) == 1}  # type: ignore[arg-type,index]
     assert {(2048.0, 37.5), (2048.0, 87.5), (102400.0, 62.5), (102400.0, 87.5)} <= points
     assert axes.get_xscale() == "log"
-    assert {text.get_text() for text in axes.texts} >= {"small_one", "large", "title"}
+    assert {text.get_text() for text in axes.texts} >= {"small_one", "large"}
+    assert "title" in {text.get_text() for text in figure.texts}
+    intervals = {tuple(float(value) for value in path.vertices[:, 1]) for bar in axes.collections for path in bar.get_paths()}
+    assert any(low == pytest.approx(13.68, abs=0.01) and high == pytest.approx(69.43, abs=0.01) for low, high in intervals)
+
+
+def crowded(models: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Models of nearly the same size, many equally good: where labels would cover one another."""
+    ids = [f"cifar10-a-rather-long-name-{number}" for number in range(models)]
+    found = [row for place, name in enumerate(ids) for row in rows(name, "pgd", "1" * (6 + place // 3) + "0" * (34 - place // 3))]
+    records = [{"id": name, "family": "dense", "weight_bits": 32, "bytes": 20_000 + 6_000 * place} for place, name in enumerate(ids)]
+    return pd.DataFrame(found), pd.DataFrame(records)
+
+
+def test_labels_cover_neither_each_other_nor_a_mark(tmp_path: Path) -> None:
+    figure = accuracy_against_bytes(summary(*crowded(6)), "title")
+    save(figure, tmp_path / "crowded")
+    axes, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    boxes = [text.get_window_extent(renderer) for text in axes.texts if text.get_text()]
+    assert len(boxes) == 6
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    marks = [axes.transData.transform(line.get_xydata()[0]) for line in axes.lines if len(line.get_xydata()) == 1]  # type: ignore[arg-type,index]
+    assert len(marks) == 6 * 4, "clean, worst case, and both ends of the interval"
+    assert not [mark for mark in marks for box in boxes if box.contains(*mark)]
+
+
+def test_what_is_partial_or_means_nothing_says_so_and_leads_no_front(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    frame = summary(outcomes[(outcomes["model"] != "small_one") | (outcomes["image"] < 4)], models)
+    axes = accuracy_against_bytes(frame, "title").axes[0]
+    assert "small_one (partial 4/8)" in {text.get_text() for text in axes.texts}
+    (front,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    assert list(front.get_ydata()) == [62.5, 62.5]  # type: ignore[arg-type]
+    labels = accuracy_by_attack(frame.assign(near_constant=True), "title").axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["large (near-constant)", "small_one (partial 4/8, near-constant)"]
 
 
 def test_the_attack_figure_has_a_mark_for_every_attack(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     axes = accuracy_by_attack(summary(outcomes, models), "title").axes[0]
     lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines}  # type: ignore[arg-type]
-    assert lines["pgd"] == [50.0, 75.0] and lines["worst case"] == [37.5, 62.5] and lines["clean"] == [87.5, 87.5]
+    assert lines == {"pgd": [50.0, 75.0], "cw-linf": [37.5, 75.0], "clean": [87.5, 87.5]}
+    (worst,) = [[path.vertices[0, 0] for path in marks.get_paths()] for marks in axes.collections]
+    assert worst == [37.5, 62.5]
+    heights = {line.get_label(): list(line.get_ydata()) for line in axes.lines}  # type: ignore[arg-type]
+    assert heights["pgd"] != heights["cw-linf"], "equal numbers would hide each other"
 
 
 def test_the_curve_starts_at_clean_accuracy_and_is_in_order_of_radius(models: pd.DataFrame) -> None:
     marks = {"16/255": "1000", "2/255": "1110", "8/255": "1100"}
     frame = pd.DataFrame([row for radius, robust in marks.items() for row in rows("large", "pgd", robust, radius, clean_wrong=0)])
-    (line,) = [line for line in epsilon_curve(summary(frame, models), "title").axes[0].lines if len(line.get_xdata()) > 1]  # type: ignore[arg-type]
+    (curve,) = epsilon_curve(summary(frame, models), "title").axes[0].containers
+    line = curve[0]
     assert list(line.get_xdata()) == [0.0, 2.0, 8.0, 16.0]  # type: ignore[arg-type]
     assert list(line.get_ydata()) == [100.0, 75.0, 50.0, 25.0]  # type: ignore[arg-type]
+
+
+def test_models_of_a_curve_stand_at_their_radius_a_few_points_apart(models: pd.DataFrame) -> None:
+    frame = pd.DataFrame([row for name in models["id"] for radius in ("2/255", "8/255") for row in rows(name, "pgd", "1100", radius)])
+    figure = epsilon_curve(summary(frame, models), "title")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    shifts = []
+    for curve in axes.containers:
+        line = curve[0]
+        shift = line.get_transform().transform(line.get_xydata()) - axes.transData.transform(line.get_xydata())
+        assert abs(shift[:, 1]).max() < 1e-6 and shift[:, 0].std() < 1e-6
+        shifts.append(round(shift[0, 0] * 72 / figure.dpi, 3))
+    assert shifts == [-2.0, 2.0]
 
 
 def test_a_report_is_whole_small_and_the_same_every_time(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
@@ -49,6 +105,33 @@ def test_a_report_is_whole_small_and_the_same_every_time(outcomes: pd.DataFrame,
         assert one.read_bytes() == other.read_bytes(), one.name
         assert one.stat().st_size < 300 * 1024
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)
+
+
+def test_a_report_leaves_no_trace_in_the_process(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    given = outcomes.copy(deep=True)
+    build(outcomes, models, tmp_path)
+    assert dict(mpl.rcParams) == before
+    pd.testing.assert_frame_equal(outcomes, given)
+
+
+def test_a_figure_may_be_a_pdf_without_a_date(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
+    paths = [save(accuracy_by_attack(summary(outcomes, models), "title"), tmp_path / name, ("pdf",))[0] for name in "ab"]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].read_bytes().startswith(b"%PDF") and b"CreationDate" not in paths[0].read_bytes()
+
+
+def test_models_without_one_complete_image_have_tables_only(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
+    apart = outcomes[(outcomes["attack"] == "pgd") == (outcomes["image"] < 4)]
+    paths = build(apart, models, tmp_path)
+    assert {path.suffix for path in paths} == {".md", ".tex", ".csv"}
+    assert "partial 0/4" in paths[0].read_text()
+
+
+def test_a_figure_counts_the_models_it_cannot_show(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
+    paths = build(outcomes[(outcomes["model"] != "large") | (outcomes["attack"] == "pgd")], models, tmp_path)
+    drawn = next(path.read_text() for path in paths if path.name.startswith("accuracy-bytes") and path.suffix == ".svg")
+    assert "1 model unfinished and not shown" in drawn and "n = 8;" in drawn
 
 
 def test_many_radii_make_a_curve(models: pd.DataFrame, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from harness.runner import execute as execute_module
+from harness.runner import work
 from harness.runner.execute import execute
 from harness.runner.plan import Plan, plan_request
 from harness.runner.results import agreement, outcomes, select
@@ -93,14 +93,15 @@ def test_foreign_and_newer_files_are_named_and_skipped(copy: Store, plan: Plan) 
 
 
 def test_one_failing_model_does_not_stop_the_other(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = execute_module.load_model
+    load = work.load_model
+    work._model.cache_clear()
 
     def damaged(model: str) -> object:
         if model == MODELS[0]:
             raise DamagedFileError("first.safetensors", "10 bytes", "9 bytes")
         return load(model)
 
-    monkeypatch.setattr(execute_module, "load_model", damaged)
+    monkeypatch.setattr(work, "load_model", damaged)
     report = execute(plan, Store(tmp_path))
     assert [line for _, line in report.failed] and "first.safetensors" in report.failed[0][1]
     assert [unit.model for unit in report.finished] == [MODELS[1]]
@@ -148,3 +149,11 @@ def test_global_random_state_is_left_alone(plan: Plan, tmp_path: Path) -> None:
     torch.manual_seed(5)
     execute(Plan(plan.units[:1]), Store(tmp_path))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_two_workers_give_the_same_outcome_bytes(plan: Plan, finished: Store, tmp_path: Path) -> None:
+    events: list[str] = []
+    report = execute(plan, Store(tmp_path), lambda event: events.append(event.kind), workers=2)
+    assert {unit.id for unit in report.finished} == set(plan.ids) and events.count("finished") == 2
+    for unit in plan.units:
+        assert (tmp_path / "units" / f"{unit.id}.parquet").read_bytes() == (finished.units / f"{unit.id}.parquet").read_bytes()

@@ -1,0 +1,55 @@
+"""Running one unit: the function that every executor calls, in this process or in another."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+from harness.evaluation.unit import THREADS, evaluate_unit
+from harness.runner.plan import Unit
+from harness.runner.store import Store
+from model_zoo.classifier import Classifier
+from model_zoo.errors import UserError
+from model_zoo.loading import load_model
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a unit: `failed` or `at_fault` hold one line each where there is something to say."""
+
+    unit: str
+    failed: str | None = None
+    at_fault: str | None = None
+
+
+def run_unit(unit: Unit, store: Store, progress: Callable[[float, str], None] | None = None) -> Done:
+    """Evaluate a unit and store its outcome; a failure that is the unit's own comes back as a line instead of being raised."""
+    begun = time.perf_counter()
+    try:
+        outcome = evaluate_unit(_model(unit.model), unit.block, unit.threat, unit.attack, unit.seed, progress)
+        store.write(unit, outcome, {"environment": environment(), "seconds": round(time.perf_counter() - begun, 3)})
+    except (UserError, RuntimeError, ValueError, OSError, MemoryError) as error:
+        return Done(unit.id, failed=f"{unit}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    return Done(unit.id, at_fault=f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
+
+
+def environment() -> dict[str, Any]:
+    """What the outcomes were computed with; kept in the manifest, outside the identity."""
+    packages = ("torch", "torchattacks", "pyautoattack", "numpy")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": "cpu",
+        "threads": THREADS,
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
+@lru_cache(maxsize=2)
+def _model(name: str) -> Classifier:
+    return load_model(name)

@@ -1,0 +1,76 @@
+"""One unit, whole: what the referee overrules, what is left out, what is restored."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from harness import attacks, datasets
+from harness.attacks import AttackResult
+from harness.evaluation.unit import evaluate_unit
+from model_zoo.errors import RefusedError
+from model_zoo.loading import load_model
+from model_zoo.threat import ThreatModel
+
+MODEL = load_model("cifar10-rn8w32-pruned-binary-k05-p01")
+BLOCK = datasets.load("cifar10-sample").first(12)
+THREAT = ThreatModel("Linf", Fraction(8, 255))
+SPEC = attacks.get("pgd")
+
+
+def lying(monkeypatch: pytest.MonkeyPatch, change: float, claim: str | None) -> None:
+    """An attack that adds `change` to every pixel and claims what it is told to claim."""
+
+    def run(spec: object, model: torch.nn.Module, images: torch.Tensor, *arguments: object, **named: object) -> AttackResult:
+        model(images)
+        return AttackResult(images + change, (claim,) * len(images))
+
+    monkeypatch.setattr(attacks, "run", run)
+
+
+def test_a_claim_without_a_broken_image_is_a_boundary_flip(monkeypatch: pytest.MonkeyPatch) -> None:
+    lying(monkeypatch, 0.0, "pgd")
+    outcome = evaluate_unit(MODEL, BLOCK, THREAT, SPEC, 0)
+    attacked = outcome.frame["clean_prediction"] == outcome.frame["label"]
+    assert outcome.frame["robust"].tolist() == attacked.tolist()
+    assert outcome.boundary_flips == int(attacked.sum()) and not outcome.at_fault
+
+
+@pytest.mark.parametrize("change", [9 / 255, float("nan")])
+def test_an_attack_outside_its_threat_model_is_at_fault(change: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    lying(monkeypatch, change, "pgd")
+    outcome = evaluate_unit(MODEL, BLOCK, THREAT, SPEC, 0)
+    assert outcome.at_fault and [kind for kind, _ in outcome.flags] == ["at-fault"]
+    assert (outcome.frame["robust"] == (outcome.frame["clean_prediction"] == outcome.frame["label"])).all()
+
+
+def test_an_attack_that_minimises_the_distance_may_end_outside_the_radius() -> None:
+    block = datasets.load("cifar10-sample").first(40)
+    outcome = evaluate_unit(MODEL, block, ThreatModel("L2", Fraction(1, 100)), attacks.get("cw-l2"), 0)
+    attacked = outcome.frame["clean_prediction"] == outcome.frame["label"]
+    assert not outcome.at_fault
+    assert outcome.frame["robust"].tolist() == attacked.tolist()
+    # The distance at which it did break stays in the outcome.
+    far = attacked & (outcome.frame["adversarial_prediction"] != outcome.frame["label"])
+    assert far.any() and (outcome.frame.loc[far, "l2"] > 1 / 100).all()
+
+
+def test_only_correctly_classified_images_are_attacked() -> None:
+    outcome = evaluate_unit(MODEL, BLOCK, THREAT, SPEC, 0)
+    wrong = outcome.frame["clean_prediction"] != outcome.frame["label"]
+    assert wrong.any() and (outcome.frame.loc[wrong, ["linf", "l2", "forwards", "backwards"]] == 0).all(axis=None)
+    assert (outcome.frame.loc[~wrong, "backwards"] == 50).all()
+
+
+def test_threads_and_random_state_are_as_before() -> None:
+    torch.set_num_threads(2)
+    state = torch.get_rng_state()
+    evaluate_unit(MODEL, BLOCK.first(3), THREAT, SPEC, 0)
+    assert torch.get_num_threads() == 2 and torch.equal(torch.get_rng_state(), state)
+    torch.set_num_threads(1)
+
+
+def test_a_model_in_training_mode_never_meets_the_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacks, "run", lambda *arguments, **named: pytest.fail("attacked"))
+    with pytest.raises(RefusedError, match="training mode"):
+        evaluate_unit(load_model("cifar10-rn8w32-pruned-binary-k05-p01").train(), BLOCK, THREAT, SPEC, 0)
