@@ -67,7 +67,7 @@ def evaluate(
     seed : int
         Base seed.
     data_dir : path, optional
-        Where data that does not ship is; HARNESS_DATA_DIR where None.
+        Where data that does not ship is; see `harness.datasets.data_folder`.
     store : path, optional
         Keep outcomes there and use what it holds; registered models only. Nothing is kept where None.
     progress : callable, optional

@@ -33,6 +33,7 @@ def _count(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--radius", "radii", multiple=True, help="An exact fraction such as 8/255; may be repeated.  [default: the protocol's]")
 @click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@click.option("--download", is_flag=True, help="Download CIFAR if it is not there.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes side by side; outcomes do not depend on it.  [default: cores]")
 @click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
 @click.option(
@@ -53,6 +54,7 @@ def command(
     radii: tuple[str, ...],
     seed: int | None,
     data_dir: Path | None,
+    download: bool,
     workers: int | None,
     store: Path,
     reports: Path,
@@ -70,7 +72,7 @@ def command(
       harness run --model cifar10-rn8w28-dense --attack pgd --attack autoattack --n 200
       harness run --model my-model.toml --dataset cifar10 --data-dir ~/data --n all
     """
-    plan = _plan(suite, models, attack_names, dataset, n, radii, seed, data_dir)
+    plan = _plan(suite, models, attack_names, dataset, n, radii, seed, data_dir, download)
     failures = _execute(plan, store, workers or os.cpu_count() or 1)
     from harness.cli.report import make
 
@@ -96,6 +98,7 @@ def _plan(
     radii: tuple[str, ...],
     seed: int | None,
     data_dir: Path | None,
+    download: bool,
 ) -> Plan:
     from harness.cli.console import err
     from harness.runner.plan import plan_request, plan_suite
@@ -110,12 +113,12 @@ def _plan(
         norms = dict.fromkeys(attacks.get(name).norm for name in names)
         threats = [ThreatModel(norm, parse_radius(radius)) for radius in radii for norm in norms]
         count = n if isinstance(n, int) else None
-        return plan_request(models, names, dataset or "cifar10-sample", count, threats, seed or 0, data_dir)
+        return plan_request(models, names, dataset or "cifar10-sample", count, threats, seed or 0, data_dir, download)
     if attack_names or dataset or radii or seed is not None:
         raise UsageError("a suite fixes its attacks, images, radii and seed: give only --n beside --suite, or use --model")
     from harness.runner.suite import get_suite
 
-    plan = plan_suite(get_suite(suite), data_dir, n if isinstance(n, int) else None, whole=n == "all")
+    plan = plan_suite(get_suite(suite), data_dir, n if isinstance(n, int) else None, n == "all", download)
     for line in plan.left_out:
         err.print(f"left out: {line}", style="dim", markup=False)
     if not plan.units:

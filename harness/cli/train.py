@@ -28,6 +28,7 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
     import torch
 
     from harness.cli.console import err, progress_bar
+    from harness.datasets import data_folder
     from harness.datasets.cifar import load_train
     from model_zoo.registry import package_folder
     from model_zoo.training.outcome import keep
@@ -37,7 +38,7 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
     chosen = Recipe.load(_recipe_path(recipe, package_folder("recipes")))
     if threads is not None:
         torch.set_num_threads(threads)
-    images = load_train(chosen.data.dataset, data_dir, download=download)
+    images = load_train(chosen.data.dataset, data_folder(data_dir), download)
     with progress_bar("steps") as bar:
         task = bar.add_task(chosen.id, total=None, speed="–")
 

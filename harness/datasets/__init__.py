@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.datasets.base import DatasetInfo, ImageSet, Source
 from model_zoo.errors import UnknownNameError, UsageError
 
-__all__ = ["DatasetInfo", "ImageSet", "describe", "load", "names", "present"]
+__all__ = ["DatasetInfo", "ImageSet", "data_folder", "describe", "load", "names", "present"]
 
 # A name with this prefix is a folder of the user's own: folder:PATH.
 FOLDER = "folder:"
@@ -35,11 +35,16 @@ def _source(name: str) -> Source:
     return _sources()[name]
 
 
-def _folder(data_dir: Path | None) -> Path | None:
+def data_folder(data_dir: Path | None = None) -> Path:
+    """Where data that does not ship is: the given folder, else HARNESS_DATA_DIR, else the user's cache, where downloads go."""
     if data_dir is not None:
         return data_dir
     given = os.environ.get("HARNESS_DATA_DIR")
-    return Path(given) if given else None
+    if given:
+        return Path(given)
+    import pooch
+
+    return Path(pooch.os_cache("robust-binary-harness"))
 
 
 def names() -> list[str]:
@@ -53,8 +58,8 @@ def describe(name: str) -> DatasetInfo:
 
 
 def present(name: str, data_dir: Path | None = None) -> bool:
-    """Whether a data set is on this machine; `data_dir` is HARNESS_DATA_DIR where None."""
-    return _source(name).info.present(_folder(data_dir))
+    """Whether a data set is on this machine; see `data_folder`."""
+    return _source(name).info.present(data_folder(data_dir))
 
 
 def load(name: str, data_dir: Path | None = None, n: int | None = None, download: bool = False) -> ImageSet:
@@ -65,7 +70,7 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     name : str
         As `names` lists it, or "folder:PATH" for a tree with a folder a class.
     data_dir : Path, optional
-        Where data that does not ship is; HARNESS_DATA_DIR where None.
+        See `data_folder`.
     n : int, optional
         Number of images, from 1 to all of them.
     download : bool
@@ -83,5 +88,5 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     source = _source(name)
     if n is not None and n < 1:
         raise UsageError(f"n is at least 1, not {n}")
-    images = source.read(_folder(data_dir), n, download)
+    images = source.read(data_folder(data_dir), n, download)
     return images if n is None else images.first(n)

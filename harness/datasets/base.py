@@ -101,7 +101,7 @@ class DatasetInfo:
     size: int | None
     input_shape: tuple[int, int, int] | None
     family: str
-    present: Callable[[Path | None], bool]
+    present: Callable[[Path], bool]
     where: str
 
 
@@ -113,4 +113,4 @@ class Source:
     """
 
     info: DatasetInfo
-    read: Callable[[Path | None, int | None, bool], ImageSet]
+    read: Callable[[Path, int | None, bool], ImageSet]

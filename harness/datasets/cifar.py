@@ -145,8 +145,8 @@ def read_arrays(path: Path, content: str, ordered: bool) -> tuple[np.ndarray, np
     return images, labels
 
 
-def read_split(data: Cifar, split: str, data_dir: Path | None, download: bool = False, report: Report | None = None) -> ImageSet:
-    """A whole split, in the order of the files found in `data_dir`; downloaded there if allowed and absent.
+def read_split(data: Cifar, split: str, folder: Path, download: bool = False, report: Report = lambda done, total: None) -> ImageSet:
+    """A whole split, in the order of the files found in `folder`; downloaded there if allowed and absent.
 
     Raises
     ------
@@ -155,30 +155,24 @@ def read_split(data: Cifar, split: str, data_dir: Path | None, download: bool = 
     DamagedFileError
         If a file is not the official one.
     """
-    if data_dir is None and download:
-        import pooch
-
-        data_dir = Path(pooch.os_cache("robust-binary-harness"))
-    if data_dir is not None:
-        folder, arrays = data_dir / data.folder, data_dir / f"{data.name}_{split}.npz"
-        if download and not _has_batches(data, split, data_dir) and not arrays.is_file():
-            _download(data, data_dir, report or (lambda done, total: None))
-        if _has_batches(data, split, data_dir):
-            parts = [read_batch(folder / file, md5, data.label_key) for file, md5 in data.batches[split].items()]
-            images, labels = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
-            return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
-        if arrays.is_file():
-            images, labels = read_arrays(arrays, data.content[split], data.ordered)
-            return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
-    where = f"in {data_dir}" if data_dir is not None else "(no data folder was given)"
-    raise MissingDataError(f"{data.name}: no {data.folder} and no {data.name}_{split}.npz {where}. {instead(data)}")
+    batches, arrays = folder / data.folder, folder / f"{data.name}_{split}.npz"
+    if download and not _has_batches(data, split, folder) and not arrays.is_file():
+        _download(data, folder, report)
+    if _has_batches(data, split, folder):
+        parts = [read_batch(batches / file, md5, data.label_key) for file, md5 in data.batches[split].items()]
+        images, labels = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
+    elif arrays.is_file():
+        images, labels = read_arrays(arrays, data.content[split], data.ordered)
+    else:
+        raise MissingDataError(f"{data.name}: no {data.folder} and no {arrays.name} in {folder}. {instead(data)}")
+    return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
 
 
-def load_train(name: str, data_dir: Path | None = None, download: bool = False, report: Report | None = None) -> ImageSet:
+def load_train(name: str, folder: Path, download: bool = False, report: Report = lambda done, total: None) -> ImageSet:
     """The training split of "cifar10" or "cifar100"; see `read_split`."""
     if name not in SETS:
         raise UnknownNameError("training data set", name, SETS, "harness ls datasets")
-    return read_split(SETS[name], TRAIN, data_dir, download, report)
+    return read_split(SETS[name], TRAIN, folder, download, report)
 
 
 def instead(data: Cifar) -> str:
@@ -186,8 +180,8 @@ def instead(data: Cifar) -> str:
     return f"Name its folder with --data-dir or HARNESS_DATA_DIR, allow --download, or use {data.name}-sample, which ships."
 
 
-def _has_batches(data: Cifar, split: str, data_dir: Path) -> bool:
-    return all((data_dir / data.folder / file).is_file() for file in data.batches[split])
+def _has_batches(data: Cifar, split: str, folder: Path) -> bool:
+    return all((folder / data.folder / file).is_file() for file in data.batches[split])
 
 
 def _download(data: Cifar, data_dir: Path, report: Report) -> None:
@@ -207,12 +201,12 @@ def _download(data: Cifar, data_dir: Path, report: Report) -> None:
 
 
 def _source(data: Cifar) -> Source:
-    def present(data_dir: Path | None) -> bool:
-        return data_dir is not None and (_has_batches(data, TEST, data_dir) or (data_dir / f"{data.name}_{TEST}.npz").is_file())
+    def present(folder: Path) -> bool:
+        return _has_batches(data, TEST, folder) or (folder / f"{data.name}_{TEST}.npz").is_file()
 
     info = DatasetInfo(data.name, data.title, len(data.classes), 10_000, (3, 32, 32), data.name, present, instead(data))
     read = partial(read_split, data, TEST)
-    return Source(info, lambda data_dir, n, download: read(data_dir, download))
+    return Source(info, lambda folder, n, download: read(folder, download))
 
 
 SOURCES = {name: _source(data) for name, data in SETS.items()}

@@ -12,8 +12,8 @@ def folder_source(root: Path) -> Source:
     """The data set in `root`; nothing is read yet."""
     name = f"folder:{root}"
 
-    def read(data_dir: Path | None, n: int | None, download: bool) -> ImageSet:
+    def read(data_folder: Path, n: int | None, download: bool) -> ImageSet:
         return read_tree(name, list_tree(root), n, lambda picture: picture)
 
-    info = DatasetInfo(name, f"images in {root}", None, None, None, name, lambda data_dir: root.is_dir(), f"{root} is not a folder")
+    info = DatasetInfo(name, f"images in {root}", None, None, None, name, lambda data_folder: root.is_dir(), f"{root} is not a folder")
     return Source(info, read)

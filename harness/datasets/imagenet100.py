@@ -32,17 +32,17 @@ def resize_and_crop(picture: Image) -> Image:
     return resized.crop((left, top, left + CROP, top + CROP))
 
 
-def _root(data_dir: Path | None) -> Path | None:
-    if data_dir is None or not (data_dir / "imagenet100").is_dir():
+def _root(data_dir: Path) -> Path | None:
+    if not (data_dir / "imagenet100").is_dir():
         return None
     root = data_dir / "imagenet100"
     return root / "val" if (root / "val").is_dir() else root
 
 
-def read(data_dir: Path | None, n: int | None = None, download: bool = False) -> ImageSet:
+def read(data_dir: Path, n: int | None = None, download: bool = False) -> ImageSet:
     """The first n validation images, one of each class first; the parameters are those of `harness.datasets.load`."""
     root = _root(data_dir)
-    if root is None or data_dir is None:
+    if root is None:
         raise MissingDataError(f"imagenet100 is not on this machine: {WHERE}")
     listing = data_dir / "imagenet100" / "classes.txt"
     classes = listing.read_text(encoding="utf-8").split() if listing.is_file() else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from harness.reporting.style import FAINT
 
@@ -72,7 +72,7 @@ def place_labels(
         # The text's baseline was at the anchor when it was measured.
         note.set_position((best.x0 - extent.x0, best.y0 - extent.y0))
         if _distance(best, own[number]) > NEAR:
-            _lead(axes, anchors[number], best, (x, y))
+            _lead(axes, anchors[number], best, (x, y), own[number])
         blocked.append(Bbox.from_extents(best.x0 - APART[0], best.y0 - APART[1], best.x1 + APART[0], best.y1 + APART[1]))
 
 
@@ -94,10 +94,18 @@ def _cost(
     return round(covered, 3), round(away + left + 0.1 * sum(_shared(place, other) for other in faint), 3)
 
 
-def _lead(axes: Axes, anchor: tuple[float, float], place: Bbox, point: tuple[float, float]) -> None:
-    end = (min(max(point[0], place.x0), place.x1) - point[0], min(max(point[1], place.y0), place.y1) - point[1])
-    line: dict[str, Any] = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5}
-    axes.annotate("", anchor, end, textcoords="offset points", arrowprops=line, zorder=2).set_in_layout(False)
+def _lead(axes: Axes, anchor: tuple[float, float], place: Bbox, point: tuple[float, float], column: Bbox) -> None:
+    """A line from the label to the nearest end of its column, or to the height of the label where that is between the ends."""
+    near = min(max(point[0], place.x0), place.x1), min(max(point[1], place.y0), place.y1)
+    end = min(max(near[1], column.y0), column.y1)
+    root: Any = axes.get_figure(root=True)
+    ends = [axes.transData + ScaledTranslation(x / POINT, y / POINT, root.dpi_scale_trans) for x, y in _from(point, (point[0], end), near)]
+    line: dict[str, Any] = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 2}
+    axes.annotate("", anchor, anchor, xycoords=ends[0], textcoords=ends[1], arrowprops=line, zorder=2).set_in_layout(False)
+
+
+def _from(point: tuple[float, float], *ends: tuple[float, float]) -> list[tuple[float, float]]:
+    return [(x - point[0], y - point[1]) for x, y in ends]
 
 
 def _box(axes: Axes, item: Box) -> Bbox:

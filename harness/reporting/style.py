@@ -66,7 +66,7 @@ def darker(colour: str) -> tuple[float, float, float]:
     return 0.72 * red, 0.72 * green, 0.72 * blue
 
 
-def new_figure(width: float, height: float, title: str, subtitle: str, characters: int = 92) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float, title: str, subtitle: str, characters: int = 106) -> tuple[Figure, Axes]:
     """A figure of one axes, in inches, with a title and fainter lines of at most `characters` under it; independent of pyplot."""
     lines = wrap(subtitle, characters)
     with mpl.rc_context(SETTINGS):

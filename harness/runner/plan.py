@@ -15,7 +15,7 @@ from harness.runner import protocol
 from harness.runner.identity import unit_id, unit_seed
 from harness.runner.suite import Evaluation, Suite
 from model_zoo import registry
-from model_zoo.errors import UserError
+from model_zoo.errors import MissingDataError, UserError
 from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
 
@@ -103,7 +103,7 @@ class Plan:
         return [{**dict(zip(CELL, cell, strict=True)), "images": images} for cell, images in cells.items()]
 
 
-def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None, whole: bool = False) -> Plan:
+def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None, whole: bool = False, download: bool = False) -> Plan:
     """Expand a suite.
 
     Parameters
@@ -116,6 +116,8 @@ def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None,
         Number of images instead of the suite's.
     whole : bool
         All images of every data set instead.
+    download : bool
+        Whether data sets that are absent may be downloaded.
 
     Raises
     ------
@@ -127,11 +129,12 @@ def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None,
     units: list[Unit] = []
     for part in suite.evaluation:
         info = datasets.describe(part.dataset)
-        if not datasets.present(part.dataset, data_dir):
-            left_out.append(f"data set {part.dataset}: not on this machine ({info.where})")
-            continue
         count = None if whole else (n or part.n)
-        images = datasets.load(part.dataset, data_dir, n=min(count, info.size) if count and info.size else count)
+        try:
+            images = datasets.load(part.dataset, data_dir, min(count, info.size) if count and info.size else count, download)
+        except MissingDataError as error:
+            left_out.append(str(error))
+            continue
         units += _expand(models, part, images, info.family, suite.seed, left_out.append)
     # Model by model, so that each is loaded once; inside a model in the suite's order.
     order = {model: position for position, model in enumerate(models)}
@@ -146,9 +149,10 @@ def plan_request(
     threats: Sequence[ThreatModel] = (),
     seed: int = 0,
     data_dir: Path | None = None,
+    download: bool = False,
 ) -> Plan:
     """Plan given models against given attacks on one data set; a model that does not fit the data is an error here."""
-    images = datasets.load(dataset, data_dir, n=n)
+    images = datasets.load(dataset, data_dir, n, download)
     part = Evaluation(dataset=dataset, attacks=list(attack_names), threats=[str(threat) for threat in threats])
 
     def refuse(reason: str) -> None:

@@ -68,6 +68,9 @@ def test_the_data_folder_comes_from_the_environment(tmp_path: Path, monkeypatch:
     assert not datasets.present("imagenet100")
     (tmp_path / "imagenet100").mkdir()
     assert datasets.present("imagenet100")
+    assert datasets.data_folder(Path("elsewhere")) == Path("elsewhere")
+    monkeypatch.delenv("HARNESS_DATA_DIR")
+    assert datasets.data_folder().name == "robust-binary-harness"
 
 
 def test_naming_data_sets_imports_nothing_heavy() -> None:

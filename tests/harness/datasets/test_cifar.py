@@ -83,11 +83,10 @@ def test_a_split_is_read_in_order(tmp_path: Path) -> None:
 
 
 def test_what_is_absent_is_one_line_with_a_way_out(tmp_path: Path) -> None:
-    for folder in (None, tmp_path):
-        with pytest.raises(MissingDataError, match=r"HARNESS_DATA_DIR.*cifar10-sample"):
-            read_split(SETS["cifar10"], TEST, folder)
+    with pytest.raises(MissingDataError, match=r"HARNESS_DATA_DIR.*cifar10-sample"):
+        read_split(SETS["cifar10"], TEST, tmp_path)
     with pytest.raises(UnknownNameError, match="cifar10"):
-        load_train("cifar1")
+        load_train("cifar1", tmp_path)
 
 
 @pytest.mark.needs_cifar
