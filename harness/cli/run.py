@@ -79,12 +79,12 @@ def command(
     made = make(store, reports / (suite or "request"), plan)
     if made is None:
         raise SystemExit(1)
-    if compare is not None:
-        _compare(made.frame, compare)
     if as_json:
         click.echo(made.summary.to_json(orient="records", indent=1))
     else:
         made.print()
+    if compare is not None:
+        _compare(made.frame, compare)
     if failures:
         raise SystemExit(1)
 

@@ -11,7 +11,7 @@ from harness.reporting.frames import attacks_of, groups_of, summary
 from harness.reporting.style import save
 from model_zoo.files import place
 
-# So many radii of one norm make a curve; fewer are tables of their own.
+# So many radii of one norm make a curve; fewer have figures of their own.
 CURVE_RADII = 3
 
 
@@ -33,27 +33,38 @@ def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: 
 
 
 def _figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    curves = {
-        (str(dataset), str(norm)) for (dataset, norm), part in frame.groupby(["dataset", "norm"]) if part["radius"].nunique() >= CURVE_RADII
-    }
+    curves = _curves(frame)
     written = []
     # The threat model with the most attacks is the main one.
     for (dataset, norm, radius), part in sorted(groups_of(frame), key=lambda item: -len(attacks_of(item[1]))):
-        if (dataset, norm) in curves or not {"bytes", "worst"} <= set(part):
+        if radius in curves.get((dataset, norm), ()) or not {"bytes", "worst"} <= set(part):
             continue
         title = _subtitle(f"{dataset}, {norm} {radius}", part)
         where = f"{dataset}_{norm.lower()}-{radius.replace('/', '-')}"
         written += save(figures.accuracy_against_bytes(part, title), folder / f"accuracy-bytes_{where}")
         if len(attacks_of(part)) > 1:
             written += save(figures.accuracy_by_attack(part, title), folder / f"accuracy-attacks_{where}")
-    for dataset, norm in sorted(curves):
-        part = frame[(frame["dataset"] == dataset) & (frame["norm"] == norm)].dropna(axis="columns", how="all")
+    for (dataset, norm), radii in sorted(curves.items()):
+        mine = (frame["dataset"] == dataset) & (frame["norm"] == norm) & frame["radius"].isin(radii)
+        part = frame[mine].dropna(axis="columns", how="all")
         if "worst" not in part:
             continue
         written += save(
             figures.epsilon_curve(part, _subtitle(f"{dataset}, {norm}", part)), folder / f"accuracy-radius_{dataset}_{norm.lower()}"
         )
     return written
+
+
+def _curves(frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """Radii of a curve, by data set and norm: only those that saw the same attacks, for their worst cases are of one kind."""
+    alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for (dataset, norm, radius), part in groups_of(frame):
+        alike.setdefault((dataset, norm, tuple(attacks_of(part))), []).append(radius)
+    curves: dict[tuple[str, str], list[str]] = {}
+    for (dataset, norm, _), radii in alike.items():
+        if len(radii) >= CURVE_RADII and len(radii) > len(curves.get((dataset, norm), ())):
+            curves[dataset, norm] = radii
+    return curves
 
 
 def _subtitle(where: str, part: pd.DataFrame) -> str:

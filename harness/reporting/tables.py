@@ -156,7 +156,7 @@ def terminal(spec: TableSpec, summary: pd.DataFrame) -> list[RichTable]:
 def _narrow(cell: str) -> str:
     found = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]( .*)?", cell)
     if not found:
-        return cell
+        return cell.replace(" ", "\n") if cell.startswith("partial ") else cell
     value, low, high, note = found.groups()
     return f"{value}\n[dim]{float(low):.0f}–{float(high):.0f}[/dim]" + (note or "").replace(" ", "\n")
 

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -15,6 +16,14 @@ from harness.reporting.style import save
 from tests.harness.reporting.conftest import rows
 
 
+def xs(line: Any) -> list[float]:
+    return [float(value) for value in line.get_xdata()]
+
+
+def ys(line: Any) -> list[float]:
+    return [float(value) for value in line.get_ydata()]
+
+
 def test_the_pareto_front_keeps_what_nothing_smaller_beats() -> None:
     assert pareto_front([10, 20, 30, 40], [0.2, 0.1, 0.3, 0.3]) == [0, 2]
     assert pareto_front([10, 10, 5], [0.2, 0.4, 0.1]) == [2, 1]
@@ -24,12 +33,13 @@ def test_the_pareto_front_keeps_what_nothing_smaller_beats() -> None:
 def test_points_of_the_bytes_figure_are_the_frames(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     figure = accuracy_against_bytes(summary(outcomes, models), "title")
     axes = figure.axes[0]
-    points = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in axes.lines if len(line.get_xdata()) == 1}  # type: ignore[arg-type,index]
+    points = {(xs(line)[0], ys(line)[0]) for line in axes.lines if len(xs(line)) == 1}
     assert {(2048.0, 37.5), (2048.0, 87.5), (102400.0, 62.5), (102400.0, 87.5)} <= points
     assert axes.get_xscale() == "log"
     assert {text.get_text() for text in axes.texts} >= {"small_one", "large"}
     assert "title" in {text.get_text() for text in figure.texts}
-    intervals = {tuple(float(value) for value in path.vertices[:, 1]) for bar in axes.collections for path in bar.get_paths()}
+    paths: list[Any] = [path for bar in axes.collections for path in bar.get_paths()]
+    intervals = {tuple(float(value) for value in path.vertices[:, 1]) for path in paths}
     assert any(low == pytest.approx(13.68, abs=0.01) and high == pytest.approx(69.43, abs=0.01) for low, high in intervals)
 
 
@@ -48,7 +58,7 @@ def test_labels_cover_neither_each_other_nor_a_mark(tmp_path: Path) -> None:
     boxes = [text.get_window_extent(renderer) for text in axes.texts if text.get_text()]
     assert len(boxes) == 6
     assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-    marks = [axes.transData.transform(line.get_xydata()[0]) for line in axes.lines if len(line.get_xydata()) == 1]  # type: ignore[arg-type,index]
+    marks = [axes.transData.transform((xs(line)[0], ys(line)[0])) for line in axes.lines if len(xs(line)) == 1]
     assert len(marks) == 6 * 4, "clean, worst case, and both ends of the interval"
     assert not [mark for mark in marks for box in boxes if box.contains(*mark)]
 
@@ -58,18 +68,19 @@ def test_what_is_partial_or_means_nothing_says_so_and_leads_no_front(outcomes: p
     axes = accuracy_against_bytes(frame, "title").axes[0]
     assert "small_one (partial 4/8)" in {text.get_text() for text in axes.texts}
     (front,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
-    assert list(front.get_ydata()) == [62.5, 62.5]  # type: ignore[arg-type]
+    assert ys(front) == [62.5, 62.5]
     labels = accuracy_by_attack(frame.assign(near_constant=True), "title").axes[0].get_yticklabels()
     assert [label.get_text() for label in labels] == ["large (near-constant)", "small_one (partial 4/8, near-constant)"]
 
 
 def test_the_attack_figure_has_a_mark_for_every_attack(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     axes = accuracy_by_attack(summary(outcomes, models), "title").axes[0]
-    lines = {line.get_label(): list(line.get_xdata()) for line in axes.lines}  # type: ignore[arg-type]
+    lines = {line.get_label(): xs(line) for line in axes.lines}
     assert lines == {"pgd": [50.0, 75.0], "cw-linf": [37.5, 75.0], "clean": [87.5, 87.5]}
-    (worst,) = [[path.vertices[0, 0] for path in marks.get_paths()] for marks in axes.collections]
-    assert worst == [37.5, 62.5]
-    heights = {line.get_label(): list(line.get_ydata()) for line in axes.lines}  # type: ignore[arg-type]
+    (marks,) = axes.collections
+    paths: list[Any] = list(marks.get_paths())
+    assert [path.vertices[0, 0] for path in paths] == [37.5, 62.5]
+    heights = {line.get_label(): ys(line) for line in axes.lines}
     assert heights["pgd"] != heights["cw-linf"], "equal numbers would hide each other"
 
 
@@ -77,9 +88,8 @@ def test_the_curve_starts_at_clean_accuracy_and_is_in_order_of_radius(models: pd
     marks = {"16/255": "1000", "2/255": "1110", "8/255": "1100"}
     frame = pd.DataFrame([row for radius, robust in marks.items() for row in rows("large", "pgd", robust, radius, clean_wrong=0)])
     (curve,) = epsilon_curve(summary(frame, models), "title").axes[0].containers
-    line = curve[0]
-    assert list(line.get_xdata()) == [0.0, 2.0, 8.0, 16.0]  # type: ignore[arg-type]
-    assert list(line.get_ydata()) == [100.0, 75.0, 50.0, 25.0]  # type: ignore[arg-type]
+    assert xs(curve[0]) == [0.0, 2.0, 8.0, 16.0]
+    assert ys(curve[0]) == [100.0, 75.0, 50.0, 25.0]
 
 
 def test_models_of_a_curve_stand_at_their_radius_a_few_points_apart(models: pd.DataFrame) -> None:
@@ -138,6 +148,15 @@ def test_many_radii_make_a_curve(models: pd.DataFrame, tmp_path: Path) -> None:
     frame = pd.DataFrame([row for radius in ("2/255", "4/255", "8/255") for row in rows("large", "pgd", "1100", radius)])
     names = [path.name for path in build(frame, models, tmp_path)]
     assert "accuracy-radius_cifar10-sample_linf.png" in names and not any("bytes" in name for name in names)
+
+
+def test_a_curve_has_only_radii_that_saw_the_same_attacks(models: pd.DataFrame, tmp_path: Path) -> None:
+    radii = ("2/255", "4/255", "16/255")
+    weak = [row for radius in radii for row in rows("large", "pgd", "1110", radius)]
+    strong = rows("large", "pgd", "1100") + rows("large", "autoattack", "1000")
+    paths = {path.name: path for path in build(pd.DataFrame(weak + strong), models, tmp_path)}
+    assert "worst case of pgd<" in paths["accuracy-radius_cifar10-sample_linf.svg"].read_text()
+    assert "worst case of pgd, autoattack<" in paths["accuracy-bytes_cifar10-sample_linf-8-255.svg"].read_text()
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])

@@ -9,7 +9,7 @@ from tests.harness.reporting.conftest import rows
 
 
 def of(frame: pd.DataFrame, model: str) -> pd.Series:
-    return frame.set_index("model").loc[model]
+    return frame[frame["model"] == model].iloc[0]
 
 
 def test_each_attack_alone_and_the_pointwise_worst_case(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
@@ -66,7 +66,7 @@ def test_a_near_constant_predictor_is_named_given_enough_images(models: pd.DataF
     frame.loc[(frame["model"] == "small_one") & (frame["image"] < 20), "clean_prediction"] = 3
     found = summary(frame, models).set_index("model")["near_constant"]
     assert bool(found["small_one"]) and not bool(found["large"])
-    said = summary(frame, models.assign(near_constant=[None, True])).set_index("model")["near_constant"]
+    said = summary(frame, models.assign(near_constant=pd.Series([None, True], dtype=object))).set_index("model")["near_constant"]
     assert said.tolist() == [True, True] and said.dtype == bool
 
 

@@ -85,6 +85,15 @@ def test_a_narrow_terminal_folds_names_and_never_numbers(outcomes: pd.DataFrame,
     assert all(number in buffer.getvalue() for number in ("102,400", "37.5", "14–69", "53–98"))
 
 
+def test_partial_cells_leave_names_whole(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    long = {"small_one": "cifar10-rn8w32-pruned-binary-k20-p01"}
+    missing = outcomes[(outcomes["model"] != "small_one") | (outcomes["attack"] == "pgd")]
+    buffer = io.StringIO()
+    for table in tables.terminal(tables.get("summary"), summary(missing.replace({"model": long}), models.replace({"id": long}))):
+        Console(file=buffer, width=96).print(table)
+    assert "cifar10-rn8w32-pruned-binary-k20-p01 " in buffer.getvalue() and "0/8" in buffer.getvalue()
+
+
 def test_a_near_constant_predictor_is_named_below(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes, models)
     frame["near_constant"] = frame["model"] == "large"
