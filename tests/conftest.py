@@ -32,15 +32,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-        config.stash[LEFT_OUT] = left_out
+        config.stash[LEFT_OUT] = [(item, min(absent & {mark.name for mark in item.iter_markers()})) for item in left_out]
 
 
-LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
+LEFT_OUT = pytest.StashKey[list[tuple[pytest.Item, str]]]()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was left out, and why."""
-    for item in terminalreporter.config.stash.get(LEFT_OUT, []):
-        names = {mark.name for mark in item.iter_markers()}
-        why = next((f"needs {REASONS[name]}" for name in REASONS if name in names), "slow: select with -m slow")
+    for item, marker in terminalreporter.config.stash.get(LEFT_OUT, []):
+        why = f"needs {REASONS[marker]}" if marker in REASONS else "slow: select with -m slow"
         terminalreporter.write_line(f"left out: {item.nodeid} ({why})")

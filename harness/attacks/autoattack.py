@@ -67,9 +67,8 @@ def attack(
 ) -> AttackResult:
     """Run the components in order, each on what the ones before have left.
 
-    The package is given `seed % 2**32`, which every generator accepts and which seeds torch's CPU generator as the whole seed would.
     With the specification as shipped the result is bit for bit that of
-    `AutoAttack(model, eps=threat.epsilon, seed=seed % 2**32).run_standard_evaluation(images, labels, batch_size=250)`.
+    `AutoAttack(model, eps=threat.epsilon, seed=package_seed(seed)).run_standard_evaluation(images, labels, batch_size=250)`.
     """
     given = parse(Parameters, parameters, "autoattack")
     with torch.no_grad():
@@ -93,7 +92,7 @@ def attack(
             with counted(model, progress, name, expected, done / sum(weights.values()), weights[name] / sum(weights.values())):
                 x, y = images[survivors], labels[survivors]
                 examples, predictions = run_component(
-                    name, model, x, y, threat.epsilon, seed % 2**32, norm=threat.norm, targets=targets, parameters=given
+                    name, model, x, y, threat.epsilon, package_seed(seed), norm=threat.norm, targets=targets, parameters=given
                 )
             done += weights[name]
             broken = predictions != y
@@ -110,6 +109,15 @@ def attack(
     return AttackResult(adversarial, tuple(broken_by), collector.flags)
 
 
+def package_seed(seed: int) -> int:
+    """Give the seed that the package is to be called with for a unit's unsigned 64-bit `seed`: its low 32 bits.
+
+    The package hands its seed to every generator it draws from, and 32 bits are what all of them accept. torch's CPU generator uses
+    no more anyway: it is seeded as the whole seed would seed it.
+    """
+    return seed % 2**32
+
+
 def run_component(
     name: str,
     model: torch.nn.Module,
@@ -122,7 +130,9 @@ def run_component(
     targets: int,
     parameters: Parameters,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One component on its own: a pure function of its arguments (the global generators aside, which it reseeds).
+    """One component on its own: a pure function of its arguments.
+
+    It reseeds the global generators and clears the trace function, as the package does: call it inside `randomness.isolated`.
 
     Parameters
     ----------
@@ -131,7 +141,7 @@ def run_component(
     images, labels : torch.Tensor
         float32 [N, 3, H, W], contiguous, and int64 [N].
     seed : int
-        Unsigned 32-bit.
+        Unsigned 32-bit, from `package_seed`.
 
     Returns
     -------

@@ -33,6 +33,11 @@ class ImageSet:
         int64 [N], position in the data set's official order.
     classes : tuple of str
         Class names, in the order of the labels.
+
+    Raises
+    ------
+    RefusedError
+        If an array has another type or shape, or a label no class.
     """
 
     name: str
@@ -46,6 +51,8 @@ class ImageSet:
             raise RefusedError(f"{self.name}: images uint8 [N, H, W, 3] expected, found {self.images.dtype} {list(self.images.shape)}")
         if self.labels.shape != self.images.shape[:1] or self.index.shape != self.images.shape[:1]:
             raise RefusedError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels and {len(self.index)} indices")
+        if self.labels.dtype != np.int64 or self.index.dtype != np.int64:
+            raise RefusedError(f"{self.name}: labels and index int64 expected, found {self.labels.dtype} and {self.index.dtype}")
         if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise RefusedError(f"{self.name}: a label is outside the {len(self.classes)} classes")
 

@@ -1,4 +1,8 @@
-"""CIFAR-10 and CIFAR-100, whole splits: the official python batches after their md5, or arrays in .npz files."""
+"""CIFAR-10 and CIFAR-100, whole splits: the official python batches after their md5, or arrays in .npz files.
+
+CIFAR-10 is in its official order. Copies of CIFAR-100 differ in order (some are sorted by class), so wherever it comes from it is put in
+the order of the sha256 of each image with its label: `index` is the place there, the same on every machine, and its beginning is mixed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import io
 import logging
 import pickle
 import tarfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +33,7 @@ class Cifar:
     """One of the two data sets: where it comes from, and what its files hash to.
 
     `batches` gives, for each split, file names and their published md5, in the official order; `content`, for each split, the
-    `content_sha256` of its arrays. Copies of CIFAR-100 differ in order, so there any order is accepted (`ordered` is False).
+    `content_sha256` of its arrays. Where copies differ in order, any order is accepted (`ordered` is False).
     """
 
     name: str
@@ -104,9 +107,13 @@ class _BatchUnpickler(pickle.Unpickler):
 
 def content_sha256(images: np.ndarray, labels: np.ndarray, ordered: bool) -> str:
     """Hash of images uint8 [N, 32, 32, 3] with their labels; the same in any order unless `ordered`."""
-    pairs = zip(images, labels, strict=True)
-    each = [hashlib.sha256(image.tobytes() + int(label).to_bytes(2, "little")).digest() for image, label in pairs]
+    each = _hashes(images, labels)
     return hashlib.sha256(b"".join(each if ordered else sorted(each))).hexdigest()
+
+
+def _hashes(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
+    pairs = zip(images, labels, strict=True)
+    return [hashlib.sha256(image.tobytes() + int(label).to_bytes(2, "little")).digest() for image, label in pairs]
 
 
 def read_batch(path: Path, md5: str, label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -136,17 +143,23 @@ def read_arrays(path: Path, content: str, ordered: bool) -> tuple[np.ndarray, np
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["x"], arrays["y"].astype(np.int64)
-        found = content_sha256(images, labels, ordered)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedFileError(path, "arrays x and y", str(error).splitlines()[0]) from None
+            images, labels = arrays["x"], arrays["y"]
+    except Exception as error:
+        # A damaged archive makes zipfile, zlib, tokenize and numpy raise a dozen kinds of exception between them.
+        raise DamagedFileError(path, "arrays x and y", f"{type(error).__name__}: {error}".splitlines()[0]) from None
+    shapes = images.shape[1:] == (32, 32, 3) and labels.shape == images.shape[:1]
+    if not (shapes and images.dtype == np.uint8 and labels.dtype.kind in "iu" and ((labels >= 0) & (labels < 100)).all()):
+        described = f"x {images.dtype} {list(images.shape)}, y {labels.dtype} {list(labels.shape)}"
+        raise DamagedFileError(path, "x uint8 [N, 32, 32, 3] and y [N] from 0 to 99", described)
+    labels = labels.astype(np.int64)
+    found = content_sha256(images, labels, ordered)
     if found != content:
         raise DamagedFileError(path, f"images and labels with content sha256 {content}", found)
     return images, labels
 
 
 def read_split(data: Cifar, split: str, folder: Path, download: bool = False, report: Report = lambda done, total: None) -> ImageSet:
-    """A whole split, in the order of the files found in `folder`; downloaded there if allowed and absent.
+    """A whole split from the files in `folder`, in the order the module describes; downloaded there if allowed and absent.
 
     Raises
     ------
@@ -164,7 +177,11 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
     elif arrays.is_file():
         images, labels = read_arrays(arrays, data.content[split], data.ordered)
     else:
-        raise MissingDataError(f"{data.name}: no {data.folder} and no {arrays.name} in {folder}. {instead(data)}")
+        raise MissingDataError(f"{data.name}: no complete {data.folder} and no {arrays.name} in {folder}. {instead(data)}")
+    if not data.ordered:
+        each = _hashes(images, labels)
+        order = np.array(sorted(range(len(each)), key=each.__getitem__))
+        images, labels = images[order], labels[order]
     return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
 
 
@@ -188,16 +205,18 @@ def _download(data: Cifar, data_dir: Path, report: Report) -> None:
     logging.getLogger("pooch").setLevel(logging.ERROR)
     archive = fetch(data.url, data.md5, data_dir, instead(data), report)
     folder = data_dir / data.folder
-    folder.mkdir(exist_ok=True)
     expected = {file for files in data.batches.values() for file in files}
-    with tarfile.open(archive) as members:
-        for member in members:
-            # Only the files we know, by their own name: an archive does not decide where it is written.
-            name = PurePosixPath(member.name).name
-            if name in expected and member.isfile():
-                content = members.extractfile(member)
-                assert content is not None
-                place(folder / name, content.read())
+    try:
+        folder.mkdir(exist_ok=True)
+        with tarfile.open(archive) as members:
+            for member in members:
+                # Only the files we know, by their own name: an archive does not decide where it is written.
+                name = PurePosixPath(member.name).name
+                content = members.extractfile(member) if name in expected and member.isfile() else None
+                if content is not None:
+                    place(folder / name, content.read())
+    except OSError as error:
+        raise MissingDataError(f"{archive.name} cannot be unpacked into {folder}: {error}") from None
 
 
 def _source(data: Cifar) -> Source:

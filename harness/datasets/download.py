@@ -10,7 +10,8 @@ import requests
 
 from model_zoo.errors import DamagedFileError, MissingDataError
 
-CHUNK = 1 << 20
+# What a cut connection may cost; also how often progress is reported.
+CHUNK = 1 << 17
 TIMEOUT_S = 30
 # Bytes done, bytes in all (0 where the server does not say).
 Report = Callable[[int, int], None]
@@ -34,7 +35,8 @@ class ResumingDownloader:
     def __call__(self, url: str, output_file: str, pooch: Any) -> None:
         """Fetch `url` into `output_file`."""
         have = self.partial.stat().st_size if self.partial.is_file() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        # Bytes are counted as they are in the file: nothing may be compressed on the way.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 # Nothing is left to fetch; the checksum says whether what is there is right.
@@ -74,7 +76,8 @@ def fetch(url: str, md5: str, folder: Path, instead: str, report: Report = lambd
         return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=folder, downloader=ResumingDownloader(partial, report)))
     except requests.RequestException as error:
         got = f" after {partial.stat().st_size:,} bytes (kept; the next try continues)" if partial.is_file() else ""
-        raise MissingDataError(f"{url} could not be downloaded{got}: {type(error).__name__}. {instead}") from None
+        status = f" (status {error.response.status_code})" if error.response is not None else ""
+        raise MissingDataError(f"{url} could not be downloaded{got}: {type(error).__name__}{status}. {instead}") from None
     except ValueError:
         raise DamagedFileError(folder / name, f"md5 {md5} from {url}", "another; the download was removed") from None
     except OSError as error:

@@ -9,8 +9,9 @@ from harness.datasets.tree import list_tree, read_tree
 
 
 def folder_source(root: Path) -> Source:
-    """The data set in `root`; nothing is read yet."""
-    name = f"folder:{root}"
+    """The data set in `root`; nothing is read yet. Its name says the folder's own name, not where it lies, so results move with it."""
+    root = root.expanduser()
+    name = f"folder:{root.resolve().name}"
 
     def read(data_folder: Path, n: int | None, download: bool) -> ImageSet:
         return read_tree(name, list_tree(root), n, lambda picture: picture)

@@ -1,14 +1,15 @@
-"""Make the samples that ship from whole test splits: `python -m harness.datasets.make_sample DATA_DIR`.
+"""Make the samples that ship from whole test splits: `python -m harness.datasets.make_sample --data-dir DIR`.
 
-Kept so that anybody can check where the shipped images come from; running it again gives the same pixels.
+Kept so that anybody can check where the shipped images come from; running it again gives the same pixels; the bytes of the
+files may differ with the version of the WebP encoder.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,17 @@ def write_sample(images: ImageSet, stem: str, folder: Path) -> None:
     place(folder / f"{stem}.json", (json.dumps(described) + "\n").encode())
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """Make both samples from the official files (or checked arrays) in --data-dir and write them to --out."""
     from harness.datasets import load
 
-    data = Path(sys.argv[1])
-    write_sample(first_of_each_class(load("cifar10", data), 100), "cifar10_sample", FOLDER)
-    write_sample(smallest_hashes_of_each_class(load("cifar100", data), 10), "cifar100_sample", FOLDER)
+    parser = argparse.ArgumentParser(prog="python -m harness.datasets.make_sample", description="Make the samples that ship.")
+    parser.add_argument("--data-dir", type=Path, required=True, help="where the whole CIFAR-10 and CIFAR-100 test splits are")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where to write (default: into the package)")
+    given = parser.parse_args(arguments)
+    write_sample(first_of_each_class(load("cifar10", given.data_dir), 100), "cifar10_sample", given.out)
+    write_sample(smallest_hashes_of_each_class(load("cifar100", given.data_dir), 10), "cifar100_sample", given.out)
+
+
+if __name__ == "__main__":
+    main()

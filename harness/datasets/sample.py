@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.datasets.base import DatasetInfo, ImageSet, Source
 from harness.datasets.class_names import CIFAR10, CIFAR100
-from model_zoo.errors import DamagedFileError
+from model_zoo.errors import DamagedFileError, RefusedError
 
 FOLDER = Path(__file__).parent / "samples"
 # Images of one sprite, and how many stand side by side in it.
@@ -50,9 +50,9 @@ def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = F
     listing = folder / f"{stem}.json"
     try:
         described = json.loads(listing.read_text(encoding="utf-8"))
-        files, labels, index = described["files"], described["labels"], described["index"]
-        content = described["content_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files, content = dict(described["files"]), described["content_sha256"]
+        labels, index = np.array(described["labels"], np.int64), np.array(described["index"], np.int64)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DamagedFileError(listing, "the description of a sample", f"{type(error).__name__}: {error}") from None
     parts = []
     for file, sha256 in files.items():
@@ -63,7 +63,10 @@ def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = F
             raise DamagedFileError(path, f"sha256 {sha256}", f"{found} ({len(data)} bytes)" if data else "no file")
         with Image.open(io.BytesIO(data)) as picture:
             parts.append(from_sprite(np.asarray(picture.convert("RGB"))))
-    images = ImageSet(name, np.concatenate(parts), np.array(labels, np.int64), np.array(index, np.int64), classes)
+    try:
+        images = ImageSet(name, np.concatenate(parts), labels, index, classes)
+    except (ValueError, RefusedError) as error:
+        raise DamagedFileError(listing, "labels and indices of its images", str(error)) from None
     if images.sha256 != content:
         raise DamagedFileError(listing, f"images with sha256 {content}", images.sha256)
     return images
@@ -71,7 +74,11 @@ def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = F
 
 @cache
 def _shipped(stem: str, name: str, classes: tuple[str, ...]) -> ImageSet:
-    return read_sample(stem, name, classes)
+    images = read_sample(stem, name, classes)
+    # Everybody who loads the sample gets these arrays: nobody may change them.
+    for array in (images.images, images.labels, images.index):
+        array.flags.writeable = False
+    return images
 
 
 def _source(family: str, classes: tuple[str, ...], title: str) -> Source:

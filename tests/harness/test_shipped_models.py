@@ -9,6 +9,7 @@ import torch
 from pyautoattack import AutoAttack
 
 from harness import datasets
+from harness.attacks.autoattack import package_seed
 from harness.randomness import isolated
 from harness.reporting.frames import summary
 from harness.runner.plan import Plan, plan_suite
@@ -58,7 +59,7 @@ def test_autoattack_is_what_the_package_reports_when_called_directly(model: str)
     torch.set_num_threads(Store(COMMITTED).read(unit.id).manifest["environment"]["threads"])
     try:
         with isolated(0):
-            package = AutoAttack(network, eps=unit.threat.epsilon, seed=unit.seed % 2**32, version="standard")
+            package = AutoAttack(network, eps=unit.threat.epsilon, seed=package_seed(unit.seed), version="standard")
             _, predictions = package.run_standard_evaluation(images, labels, batch_size=250)
     finally:
         torch.set_num_threads(threads)

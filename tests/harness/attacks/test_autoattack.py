@@ -11,7 +11,9 @@ import torch
 from pyautoattack import AutoAttack
 
 from harness import attacks
+from harness.attacks.autoattack import package_seed
 from harness.attacks.autoattack_flags import FlagCollector
+from harness.evaluation.meter import Meter
 from harness.randomness import isolated
 
 SEED = 2**63 + 12345
@@ -31,7 +33,7 @@ def test_it_is_the_standard_version_bit_for_bit(victim, linf):
     images, labels = victim.first(6)
     result = attacks.run(attacks.get("autoattack"), victim.model, images, labels, linf, SEED)
     with isolated(0):
-        package = AutoAttack(victim.model, eps=linf.epsilon, seed=SEED % 2**32, version="standard")
+        package = AutoAttack(victim.model, eps=linf.epsilon, seed=package_seed(SEED), version="standard")
         expected, predictions = package.run_standard_evaluation(images, labels, batch_size=250)
     broken = [component is not None for component in result.broken_by]
     assert broken == (predictions != labels).tolist()
@@ -46,7 +48,7 @@ def test_survivors_are_batched_as_the_package_batches_them(victim, linf):
     spec = shortened(components=["apgd-ce", "apgd-t", "square"], apgd_n_iter=100, batch_size=8, targets=9)
     result = attacks.run(spec, victim.model, images, labels, linf, SEED)
     with isolated(0):
-        package = AutoAttack(victim.model, eps=linf.epsilon, seed=SEED % 2**32, version="standard")
+        package = AutoAttack(victim.model, eps=linf.epsilon, seed=package_seed(SEED), version="standard")
         package.attacks_to_run, package.square.n_queries = ["apgd-ce", "apgd-t", "square"], 100
         expected, predictions = package.run_standard_evaluation(images, labels, batch_size=8)
     assert [component is not None for component in result.broken_by] == (predictions != labels).tolist()
@@ -59,7 +61,7 @@ def test_the_seed_is_the_low_half_of_the_unit_seed(victim, linf):
     spec = shortened(components=["square"])
     result = attacks.run(spec, victim.model, images, labels, linf, SEED)
     with isolated(0):
-        package = AutoAttack(victim.model, eps=linf.epsilon, seed=SEED % 2**32, version="standard")
+        package = AutoAttack(victim.model, eps=linf.epsilon, seed=package_seed(SEED), version="standard")
         package.attacks_to_run, package.square.n_queries = ["square"], 100
         expected, _ = package.run_standard_evaluation(images, labels, batch_size=250)
     assert torch.equal(result.adversarial, expected)
@@ -98,8 +100,17 @@ def settings(package):
     }
 
 
+@pytest.mark.parametrize(("seed", "expected"), [(0, 0), (2**32 - 1, 2**32 - 1), (2**32, 0), (2**64 - 1, 2**32 - 1), (SEED, 12345)])
+def test_the_package_seed_fits_every_generator(seed, expected):
+    assert package_seed(seed) == expected
+    with isolated(seed):
+        ours = torch.rand(3)
+        torch.manual_seed(package_seed(seed))
+        assert torch.equal(torch.rand(3), ours)
+
+
 def test_every_setting_is_that_of_the_standard_version(victim, linf, inspect):
-    package = AutoAttack(victim.model, eps=linf.epsilon, seed=SEED % 2**32, version="standard")
+    package = AutoAttack(victim.model, eps=linf.epsilon, seed=package_seed(SEED), version="standard")
     found, batch_size = inspect(attacks.get("autoattack"))
     assert found == settings(package)
     assert len(found) > 50
@@ -175,6 +186,21 @@ def test_a_dynamic_model_is_flagged_and_does_not_infect_the_next(victim, linf):
     assert kinds(attacks.run(spec, Dynamic().eval(), *victim.first(8), linf, 1)) == ["dynamic"]
     assert attacks.run(spec, victim.model, *victim.first(8), linf, 1).flags == ()
     assert pyautoattack.checks.funcs.keys() == {"grad", "backward", "_make_grads"}
+
+
+def test_a_meter_around_the_model_is_not_noticed(victim, linf):
+    """The check for dynamic models goes by the names of the functions that a forward pass calls, the meter's among them."""
+    images, labels = victim.first(12)
+    meter = Meter(victim.model, images)
+    expected = attacks.run(shortened(), victim.model, images, labels, linf, 1)
+    result = attacks.run(shortened(), meter, images, labels, linf, 1)
+    assert result.flags == expected.flags == ()
+    assert result.broken_by == expected.broken_by
+    assert torch.equal(result.adversarial, expected.adversarial)
+    survived = torch.tensor([component is None for component in result.broken_by])
+    # The ten iterations and the start of APGD-CE, three targets of APGD-T, FAB-T's five iterations, Square's queries, and checks.
+    assert survived.any()
+    assert int(meter.forwards[survived].min()) >= 11 + 3 * 11 + 3 * 10 + 100
 
 
 def test_masked_gradients_and_a_helpful_square_are_flagged_once(victim, linf):

@@ -46,7 +46,16 @@ def test_parts_keep_their_indices() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"images": IMAGES.astype(np.float32)}, {"images": IMAGES[..., :1]}, {"labels": np.arange(4)}, {"labels": np.arange(5) + 1}],
+    [
+        {"images": IMAGES.astype(np.float32)},
+        {"images": IMAGES[..., :1]},
+        {"labels": np.arange(4)},
+        {"labels": np.arange(5) + 1},
+        {"labels": np.arange(5) - 1},
+        {"labels": np.arange(5.0)},
+        {"index": np.arange(5, dtype=np.int32)},
+        {"index": np.arange(6)},
+    ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(RefusedError):

@@ -63,6 +63,41 @@ def test_arrays_are_compared_by_content(tmp_path: Path) -> None:
         read_arrays(path, "0" * 64, True)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": SAMPLE.images.reshape(20, -1)},
+        {"x": SAMPLE.images.view(np.int8)},
+        {"x": SAMPLE.images[:3]},
+        {"x": 1},
+        {"y": SAMPLE.labels - 5},
+        {"y": SAMPLE.labels + 0.5},
+        {"y": SAMPLE.labels[:, None]},
+        {"y": np.array(["cat"] * 20)},
+    ],
+)
+def test_arrays_of_the_same_bytes_but_another_kind_are_refused(change: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "cifar10_test.npz"
+    np.savez(path, **{"x": SAMPLE.images, "y": SAMPLE.labels, **change})  # type: ignore[arg-type]
+    with pytest.raises(DamagedFileError, match="from 0 to 99"):
+        read_arrays(path, content_sha256(SAMPLE.images, SAMPLE.labels, True), True)
+
+
+def test_a_damaged_archive_is_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+    path = tmp_path / "cifar10_test.npz"
+    np.savez_compressed(path, x=SAMPLE.images, y=SAMPLE.labels)
+    whole, expected = path.read_bytes(), content_sha256(SAMPLE.images, SAMPLE.labels, True)
+    generator = np.random.default_rng(0)
+    for place in generator.integers(60, len(whole) - 700, 40):
+        path.write_bytes(whole[:place] + bytes(generator.integers(0, 256, 8, dtype=np.uint8)) + whole[place + 8 :])
+        with pytest.raises(DamagedFileError, match=r"cifar10_test\.npz"):
+            read_arrays(path, expected, True)
+    with path.open("wb") as file:
+        np.save(file, SAMPLE.images)
+    with pytest.raises(DamagedFileError, match="arrays x and y"):
+        read_arrays(path, expected, True)
+
+
 def test_order_counts_only_where_it_is_official() -> None:
     forwards, backwards = (SAMPLE.images, SAMPLE.labels), (SAMPLE.images[::-1], SAMPLE.labels[::-1])
     assert content_sha256(*forwards, False) == content_sha256(*backwards, False)
@@ -89,6 +124,25 @@ def test_what_is_absent_is_one_line_with_a_way_out(tmp_path: Path) -> None:
         load_train("cifar1", tmp_path)
 
 
+def test_copies_of_cifar100_in_any_order_are_the_same_set(tmp_path: Path) -> None:
+    sample = datasets.load("cifar100-sample").first(100)
+    expected = content_sha256(sample.images, sample.labels, False)
+    data = dataclasses.replace(SETS["cifar100"], content={TEST: expected})
+    hashes = set()
+    for name, order in (("by-class", np.argsort(sample.labels, kind="stable")), ("reversed", np.arange(100)[::-1])):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "cifar100_test.npz", x=sample.images[order], y=sample.labels[order])
+        found = read_split(data, TEST, tmp_path / name)
+        hashes.add((found.sha256, found.first(20).sha256))
+        assert content_sha256(found.images, found.labels, False) == expected and found.index.tolist() == list(range(100))
+    assert len(hashes) == 1
+
+
+@pytest.mark.needs_cifar
+def test_the_first_images_of_cifar100_are_of_many_classes() -> None:
+    assert len(set(datasets.load("cifar100", n=250).labels.tolist())) > 80
+
+
 @pytest.mark.needs_cifar
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_whole_splits_are_balanced(name: str) -> None:
@@ -98,6 +152,6 @@ def test_the_whole_splits_are_balanced(name: str) -> None:
 
 
 @pytest.mark.needs_cifar
-def test_the_training_split_is_whole() -> None:
-    train = load_train("cifar10", Path(os.environ["HARNESS_DATA_DIR"]))
-    assert np.bincount(train.labels).tolist() == [5000] * 10
+@pytest.mark.parametrize(("name", "counts"), [("cifar10", [5000] * 10), ("cifar100", [500] * 100)])
+def test_the_training_splits_are_whole(name: str, counts: list[int]) -> None:
+    assert np.bincount(load_train(name, Path(os.environ["HARNESS_DATA_DIR"])).labels).tolist() == counts

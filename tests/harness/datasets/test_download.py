@@ -1,6 +1,7 @@
 """Downloads against a real server on this machine: whole, cut midway and continued, wrong, and not there."""
 
 import dataclasses
+import gzip
 import hashlib
 import io
 import tarfile
@@ -22,6 +23,8 @@ CONTENT = bytes(range(256)) * 12_000
 class Server(ThreadingHTTPServer):
     content = CONTENT
     cut_after: int | None = None
+    status: int | None = None
+    resumes = True
     ranges: list[str | None]
 
 
@@ -30,9 +33,14 @@ class Handler(BaseHTTPRequestHandler):
         server: Server = self.server  # type: ignore[assignment]
         asked = self.headers.get("Range")
         server.ranges.append(asked)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        body = server.content[start:]
-        self.send_response(206 if asked else 200)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.resumes else 0
+        body = server.content[start:] if server.status is None else b""
+        # As servers do: nothing behind the end is not a range.
+        self.send_response(server.status or (416 if start and not body else 206 if start else 200))
+        if "gzip" in self.headers.get("Accept-Encoding", ""):
+            # As servers do where they may: then the bytes on the way are not those of the file.
+            body = gzip.compress(body)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body if server.cut_after is None else body[: server.cut_after])
@@ -46,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[Server]:
     made = Server(("127.0.0.1", 0), Handler)
     made.ranges = []
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield made
     made.shutdown()
@@ -67,12 +75,12 @@ def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_cut_connection_is_continued(server: Server, tmp_path: Path) -> None:
-    server.cut_after = 2_000_000
-    with pytest.raises(MissingDataError, match=r"2,000,000 bytes .*the next try continues.*Use the sample"):
+    server.cut_after = 2 * 2**20
+    with pytest.raises(MissingDataError, match=r"2,097,152 bytes .*the next try continues.*Use the sample"):
         fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "Use the sample.")
     server.cut_after = None
     assert fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "").read_bytes() == CONTENT
-    assert server.ranges == [None, "bytes=2000000-"]
+    assert server.ranges == [None, "bytes=2097152-"]
     assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
 
 
@@ -80,6 +88,36 @@ def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path) ->
     with pytest.raises(DamagedFileError, match="md5"):
         fetch(url(server), "0" * 32, tmp_path, "")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_cannot_resume_sends_all_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
+    server.resumes = False
+    assert fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "").read_bytes() == CONTENT
+
+
+def test_a_partial_file_that_is_whole_only_wants_its_checksum(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    assert fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "").read_bytes() == CONTENT
+
+
+def test_a_partial_file_of_something_else_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.bin.part").write_bytes(b"something else")
+    with pytest.raises(DamagedFileError, match="md5"):
+        fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_server_refuses_is_said_with_its_status(server: Server, tmp_path: Path) -> None:
+    server.status = 404
+    with pytest.raises(MissingDataError, match=r"status 404.*Use the sample"):
+        fetch(url(server), "0" * 32, tmp_path, "Use the sample.")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(MissingDataError, match="cannot be kept"):
+        fetch(url(server), "0" * 32, tmp_path / "file", "")
 
 
 def test_no_server_is_one_line(tmp_path: Path) -> None:

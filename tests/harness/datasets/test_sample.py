@@ -1,5 +1,7 @@
 """The samples that ship: what the protocol says they are, and hashed."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -7,8 +9,9 @@ import numpy as np
 import pytest
 
 from harness import datasets
-from harness.datasets.class_names import CIFAR10
-from harness.datasets.make_sample import first_of_each_class, smallest_hashes_of_each_class, write_sample
+from harness.datasets.base import ImageSet
+from harness.datasets.class_names import CIFAR10, CIFAR100
+from harness.datasets.make_sample import first_of_each_class, main, smallest_hashes_of_each_class, write_sample
 from harness.datasets.sample import FOLDER, from_sprite, read_sample, to_sprite
 from model_zoo.errors import DamagedFileError
 
@@ -39,9 +42,31 @@ def test_sprites_come_back() -> None:
 
 
 def test_a_written_sample_reads_back(tmp_path: Path) -> None:
-    part = datasets.load("cifar10-sample").first(250)
+    few = datasets.load("cifar10-sample").first(10)
+    # Ten images 25 times over pack quickly.
+    rows = np.arange(250) % 10
+    part = ImageSet("part", few.images[rows], few.labels[rows], few.index[rows], few.classes)
     write_sample(part, "part", tmp_path)
     assert read_sample("part", "part", CIFAR10, tmp_path).sha256 == part.sha256
+
+
+def test_nobody_can_change_what_the_next_one_loads() -> None:
+    sample = datasets.load("cifar10-sample", n=3)
+    with pytest.raises(ValueError, match="read-only"):
+        sample.images[0] = 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"labels": [10] * 1000}, {"labels": [0] * 999}, {"labels": ["cat"] * 1000}, {"files": {}}, {"files": 7}, {"index": [0] * 1000}],
+)
+def test_a_description_of_other_images_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    folder = tmp_path / "samples"
+    shutil.copytree(FOLDER, folder)
+    path = folder / "cifar10_sample.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DamagedFileError, match=r"cifar10_sample\.json"):
+        read_sample("cifar10_sample", "cifar10-sample", CIFAR10, folder)
 
 
 def test_rules_of_choice() -> None:
@@ -66,6 +91,15 @@ def test_a_damaged_sample_is_refused_by_file(file: str, damage: str, tmp_path: P
         path.write_bytes(content[: len(content) // 2] if damage == "cut" else content[:-9] + b"7" + content[-8:])
     with pytest.raises(DamagedFileError, match=file.split(".")[0]):
         read_sample("cifar10_sample", "cifar10-sample", CIFAR10, folder)
+
+
+@pytest.mark.needs_cifar
+@pytest.mark.slow
+def test_making_the_samples_again_gives_those_that_ship(tmp_path: Path) -> None:
+    main(["--data-dir", os.environ["HARNESS_DATA_DIR"], "--out", str(tmp_path)])
+    for family, classes in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
+        made = read_sample(f"{family}_sample", f"{family}-sample", classes, tmp_path)
+        assert made.sha256 == datasets.load(f"{family}-sample").sha256
 
 
 @pytest.mark.needs_cifar

@@ -8,7 +8,7 @@ from PIL import Image
 
 from harness import datasets
 from harness.datasets.imagenet100 import resize_and_crop
-from model_zoo.errors import DamagedFileError, MissingDataError
+from model_zoo.errors import DamagedFileError, MissingDataError, UsageError
 
 SAMPLE = datasets.load("cifar10-sample")
 
@@ -30,6 +30,14 @@ def test_a_folder_of_images_is_a_data_set(tmp_path: Path) -> None:
     assert np.array_equal(images.images[1], first)
 
 
+def test_the_name_of_a_folder_says_nothing_of_where_it_lies(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        write_tree(tmp_path / place / "birds")
+    here, there = (datasets.load(f"folder:{tmp_path / place / 'birds'}") for place in ("here", "there"))
+    assert here.name == there.name == "folder:birds"
+    assert here.sha256 == there.sha256
+
+
 def test_the_first_n_are_balanced_and_only_they_are_read(tmp_path: Path) -> None:
     write_tree(tmp_path)
     (tmp_path / "class001" / "1.png").write_bytes(b"not an image")
@@ -43,6 +51,32 @@ def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
     Image.new("RGB", (31, 32)).save(tmp_path / "class002" / "0.png")
     with pytest.raises(DamagedFileError, match=r"class002/0\.png.*32 x 32.*31 x 32"):
         datasets.load(f"folder:{tmp_path}")
+
+
+def test_more_than_there_are_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    (tmp_path / "class000" / "0.png").write_bytes(b"not an image")
+    with pytest.raises(UsageError, match="6 images"):
+        datasets.load(f"folder:{tmp_path}", n=7)
+
+
+def test_hidden_files_and_folders_are_no_images_and_no_classes(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    (tmp_path / ".thumbnails").mkdir()
+    for hidden in (".thumbnails/0.png", "class001/._0.png"):
+        (tmp_path / hidden).write_bytes(b"not an image")
+    images = datasets.load(f"folder:{tmp_path}")
+    assert len(images) == 6 and len(images.classes) == 3
+
+
+def test_a_cut_image_is_named_whatever_its_format(tmp_path: Path) -> None:
+    for suffix in ("png", "jpg", "webp", "bmp", "tiff"):
+        path = tmp_path / suffix / "class000" / f"0.{suffix}"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(SAMPLE.images[1]).save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(DamagedFileError, match=f"class000/0.{suffix}"):
+            datasets.load(f"folder:{tmp_path / suffix}")
 
 
 def test_nothing_to_read_says_so(tmp_path: Path) -> None:
@@ -71,6 +105,14 @@ def test_a_class_list_fixes_the_order(tmp_path: Path) -> None:
         datasets.load("imagenet100", tmp_path, n=2)
 
 
+@pytest.mark.parametrize("content", [b"class000\nclass001\nclass000\n", b"\xff\xfe"])
+def test_a_class_list_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
+    write_tree(tmp_path / "imagenet100", each=1)
+    (tmp_path / "imagenet100" / "classes.txt").write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"classes\.txt"):
+        datasets.load("imagenet100", tmp_path)
+
+
 @pytest.mark.parametrize("size", [(256, 256), (500, 375), (375, 500), (64, 48), (333, 500)])
 def test_the_crop_is_central_whatever_the_shape(size: tuple[int, int]) -> None:
     width, height = size
@@ -80,6 +122,17 @@ def test_the_crop_is_central_whatever_the_shape(size: tuple[int, int]) -> None:
     cropped = np.asarray(resize_and_crop(Image.fromarray(ramp))).astype(int)
     assert cropped.shape == (224, 224, 3)
     assert cropped[..., 0].mean() == pytest.approx(127.5, abs=1.5) and cropped[..., 1].mean() == pytest.approx(127.5, abs=1.5)
+
+
+def test_the_resize_is_bilinear_with_antialias() -> None:
+    # Halved with a triangle filter: every pixel is the mean of four with weights 1, 3, 3, 1, along each axis.
+    picture = np.concatenate(list(SAMPLE.images[:256].reshape(16, 16, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 512, 3)))
+    halved = picture.astype(float)
+    for _ in range(2):
+        padded = np.pad(halved, ((1, 1), (0, 0), (0, 0)))
+        halved = sum(weight / 8 * padded[start : start + 511 : 2] for start, weight in enumerate((1, 3, 3, 1))).transpose(1, 0, 2)  # type: ignore[union-attr]
+    cropped = np.asarray(resize_and_crop(Image.fromarray(picture)))
+    assert np.abs(cropped - halved[16:240, 16:240]).max() <= 1
 
 
 def test_no_imagenet_says_where_to_put_it() -> None:
