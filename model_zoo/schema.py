@@ -67,8 +67,9 @@ class Training(_Strict):
 class Record(_Strict):
     """One model of the registry.
 
-    `keep_ratio` is the fraction of weights kept (None for a model that is not pruned); `allocation_power` the paper's p; `backward`
-    says what the gradient of the stored model is: "exact" where every operation is differentiated as it is.
+    `keep_ratio` is the fraction of weights kept (None for a model that is not pruned); `allocation_power` the paper's p; `weight_init`
+    how weights that are never trained were drawn (None is "binary" too); `backward` says what the gradient of the stored model is:
+    "exact" where every operation is differentiated as it is.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -81,6 +82,7 @@ class Record(_Strict):
     activation_bits: int = Field(ge=1, le=32)
     keep_ratio: float | None = Field(default=None, gt=0, le=1)
     allocation_power: float | None = Field(default=None, ge=0, le=1)
+    weight_init: Literal["binary", "signed-constant", "signed-constant-scaled", "uniform", "kaiming-normal"] | None = None
     backward: Literal["exact", "ste", "bireal"]
     data: TrainedOn
     threat: Threat

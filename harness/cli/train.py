@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
+
+from model_zoo.errors import UsageError
 
 
 @click.command("train")
@@ -14,16 +17,23 @@ import click
 @click.option("--download", is_flag=True, help="Download the data set if it is not there.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; part of what decides the weights.  [default: torch's]")
-def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, device: str, threads: int | None) -> None:
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network (torch.compile): slower to begin, faster on a GPU.")
+def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, device: str, threads: int | None, compiled: bool) -> None:
     """Train a model adversarially from a RECIPE: the id of one that ships, or a TOML file of your own.
 
-    Writes a packed checkpoint, a record and the training curve; `harness run --model OUT/ID.toml` then attacks it. The same recipe,
-    images and number of threads on one machine give the same weights.
+    Writes a packed checkpoint, a record and the training curve (CSV and figure); `harness run --model OUT/ID.toml` then attacks it.
+    The same recipe, images and number of threads on one machine give the same weights.
+
+    A run that was stopped or killed goes on where it was when it is started again with the same --out: its state is in
+    OUT/ID.state.pt until it ends. `python -m model_zoo.training` trains where only torch and numpy are installed; a finished state
+    from there becomes a model here, without training again.
 
     \b
     Examples:
       harness train cifar10-rn8s29-dense --data-dir ~/data
       harness train my-recipe.toml --out my-models --threads 1
+      harness train cifar10-rn18w64-pruned-binary-k01-p01 --device cuda --compile
+      torchrun --nproc-per-node 4 -m harness.cli.main train my-recipe.toml --device cuda
     """
     import torch
 
@@ -33,30 +43,49 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
     from model_zoo.registry import package_folder
     from model_zoo.training.outcome import keep
     from model_zoo.training.recipe import Recipe
-    from model_zoo.training.trainer import EpochRecord, Step, train
+    from model_zoo.training.state import state_path
+    from model_zoo.training.trainer import EpochRecord, Step, finished, train
 
     chosen = Recipe.load(_recipe_path(recipe, package_folder("recipes")))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available here: use --device cpu")
     if threads is not None:
         torch.set_num_threads(threads)
-    images = load_train(chosen.data.dataset, data_folder(data_dir), download)
-    with progress_bar("steps") as bar:
-        task = bar.add_task(chosen.id, total=None, speed="–")
+    state = state_path(folder, chosen.id)
+    first = os.environ.get("RANK", "0") == "0"
+    trained = finished(chosen, state)
+    if trained is None:
+        if state.is_file() and first:
+            err.print(f"going on with {state}", markup=False)
+        images = load_train(chosen.data.dataset, data_folder(data_dir), download)
+        with progress_bar("steps") as bar:
+            bar.disable = bar.disable or not first
+            task = bar.add_task(chosen.id, total=None, speed="–")
 
-        def report(event: Step | EpochRecord) -> None:
-            if isinstance(event, Step):
-                bar.update(task, total=event.total, completed=event.done, speed=f"{event.images_per_second:.0f} images/s")
-                return
-            err.print(
-                f"epoch {event.epoch}: loss {event.train_loss:.3f}, hold-out clean {100 * event.hold_out_clean_accuracy:.1f} %, "
-                f"PGD-10 {100 * event.hold_out_pgd_accuracy:.1f} %",
-                markup=False,
-            )
+            def report(event: Step | EpochRecord) -> None:
+                if isinstance(event, Step):
+                    bar.update(task, total=event.total, completed=event.done, speed=f"{event.images_per_second:.0f} images/s")
+                elif first:
+                    err.print(
+                        f"epoch {event.epoch}: loss {event.train_loss:.3f}, hold-out clean {100 * event.hold_out_clean_accuracy:.1f} %, "
+                        f"PGD-10 {100 * event.hold_out_pgd_accuracy:.1f} %",
+                        markup=False,
+                    )
 
-        trained = train(chosen, images.images, images.labels, device, report)
-    record = keep(trained, chosen, folder, len(images))
+            try:
+                trained = train(chosen, images.images, images.labels, device, report, state, compiled)
+            except KeyboardInterrupt:
+                bar.stop()
+                err.print(f"stopped; {state} is at most a minute old. The same command goes on.", markup=False)
+                raise SystemExit(130) from None
+    if not first:
+        return
+    record = keep(trained, chosen, folder)
+    curve = folder / f"{record.id}.csv"
     err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
     err.print(f"record: {folder / record.id}.toml", markup=False)
-    err.print(f"curve: {folder / record.id}.csv", markup=False)
+    err.print(f"curve: {curve}", markup=False)
+    state.unlink(missing_ok=True)
 
 
 def _recipe_path(recipe: str, shipped: Path) -> Path:

@@ -31,6 +31,8 @@ class Family:
         Options of the family and their defaults; `None` marks one that has to be given.
     prepare : callable
         Called with (network, options) once the network is built.
+    at_epoch : callable
+        Called with (network, options, epoch, epochs) before every epoch of training, counted from 0.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Family:
     affine: bool
     defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[nn.Module, Mapping[str, Any]], None] = lambda network, options: None
+    at_epoch: Callable[[nn.Module, Mapping[str, Any], int, int], None] = lambda network, options, epoch, epochs: None
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given` over the defaults; an option the family does not have, or one that is missing, is a UsageError."""

@@ -2,29 +2,78 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
-from model_zoo.families import Family
+from model_zoo.errors import UsageError
+from model_zoo.families import Convolution, Family
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.pruning.allocation import layer_keep_counts
 
+SCORE_FANS = ("none", "all", "except-last", "only-last")
 
-def allocate(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Give every layer its number of kept weights by the adaptive rule."""
-    layers = [layer for layer in network.modules() if isinstance(layer, PrunedBinaryConv2d)]
-    counts = layer_keep_counts([layer.scores.numel() for layer in layers], options["keep_ratio"], options["allocation_power"])
+
+def convolution(options: Mapping[str, Any]) -> Convolution:
+    """A layer factory with the options' initialisations."""
+    return partial(PrunedBinaryConv2d, score_scale=options["score_scale"], weight_init=options["weight_init"])
+
+
+def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
+    """Scale the drawn scores by 1/sqrt(fan_in) in the layers that `score_fan` names, and allocate.
+
+    The published settings scale none; edge-popup's own scale all. The last layer is the classifier.
+    """
+    fans = options["score_fan"]
+    if fans not in SCORE_FANS:
+        raise UsageError(f"score_fan is one of {', '.join(SCORE_FANS)}, not {fans!r}")
+    layers = _layers(network)
+    for layer in layers:
+        if fans == "all" or fans == ("only-last" if layer is layers[-1] else "except-last"):
+            with torch.no_grad():
+                layer.scores.div_(math.sqrt(layer.scores[0].numel()))
+    allocate(network, options)
+
+
+def allocate(network: nn.Module, options: Mapping[str, Any], keep_ratio: float | None = None) -> None:
+    """Give every layer its number of kept weights by the adaptive rule, at the options' keep ratio or the one given."""
+    layers = _layers(network)
+    sizes = [layer.scores.numel() for layer in layers]
+    counts = layer_keep_counts(sizes, options["keep_ratio"] if keep_ratio is None else keep_ratio, options["allocation_power"])
     for layer, count in zip(layers, counts, strict=True):
         layer.set_kept(count)
 
 
+def prune_gradually(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
+    """With K `stages`, keep k^(i/K) of the weights during the i-th of K equal parts of training; with one, nothing happens."""
+    stages = options["stages"]
+    if not 1 <= stages <= epochs:
+        raise UsageError(f"stages of pruning: between 1 and the number of epochs, not {stages}")
+    stage, before = (max(0, when) * stages // epochs for when in (epoch, epoch - 1))
+    if stages > 1 and (epoch == 0 or stage != before):
+        allocate(network, options, options["keep_ratio"] ** ((stage + 1) / stages))
+
+
+def _layers(network: nn.Module) -> list[PrunedBinaryConv2d]:
+    return [layer for layer in network.modules() if isinstance(layer, PrunedBinaryConv2d)]
+
+
 FAMILY = Family(
     name="pruned-binary",
-    convolution=lambda options: partial(PrunedBinaryConv2d, score_scale=options["score_scale"]),
+    convolution=convolution,
     affine=False,
-    defaults={"keep_ratio": None, "allocation_power": None, "score_scale": 0.01},
-    prepare=allocate,
+    defaults={
+        "keep_ratio": None,
+        "allocation_power": None,
+        "score_scale": 0.01,
+        "score_fan": "none",
+        "weight_init": "binary",
+        "stages": 1,
+    },
+    prepare=prepare,
+    at_epoch=prune_gradually,
 )

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from model_zoo.layers.initialisation import constant_magnitude, draw_weights
 from model_zoo.layers.signs import sign
 
 
@@ -33,21 +34,22 @@ class _StraightThrough(torch.autograd.Function):
     """Forward: the given effective weight. Backward: d/dS = d/dW_eff * W * sign(S), for kept and dropped entries alike."""
 
     @staticmethod
-    def forward(ctx: Any, scores: torch.Tensor, signs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(scores, signs)
-        return signs * mask
+    def forward(ctx: Any, scores: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(scores, weights)
+        return weights * mask
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        scores, signs = ctx.saved_tensors
+        scores, weights = ctx.saved_tensors
         # torch.sign, not ours: the gradient of |S| at S = 0 is 0.
-        return gradients[0] * signs * torch.sign(scores), None, None
+        return gradients[0] * weights * torch.sign(scores), None, None
 
 
 class PrunedBinaryConv2d(nn.Module):
-    """Convolution without bias whose weights are frozen signs, of which only the `kept` with the largest |score| are used.
+    """Convolution without bias whose weights are frozen, of which only the `kept` with the largest |score| are used.
 
-    `scores` is the only parameter; `signs` in {-1, +1} and `mask` in {0, 1} are buffers, all of shape [out, in, k, k].
+    `scores` is the only parameter; `signs` in {-1, +1} and `mask` in {0, 1} are buffers, all of shape [out, in, k, k]. `magnitude` is
+    None for the paper's binary weights; the ablation's other initialisations keep |weight| there, [1] or [out, in, k, k].
     The mask is computed by `refresh`, once per optimiser step, not in the forward pass; what follows between two refreshes
     (every attack step and the training pass) uses the same subnetwork. The official code sorts all scores in every forward and gets
     the same masks, since scores move only in the optimiser's step.
@@ -58,44 +60,64 @@ class PrunedBinaryConv2d(nn.Module):
         As in `nn.Conv2d`.
     score_scale : float
         The paper's a: scores start uniform in (-a, a), 0.01 in the published settings.
+    weight_init : str
+        A kind of `model_zoo.layers.initialisation.draw_weights`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0, score_scale: float = 0.01
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        score_scale: float = 0.01,
+        weight_init: str = "binary",
     ) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.weight_init = weight_init
         shape = (out_channels, in_channels, kernel_size, kernel_size)
-        # The sign of PyTorch's own Conv2d initialisation (kaiming-uniform, a = sqrt 5); its magnitude is irrelevant before a batch norm.
-        weight = nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5))
-        self.register_buffer("signs", sign(weight))
+        drawn = draw_weights(shape, weight_init)
+        self.register_buffer("signs", sign(drawn))
         self.scores = nn.Parameter(torch.empty(shape).uniform_(-score_scale, score_scale))
         self.register_buffer("mask", torch.ones(shape))
+        one = None if weight_init == "binary" else torch.ones(1)
+        self.register_buffer("magnitude", drawn.abs() if weight_init in ("uniform", "kaiming-normal") else one)
         self.kept = math.prod(shape)
         self._effective: torch.Tensor | None = None
 
     signs: torch.Tensor
     mask: torch.Tensor
+    magnitude: torch.Tensor | None
 
     def set_kept(self, kept: int) -> None:
         """Fix how many weights are kept (1 <= kept <= number of weights) and refresh the mask."""
         if not 1 <= kept <= self.scores.numel():
             raise ValueError(f"cannot keep {kept} of {self.scores.numel()} weights")
         self.kept = kept
+        if self.magnitude is not None and self.magnitude.numel() == 1:
+            self.magnitude.fill_(constant_magnitude(self.scores.shape, self.weight_init, kept / self.scores.numel()))
         self.refresh()
 
     def refresh(self) -> None:
         """Recompute the mask from the scores; call it after every change of the scores."""
-        self.mask = top_mask(self.scores, self.kept)
-        self._effective = self.signs * self.mask
+        # In place: a wrapper that shares buffers between devices holds on to the tensor.
+        self.mask.copy_(top_mask(self.scores, self.kept))
+        self._effective = self.weights * self.mask
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """The frozen weights, kept or not, float [out, in, k, k]."""
+        return self.signs if self.magnitude is None else self.signs * self.magnitude
 
     def effective_weight(self) -> torch.Tensor:
-        """The weight used in the forward pass, float [out, in, k, k] with values -1, 0, +1; scores get its gradient if they require one."""
+        """The weight used in the forward pass, float [out, in, k, k], zero where not kept; scores get its gradient if they require one."""
         if self.scores.requires_grad and torch.is_grad_enabled():
-            return _StraightThrough.apply(self.scores, self.signs, self.mask)  # type: ignore[no-untyped-call]
+            return _StraightThrough.apply(self.scores, self.weights, self.mask)  # type: ignore[no-untyped-call]
         if self._effective is None or self._effective.device != self.signs.device:
-            self._effective = self.signs * self.mask
+            self._effective = self.weights * self.mask
         return self._effective
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

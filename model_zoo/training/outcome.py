@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import hashlib
-import io
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +18,16 @@ from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import Checkpoint, Record, Threat, TrainedOn, Training
 from model_zoo.threat import ThreatModel, radius_text
+from model_zoo.training.curve import curve_csv
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import EpochRecord, Trained
+from model_zoo.training.trainer import Trained
 
-WEIGHT_BITS = {"pruned-binary": 1, "dense-binary": 1, "dense": 32}
-METHODS = {"pruned-binary": "liu2022", "dense-binary": "courbariaux2015", "dense": "madry2018"}
+# Keys into the bibliography: of the family, or for dense networks of the way they were trained.
+METHODS = {"pruned-binary": "liu2022", "dense-binary": "courbariaux2015"}
+TRAINING_METHODS = {"pgd": "madry2018", "trades": "zhang2019", "stored-step": "zheng2020", "n-fgsm": "dejorge2022"}
 
 
-def keep(trained: Trained, recipe: Recipe, folder: Path, images: int) -> Record:
+def keep(trained: Trained, recipe: Recipe, folder: Path) -> Record:
     """Freeze and pack a trained model and write `<id>.safetensors`, `<id>.csv` (its curve) and `<id>.toml` (its record) into `folder`.
 
     Parameters
@@ -39,8 +38,6 @@ def keep(trained: Trained, recipe: Recipe, folder: Path, images: int) -> Record:
         What it was trained by.
     folder : Path
         Made if it does not exist.
-    images : int
-        Number of images of the training split, the hold-out included.
     """
     folder.mkdir(parents=True, exist_ok=True)
     family = get_family(recipe.family)
@@ -48,56 +45,54 @@ def keep(trained: Trained, recipe: Recipe, folder: Path, images: int) -> Record:
     content = pack(frozen, recipe.architecture, family.affine, {"id": recipe.id, "recipe": recipe.to_dict()})
     place(folder / f"{recipe.id}.safetensors", content)
     place(folder / f"{recipe.id}.csv", curve_csv(trained.curve).encode())
-    record = describe(trained, recipe, frozen, content, images)
+    record = describe(trained, recipe, frozen, content)
     place(folder / f"{recipe.id}.toml", record_toml(record).encode())
     return record
 
 
-def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: bytes, images: int) -> Record:
+def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: bytes) -> Record:
     """The record of a packed model."""
     threat = ThreatModel.parse(recipe.attack.threat)
-    last = trained.curve[-1]
+    selected, last = trained.selected, trained.curve[-1]
+    # Weights of which only the sign was drawn, or that have one magnitude a layer, take one bit.
+    binary = recipe.family != "dense" and recipe.options.get("weight_init", "binary") not in ("uniform", "kaiming-normal")
     return Record(
         id=recipe.id,
         title=recipe.title,
-        family=recipe.family,  # type: ignore[arg-type]
-        method=METHODS[recipe.family],
+        family=recipe.family if binary or recipe.family == "dense" else "sparse",  # type: ignore[arg-type]
+        method=METHODS.get(recipe.family, TRAINING_METHODS[recipe.attack.method]),
         architecture=dict(recipe.architecture),
         affine=get_family(recipe.family).affine,
-        weight_bits=WEIGHT_BITS[recipe.family],
+        weight_bits=1 if binary else 32,
         activation_bits=32,
         keep_ratio=recipe.options.get("keep_ratio"),
         allocation_power=recipe.options.get("allocation_power"),
+        weight_init=recipe.options.get("weight_init"),
         backward="exact",
-        data=TrainedOn(train=recipe.data.dataset, images=(recipe.data.images or images) - recipe.data.hold_out),
+        data=TrainedOn(train=recipe.data.dataset, images=(recipe.data.images or trained.images) - recipe.data.hold_out),
         threat=Threat(norm="Linf", radius=radius_text(threat.radius)),
         recipe=recipe.id,
         seed=recipe.seed,
-        selected_on="last epoch",
+        selected_on="last epoch" if recipe.select == "last" else f"{recipe.data.hold_out:,} held-out training images, PGD-10",
         training=Training(
             epochs=recipe.optimiser.epochs,
             minutes=round(last.seconds / 60, 1),
-            machine=f"{platform.machine()}, {trained.threads} CPU thread{'s' if trained.threads > 1 else ''}",
+            machine=_machine(trained),
             precision=trained.precision,
             threads=trained.threads,
             torch=torch.__version__.split("+")[0],
-            hold_out_clean_accuracy=last.hold_out_clean_accuracy,
-            hold_out_pgd_accuracy=last.hold_out_pgd_accuracy,
+            hold_out_clean_accuracy=selected.hold_out_clean_accuracy,
+            hold_out_pgd_accuracy=selected.hold_out_pgd_accuracy,
         ),
         weights_sha256=weights_sha256(frozen),
         checkpoint=Checkpoint(file=f"{recipe.id}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
     )
 
 
-def curve_csv(curve: Sequence[EpochRecord]) -> str:
-    """One line an epoch, with a header; accuracies as fractions."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in dataclasses.fields(EpochRecord)], lineterminator="\n")
-    writer.writeheader()
-    for epoch in curve:
-        row = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in dataclasses.asdict(epoch).items()}
-        writer.writerow(row)
-    return buffer.getvalue()
+def _machine(trained: Trained) -> str:
+    if trained.device != "cpu":
+        return trained.device
+    return f"{platform.machine()}, {trained.threads} CPU thread{'s' if trained.threads > 1 else ''}"
 
 
 def record_toml(record: Record) -> str:

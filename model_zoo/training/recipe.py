@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
 from model_zoo.families import get_family
 from model_zoo.threat import ThreatModel
+from model_zoo.training.methods import method_names
 
 Section = TypeVar("Section")
 
 
 @dataclass(frozen=True)
 class InnerAttack:
-    """The attack of adversarial training: PGD with a uniform random start inside the Linf ball.
+    """The attack of adversarial training, inside the Linf ball.
 
     Attributes
     ----------
@@ -28,25 +29,46 @@ class InnerAttack:
     step : str
         Step size as an exact fraction of the [0, 1] range.
     steps : int
-        Gradient steps; the last iterate is trained on.
+        Gradient steps; single-step methods take one.
+    method : str
+        A module of `model_zoo.training.methods`: "pgd" (with one step of 5/4 the radius it is FGSM-RS), "stored-step" (the paper's fast
+        variant), "trades", "n-fgsm".
+    faithful : bool
+        Follow the official code in every detail that changes the weights, in float32, instead of the cheaper choices that each method
+        names.
+    beta : float
+        Weight of the robust term of TRADES.
     """
 
     threat: str
     step: str
     steps: int
+    method: str = "pgd"
+    faithful: bool = False
+    beta: float = 6.0
 
     def __post_init__(self) -> None:
         if ThreatModel.parse(self.threat).norm != "Linf":
             raise UsageError("the inner attack of a recipe is Linf")
-        if self.steps < 1 or Fraction(self.step) <= 0:
+        try:
+            positive = Fraction(self.step) > 0
+        except (ValueError, ZeroDivisionError, TypeError):
+            raise UsageError(f"the step of the inner attack is a fraction such as '2/255', not {self.step!r}") from None
+        if self.steps < 1 or not positive:
             raise UsageError("the inner attack takes at least one step of positive size")
+        if self.method not in method_names():
+            raise UnknownNameError("training method", self.method, method_names(), "harness train --help")
+        if self.steps > 1 and self.method in ("stored-step", "n-fgsm"):
+            raise UsageError(f"{self.method} takes one step, not {self.steps}")
 
 
 @dataclass(frozen=True)
 class Optimiser:
     """The outer optimiser and its schedule: linear warm-up over `warmup` epochs, then cosine to zero.
 
-    `kind` is "sgd" or "adam"; `weight_decay` is the coupled kind (L2 added to the gradient) in both.
+    `kind` is "sgd" or "adam"; `weight_decay` is the coupled kind (L2 added to the gradient) in both. With `milestones`, the rate is
+    multiplied by `decay` at the end of each of those epochs instead of following a cosine. `per_epoch` holds the rate fixed during an
+    epoch, as the official code does.
     """
 
     kind: str
@@ -57,12 +79,16 @@ class Optimiser:
     momentum: float = 0.0
     nesterov: bool = False
     warmup: float = 0.0
+    milestones: Sequence[int] = ()
+    decay: float = 0.1
+    per_epoch: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("sgd", "adam"):
             raise UsageError(f"optimiser kind is sgd or adam, not {self.kind!r}")
         if self.epochs < 1 or self.batch < 2:
             raise UsageError("a recipe needs at least one epoch and two images a batch")
+        object.__setattr__(self, "milestones", tuple(self.milestones))
 
 
 @dataclass(frozen=True)
@@ -83,11 +109,13 @@ class Recipe:
     id : str
         The id of the model it makes.
     family : str
-        "pruned-binary", "dense" or "dense-binary".
+        A module of `model_zoo.families`: "pruned-binary", "dense" or "dense-binary".
     options : mapping
         The family's options (keep_ratio, allocation_power, score_scale), defaults filled in.
     architecture : mapping
         As `model_zoo.classifier.build_classifier` takes it.
+    select : str
+        "last": the model after the last epoch. "hold-out": that of the epoch with the best PGD-10 accuracy on the held-out images.
     """
 
     id: str
@@ -99,6 +127,15 @@ class Recipe:
     attack: InnerAttack
     optimiser: Optimiser
     options: Mapping[str, Any] = field(default_factory=dict)
+    select: str = "last"
+
+    def __post_init__(self) -> None:
+        if self.select not in ("last", "hold-out"):
+            raise UsageError(f"select is last or hold-out, not {self.select!r}")
+        if self.select == "hold-out" and self.data.hold_out < 1:
+            raise UsageError("selection on the hold-out needs held-out images")
+        if self.select == "hold-out" and self.options.get("stages", 1) > 1:
+            raise UsageError("gradual pruning reaches its keep ratio in the last stage: select = 'last'")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:

@@ -1,4 +1,4 @@
-"""Adversarial training: arrays and a recipe in, a trained classifier and its curve out."""
+"""Adversarial training: arrays and a recipe in, a trained classifier and its curve out; a run that was killed goes on."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from model_zoo.classifier import Classifier, build_classifier
 from model_zoo.errors import UsageError
 from model_zoo.families import get_family
 from model_zoo.threat import ThreatModel
-from model_zoo.training.batches import batches
 from model_zoo.training.inner_attack import input_gradients_only, pgd
+from model_zoo.training.methods import Setting, get_method
 from model_zoo.training.recipe import Optimiser, Recipe
+from model_zoo.training.sampler import Sampler
+from model_zoo.training.schedule import learning_rate
+from model_zoo.training.sharing import Draws, Share, joined, shared
+from model_zoo.training.state import arrays_sha256, check_same, read_state, write_state
 
 HOLD_OUT_STEPS = 10
+# Seconds between two stored states, and how many times longer than storing one the time between two is at least.
+SAVE_EVERY = 60.0
+SAVE_SHARE = 50.0
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of the curve. Accuracies are fractions; `seconds` is wall time since the start."""
+    """One line of the curve. Accuracies are fractions; `seconds` is time spent since the start, interruptions left out."""
 
     epoch: int
     learning_rate: float
@@ -40,17 +48,20 @@ class EpochRecord:
 
 @dataclass
 class Trained:
-    """What training leaves: the classifier in eval mode, its curve, and how it was run."""
+    """What training leaves: the classifier in eval mode, its curve, the epoch it is of, and how it was run."""
 
     model: Classifier
+    selected: EpochRecord
     curve: list[EpochRecord] = field(default_factory=list)
     precision: str = "float32"
     threads: int = 1
+    device: str = "cpu"
+    images: int = 0
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where training is: `done` of `total` optimiser steps, and images a second since the start."""
+    """Where training is: `done` of `total` optimiser steps, and images a second since this process began."""
 
     done: int
     total: int
@@ -81,6 +92,8 @@ def train(
     labels: np.ndarray,
     device: str = "cpu",
     report: Callable[[Step | EpochRecord], None] = lambda step: None,
+    state: Path | None = None,
+    compiled: bool = False,
 ) -> Trained:
     """Train the recipe's model adversarially and return it in eval mode.
 
@@ -91,64 +104,189 @@ def train(
     images, labels : np.ndarray
         uint8 [N, H, W, 3] and integers [N]: the training split. The hold-out is taken from it.
     device : str
-        "cpu" or "cuda".
+        "cpu" or "cuda". Where `torchrun` started several processes, each takes one GPU and its part of every batch.
     report : callable, optional
         Called after every optimiser step, and with its record after every epoch.
+    state : Path, optional
+        Keep the run there, about once a minute and after every epoch; a run that is there already goes on. The weights are those
+        of a run that was never interrupted (on a CPU, with the same number of threads).
+    compiled : bool
+        Compile the network with `torch.compile`.
 
     Raises
     ------
     UsageError
-        If there are too few images for the recipe's hold-out and batch.
+        If there are too few images for the recipe's hold-out and batch, or the stored run is of another recipe or other images.
+    DamagedFileError
+        If the stored run cannot be read.
     """
-    model = build_model(recipe).to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    generator = torch.Generator().manual_seed(recipe.seed)
-    order = torch.randperm(len(images), generator=generator).numpy()[: recipe.data.images]
-    if len(order) < recipe.data.hold_out + recipe.optimiser.batch:
-        raise UsageError(f"{len(order)} training images are too few for a hold-out of {recipe.data.hold_out} and one batch")
-    pixels = torch.from_numpy(images[order]).permute(0, 3, 1, 2).contiguous().to(device)
-    targets = torch.from_numpy(labels[order].astype(np.int64)).to(device)
-    held, held_targets = pixels[: recipe.data.hold_out], targets[: recipe.data.hold_out]
-    pixels, targets = pixels[recipe.data.hold_out :], targets[recipe.data.hold_out :]
+    with joined(device) as (share, where):
+        run = _Run(recipe, images, labels, where, share, compiled)
+        if state is not None and state.is_file():
+            run.restore(state)
+        run.go_on(report, state if share.rank == 0 else None)
+        return run.result()
 
-    autocast, precision = _precision(device)
-    epsilon = ThreatModel.parse(recipe.attack.threat).epsilon
-    attack = (epsilon, float(Fraction(recipe.attack.step)), recipe.attack.steps)
-    optimiser = _optimiser(recipe.optimiser, model.parameters())
-    per_epoch = len(pixels) // recipe.optimiser.batch
-    total = per_epoch * recipe.optimiser.epochs
-    trained = Trained(model, precision=precision, threads=torch.get_num_threads())
-    begun, done = time.perf_counter(), 0
 
-    def forward(inputs: torch.Tensor) -> torch.Tensor:
-        with autocast():
-            return model(inputs)
+def finished(recipe: Recipe, state: Path) -> Trained | None:
+    """The result of a run that has come to its end elsewhere, from its stored state alone; None if it has not, or there is none."""
+    if not state.is_file():
+        return None
+    stored = read_state(state)
+    check_same(state, stored, {"recipe": recipe.to_dict()})
+    if len(stored["curve"]) < recipe.optimiser.epochs:
+        return None
+    model = build_model(recipe)
+    return _result(model, stored, stored)
 
-    for epoch in range(1, recipe.optimiser.epochs + 1):
-        model.train()
-        loss_sum = correct = 0.0
-        rate = 0.0
-        for inputs, expected in batches(pixels, targets, recipe.optimiser.batch, generator):
-            rate = learning_rate(recipe.optimiser, done / per_epoch)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            with input_gradients_only(model):
-                adversarial = pgd(forward, inputs, expected, *attack, generator)
-            logits = forward(adversarial).float()
-            loss = F.cross_entropy(logits, expected)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            refresh(model)
-            loss_sum += loss.item()
-            correct += (logits.argmax(1) == expected).float().mean().item()
-            done += 1
-            report(Step(done, total, done * recipe.optimiser.batch / (time.perf_counter() - begun)))
-        clean, robust = hold_out_accuracy(model, held, held_targets, epsilon, recipe.seed)
-        seconds = time.perf_counter() - begun
-        trained.curve.append(EpochRecord(epoch, rate, loss_sum / per_epoch, correct / per_epoch, clean, robust, seconds))
-        report(trained.curve[-1])
-    model.eval()
-    return trained
+
+class _Run:
+    """A training run between two moments at which it can be stored."""
+
+    def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, device: torch.device, share: Share, compiled: bool) -> None:
+        self.recipe, self.share = recipe, share
+        self.family = get_family(recipe.family)
+        self.model = build_model(recipe).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        order = torch.randperm(len(images), generator=self.generator).numpy()[: recipe.data.images]
+        if len(order) < recipe.data.hold_out + recipe.optimiser.batch:
+            raise UsageError(f"{len(order)} training images are too few for a hold-out of {recipe.data.hold_out} and one batch")
+        pixels = torch.from_numpy(images[order]).permute(0, 3, 1, 2).contiguous().to(device)
+        targets = torch.from_numpy(labels[order].astype(np.int64)).to(device)
+        self.held, self.held_targets = pixels[: recipe.data.hold_out], targets[: recipe.data.hold_out]
+        pixels, targets = pixels[recipe.data.hold_out :], targets[recipe.data.hold_out :]
+
+        attack = recipe.attack
+        autocast, precision = _precision(device.type, attack.faithful)
+        network = torch.compile(self.model) if compiled else self.model
+        self.epsilon = ThreatModel.parse(attack.threat).epsilon
+        draws = Draws(self.generator, share)
+        method = get_method(attack.method)
+        setting = Setting(
+            model=self.model,
+            forward=_under(autocast, network),  # type: ignore[arg-type]
+            trained=_under(autocast, shared(network, share, recipe.optimiser.batch)),  # type: ignore[arg-type]
+            epsilon=self.epsilon,
+            step=float(Fraction(attack.step)),
+            steps=attack.steps,
+            faithful=attack.faithful,
+            beta=attack.beta,
+            images=pixels,
+            draws=draws,
+        )
+        self.method = method(setting)
+        self.sampler = Sampler(pixels, targets, recipe.optimiser.batch, method.crop(attack.faithful), draws)
+        self.optimiser = _optimiser(recipe.optimiser, self.model.parameters())
+        # What is fixed for the whole run, and what a resumed one is compared with.
+        self.facts = {
+            "recipe": recipe.to_dict(),
+            "data": arrays_sha256(images, labels),
+            "images": len(images),
+            "precision": precision,
+            "threads": torch.get_num_threads(),
+            "device": device.type,
+            "processes": share.world,
+        }
+        self.curve: list[EpochRecord] = []
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.spent = 0.0
+        self.best: dict[str, torch.Tensor] | None = None
+        self.selected = 0
+
+    def go_on(self, report: Callable[[Step | EpochRecord], None], state: Path | None) -> None:
+        """Train from here to the end."""
+        options, per_epoch = self.recipe.optimiser, self.sampler.batches
+        before, begun, saved, cost = self.spent, time.perf_counter(), time.perf_counter(), 0.0
+        first = len(self.curve) * per_epoch + self.sampler.position
+        for epoch in range(len(self.curve), options.epochs):
+            self.family.at_epoch(self.model, self.recipe.options, epoch, options.epochs)
+            self.model.train()
+            for batch in self.sampler.epoch():
+                done = epoch * per_epoch + self.sampler.position
+                rate = learning_rate(options, (done - 1) / per_epoch)
+                for group in self.optimiser.param_groups:
+                    group["lr"] = rate
+                loss, logits = self.method.loss(batch)
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimiser.step()
+                refresh(self.model)
+                self.sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
+                now = time.perf_counter()
+                report(Step(done, options.epochs * per_epoch, (done - first) * options.batch / (now - begun)))
+                if state is not None and now - saved > max(SAVE_EVERY, SAVE_SHARE * cost):
+                    self.spent = before + now - begun
+                    self.save(state)
+                    saved = time.perf_counter()
+                    cost = saved - now
+            self.spent = before + time.perf_counter() - begun
+            self._close_epoch(epoch + 1)
+            report(self.curve[-1])
+            if state is not None:
+                self.save(state)
+                saved = time.perf_counter()
+
+    def _close_epoch(self, epoch: int) -> None:
+        rate = learning_rate(self.recipe.optimiser, (epoch * self.sampler.batches - 1) / self.sampler.batches)
+        clean, robust = hold_out_accuracy(self.model, self.held, self.held_targets, self.epsilon, self.recipe.seed)
+        loss, correct = (self.sums / self.sampler.batches).tolist()
+        self.curve.append(EpochRecord(epoch, rate, loss, correct, clean, robust, self.spent))
+        self.sums.zero_()
+        self.sampler.position = 0
+        if self.recipe.select == "hold-out" and (self.best is None or robust > self.curve[self.selected].hold_out_pgd_accuracy):
+            self.selected, self.best = epoch - 1, _copied(self.model)
+
+    def save(self, path: Path) -> None:
+        """Store everything that decides how the run goes on."""
+        state = {
+            **self.facts,
+            "model": _copied(self.model),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "order": self.sampler.order,
+            "position": self.sampler.position,
+            "memory": self.method.memory,
+            "curve": [asdict(record) for record in self.curve],
+            "sums": self.sums,
+            "spent": self.spent,
+            "best": self.best,
+            "selected": self.selected,
+        }
+        write_state(path, state)
+
+    def restore(self, path: Path) -> None:
+        """Take up a stored run."""
+        state = read_state(path)
+        check_same(path, state, self.facts)
+        self.curve = [EpochRecord(**record) for record in state["curve"]]
+        if len(self.curve) < self.recipe.optimiser.epochs:
+            self.family.at_epoch(self.model, self.recipe.options, len(self.curve), self.recipe.optimiser.epochs)
+        self.model.load_state_dict(state["model"])
+        refresh(self.model)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.sampler.order, self.sampler.position = state["order"], state["position"]
+        self.method.restore(state["memory"])
+        self.sums.copy_(state["sums"])
+        self.spent, self.best, self.selected = state["spent"], state["best"], state["selected"]
+
+    def result(self) -> Trained:
+        """The trained model, that of the selected epoch."""
+        found = {"model": _copied(self.model), "best": self.best, "selected": self.selected}
+        return _result(self.model, {**found, "curve": [asdict(record) for record in self.curve]}, self.facts)
+
+
+def _result(model: Classifier, state: dict[str, Any], facts: dict[str, Any]) -> Trained:
+    curve = [EpochRecord(**record) for record in state["curve"]]
+    model.load_state_dict(state["model"] if state["best"] is None else state["best"])
+    refresh(model)
+    selected = curve[-1] if state["best"] is None else curve[state["selected"]]
+    kept = {name: facts[name] for name in ("precision", "threads", "device", "images")}
+    return Trained(model.eval(), selected, curve, **kept)
+
+
+def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
 def hold_out_accuracy(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, epsilon: float, seed: int) -> tuple[float, float]:
@@ -161,21 +299,14 @@ def hold_out_accuracy(model: nn.Module, pixels: torch.Tensor, labels: torch.Tens
     with input_gradients_only(model):
         for part, expected in zip(pixels.split(250), labels.split(250), strict=True):
             images = part.float().div(255.0).contiguous(memory_format=torch.channels_last)
-            adversarial = pgd(model, images, expected, epsilon, epsilon / 4.0, HOLD_OUT_STEPS, generator)
+            start = torch.rand(images.shape, generator=generator).to(images)
+            adversarial = pgd(model, images, expected, epsilon, epsilon / 4.0, HOLD_OUT_STEPS, start)
             with torch.no_grad():
                 correct = model(images).argmax(1) == expected
                 clean += int(correct.sum())
                 robust += int((correct & (model(adversarial).argmax(1) == expected)).sum())
     model.train()
     return clean / len(pixels), robust / len(pixels)
-
-
-def learning_rate(optimiser: Optimiser, epoch: float) -> float:
-    """Learning rate at a fractional epoch: linear warm-up, then half a cosine to zero at the last."""
-    if epoch < optimiser.warmup:
-        return optimiser.learning_rate * (epoch + 1e-3) / optimiser.warmup
-    progress = (epoch - optimiser.warmup) / (optimiser.epochs - optimiser.warmup)
-    return optimiser.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def _optimiser(options: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -186,12 +317,23 @@ def _optimiser(options: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.
     )
 
 
-def _precision(device: str) -> tuple[Callable[[], AbstractContextManager[object]], str]:
-    """bfloat16 autocast where the device computes in it, float32 elsewhere (emulated bfloat16 would be slower)."""
-    if device == "cpu":
+def _precision(device: str, faithful: bool) -> tuple[Callable[[], AbstractContextManager[object]], str]:
+    """bfloat16 autocast where the device computes in it, float32 elsewhere (emulated bfloat16 would be slower) and in faithful runs."""
+    if faithful:
+        fast = False
+    elif device == "cpu":
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     else:
         fast = torch.cuda.is_bf16_supported()
     if not fast:
         return nullcontext, "float32"
     return lambda: torch.autocast(device, torch.bfloat16), "bfloat16 autocast"
+
+
+def _under(context: Callable[[], AbstractContextManager[object]], network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    def forward(inputs: torch.Tensor) -> torch.Tensor:
+        with context():
+            logits: torch.Tensor = network(inputs)
+            return logits
+
+    return forward

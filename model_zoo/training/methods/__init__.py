@@ -1,0 +1,81 @@
+"""Ways to make a training loss out of a batch. Each module here defines one `METHOD`, found by the module's name with hyphens."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from model_zoo.errors import UnknownNameError
+from model_zoo.training.inner_attack import Forward
+from model_zoo.training.sampler import Batch, Crop
+from model_zoo.training.sharing import Draws
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method works with.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The network; `forward` computes its logits, `trained` the same for the pass whose gradient reaches the weights.
+    epsilon, step : float
+        In units of the [0, 1] range.
+    faithful : bool
+        Follow the official code in every detail that changes the weights.
+    beta : float
+        Weight of the robust term, where a method has one.
+    images : torch.Tensor
+        All training images, uint8 [N, 3, H, W].
+    """
+
+    model: nn.Module
+    forward: Forward
+    trained: Forward
+    epsilon: float
+    step: float
+    steps: int
+    faithful: bool
+    beta: float
+    images: torch.Tensor
+    draws: Draws
+
+
+@dataclass
+class Method:
+    """One way to train: `loss` makes the loss of a batch, `memory` is what it keeps from batch to batch (stored with the run)."""
+
+    setting: Setting
+    memory: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def crop(faithful: bool) -> Crop:
+        """How this method augments."""
+        return Crop()
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss to go down, and the logits float32 [N, classes] on the adversarial images."""
+        raise NotImplementedError
+
+    def restore(self, memory: Mapping[str, torch.Tensor]) -> None:
+        """Take up what an interrupted run had kept."""
+        for name, tensor in memory.items():
+            self.memory[name].copy_(tensor)
+
+
+def method_names() -> list[str]:
+    """Names of all methods, sorted."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+
+
+def get_method(name: str) -> type[Method]:
+    """The method called `name`; an UnknownNameError otherwise."""
+    if name not in method_names():
+        raise UnknownNameError("training method", name, method_names(), "harness train --help")
+    found: type[Method] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").METHOD
+    return found

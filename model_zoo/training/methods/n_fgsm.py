@@ -1,0 +1,32 @@
+"""N-FGSM (de Jorge et al. 2022): one step of the radius from noise of twice the radius, without projection to the ball."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from model_zoo.training.inner_attack import input_gradients_only
+from model_zoo.training.methods import Method
+from model_zoo.training.sampler import Batch
+
+# The paper's k: noise is uniform within k times the radius.
+NOISE = 2.0
+
+
+class NoisyStep(Method):
+    """As cheap as FGSM-RS; the stronger noise and the missing projection keep it from catastrophic overfitting."""
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """As in `Method`."""
+        given = self.setting
+        noise = given.draws.uniform(batch.images).mul_(2.0).sub_(1.0).mul_(NOISE * given.epsilon)
+        with input_gradients_only(given.model, keep_statistics=not given.faithful):
+            noisy = (batch.images + noise).requires_grad_(True)
+            loss = F.cross_entropy(given.forward(noisy).float(), batch.labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, noisy)
+        adversarial = noisy.detach().add_(gradient.sign_(), alpha=given.step).clamp_(0.0, 1.0)
+        logits = given.trained(adversarial).float()
+        return F.cross_entropy(logits, batch.labels), logits
+
+
+METHOD = NoisyStep

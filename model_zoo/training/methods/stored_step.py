@@ -1,0 +1,55 @@
+"""The paper's fast training: one step from a perturbation kept for every training image from epoch to epoch (after Zheng et al. 2020).
+
+The perturbation lives on the padded canvas of its image and is cut and flipped with it, so it stays aligned. Two passes a batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from model_zoo.errors import UsageError
+from model_zoo.training.inner_attack import input_gradients_only, project
+from model_zoo.training.methods import Method, Setting
+from model_zoo.training.sampler import Batch, Crop, cut
+
+
+class StoredStep(Method):
+    """Differs from the official code, unless `faithful`, in the padding (black, not grey) and in cutting from all 9 offsets, not 8.
+
+    In both, perturbations are kept in float16 (half the memory: 470 MB for CIFAR), and the soft labels that the official code computes
+    and never uses are left out.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        if setting.draws.share.world > 1:
+            raise UsageError("stored perturbations stay in one process: train this recipe on one device")
+        number, channels, height, width = setting.images.shape
+        padding = 2 * self.crop(setting.faithful).padding
+        canvas = torch.empty((number, channels, height + padding, width + padding), dtype=torch.float16)
+        # Image by image: a float32 draw of the whole would need twice the memory of what is kept.
+        for row in canvas:
+            row.copy_(torch.rand(row.shape, generator=setting.draws.generator).mul_(2.0).sub_(1.0).mul_(setting.epsilon))
+        super().__init__(setting, {"perturbations": canvas.to(setting.images.device)})
+
+    @staticmethod
+    def crop(faithful: bool) -> Crop:
+        """As in `Method`."""
+        return Crop(value=0.5, offsets=8) if faithful else Crop()
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """As in `Method`."""
+        given, canvas = self.setting, self.memory["perturbations"]
+        kept = cut(canvas[batch.index].float(), batch.rows, batch.columns)
+        with input_gradients_only(given.model, keep_statistics=not given.faithful):
+            start = project(batch.images + kept, batch.images, given.epsilon).requires_grad_(True)
+            loss = F.cross_entropy(given.forward(start).float(), batch.labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, start)
+        adversarial = project(start.detach().add_(gradient.sign_(), alpha=given.step), batch.images, given.epsilon)
+        moved = (adversarial - batch.images).permute(0, 2, 3, 1).half()
+        canvas.permute(0, 2, 3, 1)[batch.index[:, None, None], batch.rows[:, :, None], batch.columns[:, None, :]] = moved
+        logits = given.trained(adversarial).float()
+        return F.cross_entropy(logits, batch.labels), logits
+
+
+METHOD = StoredStep

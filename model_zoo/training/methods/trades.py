@@ -1,0 +1,39 @@
+"""TRADES (Zhang et al. 2019): cross-entropy on clean images plus beta times the divergence of adversarial from clean predictions."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from model_zoo.training.inner_attack import input_gradients_only, project
+from model_zoo.training.methods import Method
+from model_zoo.training.sampler import Batch
+
+# Standard deviation of the start around the image.
+START = 0.001
+
+
+class Trades(Method):
+    """The attack raises KL(clean || adversarial) in eval mode from a normal start; the loss takes both passes in train mode."""
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """As in `Method`."""
+        given, images = self.setting, batch.images
+        given.model.eval()
+        with input_gradients_only(given.model):
+            with torch.no_grad():
+                target = F.softmax(given.forward(images).float(), dim=1)
+            adversarial = images + START * given.draws.normal(images)
+            for _ in range(given.steps):
+                adversarial.requires_grad_(True)
+                divergence = F.kl_div(F.log_softmax(given.forward(adversarial).float(), dim=1), target, reduction="sum")
+                (gradient,) = torch.autograd.grad(divergence, adversarial)
+                adversarial = project(adversarial.detach().add_(gradient.sign_(), alpha=given.step), images, given.epsilon)
+        given.model.train()
+        # One pass after the other, as in the official code: each has its own batch statistics.
+        clean, logits = given.trained(images).float(), given.trained(adversarial).float()
+        robust = F.kl_div(F.log_softmax(logits, dim=1), F.softmax(clean, dim=1), reduction="batchmean")
+        return F.cross_entropy(clean, batch.labels) + given.beta * robust, logits
+
+
+METHOD = Trades

@@ -1,0 +1,22 @@
+"""The learning rate at every moment of training."""
+
+from __future__ import annotations
+
+import math
+
+from model_zoo.training.recipe import Optimiser
+
+
+def learning_rate(optimiser: Optimiser, epoch: float) -> float:
+    """Learning rate at a fractional epoch, counted from 0: linear warm-up, then half a cosine to zero at the last, or steps.
+
+    With `per_epoch`, that of the epoch's beginning: the official code's lr (1 + cos(pi t / T)) / 2 at whole t.
+    """
+    if optimiser.per_epoch:
+        epoch = math.floor(epoch)
+    if epoch < optimiser.warmup:
+        return optimiser.learning_rate * (epoch + 1e-3) / optimiser.warmup
+    if optimiser.milestones:
+        return optimiser.learning_rate * optimiser.decay ** sum(epoch >= milestone for milestone in optimiser.milestones)
+    progress = (epoch - optimiser.warmup) / (optimiser.epochs - optimiser.warmup)
+    return optimiser.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))

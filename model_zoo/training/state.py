@@ -1,0 +1,68 @@
+"""A training run on disk: everything that decides how it goes on, written whole, read without executing anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_zoo.errors import DamagedFileError, UsageError
+
+FORMAT = "robust-binary-training"
+VERSION = 1
+
+
+def state_path(folder: Path, recipe: str) -> Path:
+    """Where the state of a recipe's run is, beside what the run will leave."""
+    return folder / f"{recipe}.state.pt"
+
+
+def arrays_sha256(images: np.ndarray, labels: np.ndarray) -> str:
+    """Hash of training images uint8 [N, H, W, 3] and labels [N]."""
+    digest = hashlib.sha256(f"{images.shape}".encode())
+    digest.update(np.ascontiguousarray(images).tobytes())
+    digest.update(np.ascontiguousarray(labels, dtype=np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state of tensors, numbers, strings, lists and dictionaries under a temporary name and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save({"format": FORMAT, "version": VERSION, **state}, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a state back, tensors on the CPU.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is no training state, cut short, or of a newer version.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
+        raise DamagedFileError(path, "the state of a training run", str(error).splitlines()[0] if str(error) else "no such file") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise DamagedFileError(path, "the state of a training run", "another file")
+    if state["version"] > VERSION:
+        raise DamagedFileError(path, f"version {VERSION} or older", f"version {state['version']}")
+    return state
+
+
+def check_same(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Compare what must not have changed since the state was written; a UsageError names the first that did."""
+    for name, value in expected.items():
+        if state[name] != value:
+            raise UsageError(f"{path} was begun with another {name}: finish it as it was begun, or delete it to begin again")

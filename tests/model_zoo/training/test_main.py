@@ -1,0 +1,111 @@
+"""`python -m model_zoo.training`: alone with torch and numpy, on one process or several."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.training.__main__ import main, read_arrays
+from model_zoo.training.recipe import Recipe
+from model_zoo.training.state import read_state
+from model_zoo.training.trainer import finished, train
+from tests.model_zoo.training.test_trainer import weights
+from tests.model_zoo.training.tiny import SAMPLE, recipe
+
+# All that the project's other rooms need.
+ABSENT = (
+    "click constriction harness matplotlib pandas PIL pooch pyarrow pyautoattack pydantic rich robustbench safetensors scipy "
+    "torchattacks torchvision"
+)
+ALONE = (
+    f"import sys\nfor name in {ABSENT!r}.split(): sys.modules[name] = None\n"
+    "import runpy\nsys.argv = ['training', *sys.argv[1:]]\nrunpy.run_module('model_zoo.training', run_name='__main__')\n"
+)
+
+
+def toml(chosen: Recipe) -> str:
+    fields = chosen.to_dict()
+    sections = [name for name, value in fields.items() if isinstance(value, dict)]
+    lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items() if name not in sections]
+    for name in sections:
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in fields[name].items() if value is not None)]
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.toml").write_text(toml(recipe()))
+    np.savez(tmp_path / "arrays.npz", x=SAMPLE.images, y=SAMPLE.labels)
+    return tmp_path
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    given = ["tiny.toml", "--arrays", "arrays.npz", "--threads", "1"]
+    return subprocess.run([*command, *given], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_recipe_of_the_test_is_read_back(folder: Path) -> None:
+    assert Recipe.load(folder / "tiny.toml") == recipe()
+
+
+def test_it_trains_with_torch_and_numpy_alone_and_the_state_becomes_a_model(folder: Path) -> None:
+    done = run(folder, sys.executable, "-c", ALONE)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2" in done.stderr
+    assert (folder / "trained" / "tiny.csv").read_text().count("\n") == 3
+    trained = finished(recipe(), folder / "trained" / "tiny.state.pt")
+    assert trained is not None
+    assert weights(trained, recipe()) == weights(train(recipe(), SAMPLE.images, SAMPLE.labels), recipe())
+
+
+def test_two_processes_train_one_model(folder: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
+    done = run(folder, *launcher)
+    assert done.returncode == 0, done.stderr
+    state = read_state(folder / "trained" / "tiny.state.pt")
+    assert state["processes"] == 2 and len(state["curve"]) == 2
+    trained = finished(recipe(), folder / "trained" / "tiny.state.pt")
+    assert trained is not None
+    # The gradient is that of the whole batch, up to the batch statistics of each half: near one process's, and not the same.
+    alone = train(recipe(), SAMPLE.images, SAMPLE.labels)
+    assert trained.curve[-1].train_loss == pytest.approx(alone.curve[-1].train_loss, rel=0.2)
+    assert weights(trained, recipe()) != weights(alone, recipe())
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(folder: Path) -> None:
+    odd = recipe(batch=51)
+    (folder / "tiny.toml").write_text(toml(dataclasses.replace(odd)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
+    done = run(folder, *launcher)
+    assert done.returncode != 0
+    assert "a batch of 51 cannot be divided among 2 processes" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arrays", [{"x": SAMPLE.images}, {"x": SAMPLE.images[0], "y": SAMPLE.labels}, {"x": SAMPLE.images, "y": SAMPLE.labels[:9]}]
+)
+def test_arrays_of_another_kind_are_refused(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    with pytest.raises(DamagedFileError, match=r"arrays\.npz"):
+        read_arrays(path)
+
+
+def test_pickled_arrays_and_absent_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    np.savez(path, x=np.array([object()]), y=np.zeros(1))
+    with pytest.raises(DamagedFileError, match=r"arrays\.npz"):
+        read_arrays(path)
+    with pytest.raises(UsageError, match="no file"):
+        read_arrays(tmp_path / "absent.npz")
+    with pytest.raises(UsageError, match="no recipe file"):
+        main([str(tmp_path / "absent.toml"), "--arrays", str(path)])
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,185 @@
+"""Each way of training has its defining property: where the attack ends, what it moves, what the loss is."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from model_zoo.errors import UsageError
+from model_zoo.training.inner_attack import input_gradients_only, pgd
+from model_zoo.training.methods import Method, Setting, get_method, method_names
+from model_zoo.training.sampler import Batch, Sampler, cut
+from model_zoo.training.sharing import Draws, Share
+from model_zoo.training.trainer import build_model
+from tests.model_zoo.training.tiny import SAMPLE, recipe
+
+EPSILON = 8 / 255
+PIXELS = torch.from_numpy(SAMPLE.images.copy()).permute(0, 3, 1, 2).contiguous()
+
+
+class Setup:
+    """A method on an untrained network, with what went through each of its two passes."""
+
+    def __init__(self, name: str, steps: int = 1, step: float = EPSILON, faithful: bool = False, world: int = 1) -> None:
+        self.model = build_model(recipe()).train()
+        self.attacked: list[torch.Tensor] = []
+        self.trained: list[torch.Tensor] = []
+        draws = Draws(torch.Generator().manual_seed(0), Share(0, world))
+
+        def watched(seen: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+            def forward(images: torch.Tensor) -> torch.Tensor:
+                seen.append(images.detach().clone())
+                logits: torch.Tensor = self.model(images)
+                return logits
+
+            return forward
+
+        kind = get_method(name)
+        images = PIXELS[:100]
+        setting = Setting(self.model, watched(self.attacked), watched(self.trained), EPSILON, step, steps, faithful, 6.0, images, draws)
+        self.method: Method = kind(setting)
+        labels = torch.from_numpy(SAMPLE.labels[:100].copy())
+        self.sampler = Sampler(images, labels, 50, kind.crop(faithful), draws)
+
+    def batch(self) -> Batch:
+        return next(self.sampler.epoch())
+
+
+def test_the_inner_attack_stays_in_the_ball_raises_the_loss_and_touches_nothing() -> None:
+    model = build_model(recipe()).train()
+    images, labels = SAMPLE.first(40).tensors()
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items() if "num_batches" not in name}
+    with input_gradients_only(model):
+        adversarial = pgd(model, images, labels, EPSILON, 6 / 255, 2, torch.rand(images.shape))
+        with torch.no_grad():
+            losses = [float(F.cross_entropy(model(batch), labels)) for batch in (images, adversarial)]
+    assert float((adversarial - images).abs().max()) <= EPSILON + 1e-6
+    assert float(adversarial.min()) >= 0.0 and float(adversarial.max()) <= 1.0
+    assert losses[1] > losses[0]
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in state.items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert model.network.bn1.momentum == 0.1  # type: ignore[union-attr]
+
+
+def test_the_best_point_is_the_one_of_highest_loss_among_those_evaluated() -> None:
+    setup = Setup("pgd", steps=5, step=4 / 255, faithful=True)
+    setup.model.eval()
+    batch = setup.batch()
+    setup.method.loss(batch)
+    assert len(setup.attacked) == 5
+    with torch.no_grad():
+        losses = torch.stack([F.cross_entropy(setup.model(images), batch.labels, reduction="none") for images in setup.attacked])
+        chosen = F.cross_entropy(setup.model(setup.trained[0]), batch.labels, reduction="none")
+    assert torch.allclose(chosen, losses.max(0).values, atol=1e-5)
+
+
+def test_only_faithful_attacks_move_the_running_statistics() -> None:
+    for faithful, forwards in ((False, 1), (True, 4)):
+        setup = Setup("pgd", steps=3, faithful=faithful)
+        norm = setup.model.network.bn1  # type: ignore[union-attr]
+        setup.method.loss(setup.batch())
+        # After f updates of momentum 0.1 from 1, a share of 0.9^f of the initial variance is left.
+        variance = float(setup.model.network.last_bn.running_var.mean())  # type: ignore[union-attr,operator]
+        assert isinstance(norm, torch.nn.BatchNorm2d) and norm.momentum == 0.1
+        assert abs(variance - 1.0) > 0.01
+        left = setup.model.network.last_bn.running_var - 0.9**forwards  # type: ignore[union-attr,operator]
+        assert float(left.min()) > 0.0 and (forwards > 1 or float(left.min()) < 0.9)
+
+
+def test_one_step_of_five_quarters_of_the_radius_is_fgsm_rs() -> None:
+    setup = Setup("pgd", steps=1, step=10 / 255)
+    batch = setup.batch()
+    loss, logits = setup.method.loss(batch)
+    start = setup.attacked[0]
+    with input_gradients_only(setup.model):
+        point = start.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(setup.model(point), batch.labels), point)
+    delta = (start + 10 / 255 * gradient.sign() - batch.images).clamp(-EPSILON, EPSILON)
+    assert torch.allclose(setup.trained[0], (batch.images + delta).clamp(0, 1), atol=1e-6)
+    assert torch.allclose(loss, F.cross_entropy(logits, batch.labels))
+
+
+def test_n_fgsm_starts_from_twice_the_radius_and_does_not_project() -> None:
+    setup = Setup("n-fgsm")
+    batch = setup.batch()
+    setup.method.loss(batch)
+    (noisy,), (adversarial,) = setup.attacked, setup.trained
+    assert 1.9 * EPSILON < float((noisy - batch.images).abs().max()) <= 2 * EPSILON + 1e-6
+    assert 2.5 * EPSILON < float((adversarial - batch.images).abs().max()) <= 3 * EPSILON + 1e-6
+    assert float(adversarial.min()) >= 0.0 and float(adversarial.max()) <= 1.0
+
+
+def test_stored_perturbations_go_on_where_they_were_aligned_with_their_image() -> None:
+    setup = Setup("stored-step", step=4 / 255)
+    canvas = setup.method.memory["perturbations"]
+    before = canvas.clone()
+    assert canvas.shape == (100, 3, 40, 40) and canvas.dtype == torch.float16
+    assert 0.99 * EPSILON < float(canvas.abs().max()) <= EPSILON * 1.001
+    batch = setup.batch()
+    setup.method.loss(batch)
+    # The attack began at what was stored for each image, cut and flipped with it ...
+    began = (setup.attacked[0] - batch.images).abs()
+    assert torch.allclose(
+        setup.attacked[0], (batch.images + cut(before[batch.index].float(), batch.rows, batch.columns)).clamp(0, 1), atol=1e-6
+    )
+    assert float(began.max()) > 0.5 * EPSILON
+    # ... and where it ended is what is stored, for the images of the batch alone.
+    ended = cut(canvas[batch.index].float(), batch.rows, batch.columns)
+    assert torch.allclose(setup.trained[0] - batch.images, ended, atol=1e-4)
+    others = torch.ones(100, dtype=torch.bool)
+    others[batch.index] = False
+    assert torch.equal(canvas[others], before[others])
+    assert not torch.equal(canvas[batch.index], before[batch.index])
+
+
+def test_faithful_fast_training_pads_with_grey_and_never_uses_the_last_offset() -> None:
+    kind = get_method("stored-step")
+    assert (kind.crop(True).value, kind.crop(True).offsets) == (0.5, 8)
+    assert (kind.crop(False).value, kind.crop(False).offsets) == (0.0, 9)
+
+
+def test_stored_perturbations_refuse_to_be_shared() -> None:
+    with pytest.raises(UsageError, match="one process"):
+        Setup("stored-step", world=2)
+
+
+def test_trades_attacks_the_divergence_in_eval_mode_and_adds_it() -> None:
+    setup = Setup("trades", steps=3, step=4 / 255)
+    with torch.no_grad():
+        # Before they have seen anything, running statistics of a network of +1 and -1 leave it saturated in eval mode.
+        for _ in range(40):
+            setup.model(PIXELS[:100].float() / 255)
+    modes: list[bool] = []
+    setup.model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    batch = setup.batch()
+    loss, logits = setup.method.loss(batch)
+    assert modes == [False] * 4 + [True] * 2 and setup.model.training
+    assert float((setup.attacked[1] - batch.images).abs().max()) < 0.006
+    clean, adversarial = setup.trained
+    assert torch.equal(clean, batch.images)
+    assert 0.4 * EPSILON < float((adversarial - clean).abs().max()) <= EPSILON + 1e-6
+    with torch.no_grad(), input_gradients_only(setup.model):
+        natural, robust = setup.model(clean).log_softmax(1), setup.model(adversarial).log_softmax(1)
+        divergence = (natural.exp() * (natural - robust)).sum() / len(clean)
+        expected = F.nll_loss(natural, batch.labels) + 6.0 * divergence
+    assert loss.item() == pytest.approx(float(expected), rel=1e-4)
+    assert torch.allclose(logits.log_softmax(1), robust, atol=1e-5)
+
+
+def test_every_method_lowers_its_loss() -> None:
+    assert method_names() == ["n-fgsm", "pgd", "stored-step", "trades"]
+    for name in method_names():
+        setup = Setup(name, step=4 / 255)
+        optimiser = torch.optim.Adam(setup.model.parameters(), 0.02)
+        batch = setup.batch()
+        losses = []
+        for _ in range(6):
+            loss, _ = setup.method.loss(batch)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            for module in setup.model.modules():
+                getattr(module, "refresh", lambda: None)()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0], name

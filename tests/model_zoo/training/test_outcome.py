@@ -1,0 +1,54 @@
+"""What is kept of a run loads as what was trained, and its record says how it came about."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_zoo.loading import load_model
+from model_zoo.registry import read_record
+from model_zoo.training.outcome import keep
+from model_zoo.training.trainer import train
+from tests.model_zoo.training.tiny import SAMPLE, recipe
+
+
+def test_what_is_kept_loads_as_what_was_trained(tmp_path: Path) -> None:
+    chosen = recipe()
+    trained = train(chosen, SAMPLE.images, SAMPLE.labels)
+    record = keep(trained, chosen, tmp_path)
+    assert read_record(tmp_path / "tiny.toml") == record
+    assert (record.data.images, record.keep_ratio, record.training.epochs if record.training else None) == (500, 0.2, 2)
+    assert (record.family, record.weight_bits, record.weight_init, record.selected_on) == ("pruned-binary", 1, "binary", "last epoch")
+    loaded = load_model(str(tmp_path / "tiny.toml"))
+    images, _ = SAMPLE.first(8).tensors()
+    with torch.no_grad():
+        assert torch.allclose(loaded(images), trained.model(images), atol=1e-5)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "tiny.csv").read_text())))
+    assert [float(row["train_loss"]) for row in rows] == pytest.approx([epoch.train_loss for epoch in trained.curve], rel=1e-4)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".safetensors", ".toml"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "bits"),
+    [("kaiming-normal", "sparse", 32), ("signed-constant", "pruned-binary", 1), ("signed-constant-scaled", "pruned-binary", 1)],
+)
+def test_other_initialisations_are_called_what_they_are(kind: str, family: str, bits: int, tmp_path: Path) -> None:
+    chosen = recipe(top={"options": {"keep_ratio": 0.2, "allocation_power": 0.1, "weight_init": kind}}, epochs=1)
+    trained = train(chosen, SAMPLE.images, SAMPLE.labels)
+    record = keep(trained, chosen, tmp_path)
+    assert (record.family, record.weight_bits, record.weight_init) == (family, bits, kind)
+    loaded = load_model(str(tmp_path / "tiny.toml"))
+    images, _ = SAMPLE.first(8).tensors()
+    with torch.no_grad():
+        assert torch.allclose(loaded(images), trained.model(images), atol=1e-4)
+
+
+def test_selection_on_the_hold_out_is_said(tmp_path: Path) -> None:
+    chosen = recipe(top={"select": "hold-out"})
+    trained = train(chosen, SAMPLE.images, SAMPLE.labels)
+    record = keep(trained, chosen, tmp_path)
+    assert record.selected_on == "100 held-out training images, PGD-10"
+    assert record.training is not None
+    assert record.training.hold_out_pgd_accuracy == max(epoch.hold_out_pgd_accuracy for epoch in trained.curve)

@@ -1,0 +1,65 @@
+"""Recipes are read strictly: a wrong field is named, a damaged file is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from model_zoo.registry import model_ids, package_folder
+from model_zoo.training.recipe import Recipe
+from model_zoo.training.trainer import build_model
+from tests.model_zoo.training.tiny import recipe
+
+SHIPPED = {path.stem: path for path in package_folder("recipes").glob("*.toml")}
+
+
+def test_every_shipped_model_has_its_recipe() -> None:
+    assert set(model_ids()) <= set(SHIPPED)
+    assert all(Recipe.load(path).id == name for name, path in SHIPPED.items())
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SHIPPED if "rn8" in name))
+def test_every_small_recipe_builds_its_network(name: str) -> None:
+    chosen = Recipe.load(SHIPPED[name])
+    assert sum(parameter.numel() for parameter in build_model(chosen).parameters()) > 10_000
+    assert Recipe.from_dict(chosen.to_dict()) == chosen
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"family": "prune-binary"}, UnknownNameError, "pruned-binary"),
+        ({"options": {"keep_ratio": 0.1}}, UsageError, "allocation_power"),
+        ({"options": {"keep_ratio": 0.1, "allocation_power": 0.1, "prune_rate": 0.9}}, UsageError, "prune_rate"),
+        ({"sede": 1}, UsageError, "sede"),
+        ({"select": "best"}, UsageError, "hold-out"),
+        ({"select": "hold-out", "data": {"dataset": "cifar10", "hold_out": 0}}, UsageError, "held-out images"),
+        ({"select": "hold-out", "options": {"keep_ratio": 0.1, "allocation_power": 0.1, "stages": 2}}, UsageError, "gradual"),
+        ({"attack": {"threat": "L2 1/2", "step": "1/8", "steps": 2}}, UsageError, "Linf"),
+        ({"attack": {"threat": "Linf 8/255", "step": "a bit", "steps": 2}}, UsageError, "a bit"),
+        ({"attack": {"threat": "Linf 8/255", "step": "1/255", "steps": 1, "method": "trade"}}, UnknownNameError, "trades"),
+        ({"attack": {"threat": "Linf 8/255", "step": "1/255", "steps": 2, "method": "n-fgsm"}}, UsageError, "one step"),
+        ({"optimiser": {"kind": "lion", "learning_rate": 1.0, "epochs": 1, "batch": 8}}, UsageError, "lion"),
+        ({"data": {"dataset": "cifar10"}}, UsageError, "hold_out"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_field(change: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Recipe.from_dict({**recipe().to_dict(), **change})
+
+
+@pytest.mark.parametrize("option", [{"weight_init": "xavier"}, {"score_fan": "some"}])
+def test_a_wrong_initialisation_is_refused_when_the_network_is_built(option: dict[str, str]) -> None:
+    given = {"keep_ratio": 0.1, "allocation_power": 0.1, **option}
+    with pytest.raises(UsageError, match=next(iter(option.values()))):
+        build_model(recipe(top={"options": given}))
+
+
+def test_files_that_are_no_recipes_are_refused_by_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("id = = 1")
+    with pytest.raises(DamagedFileError, match=r"mine\.toml"):
+        Recipe.load(path)
+    with pytest.raises(UsageError, match="no recipe file"):
+        Recipe.load(tmp_path / "absent.toml")

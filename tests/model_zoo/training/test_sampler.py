@@ -1,0 +1,61 @@
+"""Batches: whole, shuffled, cut from the padded image; and random numbers that do not depend on the number of processes."""
+
+import torch
+
+from model_zoo.training.sampler import Crop, Sampler, cut, cuts
+from model_zoo.training.sharing import Draws, Share
+from tests.model_zoo.training.tiny import SAMPLE
+
+PIXELS = torch.from_numpy(SAMPLE.images.copy()).permute(0, 3, 1, 2)
+
+
+def draws(rank: int = 0, world: int = 1, seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), Share(rank, world))
+
+
+def sampler(**share: int) -> Sampler:
+    return Sampler(PIXELS, torch.arange(len(PIXELS)), 250, Crop(), draws(**share))
+
+
+def test_augmentation_cuts_the_padded_image_or_its_mirror() -> None:
+    image = torch.arange(1, 1 + 3 * 8 * 8).view(1, 3, 8, 8).repeat(64, 1, 1, 1).float()
+    padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
+    augmented = cut(padded, *cuts(image, Crop(padding=2, offsets=5), draws()))
+    crops = [padded[0, :, row : row + 8, column : column + 8] for row in range(5) for column in range(5)]
+    crops += [crop.flip(2) for crop in crops]
+    found = {next(number for number, crop in enumerate(crops) if torch.equal(crop, picture)) for picture in augmented}
+    assert len(found) > 20
+
+
+def test_batches_are_shuffled_whole_and_scaled() -> None:
+    made = list(sampler().epoch())
+    assert [len(batch.images) for batch in made] == [250, 250]
+    assert len(torch.cat([batch.index for batch in made]).unique()) == 500
+    assert all(torch.equal(batch.index, batch.labels) for batch in made)
+    assert all(float(batch.images.min()) >= 0.0 and float(batch.images.max()) <= 1.0 for batch in made)
+
+
+def test_an_epoch_goes_on_where_it_was() -> None:
+    whole = [batch.images for batch in sampler().epoch()]
+    first = sampler()
+    assert torch.equal(next(first.epoch()).images, whole[0])
+    second = sampler(seed=9)
+    second.order, second.position = first.order, first.position
+    second.draws.generator.set_state(first.draws.generator.get_state())
+    (rest,) = second.epoch()
+    assert torch.equal(rest.images, whole[1])
+
+
+def test_processes_divide_each_batch_among_them() -> None:
+    alone, *two = (next(sampler(**share).epoch()) for share in ({}, {"rank": 0, "world": 2}, {"rank": 1, "world": 2}))
+    for rank, part in enumerate(two):
+        assert torch.equal(part.images, alone.images[rank::2])
+        assert torch.equal(part.index, alone.index[rank::2])
+
+
+def test_random_numbers_are_those_of_the_whole_batch() -> None:
+    like = torch.empty(6, 3, 2, 2)
+    for kind in ("uniform", "normal"):
+        alone = getattr(draws(), kind)(like)
+        parts = [getattr(draws(rank, 3), kind)(like[rank::3]) for rank in range(3)]
+        assert all(torch.equal(part, alone[rank::3]) for rank, part in enumerate(parts))

@@ -1,0 +1,28 @@
+"""The learning rate: warm-up, cosine, milestones, and the official code's rate per epoch."""
+
+import math
+
+import pytest
+
+from model_zoo.training.recipe import Optimiser
+from model_zoo.training.schedule import learning_rate
+
+
+def test_the_schedule_warms_up_and_ends_at_zero() -> None:
+    options = Optimiser(kind="sgd", learning_rate=1.0, epochs=10, batch=8, warmup=2.0)
+    assert learning_rate(options, 0.0) < 0.01
+    assert learning_rate(options, 2.0) == 1.0
+    assert learning_rate(options, 6.0) == pytest.approx(0.5)
+    assert learning_rate(options, 10.0) == pytest.approx(0.0)
+
+
+def test_per_epoch_the_rate_is_the_official_cosine_of_whole_epochs() -> None:
+    options = Optimiser(kind="sgd", learning_rate=0.1, epochs=400, batch=256, per_epoch=True)
+    for epoch in (0, 1, 123, 399):
+        expected = 0.1 * (1 + math.cos(math.pi * epoch / 400)) / 2
+        assert learning_rate(options, epoch) == learning_rate(options, epoch + 0.99) == pytest.approx(expected)
+
+
+def test_milestones_divide_the_rate() -> None:
+    options = Optimiser(kind="sgd", learning_rate=0.1, epochs=400, batch=512, milestones=[200, 300])
+    assert [round(learning_rate(options, epoch), 6) for epoch in (0, 199.9, 200, 299, 300, 399)] == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]

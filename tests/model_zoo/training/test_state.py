@@ -1,0 +1,136 @@
+"""A run that is killed at any moment and started again gives the weights of one that was not."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.training import trainer
+from model_zoo.training.methods import method_names
+from model_zoo.training.recipe import Recipe
+from model_zoo.training.state import read_state, state_path, write_state
+from model_zoo.training.trainer import EpochRecord, Step, Trained, finished, train
+from tests.model_zoo.training.test_trainer import weights
+from tests.model_zoo.training.tiny import SAMPLE, recipe
+
+
+class Killed(Exception):
+    pass
+
+
+def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Train with a death right after each of the given steps; every step's state is stored."""
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
+    for moment in moments:
+
+        def die(event: Step | EpochRecord, moment: int = moment) -> None:
+            if isinstance(event, Step) and event.done == moment:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(chosen, SAMPLE.images, SAMPLE.labels, report=die, state=path)
+    return train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_a_resumed_run_gives_the_same_weights(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(attack={"method": method, "steps": 1 if method in ("n-fgsm", "stored-step") else 2})
+    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
+    again = interrupted(chosen, tmp_path / "tiny.state.pt", [1, 4, 10, 11, 20], monkeypatch)
+    assert weights(again, chosen) == weights(whole, chosen)
+    for one, other in zip(again.curve, whole.curve, strict=True):
+        assert (one.train_loss, one.hold_out_pgd_accuracy, one.learning_rate) == (
+            other.train_loss,
+            other.hold_out_pgd_accuracy,
+            other.learning_rate,
+        )
+
+
+@pytest.mark.parametrize("options", [{"stages": 2}, {"weight_init": "kaiming-normal"}, {"weight_init": "signed-constant-scaled"}])
+def test_so_does_one_with_other_options_and_selection(options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = {"options": {"keep_ratio": 0.2, "allocation_power": 0.1, **options}, "select": "last" if "stages" in options else "hold-out"}
+    chosen = recipe(top=top)
+    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
+    again = interrupted(chosen, tmp_path / "tiny.state.pt", [3, 14], monkeypatch)
+    assert weights(again, chosen) == weights(whole, chosen)
+    assert again.selected.epoch == whole.selected.epoch
+
+
+def test_a_finished_run_is_read_without_images(tmp_path: Path) -> None:
+    chosen, path = recipe(), tmp_path / "tiny.state.pt"
+    assert finished(chosen, path) is None
+    whole = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
+    read = finished(chosen, path)
+    assert read is not None
+    assert weights(read, chosen) == weights(whole, chosen)
+    assert read.curve == whole.curve and read.images == 600
+
+
+def test_another_recipe_or_other_images_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.state.pt"
+    train(recipe(epochs=1), SAMPLE.images, SAMPLE.labels, state=path)
+    with pytest.raises(UsageError, match="another recipe"):
+        train(recipe(epochs=2), SAMPLE.images, SAMPLE.labels, state=path)
+    with pytest.raises(UsageError, match="another data"):
+        train(recipe(epochs=1), np.ascontiguousarray(SAMPLE.images[::-1]), SAMPLE.labels, state=path)
+    with pytest.raises(UsageError, match="another recipe"):
+        finished(recipe(epochs=2), path)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("echo executed",)
+
+
+def test_files_that_are_no_states_are_refused_and_nothing_is_executed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tiny.state.pt"
+    write_state(path, {"recipe": {"id": "tiny"}, "tensor": torch.arange(10_000)})
+    assert read_state(path)["recipe"] == {"id": "tiny"}
+    whole = path.read_bytes()
+    for content in (b"", whole[:100], whole[: len(whole) // 2], b"not a state", pickle.dumps(Evil())):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=r"tiny\.state\.pt"):
+            read_state(path)
+    torch.save({"format": "another"}, path)
+    with pytest.raises(DamagedFileError, match="another file"):
+        read_state(path)
+    torch.save({"format": "robust-binary-training", "version": 99}, path)
+    with pytest.raises(DamagedFileError, match="version 99"):
+        read_state(path)
+    assert "executed" not in capfd.readouterr().out
+
+
+def test_a_process_killed_without_warning_goes_on(tmp_path: Path) -> None:
+    """The real thing: SIGKILL from outside, at a moment nobody chose."""
+    chosen = recipe(epochs=3)
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, torch\nfrom pathlib import Path\nfrom model_zoo.training import trainer\n"
+        "from tests.model_zoo.training.tiny import SAMPLE, recipe\n"
+        "torch.set_num_threads(1)\ntrainer.SAVE_EVERY = trainer.SAVE_SHARE = 0.0\n"
+        "trainer.train(recipe(epochs=3), SAMPLE.images, SAMPLE.labels, state=Path(sys.argv[1]),\n"
+        "    report=lambda event: print(getattr(event, 'done', 0), flush=True))\n"
+    )
+    path = state_path(tmp_path, chosen.id)
+    command = [sys.executable, str(script), str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for last in (b"7\n", b"23\n"):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == last:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    again = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
+    assert weights(again, chosen) == weights(train(chosen, SAMPLE.images, SAMPLE.labels), chosen)
+    assert [file.name for file in tmp_path.glob("*.pt")] == [path.name]

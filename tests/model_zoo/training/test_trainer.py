@@ -1,0 +1,100 @@
+"""Training on a few real images: seeded, faithful to its recipe, and nothing outside it moves."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model_zoo.errors import UsageError
+from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
+from model_zoo.packing.frozen import freeze, weights_sha256
+from model_zoo.training.recipe import Recipe
+from model_zoo.training.trainer import EpochRecord, Step, Trained, build_model, train
+from tests.model_zoo.training.tiny import SAMPLE, recipe
+
+
+def weights(trained: Trained, chosen: Recipe) -> str:
+    return weights_sha256(freeze(trained.model, chosen.architecture, chosen.family != "pruned-binary"))
+
+
+@pytest.mark.parametrize("family", ["pruned-binary", "dense", "dense-binary"])
+def test_training_twice_gives_the_same_weights_and_learns(family: str) -> None:
+    chosen = recipe(family)
+    events: list[Any] = []
+    first = train(chosen, SAMPLE.images, SAMPLE.labels, report=events.append)
+    second = train(chosen, SAMPLE.images, SAMPLE.labels)
+    assert weights(first, chosen) == weights(second, chosen)
+    assert [record.epoch for record in first.curve] == [1, 2]
+    assert first.curve[1].train_loss < first.curve[0].train_loss
+    assert [event.done for event in events if isinstance(event, Step)] == list(range(1, 21))
+    assert sum(isinstance(event, EpochRecord) for event in events) == 2
+    assert not first.model.training and first.selected == first.curve[-1]
+
+
+def test_training_leaves_the_global_random_state_alone() -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(2)
+    torch.manual_seed(11)
+    train(recipe(epochs=1), SAMPLE.images[:200], SAMPLE.labels[:200])
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_random_signs_are_never_trained_and_counts_never_change() -> None:
+    chosen = recipe()
+    layers = [layer for layer in build_model(chosen).modules() if isinstance(layer, PrunedBinaryConv2d)]
+    trained = train(chosen, SAMPLE.images, SAMPLE.labels)
+    after = [layer for layer in trained.model.modules() if isinstance(layer, PrunedBinaryConv2d)]
+    for old, new in zip(layers, after, strict=True):
+        assert torch.equal(old.signs, new.signs.contiguous())
+        assert int(new.mask.sum()) == old.kept == new.kept
+    assert any(not torch.equal(old.mask, new.mask.contiguous()) for old, new in zip(layers, after, strict=True))
+
+
+def test_another_seed_gives_other_weights() -> None:
+    one, two = build_model(recipe()), build_model(dataclasses.replace(recipe(), seed=4))
+    assert not torch.equal(one.network.conv1.signs, two.network.conv1.signs)  # type: ignore[union-attr,arg-type]
+
+
+def test_the_model_of_the_best_epoch_is_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(top={"select": "hold-out"}, epochs=3)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def scripted(model: torch.nn.Module, *_: object) -> tuple[float, float]:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return 0.5, (0.2, 0.4, 0.3)[len(seen) - 1]
+
+    monkeypatch.setattr("model_zoo.training.trainer.hold_out_accuracy", scripted)
+    trained = train(chosen, SAMPLE.images, SAMPLE.labels)
+    assert trained.selected.epoch == 2 and len(trained.curve) == 3
+    assert all(torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in seen[1].items())
+    assert any(not torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in seen[2].items())
+
+
+def test_gradual_pruning_keeps_a_power_of_the_keep_ratio_in_each_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"keep_ratio": 0.25, "allocation_power": 1.0, "stages": 2}
+    shares: list[float] = []
+
+    def counted(model: torch.nn.Module, *_: object) -> tuple[float, float]:
+        layers = [layer for layer in model.modules() if isinstance(layer, PrunedBinaryConv2d)]
+        shares.append(sum(layer.kept for layer in layers) / sum(layer.scores.numel() for layer in layers))
+        assert all(int(layer.mask.sum()) == layer.kept for layer in layers)
+        return 0.5, 0.5
+
+    monkeypatch.setattr("model_zoo.training.trainer.hold_out_accuracy", counted)
+    train(recipe(top={"options": options}, epochs=4), SAMPLE.images[:200], SAMPLE.labels[:200])
+    assert shares == pytest.approx([0.5, 0.5, 0.25, 0.25], abs=0.002)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_trained_to_nearly_the_same_loss() -> None:
+    chosen = recipe(epochs=1)
+    plain, compiled = (train(chosen, SAMPLE.images[:200], SAMPLE.labels[:200], compiled=compiled) for compiled in (False, True))
+    assert compiled.curve[0].train_loss == pytest.approx(plain.curve[0].train_loss, rel=0.05)
+    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(UsageError, match="too few"):
+        train(recipe(), np.zeros((20, 32, 32, 3), np.uint8), np.zeros(20, np.int64))
