@@ -86,12 +86,31 @@ def _tables(data_dir: Path | None) -> Rows:
     return [{"name": name, "title": tables.get(name).title} for name in tables.names()]
 
 
+def _recipes(data_dir: Path | None) -> Rows:
+    from model_zoo.registry import package_folder
+    from model_zoo.training.recipe import Recipe
+
+    recipes = [Recipe.load(path) for path in sorted(package_folder("recipes").glob("*.toml"))]
+    return [
+        {
+            "name": recipe.id,
+            "dataset": recipe.data.dataset,
+            "threat": recipe.attack.threat,
+            "training": f"{recipe.attack.method}, {recipe.attack.steps} step{'s' if recipe.attack.steps > 1 else ''}",
+            "epochs": recipe.optimiser.epochs,
+            "title": recipe.title,
+        }
+        for recipe in recipes
+    ]
+
+
 KINDS: dict[str, Callable[[Path | None], Rows]] = {
     "models": _models,
     "datasets": _datasets,
     "attacks": _attacks,
     "suites": _suites,
     "tables": _tables,
+    "recipes": _recipes,
 }
 
 
@@ -100,7 +119,7 @@ KINDS: dict[str, Callable[[Path | None], Rows]] = {
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
 def command(kind: str, data_dir: Path | None, as_json: bool) -> None:
-    """List models, datasets, attacks, suites or tables.
+    """List models, datasets, attacks, suites, tables or recipes.
 
     \b
     Examples:

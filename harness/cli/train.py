@@ -32,7 +32,7 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
     Examples:
       harness train cifar10-rn8s29-dense --data-dir ~/data
       harness train my-recipe.toml --out my-models --threads 1
-      harness train cifar10-rn18w64-pruned-binary-k01-p01 --device cuda --compile
+      harness train cifar10-rn18-pruned-binary-k01-p01 --device cuda --compile
       torchrun --nproc-per-node 4 -m harness.cli.main train my-recipe.toml --device cuda
     """
     import torch
@@ -95,5 +95,5 @@ def _recipe_path(recipe: str, shipped: Path) -> Path:
         return Path(recipe)
     names = [path.stem for path in shipped.glob("*.toml")]
     if recipe not in names:
-        raise UnknownNameError("recipe", recipe, names, "harness ls models")
+        raise UnknownNameError("recipe", recipe, names, "harness ls recipes")
     return shipped / f"{recipe}.toml"

@@ -36,7 +36,7 @@ def test_every_command_has_help_with_examples(name: str) -> None:
     assert "Examples:" in result.output and f"harness {name}" in result.output
 
 
-@pytest.mark.parametrize("kind", ["models", "datasets", "attacks", "suites", "tables"])
+@pytest.mark.parametrize("kind", ["models", "datasets", "attacks", "suites", "tables", "recipes"])
 def test_listings_exist_for_people_and_for_scripts(kind: str) -> None:
     rows = json.loads(harness("ls", kind, "--json").output)
     assert rows

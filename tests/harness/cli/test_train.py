@@ -1,0 +1,87 @@
+"""`harness train` on the sample's images: a model comes out that can be attacked, a killed run goes on, a finished state is taken up."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from harness.cli.main import main
+from harness.datasets import cifar
+from harness.datasets.base import ImageSet
+from model_zoo.loading import load_model
+from model_zoo.registry import read_record
+from model_zoo.training import trainer
+from model_zoo.training.trainer import train
+from tests.model_zoo.training.test_main import toml
+from tests.model_zoo.training.tiny import SAMPLE, recipe
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def load_train(name: str, *_: object) -> ImageSet:
+        assert name == "cifar10"
+        return SAMPLE
+
+    monkeypatch.setattr(cifar, "load_train", load_train)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(toml(recipe()))
+    return tmp_path
+
+
+def harness(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_a_recipe_becomes_a_model_with_record_and_curve(here: Path) -> None:
+    done = harness("train", "tiny.toml", "--threads", "1")
+    assert done.exit_code == 0, done.output
+    assert "epoch 2" in done.output and "model: trained/tiny.safetensors" in done.output
+    assert {path.name for path in Path("trained").iterdir()} >= {"tiny.toml", "tiny.csv", "tiny.safetensors"}
+    assert not list(Path("trained").glob("*.state.pt"))
+    record = read_record(Path("trained/tiny.toml"))
+    assert (record.seed, record.data.images) == (3, 500)
+    with torch.no_grad():
+        assert load_model("trained/tiny.toml")(SAMPLE.first(2).tensors()[0]).shape == (2, 10)
+
+
+def test_a_stopped_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = harness("train", "tiny.toml", "--threads", "1", "--out", "whole")
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
+    steps, refresh = iter(range(100)), trainer.refresh
+
+    def interrupted(model: torch.nn.Module) -> None:
+        if next(steps) == 13:
+            raise KeyboardInterrupt
+        refresh(model)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "refresh", interrupted)
+        stopped = harness("train", "tiny.toml", "--threads", "1")
+    assert stopped.exit_code == 130 and "goes on" in stopped.output
+    assert Path("trained/tiny.state.pt").is_file() and not Path("trained/tiny.toml").is_file()
+    again = harness("train", "tiny.toml", "--threads", "1")
+    assert "going on with trained/tiny.state.pt" in again.output and "epoch 1" not in again.output
+    assert whole.exit_code == again.exit_code == 0
+    assert read_record(Path("trained/tiny.toml")).weights_sha256 == read_record(Path("whole/tiny.toml")).weights_sha256
+
+
+def test_a_state_finished_elsewhere_becomes_a_model_without_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = train(recipe(), SAMPLE.images, SAMPLE.labels, state=Path("trained/tiny.state.pt"))
+
+    def absent(*_: object) -> None:
+        raise AssertionError("no images are needed")
+
+    monkeypatch.setattr(cifar, "load_train", absent)
+    done = harness("train", "tiny.toml")
+    assert done.exit_code == 0, done.output
+    record = read_record(Path("trained/tiny.toml"))
+    assert record.training is not None and record.training.hold_out_pgd_accuracy == trained.selected.hold_out_pgd_accuracy
+
+
+def test_an_absent_device_is_one_line(here: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    done = harness("train", "tiny.toml", "--device", "cuda")
+    assert done.exit_code == 2 and "no CUDA device" in done.output
