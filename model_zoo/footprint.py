@@ -1,17 +1,54 @@
-"""What a model costs to store, by named convention, and its multiply-accumulates for one image."""
+"""What a model costs: bytes to store, by named convention, bytes of activations, and operations for one image."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from model_zoo.packing.frozen import batch_norm_tensors, convolutions, effective_weights
+
+
+@dataclass(frozen=True)
+class LayerFootprint:
+    """One convolution layer.
+
+    Attributes
+    ----------
+    name : str
+        Its path in the network.
+    shape : tuple of int
+        [out, in, k, k].
+    weights, kept_weights : int
+        All of them, and those that are not zero.
+    mask_bytes : int
+        log2 of the number of masks that keep as many, in bytes; 0 where every weight is kept.
+    macs, accumulations : int
+        For one image: multiply-accumulates with all weights, and additions (multiply-accumulates, where weights are not binary) with
+        those that are not zero.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    weights: int
+    kept_weights: int
+    mask_bytes: int
+    macs: int
+    accumulations: int
+
+    @property
+    def keep_ratio(self) -> float:
+        """Fraction of weights kept."""
+        return self.kept_weights / self.weights
 
 
 @dataclass(frozen=True)
@@ -24,14 +61,21 @@ class Footprint:
         Convolution weights of the architecture, and those that are not zero.
     dense_float32_bytes : int
         Every weight in 4 bytes.
-    dense_one_bit_bytes, bitmap_bytes, index_bytes, entropy_bytes, seed_bytes : int or None
-        For binary weights: one bit a weight (None once pruned: three values do not fit); a mask bit a weight and a sign bit a kept one;
-        ceil(log2 n) index bits and a sign bit a kept weight; log2 of the number of masks with these counts, and signs; the same
-        without signs, where a seed regenerates them. None for weights that are not binary.
+    dense_one_bit_bytes : int or None
+        Every weight in one bit; None where there are other values than -1 and +1.
+    bitmap_bytes, index_bytes, entropy_bytes : int or None
+        A mask bit a weight; ceil(log2 n) index bits a kept weight; or log2 of the number of masks with these counts; each with the
+        kept values beside it, one bit where all are -1 or +1 up to one factor a layer, else 32. None where nothing is pruned.
+    seed_bytes : int or None
+        The entropy of the masks alone, where a seed gives the signs again; None where nothing is pruned, or for other values than
+        -1, 0 and +1.
     batch_norm_bytes : int
         Statistics, and scales and shifts where there are any, in float32.
+    peak_activation_bytes : int
+        Memory for the activations of one image, see `peak_activation_bytes`.
     dense_macs, nonzero_macs : int
-        Multiply-accumulates for one image with all weights, and with those that are not zero.
+        Multiply-accumulates for one image with all weights, and with those that are not zero (additions alone, where weights are
+        binary).
     file_bytes : int
         The packed file as it is on disk: header, weights, batch norms.
     """
@@ -45,6 +89,7 @@ class Footprint:
     entropy_bytes: int | None
     seed_bytes: int | None
     batch_norm_bytes: int
+    peak_activation_bytes: int
     dense_macs: int
     nonzero_macs: int
     file_bytes: int
@@ -53,29 +98,87 @@ class Footprint:
 def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3, 32, 32)) -> Footprint:
     """Count the footprint of a frozen model stored in `checkpoint`, on images of `input_shape` [C, H, W]."""
     weights = effective_weights(model)
-    sizes = [array.size for array in weights]
-    kept = [int(np.count_nonzero(array)) for array in weights]
+    layers = measure_layers(model, input_shape)
+    total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)
     binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)
-    pruned = sum(kept) < sum(sizes)
-    mask_bits = sum(_log2_binomial(size, count) for size, count in zip(sizes, kept, strict=True))
-    index_bits = sum(count * (math.ceil(math.log2(size)) + 1) for size, count in zip(sizes, kept, strict=True))
-    positions = _output_positions(model, input_shape)
-    dense_macs = [size * where for size, where in zip(sizes, positions, strict=True)]
-    kept_macs = [count * where for count, where in zip(kept, positions, strict=True)]
+    pruned = kept < total
+    value_bits = kept * (1 if all(_one_magnitude(array) for array in weights) else 32)
+    mask_bits = sum(_log2_binomial(layer.weights, layer.kept_weights) for layer in layers)
+    index_bits = sum(layer.kept_weights * math.ceil(math.log2(layer.weights)) for layer in layers)
     return Footprint(
-        weights=sum(sizes),
-        kept_weights=sum(kept),
-        dense_float32_bytes=4 * sum(sizes),
-        dense_one_bit_bytes=_bytes(sum(sizes)) if binary and not pruned else None,
-        bitmap_bytes=_bytes(sum(sizes) + sum(kept)) if binary else None,
-        index_bytes=_bytes(index_bits) if binary else None,
-        entropy_bytes=_bytes(mask_bits + sum(kept)) if binary else None,
-        seed_bytes=_bytes(mask_bits) if binary else None,
+        weights=total,
+        kept_weights=kept,
+        dense_float32_bytes=4 * total,
+        dense_one_bit_bytes=_bytes(total) if binary and not pruned else None,
+        bitmap_bytes=_bytes(total + value_bits) if pruned else None,
+        index_bytes=_bytes(index_bits + value_bits) if pruned else None,
+        entropy_bytes=_bytes(mask_bits + value_bits) if pruned else None,
+        seed_bytes=_bytes(mask_bits) if binary and pruned else None,
         batch_norm_bytes=4 * sum(tensor.numel() for tensor in batch_norm_tensors(model)),
-        dense_macs=sum(dense_macs),
-        nonzero_macs=sum(kept_macs),
+        peak_activation_bytes=peak_activation_bytes(model, input_shape),
+        dense_macs=sum(layer.macs for layer in layers),
+        nonzero_macs=sum(layer.accumulations for layer in layers),
         file_bytes=checkpoint.stat().st_size,
     )
+
+
+def measure_layers(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> list[LayerFootprint]:
+    """Count every convolution of a frozen model, in module order, on images of `input_shape` [C, H, W]."""
+    names = {module: name for name, module in model.named_modules()}
+    found = []
+    for layer, weight, positions in zip(convolutions(model), effective_weights(model), _output_positions(model, input_shape), strict=True):
+        kept = int(np.count_nonzero(weight))
+        mask_bytes = _bytes(_log2_binomial(weight.size, kept))
+        found.append(LayerFootprint(names[layer], weight.shape, weight.size, kept, mask_bytes, weight.size * positions, kept * positions))
+    return found
+
+
+def peak_activation_bytes(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> int:
+    """The most bytes of tensors alive at once in an ordinary float32 forward pass of one image, the image included.
+
+    Every operation writes its result to new memory while its inputs are still there, and a shortcut keeps its tensor until it is added:
+    what the model takes as it is stored, with batch norms apart. An engine that folds or fuses needs less. Weights, statistics
+    and the workspace inside an operation are not counted.
+    """
+    counter = _Alive()
+    with torch.no_grad(), counter:
+        model(torch.zeros(1, *input_shape))
+    return counter.peak
+
+
+class _Alive(TorchDispatchMode):
+    """Sums the storage of every tensor that an operation makes, for as long as a tensor on it lives."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._users: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._watch(tensor)
+        self.peak = max(self.peak, sum(self._sizes.values()))
+        return result
+
+    def _watch(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        where = storage._cdata
+        self._sizes[where] = storage.nbytes()
+        self._users[where] = self._users.get(where, 0) + 1
+        weakref.finalize(tensor, self._leave, where)
+
+    def _leave(self, where: int) -> None:
+        self._users[where] -= 1
+        if not self._users[where]:
+            del self._users[where], self._sizes[where]
+
+
+def _one_magnitude(array: np.ndarray) -> bool:
+    nonzero = np.abs(array[array != 0])
+    return not nonzero.size or bool((nonzero == nonzero[0]).all())
 
 
 def _output_positions(model: nn.Module, input_shape: Sequence[int]) -> list[int]:

@@ -86,9 +86,9 @@ class Record(_Strict):
     backward: Literal["exact", "ste", "bireal"]
     data: TrainedOn
     threat: Threat
-    recipe: str
-    seed: int
-    selected_on: str
+    recipe: str | None = None
+    seed: int | None = None
+    selected_on: str | None = None
     training: Training | None = None
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     checkpoint: Checkpoint

@@ -13,12 +13,17 @@ from model_zoo.errors import UserError
 
 # Command, and the line `harness --help` shows for it. The command's function is `command` in harness/cli/<name>.py.
 COMMANDS = {
-    "ls": "List models, datasets, attacks, suites or tables.",
+    "ls": "List models, datasets, attacks, suites, tables or recipes.",
     "show": "Show one model: record, footprint, results.",
     "run": "Attack models and store what happened to every image.",
     "report": "Rebuild tables and figures from stored outcomes.",
     "train": "Train a model from a recipe.",
+    "footprint": "Say what models cost: bytes by convention, activations, operations.",
+    "export": "Write a model as one packed file.",
+    "import": "Take up somebody else's checkpoint as a model.",
 }
+# Where the module cannot have the command's name.
+MODULES = {"import": "import_"}
 
 
 class LazyGroup(click.Group):
@@ -32,7 +37,7 @@ class LazyGroup(click.Group):
         """Import the module of a command that exists."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"harness.cli.{cmd_name}").command
+        command: click.Command = import_module(f"harness.cli.{MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -73,10 +74,16 @@ def assemble(architecture: Mapping[str, Any], affine: bool, weights: list[np.nda
     return model
 
 
+class _Undrawn(nn.Conv2d):
+    """A plain convolution whose weights are filled in at once: drawing millions first would take as long as decoding them."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
 def empty(architecture: Mapping[str, Any], affine: bool) -> Classifier:
-    """The architecture with plain convolutions, frozen and in eval mode; its weights are still to be filled in."""
-    with torch.random.fork_rng(devices=[]):
-        model = build_classifier(architecture, affine=affine)
+    """The architecture with plain convolutions, frozen and in eval mode; its weights hold anything and are still to be filled in."""
+    model = build_classifier(architecture, partial(_Undrawn, bias=False), affine)
     return model.eval().requires_grad_(False)
 
 

@@ -1,13 +1,9 @@
-"""The packed checkpoint format, version 1: a safetensors file with one JSON header and a few flat tensors.
+"""The packed checkpoint format: a safetensors file with one JSON header and a few flat tensors.
 
-    weights = "pruned-signs"    mask    uint32   range-coded, layer after layer
-                                signs   uint8    one bit for every kept weight
-    weights = "signs"           signs   uint8    one bit for every weight
-    weights = "float32"         dense   float32  every weight
-    always                      batch_norm  float32  means, variances, and scales and shifts where there are any
-
-Layers and batch norms follow in module order; shapes come from the architecture in the header, so the file cannot be read as
-another network by mistake.
+The weights' tensors are those of `model_zoo.packing.weights`; beside them always `batch_norm`, float32: means, variances, and scales and
+shifts where there are any. Layers and batch norms follow in module order; shapes come from the architecture in the header, so the file
+cannot be read as another network by mistake. Version 2 added the kinds that version 1 does not know; a file says the oldest version that
+can read it.
 """
 
 from __future__ import annotations
@@ -26,11 +22,14 @@ from safetensors.numpy import save
 
 from model_zoo.classifier import Classifier
 from model_zoo.errors import DamagedFileError, UserError
-from model_zoo.packing.codec import decode_masks, encode_masks, pack_signs, unpack_signs
-from model_zoo.packing.frozen import assemble, batch_norm_tensors, dense_weights, effective_weights, empty
+from model_zoo.packing.drawn import check_drawn, draw_signs
+from model_zoo.packing.frozen import assemble, batch_norm_tensors, dense_weights, effective_weights, empty, freeze, weights_sha256
+from model_zoo.packing.weights import decode, encode, exact
 
 FORMAT = "robust-binary-packed"
-VERSION = 1
+VERSION = 2
+# Kinds of weights that version 1 has.
+FIRST_KINDS = ("signs", "pruned-signs", "float32")
 
 
 @dataclass(frozen=True)
@@ -41,27 +40,33 @@ class Packed:
     header: Mapping[str, Any]
 
 
-def pack(model: Classifier, architecture: Mapping[str, Any], affine: bool, provenance: Mapping[str, Any]) -> bytes:
+def pack(
+    model: Classifier, architecture: Mapping[str, Any], affine: bool, provenance: Mapping[str, Any], drawn: Mapping[str, Any] | None = None
+) -> bytes:
     """The bytes of a packed checkpoint; the same model and provenance give the same bytes.
 
-    The kind of weights is read off the weights themselves: {-1, +1}, {-1, 0, +1}, or anything else.
+    Parameters
+    ----------
+    model : Classifier
+        Frozen, or in its training form.
+    drawn : mapping, optional
+        As `model_zoo.packing.drawn` takes it: leave the signs out and draw them again on loading.
+
+    Raises
+    ------
+    UsageError
+        If `drawn` does not give the model's signs.
     """
     weights = effective_weights(model)
-    values = set(np.unique(np.concatenate([np.unique(array) for array in weights])).tolist())
-    header: dict[str, Any] = {"format": FORMAT, "version": VERSION, "architecture": dict(architecture), "affine": affine}
-    tensors: dict[str, np.ndarray] = {}
-    if values <= {-1.0, 1.0}:
-        header["weights"] = "signs"
-        tensors["signs"] = pack_signs(np.concatenate([array.reshape(-1) for array in weights]))
-    elif values <= {-1.0, 0.0, 1.0}:
-        header["weights"] = "pruned-signs"
-        masks = [array.reshape(-1) != 0 for array in weights]
-        header["kept"] = [int(mask.sum()) for mask in masks]
-        tensors["mask"] = encode_masks(masks)
-        tensors["signs"] = pack_signs(np.concatenate([array.reshape(-1)[mask] for array, mask in zip(weights, masks, strict=True)]))
-    else:
-        header["weights"] = "float32"
-        tensors["dense"] = np.concatenate([array.reshape(-1) for array in weights])
+    if drawn is not None:
+        check_drawn(architecture, drawn, weights)
+    fields, tensors = encode(weights, drawn)
+    old = fields["weights"] in FIRST_KINDS and "scales" not in tensors
+    header: dict[str, Any] = {"format": FORMAT, "version": 1 if old else VERSION, "architecture": dict(architecture), "affine": affine}
+    header |= fields
+    if fields["weights"] == "pruned-drawn":
+        # A torch that draws other signs must be an error on loading, never another network.
+        header["weights_sha256"] = weights_sha256(freeze(model, architecture, affine))
     batch_norm = [tensor.cpu().numpy().reshape(-1) for tensor in batch_norm_tensors(model)]
     tensors["batch_norm"] = np.concatenate(batch_norm).astype(np.float32) if batch_norm else np.zeros(0, np.float32)
     header["provenance"] = dict(provenance)
@@ -104,45 +109,27 @@ def load_packed(path: Path) -> Packed:
         raise DamagedFileError(path, "a packed checkpoint (safetensors)", str(error)) from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DamagedFileError(path, f"a {FORMAT} header", "a safetensors file without it")
-    if header.get("version") != VERSION:
-        raise DamagedFileError(path, f"{FORMAT} version {VERSION}", f"version {header.get('version')}")
+    if header.get("version") not in range(1, VERSION + 1):
+        raise DamagedFileError(path, f"{FORMAT} version {VERSION} or older", f"version {header.get('version')}")
     try:
-        return Packed(_unpack(header, tensors), header)
+        packed = Packed(_unpack(header, tensors), header)
+        if "drawn" in header and weights_sha256(packed.model) != header["weights_sha256"]:
+            raise ValueError("the signs drawn here are not those of the model: another torch has made this file")
+        return packed
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise DamagedFileError(path, "tensors that fit the header", str(error)) from None
 
 
 def _unpack(header: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Classifier:
-    layout = empty(header["architecture"], header["affine"])
+    architecture = header["architecture"]
+    layout = empty(architecture, header["affine"])
     shapes = [tuple(weight.shape) for weight in dense_weights(layout)]
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    kind = header["weights"]
-    if kind == "signs":
-        flat = [unpack_signs(_exact(tensors.pop("signs"), (sum(sizes) + 7) // 8), sum(sizes))]
-        parts = np.split(flat[0], np.cumsum(sizes)[:-1])
-    elif kind == "pruned-signs":
-        kept = [int(count) for count in header["kept"]]
-        masks = decode_masks(tensors.pop("mask"), sizes, kept)
-        signs = np.split(unpack_signs(_exact(tensors.pop("signs"), (sum(kept) + 7) // 8), sum(kept)), np.cumsum(kept)[:-1])
-        parts = []
-        for mask, values in zip(masks, signs, strict=True):
-            weight = np.zeros(mask.size, np.float32)
-            weight[mask] = values
-            parts.append(weight)
-    elif kind == "float32":
-        parts = np.split(_exact(tensors.pop("dense"), sum(sizes)), np.cumsum(sizes)[:-1])
-    else:
-        raise ValueError(f"unknown kind of weights {kind!r}")
+    signs = draw_signs(architecture, header["drawn"]) if header["weights"] == "pruned-drawn" else []
+    parts = decode(header, tensors, [int(np.prod(shape)) for shape in shapes], signs)
     targets = batch_norm_tensors(layout)
     lengths = [tensor.numel() for tensor in targets]
-    statistics = np.split(_exact(tensors.pop("batch_norm"), sum(lengths)), np.cumsum(lengths)[:-1]) if lengths else []
+    statistics = np.split(exact(tensors.pop("batch_norm"), sum(lengths)), np.cumsum(lengths)[:-1]) if lengths else []
     if tensors:
         raise ValueError(f"unexpected tensor {sorted(tensors)[0]!r}")
     weights = [np.ascontiguousarray(part).reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-    return assemble(header["architecture"], header["affine"], weights, [torch.from_numpy(part.copy()) for part in statistics])
-
-
-def _exact(array: np.ndarray, length: int) -> np.ndarray:
-    if array.ndim != 1 or array.size != length:
-        raise ValueError(f"a tensor of shape {array.shape} where {length} values are expected")
-    return array
+    return assemble(architecture, header["affine"], weights, [torch.from_numpy(part.copy()) for part in statistics])

@@ -1,0 +1,47 @@
+"""`harness export`: one self-describing file of a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.argument("model")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write.  [default: ./MODEL.safetensors]")
+@click.option(
+    "--signs",
+    type=click.Choice(["stored", "seed"]),
+    default="stored",
+    show_default=True,
+    help="One bit a kept weight, or drawn again from the recipe's seed on loading: smaller, and needs a torch that draws the same.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def command(model: str, out: Path | None, signs: str, as_json: bool) -> None:
+    """Write a MODEL (an id, or the path of a record) as one packed file, and make sure that it gives the same logits, bit for bit.
+
+    \b
+    Examples:
+      harness export cifar10-rn8w32-pruned-binary-k05-p01
+      harness export cifar10-rn8w32-pruned-binary-k05-p01 --signs seed --out small.safetensors --json
+    """
+    from harness import datasets
+    from harness.cli.console import err
+    from harness.cli.console import out as console
+    from model_zoo import registry
+    from model_zoo.packing.export import export, parts
+
+    record = registry.get_record(model)
+    probe, _ = datasets.load(f"{record.data.train}-sample").first(16).tensors()
+    path = out or Path(f"{record.id}.safetensors")
+    content = export(model, path, signs == "seed", probe)
+    sizes = parts(content)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "bytes": len(content), "parts": sizes}, indent=1))
+        return
+    console.print(f"{path}: {len(content):,} bytes", markup=False, highlight=False)
+    for name, size in sizes.items():
+        console.print(f"  {name:<12}{size:>10,}", markup=False, highlight=False)
+    err.print(f"loaded again: the same logits, bit for bit, on {len(probe)} images", markup=False)

@@ -1,0 +1,87 @@
+"""`harness footprint`: what models cost, by every convention."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+from rich.table import Table
+
+
+@click.command("footprint")
+@click.argument("models", nargs=-1, required=True)
+@click.option("--layers", is_flag=True, help="A row for every layer.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
+def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
+    """Say what MODELS cost to store and to run for one image: bytes by convention, activations, operations.
+
+    Weights alone are counted, but for the batch norms, which have a line of their own, and the file, which is measured and holds both.
+
+    \b
+    Examples:
+      harness footprint cifar10-rn8w32-pruned-binary-k05-p01 cifar10-rn8w32-dense-binary
+      harness footprint cifar10-rn8w32-pruned-binary-k05-p01 --layers
+    """
+    from harness.cli.console import out
+    from model_zoo import registry
+    from model_zoo.footprint import measure, measure_layers
+    from model_zoo.loading import load_model
+
+    found: list[dict[str, Any]] = []
+    for model in models:
+        record, loaded = registry.get_record(model), load_model(model)
+        shape = (3, 224, 224) if record.data.train.startswith("imagenet") else (3, 32, 32)
+        row = {
+            "id": record.id,
+            "weight_bits": record.weight_bits,
+            **dataclasses.asdict(measure(loaded, registry.checkpoint_path(model), shape)),
+        }
+        if layers:
+            row["layers"] = [{**dataclasses.asdict(layer), "keep_ratio": layer.keep_ratio} for layer in measure_layers(loaded, shape)]
+        found.append(row)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for row in found:
+        table.add_column(row["id"], justify="right", overflow="fold")
+    for name, title in LINES.items():
+        if any(row[name] is not None for row in found):
+            table.add_row(title, *("–" if row[name] is None else f"{row[name]:,}" for row in found))
+    out.print(table)
+    for row in found:
+        if layers:
+            out.print(_layers(row["id"], row["layers"]))
+
+
+LINES = {
+    "weights": "weights",
+    "kept_weights": "weights kept",
+    "dense_float32_bytes": "bytes: dense, float32",
+    "dense_one_bit_bytes": "bytes: dense, one bit",
+    "bitmap_bytes": "bytes: bitmap + kept values",
+    "index_bytes": "bytes: indices + kept values",
+    "entropy_bytes": "bytes: mask entropy + kept values",
+    "seed_bytes": "bytes: mask entropy, signs from a seed",
+    "batch_norm_bytes": "bytes: batch norms",
+    "file_bytes": "bytes: the packed file, measured",
+    "peak_activation_bytes": "bytes: activations of one image, peak",
+    "dense_macs": "multiply-accumulates, dense",
+    "nonzero_macs": "accumulations, weights kept",
+}
+
+
+def _layers(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("layer")
+    for heading in ("shape", "weights", "kept", "kept, %", "mask bytes", "MACs", "accumulations"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        shape = "×".join(str(size) for size in row["shape"])
+        share = f"{100 * row['keep_ratio']:.2f}"
+        numbers = (f"{row[name]:,}" for name in ("mask_bytes", "macs", "accumulations"))
+        table.add_row(row["name"], shape, f"{row['weights']:,}", f"{row['kept_weights']:,}", share, *numbers)
+    return table

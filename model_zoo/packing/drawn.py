@@ -1,0 +1,55 @@
+"""Signs that need not be stored: they are drawn again from the seed they were drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from model_zoo.classifier import build_classifier
+from model_zoo.errors import UsageError
+from model_zoo.families import get_family
+from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
+
+# torch's CPU generator, layer after layer, the layer's scores in between: what training itself does.
+GENERATOR = "torch-cpu"
+
+
+def draw_signs(architecture: Mapping[str, Any], drawn: Mapping[str, Any]) -> list[np.ndarray]:
+    """The signs of every layer of the untrained network, float32 [out, in, k, k] of -1 and +1.
+
+    Parameters
+    ----------
+    architecture : mapping
+        As `build_classifier` takes it.
+    drawn : mapping
+        `generator`, `seed` and `weight_init` of the recipe.
+
+    Raises
+    ------
+    ValueError
+        For a generator that this version does not know.
+    """
+    if drawn["generator"] != GENERATOR:
+        raise ValueError(f"signs drawn by {drawn['generator']!r}, where {GENERATOR!r} is known")
+    family = get_family("pruned-binary")
+    options = family.options({"keep_ratio": 1.0, "allocation_power": 1.0, "weight_init": drawn["weight_init"]})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(drawn["seed"]))
+        model = build_classifier(architecture, family.convolution(options), family.affine)
+    return [layer.signs.numpy() for layer in model.modules() if isinstance(layer, PrunedBinaryConv2d)]
+
+
+def check_drawn(architecture: Mapping[str, Any], drawn: Mapping[str, Any], weights: Sequence[np.ndarray]) -> None:
+    """Make sure that drawing gives the sign of every kept weight.
+
+    Raises
+    ------
+    UsageError
+        If it does not: these weights do not come from that seed, or another torch draws otherwise.
+    """
+    for signs, weight in zip(draw_signs(architecture, drawn), weights, strict=True):
+        if signs.shape != weight.shape or (np.sign(weight) * signs < 0).any():
+            raise UsageError(f"the signs of this model are not those drawn from seed {drawn['seed']}: store them (--signs stored)")

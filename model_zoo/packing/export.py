@@ -1,0 +1,59 @@
+"""Exporting a registered model: written, loaded again, compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.files import place
+from model_zoo.loading import load_model
+from model_zoo.packing.drawn import GENERATOR
+from model_zoo.packing.packed import load_packed, pack
+from model_zoo.registry import checkpoint_path, get_record
+
+
+def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
+    """Write a model as one packed file and load it again; the bytes are returned.
+
+    Parameters
+    ----------
+    model : str
+        An id, or the path of a record.
+    path : Path
+        Where to write; replaced whole.
+    drawn : bool
+        Leave the signs out, to be drawn again from the recipe's seed.
+    probe : torch.Tensor
+        Images float32 [N, 3, H, W] on which logits are compared.
+
+    Raises
+    ------
+    UsageError
+        If the signs of the model cannot be drawn.
+    DamagedFileError
+        If what was written does not give the same logits, bit for bit.
+    """
+    record, loaded = get_record(model), load_model(model)
+    seed = None
+    if drawn:
+        if record.family != "pruned-binary":
+            raise UsageError(f"{record.id} is {record.family}: only the signs of a pruned binary model were drawn and never trained")
+        seed = {"generator": GENERATOR, "seed": record.seed, "weight_init": record.weight_init or "binary"}
+    provenance = load_packed(checkpoint_path(model)).header["provenance"]
+    content = pack(loaded, record.architecture, record.affine, provenance, seed)
+    place(path, content)
+    with torch.no_grad():
+        if not torch.equal(load_packed(path).model(probe), loaded(probe)):
+            raise DamagedFileError(path, "the logits of the model it was made from", "others")
+    return content
+
+
+def parts(content: bytes) -> dict[str, int]:
+    """Bytes of a packed file by what they hold: its tensors, and `header` for the rest."""
+    length = int.from_bytes(content[:8], "little")
+    fields = json.loads(content[8 : 8 + length])
+    sizes = {name: item["data_offsets"][1] - item["data_offsets"][0] for name, item in fields.items() if name != "__metadata__"}
+    return {**sizes, "header": len(content) - sum(sizes.values())}

@@ -1,0 +1,111 @@
+"""The weights of all layers as a few flat tensors and a header: the kinds of the packed format.
+
+    kind              tensors                                        what it holds
+    signs             signs [scales]                                 one sign bit for every weight
+    pruned-signs      mask signs [scales]                            a range-coded mask, one sign bit for every kept weight
+    pruned-drawn      mask [scales]                                  the mask; signs are drawn again from a seed in the header
+    float32           dense                                          every weight
+    pruned-float32    mask values                                    the mask, and every kept weight
+
+`scales`, float32, one a layer, is there where the magnitude of a layer's weights is not 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model_zoo.packing.codec import decode_masks, encode_masks, pack_signs, unpack_signs
+
+# Weights that are not binary are stored with a mask once this share of them is zero; below, the mask would cost more than it saves.
+SPARSE_FROM = 0.1
+
+Tensors = dict[str, np.ndarray]
+
+
+def encode(weights: Sequence[np.ndarray], drawn: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Tensors]:
+    """Header fields and tensors of the layers' weights, float32 of any shapes; the kind is read off the weights themselves.
+
+    With `drawn`, what `model_zoo.packing.drawn` needs to draw the signs again, signs are left out.
+    """
+    flat = [array.reshape(-1) for array in weights]
+    masks = [array != 0 for array in flat]
+    kept = [int(mask.sum()) for mask in masks]
+    zeros = 1.0 - sum(kept) / sum(mask.size for mask in masks)
+    scales = _scales(flat)
+    header: dict[str, Any] = {}
+    tensors: Tensors = {}
+    if scales is None and zeros < SPARSE_FROM:
+        return {"weights": "float32"}, {"dense": np.concatenate(flat)}
+    if zeros:
+        header["kept"] = kept
+        tensors["mask"] = encode_masks(masks)
+    values = np.concatenate([array[mask] for array, mask in zip(flat, masks, strict=True)])
+    if scales is None:
+        return {"weights": "pruned-float32", **header}, {**tensors, "values": values}
+    if (scales != 1.0).any():
+        tensors["scales"] = scales
+    if drawn is not None and zeros:
+        return {"weights": "pruned-drawn", "drawn": dict(drawn), **header}, tensors
+    tensors["signs"] = pack_signs(values)
+    return {"weights": "pruned-signs" if zeros else "signs", **header}, tensors
+
+
+def decode(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int], drawn: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+    """Inverse of `encode`: one flat float32 array a layer, of the given sizes. Takes its tensors out of `tensors`.
+
+    `drawn` holds the layers' signs for the kind that does not store them.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If the tensors do not fit the header and the sizes.
+    """
+    kind = header["weights"]
+    if kind == "float32":
+        return _split(exact(tensors.pop("dense"), sum(sizes)), sizes)
+    if kind == "signs":
+        layers = _split(unpack_signs(exact(tensors.pop("signs"), (sum(sizes) + 7) // 8), sum(sizes)), sizes)
+    elif kind in ("pruned-signs", "pruned-drawn", "pruned-float32"):
+        kept = [int(count) for count in header["kept"]]
+        masks = decode_masks(tensors.pop("mask"), sizes, kept)
+        if kind == "pruned-drawn":
+            values = [signs.reshape(-1)[mask] for signs, mask in zip(drawn, masks, strict=True)]
+        elif kind == "pruned-signs":
+            values = _split(unpack_signs(exact(tensors.pop("signs"), (sum(kept) + 7) // 8), sum(kept)), kept)
+        else:
+            values = _split(exact(tensors.pop("values"), sum(kept)), kept)
+        layers = []
+        for mask, nonzero in zip(masks, values, strict=True):
+            weight = np.zeros(mask.size, np.float32)
+            weight[mask] = nonzero
+            layers.append(weight)
+    else:
+        raise ValueError(f"unknown kind of weights {kind!r}")
+    if "scales" in tensors:
+        layers = [layer * scale for layer, scale in zip(layers, exact(tensors.pop("scales"), len(sizes)), strict=True)]
+    return layers
+
+
+def exact(array: np.ndarray, length: int) -> np.ndarray:
+    """Give back a flat array of `length` values; a ValueError for any other."""
+    if array.ndim != 1 or array.size != length:
+        raise ValueError(f"a tensor of shape {array.shape} where {length} values are expected")
+    return array
+
+
+def _scales(flat: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The one magnitude of each layer's nonzero weights (1 where there are none), or None where a layer has several."""
+    scales = []
+    for array in flat:
+        nonzero = np.abs(array[array != 0])
+        if nonzero.size and (nonzero != nonzero[0]).any():
+            return None
+        scales.append(nonzero[0] if nonzero.size else np.float32(1.0))
+    return np.array(scales, np.float32)
+
+
+def _split(array: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    return np.split(array, np.cumsum(sizes)[:-1])

@@ -1,0 +1,168 @@
+"""The official code's checkpoints, built here in its format: the same logits come out, whatever is detected, and every fault is named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.adapters.ivrl import Imported, load_ivrl
+from model_zoo.adapters.keep import keep_imported
+from model_zoo.classifier import Classifier, build_classifier
+from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.families import get_family
+from model_zoo.layers.binary_connect import BinaryConnectConv2d
+from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
+from model_zoo.loading import load_model
+from model_zoo.packing.frozen import freeze
+from model_zoo.schema import Threat
+
+ASKED = {"name": "cifar-resnet8", "classes": 10, "width": 8, "normalisation": "cifar10"}
+PRUNED = {"keep_ratio": 0.1, "allocation_power": 0.1}
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def network(family: str, last: str, affine: bool | None = None) -> Classifier:
+    """A network in its training form whose statistics (and scales) are not what they start as."""
+    kind = get_family(family)
+    options = kind.options(PRUNED if family == "pruned-binary" else {})
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = build_classifier({**ASKED, "last_batch_norm": last}, kind.convolution(options), kind.affine if affine is None else affine)
+        kind.prepare(model, options)
+        model.train()(torch.rand(64, 3, 32, 32))
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.5, 0.5)
+    return model.eval()
+
+
+def official(model: Classifier, prefix: str = "module.1.") -> dict[str, Any]:
+    """What the official code would have saved of it."""
+    state: dict[str, torch.Tensor] = {}
+    for name, module in model.network.named_modules():
+        ours = name.replace("last_bn", "last")
+        if isinstance(module, PrunedBinaryConv2d):
+            state[f"{prefix}{ours}.weight"], state[f"{prefix}{ours}.scores"] = module.signs.clone(), module.scores.detach().clone()
+        elif isinstance(module, BinaryConnectConv2d):
+            state[f"{prefix}{ours}.weight"] = module.latent.detach().clone()
+            state[f"{prefix}{ours}.binweight"] = torch.full_like(module.latent, 7.0)
+        elif isinstance(module, nn.Conv2d):
+            state[f"{prefix}{ours}.weight"] = module.weight.detach().clone()
+        elif isinstance(module, nn.BatchNorm2d):
+            state |= {f"{prefix}{ours}.{key}": value.clone() for key, value in module.state_dict().items()}
+    return {"epoch": 400, "arch": "cResNet8", "state_dict": state, "best_acc1": 45.0, "optimizer": {"state": {}, "param_groups": []}}
+
+
+def written(content: object, folder: Path) -> Path:
+    path = folder / "model_best.pth"
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("last", ["plain", "affine", "none"])
+@pytest.mark.parametrize("family", ["pruned-binary", "dense-binary", "dense"])
+@pytest.mark.parametrize("prefix", ["module.1.", "1.", "module.", ""])
+def test_the_logits_are_those_of_the_network_and_all_is_detected(family: str, last: str, prefix: str, tmp_path: Path) -> None:
+    model = network(family, last)
+    path = written(official(model, prefix), tmp_path)
+    found = load_ivrl(path, ASKED, **(PRUNED if family == "pruned-binary" else {}))
+    assert (found.family, found.architecture["last_batch_norm"], found.affine, found.zeros) == (family, last, family != "pruned-binary", 0)
+    with torch.no_grad():
+        assert torch.equal(found.model(IMAGES), freeze(model, found.architecture, found.affine)(IMAGES))
+        assert torch.allclose(found.model(IMAGES), model(IMAGES), atol=1e-5)
+
+
+def test_exact_zeros_are_tolerated_counted_and_add_nothing(tmp_path: Path) -> None:
+    model = network("pruned-binary", "plain")
+    content = official(model)
+    layer = model.network.layer1[0].conv1  # type: ignore[union-attr,index]
+    kept = tuple(layer.mask.nonzero()[5].tolist())
+    dropped = tuple((layer.mask == 0).nonzero()[5].tolist())
+    for where in (kept, dropped):
+        content["state_dict"]["module.1.layer1.0.conv1.weight"][where] = 0.0
+        layer.signs[where] = 0.0
+    layer.refresh()
+    found = load_ivrl(written(content, tmp_path), ASKED, **PRUNED)
+    assert found.zeros == 1
+    with torch.no_grad():
+        assert torch.allclose(found.model(IMAGES), model(IMAGES), atol=1e-5)
+
+
+def test_another_keep_ratio_is_another_network_and_nothing_in_the_file_says_so(tmp_path: Path) -> None:
+    path = written(official(network("pruned-binary", "plain")), tmp_path)
+    one, other = (load_ivrl(path, ASKED, keep_ratio, 0.1) for keep_ratio in (0.1, 0.2))
+    with torch.no_grad():
+        assert not torch.allclose(one.model(IMAGES), other.model(IMAGES), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("module.1.layer2.0.bn1.running_var"), "layer2.0.bn1.running_var"),
+        (lambda state: state.pop("module.1.fc.scores"), "fc.scores"),
+        (lambda state: state.update({"module.1.layer3.1.conv1.weight": torch.zeros(1)}), "layer3.1.conv1.weight"),
+        (lambda state: state.update({"module.1.conv1.weight": torch.zeros(8, 3, 5, 5)}), r"conv1.weight' of shape \[8, 3, 3, 3\]"),
+    ],
+)
+def test_a_missing_extra_or_misshapen_tensor_is_named(change: Any, words: str, tmp_path: Path) -> None:
+    content = official(network("pruned-binary", "plain"))
+    change(content["state_dict"])
+    with pytest.raises(DamagedFileError, match=words):
+        load_ivrl(written(content, tmp_path), ASKED, **PRUNED)
+
+
+def test_the_keep_ratio_is_asked_for_where_there_are_scores_and_only_there(tmp_path: Path) -> None:
+    path = written(official(network("pruned-binary", "plain")), tmp_path)
+    with pytest.raises(UsageError, match="has scores"):
+        load_ivrl(path, ASKED)
+    path = written(official(network("dense", "plain")), tmp_path)
+    with pytest.raises(UsageError, match="has no scores"):
+        load_ivrl(path, ASKED, **PRUNED)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("executed",)
+
+
+def test_files_that_are_no_checkpoints_are_refused_and_nothing_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(official(network("dense", "none")), tmp_path)
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"not a checkpoint"):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=r"model_best\.pth"):
+            load_ivrl(path, ASKED)
+    for object_ in (Evil(), {"state_dict": {"a": Evil()}}, {"state_dict": {}}, [1, 2]):
+        with pytest.raises(DamagedFileError, match=r"model_best\.pth"):
+            load_ivrl(written(object_, tmp_path), ASKED)
+    assert "executed" not in capsys.readouterr().out
+    with pytest.raises(UsageError, match="no file"):
+        load_ivrl(tmp_path / "absent.pth", ASKED)
+
+
+def keep(found: Imported, folder: Path, name: str) -> None:
+    keep_imported(
+        found,
+        folder,
+        name=name,
+        title="imported",
+        source="model_best.pth",
+        method="liu2022",
+        weight_bits=1,
+        keep_ratio=0.1,
+        allocation_power=0.1,
+        dataset="cifar10",
+        threat=Threat(norm="Linf", radius="8/255"),
+    )
+
+
+def test_what_is_kept_of_it_loads_as_a_model(tmp_path: Path) -> None:
+    found = load_ivrl(written(official(network("pruned-binary", "plain")), tmp_path), ASKED, **PRUNED)
+    keep(found, tmp_path, "official")
+    with torch.no_grad():
+        assert torch.equal(load_model(str(tmp_path / "official.toml"))(IMAGES), found.model(IMAGES))
+    with pytest.raises(UsageError, match="id"):
+        keep(found, tmp_path, "Not An Id")
