@@ -26,12 +26,14 @@ class Made:
     paths: list[Path]
 
     def print(self) -> None:
-        """Print the summary table, and name the main table and figure."""
+        """Print the summary table and the ablations, and name the main table and figure."""
         from harness.cli.console import err, out
         from harness.reporting import tables
+        from harness.reporting.ablations import ablations
 
-        for table in tables.terminal(tables.get("summary"), self.summary):
-            out.print(table)
+        for name, frame in (("summary", self.summary), ("ablations", ablations(self.frame, self.summary))):
+            for table in tables.terminal(tables.get(name), frame):
+                out.print(table)
         main = [next((path for path in self.paths if path.suffix == suffix), None) for suffix in (".md", ".png")]
         for what, path in zip(("table", "figure"), main, strict=True):
             if path is not None:
@@ -44,6 +46,7 @@ def make(store: Path, folder: Path, plan: Plan) -> Made | None:
 
     from harness.cli.console import err
     from harness.reporting import frames, report
+    from harness.reporting.traits import with_traits
     from harness.runner.results import outcomes
     from harness.runner.store import Store
     from model_zoo.catalogue import catalogue
@@ -53,7 +56,8 @@ def make(store: Path, folder: Path, plan: Plan) -> Made | None:
         err.print(f"skipped: {error}", style="yellow", markup=False)
     if frame.empty:
         return None
-    models = catalogue({unit.record.id: unit.model for unit in plan.units})
+    found_by = {unit.record.id: unit.model for unit in plan.units}
+    models = with_traits(catalogue(found_by), found_by)
     expected = pd.DataFrame(plan.expected())
     paths = report.build(frame, models, folder, expected)
     return Made(frame, frames.summary(frame, models, expected), paths)

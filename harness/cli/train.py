@@ -40,6 +40,7 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
     from harness.cli.console import err, progress_bar
     from harness.datasets import data_folder
     from harness.datasets.cifar import load_train
+    from harness.reporting.curves import draw
     from model_zoo.registry import package_folder
     from model_zoo.training.outcome import keep
     from model_zoo.training.recipe import Recipe
@@ -82,9 +83,10 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
         return
     record = keep(trained, chosen, folder)
     curve = folder / f"{record.id}.csv"
+    draw(curve, curve.with_suffix(".png"))
     err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
     err.print(f"record: {folder / record.id}.toml", markup=False)
-    err.print(f"curve: {curve}", markup=False)
+    err.print(f"curve: {curve}, {curve.with_suffix('.png').name}", markup=False)
     state.unlink(missing_ok=True)
 
 

@@ -10,17 +10,24 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from harness.reporting.ablations import neighbours
 from harness.reporting.frames import attacks_of
 from harness.reporting.labels import place_labels
+from harness.reporting.names import label, short
 from harness.reporting.style import ATTACKS, FAINT, INK, SETTINGS, WORST, darker, family_style, new_figure
 
 WIDTH = 7.2
+# Variants of a model whose size differs by less are drawn as one crowd.
+SAME_SIZE = 0.15
+BAND = "#E2E2E2"
 LEGEND: dict[str, Any] = {"fontsize": 7.8, "frameon": False, "loc": "outside lower center"}
 
 
@@ -38,14 +45,18 @@ def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
     """Worst-case robust accuracy against the bytes of the packed file, with 95 % intervals, clean accuracy hollow, and the Pareto front.
 
     `group` is a summary of one threat model; models without a size or without a worst case are left out. The label of a model says where
-    its numbers are partial. Models with fewer images than others, and near-constant ones, are no part of the front.
+    its numbers are partial. Models with fewer images than others, and near-constant ones, are no part of the front. Variants of the base
+    model of the ablations (`harness.reporting.ablations`) that are about as large and not on the front are small dots without a name.
     """
     rows = group.dropna(subset=["bytes", "worst"]).sort_values(["bytes", "model"]).reset_index(drop=True)
-    figure, axes = new_figure(WIDTH, 4.5 + 0.12 * max(len(rows) - 8, 0), "Robust accuracy against the bytes that are stored", title)
+    front = _front(rows)
+    quiet = _quiet(rows, front)
+    named = rows[~rows["model"].isin(quiet)]
+    figure, axes = new_figure(WIDTH, 4.5 + 0.12 * max(len(named) - 8, 0), "Robust accuracy against the bytes that are stored", title)
     solid: list[tuple[float, float, float, float]] = []
     anchors: list[tuple[float, float]] = []
     with mpl.rc_context(SETTINGS):
-        for _, row in rows.iterrows():
+        for _, row in named.iterrows():
             colour, marker, _ = family_style(row["family"])
             size, worst, clean, low, high = (
                 float(row["bytes"]),
@@ -57,19 +68,26 @@ def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
             axes.plot(size, clean, marker=marker, color=colour, markerfacecolor="white", markersize=5.5, zorder=4)
             solid.append((size, min(low, clean), size, max(high, clean)))
             anchors.append((size, worst))
+        for _, row in rows[rows["model"].isin(quiet)].iterrows():
+            size, worst = float(row["bytes"]), 100 * float(row["worst"])
+            axes.plot(size, worst, marker=family_style(row["family"])[1], color=FAINT, markersize=3.5, linestyle="none", zorder=6)
+            solid.append((size, worst, size, worst))
         axes.set_xscale("log")
         _byte_axis(axes, rows["bytes"])
         _accuracy_limit(axes, rows)
         # From the last of the front to the edge: nothing larger is better.
-        front = _front(rows)
         corners = [*front, *((axes.get_xlim()[1], accuracy) for _, accuracy in front[-1:])]
         soft = [(x, y, next_x, y) for (x, y), (next_x, _) in pairwise(corners)]
         if front:
             axes.step(*zip(*corners, strict=True), where="post", color=FAINT, linewidth=1.1, zorder=1)
         axes.set_xlabel("packed checkpoint (log scale)")
         axes.set_ylabel("accuracy, per cent")
-        figure.legend(handles=_legend(rows, bool(front)), ncols=5, columnspacing=1.4, handletextpad=0.4, **LEGEND)
-        texts = [(_label(row, group["model"]), darker(family_style(row["family"])[0])) for _, row in rows.iterrows()]
+        handles = _legend(rows, bool(front))
+        if quiet:
+            base = short(next(iter(neighbours(rows))), group["model"])
+            handles.append(Line2D([], [], color=FAINT, marker="o", linestyle="none", markersize=3.5, label=f"variants of {base}"))
+        figure.legend(handles=handles, ncols=5 if len(handles) < 6 else 3, columnspacing=1.4, handletextpad=0.4, **LEGEND)
+        texts = [(label(row, group["model"]), darker(family_style(row["family"])[0])) for _, row in named.iterrows()]
         place_labels(axes, texts, anchors, solid, soft)
     return figure
 
@@ -81,24 +99,28 @@ def accuracy_by_attack(group: pd.DataFrame, title: str) -> Figure:
     """
     rows = group.dropna(subset=["worst"]).sort_values(["worst", "clean", "model"]).reset_index(drop=True)
     attacks = attacks_of(group)
-    figure, axes = new_figure(WIDTH, 1.35 + 0.13 * (len(attacks) + 2) * max(len(rows), 1), "What each attack leaves", title)
+    many = len(rows) > 8
+    pitch, mark = (0.08, 4.2) if many else (0.13, 5.5)
+    figure, axes = new_figure(WIDTH, 1.35 + pitch * (len(attacks) + 2) * max(len(rows), 1), "What each attack leaves", title)
     with mpl.rc_context(SETTINGS):
         low, high, worst = (100 * rows[field].astype(float) for field in ("worst_low", "worst_high", "worst"))
-        axes.barh(rows.index, high - low, 0.78, low, color="#E2E2E2", zorder=1)
+        axes.barh(rows.index, high - low, 0.78, low, color=BAND, zorder=1)
         axes.vlines(worst, rows.index - 0.39, rows.index + 0.39, color=WORST, linewidth=1.8, zorder=2)
         marks: list[tuple[str, dict[str, Any]]] = [("clean", {"color": INK, "marker": "o", "markerfacecolor": "white"})]
         marks += [(name, dict(zip(("color", "marker"), ATTACKS[place % len(ATTACKS)], strict=True))) for place, name in enumerate(attacks)]
-        handles = []
+        handles: list[Artist] = []
         for (name, look), step in zip(marks, np.linspace(0.29, -0.29, len(marks)), strict=True):
             values = 100 * rows[name].astype(float)
-            handles += axes.plot(values, rows.index + step, **look, markersize=5.5, linestyle="none", label=name, zorder=3)
+            handles += axes.plot(values, rows.index + step, **look, markersize=mark, linestyle="none", label=name, zorder=3)
         handles.append(Line2D([], [], color=WORST, marker="|", markersize=11, markeredgewidth=1.8, linestyle="none", label="worst case"))
-        axes.set_yticks(list(rows.index), [_label(row, group["model"]) for _, row in rows.iterrows()])
+        handles.append(Patch(color=BAND, label="its 95 % interval"))
+        names = [label(row, group["model"], "\n") for _, row in rows.iterrows()]
+        axes.set_yticks(list(rows.index), names, fontsize=7.8 if many else 9.5, linespacing=1.0)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlim(0, max(20.0, 104 * float(rows[["clean", "worst_high"]].to_numpy(float).max(initial=0.0))))
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("accuracy, per cent (grey: 95 % interval of the worst case)")
-        figure.legend(handles=handles, ncols=8, columnspacing=1.6, handletextpad=0.2, **LEGEND)
+        axes.set_xlabel("accuracy, per cent")
+        figure.legend(handles=handles, ncols=8 if len(handles) < 9 else 5, columnspacing=1.4, handletextpad=0.4, **LEGEND)
     return figure
 
 
@@ -136,7 +158,7 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
                 linewidth=1.4,
                 elinewidth=0.9,
                 capsize=1.8,
-                label=_label(part.loc[part["worst_n"].sub(part["worst_planned"]).idxmin()], rows["model"]),
+                label=label(part.loc[part["worst_n"].sub(part["worst_planned"]).idxmin()], rows["model"]),
                 transform=axes.transData + apart,
                 zorder=3,
                 clip_on=False,
@@ -161,6 +183,22 @@ def _front(rows: pd.DataFrame) -> list[tuple[float, float]]:
     return [(sizes[row], 100 * worst[row]) for row in pareto_front(sizes, worst)]
 
 
+def _quiet(rows: pd.DataFrame, front: Sequence[tuple[float, float]]) -> set[str]:
+    """Variants of the base model of the ablations, of nearly its size: their names would hide the figure, and the table has them."""
+    near = neighbours(rows)
+    if not near:
+        return set()
+    sizes = rows.set_index("model")[["bytes", "worst"]].astype(float)
+    base = float(sizes["bytes"][next(iter(near))])
+    return {
+        model
+        for model, field in near.items()
+        if field not in ("base", "keep_ratio")
+        and abs(sizes["bytes"][model] / base - 1) < SAME_SIZE
+        and (sizes["bytes"][model], 100 * sizes["worst"][model]) not in front
+    }
+
+
 def _legend(rows: pd.DataFrame, front: bool) -> list[Line2D]:
     styles = dict.fromkeys(family_style(family) for family in rows["family"])
     handles = [Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=7, label=name) for colour, marker, name in styles]
@@ -180,20 +218,3 @@ def _byte_axis(axes: Axes, sizes: pd.Series) -> None:
 
 def _accuracy_limit(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(0, max(20.0, 112 * float(rows[["clean", "worst_high"]].to_numpy(float).max(initial=0.0))))
-
-
-def _label(row: pd.Series, models: pd.Series) -> str:
-    """The model's short name, and what a reader has to know before believing its numbers."""
-    n, planned = int(row["worst_n"]), int(row["worst_planned"])
-    warnings = [f"partial {n}/{planned}"] * (n < planned) + ["near-constant"] * bool(row["near_constant"])
-    return _short(str(row["model"]), models) + (f" ({', '.join(warnings)})" if warnings else "")
-
-
-def _short(model: str, models: pd.Series) -> str:
-    """The id without the dash-separated beginning that all ids of the figure share."""
-    parts = [str(other).split("-") for other in models.unique()]
-    shared = 0
-    if len(parts) > 1:
-        while all(len(other) > shared + 1 for other in parts) and all(a[shared] == b[shared] for a, b in pairwise(parts)):
-            shared += 1
-    return "-".join(model.split("-")[shared:])

@@ -77,6 +77,12 @@ def waterfall(outcomes: pd.DataFrame) -> pd.DataFrame:
     return outcomes.groupby([*CELL, "broken_by"], dropna=False, sort=True).size().rename("images").reset_index()
 
 
+def robust_images(outcomes: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
+    """Of one model under one threat model, by image: whether it withstands all `attacks`. Only images that all of them have seen."""
+    wide = outcomes.pivot(index="image", columns="attack", values="robust").reindex(columns=list(attacks))
+    return wide.dropna().astype(bool).all(axis=1)
+
+
 def _order(group: Sequence[Any]) -> tuple[str, str, Fraction]:
     dataset, norm, radius = group
     return str(dataset), str(norm), Fraction(str(radius))
@@ -103,8 +109,7 @@ def _numbers(part: pd.DataFrame, planned: pd.DataFrame) -> dict[str, Any]:
         robust = wide[name].dropna().astype(bool) if name in wide else pd.Series(dtype=bool)
         if name in wide or name in mine:
             numbers |= _cell(name, robust, int(mine.get(name, len(robust))))
-    complete = wide.reindex(columns=[name for name in names if name in wide or name in mine]).dropna().astype(bool)
-    return numbers | _cell("worst", complete.all(axis=1), most)
+    return numbers | _cell("worst", robust_images(part, [name for name in names if name in wide or name in mine]), most)
 
 
 def _cell(name: str, right: pd.Series, planned: int) -> dict[str, Any]:

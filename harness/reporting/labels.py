@@ -7,16 +7,20 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.path import Path
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from harness.reporting.style import FAINT
 
 Box = tuple[float, float, float, float]
+Lead = tuple[tuple[float, float], tuple[float, float]]
 Colour = str | tuple[float, float, float]
 
 POINT = 72.0
 # Between a label and its column; beyond the second, a line says which column is meant.
 GAP, NEAR = 8.0, 16.0
+# What a line across a label costs, in square points of a covered label.
+CROSSED = 60.0
 # Between two labels, across and along.
 APART = (7.0, 2.5)
 
@@ -60,6 +64,8 @@ def place_labels(
     own = [_scaled(_box(axes, column), scale) for column in columns]
     blocked = [box.padded(5.0, 8.0) for box in own]
     faint = [_scaled(_box(axes, item), scale).padded(2.0) for item in soft]
+    written: list[Bbox] = []
+    leads: list[Lead] = []
     for number in sorted(range(len(anchors)), key=lambda item: (anchors[item], item)):
         x, y = axes.transData.transform(anchors[number]) * scale
         text, colour = texts[number]
@@ -67,12 +73,19 @@ def place_labels(
         note.set_in_layout(False)
         extent = _scaled(note.get_window_extent(renderer), scale)
         places = [Bbox.from_bounds(left, low, extent.width, extent.height) for left, low in _corners(own[number], x, y, extent)]
-        costs = [_cost(place, (x, y), own[number], inside, blocked, faint) for place in places]
-        best = places[min(range(len(places)), key=costs.__getitem__)]
+        lines = [_lead((x, y), place, own[number]) for place in places]
+        costs = [
+            _cost(place, (x, y), own[number], inside, blocked, faint, CROSSED * _crossings(place, line, written, leads))
+            for place, line in zip(places, lines, strict=True)
+        ]
+        chosen = min(range(len(places)), key=costs.__getitem__)
+        best, line = places[chosen], lines[chosen]
         # The text's baseline was at the anchor when it was measured.
         note.set_position((best.x0 - extent.x0, best.y0 - extent.y0))
-        if _distance(best, own[number]) > NEAR:
-            _lead(axes, anchors[number], best, (x, y), own[number])
+        if line:
+            _draw(axes, anchors[number], (x, y), line)
+            leads.append(line)
+        written.append(best)
         blocked.append(Bbox.from_extents(best.x0 - APART[0], best.y0 - APART[1], best.x1 + APART[0], best.y1 + APART[1]))
 
 
@@ -86,22 +99,33 @@ def _corners(column: Bbox, x: float, y: float, extent: Bbox) -> list[tuple[float
 
 
 def _cost(
-    place: Bbox, point: tuple[float, float], column: Bbox, inside: Bbox, blocked: list[Bbox], faint: list[Bbox]
+    place: Bbox, point: tuple[float, float], column: Bbox, inside: Bbox, blocked: list[Bbox], faint: list[Bbox], crossed: float
 ) -> tuple[float, float]:
-    covered = sum(_shared(place, other) for other in blocked) + place.width * place.height - _shared(place, inside)
+    covered = crossed + sum(_shared(place, other) for other in blocked) + place.width * place.height - _shared(place, inside)
     away = 2.0 * max(_distance(place, column) - GAP, 0.0) + 0.5 * abs((place.y0 + place.y1) / 2 - point[1])
     left = 1.0 if place.x0 < point[0] else 0.0
     return round(covered, 3), round(away + left + 0.1 * sum(_shared(place, other) for other in faint), 3)
 
 
-def _lead(axes: Axes, anchor: tuple[float, float], place: Bbox, point: tuple[float, float], column: Bbox) -> None:
-    """A line from the label to the nearest end of its column, or to the height of the label where that is between the ends."""
+def _lead(point: tuple[float, float], place: Bbox, column: Bbox) -> Lead | None:
+    """A line to the label from the nearest end of its column, or from the height of the label where that is between; None to a near one."""
+    if _distance(place, column) <= NEAR:
+        return None
     near = min(max(point[0], place.x0), place.x1), min(max(point[1], place.y0), place.y1)
-    end = min(max(near[1], column.y0), column.y1)
+    return (point[0], min(max(near[1], column.y0), column.y1)), near
+
+
+def _crossings(place: Bbox, line: Lead | None, written: list[Bbox], leads: list[Lead]) -> int:
+    """How many labels the label's own line would cross, and how many lines the label would cover."""
+    through = sum(Path(line).intersects_bbox(other, filled=False) for other in written) if line else 0
+    return through + sum(Path(other).intersects_bbox(place, filled=False) for other in leads)
+
+
+def _draw(axes: Axes, anchor: tuple[float, float], point: tuple[float, float], line: Lead) -> None:
     root: Any = axes.get_figure(root=True)
-    ends = [axes.transData + ScaledTranslation(x / POINT, y / POINT, root.dpi_scale_trans) for x, y in _from(point, (point[0], end), near)]
-    line: dict[str, Any] = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 2}
-    axes.annotate("", anchor, anchor, xycoords=ends[0], textcoords=ends[1], arrowprops=line, zorder=2).set_in_layout(False)
+    ends = [axes.transData + ScaledTranslation(x / POINT, y / POINT, root.dpi_scale_trans) for x, y in _from(point, *line)]
+    look: dict[str, Any] = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 2}
+    axes.annotate("", anchor, anchor, xycoords=ends[0], textcoords=ends[1], arrowprops=look, zorder=2).set_in_layout(False)
 
 
 def _from(point: tuple[float, float], *ends: tuple[float, float]) -> list[tuple[float, float]]:

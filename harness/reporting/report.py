@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from harness.reporting import figures, tables
+from harness.reporting.ablations import ablations
 from harness.reporting.frames import attacks_of, groups_of, summary
+from harness.reporting.sparsity import accuracy_against_sparsity, series
 from harness.reporting.style import save
 from model_zoo.files import place
 
@@ -21,12 +23,16 @@ def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: 
     The first Markdown and the first PNG are the main table and figure. The parameters are those of `harness.reporting.frames.summary`.
     """
     frame = summary(outcomes, models, expected)
+    frames = {"summary": frame, "ablations": ablations(outcomes, frame)}
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name in tables.names():
-        rendered = tables.render(tables.get(name), frame)
-        for suffix, text in (("md", tables.markdown(rendered)), ("tex", tables.latex(rendered)), ("csv", tables.csv(frame))):
-            path = folder / f"{name}.{suffix}"
+    for spec in sorted(map(tables.get, tables.names()), key=lambda spec: (spec.frame != "summary", spec.name)):
+        its = frames[spec.frame]
+        if its.empty:
+            continue
+        rendered = tables.render(spec, its)
+        for suffix, text in (("md", tables.markdown(rendered)), ("tex", tables.latex(rendered)), ("csv", tables.csv(its))):
+            path = folder / f"{spec.name}.{suffix}"
             place(path, text.encode())
             written.append(path)
     return written + _figures(frame, folder)
@@ -44,6 +50,8 @@ def _figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
         written += save(figures.accuracy_against_bytes(part, title), folder / f"accuracy-bytes_{where}")
         if len(attacks_of(part)) > 1:
             written += save(figures.accuracy_by_attack(part, title), folder / f"accuracy-attacks_{where}")
+        if len(series(part)):
+            written += save(accuracy_against_sparsity(part, title), folder / f"accuracy-sparsity_{where}")
     for (dataset, norm), radii in sorted(curves.items()):
         mine = (frame["dataset"] == dataset) & (frame["norm"] == norm) & frame["radius"].isin(radii)
         part = frame[mine].dropna(axis="columns", how="all")

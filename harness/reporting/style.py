@@ -89,7 +89,8 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
         for kind in kinds:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=160, metadata=METADATA[kind])
-            path = stem.with_suffix(f".{kind}")
+            # Not with_suffix: an id may have dots.
+            path = stem.with_name(f"{stem.name}.{kind}")
             place(path, buffer.getvalue())
             paths.append(path)
     return paths

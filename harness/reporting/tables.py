@@ -6,11 +6,12 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.reporting.ablations import VARIED
 from harness.reporting.frames import attacks_of, groups_of
 from harness.statistics import Proportion
 from model_zoo.errors import DamagedFileError, UnknownNameError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "tables"
 # Whole numbers that pandas turns into floats as soon as one is missing.
-COUNTS = ("bytes", "parameters", "kept_weights")
+COUNTS = ("bytes", "parameters", "kept_weights", "seed", "seeds", "paired_images")
 LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -28,6 +29,9 @@ LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "–": "--",
         "±": r"$\pm$",
+        "−": "$-$",
+        "<": "$<$",
+        ">": "$>$",
         **{character: rf"\{character}" for character in "&%$#_{}"},
     }
 )
@@ -40,11 +44,15 @@ class Column(BaseModel):
 
     heading: str
     field: str
-    format: str = Field(pattern="^(text|integer|percent|accuracy)$")
+    format: str = Field(pattern="^(text|integer|percent|accuracy|difference|p)$")
 
 
 class TableSpec(BaseModel):
-    """A table: title, note below it, columns, and the fields that sort its rows, best first."""
+    """A table: title, note below it, columns, and the fields that sort its rows, best first (none: the frame's own order).
+
+    `frame` says what its rows are: the models of a "summary", or their "ablations". Rows that are alike in the text column `group` are set
+    together, and the text is written once.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,6 +61,8 @@ class TableSpec(BaseModel):
     note: str
     sort: list[str]
     columns: list[Column]
+    frame: Literal["summary", "ablations"] = "summary"
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ class Table:
     rows: list[list[str]]
     numeric: list[bool]
     notes: list[str]
+    starts: frozenset[int] = frozenset()
+    """Rows that begin a new group."""
 
 
 def names() -> list[str]:
@@ -82,10 +94,10 @@ def get(name: str) -> TableSpec:
         raise DamagedFileError(path, "a table specification", str(error).splitlines()[0]) from None
 
 
-def render(spec: TableSpec, summary: pd.DataFrame) -> list[Table]:
-    """One table for every threat model of a summary."""
+def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
+    """One table for every threat model of a frame of the kind that the specification names."""
     tables = []
-    for (dataset, norm, radius), part in groups_of(summary):
+    for (dataset, norm, radius), part in groups_of(frame) if len(frame) else ():
         columns: list[Column] = []
         for column in spec.columns:
             if column.field == "*":
@@ -93,14 +105,31 @@ def render(spec: TableSpec, summary: pd.DataFrame) -> list[Table]:
             else:
                 columns.append(column)
         keys = [field for field in spec.sort if field in part]
-        ordered = part.sort_values([*keys, "model"], ascending=[False] * len(keys) + [True], kind="stable")
+        ordered = part.sort_values([*keys, "model"], ascending=[False] * len(keys) + [True], kind="stable") if keys else part
         rows = [[_text(column, row) for column in columns] for _, row in ordered.iterrows()]
-        counts = sorted({int(value) for value in part["worst_planned"]})
+        starts = _grouped(rows, [column.field for column in columns].index(spec.group)) if spec.group else frozenset()
+        counts = sorted({int(value) for value in part["worst_planned"].dropna()})
         caption = f"{spec.title}: {dataset}, {norm} {radius}, n = {' or '.join(map(str, counts))}"
         constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
         notes = [spec.note] + [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
-        tables.append(Table(caption, [column.heading for column in columns], rows, [c.format != "text" for c in columns], notes))
+        notes[1:1] = [_base(row) for _, row in part.iterrows() if "base" in part and row["model"] == row["base"]]
+        tables.append(Table(caption, [column.heading for column in columns], rows, [c.format != "text" for c in columns], notes, starts))
     return tables
+
+
+def _base(row: pd.Series) -> str:
+    """What the rows of a table of ablations are variants of."""
+    said = [f"{name} {row[field]:g}" if isinstance(row[field], (int, float)) else f"{name} {row[field]}" for field, name in VARIED.items()]
+    return f"Base: {row['model']} ({', '.join(said)})."
+
+
+def _grouped(rows: list[list[str]], place: int) -> frozenset[int]:
+    """Leave the text at `place` only where it is not that of the row above, and say where that is."""
+    texts = [row[place] for row in rows]
+    starts = frozenset(number for number in range(1, len(rows)) if texts[number] != texts[number - 1])
+    for number in range(1, len(rows)):
+        rows[number][place] = texts[number] if number in starts else ""
+    return starts
 
 
 def markdown(tables: list[Table]) -> str:
@@ -119,6 +148,7 @@ def latex(tables: list[Table]) -> str:
     parts = []
     for table in tables:
         body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (table.headings, *table.rows)]
+        body = [r"\addlinespace" "\n" + line if number - 1 in table.starts else line for number, line in enumerate(body)]
         alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
         notes = _escape(" ".join(table.notes))
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(table.caption)}. {notes}}}", rf"\begin{{tabular}}{{{alignment}}}"]
@@ -127,18 +157,18 @@ def latex(tables: list[Table]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def csv(summary: pd.DataFrame) -> str:
-    """The summary itself: fractions in full, intervals and n, for machines; what is unknown is empty."""
-    counts = [str(name) for name in summary.columns if str(name).endswith(("_n", "_planned", "_bits")) or name in COUNTS]
-    return summary.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False, lineterminator="\n")
+def csv(frame: pd.DataFrame) -> str:
+    """The frame itself: fractions in full, intervals and n, for machines; what is unknown is empty."""
+    counts = [str(name) for name in frame.columns if str(name).endswith(("_n", "_planned", "_bits")) or name in COUNTS]
+    return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False, lineterminator="\n")
 
 
-def terminal(spec: TableSpec, summary: pd.DataFrame) -> list[RichTable]:
+def terminal(spec: TableSpec, frame: pd.DataFrame) -> list[RichTable]:
     """Tables for the terminal: each interval, in whole per cent, stands under its number."""
     from rich.table import Table as RichTable
 
     made = []
-    for table in render(spec, summary):
+    for table in render(spec, frame):
         rich = RichTable(title=table.caption, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
         rich.collapse_padding = True
         for heading, numeric in zip(table.headings, table.numeric, strict=True):
@@ -154,11 +184,14 @@ def terminal(spec: TableSpec, summary: pd.DataFrame) -> list[RichTable]:
 
 
 def _narrow(cell: str) -> str:
+    if spread := re.fullmatch(r"(\S+) \((.*)\)", cell):
+        return f"{spread[1]}\n[dim]{spread[2]}[/dim]"
     found = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]( .*)?", cell)
     if not found:
         return cell.replace(" ", "\n") if cell.startswith("partial ") else cell
     value, low, high, note = found.groups()
-    return f"{value}\n[dim]{float(low):.0f}–{float(high):.0f}[/dim]" + (note or "").replace(" ", "\n")
+    ends = f"{low} to {high}" if value.startswith(("+", "−")) else f"{float(low):.0f}–{float(high):.0f}"
+    return f"{value}\n[dim]{ends}[/dim]" + (note or "").replace(" ", "\n")
 
 
 def _text(column: Column, row: pd.Series) -> str:
@@ -166,16 +199,30 @@ def _text(column: Column, row: pd.Series) -> str:
         return _accuracy(column.field, row)
     value = row.get(column.field)
     if value is None or pd.isna(value):
-        return "–"
+        return "" if column.format in ("difference", "p") else "–"
     match column.format:
         case "integer":
             return f"{int(value):,}"
         case "percent":
             return f"{100 * float(value):g}"
+        case "difference":
+            return _difference(column.field, row)
+        case "p":
+            return f"{float(value):.3f}" if value >= 0.0005 else "<0.001"
     return str(value)
 
 
+def _difference(field: str, row: pd.Series) -> str:
+    """A difference of fractions in points: "−2.4 [−4.0, −0.8]"."""
+    value, low, high = (f"{100 * float(row[f'{field}{end}']):+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
+    n, planned = int(row["paired_images"]), int(row["worst_planned"])
+    return f"{value} [{low}, {high}]" + (f" partial {n}/{planned}" if n < planned else "")
+
+
 def _accuracy(field: str, row: pd.Series) -> str:
+    if f"{field}_sd" in row and pd.notna(row[f"{field}_sd"]):
+        low, high, deviation = (100 * float(row[f"{field}_{name}"]) for name in ("min", "max", "sd"))
+        return f"{low:.1f}–{high:.1f} (sd {deviation:.1f})"
     if f"{field}_n" not in row or pd.isna(row[f"{field}_n"]):
         return ""
     n, planned = int(row[f"{field}_n"]), int(row[f"{field}_planned"])

@@ -1,10 +1,11 @@
-"""Intervals, against numbers worked out from Wilson's formula by hand."""
+"""Intervals and paired tests, against formulas by hand, published worked examples and enumeration."""
 
+import itertools
 import math
 
 import pytest
 
-from harness.statistics import Proportion, wilson_interval
+from harness.statistics import Proportion, mcnemar, paired_difference, wilson_interval
 
 
 def by_hand(successes: int, n: int) -> tuple[float, float]:
@@ -29,3 +30,55 @@ def test_a_proportion_in_words() -> None:
 def test_what_is_no_proportion_is_refused() -> None:
     with pytest.raises(ValueError, match="5 of 4"):
         wilson_interval(5, 4)
+
+
+def pairs(both: int, only_left: int, only_right: int, neither: int) -> tuple[list[bool], list[bool]]:
+    left = [True] * (both + only_left) + [False] * (only_right + neither)
+    right = [True] * both + [False] * only_left + [True] * only_right + [False] * neither
+    return left, right
+
+
+@pytest.mark.parametrize(
+    ("counts", "published"),
+    [
+        # Altman and others, Statistics with Confidence, 2000, table 6.2.
+        ((14, 5, 0, 22), (0.122, 0.011, 0.226)),
+        # Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13:91, 2013, their first example.
+        ((1, 1, 7, 12), (-0.286, -0.507, -0.026)),
+    ],
+)
+def test_the_paired_interval_is_the_published_one(counts: tuple[int, int, int, int], published: tuple[float, float, float]) -> None:
+    left, right = pairs(*counts)
+    assert paired_difference(left, right) == pytest.approx(published, abs=6e-4)
+    difference, low, high = paired_difference(left, right)
+    assert paired_difference(right, left) == pytest.approx((-difference, -high, -low))
+
+
+def test_pairs_that_agree_everywhere_are_no_different() -> None:
+    assert paired_difference(*pairs(4, 0, 0, 4))[0] == 0.0
+    difference, low, high = paired_difference(*pairs(5, 0, 0, 0))
+    assert difference == 0.0 and low == pytest.approx(-high) and -0.5 < low < 0
+    assert math.isnan(paired_difference([], [])[0]) and mcnemar([], []) == 1.0
+    with pytest.raises(ValueError, match="zip"):
+        paired_difference([True], [])
+
+
+def test_the_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
+    chances, n, covered = (0.3, 0.15, 0.1, 0.45), 24, 0.0
+    truth = chances[1] - chances[2]
+    for both, only_left, only_right in itertools.product(range(n + 1), repeat=3):
+        if (neither := n - both - only_left - only_right) < 0:
+            continue
+        counts = (both, only_left, only_right, neither)
+        _, low, high = paired_difference(*pairs(*counts))
+        ways = math.factorial(n) // math.prod(map(math.factorial, counts))
+        covered += ways * math.prod(chance**count for chance, count in zip(chances, counts, strict=True)) * (low <= truth <= high)
+    assert 0.94 < covered < 0.98
+
+
+def test_mcnemars_test_is_exact_on_the_images_that_differ() -> None:
+    assert mcnemar(*pairs(1, 1, 7, 12)) == pytest.approx(2 * (1 + 8) / 2**8)
+    assert mcnemar(*pairs(100, 0, 6, 3)) == pytest.approx(2 / 2**6)
+    assert mcnemar(*pairs(9, 3, 3, 1)) == 1.0 and mcnemar(*pairs(9, 0, 0, 1)) == 1.0
+    left, right = pairs(1, 1, 7, 12)
+    assert mcnemar(left, right) == mcnemar(right, left)

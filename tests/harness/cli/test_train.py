@@ -37,7 +37,7 @@ def test_a_recipe_becomes_a_model_with_record_and_curve(here: Path) -> None:
     done = harness("train", "tiny.toml", "--threads", "1")
     assert done.exit_code == 0, done.output
     assert "epoch 2" in done.output and "model: trained/tiny.safetensors" in done.output
-    assert {path.name for path in Path("trained").iterdir()} >= {"tiny.toml", "tiny.csv", "tiny.safetensors"}
+    assert {path.name for path in Path("trained").iterdir()} >= {"tiny.toml", "tiny.csv", "tiny.png", "tiny.safetensors"}
     assert not list(Path("trained").glob("*.state.pt"))
     record = read_record(Path("trained/tiny.toml"))
     assert (record.seed, record.data.images) == (3, 500)

@@ -8,12 +8,15 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.transforms import Bbox
 
 from harness.reporting.figures import accuracy_against_bytes, accuracy_by_attack, epsilon_curve, pareto_front
 from harness.reporting.frames import summary
+from harness.reporting.labels import _crossings
 from harness.reporting.report import build
 from harness.reporting.style import save
 from tests.harness.reporting.conftest import rows
+from tests.harness.reporting.registry import ablated
 
 
 def xs(line: Any) -> list[float]:
@@ -63,6 +66,40 @@ def test_labels_cover_neither_each_other_nor_a_mark(tmp_path: Path) -> None:
     assert not [mark for mark in marks for box in boxes if box.contains(*mark)]
 
 
+def test_variants_of_the_base_of_its_size_are_dots_without_a_name() -> None:
+    axes = accuracy_against_bytes(summary(*ablated()), "title").axes[0]
+    named = {text.get_text() for text in axes.texts if text.get_text()}
+    # On the front (seed2) or of another size (kaiming), a variant is a model like others.
+    assert {"k10", "k50", "k20", "k01", "seed2", "kaiming", "k20-p1", "longer", "w28-dense"} <= named
+    assert not named & {"p0", "p1", "no-lbn", "seed1"}
+    dots = [(xs(line)[0], ys(line)[0]) for line in axes.lines if line.get_markersize() == 3.5]
+    assert sorted(dots) == [(23800.0, 30.0), (23900.0, 25.0), (24020.0, 30.0), (24700.0, 32.5)]
+    assert "variants of k10" in [text.get_text() for text in axes.get_figure().legends[0].get_texts()]  # type: ignore[union-attr]
+
+
+def test_many_models_and_their_names_stay_apart(tmp_path: Path) -> None:
+    outcomes, models = ablated()
+    group = summary(outcomes, models.assign(near_constant=models["id"] == "k01"))
+    for figure in (accuracy_against_bytes(group, "title"), accuracy_by_attack(group, "title")):
+        (path,) = save(figure, tmp_path / "figure", ("png",))
+        assert path.stat().st_size < 300 * 1024
+        figure.set_dpi(160)
+        figure.draw_without_rendering()
+        axes, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+        texts = [text for text in (axes.texts or axes.get_yticklabels()) if text.get_text()]
+        boxes = [text.get_window_extent(renderer) for text in texts]
+        assert len(boxes) >= 12 and not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_a_label_avoids_the_line_that_leads_to_another() -> None:
+    place, line = Bbox.from_bounds(0, 0, 10, 10), ((-5.0, 5.0), (15.0, 5.0))
+    elsewhere = ((-5.0, 50.0), (15.0, 50.0))
+    assert _crossings(place, None, [], [line, elsewhere]) == 1
+    assert _crossings(Bbox.from_bounds(50, 50, 5, 5), line, [place], []) == 1
+    assert _crossings(Bbox.from_bounds(50, 50, 5, 5), elsewhere, [place], [line]) == 0
+
+
 def test_what_is_partial_or_means_nothing_says_so_and_leads_no_front(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes[(outcomes["model"] != "small_one") | (outcomes["image"] < 4)], models)
     axes = accuracy_against_bytes(frame, "title").axes[0]
@@ -70,7 +107,7 @@ def test_what_is_partial_or_means_nothing_says_so_and_leads_no_front(outcomes: p
     (front,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
     assert ys(front) == [62.5, 62.5]
     labels = accuracy_by_attack(frame.assign(near_constant=True), "title").axes[0].get_yticklabels()
-    assert [label.get_text() for label in labels] == ["large (near-constant)", "small_one (partial 4/8, near-constant)"]
+    assert [label.get_text() for label in labels] == ["large\n(near-constant)", "small_one\n(partial 4/8, near-constant)"]
 
 
 def test_the_attack_figure_has_a_mark_for_every_attack(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 from harness.reporting import tables
 from harness.reporting.frames import summary
 from model_zoo.errors import UnknownNameError
+from tests.harness.reporting.registry import ablated
 
 MARKDOWN = """\
 **Robust accuracy in per cent with 95 % Wilson intervals: cifar10-sample, Linf 8/255, n = 8 or 16**
@@ -98,6 +100,34 @@ def test_a_near_constant_predictor_is_named_below(outcomes: pd.DataFrame, models
     frame = summary(outcomes, models)
     frame["near_constant"] = frame["model"] == "large"
     assert "large is a near-constant predictor" in tables.markdown(tables.render(tables.get("summary"), frame))
+
+
+def two_datasets() -> pd.DataFrame:
+    outcomes, models = ablated()
+    other = outcomes[outcomes["attack"] == "pgd"].assign(dataset="cifar100-sample", radius="4/255")
+    return summary(pd.concat([outcomes, other]), models)
+
+
+def test_markdown_of_many_models_and_data_sets_has_the_same_cells_in_every_line() -> None:
+    frame = two_datasets()
+    parts = tables.markdown(tables.render(tables.get("summary"), frame)).split("\n\n")
+    found = [part.splitlines() for part in parts if part.startswith("|")]
+    assert [len(lines) for lines in found] == [2 + 16, 2 + 16]
+    assert [{line.count("|") for line in lines} for lines in found] == [{9}, {8}], "the second data set has one attack less"
+    assert all(set(lines[1]) <= set("|-: ") for lines in found)
+
+
+def test_latex_of_many_models_and_data_sets_is_balanced() -> None:
+    frame = two_datasets()
+    text = tables.latex(tables.render(tables.get("summary"), frame))
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    for part in text.split("\n\n"):
+        columns = part.split(r"\begin{tabular}{")[1].split("}")[0]
+        lines = [line for line in part.splitlines() if line.endswith(r" \\")]
+        assert len(lines) == 1 + 16 and {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
+        # A row that begins with a bracket would be read as an argument of the row's end before it.
+        assert not any(line.startswith("[") for line in lines)
+        assert part.count("{") - part.count(r"\{") == part.count("}") - part.count(r"\}")
 
 
 def test_an_unknown_table_has_its_near_miss() -> None:

@@ -1,0 +1,134 @@
+"""One model, and what becomes of it when one thing is changed: rows around a base model, compared on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.reporting.frames import GROUP, attacks_of, groups_of, robust_images
+from harness.statistics import mcnemar, paired_difference
+
+# The fields that a row changes, in the order of the table, and their names.
+VARIED = {
+    "keep_ratio": "keep ratio",
+    "allocation_power": "allocation power p",
+    "last_batch_norm": "last batch norm",
+    "weight_init": "weight initialisation",
+    "seed": "seed",
+}
+ENDS = ("", "_low", "_high", "_n", "_planned")
+
+
+def ablations(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """For every threat model: the base model, the models that differ from it in one field, and the spread over seeds.
+
+    Parameters
+    ----------
+    outcomes, summary : pandas.DataFrame
+        What `harness.reporting.frames.summary` takes and gives; the models have the columns of `harness.reporting.traits.with_traits`.
+        Without them, or without two models that differ in one field, there are no rows.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `dataset, norm, radius, base, varied` (a name of `VARIED`, "base", or "seed" with no model for the spread), `value`, `model`,
+        `near_constant`, `bytes`, the numbers of the summary; `difference, difference_low, difference_high` (worst case of the model less
+        that of the base on the `paired_images` that both have, a fraction, with Newcombe's 95 % interval) and `mcnemar_p`. The spread has
+        NAME_min, NAME_max and NAME_sd (of the sample) for clean accuracy, each attack and the worst case, over the `seeds` models that
+        have most images, the base among them.
+    """
+    rows: list[dict[str, Any]] = []
+    for key, part in groups_of(summary):
+        near = neighbours(part)
+        if near:
+            rows += _rows(dict(zip(GROUP, key, strict=True)), near, part, outcomes)
+    return pd.DataFrame(rows)
+
+
+def neighbours(part: pd.DataFrame) -> dict[str, str]:
+    """The base of one threat model's summary, under the field "base", and its neighbours, each under the one field it differs in.
+
+    The base is the pruned model with most neighbours; of several, the one with the lowest seed, then the first id. Neighbours are in order
+    of field and value, keep ratios and powers falling. Empty where no two models are neighbours.
+    """
+    if not {*VARIED, "setting"} <= set(part):
+        return {}
+    pruned = part.dropna(subset=["setting", "keep_ratio"]).set_index("model", drop=False)
+    models = {str(name): {field: row[field] for field in (*VARIED, "setting")} for name, row in pruned.iterrows()}
+    around = {
+        name: {other: field for other, its in models.items() if (field := _only_difference(mine, its)) is not None}
+        for name, mine in models.items()
+    }
+    if not any(around.values()):
+        return {}
+    base = min(models, key=lambda name: (-len(around[name]), models[name]["seed"], name))
+    order = list(VARIED)
+    near = sorted(around[base].items(), key=lambda item: (order.index(item[1]), _rank(item[1], models[item[0]][item[1]]), item[0]))
+    return {base: "base", **dict(near)}
+
+
+def _only_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The one field two models of one setting differ in; None where they differ in none, in several, or in their setting."""
+    differing = [field for field in VARIED if one[field] != other[field]]
+    return differing[0] if len(differing) == 1 and one["setting"] == other["setting"] else None
+
+
+def _rank(field: str, value: Any) -> tuple[float, str]:
+    if field == "seed":
+        return float(value), ""
+    return (-float(value), "") if isinstance(value, (int, float)) else (0.0, str(value))
+
+
+def _rows(key: dict[str, str], near: Mapping[str, str], part: pd.DataFrame, outcomes: pd.DataFrame) -> list[dict[str, Any]]:
+    names = ["clean", *attacks_of(part), "worst"]
+    shown = ["near_constant", "bytes", *VARIED, *(f"{name}{end}" for name in names for end in ENDS)]
+    described = part.set_index("model")
+    mine = outcomes[(outcomes[GROUP] == list(key.values())).all(axis=1)]
+    base = next(iter(near))
+    rows = []
+    for model, field in near.items():
+        row = described.loc[model]
+        value = "" if field == "base" else _value(row[field])
+        numbers = {name: row[name] for name in shown if name in described}
+        rows.append({**key, "base": base, "varied": VARIED.get(field, field), "value": value, "model": model, **numbers})
+        if model != base:
+            rows[-1] |= _difference(mine, described, model, base)
+    seeds = [base, *(model for model, field in near.items() if field == "seed")]
+    spread = _spread(described.loc[seeds], names)
+    if spread:
+        found = {"base": base, "varied": VARIED["seed"], "value": f"spread of {spread['seeds']}", "near_constant": False}
+        last = max(place for place, row in enumerate(rows) if row["varied"] == VARIED["seed"])
+        rows.insert(last + 1, {**key, **found, **spread})
+    return rows
+
+
+def _difference(outcomes: pd.DataFrame, described: pd.DataFrame, model: str, base: str) -> dict[str, Any]:
+    """The paired comparison of worst cases; nothing where they are over different attacks, or no image has both."""
+    attacks = [[name for name in attacks_of(described) if bool(described[f"{name}_n"].notna()[which])] for which in (model, base)]
+    if attacks[0] != attacks[1]:
+        return {}
+    left, right = (robust_images(outcomes[outcomes["model"] == which], attacks[0]) for which in (model, base))
+    left, right = left.align(right, join="inner")
+    if left.empty:
+        return {}
+    difference, low, high = paired_difference(left.tolist(), right.tolist())
+    ends = {"difference": difference, "difference_low": low, "difference_high": high}
+    return {**ends, "paired_images": len(left), "mcnemar_p": mcnemar(left.tolist(), right.tolist())}
+
+
+def _spread(rows: pd.DataFrame, names: list[str]) -> dict[str, Any]:
+    fit = rows[rows["worst_n"] == rows["worst_n"].max()].dropna(subset=["worst"]) if "worst" in rows else rows.iloc[:0]
+    if len(fit) < 2:
+        return {}
+    spread: dict[str, Any] = {"seeds": len(fit)}
+    for name in names:
+        values = fit[name].astype(float) if name in fit else pd.Series(dtype=float)
+        if len(values.dropna()) == len(fit):
+            spread |= {f"{name}_min": values.min(), f"{name}_max": values.max(), f"{name}_sd": values.std()}
+    return spread
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)

@@ -1,0 +1,82 @@
+"""The training curve of one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from harness.reporting.style import INK, SETTINGS, new_figure, save
+from model_zoo.errors import DamagedFileError
+
+LOSS = "train_loss"
+# Column, name, and look: colours that colour-blind readers tell apart, and shapes and dashes for grey.
+ACCURACIES: list[tuple[str, str, dict[str, Any]]] = [
+    (
+        "hold_out_clean_accuracy",
+        "held-out images, clean",
+        {"color": "#0072B2", "marker": "o", "markerfacecolor": "white", "linestyle": "--"},
+    ),
+    ("hold_out_pgd_accuracy", "held-out images, PGD", {"color": "#D55E00", "marker": "o", "linestyle": "-"}),
+    ("train_robust_accuracy", "training images, attack of the training", {"color": "#009E73", "marker": "^", "linestyle": ":"}),
+]
+# Beyond so many epochs marks would touch.
+MARKED = 40
+
+
+def draw(csv_path: Path, png_path: Path) -> None:
+    """Draw the curve of `csv_path`, as `harness train` writes it, into `png_path`, by atomic rename; the same curve, the same bytes.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is not a training curve.
+    """
+    save(curve_figure(read(csv_path), csv_path.stem), png_path.with_name(png_path.name.removesuffix(".png")), ("png",))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A curve from its file: one row an epoch, accuracies as fractions; a DamagedFileError where it is none."""
+    needed = ["epoch", LOSS, *(column for column, _, _ in ACCURACIES)]
+    try:
+        curve = pd.read_csv(path)
+        absent = [column for column in needed if column not in curve]
+        if absent:
+            raise ValueError(f"no column {absent[0]!r}")
+        if curve.empty:
+            raise ValueError("no epoch")
+        return curve.astype(dict.fromkeys(needed, float))
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(path, "a training curve", str(error)) from None
+
+
+def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
+    """Loss, and accuracies in per cent, against the epoch, side by side; what was not measured is left out."""
+    figure, whole = new_figure(7.2, 3.3, "Training curve", title)
+    whole.remove()
+    mark = 5.0 if len(curve) <= MARKED else 0.0
+    with mpl.rc_context(SETTINGS):
+        loss, accuracy = figure.subplots(1, 2)
+        loss.plot(curve["epoch"], curve[LOSS], color=INK, marker="s", markersize=mark, linewidth=1.5)
+        loss.set_ylabel("training loss")
+        for column, name, look in ACCURACIES:
+            if curve[column].notna().any():
+                accuracy.plot(curve["epoch"], 100 * curve[column], markersize=mark, linewidth=1.5, label=name, **look)
+        accuracy.set_ylabel("accuracy, per cent")
+        accuracy.set_ylim(0, max(10.0, 110 * float(curve[[column for column, _, _ in ACCURACIES]].max().max())))
+        for axes in (loss, accuracy):
+            _epochs(axes)
+        figure.legend(
+            *accuracy.get_legend_handles_labels(), ncols=3, fontsize=7.8, frameon=False, loc="outside lower center", handlelength=3.0
+        )
+    return figure
+
+
+def _epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

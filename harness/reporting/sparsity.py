@@ -1,0 +1,222 @@
+"""Robust accuracy against sparsity: one series of pruned models, and the dense models beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
+
+from harness.reporting.ablations import VARIED
+from harness.reporting.labels import place_labels
+from harness.reporting.names import warning
+from harness.reporting.style import FAINT, INK, SETTINGS, darker, family_style, new_figure
+
+WIDTH, HEIGHT = 7.2, 4.4
+# What all models of a series share; they differ in keep ratio alone.
+SHARED = ["setting", *(field for field in VARIED if field != "keep_ratio")]
+LABEL = 7.8
+# Points between two labels at the edge, and between two dense models.
+LINE, STEP = 10.5, 7.0
+
+
+def series(group: pd.DataFrame) -> pd.DataFrame:
+    """The pruned models of one threat model that differ in keep ratio alone, falling; of several such series, the largest.
+
+    Of equally large ones, that of the lowest seed, then of the first id. Models without a worst case do not count. Empty where no two
+    models make a series.
+    """
+    if not {"keep_ratio", "worst", *SHARED} <= set(group):
+        return group.iloc[:0]
+    pruned = group.dropna(subset=["setting", "keep_ratio", "worst"])
+    found = [part.sort_values(["keep_ratio", "model"], ascending=[False, True]) for _, part in pruned.groupby(SHARED, sort=False)]
+    lines = [part for part in found if len(part) > 1]
+    if not lines:
+        return pruned.iloc[:0]
+    return min(lines, key=lambda part: (-len(part), part["seed"].iloc[0], part["model"].min()))
+
+
+def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
+    """Worst-case robust and clean accuracy of the largest series of pruned models against their keep ratio, on a log axis.
+
+    `group` is a summary of one threat model with the columns of `harness.reporting.traits.with_traits` and a `series`. Intervals are 95 %
+    Wilson's. Models that differ from one of the series in the seed alone are faint dots. Dense models of the same architecture, trained on
+    the same data for the same threat model, stand at the right edge, with a line across at their worst case.
+    """
+    line = series(group)
+    seeds, dense = _other_seeds(group, line), _dense(group, line)
+    figure, axes = new_figure(WIDTH, HEIGHT, "Robust accuracy against sparsity", f"{title}; pruned models: {_shared(line)}")
+    colour, marker, name = family_style(line["family"].iloc[0])
+    kept = 100 * line["keep_ratio"].astype(float)
+    with mpl.rc_context(SETTINGS):
+        axes.set_xscale("log")
+        look: dict[str, Any] = {"color": colour, "marker": marker, "zorder": 4}
+        _with_intervals(axes, kept, line, "clean", linestyle=(0, (4, 2)), markerfacecolor="white", markersize=5.5, linewidth=1.1, **look)
+        _with_intervals(axes, kept, line, "worst", linestyle="-", markersize=7, linewidth=1.8, **look)
+        axes.plot(100 * seeds["keep_ratio"].astype(float), 100 * seeds["worst"].astype(float), **DOT)
+        axes.set_xlim(float(kept.min()) / 1.35, 150)
+        _keep_axis(axes, [float(value) for value in kept], bool(len(dense)))
+        top = pd.concat([line, dense])[["clean_high", "worst_high"]].to_numpy(float).max()
+        axes.set_ylim(0, max(10.0, 106 * float(top)))
+        axes.set_ylabel("accuracy, per cent")
+        for place, (_, row) in enumerate(dense.iterrows()):
+            _dense_marks(figure, axes, row, (place - (len(dense) - 1) / 2) * STEP, bool(row["small"]))
+        dashed: dict[str, Any] = {"linestyle": (0, (4, 2)), "markersize": 5.5, "markerfacecolor": "white"}
+        handles = [
+            Line2D([], [], color=colour, marker=marker, markersize=7, linewidth=1.8, label=f"{name}, worst case"),
+            Line2D([], [], color=colour, marker=marker, label="its clean accuracy", **dashed),
+        ]
+        handles += [Line2D([], [], **DOT, label="other seeds, worst case")] if len(seeds) else []
+        if len(dense):
+            hollow: dict[str, Any] = {"marker": "s", "markersize": 4.5, "markerfacecolor": "white", "linestyle": "none"}
+            handles.append(Line2D([], [], color=INK, label="clean accuracy of dense models", **hollow))
+        figure.legend(
+            handles=handles, ncols=2, fontsize=LABEL, frameon=False, loc="outside lower center", handlelength=3.0, columnspacing=2.0
+        )
+        _edge_labels(figure, axes, dense)
+        _warnings(axes, line, kept, darker(colour))
+    return figure
+
+
+DOT: dict[str, Any] = {"color": FAINT, "marker": "o", "markersize": 3.5, "linestyle": "none", "zorder": 5}
+
+
+def _with_intervals(axes: Axes, x: pd.Series, rows: pd.DataFrame, field: str, **look: Any) -> None:
+    value, low, high = (100 * rows[f"{field}{end}"].astype(float) for end in ("", "_low", "_high"))
+    axes.errorbar(x, value, yerr=[value - low, high - value], capsize=3, elinewidth=1.0, **look)
+
+
+def _other_seeds(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
+    others = group.dropna(subset=["setting", "worst"])
+    others = others[~others["model"].isin(line["model"])]
+    alike = [field for field in SHARED if field != "seed"]
+    return others.merge(line[[*alike, "keep_ratio"]], on=[*alike, "keep_ratio"]).sort_values("model")
+
+
+def _dense(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
+    """Models that are not pruned and made for the same task, best first; `small` where another of the family has twice the weights."""
+    task = ["architecture", "trained_on", "trained_for"]
+    rows = group[group["keep_ratio"].isna() & group["worst"].notna() & (group[task] == line[task].iloc[0]).all(axis=1)]
+    weights = rows["parameters"].astype(float) if "parameters" in rows else pd.Series(float("nan"), rows.index)
+    small = weights * 2 <= weights.groupby(rows["family"]).transform("max")
+    return rows.assign(small=small, weights=weights).sort_values(["worst", "clean", "model"], ascending=[False, False, True])
+
+
+def _dense_marks(figure: Figure, axes: Axes, row: pd.Series, across: float, small: bool) -> None:
+    colour, marker, _ = family_style(row["family"])
+    worst, low, high, clean = (100 * float(row[field]) for field in ("worst", "worst_low", "worst_high", "clean"))
+    beside = axes.transData + ScaledTranslation(across / 72, 0, figure.dpi_scale_trans)
+    axes.axhline(worst, color=colour, linewidth=0.9, linestyle=(0, (2, 2)) if small else "-", zorder=1)
+    size = 4.5 if small else 6.5
+    axes.errorbar(
+        100,
+        worst,
+        yerr=[[worst - low], [high - worst]],
+        fmt=marker,
+        color=colour,
+        markersize=size,
+        elinewidth=1.0,
+        capsize=2,
+        transform=beside,
+    )
+    axes.plot(100, clean, marker=marker, color=colour, markerfacecolor="white", markersize=size - 1, transform=beside)
+
+
+def _keep_axis(axes: Axes, kept: Sequence[float], dense: bool) -> None:
+    """A tick at every keep ratio that has room, with the sparsity under it."""
+    room = 0.05 * (len(f"{min(kept):g}") + 1)
+    ticks: list[float] = [100.0] if dense else []
+    for value in sorted(kept, reverse=True):
+        if all(abs(math.log10(value / tick)) > room for tick in ticks):
+            ticks.append(value)
+    axes.set_xticks(ticks, [f"{value:g}\n({100 - value:g})" for value in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("kept, per cent of weights, log scale (in brackets: sparsity = 100 − kept)")
+
+
+def _edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame) -> None:
+    """The dense models' names beside the right edge, at the height of their lines or as near as they do not collide."""
+    if dense.empty:
+        return
+    figure.draw_without_rendering()
+    height = axes.get_window_extent().height / figure.dpi * 72
+    wanted = [100 * float(worst) / axes.get_ylim()[1] * height for worst in dense["worst"]]
+    texts = [_dense_name(row) for _, row in dense.iterrows()]
+    placed = _apart(wanted, [LINE * (1 + text.count("\n")) for text in texts])
+    for (_, row), text, at, place in zip(dense.iterrows(), texts, wanted, placed, strict=True):
+        colour = darker(family_style(row["family"])[0])
+        axes.annotate(
+            text,
+            (1.0, at / height),
+            (16, place - at),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=LABEL,
+            color=colour,
+            va="center",
+            linespacing=1.0,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
+        )
+
+
+def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Centres near `wanted` (falling), so far apart that texts of those heights do not touch; each crowd around its own middle."""
+    # A crowd: its members, and the sum of where they would have the centre of the first.
+    crowds: list[tuple[list[int], float]] = []
+    offsets = [0.0] * len(wanted)
+    for number, at in enumerate(wanted):
+        crowd = ([number], at)
+        offsets[number] = 0.0
+        while crowds:
+            above = crowds[-1]
+            last = above[0][-1]
+            bottom = above[1] / len(above[0]) - offsets[last]
+            gap = (heights[last] + heights[crowd[0][0]]) / 2
+            if bottom - crowd[1] / len(crowd[0]) >= gap:
+                break
+            shift = offsets[last] + gap
+            for member in crowd[0]:
+                offsets[member] += shift
+            crowd = (above[0] + crowd[0], above[1] + crowd[1] + shift * len(crowd[0]))
+            crowds.pop()
+        crowds.append(crowd)
+    places = [0.0] * len(wanted)
+    for members, total in crowds:
+        for member in members:
+            places[member] = total / len(members) - offsets[member]
+    return places
+
+
+def _dense_name(row: pd.Series) -> str:
+    name = ("small " if row["small"] else "") + family_style(row["family"])[2]
+    lines = [name + (f" ({row['weights'] / 1000:,.0f}k weights)" if pd.notna(row["weights"]) else "")]
+    said = warning(row)
+    return "\n".join(lines + ([f"({said})"] if said else []))
+
+
+def _shared(line: pd.DataFrame) -> str:
+    """What the series has in common."""
+    row = line.iloc[0]
+    return f"p = {row['allocation_power']:g}, last batch norm {row['last_batch_norm']}, {row['weight_init']} weights, seed {row['seed']:g}"
+
+
+def _warnings(axes: Axes, line: pd.DataFrame, kept: pd.Series, colour: Any) -> None:
+    """Beside a point, what a reader has to know of it."""
+    values = (100 * line[["worst", "worst_low", "worst_high", "clean_low", "clean_high"]].astype(float)).to_numpy()
+    said = [warning(row) for _, row in line.iterrows()]
+    told = [place for place, text in enumerate(said) if text]
+    x = list(kept)
+    # Those that are told come first, as the labels do.
+    order = [*told, *(place for place in range(len(x)) if place not in told)]
+    columns = [(x[place], values[place, 1], x[place], values[place, 2]) for place in order]
+    columns += [(x[place], values[place, 3], x[place], values[place, 4]) for place in order]
+    place_labels(axes, [(said[place], colour) for place in told], [(x[place], values[place, 0]) for place in told], columns)

@@ -1,0 +1,85 @@
+"""What tells trained models apart: the fields that an ablation varies, and one key for everything else that decides on weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.reporting.ablations import VARIED
+from model_zoo import registry
+from model_zoo.errors import UserError
+from model_zoo.schema import Record
+
+WEIGHT_INIT, SCORE_SCALE = "binary", 0.01
+
+
+def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFrame:
+    """The catalogue with more of what records and recipes say.
+
+    Added are `architecture` (its name), `last_batch_norm`, `weight_init` (of weights that are never trained), `seed`, `trained_on` (the
+    data set), `trained_for` (the threat model) and `setting`. Two models of one setting differ in nothing that decides on their weights
+    but the fields of `harness.reporting.ablations.VARIED`. What a record does not say is taken from its recipe, where that ships. A model
+    that is not registered has none.
+
+    Parameters
+    ----------
+    models : pandas.DataFrame
+        As `model_zoo.catalogue.catalogue` gives them.
+    found_by : mapping
+        What that frame was made from: ids, and what finds them.
+    """
+    rows = []
+    for name, where in found_by.items():
+        try:
+            rows.append({"id": name, **_traits(registry.get_record(where))})
+        except UserError:
+            rows.append({"id": name})
+    traits = pd.DataFrame(
+        rows, columns=["id", "architecture", "last_batch_norm", "weight_init", "seed", "trained_on", "trained_for", "setting"]
+    )
+    known = [column for column in traits if column != "id" and column in models]
+    return models.drop(columns=known).merge(traits, on="id", how="left", validate="one_to_one")
+
+
+def _traits(record: Record) -> dict[str, Any]:
+    recipe = _recipe(record.recipe) if record.recipe else None
+    options = recipe["options"] if recipe else {}
+    pruned = record.keep_ratio is not None
+    weight_init = getattr(record, "weight_init", None) or options.get("weight_init") or WEIGHT_INIT
+    score_scale = getattr(record, "score_scale", None) or options.get("score_scale") or SCORE_SCALE
+    threat = record.threat
+    fixed: dict[str, Any] = {
+        "architecture": {name: value for name, value in record.architecture.items() if name != "last_batch_norm"},
+        "data": record.data.model_dump(),
+        "threat": threat.model_dump(),
+        "score_scale": score_scale if pruned else None,
+        "epochs": record.training.epochs if record.training else None,
+        "recipe": recipe and {name: recipe[name] for name in ("data", "attack", "optimiser", "select")},
+        "options": {name: value for name, value in options.items() if name not in VARIED and name != "score_scale"},
+    }
+    # Weight bits follow from the initialisation.
+    for name in ("method", "affine", "activation_bits", "backward", "selected_on"):
+        fixed[name] = getattr(record, name)
+    return {
+        "architecture": record.architecture.get("name"),
+        "last_batch_norm": record.architecture.get("last_batch_norm"),
+        "weight_init": weight_init if pruned else None,
+        "seed": record.seed,
+        "trained_on": record.data.train,
+        "trained_for": f"{threat.norm} {threat.radius}",
+        "setting": hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:12],
+    }
+
+
+def _recipe(name: str) -> dict[str, Any] | None:
+    """The recipe with every default filled in; None where it does not ship or cannot be read."""
+    from model_zoo.training.recipe import Recipe
+
+    try:
+        return Recipe.load(registry.package_folder("recipes") / f"{name}.toml").to_dict()
+    except UserError:
+        return None

@@ -1,0 +1,64 @@
+"""The figure of a training curve."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.reporting.curves import curve_figure, draw, read
+from model_zoo.errors import DamagedFileError
+
+HEADER = "epoch,learning_rate,train_loss,train_robust_accuracy,hold_out_clean_accuracy,hold_out_pgd_accuracy,seconds\n"
+CURVE = HEADER + "1,0.1,2.25,0.15,0.3125,0.2,10\n2,0.05,2,0.25,0.375,0.25,20\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "model-p0.1.csv"
+    made.write_text(CURVE)
+    return made
+
+
+def test_it_shows_the_losses_and_the_accuracies_in_per_cent(path: Path) -> None:
+    loss, accuracy = curve_figure(read(path), "model").axes
+    assert [list(line.get_ydata()) for line in loss.lines] == [[2.25, 2.0]]  # type: ignore[arg-type]
+    shown = {str(line.get_label()): list(line.get_ydata()) for line in accuracy.lines}  # type: ignore[arg-type]
+    assert shown == {
+        "held-out images, clean": [31.25, 37.5],
+        "held-out images, PGD": [20.0, 25.0],
+        "training images, attack of the training": [15.0, 25.0],
+    }
+    assert all(list(line.get_xdata()) == [1, 2] for axes in (loss, accuracy) for line in axes.lines)  # type: ignore[arg-type]
+
+
+def test_it_is_written_where_it_was_asked_for_the_same_every_time(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    draw(path, folder / "model-p0.1.png")
+    first = (folder / "model-p0.1.png").read_bytes()
+    draw(path, folder / "model-p0.1.png")
+    assert [item.name for item in folder.iterdir()] == ["model-p0.1.png"]
+    assert (folder / "model-p0.1.png").read_bytes() == first and len(first) < 300 * 1024
+
+
+def test_what_was_not_measured_is_left_out(path: Path) -> None:
+    path.write_text(HEADER + "1,0.1,2.25,0.15,,,10\n")
+    figure = curve_figure(read(path), "model")
+    assert [line.get_label() for line in figure.axes[1].lines] == ["training images, attack of the training"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("epoch\n1\n", "no column 'train_loss'"), (HEADER, "no epoch"), ("", "No columns"), (CURVE.replace("2.25", "x"), "'x'")],
+)
+def test_what_is_no_curve_is_refused(text: str, why: str, path: Path) -> None:
+    path.write_text(text)
+    with pytest.raises(DamagedFileError, match=why):
+        read(path)
+    with pytest.raises(DamagedFileError, match="absent"):
+        read(path.with_name("absent.csv"))
+
+
+def test_the_curves_that_ship_can_be_drawn() -> None:
+    folder = Path(__file__).parents[3] / "model_zoo" / "checkpoints"
+    curves = sorted(folder.glob("*.csv"))
+    assert curves and all(isinstance(read(curve), pd.DataFrame) for curve in curves)
