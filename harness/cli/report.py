@@ -25,15 +25,16 @@ class Made:
     summary: pd.DataFrame
     paths: list[Path]
 
-    def print(self) -> None:
-        """Print the summary table and the ablations, and name the main table and figure."""
+    def print(self, table: str = "summary") -> None:
+        """Print one table, and name the main table and figure."""
         from harness.cli.console import err, out
         from harness.reporting import tables
         from harness.reporting.ablations import ablations
 
-        for name, frame in (("summary", self.summary), ("ablations", ablations(self.frame, self.summary))):
-            for table in tables.terminal(tables.get(name), frame):
-                out.print(table)
+        spec = tables.get(table)
+        frame = self.summary if spec.frame == "summary" else ablations(self.frame, self.summary)
+        for rendered in tables.terminal(spec, frame):
+            out.print(rendered)
         main = [next((path for path in self.paths if path.suffix == suffix), None) for suffix in (".md", ".png")]
         for what, path in zip(("table", "figure"), main, strict=True):
             if path is not None:
@@ -67,19 +68,23 @@ def make(store: Path, folder: Path, plan: Plan) -> Made | None:
 @click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
 @click.option("--out", "reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Where to write.")
 @click.option("--suite", "suites", multiple=True, help="Only this suite; may be repeated.  [default: all that have outcomes]")
+@click.option("--table", default="summary", show_default=True, help="The table to print (`harness ls tables`); all are written.")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON instead of tables.")
-def command(store: Path, reports: Path, suites: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
+def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, data_dir: Path | None, as_json: bool) -> None:
     """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG) from stored outcomes, a folder for each suite.
 
     \b
     Examples:
       harness report
+      harness report --suite full --table ablations
       harness report --suite quick --store other/results --out other/reports
     """
+    from harness.reporting import tables
     from harness.runner.plan import plan_suite
     from harness.runner.suite import get_suite, suite_names
 
+    tables.get(table)
     made = []
     for name in suites or suite_names():
         one = make(store, reports / name, plan_suite(get_suite(name), data_dir))
@@ -91,4 +96,4 @@ def command(store: Path, reports: Path, suites: tuple[str, ...], data_dir: Path 
         click.echo(json.dumps([row for one in made for row in json.loads(one.summary.to_json(orient="records"))], indent=1))
         return
     for one in made:
-        one.print()
+        one.print(table)
