@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -134,46 +134,53 @@ def measure_layers(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -
 
 
 def peak_activation_bytes(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> int:
-    """The most bytes of tensors alive at once in an ordinary float32 forward pass of one image, the image included.
+    """The most bytes of tensors that a float32 forward pass of one image needs at once.
 
-    Every operation writes its result to new memory while its inputs are still there, and a shortcut keeps its tensor until it is added:
-    what the model takes as it is stored, with batch norms apart. An engine that folds or fuses needs less. Weights, statistics
-    and the workspace inside an operation are not counted.
+    Every operation of the stored model (normalisation, convolution, batch norm, ReLU, addition, pooling) writes its result to new memory
+    while its inputs are still there. A tensor, the image too, counts from the operation that makes it to the last one that reads it:
+    one that a shortcut reads, to the end of its block, and no longer because a variable happens to hold it. Views are not counted
+    twice. An engine that folds batch norms or works in place needs less. Weights, statistics and the workspace inside an operation
+    are not counted.
     """
-    counter = _Alive()
-    with torch.no_grad(), counter:
+    trace = _Trace()
+    with torch.no_grad(), trace:
         model(torch.zeros(1, *input_shape))
-    return counter.peak
+    return trace.peak()
 
 
-class _Alive(TorchDispatchMode):
-    """Sums the storage of every tensor that an operation makes, for as long as a tensor on it lives."""
+class _Trace(TorchDispatchMode):
+    """Notes for every storage that an operation makes which operation that was, and which is the last to read it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.peak = 0
-        self._users: dict[int, int] = {}
-        self._sizes: dict[int, int] = {}
+        self._step = 0
+        # By address, which stays unique because the storage is held.
+        self._storages: dict[int, torch.UntypedStorage] = {}
+        self._made: dict[int, int] = {}
+        self._read: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._watch(tensor)
-        self.peak = max(self.peak, sum(self._sizes.values()))
+        self._step += 1
+        read, made = _storages((args, kwargs)), _storages(result)
+        for where in read.keys() & self._made.keys():
+            self._read[where] = self._step
+        for where in made.keys() - self._made.keys() - read.keys():
+            self._storages[where], self._made[where], self._read[where] = made[where], self._step, self._step
         return result
 
-    def _watch(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        where = storage._cdata
-        self._sizes[where] = storage.nbytes()
-        self._users[where] = self._users.get(where, 0) + 1
-        weakref.finalize(tensor, self._leave, where)
+    def peak(self) -> int:
+        """The most bytes alive in one operation."""
+        change = [0] * (self._step + 2)
+        for where, storage in self._storages.items():
+            change[self._made[where]] += storage.nbytes()
+            change[self._read[where] + 1] -= storage.nbytes()
+        return max(accumulate(change))
 
-    def _leave(self, where: int) -> None:
-        self._users[where] -= 1
-        if not self._users[where]:
-            del self._users[where], self._sizes[where]
+
+def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
+    storages = [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+    return {storage._cdata: storage for storage in storages}
 
 
 def _one_magnitude(array: np.ndarray) -> bool:

@@ -108,3 +108,8 @@ class Record(_Strict):
     def classes(self) -> int:
         """Number of logits."""
         return int(self.architecture["classes"])
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape [C, H, W] of the images it was trained on."""
+        return (3, 224, 224) if self.data.train.startswith("imagenet") else (3, 32, 32)

@@ -27,6 +27,8 @@ def command(model: str, out: Path | None, signs: str, as_json: bool) -> None:
       harness export cifar10-rn8w32-pruned-binary-k05-p01
       harness export cifar10-rn8w32-pruned-binary-k05-p01 --signs seed --out small.safetensors --json
     """
+    import torch
+
     from harness import datasets
     from harness.cli.console import err
     from harness.cli.console import out as console
@@ -34,7 +36,11 @@ def command(model: str, out: Path | None, signs: str, as_json: bool) -> None:
     from model_zoo.packing.export import export, parts
 
     record = registry.get_record(model)
-    probe, _ = datasets.load(f"{record.data.train}-sample").first(16).tensors()
+    # Any images will do: the sample is of the size that a CIFAR network takes, and others get noise.
+    if record.input_shape == (3, 32, 32):
+        probe, _ = datasets.load("cifar10-sample").first(16).tensors()
+    else:
+        probe = torch.rand(4, *record.input_shape, generator=torch.Generator().manual_seed(0))
     path = out or Path(f"{record.id}.safetensors")
     content = export(model, path, signs == "seed", probe)
     sizes = parts(content)

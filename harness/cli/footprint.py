@@ -32,7 +32,7 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
     found: list[dict[str, Any]] = []
     for model in models:
         record, loaded = registry.get_record(model), load_model(model)
-        shape = (3, 224, 224) if record.data.train.startswith("imagenet") else (3, 32, 32)
+        shape = record.input_shape
         row = {
             "id": record.id,
             "weight_bits": record.weight_bits,

@@ -69,5 +69,7 @@ def command(
     err.print(f"found: {found.family}, last batch norm {found.architecture['last_batch_norm']}, batch norms {norms} scales", markup=False)
     if found.zeros:
         err.print(f"{found.zeros} kept weights are exactly 0 and count as removed", markup=False)
+    if found.ties:
+        err.print(f"{found.ties} weights share the |score| at which their layer is cut: which of them were kept is not known", markup=False)
     err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
     err.print(f"record: {folder / record.id}.toml", markup=False)

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "Attack models and store what happened to every image.",
     "report": "Rebuild tables and figures from stored outcomes.",
     "train": "Train a model from a recipe.",
+    "selftest": "Plant every known fault and see whether it is caught.",
     "footprint": "Say what models cost: bytes by convention, activations, operations.",
     "export": "Write a model as one packed file.",
     "import": "Take up somebody else's checkpoint as a model.",

@@ -34,7 +34,7 @@ def command(model: str, store: Path, as_json: bool) -> None:
     from model_zoo.loading import load_model
 
     record = registry.get_record(model)
-    footprint = measure(load_model(model), registry.checkpoint_path(model))
+    footprint = measure(load_model(model), registry.checkpoint_path(model), record.input_shape)
     outcomes = select(read(store), model=record.id)
     results = _results(outcomes)
     if as_json:

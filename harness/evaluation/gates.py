@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from model_zoo.errors import RefusedError
 
 # Two forwards of a deterministic model agree exactly; this allows for libraries that pick another kernel on a second call.
 DETERMINISM_TOLERANCE = 1e-6
+# An image alone and in a batch may differ by so much of the logits' range: other kernels, same function.
+BATCH_TOLERANCE = 1e-4
+# Probability of a gap to the record's clean accuracy as large as the one found, below which this is not the model of the record.
+CLEAN_SIGNIFICANCE = 1e-6
 # Probe batch for gates that run the model.
 PROBE = 16
 
@@ -42,7 +51,7 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int) -> None:
     Raises
     ------
     RefusedError
-        Naming the gate: training mode, trainable parameters, shape, NaN, probabilities, randomness.
+        Naming the gate: training mode, trainable parameters, shape, NaN, probabilities, randomness, batch mates, another stored form.
     """
     training = [name or type(module).__name__ for name, module in model.named_modules() if module.training]
     if training:
@@ -54,8 +63,11 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int) -> None:
     with torch.no_grad():
         try:
             first, second = model(probe), model(probe)
-        except RuntimeError as error:
-            raise RefusedError(f"model refused: it does not run on images {list(probe.shape)}: {str(error).splitlines()[0]}") from None
+            alone = [model(image[None]) for image in probe[:4]]
+        except (RuntimeError, ValueError) as error:
+            raise RefusedError(
+                f"model refused: it does not run on images {list(probe.shape)}, or on one alone: {str(error).splitlines()[0]}"
+            ) from None
     if not isinstance(first, torch.Tensor) or first.shape != (len(probe), classes):
         shape = list(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
         raise RefusedError(f"model refused: logits [{len(probe)}, {classes}] expected, found {shape}")
@@ -65,3 +77,58 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int) -> None:
         raise RefusedError("model refused: it returns probabilities; attacks need logits")
     if float((first - second).abs().max()) > DETERMINISM_TOLERANCE * max(1.0, float(first.abs().max())):
         raise RefusedError("model refused: two forward passes on the same images differ; a stochastic model has to be declared as one")
+    with torch.no_grad():
+        mates = float((torch.cat(alone) - first[:4]).abs().max())
+        if mates > BATCH_TOLERANCE * max(1.0, float(first.max() - first.min())):
+            raise RefusedError(f"model refused: the logits of an image depend on its batch mates (by {mates:.3g})")
+        _check_stored_form(model, probe, first)
+
+
+def _check_stored_form(model: nn.Module, probe: torch.Tensor, logits: torch.Tensor) -> None:
+    """Compare layers that offer an `effective_weight`, the form that is stored, with what they compute."""
+    layers = [module for module in model.modules() if hasattr(module, "effective_weight")]
+    if not layers:
+        return
+
+    def stored(layer: nn.Module, inputs: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
+        settings: Any = layer
+        return F.conv2d(inputs[0], settings.effective_weight(), None, settings.stride, settings.padding)
+
+    hooks = [layer.register_forward_hook(stored) for layer in layers]
+    try:
+        difference = float((model(probe) - logits).abs().max())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if difference > BATCH_TOLERANCE * max(1.0, float(logits.max() - logits.min())):
+        raise RefusedError(f"model refused: it does not compute with the weights that are stored (logits differ by {difference:.3g})")
+
+
+def check_alphabet(weights: Sequence[np.ndarray], weight_bits: int, pruned: bool) -> None:
+    """Refuse a model of one-bit weights that holds more than two values a layer, zero among them unless it is pruned.
+
+    Parameters
+    ----------
+    weights : sequence of np.ndarray
+        What each layer computes with.
+    pruned : bool
+        Whether zeros are weights that were removed.
+    """
+    for number, weight in enumerate(weights):
+        magnitudes = np.unique(np.abs(weight))
+        zeros = int((weight == 0).sum())
+        if weight_bits == 1 and len(magnitudes[magnitudes > 0]) > 1:
+            raise RefusedError(f"model refused: layer {number} holds {len(magnitudes)} magnitudes where the record says one-bit weights")
+        if weight_bits == 1 and zeros and not pruned:
+            raise RefusedError(f"model refused: layer {number} holds {zeros} zeros where the record says -1 and +1 (is it sign(0) = 0?)")
+
+
+def check_clean_accuracy(expected: float, correct: int, n: int) -> None:
+    """Refuse a model that gets `correct` of `n` clean images right where its record promises a fraction `expected`.
+
+    An exact binomial test, so that a few images refuse nobody: ignored keys and wrong normalisations cost tens of points.
+    """
+    from scipy.stats import binomtest
+
+    if binomtest(correct, n, expected).pvalue < CLEAN_SIGNIFICANCE:
+        raise RefusedError(f"model refused: {correct} of {n} clean images right, where its record says {100 * expected:.1f} %")

@@ -8,6 +8,7 @@ the clean accuracy. Keys may carry the prefixes of DataParallel (`module.`) and 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,15 @@ from model_zoo.pruning.allocation import layer_keep_counts
 
 # Ends of keys that say nothing about what the network computes: `binweight` is the last sign of the latent weight, made again here.
 IGNORED = (".num_batches_tracked", ".binweight")
+# What NumPy numbers beside the tensors (a best accuracy) are written as, by the names of old and new releases. Nothing here executes
+# anything.
+_SCALAR = np.float64(0).__reduce__()[0]
+NUMBERS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64")),
+]
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,9 @@ class Imported:
     zeros : int
         Weights that are kept by their score and exactly 0: the official code draws one in about 2^24. They add nothing, so here they
         count as removed.
+    ties : int
+        Weights whose |score| is that of the last one kept in their layer, where that leaves a choice: which of them the official code
+        kept is in no file. 0 means that the mask is certain.
     """
 
     model: Classifier
@@ -52,6 +65,7 @@ class Imported:
     architecture: Mapping[str, Any]
     affine: bool
     zeros: int
+    ties: int
 
 
 def load_ivrl(
@@ -86,12 +100,14 @@ def load_ivrl(
     names = [name.removeprefix("network.") for name, layer in layout.named_modules() if isinstance(layer, nn.Conv2d)]
     shapes = [tuple(weight.shape) for weight in dense_weights(layout)]
     weights = [_take(path, state, f"{name}.weight", shape) for name, shape in zip(names, shapes, strict=True)]
-    zeros = 0
+    zeros = ties = 0
     if scores:
         assert keep_ratio is not None and allocation_power is not None
         counts = layer_keep_counts([weight.numel() for weight in weights], keep_ratio, allocation_power)
         for position, (name, shape, count) in enumerate(zip(names, shapes, counts, strict=True)):
-            mask = top_mask(_take(path, state, f"{name}.scores", shape), count)
+            rank = _take(path, state, f"{name}.scores", shape).abs()
+            mask = top_mask(rank, count)
+            ties += _ties(rank, mask)
             zeros += int(((weights[position] == 0) & (mask == 1)).sum())
             weights[position] = weights[position] * mask
     elif latent:
@@ -103,18 +119,23 @@ def load_ivrl(
         raise DamagedFileError(path, f"the tensors of {found['name']}", f"also {left[0]!r}")
     model = assemble(found, affine, [np.ascontiguousarray(weight.numpy(), np.float32) + np.float32(0.0) for weight in weights], batch_norm)
     family = "pruned-binary" if scores else "dense-binary" if latent else "dense"
-    return Imported(model, family, found, affine, zeros)
+    return Imported(model, family, found, affine, zeros, ties)
 
 
 def _state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint by our names for them."""
+    if not path.is_file():
+        raise UsageError(f"no file {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedFileError(path, "a checkpoint that can be read without executing it", what) from None
+        with torch.serialization.safe_globals(NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own words advise reading the file all the same, which would execute what is in it.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"something that would have to be executed ({named[1]})" if named else "another file"
+        raise DamagedFileError(path, "a checkpoint of tensors and numbers alone", what) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError):
+        raise DamagedFileError(path, "a checkpoint that torch can read", "another file, or one cut short") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(item, torch.Tensor) for item in state.values()):
         raise DamagedFileError(path, "a state dict of tensors", "something else")
@@ -127,6 +148,12 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
         first, _, rest = name.partition(".")
         renamed[f"{ours.get(first, first)}.{rest}"] = tensor.float() if tensor.is_floating_point() else tensor
     return renamed
+
+
+def _ties(rank: torch.Tensor, mask: torch.Tensor) -> int:
+    """How many entries of `rank` have the smallest value that `mask` keeps, if it keeps some of them and not others; else 0."""
+    same = rank == rank[mask == 1].min()
+    return int(same.sum()) if bool((mask[same] == 0).any()) else 0
 
 
 def _norms(layout: nn.Module) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from model_zoo.classifier import build_classifier
 from model_zoo.errors import UsageError
@@ -36,10 +37,23 @@ def draw_signs(architecture: Mapping[str, Any], drawn: Mapping[str, Any]) -> lis
         raise ValueError(f"signs drawn by {drawn['generator']!r}, where {GENERATOR!r} is known")
     family = get_family("pruned-binary")
     options = family.options({"keep_ratio": 1.0, "allocation_power": 1.0, "weight_init": drawn["weight_init"]})
+    convolution = family.convolution(options)
+
+    def signs_alone(*sizes: int, **placed: int) -> _Signs:
+        return _Signs(cast(PrunedBinaryConv2d, convolution(*sizes, **placed)).signs)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(drawn["seed"]))
-        model = build_classifier(architecture, family.convolution(options), family.affine)
-    return [layer.signs.numpy() for layer in model.modules() if isinstance(layer, PrunedBinaryConv2d)]
+        model = build_classifier(architecture, signs_alone, family.affine)
+    return [layer.signs.numpy() for layer in model.modules() if isinstance(layer, _Signs)]
+
+
+class _Signs(nn.Module):
+    """What is kept of a layer once it is drawn: its scores and mask go before the next layer is, a quarter of the memory in the end."""
+
+    def __init__(self, signs: torch.Tensor) -> None:
+        super().__init__()
+        self.signs = signs
 
 
 def check_drawn(architecture: Mapping[str, Any], drawn: Mapping[str, Any], weights: Sequence[np.ndarray]) -> None:

@@ -1,8 +1,9 @@
-"""Exporting a registered model: written, loaded again, compared."""
+"""Exporting a registered model: packed, loaded again, compared, and only then put in its place."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import torch
@@ -32,22 +33,30 @@ def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
     Raises
     ------
     UsageError
-        If the signs of the model cannot be drawn.
+        If the signs of the model cannot be drawn, `path` is the model's own checkpoint, or its folder does not exist.
     DamagedFileError
-        If what was written does not give the same logits, bit for bit.
+        If what was packed does not give the same logits, bit for bit; nothing is written then.
     """
     record, loaded = get_record(model), load_model(model)
+    if path.resolve() == checkpoint_path(model).resolve():
+        raise UsageError(f"{path} is the checkpoint of {record.id} itself: name another file (--out)")
+    if not path.parent.is_dir():
+        raise UsageError(f"no folder {path.parent}")
     seed = None
     if drawn:
         if record.family != "pruned-binary":
             raise UsageError(f"{record.id} is {record.family}: only the signs of a pruned binary model were drawn and never trained")
+        if record.seed is None:
+            raise UsageError(f"the record of {record.id} names no seed: store the signs (--signs stored)")
         seed = {"generator": GENERATOR, "seed": record.seed, "weight_init": record.weight_init or "binary"}
     provenance = load_packed(checkpoint_path(model)).header["provenance"]
     content = pack(loaded, record.architecture, record.affine, provenance, seed)
-    place(path, content)
-    with torch.no_grad():
-        if not torch.equal(load_packed(path).model(probe), loaded(probe)):
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        written = Path(folder) / path.name
+        written.write_bytes(content)
+        if not torch.equal(load_packed(written).model(probe), loaded(probe)):
             raise DamagedFileError(path, "the logits of the model it was made from", "others")
+    place(path, content)
     return content
 
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from model_zoo.classifier import Classifier
-from model_zoo.errors import DamagedFileError, UserError
+from model_zoo.errors import DamagedFileError, UsageError, UserError
 from model_zoo.packing.drawn import check_drawn, draw_signs
 from model_zoo.packing.frozen import assemble, batch_norm_tensors, dense_weights, effective_weights, empty, freeze, weights_sha256
 from model_zoo.packing.weights import decode, encode, exact
@@ -55,12 +55,14 @@ def pack(
     Raises
     ------
     UsageError
-        If `drawn` does not give the model's signs.
+        If `drawn` does not give the model's weights.
     """
     weights = effective_weights(model)
     if drawn is not None:
         check_drawn(architecture, drawn, weights)
     fields, tensors = encode(weights, drawn)
+    if drawn is not None and fields["weights"] != "pruned-drawn":
+        raise UsageError(f"weights of the kind {fields['weights']} do not follow from drawn signs and a mask: store them (--signs stored)")
     old = fields["weights"] in FIRST_KINDS and "scales" not in tensors
     header: dict[str, Any] = {"format": FORMAT, "version": 1 if old else VERSION, "architecture": dict(architecture), "affine": affine}
     header |= fields

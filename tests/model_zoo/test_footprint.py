@@ -72,9 +72,14 @@ def test_the_peak_of_activations_is_that_of_a_pass_one_can_follow() -> None:
             return out + images
 
     unit = 4 * 4 * 8 * 8
-    # The image, the first result and the second: the first dies before the sum is made, which makes three again.
+    # The image, the first result and the second: the first is read for the last time before the sum is made, which makes three again.
     assert peak_activation_bytes(Block().eval(), (4, 8, 8)) == 3 * unit
-    assert peak_activation_bytes(nn.Sequential(nn.Conv2d(4, 8, 1, bias=False), nn.ReLU()).eval(), (4, 8, 8)) == 5 * unit
+    assert peak_activation_bytes(nn.Sequential(nn.Conv2d(4, 8, 1, bias=False), nn.ReLU()).eval(), (4, 8, 8)) == 4 * unit
+
+
+def test_the_peak_of_resnet34_is_three_tensors_of_its_first_stage(resnet34: tuple[nn.Module, Path]) -> None:
+    # The block's input for the shortcut, what an operation reads, and what it writes: 64 channels of 32 x 32 each.
+    assert peak_activation_bytes(resnet34[0]) == measure(*resnet34).peak_activation_bytes == 3 * 4 * 64 * 32 * 32
 
 
 def test_a_dense_model_has_no_mask_to_store(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Gates: what no number may come from is refused, by name."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from harness.evaluation.gates import check_images, check_model
+from harness.evaluation.gates import check_alphabet, check_clean_accuracy, check_images, check_model
 from model_zoo.errors import RefusedError
 
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -87,3 +88,59 @@ def test_a_model_that_is_not_frozen_is_refused() -> None:
 def test_a_model_for_other_images_is_refused() -> None:
     with pytest.raises(RefusedError, match="does not run"):
         check_model(Linear(), torch.rand(2, 3, 16, 16), 10)
+
+
+class Mates(nn.Module):
+    """Logits from which the mean of the batch is taken."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = images.flatten(1)[:, :10]
+        return logits - logits.mean(0)
+
+
+def test_logits_that_depend_on_batch_mates_are_refused() -> None:
+    with pytest.raises(RefusedError, match="batch mates"):
+        check_model(Mates().eval(), IMAGES, 10)
+
+
+class Stored(nn.Module):
+    """A convolution that offers one weight and computes with another."""
+
+    stride, padding = 1, 0
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(10, 3, 8, 8))
+        self.factor = factor
+
+    def effective_weight(self) -> torch.Tensor:
+        return self.factor * self.get_buffer("weight")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(images, self.get_buffer("weight"))
+
+
+def test_weights_that_are_not_those_stored_are_refused() -> None:
+    check_model(nn.Sequential(Stored(1.0), nn.Flatten()).eval(), IMAGES, 10)
+    with pytest.raises(RefusedError, match="weights that are stored"):
+        check_model(nn.Sequential(Stored(1.1), nn.Flatten()).eval(), IMAGES, 10)
+
+
+def test_one_bit_weights_have_one_magnitude_and_no_zero_that_was_not_removed() -> None:
+    signs = np.array([[-1.0, 1.0], [1.0, -1.0]], np.float32)
+    check_alphabet([signs, 0.3 * signs], 1, pruned=False)
+    check_alphabet([np.array([0.0, 1.0, -1.0])], 1, pruned=True)
+    check_alphabet([np.array([0.0, 0.1, -0.7])], 32, pruned=False)
+    with pytest.raises(RefusedError, match="layer 1 holds 1 zeros"):
+        check_alphabet([signs, np.array([0.0, 1.0])], 1, pruned=False)
+    with pytest.raises(RefusedError, match="2 magnitudes"):
+        check_alphabet([np.array([0.5, 1.0])], 1, pruned=False)
+
+
+def test_clean_accuracy_far_from_the_record_is_refused_and_chance_is_not() -> None:
+    check_clean_accuracy(0.42, 100, 250)
+    check_clean_accuracy(0.42, 10, 40)
+    check_clean_accuracy(0.42, 2, 8)
+    for correct, n in ((25, 250), (1, 40), (190, 250)):
+        with pytest.raises(RefusedError, match=f"{correct} of {n}"):
+            check_clean_accuracy(0.42, correct, n)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -86,9 +87,24 @@ def test_exact_zeros_are_tolerated_counted_and_add_nothing(tmp_path: Path) -> No
         layer.signs[where] = 0.0
     layer.refresh()
     found = load_ivrl(written(content, tmp_path), ASKED, **PRUNED)
-    assert found.zeros == 1
+    assert (found.zeros, found.ties) == (1, 0)
     with torch.no_grad():
         assert torch.allclose(found.model(IMAGES), model(IMAGES), atol=1e-5)
+
+
+def test_equal_scores_at_the_threshold_are_counted(tmp_path: Path) -> None:
+    content = official(network("pruned-binary", "plain"))
+    scores = content["state_dict"]["module.1.layer1.0.conv1.scores"]
+    lowest = load_ivrl(written(content, tmp_path), ASKED, **PRUNED).model.network.layer1[0].conv1.weight != 0  # type: ignore[union-attr,index]
+    threshold = scores.abs()[lowest].min()
+    scores[tuple((~lowest).nonzero()[3].tolist())] = -threshold
+    assert load_ivrl(written(content, tmp_path), ASKED, **PRUNED).ties == 2
+
+
+@pytest.mark.parametrize("number", [np.float64(45.0), np.float32(45.0), np.int64(45), 45.0, torch.tensor(45.0)])
+def test_numbers_beside_the_tensors_are_no_trouble(number: object, tmp_path: Path) -> None:
+    path = written({**official(network("dense", "plain")), "best_acc1": number}, tmp_path)
+    assert load_ivrl(path, ASKED).family == "dense"
 
 
 def test_another_keep_ratio_is_another_network_and_nothing_in_the_file_says_so(tmp_path: Path) -> None:
@@ -136,8 +152,12 @@ def test_files_that_are_no_checkpoints_are_refused_and_nothing_is_executed(tmp_p
         with pytest.raises(DamagedFileError, match=r"model_best\.pth"):
             load_ivrl(path, ASKED)
     for object_ in (Evil(), {"state_dict": {"a": Evil()}}, {"state_dict": {}}, [1, 2]):
-        with pytest.raises(DamagedFileError, match=r"model_best\.pth"):
+        with pytest.raises(DamagedFileError, match=r"model_best\.pth") as refusal:
             load_ivrl(written(object_, tmp_path), ASKED)
+        # No advice to execute it after all, and no codes for a terminal.
+        assert "weights_only" not in str(refusal.value) and str(refusal.value).isprintable()
+    with pytest.raises(DamagedFileError, match=r"executed \(\S*print\)"):
+        load_ivrl(written(Evil(), tmp_path), ASKED)
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(UsageError, match="no file"):
         load_ivrl(tmp_path / "absent.pth", ASKED)

@@ -3,18 +3,22 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from harness import datasets
 from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.loading import load_model
 from model_zoo.packing import drawn as drawing
-from model_zoo.packing.drawn import check_drawn
+from model_zoo.packing.drawn import check_drawn, draw_signs
 from model_zoo.packing.export import export, parts
-from model_zoo.packing.frozen import effective_weights
-from model_zoo.packing.packed import load_packed
-from model_zoo.registry import checkpoint_path, get_record, model_ids
+from model_zoo.packing.frozen import effective_weights, freeze
+from model_zoo.packing.packed import load_packed, pack
+from model_zoo.registry import checkpoint_path, get_record, model_ids, package_folder, record_path
+from model_zoo.training.recipe import Recipe
+from model_zoo.training.trainer import build_model
 
 PRUNED = "cifar10-rn8w32-pruned-binary-k05-p01"
 PROBE, _ = datasets.load("cifar10-sample").first(8).tensors()
@@ -71,3 +75,57 @@ def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[8 + length :])
     with pytest.raises(DamagedFileError, match="version 3"):
         load_packed(path)
+
+
+def test_what_cannot_be_exported_is_one_clear_line(tmp_path: Path) -> None:
+    record, checkpoint = tmp_path / f"{PRUNED}.toml", tmp_path / f"{PRUNED}.safetensors"
+    text = record_path(PRUNED).read_text()
+    record.write_text("\n".join(line for line in text.splitlines() if not line.startswith(("seed", "recipe"))))
+    checkpoint.write_bytes(checkpoint_path(PRUNED).read_bytes())
+    before = checkpoint.read_bytes()
+    with pytest.raises(UsageError, match="names no seed"):
+        export(str(record), tmp_path / "out.safetensors", True, PROBE)
+    with pytest.raises(UsageError, match="is the checkpoint of"):
+        export(str(record), tmp_path / "." / checkpoint.name, False, PROBE)
+    with pytest.raises(UsageError, match="no folder"):
+        export(PRUNED, tmp_path / "absent" / "out.safetensors", False, PROBE)
+    assert checkpoint.read_bytes() == before and {path.name for path in tmp_path.iterdir()} == {record.name, checkpoint.name}
+
+
+def test_a_file_that_fails_its_check_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.safetensors"
+    path.write_bytes(b"what was there")
+    other = load_packed(checkpoint_path("cifar10-rn8w32-dense-binary"))
+    first = load_packed(checkpoint_path(PRUNED))
+    results = iter([first, other])
+    loaded = load_model(PRUNED)
+    monkeypatch.setattr("model_zoo.packing.export.load_model", lambda model: loaded)
+    monkeypatch.setattr("model_zoo.packing.export.load_packed", lambda path: next(results))
+    with pytest.raises(DamagedFileError, match="logits"):
+        export(PRUNED, path, False, PROBE)
+    assert path.read_bytes() == b"what was there"
+
+
+def test_drawn_magnitudes_are_not_left_out_by_a_seed() -> None:
+    recipe = Recipe.from_dict(
+        {
+            **Recipe.load(package_folder("recipes") / f"{PRUNED}.toml").to_dict(),
+            "options": {"keep_ratio": 0.05, "allocation_power": 0.1, "weight_init": "kaiming-normal"},
+        }
+    )
+    frozen = freeze(build_model(recipe), recipe.architecture, False)
+    seed = {"generator": "torch-cpu", "seed": recipe.seed, "weight_init": "kaiming-normal"}
+    with pytest.raises(UsageError, match="do not follow from drawn signs"):
+        pack(frozen, recipe.architecture, False, {}, seed)
+
+
+@pytest.mark.parametrize("kind", ["binary", "signed-constant", "signed-constant-scaled"])
+def test_signs_are_drawn_as_training_draws_them(kind: str) -> None:
+    recipe = Recipe.load(package_folder("recipes") / f"{PRUNED}.toml")
+    recipe = Recipe.from_dict({**recipe.to_dict(), "options": {**recipe.options, "weight_init": kind, "score_fan": "all"}})
+    seed = {"generator": "torch-cpu", "seed": recipe.seed, "weight_init": kind}
+    layers = [layer for layer in build_model(recipe).modules() if isinstance(layer, PrunedBinaryConv2d)]
+    state = torch.get_rng_state()
+    signs = draw_signs(recipe.architecture, seed)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(np.array_equal(one, layer.signs.numpy()) for one, layer in zip(signs, layers, strict=True))

@@ -1,0 +1,70 @@
+"""`harness selftest`: whether the harness catches what it is there to catch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from harness.selftest import Result
+
+
+@click.command("selftest")
+@click.option(
+    "--pitfall", "pitfalls", type=click.IntRange(0, 20), multiple=True, help="Only this one (0: the honest models).  [default: all]"
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the table there too, as Markdown.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
+def command(pitfalls: tuple[int, ...], out: Path | None, as_json: bool) -> None:
+    """Plant every fault of docs/pitfalls.md, as a tiny model or in the machinery, and see whether it is caught; takes minutes, offline.
+
+    Honest models are looked at too, and nothing may be found on them. Exits with 1 if a fault goes unnoticed or an honest model is accused.
+
+    \b
+    Examples:
+      harness selftest
+      harness selftest --pitfall 5 --pitfall 16 --json
+    """
+    import torch
+
+    from harness import selftest
+    from harness.cli.console import err, progress_bar
+    from harness.cli.console import out as console
+    from harness.evaluation import thresholds
+    from harness.selftest import report
+    from model_zoo.files import place
+
+    torch.set_num_threads(1)
+    chosen = [case for case in selftest.cases() if not pitfalls or case.pitfall in pitfalls]
+    results: list[Result] = []
+    with progress_bar("cases") as bar:
+        task = bar.add_task("", total=len(chosen), speed="")
+        for position, case in enumerate(chosen):
+            bar.update(task, description=case.name, completed=position)
+            results += selftest.run([case])
+        bar.update(task, completed=len(chosen))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        place(out, report.markdown(results).encode())
+    if as_json:
+        click.echo(json.dumps(report.rows(results), indent=1))
+    else:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in report.HEADINGS:
+            table.add_column(heading, overflow="fold", justify="right" if heading in ("pitfall", "PGD-CE, %") else "left")
+        for row in report.rows(results):
+            table.add_row(*row.values(), style=None if row["result"] in report.GOOD else "red")
+        console.print(table)
+        for item in thresholds.table():
+            err.print(f"{item['name']} {item['value']:.4g}: {item['reason']}", style="dim", markup=False)
+    failed = [result for result in results if not result.good]
+    caught = sum(result.case.kind != "control" and result.finding is not None for result in results) - sum(
+        result.case.kind != "control" for result in failed
+    )
+    err.print(f"{caught} faults caught, {len(failed)} results wrong", markup=False)
+    if failed:
+        raise SystemExit(1)

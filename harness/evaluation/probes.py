@@ -1,0 +1,154 @@
+"""Small measurements on a model's gradients and logits: what tells a model that is robust from one whose gradients are masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# Images in a batch of a probe.
+BATCH = 250
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of plain PGD, [N]."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Largest other logit minus the label's, [N]; the loss of Carlini and Wagner (2017), the same whatever is added to all logits."""
+    own = F.one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).max(1).values - logits[own]
+
+
+def dlr(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Difference of logits ratio (Croce and Hein 2020), [N]: the margin over the distance of the first to the third logit.
+
+    Needs three classes at least.
+    """
+    ordered = logits.sort(1, descending=True).values
+    return margin(logits, labels) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+
+
+LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+
+
+def zero_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss) -> torch.Tensor:
+    """For each image, bool [N]: whether the gradient of `loss` with respect to it is exactly zero everywhere."""
+    found = []
+    for part, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        point = part.clone().requires_grad_(True)
+        values = loss(model(point), expected).sum()
+        if not values.requires_grad:
+            found.append(torch.ones(len(part), dtype=torch.bool))
+            continue
+        (gradient,) = torch.autograd.grad(values, point, allow_unused=True)
+        found.append(torch.ones(len(part), dtype=torch.bool) if gradient is None else (gradient.flatten(1) == 0).all(1))
+    return torch.cat(found)
+
+
+@dataclass(frozen=True)
+class LogitScale:
+    """How large logits are.
+
+    Attributes
+    ----------
+    median_gap : float
+        Median distance between the two largest logits.
+    saturated : float
+        Share of images for which float32 cross-entropy is exactly 0 or its largest softmax probability rounds to 1: there the loss
+        cannot tell one point from its neighbour.
+    """
+
+    median_gap: float
+    saturated: float
+
+
+def logit_scale(model: nn.Module, images: torch.Tensor) -> LogitScale:
+    """The scale of the logits on clean images [N, 3, H, W]."""
+    with torch.no_grad():
+        logits = torch.cat([model(part) for part in images.split(BATCH)])
+    top = logits.topk(2, dim=1).values
+    return LogitScale(float((top[:, 0] - top[:, 1]).median()), float((logits.softmax(1).max(1).values == 1.0).float().mean()))
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """What became of images under a gradient attack.
+
+    Attributes
+    ----------
+    robust : torch.Tensor
+        bool [N]: right at every point the attack visited.
+    rising : torch.Tensor
+        bool [N]: robust, and the loss rose in the last tenth of the steps by at least a tenth of all it rose: more steps would help.
+    """
+
+    robust: torch.Tensor
+    rising: torch.Tensor
+
+
+def ascend(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    epsilon: float,
+    loss: Loss,
+    steps: int,
+    seed: int,
+    source: nn.Module | None = None,
+) -> Ascent:
+    """Signed-gradient ascent of `loss` in the Linf ball from a random start, step 2.5 epsilon / steps, watching every point.
+
+    Parameters
+    ----------
+    images, labels : torch.Tensor
+        float32 [N, 3, H, W] in [0, 1] and int64 [N].
+    source : nn.Module, optional
+        Where gradients come from instead of `model` (transfer).
+    """
+    guide = source or model
+    generator = torch.Generator().manual_seed(seed)
+    robust, rising = [], []
+    for part, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        noise = torch.empty(part.shape).uniform_(-epsilon, epsilon, generator=generator)
+        point = (part + noise).clamp(0.0, 1.0)
+        right = torch.ones(len(part), dtype=torch.bool)
+        losses = []
+        for step in range(steps + 1):
+            point = point.detach().requires_grad_(True)
+            logits = guide(point)
+            values = loss(logits, expected)
+            losses.append(values.detach())
+            with torch.no_grad():
+                seen = logits if source is None else model(point)
+                right &= seen.argmax(1) == expected
+            if step == steps or not right.any():
+                break
+            gradient = torch.autograd.grad(values.sum(), point, allow_unused=True)[0] if values.requires_grad else None
+            if gradient is None:
+                break
+            moved = point.detach() + 2.5 * epsilon / steps * gradient.sign()
+            point = torch.min(torch.max(moved, part - epsilon), part + epsilon).clamp(0.0, 1.0)
+        curve = torch.stack(losses)
+        late = curve[-1] - curve[-1 - max(1, len(curve) // 10)]
+        gained = curve[-1] - curve[0]
+        robust.append(right)
+        rising.append(right & (late > 0.1 * gained) & (gained > 0))
+    return Ascent(torch.cat(robust), torch.cat(rising))
+
+
+def survives_noise(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, draws: int, seed: int) -> torch.Tensor:
+    """For each image, bool [N]: right under each of `draws` uniform perturbations within `epsilon`, without any gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    right = torch.ones(len(images), dtype=torch.bool)
+    with torch.no_grad():
+        for _ in range(draws):
+            noise = torch.empty(images.shape).uniform_(-epsilon, epsilon, generator=generator)
+            noisy = (images + noise).clamp(0.0, 1.0)
+            right &= torch.cat([model(part).argmax(1) for part in noisy.split(BATCH)]) == labels
+    return right

@@ -1,0 +1,230 @@
+"""Faults of a harness rather than of a model: each is provoked, or its naive form computed beside ours, and ours must not have it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from harness import attacks, datasets
+from harness.attacks.spec import AttackSpec
+from harness.evaluation.diagnostics import Diagnostics
+from harness.evaluation.probes import cross_entropy, zero_gradient
+from harness.evaluation.unit import evaluate_unit
+from harness.evaluation.verdict import judge
+from harness.reporting.frames import summary
+from harness.selftest import Case, Finding
+from harness.selftest.toys import THREAT, images, toy
+from model_zoo.threat import ThreatModel
+
+FEW = 24
+
+
+def quick(name: str, **changes: object) -> AttackSpec:
+    """An attack of the registry with some parameters changed, to take a second."""
+    spec = attacks.get(name)
+    return replace(spec, parameters={**spec.parameters, **changes})
+
+
+def _first() -> tuple[torch.Tensor, torch.Tensor]:
+    """A few images that the toy gets right."""
+    x, y = images()
+    return x[:FEW].contiguous(), y[:FEW]
+
+
+class _Shifted(nn.Module):
+    """A model with a constant added to all logits, which no prediction depends on."""
+
+    def __init__(self, model: nn.Module, shift: float, scale: float = 1.0) -> None:
+        super().__init__()
+        self.model, self.shift, self.scale = model, shift, scale
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(batch) * self.scale + self.shift
+        return logits
+
+
+def _masked_max(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The margin as some packages have it: the largest of the others, the label's logit multiplied by zero."""
+    own = F.one_hot(labels, logits.shape[1])
+    return ((1 - own) * logits).max(1).values - (own * logits).sum(1)
+
+
+def _negative_logits() -> Finding:
+    """A constant taken from all logits: ours must break the same images, and the multiplied maximum must be seen to change."""
+    x, y = _first()
+    model, shifted = toy("relu"), _Shifted(toy("relu"), -64.0).eval()
+    spec = quick("cw-linf", steps=10)
+    ours = [attacks.run(spec, each, x, y, THREAT, 0).broken_by for each in (model, shifted)]
+    with torch.no_grad():
+        naive = [_masked_max(each(x), y) for each in (model, shifted)]
+    fault = not torch.allclose(naive[0], naive[1], atol=1e-2)
+    return Finding(fault and ours[0] == ours[1], "cw-linf breaks the same images with 64 taken from all logits; a masked maximum does not")
+
+
+def _unnoticed_saturation() -> Finding:
+    """AutoAttack's own check for zero gradients looks at the DLR loss alone: a network on which the cross-entropy has none passes it."""
+    x, y = _first()
+    model = toy("relu", scale=1000.0)
+    flags = attacks.run(quick("autoattack", components=["apgd-ce"], apgd_n_iter=5), model, x, y, THREAT, 0).flags
+    share = float(zero_gradient(model, x, y, cross_entropy).float().mean())
+    upstream = any(flag.kind == "zero-gradient" for flag in flags)
+    return Finding(
+        share > 0.9 and not upstream, f"our probe: {100 * share:.0f} % of images without a gradient of the cross-entropy; no upstream flag"
+    )
+
+
+class _Dynamic(nn.Module):
+    """Takes a gradient in its forward pass, which AutoAttack calls dynamic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = toy("relu")
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            point = batch.detach().clone().requires_grad_(True)
+            torch.autograd.grad(self.model(point).sum(), point)
+        logits: torch.Tensor = self.model(batch)
+        return logits
+
+
+def _leaking_flag() -> Finding:
+    x, y = _first()
+    spec = quick("autoattack", components=["apgd-ce"], apgd_n_iter=5)
+    dynamic, static = (
+        {flag.kind for flag in attacks.run(spec, model.eval(), x, y, THREAT, 0).flags} for model in (_Dynamic(), toy("relu"))
+    )
+    caught = "dynamic" in dynamic and "dynamic" not in static
+    return Finding(caught, "the dynamic model is flagged, the one after it is not")
+
+
+def _clock_seeds() -> Finding:
+    x, y = _first()
+    spec = quick("autoattack", components=["apgd-ce", "square"], apgd_n_iter=5, square_n_queries=50)
+    before = _random_state()
+    one, two = (attacks.run(spec, toy("relu"), x, y, THREAT, 7).adversarial for _ in range(2))
+    return Finding(
+        torch.equal(one, two) and _random_state() == before, "the same unit gives the same bytes, and the global random state is as it was"
+    )
+
+
+def _random_state() -> tuple[object, ...]:
+    return torch.get_rng_state().tolist(), np.random.get_state(legacy=False)["state"]["key"].tolist(), random.getstate()
+
+
+def _small_shards() -> Finding:
+    """One image that only Square breaks: over a constant of 0.2 % on a shard of 25, nothing on 250; ten of 250 are an alarm."""
+    upstream = 1 / 25 > 0.002
+    one, ten = (judge(_diagnosed(gained)).level for gained in (1, 10))
+    return Finding(upstream and one == "ok" and ten == "masked", "a binomial test on merged results: 1 of 250 is no alarm, 10 of 250 are")
+
+
+def _diagnosed(gained: int) -> Diagnostics:
+    n = 250
+    white = [row < 100 for row in range(n)]
+    none = [False] * n
+    return Diagnostics(
+        images=n,
+        n=n,
+        near_constant=False,
+        zero_gradient={"ce": 0.0, "margin": 0.0, "dlr": 0.0},
+        median_gap=1.0,
+        saturated=0.0,
+        robust_ce=white,
+        robust_margin=white,
+        robust_square=[row < 200 and row >= gained for row in range(n)],
+        robust_noise=[True] * n,
+        robust_transfer=None,
+        rising=0.0,
+        sweep={"8/255": white, "64/255": none},
+    )
+
+
+def _uneven_batches() -> Finding:
+    """300 images in blocks of 250 and 50: the mean of the blocks' accuracies is not the accuracy."""
+    robust = [True] * 250 + [False] * 50
+    naive = (1.0 + 0.0) / 2
+    frame = pd.DataFrame(
+        {
+            "protocol": 1,
+            "seed": 0,
+            "model": "m",
+            "family": "dense",
+            "dataset": "cifar10",
+            "norm": "Linf",
+            "radius": "8/255",
+            "attack": "pgd",
+            "image": range(300),
+            "label": 0,
+            "clean_prediction": 0,
+            "robust": robust,
+            "broken_by": [None if right else "pgd" for right in robust],
+        }
+    )
+    models = pd.DataFrame([{"id": "m", "title": "m", "family": "dense", "bytes": 1}])
+    ours = float(summary(frame, models)["worst"].iloc[0])
+    return Finding(
+        ours == 250 / 300 != naive, f"counted image by image: {100 * ours:.1f} %, where a mean of blocks says {100 * naive:.0f} %"
+    )
+
+
+class _TwoClasses(nn.Module):
+    """The toy's first two logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = toy("relu")
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(batch)
+        return logits[:, :2]
+
+
+def _few_classes() -> Finding:
+    """The targeted DLR loss divides by the fourth largest logit: with two classes AutoAttack has to leave it out."""
+    model = _TwoClasses().eval()
+    x, _ = _first()
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    spec = quick("autoattack", apgd_n_iter=5, fab_n_iter=5, square_n_queries=50)
+    result = attacks.run(spec, model, x, y, THREAT, 0)
+    used = {component for component in result.broken_by if component}
+    allowed = set(attacks.get("autoattack").parameters["components_for_few_classes"])
+    return Finding(used <= allowed and "apgd-t" not in allowed, f"AutoAttack leaves the targeted losses out: {', '.join(sorted(allowed))}")
+
+
+def _unbounded() -> Finding:
+    """CW-L2 finds a wrong prediction for every image at some distance: without a bound, its "robust accuracy" is 0."""
+    sample = datasets.load("cifar10-sample").first(FEW)
+    threat = ThreatModel.parse("L2 1/16")
+    frame = evaluate_unit(toy("relu"), sample, threat, quick("cw-l2", steps=50), 0).frame
+    beyond = (frame["adversarial_prediction"] != frame["label"]) & (frame["l2"] > threat.epsilon)
+    return Finding(
+        bool(beyond.any() and frame["robust"][beyond].all()), f"{int(beyond.sum())} examples beyond {threat} do not count as broken"
+    )
+
+
+def _tf32() -> Finding | None:
+    """Faster matrix products that flip near-boundary images: the referee computes in float32, and only a GPU has others."""
+    if not torch.cuda.is_available():
+        return None
+    return Finding(not torch.backends.cuda.matmul.allow_tf32, "float32 matrix products")
+
+
+CASES = (
+    Case(2, "zero-centred logits and a masked maximum", "harness", _negative_logits),
+    Case(11, "TF32 in the referee", "harness", _tf32),
+    Case(13, "saturation that AutoAttack's own check does not see", "harness", _unnoticed_saturation),
+    Case(14, "a flag that leaks from one model to the next", "harness", _leaking_flag),
+    Case(15, "seeds from the clock", "harness", _clock_seeds),
+    Case(16, "Square's alarm on a small shard", "harness", _small_shards),
+    Case(17, "AutoAttack on two classes", "harness", _few_classes),
+    Case(19, "averages of uneven batches", "harness", _uneven_batches),
+    Case(20, "CW-L2 without a bound", "harness", _unbounded),
+)

@@ -1,0 +1,69 @@
+"""Probes measure what they are named after, on networks whose answer is known."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from harness.evaluation.probes import LOSSES, ascend, cross_entropy, dlr, logit_scale, margin, survives_noise, zero_gradient
+from harness.selftest.toys import THREAT, images, sign, toy
+
+X, Y = (part[:40] for part in images())
+
+
+class Bias(nn.Module):
+    """Logits that do not depend on the image."""
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return torch.arange(10.0).expand(len(batch), 10)
+
+
+def test_losses_are_what_their_papers_say() -> None:
+    logits, labels = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 4.0, 2.0, 1.0]]), torch.tensor([0, 2])
+    assert margin(logits, labels).tolist() == [-2.0, 2.0]
+    assert dlr(logits, labels).tolist() == pytest.approx([-2 / 3, 2 / 3])
+    assert torch.allclose(cross_entropy(logits, labels), F.cross_entropy(logits, labels, reduction="none"))
+    for loss in (margin, dlr):
+        assert torch.allclose(loss(logits + 7.0, labels), loss(logits, labels), atol=1e-5)
+    assert torch.allclose(dlr(100.0 * logits, labels), dlr(logits, labels))
+
+
+def test_zero_gradients_are_found_where_they_are() -> None:
+    assert not any(zero_gradient(toy("relu"), X, Y, loss).any() for loss in LOSSES.values())
+    assert all(zero_gradient(toy("sign", sign(0.0)), X, Y, loss).all() for loss in LOSSES.values())
+    assert zero_gradient(Bias(), X, Y, margin).all()
+    saturated = toy("relu", scale=1000.0)
+    assert zero_gradient(saturated, X, Y, cross_entropy).float().mean() > 0.9
+    assert not zero_gradient(saturated, X, Y, margin).any()
+
+
+def test_the_scale_of_logits_is_that_of_the_logits() -> None:
+    plain, large = logit_scale(toy("relu"), X), logit_scale(toy("relu", scale=1000.0), X)
+    assert large.median_gap == pytest.approx(1000 * plain.median_gap, rel=1e-3)
+    assert plain.saturated < 0.2 and large.saturated > 0.9
+
+
+def test_ascent_breaks_what_noise_does_not() -> None:
+    model = toy("relu")
+    robust = {name: ascend(model, X, Y, THREAT.epsilon, loss, 20, 0).robust for name, loss in LOSSES.items()}
+    noise = survives_noise(model, X, Y, THREAT.epsilon, 5, 0)
+    assert all(int(found.sum()) < 10 for found in robust.values())
+    assert int(noise.sum()) > 30
+    assert ascend(model, X, Y, 0.0, margin, 5, 0).robust.sum() >= 38
+    assert torch.equal(ascend(model, X, Y, THREAT.epsilon, margin, 20, 0).robust, robust["margin"])
+
+
+def test_an_attack_that_ends_too_early_is_still_rising() -> None:
+    model = toy("relu")
+    early = ascend(model, X, Y, THREAT.epsilon / 8, margin, 1, 0)
+    assert early.robust.any() and float(early.rising[early.robust].float().mean()) > 0.5
+
+
+def test_examples_of_a_twin_transfer_to_the_network_itself() -> None:
+    model = toy("relu")
+    own = ascend(model, X, Y, THREAT.epsilon, margin, 20, 0).robust
+    assert torch.equal(ascend(model, X, Y, THREAT.epsilon, margin, 20, 0, source=toy("relu")).robust, own)
+    # A network without a gradient of its own is broken through one that has it.
+    masked = toy("sign", sign(0.0))
+    assert ascend(masked, X, Y, THREAT.epsilon, margin, 20, 0).robust.sum() > 35
+    assert ascend(masked, X, Y, THREAT.epsilon, margin, 20, 0, source=toy("sign")).robust.sum() < 10

@@ -1,0 +1,57 @@
+"""The self-test catches every planted fault, and would say so if it did not."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from harness import selftest
+from harness.cli.main import main
+from harness.evaluation import verdict
+from harness.selftest import Case, Finding, Result, report
+
+ALL = selftest.cases()
+# These run the whole diagnostics, half a minute each; one of them is run by default.
+LONG = [case for case in ALL if case.pitfall in (0, 1, 3, 4)]
+
+
+def test_all_twenty_pitfalls_are_planted_and_there_are_honest_models() -> None:
+    assert {case.pitfall for case in ALL} == set(range(21))
+    assert sum(case.kind == "control" for case in ALL) >= 5
+    assert len({case.name for case in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("case", [case for case in ALL if case not in LONG], ids=lambda case: f"{case.pitfall} {case.name}")
+def test_a_planted_fault_is_caught(case: Case) -> None:
+    (result,) = selftest.run([case])
+    assert result.good, result.finding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LONG, ids=lambda case: f"{case.pitfall} {case.name}")
+def test_a_masked_model_is_caught_and_an_honest_one_is_not(case: Case) -> None:
+    (result,) = selftest.run([case])
+    assert result.good, result.finding
+
+
+def test_a_harness_that_is_blind_fails_its_own_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.selftest.machinery.judge", lambda found: verdict.Verdict("ok", ()))
+    done = CliRunner().invoke(main, ["selftest", "--pitfall", "16", "--json"])
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)[0]["result"] == "missed"
+
+
+def test_the_table_says_what_was_caught_and_by_what() -> None:
+    fault, control = (Case(number, "planted | thing", kind, lambda: None) for number, kind in ((3, "model"), (0, "control")))
+    results = [
+        Result(fault, Finding(True, "the gate", 0.97)),
+        Result(fault, None),
+        Result(control, Finding(False, "ok", 0.3)),
+        Result(control, Finding(True, "masked")),
+    ]
+    assert [row["result"] for row in report.rows(results)] == ["caught", "not applicable", "nothing found", "accused"]
+    assert [result.good for result in results] == [True, True, True, False]
+    text = report.markdown(results)
+    assert "| 3 | planted \\| thing | model | caught | the gate | 97.0 |" in text and "black-box-gain" in text
+    assert replace(results[0], finding=Finding(False, "nothing")).good is False
