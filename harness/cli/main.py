@@ -16,6 +16,7 @@ COMMANDS = {
     "ls": "List models, datasets, attacks, suites, tables or recipes.",
     "show": "Show one model: record, footprint, results.",
     "run": "Attack models and store what happened to every image.",
+    "diagnose": "Say whether a model's robustness is real: ok, suspicious or masked.",
     "report": "Rebuild tables and figures from stored outcomes.",
     "train": "Train a model from a recipe.",
     "selftest": "Plant every known fault and see whether it is caught.",

@@ -48,6 +48,7 @@ def make(store: Path, folder: Path, plan: Plan) -> Made | None:
     from harness.cli.console import err
     from harness.reporting import frames, report
     from harness.reporting.traits import with_traits
+    from harness.runner.diagnoses import verdicts
     from harness.runner.results import outcomes
     from harness.runner.store import Store
     from model_zoo.catalogue import catalogue
@@ -58,7 +59,7 @@ def make(store: Path, folder: Path, plan: Plan) -> Made | None:
     if frame.empty:
         return None
     found_by = {unit.record.id: unit.model for unit in plan.units}
-    models = with_traits(catalogue(found_by), found_by)
+    models = with_traits(catalogue(found_by), found_by).merge(verdicts(Store(store), found_by), on="id", how="left")
     expected = pd.DataFrame(plan.expected())
     paths = report.build(frame, models, folder, expected)
     return Made(frame, frames.summary(frame, models, expected), paths)

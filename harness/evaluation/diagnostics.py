@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
@@ -63,8 +63,27 @@ class Diagnostics:
     sweep: dict[str, list[bool]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        """Plain JSON values; a list of booleans becomes a string of 0 and 1."""
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        packed = {name: None if plain[name] is None else _digits(plain[name]) for name in _LISTS}
+        return {**plain, **packed, "sweep": {radius: _digits(robust) for radius, robust in self.sweep.items()}}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Diagnostics:
+        """Inverse of `to_dict`; a TypeError, KeyError or AttributeError where fields are missing, left over or of another kind."""
+        unpacked = {name: None if plain[name] is None else _booleans(plain[name]) for name in _LISTS}
+        return cls(**{**plain, **unpacked, "sweep": {radius: _booleans(robust) for radius, robust in plain["sweep"].items()}})
+
+
+_LISTS = ("robust_ce", "robust_margin", "robust_square", "robust_noise", "robust_transfer")
+
+
+def _digits(values: list[bool]) -> str:
+    return "".join("01"[value] for value in values)
+
+
+def _booleans(digits: str) -> list[bool]:
+    return [digit == "1" for digit in digits]
 
 
 def diagnose(

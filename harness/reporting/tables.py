@@ -102,7 +102,7 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         for column in spec.columns:
             if column.field == "*":
                 columns += [Column(heading=name, field=name, format=column.format) for name in attacks_of(part)]
-            else:
+            elif column.format != "text" or column.field in part:
                 columns.append(column)
         keys = [field for field in spec.sort if field in part]
         ordered = part.sort_values([*keys, "model"], ascending=[False] * len(keys) + [True], kind="stable") if keys else part
@@ -112,6 +112,10 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         caption = f"{spec.title}: {dataset}, {norm} {radius}, n = {' or '.join(map(str, counts))}"
         constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
         notes = [spec.note] + [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
+        if "verdict_reasons" in part:
+            notes += [
+                f"{row['model']} is {row['verdict_reasons']}." for _, row in ordered.iterrows() if isinstance(row["verdict_reasons"], str)
+            ]
         notes[1:1] = [_base(row) for _, row in part.iterrows() if "base" in part and row["model"] == row["base"]]
         tables.append(Table(caption, [column.heading for column in columns], rows, [c.format != "text" for c in columns], notes, starts))
     return tables

@@ -133,3 +133,14 @@ def test_latex_of_many_models_and_data_sets_is_balanced() -> None:
 def test_an_unknown_table_has_its_near_miss() -> None:
     with pytest.raises(UnknownNameError, match="'summary'"):
         tables.get("sumary")
+
+
+def test_the_verdict_stands_beside_the_numbers_with_its_reasons_below(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    frame = summary(outcomes, models)
+    ids = frame["model"].unique().tolist()
+    assert "verdict" not in tables.markdown(tables.render(tables.get("summary"), frame))
+    frame["verdict"] = frame["model"].map({ids[0]: "masked"})
+    frame["verdict_reasons"] = frame["model"].map({ids[0]: "masked: Square breaks 9 of 10 images that no gradient attack does"})
+    text = tables.markdown(tables.render(tables.get("summary"), frame))
+    assert "| worst | verdict |" in text and text.count(" masked |") == text.count(f"| {ids[0]} |")
+    assert f"{ids[0]} is masked: Square breaks 9 of 10" in text and " – |" in text

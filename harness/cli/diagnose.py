@@ -1,0 +1,92 @@
+"""`harness diagnose`: whether a model's robustness is real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from harness.runner.diagnoses import Diagnosis
+
+
+@click.command("diagnose")
+@click.argument("models", nargs=-1)
+@click.option("--n", type=click.IntRange(min=1), default=250, show_default=True, help="Number of images, the first of the data set.")
+@click.option("--radius", help="An exact Linf radius such as 8/255.  [default: the protocol's for the model's data]")
+@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where diagnostics are kept.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
+def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as_json: bool) -> None:
+    """Measure MODELS (ids, or paths of records; all that ship where none is named) and say: ok, suspicious or masked, and why.
+
+    Looks for missing gradients, saturated logits, black-box attacks and transfer that beat gradients, robustness that does not fall with
+    the radius, attacks that have not converged. What the store holds is not measured again; reports show the verdict beside the numbers.
+
+    \b
+    Examples:
+      harness diagnose cifar10-rn8w32-pruned-binary-k05-p01
+      harness diagnose my-model.toml --n 100 --json
+    """
+    from harness import datasets
+    from harness.cli.console import err, out, progress_bar
+    from harness.runner import protocol
+    from harness.runner.diagnoses import run_diagnosis
+    from harness.runner.store import Store
+    from model_zoo import registry
+    from model_zoo.errors import UserError
+    from model_zoo.threat import ThreatModel, parse_radius
+
+    chosen = models or tuple(registry.model_ids())
+    done: list[Diagnosis] = []
+    failed = 0
+    with progress_bar("models") as bar:
+        task = bar.add_task("", total=len(chosen), speed="")
+        for position, model in enumerate(chosen):
+            record = registry.get_record(model)
+
+            def tell(fraction: float, what: str, position: int = position, name: str = record.id) -> None:
+                bar.update(task, completed=position + fraction, description=f"{name} · {what}")
+
+            try:
+                block = datasets.load(f"{record.data.train}-sample", n=n)
+                given = ThreatModel("Linf", parse_radius(radius)) if radius else protocol.default_threat("Linf", record.data.train)
+                done.append(run_diagnosis(model, block, given, Store(store), tell))
+            except UserError as error:
+                failed += 1
+                err.print(f"failed: {record.id}: {error}", style="red", markup=False)
+        bar.update(task, completed=len(chosen))
+    if as_json:
+        click.echo(json.dumps([_plain(one) for one in done], indent=1))
+    else:
+        out.print(_table(done))
+        for one in done:
+            for reason in one.verdict.reasons:
+                out.print(f"{one.model}: {reason.level}: {reason.text}", markup=False)
+    if failed:
+        raise SystemExit(1)
+
+
+def _plain(one: Diagnosis) -> dict[str, Any]:
+    named = {"model": one.model, "dataset": one.dataset, "threat": one.threat, "verdict": one.verdict.level}
+    return {**named, "reasons": [vars(reason) for reason in one.verdict.reasons], "diagnostics": one.found.to_dict()}
+
+
+def _table(done: list[Diagnosis]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", overflow="fold")
+    for heading in ("n", "no CE gradient", "PGD-CE", "PGD-margin", "Square", "noise", "transfer", "64/255"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for one in done:
+        found = one.found
+        shares = [found.robust_ce, found.robust_margin, found.robust_square, found.robust_noise, found.robust_transfer]
+        cells = ["–" if robust is None else f"{100 * sum(robust) / found.images:.1f}" for robust in shares]
+        last = f"{100 * sum(found.sweep['64/255']) / found.images:.1f}"
+        zero = f"{100 * found.zero_gradient['ce']:.1f}"
+        table.add_row(one.model, str(found.images), zero, *cells, last, one.verdict.level)
+    table.caption = "Robust accuracy in per cent of all images, under each probe alone."
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,141 @@
+"""Diagnostics of registered models, kept in a store beside the outcomes: one JSON file for a model, a block and a threat model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from harness.datasets.base import ImageSet
+from harness.evaluation import diagnostics
+from harness.evaluation.diagnostics import Diagnostics, diagnose
+from harness.evaluation.gates import check_images, check_model
+from harness.evaluation.unit import THREADS
+from harness.evaluation.verdict import Verdict, judge
+from harness.runner import protocol
+from harness.runner.identity import unit_id, unit_seed
+from harness.runner.store import Store
+from model_zoo import registry
+from model_zoo.errors import DamagedFileError, UserError
+from model_zoo.files import place
+from model_zoo.loading import load_model
+from model_zoo.schema import Record
+from model_zoo.threat import ThreatModel, radius_text
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Diagnostics with what they are of."""
+
+    model: str
+    dataset: str
+    threat: str
+    found: Diagnostics
+
+    @property
+    def verdict(self) -> Verdict:
+        """What follows from them."""
+        return judge(self.found)
+
+
+def twin_of(model: str) -> str | None:
+    """A full-precision model to transfer from: the first registered dense one with the architecture and data of `model`, if another."""
+    record = registry.get_record(model)
+    for other in registry.model_ids():
+        candidate = registry.get_record(other)
+        same = candidate.architecture["name"] == record.architecture["name"] and candidate.data.train == record.data.train
+        if same and candidate.family == "dense" and candidate.weights_sha256 != record.weights_sha256:
+            return other
+    return None
+
+
+def identity(record: Record, twin: Record | None, block: ImageSet, threat: ThreatModel) -> dict[str, Any]:
+    """Everything the diagnostics depend on, as plain JSON values."""
+    return {
+        "protocol": protocol.VERSION,
+        "diagnostics": diagnostics.VERSION,
+        "model": {"weights": record.weights_sha256, "architecture": record.architecture, "affine": record.affine},
+        "twin": None if twin is None else twin.weights_sha256,
+        "data": {"dataset": block.name, "block": block.sha256},
+        "threat": {"norm": threat.norm, "radius": radius_text(threat.radius)},
+    }
+
+
+def run_diagnosis(
+    model: str, block: ImageSet, threat: ThreatModel, store: Store, progress: Callable[[float, str], None] | None = None
+) -> Diagnosis:
+    """Diagnose a registered model, or read what the store holds already.
+
+    Raises
+    ------
+    UserError
+        If the model is refused, or there is nothing to diagnose.
+    """
+    record, twin = registry.get_record(model), twin_of(model)
+    whole = identity(record, None if twin is None else registry.get_record(twin), block, threat)
+    name = unit_id(whole)
+    path = _folder(store) / f"{name}.json"
+    if path.is_file():
+        return _read(path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        images, labels = block.tensors()
+        loaded = load_model(model)
+        check_images(images, labels, len(block.classes))
+        check_model(loaded, images, len(block.classes))
+        found = diagnose(loaded, images, labels, threat, unit_seed(name), None if twin is None else load_model(twin), progress)
+    finally:
+        torch.set_num_threads(threads)
+    labels_of = {"model": record.id, "weights": record.weights_sha256, "twin": twin, "dataset": block.name, "threat": str(threat)}
+    content = {"schema": SCHEMA_VERSION, "labels": labels_of, "identity": whole, "diagnostics": found.to_dict()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    return Diagnosis(record.id, block.name, str(threat), found)
+
+
+def verdicts(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
+    """Verdicts of models: `id, verdict, verdict_reasons`; None where the store has none, or nothing was found.
+
+    `models` maps ids to what finds them. Of several diagnoses the one on most images counts; a file that cannot be read is absent.
+    """
+    best: dict[str, Diagnosis] = {}
+    for path in sorted(_folder(store).glob("*.json")):
+        try:
+            diagnosis, weights = _read(path), json.loads(path.read_text(encoding="utf-8"))["labels"]["weights"]
+        except DamagedFileError:
+            continue
+        if weights not in best or diagnosis.found.images > best[weights].found.images:
+            best[weights] = diagnosis
+    rows = []
+    for name, found_by in models.items():
+        try:
+            known = best.get(registry.get_record(found_by).weights_sha256)
+        except UserError:
+            known = None
+        verdict = None if known is None else known.verdict
+        text = None if verdict is None or verdict.level == "ok" else str(verdict)
+        rows.append({"id": name, "verdict": None if verdict is None else verdict.level, "verdict_reasons": text})
+    return pd.DataFrame(rows, columns=["id", "verdict", "verdict_reasons"])
+
+
+def _folder(store: Store) -> Path:
+    return store.root / "diagnostics"
+
+
+def _read(path: Path) -> Diagnosis:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] > SCHEMA_VERSION:
+            raise DamagedFileError(path, f"schema {SCHEMA_VERSION} or older", f"schema {content['schema']}")
+        labels = content["labels"]
+        return Diagnosis(labels["model"], labels["dataset"], labels["threat"], Diagnostics.from_dict(content["diagnostics"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFileError(path, "a model's diagnostics", f"{type(error).__name__}: {error}") from None
