@@ -53,7 +53,7 @@ def make(store: Path, folder: Path, plan: Plan) -> Made | None:
     from harness.runner.store import Store
     from model_zoo.catalogue import catalogue
 
-    frame, damaged = outcomes(Store(store), plan.ids)
+    frame, damaged = outcomes(Store(store), plan)
     for error in damaged:
         err.print(f"skipped: {error}", style="yellow", markup=False)
     if frame.empty:

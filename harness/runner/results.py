@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from harness.runner.identity import canonical_json
+from harness.runner.plan import Plan
 from harness.runner.store import Store
 from model_zoo.errors import DamagedFileError
 
@@ -14,24 +17,47 @@ from model_zoo.errors import DamagedFileError
 IMAGE_KEY = ["protocol", "model", "dataset", "norm", "radius", "attack", "seed", "image"]
 
 
-def outcomes(store: Store, units: Iterable[str] | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:
-    """All usable outcomes of a store, or of the given units of it, and what could not be read.
+def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:
+    """All usable outcomes of a store, or those that a plan asks for, and what could not be read.
 
     Units whose attack was at fault are left out. Where two units cover the same image (runs with different numbers of images have
-    different blocks), the one with more images counts, then the smaller id.
+    different blocks), the one that the plan names counts, then the one with more images, then the smaller id. A plan is thus also served by
+    runs of fewer images than it asks for.
     """
-    wanted = None if units is None else set(units)
+    wanted = None if plan is None else _images_by_cell(plan)
+    planned = set() if plan is None else set(plan.ids)
     frames, damaged = [], []
     for item in store.read_all():
         if isinstance(item, DamagedFileError):
             damaged.append(item)
-        elif not item.manifest["at_fault"] and (wanted is None or item.manifest["unit"] in wanted):
-            frames.append(item.frame.assign(block_images=len(item.frame)))
+            continue
+        asked = item.manifest["unit"] in planned
+        if wanted is not None and not asked:
+            images = wanted.get(_cell(item.manifest["identity"]), frozenset())
+            if not images.issuperset(item.frame["image"]):
+                continue
+        if not item.manifest["at_fault"]:
+            frames.append(item.frame.assign(asked=asked, block_images=len(item.frame)))
     if not frames:
         return pd.DataFrame(), damaged
-    whole = pd.concat(frames, ignore_index=True).sort_values(["block_images", "unit"], ascending=[False, True], kind="stable")
-    whole = whole.drop_duplicates(IMAGE_KEY).drop(columns="block_images")
+    order = {"asked": False, "block_images": False, "unit": True}
+    whole = pd.concat(frames, ignore_index=True).sort_values(list(order), ascending=list(order.values()), kind="stable")
+    whole = whole.drop_duplicates(IMAGE_KEY).drop(columns=["asked", "block_images"])
     return whole.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged
+
+
+def _images_by_cell(plan: Plan) -> dict[str, frozenset[int]]:
+    """The images that a plan asks for, by what their units have in common."""
+    found: dict[str, frozenset[int]] = {}
+    for unit in plan.units:
+        cell = _cell(unit.identity)
+        found[cell] = found.get(cell, frozenset()) | frozenset(unit.block.index.tolist())
+    return found
+
+
+def _cell(identity: Mapping[str, Any]) -> str:
+    """A unit's identity but for its block of images."""
+    return canonical_json({**identity, "data": identity["data"]["dataset"]})
 
 
 def agreement(left: pd.DataFrame, right: pd.DataFrame) -> tuple[int, int]:

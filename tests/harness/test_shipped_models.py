@@ -24,7 +24,7 @@ COMMITTED = Path(__file__).parents[2] / "results"
 
 def committed(suite: str) -> tuple[Plan, pd.DataFrame]:
     plan = plan_suite(get_suite(suite))
-    frame, damaged = outcomes(Store(COMMITTED), plan.ids)
+    frame, damaged = outcomes(Store(COMMITTED), plan)
     assert not damaged
     return plan, frame
 

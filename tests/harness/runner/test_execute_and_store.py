@@ -157,3 +157,16 @@ def test_two_workers_give_the_same_outcome_bytes(plan: Plan, finished: Store, tm
     assert {unit.id for unit in report.finished} == set(plan.ids) and events.count("finished") == 2
     for unit in plan.units:
         assert (tmp_path / "units" / f"{unit.id}.parquet").read_bytes() == (finished.units / f"{unit.id}.parquet").read_bytes()
+
+
+def test_a_plan_is_served_by_runs_of_fewer_images_and_by_its_own_first(copy: Store) -> None:
+    short, long, other = (
+        plan_request(MODELS[:1], [attack], "cifar10-sample", n) for attack, n in (("cw-linf", 5), ("cw-linf", 30), ("pgd", 12))
+    )
+    frame, _ = outcomes(copy, long)
+    assert frame["image"].nunique() == len(frame) == 12 and set(frame["model"]) == set(MODELS[:1])
+    assert outcomes(copy, short)[0].empty and outcomes(copy, other)[0].empty
+    execute(short, copy)
+    frame, _ = outcomes(copy, short)
+    assert len(frame) == 5 and set(frame["unit"]) == set(short.ids)
+    assert len(outcomes(copy, long)[0]) == 12
