@@ -25,6 +25,7 @@ from harness.reporting.names import label, short
 from harness.reporting.style import ATTACKS, FAINT, INK, SETTINGS, WORST, darker, family_style, new_figure
 
 WIDTH = 7.2
+FEW_CURVES = 6
 # Variants of a model whose size differs by less are drawn as one crowd.
 SAME_SIZE = 0.15
 BAND = "#E2E2E2"
@@ -127,12 +128,15 @@ def accuracy_by_attack(group: pd.DataFrame, title: str) -> Figure:
 def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
     """Worst-case robust accuracy against the radius, a line a model, with 95 % intervals; radius 0 is clean accuracy.
 
-    `summary` has one data set and one norm. Models of a radius stand a few points apart, so that their intervals can be told apart.
+    `summary` has one data set and one norm. Models of a radius stand a few points apart, so that their intervals can be told apart. More
+    than `FEW_CURVES` models stand on one place, without intervals (the table has them), and their legend below.
     """
     norm = str(summary["norm"].iloc[0])
     unit = 255 if norm == "Linf" else 1
     rows = summary.assign(epsilon=[unit * float(Fraction(radius)) for radius in summary["radius"]]).dropna(subset=["worst"])
-    figure, axes = new_figure(WIDTH, 4.4, "Robust accuracy against the radius", title)
+    few = rows["model"].nunique() <= FEW_CURVES
+    height = 4.4 if few else 4.4 + 0.1 * rows["model"].nunique()
+    figure, axes = new_figure(WIDTH, height, "Robust accuracy against the radius", title)
     with mpl.rc_context(SETTINGS):
         dashes = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
         used: dict[str, int] = {}
@@ -147,12 +151,12 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
             y, low, high = (
                 100 * np.array([float(fullest[f"clean{end}"]), *part[f"worst{end}"].astype(float)]) for end in ("", "_low", "_high")
             )
-            apart = ScaledTranslation((place - (len(order) - 1) / 2) * 4 / 72, 0, figure.dpi_scale_trans)
+            apart = ScaledTranslation((place - (len(order) - 1) / 2) * (4 / 72 if few else 0), 0, figure.dpi_scale_trans)
             look: dict[str, Any] = {"marker": marker, "markersize": 5, "markerfacecolor": colour if number % 2 == 0 else "white"}
             axes.errorbar(
                 x,
                 y,
-                yerr=[y - low, high - y],
+                yerr=[y - low, high - y] if few else None,
                 color=colour,
                 linestyle=dashes[number % len(dashes)],
                 linewidth=1.4,
@@ -169,10 +173,14 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
         axes.set_xticks([0.0, *radii], ["0", *(f"{radius:g}" for radius in radii)])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(-0.12 * radii[0], 1.25 * radii[-1])
-        axes.set_ylim(0, max(10.0, 106 * float(rows[["clean_high", "worst_high"]].to_numpy(float).max())))
+        tops = ["clean_high", "worst_high"] if few else ["clean", "worst"]
+        axes.set_ylim(0, max(10.0, 106 * float(rows[tops].to_numpy(float).max())))
         axes.set_xlabel(f"{norm} radius, in 1/255 (0: clean accuracy)" if unit == 255 else f"{norm} radius (0: clean accuracy)")
         axes.set_ylabel("robust accuracy, per cent")
-        axes.legend(fontsize=8, frameon=False, loc="upper right", handlelength=3.2)
+        if few:
+            axes.legend(fontsize=8, frameon=False, loc="upper right", handlelength=3.2)
+        else:
+            figure.legend(ncols=2, handlelength=3.2, **LEGEND)
     return figure
 
 
