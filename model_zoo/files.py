@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def place(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it and rename it into place; what fails half-way leaves nothing behind."""
+@contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to, renamed into place at the end; what fails half-way leaves nothing behind."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def place(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with placing(path) as temporary:
+        temporary.write_bytes(content)

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model_zoo.packing.frozen import batch_norm_tensors, convolutions, effective_weights
+from model_zoo.packing.weights import magnitudes
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
     total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)
     binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)
     pruned = kept < total
-    value_bits = kept * (1 if all(_one_magnitude(array) for array in weights) else 32)
+    value_bits = kept * (32 if magnitudes(weights) is None else 1)
     mask_bits = sum(_log2_binomial(layer.weights, layer.kept_weights) for layer in layers)
     index_bits = sum(layer.kept_weights * math.ceil(math.log2(layer.weights)) for layer in layers)
     return Footprint(
@@ -181,11 +182,6 @@ class _Trace(TorchDispatchMode):
 def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
     storages = [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
     return {storage._cdata: storage for storage in storages}
-
-
-def _one_magnitude(array: np.ndarray) -> bool:
-    nonzero = np.abs(array[array != 0])
-    return not nonzero.size or bool((nonzero == nonzero[0]).all())
 
 
 def _output_positions(model: nn.Module, input_shape: Sequence[int]) -> list[int]:

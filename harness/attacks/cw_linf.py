@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from harness.attacks.losses import margin as loss
 from harness.attacks.parameters import parse
 from harness.attacks.progress import counted
 from harness.attacks.spec import AttackResult, Flag
@@ -89,7 +90,7 @@ def _single_run(
         last = iteration == given.steps
         current = examples[rows].requires_grad_(not last)
         logits = model(current)
-        margin = _margin(logits, labels[rows])
+        margin = loss(logits, labels[rows])
         success = (logits.detach().argmax(1) != labels[rows]) & (margin.detach() >= given.confidence)
         broken[rows[success]] = True
         if last or success.all():
@@ -102,13 +103,6 @@ def _single_run(
         moved = moved + step * gradient[~success].sign()
         examples[rows] = torch.min(torch.max(moved, clean - epsilon), clean + epsilon).clamp(0.0, 1.0)
     return stuck, examples, broken
-
-
-def _margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Largest other logit minus the label's, [N]; positive where the image is misclassified."""
-    own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
-    # max picks one of several equal maxima, where amax would split the gradient among them.
-    return logits.masked_fill(own, -torch.inf).max(1).values - logits[own]
 
 
 def _random_start(images: torch.Tensor, epsilon: float, seed: int, restart: int) -> torch.Tensor:

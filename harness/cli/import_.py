@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-FAMILY_BITS = {"pruned-binary": 1, "dense-binary": 1, "dense": 32}
-
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
@@ -58,8 +56,6 @@ def command(
         name=name,
         title=f"{found.family} {architecture} of the official code, imported",
         source=file.name,
-        method={"pruned-binary": "liu2022", "dense-binary": "courbariaux2015", "dense": "madry2018"}[found.family],
-        weight_bits=FAMILY_BITS[found.family],
         keep_ratio=keep_ratio,
         allocation_power=allocation_power,
         dataset=dataset,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -41,19 +40,19 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
     from harness.datasets import data_folder
     from harness.datasets.cifar import load_train
     from harness.reporting.curves import draw
-    from model_zoo.registry import package_folder
     from model_zoo.training.outcome import keep
-    from model_zoo.training.recipe import Recipe
+    from model_zoo.training.recipe import Recipe, recipe_path
+    from model_zoo.training.sharing import first_process
     from model_zoo.training.state import state_path
     from model_zoo.training.trainer import EpochRecord, Step, finished, train
 
-    chosen = Recipe.load(_recipe_path(recipe, package_folder("recipes")))
+    chosen = Recipe.load(recipe_path(recipe))
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("no CUDA device is available here: use --device cpu")
     if threads is not None:
         torch.set_num_threads(threads)
     state = state_path(folder, chosen.id)
-    first = os.environ.get("RANK", "0") == "0"
+    first = first_process()
     trained = finished(chosen, state)
     if trained is None:
         if state.is_file() and first:
@@ -67,11 +66,7 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
                 if isinstance(event, Step):
                     bar.update(task, total=event.total, completed=event.done, speed=f"{event.images_per_second:.0f} images/s")
                 elif first:
-                    err.print(
-                        f"epoch {event.epoch}: loss {event.train_loss:.3f}, hold-out clean {100 * event.hold_out_clean_accuracy:.1f} %, "
-                        f"PGD-10 {100 * event.hold_out_pgd_accuracy:.1f} %",
-                        markup=False,
-                    )
+                    err.print(str(event), markup=False)
 
             try:
                 trained = train(chosen, images.images, images.labels, device, report, state, compiled)
@@ -88,14 +83,3 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
     err.print(f"record: {folder / record.id}.toml", markup=False)
     err.print(f"curve: {curve}, {curve.with_suffix('.png').name}", markup=False)
     state.unlink(missing_ok=True)
-
-
-def _recipe_path(recipe: str, shipped: Path) -> Path:
-    from model_zoo.errors import UnknownNameError
-
-    if recipe.endswith(".toml"):
-        return Path(recipe)
-    names = [path.stem for path in shipped.glob("*.toml")]
-    if recipe not in names:
-        raise UnknownNameError("recipe", recipe, names, "harness ls recipes")
-    return shipped / f"{recipe}.toml"

@@ -22,6 +22,7 @@ import numpy as np
 from harness.datasets.base import DatasetInfo, ImageSet, Source
 from harness.datasets.class_names import CIFAR10, CIFAR100
 from harness.datasets.download import Report, fetch
+from model_zoo.arrays import read_arrays
 from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
 from model_zoo.files import place
 
@@ -133,26 +134,17 @@ def read_batch(path: Path, md5: str, label_key: bytes) -> tuple[np.ndarray, np.n
     return np.ascontiguousarray(images), np.array(batch[label_key], np.int64)
 
 
-def read_arrays(path: Path, content: str, ordered: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images `x` and labels `y` of an .npz file, whose `content_sha256` must be the one given.
+def read_published(path: Path, content: str, ordered: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of an .npz file, whose `content_sha256` must be the one given.
 
     Raises
     ------
     DamagedFileError
         If the file cannot be read or holds other images.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["x"], arrays["y"]
-    except Exception as error:
-        # A damaged archive makes zipfile, zlib, tokenize and numpy raise a dozen kinds of exception between them.
-        raise DamagedFileError(path, "arrays x and y", f"{type(error).__name__}: {error}".splitlines()[0]) from None
-    shapes = images.shape[1:] == (32, 32, 3) and labels.shape == images.shape[:1]
-    if not (shapes and images.dtype == np.uint8 and labels.dtype.kind in "iu" and ((labels >= 0) & (labels < 100)).all()):
-        described = f"x {images.dtype} {list(images.shape)}, y {labels.dtype} {list(labels.shape)}"
-        raise DamagedFileError(path, "x uint8 [N, 32, 32, 3] and y [N] from 0 to 99", described)
-    labels = labels.astype(np.int64)
-    found = content_sha256(images, labels, ordered)
+    images, labels = read_arrays(path)
+    shapes = images.shape[1:] == (32, 32, 3) and bool(((labels >= 0) & (labels < 100)).all())
+    found = content_sha256(images, labels, ordered) if shapes else f"images {list(images.shape)}, or labels not from 0 to 99"
     if found != content:
         raise DamagedFileError(path, f"images and labels with content sha256 {content}", found)
     return images, labels
@@ -175,7 +167,7 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
         parts = [read_batch(batches / file, md5, data.label_key) for file, md5 in data.batches[split].items()]
         images, labels = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
     elif arrays.is_file():
-        images, labels = read_arrays(arrays, data.content[split], data.ordered)
+        images, labels = read_published(arrays, data.content[split], data.ordered)
     else:
         raise MissingDataError(f"{data.name}: no complete {data.folder} and no {arrays.name} in {folder}. {instead(data)}")
     if not data.ordered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +11,10 @@ import torch
 from torch import nn
 
 from harness import attacks
-from harness.evaluation.probes import LOSSES, ascend, cross_entropy, logit_scale, margin, survives_noise, zero_gradient
+from harness.attacks.losses import LOSSES, cross_entropy, margin
+from harness.evaluation import thresholds
+from harness.evaluation.outcomes import near_constant
+from harness.evaluation.probes import ascend, logit_scale, survives_noise, zero_gradient
 from harness.evaluation.referee import predict
 from harness.randomness import isolated
 from model_zoo.errors import UsageError
@@ -22,8 +25,8 @@ STEPS = 50
 SWEEP_STEPS = 20
 SQUARE_QUERIES = 1000
 NOISE_DRAWS = 20
-# Radii of the sweep, in 255ths; the model's own comes in between.
-SWEEP = (0, 1, 2, 4, 8, 16, 32, 64)
+# Radii of the sweep, in 255ths, up to one at which an attack must break nearly all.
+SWEEP = (0, 1, 2, 4, 8, 16, 32, round(255 * thresholds.LARGE_RADIUS.value))
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,6 @@ def diagnose(
         raise UsageError(f"diagnostics are for Linf threat models, and {threat} is not one")
     tell = progress or (lambda fraction, what: None)
     predictions = predict(model, images)
-    most = int(predictions.bincount().max()) / len(images)
     right = predictions == labels
     if not right.any():
         raise UsageError(f"nothing to diagnose: the model gets none of {len(images)} images right")
@@ -149,7 +151,7 @@ def diagnose(
     return Diagnostics(
         images=len(images),
         n=len(x),
-        near_constant=most >= 0.5 and len(images) >= 30,
+        near_constant=near_constant(predictions.tolist()),
         zero_gradient=zero,
         median_gap=scale.median_gap,
         saturated=scale.saturated,
@@ -167,7 +169,7 @@ def square(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, threat:
     """For each image, bool [N]: right after Square alone (Andriushchenko et al. 2020), which uses no gradient."""
     spec = attacks.get("autoattack")
     changed = {"components": ["square"], "components_for_few_classes": ["square"], "square_n_queries": SQUARE_QUERIES}
-    black_box = attacks.AttackSpec(spec.name, spec.adapter, spec.norm, {**spec.parameters, **changed}, 2, "Square alone")
+    black_box = replace(spec, parameters={**spec.parameters, **changed})
     result = attacks.run(black_box, model, images, labels, threat, seed)
     return predict(model, result.adversarial) == labels
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +21,18 @@ COLUMNS = (
     "forwards",
     "backwards",
 )
+# A model that gives one class to at least half of balanced unattacked images predicts next to nothing; its robustness means nothing.
+NEAR_CONSTANT_SHARE = 0.5
+# Of fewer images one class can be half by chance.
+NEAR_CONSTANT_IMAGES = 30
 # Broken images kept for the page.
 KEPT_IMAGES = 8
+
+
+def near_constant(predictions: Sequence[int]) -> bool:
+    """Whether the predictions on unattacked images are mostly one class."""
+    most = max(Counter(predictions).values())
+    return most >= NEAR_CONSTANT_SHARE * len(predictions) and len(predictions) >= NEAR_CONSTANT_IMAGES
 
 
 @dataclass(frozen=True)

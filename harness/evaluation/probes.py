@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+from harness.attacks.losses import Loss
+
 # Images in a batch of a probe.
 BATCH = 250
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss of plain PGD, [N]."""
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
-def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Largest other logit minus the label's, [N]; the loss of Carlini and Wagner (2017), the same whatever is added to all logits."""
-    own = F.one_hot(labels, logits.shape[1]).bool()
-    return logits.masked_fill(own, -torch.inf).max(1).values - logits[own]
-
-
-def dlr(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Difference of logits ratio (Croce and Hein 2020), [N]: the margin over the distance of the first to the third logit.
-
-    Needs three classes at least.
-    """
-    ordered = logits.sort(1, descending=True).values
-    return margin(logits, labels) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
-
-
-LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
 
 
 def zero_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -46,10 +47,17 @@ def evaluate_unit(
     RefusedError
         If a gate refuses the images or the model.
     """
+    with unit_threads():
+        return _evaluate(model, block, threat, spec, seed, progress)
+
+
+@contextmanager
+def unit_threads() -> Iterator[None]:
+    """Compute with the number of threads that outcomes are promised for; the number outside is as it was on exit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        return _evaluate(model, block, threat, spec, seed, progress)
+        yield
     finally:
         torch.set_num_threads(threads)
 

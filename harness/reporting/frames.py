@@ -8,15 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from harness.evaluation.outcomes import near_constant
 from harness.statistics import Proportion
 from model_zoo.errors import UserError
 
 GROUP = ["dataset", "norm", "radius"]
 CELL = [*GROUP, "model", "attack"]
-# A model that gives one class to at least half of balanced unattacked images predicts next to nothing; its robustness means nothing.
-NEAR_CONSTANT_SHARE = 0.5
-# Of fewer images one class can be half by chance.
-NEAR_CONSTANT_IMAGES = 30
 
 
 def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -101,8 +98,7 @@ def _numbers(part: pd.DataFrame, planned: pd.DataFrame) -> dict[str, Any]:
     wide = part.pivot(index="image", columns="attack", values="robust")
     names = [str(name) for name in dict.fromkeys([*group["attack"], *wide.columns])]
     clean = part.drop_duplicates("image")
-    share = clean["clean_prediction"].value_counts(normalize=True).max()
-    numbers: dict[str, Any] = {"near_constant": bool(share >= NEAR_CONSTANT_SHARE and len(clean) >= NEAR_CONSTANT_IMAGES)}
+    numbers: dict[str, Any] = {"near_constant": near_constant(clean["clean_prediction"].tolist())}
     most = int(mine.max()) if len(mine) else len(clean)
     numbers |= _cell("clean", clean["clean_prediction"] == clean["label"], most)
     for name in names:

@@ -49,8 +49,8 @@ def _traits(record: Record) -> dict[str, Any]:
     recipe = _recipe(record.recipe) if record.recipe else None
     options = recipe["options"] if recipe else {}
     pruned = record.keep_ratio is not None
-    weight_init = getattr(record, "weight_init", None) or options.get("weight_init") or WEIGHT_INIT
-    score_scale = getattr(record, "score_scale", None) or options.get("score_scale") or SCORE_SCALE
+    weight_init = record.weight_init or options.get("weight_init") or WEIGHT_INIT
+    score_scale = options.get("score_scale") or SCORE_SCALE
     threat = record.threat
     fixed: dict[str, Any] = {
         "architecture": {name: value for name, value in record.architecture.items() if name != "last_batch_norm"},

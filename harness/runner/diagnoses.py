@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from harness.datasets.base import ImageSet
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics, diagnose
 from harness.evaluation.gates import check_images, check_model
-from harness.evaluation.unit import THREADS
+from harness.evaluation.unit import unit_threads
 from harness.evaluation.verdict import Verdict, judge
 from harness.runner import protocol
 from harness.runner.identity import unit_id, unit_seed
@@ -35,6 +34,7 @@ class Diagnosis:
     """Diagnostics with what they are of."""
 
     model: str
+    weights: str
     dataset: str
     threat: str
     found: Diagnostics
@@ -84,21 +84,17 @@ def run_diagnosis(
     path = _folder(store) / f"{name}.json"
     if path.is_file():
         return _read(path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
+    with unit_threads():
         images, labels = block.tensors()
         loaded = load_model(model)
         check_images(images, labels, len(block.classes))
         check_model(loaded, images, len(block.classes))
         found = diagnose(loaded, images, labels, threat, unit_seed(name), None if twin is None else load_model(twin), progress)
-    finally:
-        torch.set_num_threads(threads)
     labels_of = {"model": record.id, "weights": record.weights_sha256, "twin": twin, "dataset": block.name, "threat": str(threat)}
     content = {"schema": SCHEMA_VERSION, "labels": labels_of, "identity": whole, "diagnostics": found.to_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)
     place(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
-    return Diagnosis(record.id, block.name, str(threat), found)
+    return Diagnosis(record.id, record.weights_sha256, block.name, str(threat), found)
 
 
 def verdicts(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
@@ -109,11 +105,12 @@ def verdicts(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
     best: dict[str, Diagnosis] = {}
     for path in sorted(_folder(store).glob("*.json")):
         try:
-            diagnosis, weights = _read(path), json.loads(path.read_text(encoding="utf-8"))["labels"]["weights"]
+            diagnosis = _read(path)
         except DamagedFileError:
             continue
-        if weights not in best or diagnosis.found.images > best[weights].found.images:
-            best[weights] = diagnosis
+        known = best.get(diagnosis.weights)
+        if known is None or diagnosis.found.images > known.found.images:
+            best[diagnosis.weights] = diagnosis
     rows = []
     for name, found_by in models.items():
         try:
@@ -136,6 +133,8 @@ def _read(path: Path) -> Diagnosis:
         if content["schema"] > SCHEMA_VERSION:
             raise DamagedFileError(path, f"schema {SCHEMA_VERSION} or older", f"schema {content['schema']}")
         labels = content["labels"]
-        return Diagnosis(labels["model"], labels["dataset"], labels["threat"], Diagnostics.from_dict(content["diagnostics"]))
+        return Diagnosis(
+            labels["model"], labels["weights"], labels["dataset"], labels["threat"], Diagnostics.from_dict(content["diagnostics"])
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFileError(path, "a model's diagnostics", f"{type(error).__name__}: {error}") from None

@@ -135,9 +135,9 @@ def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None,
         except MissingDataError as error:
             left_out.append(str(error))
             continue
-        # "all" means all that fit; of models that are named, those that do not are.
-        fitting = [model for model in models if suite.models != "all" or _fits(registry.get_record(model), images, info.family)]
-        units += _expand(fitting, part, images, info.family, suite.seed, left_out.append)
+        # "all" means all that fit; a model that was named and does not is left out with a word.
+        leave_out = (lambda reason: None) if suite.models == "all" else left_out.append
+        units += _expand(models, part, images, info.family, suite.seed, leave_out)
     # Model by model, so that each is loaded once; inside a model in the suite's order.
     order = {model: position for position, model in enumerate(models)}
     return Plan(tuple(sorted(units, key=lambda unit: order[unit.model])), tuple(dict.fromkeys(left_out)))
@@ -163,10 +163,6 @@ def plan_request(
     return Plan(tuple(_expand(models, part, images, datasets.describe(dataset).family, seed, refuse)))
 
 
-def _fits(record: Record, images: ImageSet, family: str) -> bool:
-    return record.classes == len(images.classes) and (family not in protocol.LINF_RADIUS or record.data.train == family)
-
-
 def _expand(
     models: Iterable[str], part: Evaluation, images: ImageSet, family: str, seed: int, leave_out: Callable[[str], None]
 ) -> list[Unit]:
@@ -174,7 +170,7 @@ def _expand(
     units = []
     for model in models:
         record = registry.get_record(model)
-        if not _fits(record, images, family):
+        if record.classes != len(images.classes) or (family in protocol.LINF_RADIUS and record.data.train != family):
             leave_out(f"model {record.id}: trained on {record.data.train} ({record.classes} classes), not for {images.name}")
             continue
         for spec in specs:

@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness import attacks, datasets
+from harness.attacks.losses import cross_entropy
 from harness.attacks.spec import AttackSpec
 from harness.evaluation.diagnostics import Diagnostics
-from harness.evaluation.probes import cross_entropy, zero_gradient
+from harness.evaluation.probes import zero_gradient
 from harness.evaluation.unit import evaluate_unit
 from harness.evaluation.verdict import judge
 from harness.reporting.frames import summary
@@ -40,12 +41,12 @@ def _first() -> tuple[torch.Tensor, torch.Tensor]:
 class _Shifted(nn.Module):
     """A model with a constant added to all logits, which no prediction depends on."""
 
-    def __init__(self, model: nn.Module, shift: float, scale: float = 1.0) -> None:
+    def __init__(self, model: nn.Module, shift: float) -> None:
         super().__init__()
-        self.model, self.shift, self.scale = model, shift, scale
+        self.model, self.shift = model, shift
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(batch) * self.scale + self.shift
+        logits: torch.Tensor = self.model(batch) + self.shift
         return logits
 
 

@@ -13,7 +13,7 @@ from model_zoo.files import place
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import Checkpoint, Record, Threat, TrainedOn
-from model_zoo.training.outcome import record_toml
+from model_zoo.training.outcome import METHODS, TRAINING_METHODS, record_toml
 
 
 def keep_imported(
@@ -23,8 +23,6 @@ def keep_imported(
     name: str,
     title: str,
     source: str,
-    method: str,
-    weight_bits: int,
     keep_ratio: float | None,
     allocation_power: float | None,
     dataset: str,
@@ -43,10 +41,10 @@ def keep_imported(
             id=name,
             title=title,
             family=found.family,  # type: ignore[arg-type]
-            method=method,
+            method=METHODS.get(found.family, TRAINING_METHODS["pgd"]),
             architecture=dict(found.architecture),
             affine=found.affine,
-            weight_bits=weight_bits,
+            weight_bits=32 if found.family == "dense" else 1,
             activation_bits=32,
             keep_ratio=keep_ratio,
             allocation_power=allocation_power,

@@ -34,7 +34,7 @@ def encode(weights: Sequence[np.ndarray], drawn: Mapping[str, Any] | None = None
     masks = [array != 0 for array in flat]
     kept = [int(mask.sum()) for mask in masks]
     zeros = 1.0 - sum(kept) / sum(mask.size for mask in masks)
-    scales = _scales(flat)
+    scales = magnitudes(flat)
     header: dict[str, Any] = {}
     tensors: Tensors = {}
     if scales is None and zeros < SPARSE_FROM:
@@ -96,10 +96,10 @@ def exact(array: np.ndarray, length: int) -> np.ndarray:
     return array
 
 
-def _scales(flat: Sequence[np.ndarray]) -> np.ndarray | None:
+def magnitudes(weights: Sequence[np.ndarray]) -> np.ndarray | None:
     """The one magnitude of each layer's nonzero weights (1 where there are none), or None where a layer has several."""
     scales = []
-    for array in flat:
+    for array in weights:
         nonzero = np.abs(array[array != 0])
         if nonzero.size and (nonzero != nonzero[0]).any():
             return None

@@ -16,6 +16,7 @@ from model_zoo.threat import ThreatModel
 from model_zoo.training.methods import method_names
 
 Section = TypeVar("Section")
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,16 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries, every default spelled out."""
         return dataclasses.asdict(self)
+
+
+def recipe_path(recipe: str) -> Path:
+    """The file of a recipe that ships, by id, or the path itself where `recipe` is one ending in .toml."""
+    if recipe.endswith(".toml"):
+        return Path(recipe)
+    shipped = {path.stem: path for path in RECIPES.glob("*.toml")}
+    if recipe not in shipped:
+        raise UnknownNameError("recipe", recipe, shipped, "harness ls recipes")
+    return shipped[recipe]
 
 
 def _section(kind: type[Section], fields: Mapping[str, Any], where: str) -> Section:

@@ -25,6 +25,11 @@ class Share:
         return tensor if self.world == 1 else tensor[(slice(None),) * dim + (slice(self.rank, None, self.world),)]
 
 
+def first_process() -> bool:
+    """Whether this process is the one that speaks and writes: alone, or the first of those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Draws:
     """Random numbers for a batch from one CPU generator; the same whatever the device and the number of processes."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.files import placing
 
 FORMAT = "robust-binary-training"
 VERSION = 1
@@ -32,14 +32,10 @@ def arrays_sha256(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state of tensors, numbers, strings, lists and dictionaries under a temporary name and rename it into place."""
+    """Write a state of tensors, numbers, strings, lists and dictionaries whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with placing(path) as temporary:
         torch.save({"format": FORMAT, "version": VERSION, **state}, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -44,6 +44,11 @@ class EpochRecord:
     hold_out_clean_accuracy: float
     hold_out_pgd_accuracy: float
     seconds: float
+
+    def __str__(self) -> str:
+        """A line for people, accuracies in per cent."""
+        clean, robust = 100 * self.hold_out_clean_accuracy, 100 * self.hold_out_pgd_accuracy
+        return f"epoch {self.epoch}: loss {self.train_loss:.3f}, hold-out clean {clean:.1f} %, PGD-10 {robust:.1f} %"
 
 
 @dataclass
@@ -137,7 +142,8 @@ def finished(recipe: Recipe, state: Path) -> Trained | None:
     if len(stored["curve"]) < recipe.optimiser.epochs:
         return None
     model = build_model(recipe)
-    return _result(model, stored, stored)
+    model.load_state_dict(stored["model"])
+    return _trained(model, [EpochRecord(**record) for record in stored["curve"]], stored["best"], stored["selected"], stored)
 
 
 class _Run:
@@ -272,17 +278,18 @@ class _Run:
 
     def result(self) -> Trained:
         """The trained model, that of the selected epoch."""
-        found = {"model": _copied(self.model), "best": self.best, "selected": self.selected}
-        return _result(self.model, {**found, "curve": [asdict(record) for record in self.curve]}, self.facts)
+        return _trained(self.model, self.curve, self.best, self.selected, self.facts)
 
 
-def _result(model: Classifier, state: dict[str, Any], facts: dict[str, Any]) -> Trained:
-    curve = [EpochRecord(**record) for record in state["curve"]]
-    model.load_state_dict(state["model"] if state["best"] is None else state["best"])
+def _trained(
+    model: Classifier, curve: list[EpochRecord], best: dict[str, torch.Tensor] | None, selected: int, facts: Mapping[str, Any]
+) -> Trained:
+    """The result of a run from the model after its last epoch, or from the `best` one, that of epoch `selected` (counted from 0)."""
+    if best is not None:
+        model.load_state_dict(best)
     refresh(model)
-    selected = curve[-1] if state["best"] is None else curve[state["selected"]]
     kept = {name: facts[name] for name in ("precision", "threads", "device", "images")}
-    return Trained(model.eval(), selected, curve, **kept)
+    return Trained(model.eval(), curve[-1] if best is None else curve[selected], curve, **kept)
 
 
 def _copied(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -47,7 +48,7 @@ class Setting:
 
 
 @dataclass
-class Method:
+class Method(ABC):
     """One way to train: `loss` makes the loss of a batch, `memory` is what it keeps from batch to batch (stored with the run)."""
 
     setting: Setting
@@ -58,9 +59,9 @@ class Method:
         """How this method augments."""
         return Crop()
 
+    @abstractmethod
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss to go down, and the logits float32 [N, classes] on the adversarial images."""
-        raise NotImplementedError
 
     def restore(self, memory: Mapping[str, torch.Tensor]) -> None:
         """Take up what an interrupted run had kept."""

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.evaluation.probes import LOSSES, ascend, cross_entropy, dlr, logit_scale, margin, survives_noise, zero_gradient
+from harness.attacks.losses import LOSSES, cross_entropy, dlr, margin
+from harness.evaluation.probes import ascend, logit_scale, survives_noise, zero_gradient
 from harness.selftest.toys import THREAT, images, sign, toy
 
 X, Y = (part[:40] for part in images())

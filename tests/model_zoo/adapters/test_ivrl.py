@@ -170,8 +170,6 @@ def keep(found: Imported, folder: Path, name: str) -> None:
         name=name,
         title="imported",
         source="model_best.pth",
-        method="liu2022",
-        weight_bits=1,
         keep_ratio=0.1,
         allocation_power=0.1,
         dataset="cifar10",

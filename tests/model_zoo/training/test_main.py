@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from model_zoo.errors import DamagedFileError, UsageError
-from model_zoo.training.__main__ import main, read_arrays
+from model_zoo.errors import UsageError
+from model_zoo.training.__main__ import main
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.state import read_state
 from model_zoo.training.trainer import finished, train
@@ -89,23 +88,15 @@ def test_a_batch_that_cannot_be_divided_is_refused(folder: Path) -> None:
     assert "a batch of 51 cannot be divided among 2 processes" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arrays", [{"x": SAMPLE.images}, {"x": SAMPLE.images[0], "y": SAMPLE.labels}, {"x": SAMPLE.images, "y": SAMPLE.labels[:9]}]
-)
-def test_arrays_of_another_kind_are_refused(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
-    path = tmp_path / "arrays.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    with pytest.raises(DamagedFileError, match=r"arrays\.npz"):
-        read_arrays(path)
+def test_several_processes_write_and_speak_once(folder: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
+    done = run(folder, *launcher)
+    assert done.stderr.count("epoch 2") == 1
+    assert done.stderr.count("curve: ") == 1
 
 
-def test_pickled_arrays_and_absent_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "arrays.npz"
-    np.savez(path, x=np.array([object()]), y=np.zeros(1))
-    with pytest.raises(DamagedFileError, match=r"arrays\.npz"):
-        read_arrays(path)
-    with pytest.raises(UsageError, match="no file"):
-        read_arrays(tmp_path / "absent.npz")
-    with pytest.raises(UsageError, match="no recipe file"):
-        main([str(tmp_path / "absent.toml"), "--arrays", str(path)])
-    assert torch.get_num_threads() == 1
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "absent.toml"), "--arrays", str(tmp_path / "absent.npz")])
+    assert stopped.value.code == UsageError.exit_code
+    assert capsys.readouterr().err.startswith("error: no recipe file")
