@@ -16,6 +16,7 @@ from harness.runner.identity import unit_id, unit_seed
 from harness.runner.plan import plan_request
 from harness.runner.results import read, select
 from harness.runner.store import Store
+from harness.runner.work import declared
 from model_zoo import loading
 from model_zoo.classifier import Classifier
 from model_zoo.errors import UserError
@@ -91,7 +92,7 @@ def evaluate(
         loaded = loading.load_model(model)
         frames = []
         for unit in plan.units:
-            outcome = evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress)
+            outcome = evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress, **declared(unit.record))
             frames.append(outcome.frame.assign(**unit.labels))
         return pd.concat(frames, ignore_index=True)
     kept = Store(Path(store))

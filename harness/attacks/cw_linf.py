@@ -6,7 +6,6 @@ gradient nor the outcome, which makes this the scale-invariant twin of `pgd`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +14,8 @@ from typing import Any
 
 import torch
 
-from harness.attacks.losses import margin as loss
+from harness.attacks.ascent import climb, random_start
+from harness.attacks.losses import margin
 from harness.attacks.parameters import parse
 from harness.attacks.progress import counted
 from harness.attacks.spec import AttackResult, Flag
@@ -64,52 +64,10 @@ def attack(
                 rows = batch[~broken[batch]]
                 if not len(rows):
                     break
-                start = _random_start(images[rows], epsilon, seed, restart) if given.random_start else images[rows]
-                zero, adversarial[rows], broken[rows] = _single_run(model, images[rows], labels[rows], start, epsilon, step, given)
-                stuck += zero if restart == 0 else 0
+                start = random_start(images[rows], epsilon, seed, restart) if given.random_start else images[rows]
+                run = climb(model, margin, images[rows], labels[rows], start, epsilon, step, given.steps, given.confidence)
+                adversarial[rows], broken[rows] = run.examples, run.broken
+                stuck += run.stuck if restart == 0 else 0
     message = f"{stuck} of {len(images)} images had a zero gradient of the margin at the start point"
     flags = (Flag("zero-gradient", message),) if stuck else ()
     return AttackResult(adversarial, tuple("cw-linf" if success else None for success in broken.tolist()), flags)
-
-
-def _single_run(
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    start: torch.Tensor,
-    epsilon: float,
-    step: float,
-    given: Parameters,
-) -> tuple[int, torch.Tensor, torch.Tensor]:
-    """One restart: how many images had no gradient at the start, the example of each image, and which are broken."""
-    examples = start.clone()
-    broken = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-    stuck = 0
-    rows = torch.arange(len(images), device=images.device)
-    for iteration in range(given.steps + 1):
-        last = iteration == given.steps
-        current = examples[rows].requires_grad_(not last)
-        logits = model(current)
-        margin = loss(logits, labels[rows])
-        success = (logits.detach().argmax(1) != labels[rows]) & (margin.detach() >= given.confidence)
-        broken[rows[success]] = True
-        if last or success.all():
-            break
-        (gradient,) = torch.autograd.grad(margin.sum(), current)
-        if iteration == 0:
-            # On images already broken a zero gradient means nothing: they are done.
-            stuck = int((gradient[~success].flatten(1) == 0).all(1).sum())
-        rows, moved, clean = rows[~success], current.detach()[~success], images[rows[~success]]
-        moved = moved + step * gradient[~success].sign()
-        examples[rows] = torch.min(torch.max(moved, clean - epsilon), clean + epsilon).clamp(0.0, 1.0)
-    return stuck, examples, broken
-
-
-def _random_start(images: torch.Tensor, epsilon: float, seed: int, restart: int) -> torch.Tensor:
-    """Uniform in the ball, clipped to the box; the noise of an image depends on the seed, the restart and the image alone."""
-    noise = torch.empty(images.shape, dtype=images.dtype)
-    for row, image in enumerate(images.cpu().contiguous().numpy()):
-        digest = hashlib.sha256(seed.to_bytes(8, "little") + restart.to_bytes(8, "little") + image.tobytes()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
-        noise[row].uniform_(-epsilon, epsilon, generator=generator)
-    return (images + noise.to(images.device)).clamp(0.0, 1.0)

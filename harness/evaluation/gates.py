@@ -43,10 +43,11 @@ def check_images(images: torch.Tensor, labels: torch.Tensor, classes: int) -> No
         raise RefusedError(f"labels refused: values in [0, {classes - 1}] expected, found [{int(labels.min())}, {int(labels.max())}]")
 
 
-def check_model(model: nn.Module, images: torch.Tensor, classes: int) -> None:
+def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: bool = True) -> None:
     """Refuse a model that is not frozen, deterministic and in eval mode, or does not return finite logits [N, classes].
 
-    Runs the model on at most `PROBE` of `images`.
+    Runs the model on at most `PROBE` of `images`. `alone` is False where a row's logits may depend on its place in the batch (a model
+    declared stochastic, whose draws are given out in order).
 
     Raises
     ------
@@ -63,7 +64,7 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int) -> None:
     with torch.no_grad():
         try:
             first, second = model(probe), model(probe)
-            alone = [model(image[None]) for image in probe[:4]]
+            singles = [model(image[None]) for image in probe[:4]]
         except (RuntimeError, ValueError) as error:
             raise RefusedError(
                 f"model refused: it does not run on images {list(probe.shape)}, or on one alone: {str(error).splitlines()[0]}"
@@ -77,8 +78,10 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int) -> None:
         raise RefusedError("model refused: it returns probabilities; attacks need logits")
     if float((first - second).abs().max()) > DETERMINISM_TOLERANCE * max(1.0, float(first.abs().max())):
         raise RefusedError("model refused: two forward passes on the same images differ; a stochastic model has to be declared as one")
+    if not alone:
+        return
     with torch.no_grad():
-        mates = float((torch.cat(alone) - first[:4]).abs().max())
+        mates = float((torch.cat(singles) - first[:4]).abs().max())
         if mates > BATCH_TOLERANCE * max(1.0, float(first.max() - first.min())):
             raise RefusedError(f"model refused: the logits of an image depend on its batch mates (by {mates:.3g})")
         _check_stored_form(model, probe, first)

@@ -1,9 +1,10 @@
-"""The meter: a wrapper around the model that counts forward and backward passes for every image of a block.
+"""The meter: a wrapper around the model that sees every query, counts passes for every image and keeps the best adversarial example.
 
 Attacks drop images as they are broken and reorder what is left, so a query does not say which image it comes from. The meter
 finds out from coarse thumbnails, which adversarial perturbations hardly move: every queried row counts for the clean image of
 nearest thumbnail. When all images are queried at once, in order, no search is needed. Totals are exact; an iterate that wanders far
-from its image (FAB's may) can count for another.
+from its image (FAB's may) can count for another. What the meter keeps as an example is inside the threat model of the image it keeps it
+for, whichever the attack meant it for.
 """
 
 from __future__ import annotations
@@ -12,40 +13,73 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from harness.attacks.losses import margin
+from harness.evaluation.referee import TOLERANCE
+from model_zoo.threat import ThreatModel
+
 THUMBNAIL = 4
 
 
 class Meter(nn.Module):
-    """Behaves as `model`; `forwards` and `backwards`, int64 [N], count the passes that each of `images` [N, 3, H, W] has cost.
+    """Behaves as `model`.
 
-    A backward pass counts when a gradient flows back into the logits of a forward pass.
+    Attributes
+    ----------
+    forwards, backwards : torch.Tensor
+        int64 [N]: the passes that each of `images` [N, 3, H, W] has cost. A backward pass counts when a gradient flows back into the
+        logits of a forward pass.
+    examples : torch.Tensor
+        float32 [N, 3, H, W]: of all queries inside `threat` that were misclassified the one with the largest margin; the clean image
+        where there was none.
+    margins : torch.Tensor
+        float32 [N]: that margin, in logits; -inf where there was none.
     """
 
-    def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
+    def __init__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> None:
         super().__init__()
         self.model = model
-        self.images = images
+        self.images, self.labels, self.threat = images, labels, threat
         self.forwards = torch.zeros(len(images), dtype=torch.int64)
         self.backwards = torch.zeros(len(images), dtype=torch.int64)
+        self.examples = images.clone()
+        self.margins = torch.full((len(images),), -torch.inf, device=images.device)
         self._thumbnails = _thumbnails(images)
         self.train(model.training)
 
     def forward(self, queries: torch.Tensor) -> torch.Tensor:
         """Logits of `queries` [M, 3, H, W]."""
-        logits = self.model(queries)
+        logits: torch.Tensor = self.model(queries)
         rows = self._rows(queries.detach())
-        self.forwards += torch.bincount(rows, minlength=len(self.forwards))
+        self.forwards += torch.bincount(rows.cpu(), minlength=len(self.forwards))
+        self._keep_best(queries.detach(), logits.detach(), rows)
         if logits.requires_grad:
             logits.register_hook(lambda _: self._count_backward(rows))
         return logits
 
     def _count_backward(self, rows: torch.Tensor) -> None:
-        self.backwards += torch.bincount(rows, minlength=len(self.backwards))
+        self.backwards += torch.bincount(rows.cpu(), minlength=len(self.backwards))
 
     def _rows(self, queries: torch.Tensor) -> torch.Tensor:
         if len(queries) == len(self.images):
-            return torch.arange(len(self.images))
-        return torch.cdist(_thumbnails(queries), self._thumbnails).argmin(1).cpu()
+            return torch.arange(len(self.images), device=queries.device)
+        return torch.cdist(_thumbnails(queries), self._thumbnails).argmin(1)
+
+    def _keep_best(self, queries: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
+        found = margin(logits, self.labels[rows])
+        better = ((found > 0) & (found > self.margins[rows])).nonzero().flatten()
+        if not len(better):
+            return
+        better = better[self._inside(queries[better], rows[better])]
+        # An image may be there twice: the larger margin stays.
+        self.margins.scatter_reduce_(0, rows[better], found[better], "amax")
+        better = better[found[better] == self.margins[rows[better]]]
+        self.examples[rows[better]] = queries[better]
+
+    def _inside(self, queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        difference = (queries - self.images[rows]).flatten(1)
+        size = difference.abs().amax(1) if self.threat.norm == "Linf" else difference.norm(dim=1)
+        flat = queries.flatten(1)
+        return (size <= self.threat.epsilon + TOLERANCE) & (flat.amin(1) >= 0.0) & (flat.amax(1) <= 1.0)
 
 
 def _thumbnails(images: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ COLUMNS = (
     "clean_prediction",
     "adversarial_prediction",
     "robust",
+    "robust_to_seen",
     "broken_by",
     "linf",
     "l2",
@@ -42,8 +43,9 @@ class UnitOutcome:
     Attributes
     ----------
     frame : pandas.DataFrame
-        `COLUMNS`, one row an image; `image` is its index in the data set's official order; `broken_by` is the component, "clean" for
-        an image the model gets wrong unattacked, and missing for a robust one.
+        `COLUMNS`, one row an image; `image` is its index in the data set's official order; `robust` goes by the example that the attack
+        returned, `robust_to_seen` also by the best one among its queries; `broken_by` is the component whose example was returned,
+        "clean" for an image the model gets wrong unattacked, and missing for a robust one.
     broken_images : np.ndarray
         int64 [k], k <= 8: the first images that the attack broke.
     perturbations : np.ndarray

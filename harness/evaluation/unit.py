@@ -12,7 +12,9 @@ from torch import nn
 
 from harness import attacks
 from harness.attacks.spec import AttackSpec
+from harness.attacks.surrogates import Surrogate
 from harness.datasets.base import ImageSet
+from harness.evaluation.expectation import Expectation
 from harness.evaluation.gates import check_images, check_model
 from harness.evaluation.meter import Meter
 from harness.evaluation.outcomes import COLUMNS, KEPT_IMAGES, UnitOutcome
@@ -27,7 +29,15 @@ THREADS = 1
 
 
 def evaluate_unit(
-    model: nn.Module, block: ImageSet, threat: ThreatModel, spec: AttackSpec, seed: int, progress: Progress | None = None
+    model: nn.Module,
+    block: ImageSet,
+    threat: ThreatModel,
+    spec: AttackSpec,
+    seed: int,
+    progress: Progress | None = None,
+    *,
+    backward: str = "exact",
+    draws: tuple[int, int] | None = None,
 ) -> UnitOutcome:
     """Attack the images of `block` that `model` gets right and say what happened to each image.
 
@@ -41,6 +51,11 @@ def evaluate_unit(
         The unit's own, unsigned 64-bit.
     progress : callable, optional
         Called with the fraction done and the attack's component.
+    backward : str
+        What the attack differentiates in place of the model's steps: "exact" (the model as it is) or a name in `surrogates.SLOPES`.
+    draws : tuple of int, optional
+        For a model that is declared to draw random numbers, how many times it is asked for one step of an attack and for one judgement:
+        it is attacked and judged by its expectation. Such a model is refused where this is None.
 
     Raises
     ------
@@ -48,7 +63,23 @@ def evaluate_unit(
         If a gate refuses the images or the model.
     """
     with unit_threads():
-        return _evaluate(model, block, threat, spec, seed, progress)
+        judged = as_judged(model, draws)
+        images, labels = block.tensors()
+        classes = len(block.classes)
+        check_images(images, labels, classes)
+        check_model(judged, images, classes, alone=draws is None)
+        return _evaluate(as_attacked(model, backward, draws), judged, block, threat, spec, seed, progress)
+
+
+def as_judged(model: nn.Module, draws: tuple[int, int] | None = None) -> nn.Module:
+    """What predictions are taken from: the model, or its mean over draws that are always the same."""
+    return model if draws is None else Expectation(model, draws[1], seed=0)
+
+
+def as_attacked(model: nn.Module, backward: str = "exact", draws: tuple[int, int] | None = None) -> nn.Module:
+    """What an attack sees: the model, with the gradient its record declares and the mean over new draws where it draws."""
+    differentiable = model if backward == "exact" else Surrogate(model, backward)
+    return differentiable if draws is None else Expectation(differentiable, draws[0])
 
 
 @contextmanager
@@ -63,23 +94,26 @@ def unit_threads() -> Iterator[None]:
 
 
 def _evaluate(
-    model: nn.Module, block: ImageSet, threat: ThreatModel, spec: AttackSpec, seed: int, progress: Progress | None
+    attacked_model: nn.Module,
+    model: nn.Module,
+    block: ImageSet,
+    threat: ThreatModel,
+    spec: AttackSpec,
+    seed: int,
+    progress: Progress | None,
 ) -> UnitOutcome:
     images, labels = block.tensors()
-    classes = len(block.classes)
-    check_images(images, labels, classes)
-    check_model(model, images, classes)
     clean = predict(model, images)
     rows = (clean == labels).nonzero().flatten()
 
-    adversarial = images.clone()
+    adversarial, seen = images.clone(), images.clone()
     broken_by = np.full(len(block), None, dtype=object)
     forwards, backwards = (torch.zeros(len(block), dtype=torch.int64) for _ in range(2))
     flags: list[tuple[str, str]] = []
     if len(rows):
-        meter = Meter(model, images[rows])
-        result = attacks.run(spec, meter, images[rows].contiguous(), labels[rows], threat, seed, progress, classes=classes)
-        adversarial[rows] = result.adversarial.detach().to(images)
+        meter = Meter(attacked_model, images[rows], labels[rows], threat)
+        result = attacks.run(spec, meter, images[rows].contiguous(), labels[rows], threat, seed, progress, classes=len(block.classes))
+        adversarial[rows], seen[rows] = result.adversarial.detach().to(images), meter.examples
         broken_by[rows.numpy()] = result.broken_by
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards
         flags += [(flag.kind, flag.message) for flag in result.flags]
@@ -94,6 +128,10 @@ def _evaluate(
         flags.append(("at-fault", f"{int(outside.sum())} examples outside {threat} or the [0, 1] box (images {where})"))
     flips = attacked & verdict.legal & (claimed != verdict.broken)
     broken = attacked & verdict.broken
+    found = broken.clone()
+    doubtful = (attacked & ~broken & (seen != images).flatten(1).any(1)).nonzero().flatten()
+    if len(doubtful):
+        found[doubtful] = judge(model, images[doubtful], seen[doubtful], labels[doubtful], threat).broken
     component = ["clean" if not attacked[row] else (broken_by[row] or spec.name) if broken[row] else None for row in range(len(block))]
     frame = pd.DataFrame(
         {
@@ -102,6 +140,7 @@ def _evaluate(
             "clean_prediction": clean.numpy(),
             "adversarial_prediction": verdict.prediction.numpy(),
             "robust": (attacked & ~broken).numpy(),
+            "robust_to_seen": (attacked & ~found).numpy(),
             "broken_by": pd.Series(component, dtype="str"),
             "linf": verdict.linf.numpy(),
             "l2": verdict.l2.numpy(),

@@ -75,8 +75,11 @@ def waterfall(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def robust_images(outcomes: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
-    """Of one model under one threat model, by image: whether it withstands all `attacks`. Only images that all of them have seen."""
-    wide = outcomes.pivot(index="image", columns="attack", values="robust").reindex(columns=list(attacks))
+    """Of one model under one threat model, by image: whether it withstands all `attacks`, also every query of theirs that the meter saw.
+
+    Only images that all of them have met.
+    """
+    wide = outcomes.pivot(index="image", columns="attack", values="robust_to_seen").reindex(columns=list(attacks))
     return wide.dropna().astype(bool).all(axis=1)
 
 

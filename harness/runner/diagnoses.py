@@ -14,8 +14,9 @@ from harness.datasets.base import ImageSet
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics, diagnose
 from harness.evaluation.gates import check_images, check_model
-from harness.evaluation.unit import unit_threads
+from harness.evaluation.unit import as_attacked, as_judged, unit_threads
 from harness.evaluation.verdict import Verdict, judge
+from harness.randomness import isolated
 from harness.runner import protocol
 from harness.runner.identity import unit_id, unit_seed
 from harness.runner.store import Store
@@ -58,10 +59,12 @@ def twin_of(model: str) -> str | None:
 
 def identity(record: Record, twin: Record | None, block: ImageSet, threat: ThreatModel) -> dict[str, Any]:
     """Everything the diagnostics depend on, as plain JSON values."""
+    gradients = {} if record.backward == "exact" else {"backward": record.backward}
+    draws = {"draws": list(protocol.DRAWS)} if record.stochastic else {}
     return {
         "protocol": protocol.VERSION,
         "diagnostics": diagnostics.VERSION,
-        "model": {"weights": record.weights_sha256, "architecture": record.architecture, "affine": record.affine},
+        "model": {"weights": record.weights_sha256, "architecture": record.architecture, "affine": record.affine, **gradients, **draws},
         "twin": None if twin is None else twin.weights_sha256,
         "data": {"dataset": block.name, "block": block.sha256},
         "threat": {"norm": threat.norm, "radius": radius_text(threat.radius)},
@@ -84,12 +87,13 @@ def run_diagnosis(
     path = _folder(store) / f"{name}.json"
     if path.is_file():
         return _read(path)
-    with unit_threads():
+    with unit_threads(), isolated(unit_seed(name)):
         images, labels = block.tensors()
-        loaded = load_model(model)
+        loaded, draws = load_model(model), protocol.DRAWS if record.stochastic else None
         check_images(images, labels, len(block.classes))
-        check_model(loaded, images, len(block.classes))
-        found = diagnose(loaded, images, labels, threat, unit_seed(name), None if twin is None else load_model(twin), progress)
+        check_model(as_judged(loaded, draws), images, len(block.classes), alone=draws is None)
+        attacked, other = as_attacked(loaded, record.backward, draws), None if twin is None else load_model(twin)
+        found = diagnose(attacked, images, labels, threat, unit_seed(name), other, progress)
     labels_of = {"model": record.id, "weights": record.weights_sha256, "twin": twin, "dataset": block.name, "threat": str(threat)}
     content = {"schema": SCHEMA_VERSION, "labels": labels_of, "identity": whole, "diagnostics": found.to_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ class Unit:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything the outcome depends on, as plain JSON values."""
+        draws = {"draws": list(protocol.DRAWS)} if self.record.stochastic else {}
         return {
             "protocol": protocol.VERSION,
             "model": {
@@ -44,6 +45,7 @@ class Unit:
                 "architecture": self.record.architecture,
                 "affine": self.record.affine,
                 "backward": self.record.backward,
+                **draws,
             },
             "engine": "dense",
             "data": {"dataset": self.block.name, "block": self.block.sha256},

@@ -12,6 +12,10 @@ VERSION = 1
 # Images of one unit, in the data set's order; a last block may be short. Also the attack batch: AutoAttack's own default.
 BLOCK = 250
 
+# How often a model declared stochastic is asked for one step of an attack (AutoAttack's version for such models takes 20) and for one
+# judgement.
+DRAWS = (20, 100)
+
 LINF_RADIUS = {"cifar10": Fraction(8, 255), "cifar100": Fraction(4, 255), "imagenet100": Fraction(2, 255)}
 L2_RADIUS = Fraction(1, 2)
 

@@ -24,7 +24,8 @@ from harness.runner.plan import Unit
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 
-SCHEMA_VERSION = 1
+# 2 added the column robust_to_seen: of version 1 we only know what the attacks returned.
+SCHEMA_VERSION = 2
 
 _PARQUET = pa.schema(
     [
@@ -33,6 +34,7 @@ _PARQUET = pa.schema(
         ("clean_prediction", pa.int64()),
         ("adversarial_prediction", pa.int64()),
         ("robust", pa.bool_()),
+        ("robust_to_seen", pa.bool_()),
         ("broken_by", pa.string()),
         ("linf", pa.float64()),
         ("l2", pa.float64()),
@@ -118,6 +120,8 @@ class Store:
         if hashlib.sha256(content).hexdigest() != expected:
             raise DamagedFileError(outcomes, f"sha256 {expected}", f"{len(content)} bytes with another")
         frame = pq.read_table(io.BytesIO(content)).to_pandas()
+        if manifest["schema"] == 1 and "robust" in frame:
+            frame.insert(frame.columns.get_loc("robust") + 1, "robust_to_seen", frame["robust"])
         if tuple(frame.columns) != COLUMNS:
             raise DamagedFileError(outcomes, f"columns {', '.join(COLUMNS)}", ", ".join(map(str, frame.columns)))
         for position, (name, value) in enumerate(labels.items()):

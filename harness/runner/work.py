@@ -14,6 +14,7 @@ from harness import datasets
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import THREADS, evaluate_unit
+from harness.runner import protocol
 from harness.runner.plan import Unit
 from harness.runner.store import Store
 from model_zoo.classifier import Classifier
@@ -21,6 +22,7 @@ from model_zoo.errors import UserError
 from model_zoo.loading import load_model
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.registry import get_record
+from model_zoo.schema import Record
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,17 @@ def run_unit(unit: Unit, store: Store, progress: Callable[[float, str], None] | 
     """Evaluate a unit and store its outcome; a failure that is the unit's own comes back as a line instead of being raised."""
     begun = time.perf_counter()
     try:
-        outcome = evaluate_unit(_model(unit.model), unit.block, unit.threat, unit.attack, unit.seed, progress)
+        outcome = evaluate_unit(_model(unit.model), unit.block, unit.threat, unit.attack, unit.seed, progress, **declared(unit.record))
         _check_clean(unit, outcome)
         store.write(unit, outcome, {"environment": environment(), "seconds": round(time.perf_counter() - begun, 3)})
     except (UserError, RuntimeError, ValueError, OSError, MemoryError) as error:
         return Done(unit.id, failed=f"{unit}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     return Done(unit.id, at_fault=f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
+
+
+def declared(record: Record) -> dict[str, Any]:
+    """What a record says about how its model is to be attacked."""
+    return {"backward": record.backward, "draws": protocol.DRAWS if record.stochastic else None}
 
 
 def environment() -> dict[str, Any]:

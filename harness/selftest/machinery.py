@@ -165,6 +165,7 @@ def _uneven_batches() -> Finding:
             "label": 0,
             "clean_prediction": 0,
             "robust": robust,
+            "robust_to_seen": robust,
             "broken_by": [None if right else "pgd" for right in robust],
         }
     )

@@ -191,7 +191,7 @@ def test_a_dynamic_model_is_flagged_and_does_not_infect_the_next(victim, linf):
 def test_a_meter_around_the_model_is_not_noticed(victim, linf):
     """The check for dynamic models goes by the names of the functions that a forward pass calls, the meter's among them."""
     images, labels = victim.first(12)
-    meter = Meter(victim.model, images)
+    meter = Meter(victim.model, images, labels, linf)
     expected = attacks.run(shortened(), victim.model, images, labels, linf, 1)
     result = attacks.run(shortened(), meter, images, labels, linf, 1)
     assert result.flags == expected.flags == ()

@@ -43,11 +43,11 @@ def test_an_image_has_the_same_example_alone_and_with_others(victim, linf):
 
 
 def test_the_start_depends_on_the_seed_and_fills_the_ball(victim, linf):
-    from harness.attacks.cw_linf import _random_start
+    from harness.attacks.ascent import random_start
 
     images = torch.full((50, 3, 32, 32), 0.5) + torch.arange(50).view(50, 1, 1, 1) / 255
     images = images.clamp(0.1, 0.9)
-    one, two, restart = (_random_start(images, 0.05, *given) - images for given in [(1, 0), (2, 0), (1, 1)])
+    one, two, restart = (random_start(images, 0.05, *given) - images for given in [(1, 0), (2, 0), (1, 1)])
     for noise in (one, two, restart):
         assert float(noise.abs().max()) <= 0.05 + 1e-6
         assert float(noise.std()) == pytest.approx(0.1 / 12**0.5, rel=0.02)

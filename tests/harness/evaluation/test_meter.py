@@ -1,18 +1,23 @@
 """The meter counts passes for the image they were for."""
 
+from fractions import Fraction
+
 import torch
 from torch import nn
 
 from harness.evaluation.meter import Meter
+from model_zoo.threat import ThreatModel
 
 IMAGES = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def meter() -> Meter:
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(1)
         model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4)).eval().requires_grad_(False)
-    return Meter(model, IMAGES)
+    with torch.no_grad():
+        labels = model(IMAGES).argmax(1)
+    return Meter(model, IMAGES, labels, ThreatModel("Linf", Fraction(16, 255)))
 
 
 def perturbed(rows: list[int]) -> torch.Tensor:
@@ -45,3 +50,42 @@ def test_a_backward_pass_counts_when_a_gradient_reaches_the_logits() -> None:
 
 def test_the_meter_has_the_models_mode() -> None:
     assert not meter().training
+
+
+def pushed(metered: Meter, rows: list[int], size: float) -> torch.Tensor:
+    """Queries that leave the label's logit as fast as a step of `size` allows."""
+    weight = metered.model[1].weight  # type: ignore[index]
+    labels = metered.labels[rows]
+    second = metered.model(IMAGES[rows]).topk(2).indices[:, 1]
+    direction = (weight[second] - weight[labels]).sign().view(-1, 3, 32, 32)
+    return (IMAGES[rows] + size * direction).clamp(0, 1)
+
+
+def test_the_best_query_inside_the_threat_model_is_kept() -> None:
+    metered = meter()
+    near, far = pushed(metered, [2, 3], 12 / 255), pushed(metered, [2, 3], 16 / 255)
+    outside = pushed(metered, [2, 3], 17 / 255)
+    assert (metered.model(near).argmax(1) != metered.labels[[2, 3]]).all()
+    for queries in (near, far, near, outside):
+        metered(queries)
+    assert torch.equal(metered.examples[[2, 3]], far)
+    logits = metered.model(far)
+    others = logits.scatter(1, metered.labels[[2, 3], None], -torch.inf).amax(1)
+    assert torch.allclose(metered.margins[[2, 3]], others - logits.gather(1, metered.labels[[2, 3], None]).flatten())
+    assert torch.equal(metered.examples[[0, 1, 4, 5]], IMAGES[[0, 1, 4, 5]])
+    assert (metered.margins[[0, 1, 4, 5]] == -torch.inf).all()
+
+
+def test_of_two_queries_of_one_image_the_better_is_kept() -> None:
+    metered = meter()
+    near, far = pushed(metered, [4], 12 / 255), pushed(metered, [4], 16 / 255)
+    metered(torch.cat([far, near]))
+    assert torch.equal(metered.examples[4], far[0])
+
+
+def test_an_example_outside_the_box_is_not_kept() -> None:
+    metered = meter()
+    queries = pushed(metered, [1], 16 / 255)
+    queries[0, 0, 0, 0] = -1e-3
+    metered(queries)
+    assert torch.equal(metered.examples[1], IMAGES[1])

@@ -8,6 +8,8 @@ import torch
 from harness import attacks, datasets
 from harness.attacks import AttackResult
 from harness.evaluation.unit import evaluate_unit
+from harness.selftest.toys import THREAT as TOY_THREAT
+from harness.selftest.toys import Toy, toy
 from model_zoo.errors import RefusedError
 from model_zoo.loading import load_model
 from model_zoo.threat import ThreatModel
@@ -74,3 +76,61 @@ def test_a_model_in_training_mode_never_meets_the_attack(monkeypatch: pytest.Mon
     monkeypatch.setattr(attacks, "run", lambda *arguments, **named: pytest.fail("attacked"))
     with pytest.raises(RefusedError, match="training mode"):
         evaluate_unit(load_model("cifar10-rn8w32-pruned-binary-k05-p01").train(), BLOCK, THREAT, SPEC, 0)
+
+
+def test_what_the_attack_saw_but_did_not_return_counts_in_the_headline_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    threat = ThreatModel("Linf", Fraction(32, 255))
+    found = attacks.run(SPEC, MODEL, *BLOCK.tensors(), threat, 0).adversarial
+
+    def run(spec: object, model: torch.nn.Module, images: torch.Tensor, *arguments: object, **named: object) -> AttackResult:
+        rows = [int((BLOCK.tensors()[0] == image).flatten(1).all(1).nonzero()) for image in images]
+        model(found[rows])
+        return AttackResult(images, (None,) * len(images))
+
+    expected = (MODEL(found).argmax(1) == BLOCK.tensors()[1]).numpy()
+    monkeypatch.setattr(attacks, "run", run)
+    frame = evaluate_unit(MODEL, BLOCK, threat, SPEC, 0).frame
+    attacked = frame["clean_prediction"] == frame["label"]
+    assert frame["robust"].tolist() == attacked.tolist()
+    assert frame["robust_to_seen"].tolist() == (attacked & expected).tolist() != attacked.tolist()
+
+
+class Coins(torch.nn.Module):
+    """A model that adds noise to its logits."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = MODEL(images)
+        return logits + 0.5 * torch.randn_like(logits)
+
+
+def test_a_stochastic_model_is_refused_unless_declared_and_then_judged_by_its_mean() -> None:
+    with pytest.raises(RefusedError, match="stochastic"):
+        evaluate_unit(Coins().eval(), BLOCK, THREAT, SPEC, 0)
+    state = torch.get_rng_state()
+    first, second = (evaluate_unit(Coins().eval(), BLOCK, THREAT, SPEC, 0, draws=(4, 100)).frame for _ in range(2))
+    assert first.equals(second) and torch.equal(torch.get_rng_state(), state)
+    certain = evaluate_unit(MODEL, BLOCK, THREAT, SPEC, 0).frame
+    sure = (MODEL(BLOCK.tensors()[0]).topk(2).values.diff(dim=1).abs() > 0.3).flatten().numpy()
+    assert sure.sum() >= 5 and (first["clean_prediction"] == certain["clean_prediction"])[sure].all()
+
+
+def test_a_declared_surrogate_gives_gradients_to_a_model_of_steps() -> None:
+    block = datasets.load("cifar10-sample").first(60)
+    model = Signs(toy("sign"))
+    exact, declared = (evaluate_unit(model, block, TOY_THREAT, SPEC, 0, backward=backward).frame for backward in ("exact", "ste"))
+    assert exact["clean_prediction"].equals(declared["clean_prediction"])
+    assert exact["robust"].mean() - declared["robust"].mean() > 0.1
+
+
+class Signs(torch.nn.Module):
+    """A toy whose activation is torch's own sign."""
+
+    def __init__(self, model: Toy) -> None:
+        super().__init__()
+        self.model = model
+        model.activation = torch.sign
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(images)
+        return logits

@@ -22,6 +22,7 @@ def rows(model: str, attack: str, robust: str, radius: str = "8/255", clean_wron
             "label": image % 10,
             "clean_prediction": image % 10 if image < n - clean_wrong else (image + 1) % 10,
             "robust": mark == "1",
+            "robust_to_seen": mark == "1",
             "broken_by": None if mark == "1" else ("clean" if image >= n - clean_wrong else attack),
         }
         for image, mark in enumerate(robust)

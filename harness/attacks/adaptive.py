@@ -1,0 +1,92 @@
+"""An attack that adapts to what binary networks hide behind: logits too large for the cross-entropy, and steps without a gradient.
+
+Its components come one after the other, each on the images that the ones before left: PGD on the cross-entropy of rescaled logits
+(Gupta and Ajanthan, arXiv 2003.13511), PGD on the margin, and, where the network has steps, PGD on the margin with each surrogate
+gradient (BPDA, Athalye et al., arXiv 1802.00420). The values of the network are never changed, so an example that is found is real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import torch
+
+from harness.attacks.ascent import climb, random_start
+from harness.attacks.losses import Loss, cross_entropy, margin
+from harness.attacks.parameters import parse
+from harness.attacks.progress import counted
+from harness.attacks.spec import AttackResult
+from harness.attacks.surrogates import Surrogate
+from model_zoo.threat import ThreatModel
+
+PACKAGE = None
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the components share.
+
+    `step` is in units of the radius; `logit_gap` is what the median distance of the two largest logits is brought to for the
+    cross-entropy; `surrogates` are names in `surrogates.SLOPES`; every component has `restarts`.
+    """
+
+    steps: int
+    step: Fraction
+    restarts: int
+    logit_gap: float
+    surrogates: list[str]
+    batch_size: int
+
+
+def attack(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    threat: ThreatModel,
+    parameters: Mapping[str, Any],
+    seed: int,
+    progress: Callable[[float, str], None] | None,
+) -> AttackResult:
+    """Run every component. The random start of an image is drawn from the seed, the restart, and its own pixels."""
+    given = parse(Parameters, parameters, "adaptive")
+    epsilon, step = threat.epsilon, float(threat.radius * given.step)
+    scale = given.logit_gap / max(_median_gap(model, images, given.batch_size), torch.finfo(torch.float32).tiny)
+    components: list[tuple[str, torch.nn.Module, Loss]] = [
+        ("ce-rescaled", model, lambda logits, right: cross_entropy(scale * logits, right)),
+        ("margin", model, margin),
+    ]
+    for name in given.surrogates:
+        surrogate = Surrogate(model, name)
+        with torch.no_grad():
+            surrogate(images[:1])
+        if surrogate.replaced:
+            components.append((f"margin-{name}", surrogate, margin))
+    adversarial = images.clone()
+    broken_by: list[str | None] = [None] * len(images)
+    share = 1.0 / len(components)
+    for place, (component, victim, loss) in enumerate(components):
+        left = torch.tensor([row for row, by in enumerate(broken_by) if by is None], dtype=torch.int64, device=images.device)
+        passes = ceil(len(left) / given.batch_size) * given.restarts * (given.steps + 1)
+        with counted(model, progress, component, passes, place * share, share):
+            for batch in torch.split(left, given.batch_size):
+                for restart in range(given.restarts):
+                    rows = batch[[broken_by[row] is None for row in batch.tolist()]]
+                    if not len(rows):
+                        break
+                    start = random_start(images[rows], epsilon, (seed + place) % 2**64, restart)
+                    run = climb(victim, loss, images[rows], labels[rows], start, epsilon, step, given.steps)
+                    adversarial[rows] = run.examples
+                    for row in rows[run.broken].tolist():
+                        broken_by[row] = component
+    return AttackResult(adversarial, tuple(broken_by))
+
+
+def _median_gap(model: torch.nn.Module, images: torch.Tensor, batch_size: int) -> float:
+    with torch.no_grad():
+        top = torch.cat([model(batch).topk(2, dim=1).values for batch in images.split(batch_size)])
+    return float((top[:, 0] - top[:, 1]).median())
