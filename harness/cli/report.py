@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,41 +11,30 @@ import click
 from model_zoo.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from harness.reporting.report import Report
     from harness.runner.plan import Plan
 
 
-@dataclass(frozen=True)
-class Made:
-    """What a report was made from and where it is."""
+def show(made: Report, table: str = "summary") -> None:
+    """Print one table, and name the main table and figure."""
+    from harness.cli.console import err, out
+    from harness.reporting import tables
 
-    frame: pd.DataFrame
-    summary: pd.DataFrame
-    paths: list[Path]
-
-    def print(self, table: str = "summary") -> None:
-        """Print one table, and name the main table and figure."""
-        from harness.cli.console import err, out
-        from harness.reporting import tables
-        from harness.reporting.ablations import ablations
-
-        spec = tables.get(table)
-        frame = self.summary if spec.frame == "summary" else ablations(self.frame, self.summary)
-        for rendered in tables.terminal(spec, frame):
-            out.print(rendered)
-        main = [next((path for path in self.paths if path.suffix == suffix), None) for suffix in (".md", ".png")]
-        for what, path in zip(("table", "figure"), main, strict=True):
-            if path is not None:
-                err.print(f"{what}: {path}", markup=False)
+    spec = tables.get(table)
+    for rendered in tables.terminal(spec, made.frames[spec.frame]):
+        out.print(rendered)
+    main = [next((path for path in made.paths if path.suffix == suffix), None) for suffix in (".md", ".png")]
+    for what, path in zip(("table", "figure"), main, strict=True):
+        if path is not None:
+            err.print(f"{what}: {path}", markup=False)
 
 
-def make(store: Path, folder: Path, plan: Plan) -> Made | None:
+def make(store: Path, folder: Path, plan: Plan) -> Report | None:
     """Build every table and figure of a plan's outcomes into `folder`; None where the store has none of them."""
     import pandas as pd
 
     from harness.cli.console import err
-    from harness.reporting import frames, report
+    from harness.reporting import report
     from harness.reporting.traits import with_traits
     from harness.runner.diagnoses import verdicts
     from harness.runner.results import outcomes
@@ -60,9 +48,21 @@ def make(store: Path, folder: Path, plan: Plan) -> Made | None:
         return None
     found_by = {unit.record.id: unit.model for unit in plan.units}
     models = with_traits(catalogue(found_by), found_by).merge(verdicts(Store(store), found_by), on="id", how="left")
-    expected = pd.DataFrame(plan.expected())
-    paths = report.build(frame, models, folder, expected)
-    return Made(frame, frames.summary(frame, models, expected), paths)
+    return report.build(frame, models, folder, pd.DataFrame(plan.expected()))
+
+
+def _selftest(store: Path, reports: Path) -> None:
+    from harness.cli.console import err
+    from harness.selftest import report
+    from model_zoo.files import place
+
+    path = store / report.FILE
+    if not path.is_file():
+        return
+    try:
+        place(reports / "selftest.md", report.markdown(path.read_text(encoding="utf-8")).encode())
+    except (ValueError, KeyError, TypeError) as error:
+        err.print(f"skipped: {path} is not what `harness selftest` keeps ({error})", style="yellow", markup=False)
 
 
 @click.command("report")
@@ -93,8 +93,9 @@ def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, dat
     if not made:
         what = f"of suite {', '.join(suites)} " if suites else ""
         raise UserError(f"no outcomes {what}in {store}: `harness run --suite quick` makes some")
+    _selftest(store, reports)
     if as_json:
-        click.echo(json.dumps([row for one in made for row in json.loads(one.summary.to_json(orient="records"))], indent=1))
+        click.echo(json.dumps([row for one in made for row in json.loads(one.frames["summary"].to_json(orient="records"))], indent=1))
         return
     for one in made:
-        one.print(table)
+        show(one, table)

@@ -74,17 +74,17 @@ def command(
     """
     plan = _plan(suite, models, attack_names, dataset, n, radii, seed, data_dir, download)
     failures = _execute(plan, store, workers or os.cpu_count() or 1)
-    from harness.cli.report import make
+    from harness.cli.report import make, show
 
     made = make(store, reports / (suite or "request"), plan)
     if made is None:
         raise SystemExit(1)
     if as_json:
-        click.echo(made.summary.to_json(orient="records", indent=1))
+        click.echo(made.frames["summary"].to_json(orient="records", indent=1))
     else:
-        made.print()
+        show(made)
     if compare is not None:
-        _compare(made.frame, compare)
+        _compare(made.outcomes, compare)
     if failures:
         raise SystemExit(1)
 

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 @click.option(
     "--pitfall", "pitfalls", type=click.IntRange(0, 20), multiple=True, help="Only this one (0: the honest models).  [default: all]"
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write the table there too, as Markdown.")
+@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where a whole run is kept.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
-def command(pitfalls: tuple[int, ...], out: Path | None, as_json: bool) -> None:
+def command(pitfalls: tuple[int, ...], store: Path, as_json: bool) -> None:
     """Plant every fault of docs/pitfalls.md, as a tiny model or in the machinery, and see whether it is caught; takes minutes, offline.
 
     Honest models are looked at too, and nothing may be found on them. Exits with 1 if a fault goes unnoticed or an honest model is accused.
+    A whole run is kept in STORE/selftest.json, from which `harness report` makes a page.
 
     \b
     Examples:
@@ -32,8 +33,7 @@ def command(pitfalls: tuple[int, ...], out: Path | None, as_json: bool) -> None:
     import torch
 
     from harness import selftest
-    from harness.cli.console import err, progress_bar
-    from harness.cli.console import out as console
+    from harness.cli.console import err, out, progress_bar
     from harness.evaluation import thresholds
     from harness.selftest import report
     from model_zoo.files import place
@@ -47,9 +47,9 @@ def command(pitfalls: tuple[int, ...], out: Path | None, as_json: bool) -> None:
             bar.update(task, description=case.name, completed=position)
             results.append(selftest.run(case))
         bar.update(task, completed=len(chosen))
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        place(out, report.markdown(results).encode())
+    if not pitfalls:
+        store.mkdir(parents=True, exist_ok=True)
+        place(store / report.FILE, report.stored(results).encode())
     if as_json:
         click.echo(json.dumps(report.rows(results), indent=1))
     else:
@@ -58,7 +58,7 @@ def command(pitfalls: tuple[int, ...], out: Path | None, as_json: bool) -> None:
             table.add_column(heading, overflow="fold", justify="right" if heading in ("pitfall", "PGD-CE, %") else "left")
         for row in report.rows(results):
             table.add_row(*row.values(), style=None if row["result"] in report.GOOD else "red")
-        console.print(table)
+        out.print(table)
         for item in thresholds.table():
             err.print(f"{item['name']} {item['value']:.4g}: {item['reason']}", style="dim", markup=False)
     failed = [result for result in results if not result.good]

@@ -83,7 +83,7 @@ def _rank(field: str, value: Any) -> tuple[float, str]:
 
 def _rows(key: dict[str, str], near: Mapping[str, str], part: pd.DataFrame, outcomes: pd.DataFrame) -> list[dict[str, Any]]:
     names = ["clean", *attacks_of(part), "worst"]
-    shown = ["near_constant", "bytes", *VARIED, *(f"{name}{end}" for name in names for end in ENDS)]
+    shown = ["near_constant", "verdict", "verdict_reasons", "bytes", *VARIED, *(f"{name}{end}" for name in names for end in ENDS)]
     described = part.set_index("model")
     mine = outcomes[(outcomes[GROUP] == list(key.values())).all(axis=1)]
     base = next(iter(near))

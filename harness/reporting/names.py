@@ -14,9 +14,12 @@ def label(row: pd.Series, models: pd.Series, separator: str = " ") -> str:
 
 
 def warning(row: pd.Series) -> str:
-    """Whether the numbers of a model are partial, or those of a near-constant predictor; empty where neither."""
+    """Whether the numbers of a model are partial, those of a near-constant predictor, or under suspicion; empty where none of it."""
     n, planned = int(row["worst_n"]), int(row["worst_planned"])
-    return ", ".join([f"partial {n}/{planned}"] * (n < planned) + ["near-constant"] * bool(row["near_constant"]))
+    said = [f"partial {n}/{planned}"] * (n < planned) + ["near-constant"] * bool(row["near_constant"])
+    if "verdict" in row and row["verdict"] != "ok":
+        said.append("not diagnosed" if pd.isna(row["verdict"]) else str(row["verdict"]))
+    return ", ".join(said)
 
 
 def short(model: str, models: pd.Series) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from harness.reporting import figures, tables
 from harness.reporting.ablations import ablations
+from harness.reporting.components import components
 from harness.reporting.frames import attacks_of, groups_of, summary
 from harness.reporting.sparsity import accuracy_against_sparsity, series
 from harness.reporting.style import save
@@ -17,13 +20,25 @@ from model_zoo.files import place
 CURVE_RADII = 3
 
 
-def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: pd.DataFrame | None = None) -> list[Path]:
-    """Write all tables (CSV, Markdown, LaTeX) and figures (PNG, SVG) of `outcomes` into `folder` and return their paths.
+@dataclass(frozen=True)
+class Report:
+    """What was written about `outcomes`.
 
-    The first Markdown and the first PNG are the main table and figure. The parameters are those of `harness.reporting.frames.summary`.
+    `frames` holds what the tables show, by `TableSpec.frame`; the first Markdown and the first PNG of `paths` are the main ones.
+    """
+
+    outcomes: pd.DataFrame
+    frames: Mapping[str, pd.DataFrame]
+    paths: list[Path]
+
+
+def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: pd.DataFrame | None = None) -> Report:
+    """Write all tables (CSV, Markdown, LaTeX) and figures (PNG, SVG) of `outcomes` into `folder`.
+
+    The parameters are those of `harness.reporting.frames.summary`.
     """
     frame = summary(outcomes, models, expected)
-    frames = {"summary": frame, "ablations": ablations(outcomes, frame)}
+    frames = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for spec in sorted(map(tables.get, tables.names()), key=lambda spec: (spec.frame != "summary", spec.name)):
@@ -35,7 +50,7 @@ def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: 
             path = folder / f"{spec.name}.{suffix}"
             place(path, text.encode())
             written.append(path)
-    return written + _figures(frame, folder)
+    return Report(outcomes, frames, written + _figures(frame, folder))
 
 
 def _figures(frame: pd.DataFrame, folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.reporting.ablations import VARIED
+from harness.reporting.components import BY
 from harness.reporting.frames import attacks_of, groups_of
 from harness.statistics import Proportion
 from model_zoo.errors import DamagedFileError, UnknownNameError
@@ -28,6 +29,8 @@ LATEX = str.maketrans(
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "–": "--",
+        "†": r"\dag{}",
+        "‡": r"\ddag{}",
         "±": r"$\pm$",
         "−": "$-$",
         "<": "$<$",
@@ -36,22 +39,25 @@ LATEX = str.maketrans(
     }
 )
 
+# What stands beside every robust accuracy of a model whose verdict is not ok.
+MARKS = {"suspicious": "†", "masked": "‡", "undiagnosed": "?"}
+
 
 class Column(BaseModel):
-    """One column: its heading, the summary's field ("*" for one an attack), and how its values are written."""
+    """One column: its heading, the frame's field ("*" for one an attack or a component), and how its values are written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     heading: str
     field: str
-    format: str = Field(pattern="^(text|integer|percent|accuracy|difference|p)$")
+    format: str = Field(pattern="^(text|integer|percent|share|accuracy|difference|p)$")
 
 
 class TableSpec(BaseModel):
     """A table: title, note below it, columns, and the fields that sort its rows, best first (none: the frame's own order).
 
-    `frame` says what its rows are: the models of a "summary", or their "ablations". Rows that are alike in the text column `group` are set
-    together, and the text is written once.
+    `frame` says what its rows are: the models of a "summary", their "ablations", or the "components" that broke their images. Rows that
+    are alike in the text column `group` are set together, and the text is written once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,7 +67,7 @@ class TableSpec(BaseModel):
     note: str
     sort: list[str]
     columns: list[Column]
-    frame: Literal["summary", "ablations"] = "summary"
+    frame: Literal["summary", "ablations", "components"] = "summary"
     group: str | None = None
 
 
@@ -101,7 +107,7 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         columns: list[Column] = []
         for column in spec.columns:
             if column.field == "*":
-                columns += [Column(heading=name, field=name, format=column.format) for name in attacks_of(part)]
+                columns += _starred(column, part)
             elif column.format != "text" or column.field in part:
                 columns.append(column)
         keys = [field for field in spec.sort if field in part]
@@ -111,7 +117,9 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         counts = sorted({int(value) for value in part["worst_planned"].dropna()})
         caption = f"{spec.title}: {dataset}, {norm} {radius}, n = {' or '.join(map(str, counts))}"
         constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
-        notes = [spec.note] + [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
+        used = {_mark(row) for _, row in ordered.iterrows()} - {""}
+        marks = [f"{mark}: {level}." for level, mark in MARKS.items() if mark in used]
+        notes = [spec.note, *marks] + [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
         if "verdict_reasons" in part:
             notes += [
                 f"{row['model']} is {row['verdict_reasons']}." for _, row in ordered.iterrows() if isinstance(row["verdict_reasons"], str)
@@ -119,6 +127,21 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         notes[1:1] = [_base(row) for _, row in part.iterrows() if "base" in part and row["model"] == row["base"]]
         tables.append(Table(caption, [column.heading for column in columns], rows, [c.format != "text" for c in columns], notes, starts))
     return tables
+
+
+def _starred(column: Column, part: pd.DataFrame) -> list[Column]:
+    """The columns that one with the field "*" stands for."""
+    if column.format == "share":
+        fields = [str(name) for name in part.columns if str(name).startswith(BY)]
+        return [Column(heading=name.removeprefix(BY), field=name, format=column.format) for name in fields]
+    return [Column(heading=name, field=name, format=column.format) for name in attacks_of(part)]
+
+
+def _mark(row: pd.Series) -> str:
+    """The mark of a row's verdict; none where nobody has looked for verdicts."""
+    if "verdict" not in row or row["verdict"] == "ok":
+        return ""
+    return MARKS["undiagnosed" if pd.isna(row["verdict"]) else str(row["verdict"])]
 
 
 def _base(row: pd.Series) -> str:
@@ -209,6 +232,8 @@ def _text(column: Column, row: pd.Series) -> str:
             return f"{int(value):,}"
         case "percent":
             return f"{100 * float(value):g}"
+        case "share":
+            return f"{100 * float(value):.1f}"
         case "difference":
             return _difference(column.field, row)
         case "p":
@@ -233,7 +258,8 @@ def _accuracy(field: str, row: pd.Series) -> str:
     note = f" partial {n}/{planned}" if n < planned else ""
     if not n:
         return note.strip()
-    return f"{Proportion(round(row[field] * n), n)}{note}"
+    mark = "" if field == "clean" else _mark(row)
+    return str(Proportion(round(row[field] * n), n)).replace(" ", f"{mark} ", 1) + note
 
 
 def _escape(text: str) -> str:

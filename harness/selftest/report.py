@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from harness.evaluation import thresholds
 from harness.selftest import Result
 
 HEADINGS = ("pitfall", "planted", "kind", "result", "by", "PGD-CE, %")
+# Name of the file in a store.
+FILE = "selftest.json"
 GOOD = ("caught", "nothing found", "not applicable")
 
 
@@ -28,8 +31,14 @@ def rows(results: Sequence[Result]) -> list[dict[str, str]]:
     return found
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """The table with the thresholds behind the verdicts, as Markdown."""
+def stored(results: Sequence[Result]) -> str:
+    """JSON for a store: the rows, and the thresholds behind the verdicts."""
+    return json.dumps({"rows": rows(results), "thresholds": thresholds.table()}, indent=1, ensure_ascii=False) + "\n"
+
+
+def markdown(text: str) -> str:
+    """What `stored` made, as a page of Markdown; a ValueError, KeyError or TypeError where it is something else."""
+    found = json.loads(text)
     lines = [
         "# What the harness catches",
         "",
@@ -38,12 +47,12 @@ def markdown(results: Sequence[Result]) -> str:
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "| ---: | --- | --- | --- | --- | ---: |",
-        *("| " + " | ".join(value.replace("|", "\\|") for value in row.values()) + " |" for row in rows(results)),
+        *("| " + " | ".join(row[heading].replace("|", "\\|") for heading in HEADINGS) + " |" for row in found["rows"]),
         "",
         "## Thresholds",
         "",
         "| name | value | reason |",
         "| --- | ---: | --- |",
-        *(f"| {item['name']} | {item['value']:.4g} | {item['reason']} |" for item in thresholds.table()),
+        *(f"| {item['name']} | {item['value']:.4g} | {item['reason']} |" for item in found["thresholds"]),
     ]
     return "\n".join(lines) + "\n"

@@ -144,8 +144,8 @@ def test_models_of_a_curve_stand_at_their_radius_a_few_points_apart(models: pd.D
 
 
 def test_a_report_is_whole_small_and_the_same_every_time(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
-    first = build(outcomes, models, tmp_path / "a")
-    second = build(outcomes.sample(frac=1.0, random_state=1), models, tmp_path / "b")
+    first = build(outcomes, models, tmp_path / "a").paths
+    second = build(outcomes.sample(frac=1.0, random_state=1), models, tmp_path / "b").paths
     assert [path.name for path in first] == [path.name for path in second]
     assert {path.suffix for path in first} == {".md", ".tex", ".csv", ".png", ".svg"}
     for one, other in zip(first, second, strict=True):
@@ -170,20 +170,20 @@ def test_a_figure_may_be_a_pdf_without_a_date(outcomes: pd.DataFrame, models: pd
 
 def test_models_without_one_complete_image_have_tables_only(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
     apart = outcomes[(outcomes["attack"] == "pgd") == (outcomes["image"] < 4)]
-    paths = build(apart, models, tmp_path)
+    paths = build(apart, models, tmp_path).paths
     assert {path.suffix for path in paths} == {".md", ".tex", ".csv"}
     assert "partial 0/4" in paths[0].read_text()
 
 
 def test_a_figure_counts_the_models_it_cannot_show(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
-    paths = build(outcomes[(outcomes["model"] != "large") | (outcomes["attack"] == "pgd")], models, tmp_path)
+    paths = build(outcomes[(outcomes["model"] != "large") | (outcomes["attack"] == "pgd")], models, tmp_path).paths
     drawn = next(path.read_text() for path in paths if path.name.startswith("accuracy-bytes") and path.suffix == ".svg")
     assert "1 model unfinished and not shown" in drawn and "n = 8;" in drawn
 
 
 def test_many_radii_make_a_curve(models: pd.DataFrame, tmp_path: Path) -> None:
     frame = pd.DataFrame([row for radius in ("2/255", "4/255", "8/255") for row in rows("large", "pgd", "1100", radius)])
-    names = [path.name for path in build(frame, models, tmp_path)]
+    names = [path.name for path in build(frame, models, tmp_path).paths]
     assert "accuracy-radius_cifar10-sample_linf.png" in names and not any("bytes" in name for name in names)
 
 
@@ -191,12 +191,12 @@ def test_a_curve_has_only_radii_that_saw_the_same_attacks(models: pd.DataFrame, 
     radii = ("2/255", "4/255", "16/255")
     weak = [row for radius in radii for row in rows("large", "pgd", "1110", radius)]
     strong = rows("large", "pgd", "1100") + rows("large", "autoattack", "1000")
-    paths = {path.name: path for path in build(pd.DataFrame(weak + strong), models, tmp_path)}
+    paths = {path.name: path for path in build(pd.DataFrame(weak + strong), models, tmp_path).paths}
     assert "worst case of pgd<" in paths["accuracy-radius_cifar10-sample_linf.svg"].read_text()
     assert "worst case of pgd, autoattack<" in paths["accuracy-bytes_cifar10-sample_linf-8-255.svg"].read_text()
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_files_carry_no_date(suffix: str, outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
-    path = next(path for path in build(outcomes, models, tmp_path) if path.suffix == f".{suffix}")
+    path = next(path for path in build(outcomes, models, tmp_path).paths if path.suffix == f".{suffix}")
     assert b"dc:date" not in path.read_bytes() and b"Creation Time" not in path.read_bytes()

@@ -144,3 +144,18 @@ def test_the_verdict_stands_beside_the_numbers_with_its_reasons_below(outcomes: 
     text = tables.markdown(tables.render(tables.get("summary"), frame))
     assert "| worst | verdict |" in text and text.count(" masked |") == text.count(f"| {ids[0]} |")
     assert f"{ids[0]} is masked: Square breaks 9 of 10" in text and " – |" in text
+
+
+def test_robust_numbers_of_a_model_that_is_not_ok_are_never_bare(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    said = {"small_one": ("masked", "masked: Square breaks 9 of 40 images"), "large": (None, None)}
+    judged = models.assign(verdict=[said[name][0] for name in models["id"]], verdict_reasons=[said[name][1] for name in models["id"]])
+    frame = summary(outcomes, judged)
+    (table,) = tables.render(tables.get("summary"), frame)
+    cells = {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
+    for model, mark in (("small_one", "‡"), ("large", "?")):
+        assert all(re.match(rf"\d+\.\d{re.escape(mark)} \[", cells[model][name]) for name in ("pgd", "cw-linf", "worst"))
+        assert re.match(r"\d+\.\d \[", cells[model]["clean"])
+    assert {"‡: masked.", "?: undiagnosed.", "small_one is masked: Square breaks 9 of 40 images."} <= set(table.notes)
+    assert r"\ddag{} [" in tables.latex([table])
+    ok = summary(outcomes, models.assign(verdict="ok", verdict_reasons=None))
+    assert not re.search("[†‡?]", tables.markdown(tables.render(tables.get("summary"), ok)))

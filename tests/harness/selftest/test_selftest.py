@@ -52,6 +52,6 @@ def test_the_table_says_what_was_caught_and_by_what() -> None:
     ]
     assert [row["result"] for row in report.rows(results)] == ["caught", "not applicable", "nothing found", "accused"]
     assert [result.good for result in results] == [True, True, True, False]
-    text = report.markdown(results)
+    text = report.markdown(report.stored(results))
     assert "| 3 | planted \\| thing | model | caught | the gate | 97.0 |" in text and "black-box-gain" in text
     assert replace(results[0], finding=Finding(False, "nothing")).good is False
