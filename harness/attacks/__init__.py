@@ -15,6 +15,7 @@ from harness.attacks.spec import Attack, AttackResult, AttackSpec, Flag, adapter
 if TYPE_CHECKING:
     import torch
 
+    from harness.attacks.memory import Memory
     from model_zoo.threat import ThreatModel
 
 __all__ = ["Attack", "AttackResult", "AttackSpec", "Flag", "check", "get", "names", "run"]
@@ -30,6 +31,7 @@ def run(
     progress: Callable[[float, str], None] | None = None,
     *,
     classes: int | None = None,
+    memory: Memory | None = None,
 ) -> AttackResult:
     """Run one attack on images that the model classifies correctly.
 
@@ -52,6 +54,8 @@ def run(
         Called with the fraction done, in [0, 1] and never falling, and the component at work.
     classes : int, optional
         The number of the model's logits; found with one forward pass of the images where it is not given.
+    memory : Memory, optional
+        Where an attack of several components leaves off and goes on; the result is the same as without.
 
     Raises
     ------
@@ -75,4 +79,5 @@ def run(
             check(spec, threat, model(images).shape[1])
     attack: Attack = module.attack
     with isolated(seed), torch.enable_grad():
-        return attack(model, images, labels, threat, spec.parameters, seed, progress)
+        given = {"memory": memory} if memory is not None and getattr(module, "RESUMABLE", False) else {}
+        return attack(model, images, labels, threat, spec.parameters, seed, progress, **given)

@@ -15,14 +15,16 @@ from typing import Any
 import torch
 
 from harness.attacks.autoattack_flags import LOGGER, collected_flags
+from harness.attacks.memory import Memory, Saved
 from harness.attacks.parameters import parse
 from harness.attacks.progress import counted
-from harness.attacks.spec import AttackResult
+from harness.attacks.spec import AttackResult, Flag
 from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel
 
 PACKAGE = "pyautoattack"
 VERSION = 1
+RESUMABLE = True
 
 # The targeted DLR loss divides by a difference that involves the fourth largest logit.
 CLASSES_FOR_TARGETED_DLR = 4
@@ -64,8 +66,9 @@ def attack(
     parameters: Mapping[str, Any],
     seed: int,
     progress: Callable[[float, str], None] | None,
+    memory: Memory | None = None,
 ) -> AttackResult:
-    """Run the components in order, each on what the ones before have left.
+    """Run the components in order, each on what the ones before have left, and go on after those that `memory` has.
 
     With the specification as shipped the result is bit for bit that of
     `AutoAttack(model, eps=threat.epsilon, seed=package_seed(seed)).run_standard_evaluation(images, labels, batch_size=250)`.
@@ -79,13 +82,16 @@ def attack(
     targets = min(given.targets, classes - 1)
     weights = {name: _PASSES[name](given, targets) for name in components}
 
-    adversarial = images.clone()
-    broken_by: list[str | None] = [None] * len(images)
-    survivors = torch.arange(len(images), device=images.device)
+    so_far = _Progress.resumed(memory.load() if memory is not None else None, images, components)
     accuracy = {"clean": 1.0}
     done = 0
-    with collected_flags() as collector:
-        for name in components:
+    with collected_flags(so_far.flags) as collector:
+        for place, name in enumerate(components):
+            survivors = so_far.survivors(place)
+            if name in so_far.done:
+                done += weights[name]
+                accuracy[name] = len(so_far.survivors(place + 1)) / len(images)
+                continue
             if not len(survivors):
                 break
             expected = weights[name] * ceil(len(survivors) / given.batch_size)
@@ -95,18 +101,46 @@ def attack(
                     name, model, x, y, threat.epsilon, package_seed(seed), norm=threat.norm, targets=targets, parameters=given
                 )
             done += weights[name]
-            broken = predictions != y
-            adversarial[survivors[broken]] = examples[broken]
-            # The runner attacks only what the model gets right, but next to a boundary that can depend on the batch.
-            moved = (examples != x).flatten(1).any(1)
-            for row in broken.nonzero().flatten().tolist():
-                broken_by[int(survivors[row])] = name if moved[row] else "clean"
-            survivors = survivors[~broken]
-            accuracy[name] = len(survivors) / len(images)
+            so_far.take(place, survivors, examples, predictions != y)
+            accuracy[name] = len(so_far.survivors(place + 1)) / len(images)
+            so_far.done.append(name)
+            if memory is not None:
+                memory.save(Saved(tuple(so_far.done), {"adversarial": so_far.adversarial, "broken_in": so_far.broken_in}, collector.flags))
         _check_square(accuracy)
     if progress is not None:
         progress(1.0, components[-1])
-    return AttackResult(adversarial, tuple(broken_by), collector.flags)
+    # The runner attacks only what the model gets right, but next to a boundary that can depend on the batch.
+    moved = (so_far.adversarial != images).flatten(1).any(1).tolist()
+    names = [*components, None]
+    broken_by = [
+        names[place] if moves or names[place] is None else "clean" for place, moves in zip(so_far.broken_in.tolist(), moved, strict=True)
+    ]
+    return AttackResult(so_far.adversarial, tuple(broken_by), collector.flags)
+
+
+@dataclass
+class _Progress:
+    """Examples so far, the place of the component that broke each image (int64 [N]; their number where none has), and who is done."""
+
+    adversarial: torch.Tensor
+    broken_in: torch.Tensor
+    done: list[str]
+    flags: tuple[Flag, ...]
+
+    @classmethod
+    def resumed(cls, saved: Saved | None, images: torch.Tensor, components: list[str]) -> _Progress:
+        if saved is not None and saved.tensors["adversarial"].shape == images.shape and list(saved.done) == components[: len(saved.done)]:
+            tensors = (saved.tensors[name].to(images.device) for name in ("adversarial", "broken_in"))
+            return cls(*tensors, list(saved.done), saved.flags)
+        return cls(images.clone(), torch.full((len(images),), len(components), device=images.device), [], ())
+
+    def survivors(self, place: int) -> torch.Tensor:
+        """Rows that no component before `place` has broken."""
+        return (self.broken_in >= place).nonzero().flatten()
+
+    def take(self, place: int, rows: torch.Tensor, examples: torch.Tensor, broken: torch.Tensor) -> None:
+        self.adversarial[rows[broken]] = examples[broken]
+        self.broken_in[rows[broken]] = place
 
 
 def package_seed(seed: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from harness.attacks.spec import Flag
@@ -25,9 +25,9 @@ KINDS = {
 class FlagCollector(logging.Handler):
     """Keeps one flag of each kind; of several counts of points ("there are 3 points with ...") the largest."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: Iterable[Flag] = ()) -> None:
         super().__init__(logging.WARNING)
-        self._found: dict[str, str] = {}
+        self._found = {flag.kind: flag.message for flag in flags}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one record."""
@@ -43,10 +43,10 @@ class FlagCollector(logging.Handler):
 
 
 @contextmanager
-def collected_flags() -> Iterator[FlagCollector]:
-    """Collect the package's warnings while the block runs. Nothing is printed, and the logger is left as it was found."""
+def collected_flags(flags: Iterable[Flag] = ()) -> Iterator[FlagCollector]:
+    """Collect the package's warnings while the block runs, on top of `flags`. Nothing is printed, and the logger is left as it was found."""
     logger = logging.getLogger(LOGGER)
-    collector = FlagCollector()
+    collector = FlagCollector(flags)
     before = logger.level, logger.propagate, logger.disabled, logger.handlers
     logger.setLevel(logging.WARNING)
     logger.propagate, logger.disabled, logger.handlers = False, False, [collector]

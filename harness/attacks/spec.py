@@ -104,7 +104,10 @@ class AttackResult:
 
 
 class Attack(Protocol):
-    """The function `attack` of an adapter module. The global generators are already seeded with `seed` when it is called."""
+    """The function `attack` of an adapter module. The global generators are already seeded with `seed` when it is called.
+
+    An adapter whose module has a constant `RESUMABLE = True` also takes `memory`, see `memory.Memory`.
+    """
 
     def __call__(
         self,
@@ -115,6 +118,7 @@ class Attack(Protocol):
         parameters: Mapping[str, Any],
         seed: int,
         progress: Callable[[float, str], None] | None,
+        **given: Any,
     ) -> AttackResult:
         """Attack contiguous float32 images [N, 3, H, W], N at least 1, of int64 labels [N]."""
 
