@@ -12,6 +12,7 @@ torch.set_num_threads(1)
 REASONS = {
     "needs_cifar": "the full CIFAR data sets (name their folder in HARNESS_DATA_DIR)",
     "needs_robustbench": "the extra `robustbench`",
+    "needs_ray": "the extra `ray`",
 }
 
 
@@ -20,7 +21,7 @@ def present(marker: str) -> bool:
     if marker == "needs_cifar":
         folder = os.environ.get("HARNESS_DATA_DIR")
         return folder is not None and any(Path(folder).glob("cifar*"))
-    return importlib.util.find_spec("robustbench") is not None
+    return importlib.util.find_spec(marker.removeprefix("needs_")) is not None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

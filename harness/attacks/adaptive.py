@@ -18,6 +18,7 @@ import torch
 from harness.attacks.ascent import climb, random_start
 from harness.attacks.losses import Loss, cross_entropy, margin
 from harness.attacks.parameters import parse
+from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
 from harness.attacks.spec import AttackResult
 from harness.attacks.surrogates import Surrogate
@@ -41,6 +42,13 @@ class Parameters:
     logit_gap: float
     surrogates: list[str]
     batch_size: int
+
+
+def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+    """What an image costs at most that the first restart breaks, and what one costs that survives, in a network without steps."""
+    given = parse(Parameters, parameters, "adaptive")
+    once = Passes(given.steps + 1, given.steps)
+    return once, once * (2 * given.restarts)
 
 
 def attack(

@@ -17,6 +17,7 @@ import torch
 from harness.attacks.autoattack_flags import LOGGER, collected_flags
 from harness.attacks.memory import Memory, Saved
 from harness.attacks.parameters import parse
+from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
 from harness.attacks.spec import AttackResult, Flag
 from model_zoo.errors import UsageError
@@ -111,10 +112,9 @@ def attack(
         progress(1.0, components[-1])
     # The runner attacks only what the model gets right, but next to a boundary that can depend on the batch.
     moved = (so_far.adversarial != images).flatten(1).any(1).tolist()
-    names = [*components, None]
-    broken_by = [
-        names[place] if moves or names[place] is None else "clean" for place, moves in zip(so_far.broken_in.tolist(), moved, strict=True)
-    ]
+    broken_by: list[str | None] = []
+    for place, moves in zip(so_far.broken_in.tolist(), moved, strict=True):
+        broken_by.append(None if place == len(components) else components[place] if moves else "clean")
     return AttackResult(so_far.adversarial, tuple(broken_by), collector.flags)
 
 
@@ -130,8 +130,8 @@ class _Progress:
     @classmethod
     def resumed(cls, saved: Saved | None, images: torch.Tensor, components: list[str]) -> _Progress:
         if saved is not None and saved.tensors["adversarial"].shape == images.shape and list(saved.done) == components[: len(saved.done)]:
-            tensors = (saved.tensors[name].to(images.device) for name in ("adversarial", "broken_in"))
-            return cls(*tensors, list(saved.done), saved.flags)
+            adversarial, broken_in = (saved.tensors[name].to(images.device) for name in ("adversarial", "broken_in"))
+            return cls(adversarial, broken_in, list(saved.done), saved.flags)
         return cls(images.clone(), torch.full((len(images),), len(components), device=images.device), [], ())
 
     def survivors(self, place: int) -> torch.Tensor:
@@ -141,6 +141,15 @@ class _Progress:
     def take(self, place: int, rows: torch.Tensor, examples: torch.Tensor, broken: torch.Tensor) -> None:
         self.adversarial[rows[broken]] = examples[broken]
         self.broken_in[rows[broken]] = place
+
+
+def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+    """What an image costs that the first component breaks, and one that survives."""
+    given = parse(Parameters, parameters, "autoattack")
+    components = given.components if classes >= CLASSES_FOR_TARGETED_DLR else given.components_for_few_classes
+    targets = min(given.targets, classes - 1)
+    each = [Passes(_PASSES[name](given, targets), _BACKWARDS[name](given, targets)) for name in components]
+    return each[0], sum(each, Passes(0, 0))
 
 
 def package_seed(seed: int) -> int:
@@ -232,6 +241,15 @@ def _check_square(accuracy: Mapping[str, float]) -> None:
     check_square_sr(dict(accuracy), logger=logging.getLogger(LOGGER))
 
 
+# Backward passes of an image that is never broken.
+_BACKWARDS: dict[str, Callable[[Parameters, int], int]] = {
+    "apgd-ce": lambda given, _: given.apgd_restarts * (given.apgd_n_iter + 1),
+    "apgd-dlr": lambda given, _: given.apgd_restarts * (given.apgd_n_iter + 1),
+    "apgd-t": lambda given, targets: targets * given.apgd_restarts * (given.apgd_n_iter + 1),
+    "fab": lambda given, _: given.fab_restarts * given.fab_n_iter * 9,
+    "fab-t": lambda given, targets: targets * given.fab_restarts * given.fab_n_iter,
+    "square": lambda given, _: 0,
+}
 # Forward passes of a batch with an image that is never broken, for progress; the package's checks of the model are left out.
 _PASSES: dict[str, Callable[[Parameters, int], int]] = {
     "apgd-ce": lambda given, _: 1 + given.apgd_restarts * (given.apgd_n_iter + 1),

@@ -44,7 +44,7 @@ class FlagCollector(logging.Handler):
 
 @contextmanager
 def collected_flags(flags: Iterable[Flag] = ()) -> Iterator[FlagCollector]:
-    """Collect the package's warnings while the block runs, on top of `flags`. Nothing is printed, and the logger is left as it was found."""
+    """Collect the package's warnings while the block runs, beside `flags`. Nothing is printed; the logger is left as it was found."""
     logger = logging.getLogger(LOGGER)
     collector = FlagCollector(flags)
     before = logger.level, logger.propagate, logger.disabled, logger.handlers

@@ -17,6 +17,7 @@ import torch
 from harness.attacks.ascent import climb, random_start
 from harness.attacks.losses import margin
 from harness.attacks.parameters import parse
+from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
 from harness.attacks.spec import AttackResult, Flag
 from model_zoo.threat import ThreatModel
@@ -35,6 +36,13 @@ class Parameters:
     random_start: bool
     restarts: int
     batch_size: int
+
+
+def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+    """What an image costs at most that the first restart breaks, and what one costs that survives."""
+    given = parse(Parameters, parameters, "cw-linf")
+    once = Passes(given.steps + 1, given.steps)
+    return once, once * given.restarts
 
 
 def attack(

@@ -12,6 +12,7 @@ import torch
 
 from harness.attacks.facade import Facade, predict
 from harness.attacks.parameters import parse
+from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
 from harness.attacks.spec import AttackResult
 from model_zoo.threat import ThreatModel
@@ -29,6 +30,13 @@ class Parameters:
     random_start: bool
     restarts: int
     batch_size: int
+
+
+def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+    """What an image costs that the first restart breaks, and one that survives."""
+    given = parse(Parameters, parameters, "torchattacks-pgd")
+    once = Passes(given.steps + 1, given.steps)
+    return once, once * given.restarts
 
 
 def attack(

@@ -16,6 +16,8 @@ COMMANDS = {
     "ls": "List models, datasets, attacks, suites, tables or recipes.",
     "show": "Show one model: record, footprint, results.",
     "run": "Attack models and store what happened to every image.",
+    "plan": "Say what a run would do and how long it would take.",
+    "status": "Say how far a run is, from any machine that sees its store.",
     "diagnose": "Say whether a model's robustness is real: ok, suspicious or masked.",
     "report": "Rebuild tables and figures from stored outcomes.",
     "train": "Train a model from a recipe.",
@@ -23,6 +25,9 @@ COMMANDS = {
     "footprint": "Say what models cost: bytes by convention, activations, operations.",
     "export": "Write a model as one packed file.",
     "import": "Take up somebody else's checkpoint as a model.",
+    "merge": "Take up other stores' outcomes.",
+    "invalidate": "Take outcomes back, with a reason.",
+    "verify": "Hash everything in a store again.",
 }
 # Where the module cannot have the command's name.
 MODULES = {"import": "import_"}

@@ -37,18 +37,20 @@ def make(store: Path, folder: Path, plan: Plan) -> Report | None:
     from harness.reporting import report
     from harness.reporting.traits import with_traits
     from harness.runner.diagnoses import verdicts
-    from harness.runner.results import outcomes
+    from harness.runner.results import find
     from harness.runner.store import Store
     from model_zoo.catalogue import catalogue
 
-    frame, damaged = outcomes(Store(store), plan)
-    for error in damaged:
+    found = find(Store(store), plan)
+    for error in found.damaged:
         err.print(f"skipped: {error}", style="yellow", markup=False)
-    if frame.empty:
+    for line in found.invalid:
+        err.print(f"invalid: {line}", style="yellow", markup=False)
+    if found.outcomes.empty:
         return None
     found_by = {unit.record.id: unit.model for unit in plan.units}
     models = with_traits(catalogue(found_by), found_by).merge(verdicts(Store(store), found_by), on="id", how="left")
-    return report.build(frame, models, folder, pd.DataFrame(plan.expected()))
+    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid)
 
 
 def _selftest(store: Path, reports: Path) -> None:

@@ -9,6 +9,8 @@ for, whichever the attack meant it for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -18,6 +20,7 @@ from harness.evaluation.referee import TOLERANCE
 from model_zoo.threat import ThreatModel
 
 THUMBNAIL = 4
+_KEPT = ("forwards", "backwards", "examples", "margins")
 
 
 class Meter(nn.Module):
@@ -55,6 +58,15 @@ class Meter(nn.Module):
         if logits.requires_grad:
             logits.register_hook(lambda _: self._count_backward(rows))
         return logits
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What has been counted and kept, for `restore`."""
+        return {name: getattr(self, name).clone() for name in _KEPT}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on from a `state`."""
+        for name in _KEPT:
+            setattr(self, name, state[name].to(getattr(self, name)))
 
     def _count_backward(self, rows: torch.Tensor) -> None:
         self.backwards += torch.bincount(rows.cpu(), minlength=len(self.backwards))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from harness import attacks
+from harness.attacks.memory import Memory, Saved
 from harness.attacks.spec import AttackSpec
 from harness.attacks.surrogates import Surrogate
 from harness.datasets.base import ImageSet
@@ -38,6 +40,7 @@ def evaluate_unit(
     *,
     backward: str = "exact",
     draws: tuple[int, int] | None = None,
+    memory: Memory | None = None,
 ) -> UnitOutcome:
     """Attack the images of `block` that `model` gets right and say what happened to each image.
 
@@ -56,6 +59,8 @@ def evaluate_unit(
     draws : tuple of int, optional
         For a model that is declared to draw random numbers, how many times it is asked for one step of an attack and for one judgement:
         it is attacked and judged by its expectation. Such a model is refused where this is None.
+    memory : Memory, optional
+        Where an attack of several components leaves off, the meter's counts with it; the outcome is the same as without.
 
     Raises
     ------
@@ -68,7 +73,24 @@ def evaluate_unit(
         classes = len(block.classes)
         check_images(images, labels, classes)
         check_model(judged, images, classes, alone=draws is None)
-        return _evaluate(as_attacked(model, backward, draws), judged, block, threat, spec, seed, progress)
+        return _evaluate(as_attacked(model, backward, draws), judged, block, threat, spec, seed, progress, memory)
+
+
+class _WithMeter:
+    """A memory that keeps the meter's counts beside the attack's own state."""
+
+    def __init__(self, memory: Memory, meter: Meter) -> None:
+        self.memory, self.meter = memory, meter
+
+    def load(self) -> Saved | None:
+        saved = self.memory.load()
+        if saved is not None:
+            self.meter.restore({name.removeprefix("meter."): value for name, value in saved.tensors.items() if name.startswith("meter.")})
+        return saved
+
+    def save(self, saved: Saved) -> None:
+        counts = {f"meter.{name}": value for name, value in self.meter.state().items()}
+        self.memory.save(replace(saved, tensors={**saved.tensors, **counts}))
 
 
 def as_judged(model: nn.Module, draws: tuple[int, int] | None = None) -> nn.Module:
@@ -101,6 +123,7 @@ def _evaluate(
     spec: AttackSpec,
     seed: int,
     progress: Progress | None,
+    memory: Memory | None,
 ) -> UnitOutcome:
     images, labels = block.tensors()
     clean = predict(model, images)
@@ -112,7 +135,8 @@ def _evaluate(
     flags: list[tuple[str, str]] = []
     if len(rows):
         meter = Meter(attacked_model, images[rows], labels[rows], threat)
-        result = attacks.run(spec, meter, images[rows].contiguous(), labels[rows], threat, seed, progress, classes=len(block.classes))
+        x, y, remembered = images[rows].contiguous(), labels[rows], None if memory is None else _WithMeter(memory, meter)
+        result = attacks.run(spec, meter, x, y, threat, seed, progress, classes=len(block.classes), memory=remembered)
         adversarial[rows], seen[rows] = result.adversarial.detach().to(images), meter.examples
         broken_by[rows.numpy()] = result.broken_by
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,13 @@ class Report:
     paths: list[Path]
 
 
-def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: pd.DataFrame | None = None) -> Report:
+def build(
+    outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: pd.DataFrame | None = None, invalid: Sequence[str] = ()
+) -> Report:
     """Write all tables (CSV, Markdown, LaTeX) and figures (PNG, SVG) of `outcomes` into `folder`.
 
-    The parameters are those of `harness.reporting.frames.summary`.
+    The parameters are those of `harness.reporting.frames.summary`; `invalid` says which outcomes were taken back, and why, and stands below
+    the tables.
     """
     frame = summary(outcomes, models, expected)
     frames = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
@@ -46,6 +49,8 @@ def build(outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: 
         if its.empty:
             continue
         rendered = tables.render(spec, its)
+        if rendered:
+            rendered[-1].notes.extend(f"Invalid: {line}." for line in invalid)
         for suffix, text in (("md", tables.markdown(rendered)), ("tex", tables.latex(rendered)), ("csv", tables.csv(its))):
             path = folder / f"{spec.name}.{suffix}"
             place(path, text.encode())

@@ -1,29 +1,36 @@
-"""The executor: run the units of a plan that the store does not hold yet, here or in processes side by side."""
+"""Running a plan: which of its units are to be run, and what became of each."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 
+from harness.runner import executors
+from harness.runner.cost import length
+from harness.runner.executors import Resources
 from harness.runner.plan import Plan, Unit
+from harness.runner.results import cell
 from harness.runner.store import Store
-from harness.runner.work import Done, run_unit
+from harness.runner.work import Done
 
-# Seconds between two looks at what the workers report.
-POLL = 0.25
+# What to do about outcomes that are there already, and what that means.
+EXISTING = {
+    "only-missing": "run what the store does not hold",
+    "always": "run everything anew",
+    "never": "leave alone what the store has any outcome of, for the same model, attack and threat model",
+    "only-cache": "run nothing",
+}
+# Seconds between two looks at units that another run is at.
+WAIT = 3.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """What the executor tells while it works.
+    """What is told while a plan runs.
 
-    `kind` is "found" (the store holds the unit), "progress" (with `fraction` of the unit done), "finished" or "failed" (with
-    `message`).
+    `kind` is "found" (the store holds the unit), "progress" (with `fraction` of the unit done), "waiting" (another run is at it),
+    "finished" or "failed" (with `message`).
     """
 
     kind: str
@@ -34,92 +41,93 @@ class Event:
 
 @dataclass
 class Report:
-    """Units by what became of them; `failed` and `at_fault` come with one line each."""
+    """Units by what became of them; `failed` and `at_fault` come with one line each. `left` were not run."""
 
     found: list[Unit] = field(default_factory=list)
     finished: list[Unit] = field(default_factory=list)
     failed: list[tuple[Unit, str]] = field(default_factory=list)
     at_fault: list[tuple[Unit, str]] = field(default_factory=list)
+    left: list[Unit] = field(default_factory=list)
 
 
-def execute(plan: Plan, store: Store, tell: Callable[[Event], None] = lambda event: None, workers: int = 1) -> Report:
-    """Run what is missing, in this process or in `workers` others; one failing model or unit does not stop the others.
+def execute(
+    plan: Plan,
+    store: Store,
+    tell: Callable[[Event], None] = lambda event: None,
+    workers: int = 1,
+    *,
+    executor: str | None = None,
+    existing: str = "only-missing",
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+) -> Report:
+    """Run a plan's units; one failing model or unit does not stop the others, a full disk does.
 
-    A unit is stored the moment it is done, so an interrupted run continues where it was. Outcomes do not depend on `workers`.
+    A unit is stored the moment it is done, so an interrupted run continues where it was. Several runs may share a store: what another run
+    is at is waited for. Outcomes do not depend on `workers` or `executor`.
+
+    Parameters
+    ----------
+    executor : str, optional
+        A name in `executors.names()`; "here" for one worker and "processes" for more where None.
+    existing : str
+        A key of `EXISTING`.
+    cpus, gpus : float
+        What an executor that places tasks reserves for one unit.
     """
     report = Report()
-    missing = []
-    for unit in plan.units:
-        if store.holds(unit.id):
-            report.found.append(unit)
-            tell(Event("found", unit, 1.0))
-        else:
-            missing.append(unit)
-    units = {unit.id: unit for unit in missing}
-    run = _here(missing, store, tell) if workers == 1 or len(missing) < 2 else _beside(missing, store, tell, min(workers, len(missing)))
-    for done in run:
-        unit = units[done.unit]
-        if done.failed is not None:
-            report.failed.append((unit, done.failed))
-            tell(Event("failed", unit, 1.0, done.failed))
-            continue
-        report.finished.append(unit)
-        if done.at_fault is not None:
-            report.at_fault.append((unit, done.at_fault))
-        tell(Event("finished", unit, 1.0))
+    missing = _missing(plan, store, existing, report)
+    for unit in report.found:
+        tell(Event("found", unit, 1.0))
+    if existing == "only-cache":
+        report.left, missing = missing, []
+    name = executor or ("here" if workers == 1 or len(missing) < 2 else "processes")
+    run = executors.get(name)
+    resources = Resources(workers, cpus, gpus, again=existing == "always")
+    if name != "here":
+        # The longest last would leave the others idle.
+        missing.sort(key=length, reverse=True)
+    while missing:
+        units, busy = {unit.id: unit for unit in missing}, []
+        for done in run(missing, store, lambda unit, fraction, component: tell(Event("progress", unit, fraction, component)), resources):
+            unit = units.pop(done.unit)
+            if done.kind == "busy":
+                busy.append(unit)
+                tell(Event("waiting", unit))
+            else:
+                _take(done, unit, report, tell)
+            if done.fatal:
+                report.left = list(units.values())
+                return report
+        missing = busy
+        if busy:
+            time.sleep(WAIT)
     return report
 
 
-def _here(units: list[Unit], store: Store, tell: Callable[[Event], None]) -> Iterator[Done]:
-    for unit in units:
-        tell(Event("progress", unit))
-        yield run_unit(unit, store, lambda fraction, component, unit=unit: tell(Event("progress", unit, fraction, component)))  # type: ignore[misc]
+def _missing(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:
+    """Units to run; those that are not go to `report.found`."""
+    if existing not in EXISTING:
+        raise ValueError(f"existing is one of {', '.join(EXISTING)}, not {existing!r}")
+    if existing == "always":
+        return list(plan.units)
+    held = {unit.id for unit in plan.units if store.holds(unit.id)}
+    if existing == "never":
+        cells = {cell(manifest["identity"]) for manifest in store.manifests()}
+        held |= {unit.id for unit in plan.units if cell(unit.identity) in cells}
+    report.found = [unit for unit in plan.units if unit.id in held]
+    return [unit for unit in plan.units if unit.id not in held]
 
 
-def _beside(units: list[Unit], store: Store, tell: Callable[[Event], None], workers: int) -> Iterator[Done]:
-    context = multiprocessing.get_context("spawn")
-    reports: SimpleQueue[tuple[str, float, str]] = context.SimpleQueue()
-    by_id = {unit.id: unit for unit in units}
-    with ProcessPoolExecutor(workers, context, _begin, (reports, store.root)) as pool:
-        waiting: dict[Future[Done], Unit] = {pool.submit(_work, unit): unit for unit in units}
-        try:
-            while waiting:
-                finished, _ = wait(waiting, POLL, FIRST_COMPLETED)
-                while not reports.empty():
-                    unit_id, fraction, component = reports.get()
-                    tell(Event("progress", by_id[unit_id], fraction, component))
-                for future in finished:
-                    unit = waiting.pop(future)
-                    try:
-                        yield future.result()
-                    except BrokenProcessPool:
-                        yield Done(unit.id, failed=f"{unit}: its worker died (out of memory?)")
-        except BaseException:
-            # Workers end with the unit in hand unfinished; it is not stored and runs again next time.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-
-
-_reports: SimpleQueue[tuple[str, float, str]] | None = None
-_store: Store | None = None
-
-
-def _begin(reports: SimpleQueue[tuple[str, float, str]], root: Path) -> None:
-    global _reports, _store
-    _reports, _store = reports, Store(root)
-
-
-def _work(unit: Unit) -> Done:
-    assert _reports is not None and _store is not None
-    reports = _reports
-    told = 0.0
-
-    def progress(fraction: float, component: str) -> None:
-        nonlocal told
-        if fraction - told >= 0.01:
-            told = fraction
-            reports.put((unit.id, fraction, component))
-
-    return run_unit(unit, _store, progress)
+def _take(done: Done, unit: Unit, report: Report, tell: Callable[[Event], None]) -> None:
+    if done.kind == "failed":
+        report.failed.append((unit, done.message or ""))
+        tell(Event("failed", unit, 1.0, done.message or ""))
+    elif done.kind == "found":
+        report.found.append(unit)
+        tell(Event("found", unit, 1.0))
+    else:
+        report.finished.append(unit)
+        if done.message is not None:
+            report.at_fault.append((unit, done.message))
+        tell(Event("finished", unit, 1.0))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Plan
@@ -17,45 +19,78 @@ from model_zoo.errors import DamagedFileError
 IMAGE_KEY = ["protocol", "model", "dataset", "norm", "radius", "attack", "seed", "image"]
 
 
-def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:
-    """All usable outcomes of a store, or those that a plan asks for, and what could not be read.
+@dataclass(frozen=True)
+class Found:
+    """What a store has: usable `outcomes`, files that could not be read, and a line for every unit that was declared invalid."""
 
-    Units whose attack was at fault are left out. Where two units cover the same image (runs with different numbers of images have
-    different blocks), the one that the plan names counts, then the one with more images, then the smaller id. A plan is thus also served by
-    runs of fewer images than it asks for.
+    outcomes: pd.DataFrame
+    damaged: list[DamagedFileError]
+    invalid: list[str]
+
+
+def find(store: Store, plan: Plan | None = None) -> Found:
+    """All usable outcomes of a store, or those that a plan asks for.
+
+    Units whose attack was at fault are left out, and invalid ones. Where two units cover the same image (runs with different numbers of
+    images have different blocks), the one that the plan names counts, then the one with more images, then the smaller id. A plan is thus
+    also served by runs of fewer images than it asks for.
     """
     wanted = None if plan is None else _images_by_cell(plan)
     planned = set() if plan is None else set(plan.ids)
-    frames, damaged = [], []
+    damaged, tables, kept, invalid = [], [], [], []
     for item in store.read_all():
         if isinstance(item, DamagedFileError):
             damaged.append(item)
             continue
-        asked = item.manifest["unit"] in planned
+        manifest = item.manifest
+        asked = manifest["unit"] in planned
         if wanted is not None and not asked:
-            images = wanted.get(_cell(item.manifest["identity"]), frozenset())
-            if not images.issuperset(item.frame["image"]):
+            images = wanted.get(cell(manifest["identity"]), frozenset())
+            if not images.issuperset(item.table["image"].to_pylist()):
                 continue
-        if not item.manifest["at_fault"]:
-            frames.append(item.frame.assign(asked=asked, block_images=len(item.frame)))
-    if not frames:
-        return pd.DataFrame(), damaged
+        invalid += [f"{_named(manifest)}: {said['reason']}" for said in _reasons(manifest)]
+        if not manifest["at_fault"] and "invalid" not in manifest:
+            tables.append(item.table)
+            kept.append({**manifest["labels"], "asked": asked, "block_images": item.table.num_rows})
+    if not tables:
+        return Found(pd.DataFrame(), damaged, invalid)
+    labels = pd.DataFrame(kept)
+    repeated = labels.loc[labels.index.repeat(labels["block_images"])].reset_index(drop=True)
     order = {"asked": False, "block_images": False, "unit": True}
-    whole = pd.concat(frames, ignore_index=True).sort_values(list(order), ascending=list(order.values()), kind="stable")
+    whole = pd.concat([repeated, pa.concat_tables(tables).to_pandas()], axis=1)
+    whole = whole.sort_values(list(order), ascending=list(order.values()), kind="stable")
     whole = whole.drop_duplicates(IMAGE_KEY).drop(columns=["asked", "block_images"])
-    return whole.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged
+    return Found(whole.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged, invalid)
+
+
+def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:
+    """The outcomes that `find` finds, and what could not be read."""
+    found = find(store, plan)
+    return found.outcomes, found.damaged
+
+
+def _reasons(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Why a unit's outcome is invalid; of one that was run again, why it was."""
+    if "invalid" in manifest:
+        return [manifest["invalid"]]
+    return [{"reason": f"run again, because {said['reason']}"} for said in manifest.get("history", [])]
+
+
+def _named(manifest: Mapping[str, Any]) -> str:
+    labels = manifest["labels"]
+    return f"{labels['model']} · {labels['attack']} · {labels['dataset']}, {manifest['images']} images"
 
 
 def _images_by_cell(plan: Plan) -> dict[str, frozenset[int]]:
     """The images that a plan asks for, by what their units have in common."""
     found: dict[str, frozenset[int]] = {}
     for unit in plan.units:
-        cell = _cell(unit.identity)
-        found[cell] = found.get(cell, frozenset()) | frozenset(unit.block.index.tolist())
+        key = cell(unit.identity)
+        found[key] = found.get(key, frozenset()) | frozenset(unit.block.index.tolist())
     return found
 
 
-def _cell(identity: Mapping[str, Any]) -> str:
+def cell(identity: Mapping[str, Any]) -> str:
     """A unit's identity but for its block of images."""
     return canonical_json({**identity, "data": identity["data"]["dataset"]})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,14 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
+from harness.runner.claims import Claims
+from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
+from harness.runner.signals import held_back
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 
-# 2 added the column robust_to_seen: of version 1 we only know what the attacks returned.
+# 2 added the column robust_to_seen and the hash of the broken images: of version 1 we only know what the attacks returned.
 SCHEMA_VERSION = 2
 
 _PARQUET = pa.schema(
@@ -46,10 +50,16 @@ _PARQUET = pa.schema(
 
 @dataclass(frozen=True)
 class Stored:
-    """One finished unit as read back: its manifest and its outcomes."""
+    """One finished unit as read back: its manifest, and its outcomes as a table of `COLUMNS`."""
 
     manifest: Mapping[str, Any]
-    frame: pd.DataFrame
+    table: pa.Table
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The outcomes, each beside the unit's labels."""
+        frame = self.table.to_pandas()
+        return pd.concat([pd.DataFrame(dict(self.manifest["labels"]), index=frame.index), frame], axis=1)
 
 
 class Store:
@@ -58,29 +68,31 @@ class Store:
     Parameters
     ----------
     root : Path
-        Made when the first unit is written; `root/units` holds `<id>.parquet`, `<id>.json` and `<id>.safetensors` (broken images).
+        Made when the first unit is written. `units` holds `<id>.parquet`, `<id>.json` and `<id>.safetensors` (broken images); `claims`,
+        `partial` and `failed` say what is being worked on, how far it is, and what went wrong.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.units = root / "units"
+        self.claims = Claims(root / "claims")
 
     def holds(self, unit: str) -> bool:
-        """Whether the unit is done: both files there, the outcome file as its manifest says. A damaged unit is not done."""
+        """Whether the unit is done: both files there, the outcome file as its manifest says. A damaged or invalid unit is not done."""
         try:
-            self.read(unit)
+            return "invalid" not in self.read(unit).manifest
         except (DamagedFileError, FileNotFoundError):
             return False
-        return True
+
+    def partial(self, unit: str) -> PartialFile:
+        """What a unit in progress has done so far."""
+        return PartialFile(self.root / "partial" / f"{unit}.safetensors")
 
     def write(self, unit: Unit, outcome: UnitOutcome, facts: Mapping[str, Any]) -> None:
-        """Store a unit's outcome; `facts` (timings, environment) stay outside the identity."""
-        self.units.mkdir(parents=True, exist_ok=True)
-        if len(outcome.broken_images):
-            place(self.units / f"{unit.id}.safetensors", _broken(outcome))
+        """Store a unit's outcome; `facts` (timings, environment) stay outside the identity. What was invalid is remembered as `history`."""
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pandas(outcome.frame, _PARQUET, preserve_index=False), buffer, compression="zstd")
-        place(self.units / f"{unit.id}.parquet", buffer.getvalue())
+        broken = _broken(outcome) if len(outcome.broken_images) else None
         manifest = {
             "schema": SCHEMA_VERSION,
             "unit": unit.id,
@@ -88,12 +100,22 @@ class Store:
             "identity": unit.identity,
             "images": len(outcome.frame),
             "outcomes_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+            "broken_sha256": None if broken is None else hashlib.sha256(broken).hexdigest(),
             "at_fault": outcome.at_fault,
             "boundary_flips": outcome.boundary_flips,
             "flags": [{"kind": kind, "message": message} for kind, message in outcome.flags],
+            **self._history(unit.id),
             **facts,
         }
-        place(self.units / f"{unit.id}.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        # Whoever stops the run waits for the write in hand.
+        with held_back():
+            self.units.mkdir(parents=True, exist_ok=True)
+            if broken is not None:
+                place(self.units / f"{unit.id}.safetensors", broken)
+            place(self.units / f"{unit.id}.parquet", buffer.getvalue())
+            place(self.units / f"{unit.id}.json", _json(manifest))
+            self.partial(unit.id).forget()
+            (self.root / "failed" / f"{unit.id}.json").unlink(missing_ok=True)
 
     def read(self, unit: str) -> Stored:
         """Read one unit back.
@@ -105,28 +127,19 @@ class Store:
         DamagedFileError
             If a file is cut short, foreign, of a newer schema, or does not agree with its manifest.
         """
-        path = self.units / f"{unit}.json"
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            if manifest["schema"] > SCHEMA_VERSION:
-                raise DamagedFileError(path, f"schema {SCHEMA_VERSION} or older", f"schema {manifest['schema']} (made by a newer version)")
-            expected, labels = manifest["outcomes_sha256"], dict(manifest["labels"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedFileError(path, "a unit's manifest", f"{type(error).__name__}: {error}") from None
+        manifest = self.manifest(unit)
         outcomes = self.units / f"{unit}.parquet"
         if not outcomes.is_file():
             raise DamagedFileError(outcomes, "the outcomes of a finished unit", "no file")
         content = outcomes.read_bytes()
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise DamagedFileError(outcomes, f"sha256 {expected}", f"{len(content)} bytes with another")
-        frame = pq.read_table(io.BytesIO(content)).to_pandas()
-        if manifest["schema"] == 1 and "robust" in frame:
-            frame.insert(frame.columns.get_loc("robust") + 1, "robust_to_seen", frame["robust"])
-        if tuple(frame.columns) != COLUMNS:
-            raise DamagedFileError(outcomes, f"columns {', '.join(COLUMNS)}", ", ".join(map(str, frame.columns)))
-        for position, (name, value) in enumerate(labels.items()):
-            frame.insert(position, name, value)
-        return Stored(manifest, frame)
+        if hashlib.sha256(content).hexdigest() != manifest["outcomes_sha256"]:
+            raise DamagedFileError(outcomes, f"sha256 {manifest['outcomes_sha256']}", f"{len(content)} bytes with another")
+        table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).replace_schema_metadata(None)
+        if manifest["schema"] == 1 and "robust" in table.column_names:
+            table = table.add_column(table.column_names.index("robust") + 1, "robust_to_seen", table["robust"])
+        if tuple(table.column_names) != COLUMNS:
+            raise DamagedFileError(outcomes, f"columns {', '.join(COLUMNS)}", ", ".join(table.column_names))
+        return Stored(manifest, table)
 
     def read_all(self) -> Iterator[Stored | DamagedFileError]:
         """Every finished unit in order of id; a damaged one comes as the error that describes it."""
@@ -135,6 +148,69 @@ class Store:
                 yield self.read(path.stem)
             except DamagedFileError as error:
                 yield error
+
+    def manifests(self) -> Iterator[dict[str, Any]]:
+        """Manifests of all finished units, in order of id, without a look at their outcomes; what cannot be read is left out."""
+        for path in sorted(self.units.glob("*.json")):
+            try:
+                yield self.manifest(path.stem)
+            except DamagedFileError:
+                continue
+
+    def manifest(self, unit: str) -> dict[str, Any]:
+        """A unit's manifest; errors as `read` raises them."""
+        path = self.units / f"{unit}.json"
+        try:
+            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if manifest["schema"] > SCHEMA_VERSION:
+                raise DamagedFileError(path, f"schema {SCHEMA_VERSION} or older", f"schema {manifest['schema']} (made by a newer version)")
+            if manifest["unit"] != unit or not isinstance(manifest["outcomes_sha256"], str) or not isinstance(manifest["at_fault"], bool):
+                raise ValueError(f"that of unit {str(manifest['unit'])[:12]}")
+            dict(manifest["labels"]), dict(manifest["identity"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFileError(path, "a unit's manifest", f"{type(error).__name__}: {error}") from None
+        return manifest
+
+    def invalidate(self, unit: str, reason: str) -> None:
+        """Mark a finished unit as not to be used, with the reason; it counts as missing from then on. Errors as `read` raises them."""
+        manifest = self.manifest(unit)
+        manifest["invalid"] = {"reason": reason, "when": _now()}
+        with held_back():
+            place(self.units / f"{unit}.json", _json(manifest))
+
+    def fail(self, unit: Unit, message: str) -> None:
+        """Leave a word about a unit that could not be finished, for whoever looks at the store."""
+        folder = self.root / "failed"
+        folder.mkdir(parents=True, exist_ok=True)
+        place(folder / f"{unit.id}.json", _json({"unit": unit.id, "message": message, "when": _now()}))
+
+    def failures(self) -> dict[str, str]:
+        """Messages of units that could not be finished, by unit."""
+        found = {}
+        for path in sorted((self.root / "failed").glob("*.json")):
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                found[str(content["unit"])] = str(content["message"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return found
+
+    def _history(self, unit: str) -> dict[str, Any]:
+        """What was said of an earlier outcome of this unit that became invalid."""
+        try:
+            before = self.manifest(unit)
+        except (FileNotFoundError, DamagedFileError):
+            return {}
+        said = [*before.get("history", []), *([before["invalid"]] if "invalid" in before else [])]
+        return {"history": said} if said else {}
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _broken(outcome: UnitOutcome) -> bytes:

@@ -1,7 +1,8 @@
-"""Running one unit: the function that every executor calls, in this process or in another."""
+"""Running one unit: the function that every executor calls, in this process or in another, here or on another machine."""
 
 from __future__ import annotations
 
+import errno
 import platform
 import time
 from collections.abc import Callable
@@ -10,11 +11,14 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
+import torch
+
 from harness import datasets
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import THREADS, evaluate_unit
 from harness.runner import protocol
+from harness.runner.claims import Held
 from harness.runner.plan import Unit
 from harness.runner.store import Store
 from model_zoo.classifier import Classifier
@@ -24,26 +28,68 @@ from model_zoo.packing.frozen import effective_weights
 from model_zoo.registry import get_record
 from model_zoo.schema import Record
 
+Progress = Callable[[float, str], None]
+
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a unit: `failed` or `at_fault` hold one line each where there is something to say."""
+    """What became of a unit.
+
+    `kind` is "finished", "failed", "busy" (another run is at it) or "found" (another run has finished it meanwhile). `message` is one line
+    where there is something to say: why it failed, or that its attack was at fault. `fatal`: no other unit would fare better.
+    """
 
     unit: str
-    failed: str | None = None
-    at_fault: str | None = None
+    kind: str
+    message: str | None = None
+    fatal: bool = False
 
 
-def run_unit(unit: Unit, store: Store, progress: Callable[[float, str], None] | None = None) -> Done:
-    """Evaluate a unit and store its outcome; a failure that is the unit's own comes back as a line instead of being raised."""
-    begun = time.perf_counter()
+def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: bool = False) -> Done:
+    """Evaluate a unit and store its outcome, unless somebody else is at it or has done it; `again`: even if it is done.
+
+    A failure that is the unit's own comes back as a line, and is left in the store, instead of being raised.
+    """
     try:
-        outcome = evaluate_unit(_model(unit.model), unit.block, unit.threat, unit.attack, unit.seed, progress, **declared(unit.record))
+        with store.claims.claimed(unit.id) as held:
+            if held is None:
+                return Done(unit.id, "busy")
+            if not again and store.holds(unit.id):
+                return Done(unit.id, "found")
+            return _run(unit, store, held, progress)
+    except OSError as error:
+        # Claiming failed: the store itself cannot be written to.
+        return Done(unit.id, "failed", f"{store.root}: {error.strerror or error}", fatal=True)
+
+
+def _run(unit: Unit, store: Store, held: Held, progress: Progress | None) -> Done:
+    def tell(fraction: float, component: str) -> None:
+        held.tell(fraction, component)
+        if progress is not None:
+            progress(fraction, component)
+
+    begun = time.perf_counter()
+    memory = store.partial(unit.id)
+    try:
+        given = declared(unit.record)
+        outcome = evaluate_unit(_model(unit.model), unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, **given)
         _check_clean(unit, outcome)
         store.write(unit, outcome, {"environment": environment(), "seconds": round(time.perf_counter() - begun, 3)})
     except (UserError, RuntimeError, ValueError, OSError, MemoryError) as error:
-        return Done(unit.id, failed=f"{unit}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-    return Done(unit.id, at_fault=f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            # Whatever comes next could not be stored either.
+            return Done(unit.id, "failed", f"{store.root}: {error.strerror}; what is finished is stored", fatal=True)
+        message = f"{unit}: {_line(error, unit)}"
+        store.fail(unit, message)
+        return Done(unit.id, "failed", message)
+    return Done(unit.id, "finished", f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
+
+
+def _line(error: BaseException, unit: Unit) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in text or "out of memory" in text.lower()
+    # Batches are not split: kernels round otherwise for another batch size, which may change an outcome.
+    return f"out of memory with a batch of {len(unit.block)} images ({text})" if memory else text
 
 
 def declared(record: Record) -> dict[str, Any]:
@@ -57,6 +103,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "host": platform.node(),
         "device": "cpu",
         "threads": THREADS,
         **{package: metadata.version(package) for package in packages},

@@ -1,0 +1,32 @@
+"""How often an attack runs the model for one image, known before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.attacks.spec import AttackSpec, adapter_module
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward and backward passes for one image."""
+
+    forwards: int
+    backwards: int
+
+    def __add__(self, other: Passes) -> Passes:
+        """Both."""
+        return Passes(self.forwards + other.forwards, self.backwards + other.backwards)
+
+    def __mul__(self, times: int) -> Passes:
+        """The same several times."""
+        return Passes(self.forwards * times, self.backwards * times)
+
+
+def passes(spec: AttackSpec, classes: int) -> tuple[Passes, Passes]:
+    """What an image costs that is broken at once, and one that survives, at most; zero for an adapter that does not say.
+
+    An adapter says so by a function `passes(parameters, classes)`.
+    """
+    known = getattr(adapter_module(spec.adapter), "passes", None)
+    return known(spec.parameters, classes) if known is not None else (Passes(0, 0), Passes(0, 0))

@@ -1,0 +1,57 @@
+"""`harness plan`: what a run would do, and how long it would take."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.planned import duration, planned
+
+if TYPE_CHECKING:
+    from harness.runner.plan import Plan
+
+
+@click.command("plan")
+@planned
+@click.option("--workers", type=click.IntRange(min=1), help="Units side by side.  [default: cores]")
+@click.option("--json", "as_json", is_flag=True, help="Units and estimates as JSON, for scripts.")
+def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, workers: int | None, as_json: bool) -> None:
+    """List the units of a run by model: how many there are, how many the store holds, and how long the rest will take.
+
+    Times come from what the store has seen of the same model and attack; a model it knows nothing of is tried for a few seconds.
+
+    \b
+    Examples:
+      harness plan --suite full
+      harness plan --suite quick --n 100 --json
+    """
+    from rich.table import Table
+
+    from harness.cli.console import err, out, progress_bar
+    from harness.runner.cost import estimate
+    from harness.runner.store import Store
+
+    plan, kept = make_plan(), Store(store)
+    with progress_bar("models") as bar:
+        task = bar.add_task("looking at the store", total=None, speed="–")
+        found = estimate(plan.units, kept, lambda model: bar.update(task, description=f"trying {model}"))
+    if as_json:
+        units = [{**unit.labels, "images": len(unit.block), "held": kept.holds(unit.id)} for unit in plan.units]
+        click.echo(json.dumps({"units": units, "models": [asdict(each) for each in found], "left_out": plan.left_out}, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "units", "held", "time left on one core"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for each in found:
+        left = duration(each.seconds) + (" (tried)" if each.piloted else "") if each.held < each.units else "–"
+        table.add_row(each.model, str(each.units), str(each.held), left)
+    out.print(table)
+    seconds, side_by_side = sum(each.seconds for each in found), workers or os.cpu_count() or 1
+    counts = f"{len(plan.units)} units, {sum(each.held for each in found)} held by {store}"
+    err.print(f"{counts}; about {duration(seconds / side_by_side)} for the rest with {side_by_side} workers", markup=False)

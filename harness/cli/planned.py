@@ -1,0 +1,104 @@
+"""The options that say what to run, shared by `run`, `plan` and `status`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model_zoo.errors import MissingDataError, UsageError
+
+if TYPE_CHECKING:
+    from harness.runner.plan import Plan
+
+
+def _count(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
+    if value is None or value == "all":
+        return value
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither a number of images nor 'all'")
+    return int(value)
+
+
+_OPTIONS = (
+    click.option("--suite", help="A named plan: smoke, quick, epsilon, full, paper (see `harness ls suites`)."),
+    click.option("--model", "models", multiple=True, help="A model id or the path of a record; may be repeated."),
+    click.option("--attack", "attack_names", multiple=True, help="An attack; may be repeated.  [default: pgd]"),
+    click.option("--dataset", help="Images to attack.  [default: cifar10-sample]"),
+    click.option("--n", "n", callback=_count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
+    click.option("--radius", "radii", multiple=True, help="An exact fraction such as 8/255; may be repeated.  [default: the protocol's]"),
+    click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]"),
+    click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is."),
+    click.option("--download", is_flag=True, help="Download CIFAR if it is not there."),
+    click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept."),
+)
+_NAMES = ("suite", "models", "attack_names", "dataset", "n", "radii", "seed", "data_dir", "download")
+
+
+def planned(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a plan; it is called with `make_plan`, which makes it, `suite` and `store`."""
+
+    @wraps(command)
+    def wrapped(**given: Any) -> None:
+        wanted = {name: given.pop(name) for name in _NAMES}
+        command(make_plan=lambda: make_plan(**wanted), suite=wanted["suite"], **given)
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def make_plan(
+    suite: str | None,
+    models: tuple[str, ...],
+    attack_names: tuple[str, ...],
+    dataset: str | None,
+    n: int | str | None,
+    radii: tuple[str, ...],
+    seed: int | None,
+    data_dir: Path | None,
+    download: bool,
+) -> Plan:
+    """Plan a suite or a request, and say what is left out of it.
+
+    Raises
+    ------
+    UsageError
+        Where neither or both were asked for, or options contradict the suite.
+    MissingDataError
+        Where nothing is left to run.
+    """
+    from harness.cli.console import err
+    from harness.runner.plan import plan_request, plan_suite
+
+    if (suite is None) == (not models):
+        raise UsageError("say what to run: either --suite NAME or --model ID (`harness ls suites`, `harness ls models`)")
+    if suite is None:
+        from harness import attacks
+        from model_zoo.threat import ThreatModel, parse_radius
+
+        names = attack_names or ("pgd",)
+        norms = dict.fromkeys(attacks.get(name).norm for name in names)
+        threats = [ThreatModel(norm, parse_radius(radius)) for radius in radii for norm in norms]
+        count = n if isinstance(n, int) else None
+        return plan_request(models, names, dataset or "cifar10-sample", count, threats, seed or 0, data_dir, download)
+    if attack_names or dataset or radii or seed is not None:
+        raise UsageError("a suite fixes its attacks, images, radii and seed: give only --n beside --suite, or use --model")
+    from harness.runner.suite import get_suite
+
+    plan = plan_suite(get_suite(suite), data_dir, n if isinstance(n, int) else None, n == "all", download)
+    for line in plan.left_out:
+        err.print(f"left out: {line}", style="dim", markup=False)
+    if not plan.units:
+        raise MissingDataError(f"nothing of suite {suite!r} can run here: {plan.left_out[0] if plan.left_out else 'it has no models'}")
+    return plan
+
+
+def duration(seconds: float) -> str:
+    """For people: "45 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

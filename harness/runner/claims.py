@@ -1,0 +1,176 @@
+"""Who is working on what: a claim on a unit is a file in the store, kept fresh while the work goes on, and free to take once it is not.
+
+Every process that sees the store sees the claims, so two runs on one store share its units out between them. A claim whose owner has died
+is taken over at once on the same machine and after `LEASE` seconds elsewhere. If an owner was only slow, a unit is computed twice and
+written twice with the same outcome: a claim saves time, it does not guard correctness.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+# Seconds without a sign of life after which a claim is nobody's, and seconds between two signs of life.
+LEASE = 120.0
+BEAT = 15.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One unit being worked on: where (`host`, `pid`), since when (seconds since the epoch), and how far, `fraction` in [0, 1]."""
+
+    unit: str
+    host: str
+    pid: int
+    token: str
+    since: float
+    fraction: float = 0.0
+    component: str = ""
+
+
+class Claims:
+    """The claims in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def running(self) -> list[Claim]:
+        """Claims whose owners live, by unit."""
+        found = []
+        for path in sorted(self.folder.glob("*.json")):
+            claim = _read(path)
+            if claim is not None and not self._abandoned(path, claim):
+                found.append(claim)
+        return found
+
+    @contextmanager
+    def claimed(self, unit: str) -> Iterator[Held | None]:
+        """Hold the claim on a unit while the block runs; None where another holds it."""
+        held = self._take(unit)
+        if held is None:
+            yield None
+            return
+        beats = threading.Thread(target=held.keep_fresh, daemon=True)
+        beats.start()
+        try:
+            yield held
+        finally:
+            held.release()
+            beats.join()
+
+    def _take(self, unit: str) -> Held | None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{unit}.json"
+        mine = Claim(unit, _host(), os.getpid(), uuid.uuid4().hex, time.time())
+        for _ in range(2):
+            try:
+                with path.open("x") as file:
+                    json.dump(asdict(mine), file)
+                return Held(path, mine)
+            except FileExistsError:
+                if not self._free(path):
+                    return None
+        return None
+
+    def _free(self, path: Path) -> bool:
+        """Put an abandoned claim aside; False where it is alive, or another was quicker."""
+        claim = _read(path)
+        if claim is not None and not self._abandoned(path, claim):
+            return False
+        if claim is None and not self._old(path):
+            # Just made, and not written yet.
+            return False
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return True
+        taken = _read(aside)
+        fresh = taken is not None and (claim is None or taken.token != claim.token)
+        if fresh:
+            # Between the look and the move another had taken it over: give it back.
+            with suppress(FileExistsError):
+                os.link(aside, path)
+        aside.unlink(missing_ok=True)
+        return not fresh
+
+    def _abandoned(self, path: Path, claim: Claim) -> bool:
+        if claim.host == _host() and not _alive(claim.pid):
+            return True
+        return self._old(path)
+
+    def _old(self, path: Path) -> bool:
+        """Whether the last sign of life is older than the lease, by the clock of the file system."""
+        probe = self.folder / f".now.{uuid.uuid4().hex}.tmp"
+        try:
+            probe.touch()
+            return probe.stat().st_mtime - path.stat().st_mtime > LEASE
+        except FileNotFoundError:
+            return True
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+class Held:
+    """A claim of this process."""
+
+    def __init__(self, path: Path, claim: Claim) -> None:
+        self.path, self.claim = path, claim
+        self._ended = threading.Event()
+
+    def tell(self, fraction: float, component: str) -> None:
+        """Say how far the work is; others see it with the next sign of life."""
+        self.claim = replace(self.claim, fraction=fraction, component=component)
+
+    def keep_fresh(self) -> None:
+        """Give a sign of life every `BEAT` seconds until the claim is released; a worker whose run has died ends, and its claim with it."""
+        run = multiprocessing.parent_process()
+        while not self._ended.wait(BEAT):
+            if run is not None and not run.is_alive():
+                os._exit(1)
+            with suppress(OSError):
+                if (found := _read(self.path)) is not None and found.token == self.claim.token:
+                    temporary = self.path.with_name(f".{self.path.name}.{self.claim.token}.tmp")
+                    temporary.write_text(json.dumps(asdict(self.claim)))
+                    temporary.replace(self.path)
+
+    def release(self) -> None:
+        """Give the claim up, unless another has taken it over."""
+        self._ended.set()
+        with suppress(OSError):
+            if (found := _read(self.path)) is not None and found.token == self.claim.token:
+                self.path.unlink()
+
+
+def _read(path: Path) -> Claim | None:
+    try:
+        return Claim(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _host() -> str:
+    """A name for this machine, and in it for the set of processes among which a pid means one."""
+    try:
+        return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,146 @@
+"""How long units will take: from what the store has seen of the same model and attack, else from a short pilot of the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from harness.attacks.passes import Passes, passes
+from harness.runner.identity import canonical_json
+from harness.runner.plan import Unit
+from harness.runner.store import Store
+
+PILOT_IMAGES = 32
+PILOT_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What a short look at a model gives.
+
+    Attributes
+    ----------
+    forward, backward : float
+        Seconds for one image; a backward pass without the forward pass before it.
+    clean, robust : float
+        The fraction of images it gets right, and that ten steps of PGD leave.
+    """
+
+    forward: float
+    backward: float
+    clean: float
+    robust: float
+
+    def seconds(self, unit: Unit) -> float:
+        """What a unit takes on one thread."""
+        broken, survives = passes(unit.attack, len(unit.block.classes))
+
+        def cost(each: Passes) -> float:
+            return each.forwards * self.forward + each.backwards * self.backward
+
+        return len(unit.block) * ((self.clean - self.robust) * cost(broken) + self.robust * cost(survives))
+
+
+def length(unit: Unit) -> int:
+    """A number that orders units by how long they take, models being equal."""
+    _, survives = passes(unit.attack, len(unit.block.classes))
+    return len(unit.block) * (survives.forwards + 2 * survives.backwards)
+
+
+def pilot(unit: Unit) -> Pilot:
+    """Try the unit's model on its first images, on one thread."""
+    import torch
+
+    from harness.attacks.losses import cross_entropy
+    from harness.evaluation.probes import ascend
+    from harness.evaluation.referee import predict
+    from harness.evaluation.unit import as_attacked, unit_threads
+    from harness.runner.work import declared
+    from model_zoo.loading import load_model
+
+    with unit_threads():
+        model = as_attacked(load_model(unit.model), **declared(unit.record))
+        images, labels = unit.block.first(min(PILOT_IMAGES, len(unit.block))).tensors()
+        right = predict(model, images) == labels
+        robust = ascend(model, images, labels, unit.threat.epsilon, cross_entropy, PILOT_STEPS, 0).robust & right
+
+        def forward() -> None:
+            with torch.no_grad():
+                model(images)
+
+        def both() -> None:
+            point = images.clone().requires_grad_(True)
+            torch.autograd.grad(model(point).sum(), point)
+
+        once, twice = (_clocked(work) / len(images) for work in (forward, both))
+    share = 1 / len(images)
+    return Pilot(once, max(twice - once, 0.0), float(right.sum()) * share, float(robust.sum()) * share)
+
+
+def _clocked(work: Callable[[], None]) -> float:
+    work()
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return median(seconds)
+
+
+class Rates:
+    """Seconds an image, as manifests have them: for a model under an attack, and for an attack on any model."""
+
+    def __init__(self, manifests: Iterable[Mapping[str, Any]]) -> None:
+        found: dict[str, list[float]] = {}
+        for manifest in manifests:
+            if isinstance(manifest.get("seconds"), (int, float)) and manifest["images"]:
+                rate = manifest["seconds"] / manifest["images"]
+                for key in _keys(manifest["identity"]):
+                    found.setdefault(key, []).append(rate)
+        self._known = {key: median(rates) for key, rates in found.items()}
+
+    def seconds(self, unit: Unit, any_model: bool = False) -> float | None:
+        """What a unit takes, None where nothing like it was seen; with `any_model` another model's rate will do."""
+        own, others = _keys(unit.identity)
+        rate = self._known.get(own, self._known.get(others) if any_model else None)
+        return None if rate is None else rate * len(unit.block)
+
+
+def _keys(identity: Mapping[str, Any]) -> tuple[str, str]:
+    what = {"attack": identity["attack"], "threat": identity["threat"], "engine": identity["engine"]}
+    return canonical_json({**what, "model": identity["model"]}), canonical_json({"attack": identity["attack"]["name"]})
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Units of one model: how many, how many the store holds, and the seconds that the others take on one core."""
+
+    model: str
+    units: int
+    held: int
+    seconds: float
+    piloted: bool
+
+
+def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = lambda model: None) -> list[Estimate]:
+    """What is left of a plan, model by model in its order; `tell` is called with a model before its pilot."""
+    rates = Rates(store.manifests())
+    by_model: dict[str, list[Unit]] = {}
+    for unit in units:
+        by_model.setdefault(unit.model, []).append(unit)
+    found = []
+    for mine in by_model.values():
+        missing = [unit for unit in mine if not store.holds(unit.id)]
+        unknown = [unit for unit in missing if rates.seconds(unit) is None]
+        seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
+        # Under another radius other images survive: one pilot for each threat model.
+        for threat in dict.fromkeys(unit.threat for unit in unknown):
+            tell(mine[0].record.id)
+            those = [unit for unit in unknown if unit.threat == threat]
+            tried = pilot(those[0])
+            seconds += sum(tried.seconds(unit) for unit in those)
+        found.append(Estimate(mine[0].record.id, len(mine), len(mine) - len(missing), seconds, bool(unknown)))
+    return found

@@ -1,0 +1,17 @@
+"""One unit after the other, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.runner.executors import Resources, Tell
+from harness.runner.plan import Unit
+from harness.runner.store import Store
+from harness.runner.work import Done, run_unit
+
+
+def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+    """Run the units in their order."""
+    for unit in units:
+        tell(unit, 0.0, "")
+        yield run_unit(unit, store, lambda fraction, component, unit=unit: tell(unit, fraction, component), resources.again)  # type: ignore[misc]

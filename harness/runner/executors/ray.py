@@ -1,0 +1,69 @@
+"""Tasks on Ray: one machine, or a cluster that shares the folder of the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.runner.executors import ATTEMPTS, Resources, Tell
+from harness.runner.plan import Unit
+from harness.runner.store import Store
+from harness.runner.work import Done, run_unit
+from model_zoo.errors import UsageError
+
+# Seconds between two looks at the claims of the tasks that run.
+POLL = 2.0
+
+
+def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+    """Run every unit as a task with its share of CPUs and GPUs; Ray starts a task again whose worker has died.
+
+    The cluster is the one that RAY_ADDRESS names; without it one is started here for `workers` tasks side by side.
+
+    Raises
+    ------
+    UsageError
+        If Ray is not installed, or the cluster can never place such a task.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UsageError("the executor 'ray' needs Ray: pip install 'robust-binary-harness[ray]'") from None
+    if ray.is_initialized():
+        started = False
+    else:
+        started = True
+        slots = max(1, round(resources.workers * resources.cpus))
+        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": slots, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level="error", **here)
+    try:
+        offered = ray.cluster_resources()
+        for what, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+            if wanted > offered.get(what, 0.0):
+                raise UsageError(f"a unit asks for {wanted:g} {what}, and the cluster has {offered.get(what, 0.0):g}")
+        work = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=ATTEMPTS - 1)(_work)
+        root = store.root.resolve()
+        waiting: dict[Any, Unit] = {work.remote(unit, root, resources.again): unit for unit in units}
+        by_id = {unit.id: unit for unit in units}
+        while waiting:
+            finished, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL)
+            for claim in store.claims.running():
+                if claim.unit in by_id:
+                    tell(by_id[claim.unit], claim.fraction, claim.component)
+            for task in finished:
+                unit = waiting.pop(task)
+                try:
+                    yield ray.get(task)
+                except ray.exceptions.RayError as error:
+                    message = f"{unit}: its worker died {ATTEMPTS} times ({type(error).__name__}; out of memory?)"
+                    store.fail(unit, message)
+                    yield Done(unit.id, "failed", message)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _work(unit: Unit, root: Path, again: bool) -> Done:
+    return run_unit(unit, Store(root), again=again)

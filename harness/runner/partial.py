@@ -1,0 +1,41 @@
+"""What a unit in progress has done so far: one file in the store, gone when the unit is done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from harness.attacks.memory import Saved
+from harness.attacks.spec import Flag
+from model_zoo.files import place
+
+
+class PartialFile:
+    """The memory of one unit; see `harness.attacks.memory.Memory`. A file that cannot be read counts as none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> Saved | None:
+        """What was saved last, or None."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            flags = tuple(Flag(**flag) for flag in json.loads(metadata["flags"]))
+            return Saved(tuple(json.loads(metadata["done"])), tensors, flags)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            return None
+
+    def save(self, saved: Saved) -> None:
+        """Keep this in place of what was saved before."""
+        metadata = {"done": json.dumps(saved.done), "flags": json.dumps([vars(flag) for flag in saved.flags])}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        place(self.path, save({name: tensor.contiguous().cpu() for name, tensor in saved.tensors.items()}, metadata))
+
+    def forget(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)

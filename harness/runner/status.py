@@ -1,0 +1,53 @@
+"""How far a plan is, read off the store alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.runner.cost import Rates
+from harness.runner.plan import Plan
+from harness.runner.store import Store
+
+
+@dataclass(frozen=True)
+class Status:
+    """Units of a plan by their state.
+
+    Attributes
+    ----------
+    units, done, left : int
+        All of them, those the store holds, and those it does not, the running and the failed ones among them.
+    running : list of dict
+        The fields of `claims.Claim`, and `what` in words.
+    failed : dict
+        The message of each unit that could not be finished, by unit.
+    seconds : float or None
+        Until nothing is left, at the pace of the units that are done and with as many workers as there are claims; None where nothing like
+        what is left was ever done.
+    """
+
+    units: int
+    done: int
+    left: int
+    running: list[dict[str, Any]]
+    failed: dict[str, str]
+    seconds: float | None
+
+
+def status(plan: Plan, store: Store) -> Status:
+    """The state of a plan's units in a store."""
+    left = {unit.id: unit for unit in plan.units if not store.holds(unit.id)}
+    claims = [claim for claim in store.claims.running() if claim.unit in left]
+    rates = Rates(store.manifests())
+    begun = {claim.unit: claim.fraction for claim in claims}
+    seconds, known = 0.0, True
+    for unit in left.values():
+        needed = rates.seconds(unit, any_model=True)
+        known &= needed is not None
+        seconds += (needed or 0.0) * (1 - begun.get(unit.id, 0.0))
+    failed = {unit: message for unit, message in store.failures().items() if unit in left}
+    running = [{**asdict(claim), "what": str(left[claim.unit])} for claim in claims]
+    return Status(
+        len(plan.units), len(plan.units) - len(left), len(left), running, failed, seconds / max(1, len(claims)) if known else None
+    )
