@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.queues import SimpleQueue
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.runner.executors import ATTEMPTS, Resources, Tell
@@ -16,80 +16,90 @@ from harness.runner.plan import Unit
 from harness.runner.store import Store
 from harness.runner.work import Done, run_unit
 
-# Seconds between two looks at what the workers report.
-POLL = 0.25
+
+@dataclass
+class _Worker:
+    """A process, the pipe to it, and the unit it is at."""
+
+    process: BaseProcess
+    pipe: Connection
+    unit: Unit
 
 
 def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
-    """Run the units, longest first as they come; one whose worker dies is tried again in a new one."""
-    left = {unit.id: unit for unit in units}
-    deaths: Counter[str] = Counter()
-    while left:
-        for done in _pool(list(left.values()), store, tell, min(resources.workers, len(left)), resources.again):
-            if done.kind != "died":
-                del left[done.unit]
-                yield done
-                continue
-            deaths[done.unit] += 1
-            if deaths[done.unit] == ATTEMPTS:
-                unit = left.pop(done.unit)
-                message = f"{unit}: its worker died {ATTEMPTS} times (out of memory?)"
-                store.fail(unit, message)
-                yield Done(unit.id, "failed", message)
+    """Run the units in their order, each in the next worker that is free; one whose worker dies is tried again in a new one."""
+    queue, deaths = deque(units), Counter[str]()
+    workers: list[_Worker] = []
+    try:
+        while queue or workers:
+            while queue and len(workers) < resources.workers:
+                workers.append(_start(queue.popleft(), store, resources.again))
+            ready = wait([worker.pipe for worker in workers])
+            for worker in [worker for worker in workers if worker.pipe in ready]:
+                try:
+                    said = worker.pipe.recv()
+                except (EOFError, OSError):
+                    workers.remove(worker)
+                    worker.process.join()
+                    yield from _died(worker.unit, deaths, queue, store)
+                    continue
+                if not isinstance(said, Done):
+                    tell(worker.unit, *said)
+                    continue
+                yield said
+                if queue:
+                    worker.unit = queue.popleft()
+                    worker.pipe.send(worker.unit)
+                else:
+                    workers.remove(worker)
+                    worker.pipe.close()
+                    worker.process.join()
+    finally:
+        # A worker finishes the write in hand; the unit it is at is not stored and goes on next time.
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
 
 
-def _pool(units: list[Unit], store: Store, tell: Tell, workers: int, again: bool) -> Iterator[Done]:
-    """Run units until all are done or a worker dies; then those it may have died of come as "died", and the rest not at all."""
+def _start(unit: Unit, store: Store, again: bool) -> _Worker:
     context = multiprocessing.get_context("spawn")
-    reports: SimpleQueue[tuple[str, float, str]] = context.SimpleQueue()
-    by_id = {unit.id: unit for unit in units}
-    begun: set[str] = set()
-    with ProcessPoolExecutor(workers, context, _begin, (reports, store.root, again)) as pool:
-        waiting: dict[Future[Done], Unit] = {pool.submit(_work, unit): unit for unit in units}
-        try:
-            while waiting:
-                finished, _ = wait(waiting, POLL, FIRST_COMPLETED)
-                while not reports.empty():
-                    unit_id, fraction, component = reports.get()
-                    begun.add(unit_id)
-                    tell(by_id[unit_id], fraction, component)
-                for future in finished:
-                    unit = waiting.pop(future)
-                    try:
-                        yield future.result()
-                    except BrokenProcessPool:
-                        if unit.id in begun:
-                            yield Done(unit.id, "died")
-        except BaseException:
-            # A worker finishes the write in hand; the unit it is at is not stored and goes on next time.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, store.root, again, run_unit), daemon=True)
+    process.start()
+    # Only the worker holds its end now, so that its death closes the pipe.
+    theirs.close()
+    ours.send(unit)
+    return _Worker(process, ours, unit)
 
 
-_reports: SimpleQueue[tuple[str, float, str]] | None = None
-_store: Store | None = None
-_again = False
+def _died(unit: Unit, deaths: Counter[str], queue: deque[Unit], store: Store) -> Iterator[Done]:
+    deaths[unit.id] += 1
+    if deaths[unit.id] < ATTEMPTS:
+        queue.append(unit)
+        return
+    message = f"{unit}: its worker died {ATTEMPTS} times (out of memory?)"
+    store.fail(unit, message)
+    yield Done(unit.id, "failed", message)
 
 
-def _begin(reports: SimpleQueue[tuple[str, float, str]], root: Path, again: bool) -> None:
-    global _reports, _store, _again
+def _serve(pipe: Connection, root: Path, again: bool, work: Callable[..., Done]) -> None:
+    """In the worker: run what comes until nothing comes any more."""
     # Whoever presses Ctrl-C means the run, and the run ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _reports, _store, _again = reports, Store(root), again
+    store = Store(root)
+    while True:
+        try:
+            unit = pipe.recv()
+        except (EOFError, OSError):
+            return
+        told = 0.0
 
+        def progress(fraction: float, component: str) -> None:
+            nonlocal told
+            if fraction - told >= 0.01:
+                told = fraction
+                pipe.send((fraction, component))
 
-def _work(unit: Unit) -> Done:
-    assert _reports is not None and _store is not None
-    reports = _reports
-    reports.put((unit.id, 0.0, ""))
-    told = 0.0
-
-    def progress(fraction: float, component: str) -> None:
-        nonlocal told
-        if fraction - told >= 0.01:
-            told = fraction
-            reports.put((unit.id, fraction, component))
-
-    return run_unit(unit, _store, progress, _again)
+        pipe.send((0.0, ""))
+        pipe.send(work(unit, store, progress, again))

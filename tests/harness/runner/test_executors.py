@@ -1,0 +1,168 @@
+"""Executors: the same outcomes wherever units run, and what happens when a worker dies or the disk is full."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.cli import run as run_command
+from harness.runner import executors
+from harness.runner import store as store_module
+from harness.runner.execute import EXISTING, Event, execute
+from harness.runner.executors import processes
+from harness.runner.plan import Plan, plan_request
+from harness.runner.store import Store
+from harness.runner.work import run_unit
+from model_zoo.errors import UnknownNameError, UsageError
+
+MODELS = ["cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8s29-dense-binary"]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_request(MODELS, ["cw-linf", "pgd-20"], "cifar10-sample", 6)
+
+
+@pytest.fixture(scope="module")
+def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("store"))
+    assert len(execute(plan, store).finished) == 4
+    return store
+
+
+def same(plan: Plan, one: Store, other: Store) -> bool:
+    return all(one.read(unit.id).table.equals(other.read(unit.id).table) for unit in plan.units)
+
+
+def test_executors_are_found_by_name() -> None:
+    assert {"here", "processes", "ray"} <= set(executors.names())
+    with pytest.raises(UnknownNameError, match="processes"):
+        executors.get("proceses")
+
+
+def test_the_command_offers_what_the_executor_knows() -> None:
+    assert tuple(EXISTING) == run_command.EXISTING
+
+
+@pytest.mark.needs_ray
+def test_ray_gives_the_same_outcomes_and_survives_a_worker(plan: Plan, finished: Store, tmp_path: Path) -> None:
+    store, killed = Store(tmp_path), []
+
+    def kill(event: Event) -> None:
+        """Once, the worker that works on a unit."""
+        for claim in store.claims.running():
+            if not killed:
+                killed.append(claim.pid)
+                os.kill(claim.pid, signal.SIGKILL)
+
+    report = execute(plan, store, kill, 2, executor="ray")
+    assert len(report.finished) + len(report.found) == 4 and not report.failed
+    assert killed and same(plan, store, finished)
+
+
+@pytest.mark.needs_ray
+def test_ray_refuses_what_the_cluster_can_never_place(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="GPU"):
+        execute(plan, Store(tmp_path), workers=1, executor="ray", gpus=0.5)
+
+
+def test_a_unit_whose_worker_dies_is_tried_again_and_one_that_kills_them_all_fails_alone(
+    plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "run_unit", dies)
+    monkeypatch.setenv("DIED", str(tmp_path / "died"))
+    store = Store(tmp_path / "store")
+    report = execute(plan, store, workers=2)
+    assert [(unit.model, unit.attack.name) for unit, _ in report.failed] == [(MODELS[0], "pgd-20")]
+    assert "worker died 3 times" in report.failed[0][1] and list(store.failures()) == [report.failed[0][0].id]
+    assert (tmp_path / "died").exists() and len(report.finished) == 3
+    assert same(Plan(tuple(report.finished)), store, finished)
+
+
+def dies(unit, store, progress, again):
+    """In the worker: end it at one unit always, and at another the first time."""
+    died = Path(os.environ["DIED"])
+    if unit.attack.name == "pgd-20" and (unit.model == MODELS[0] or not died.exists()):
+        if unit.model != MODELS[0]:
+            died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_unit(unit, store, progress, again)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, written = store_module.place, []
+
+    def full(path: Path, content: bytes) -> None:
+        written.append(path.suffix)
+        if ".json" in written[:-1]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        place(path, content)
+
+    monkeypatch.setattr(store_module, "place", full)
+    store = Store(tmp_path)
+    report = execute(plan, store)
+    assert len(report.finished) == 1 and len(report.failed) == 1 and len(report.left) == 2
+    assert "No space left" in report.failed[0][1]
+    monkeypatch.setattr(store_module, "place", place)
+    report = execute(plan, store)
+    assert len(report.found) == 1 and len(report.finished) == 3 and same(plan, store, finished)
+
+
+def test_what_another_run_is_at_is_waited_for_and_not_done_twice(
+    plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.runner.execute.WAIT", 0.05)
+    store, kinds, reports = Store(tmp_path), [], []
+    unit = plan.units[0]
+    with store.claims.claimed(unit.id):
+        waiting = threading.Thread(target=lambda: reports.append(execute(Plan((unit,)), store, lambda event: kinds.append(event.kind))))
+        waiting.start()
+        for _ in range(200):
+            if "waiting" in kinds:
+                break
+            time.sleep(0.05)
+        store.units.mkdir()
+        for path in finished.units.glob(f"{unit.id}.*"):
+            (store.units / path.name).write_bytes(path.read_bytes())
+    waiting.join()
+    assert "waiting" in kinds and reports[0].found == [unit] and not reports[0].finished
+
+
+@pytest.mark.parametrize(("existing", "ran", "found"), [("only-missing", 1, 3), ("always", 4, 0), ("never", 1, 3), ("only-cache", 0, 3)])
+def test_what_is_done_about_existing_outcomes(existing: str, ran: int, found: int, plan: Plan, finished: Store, tmp_path: Path) -> None:
+    (tmp_path / "units").mkdir()
+    for path in finished.units.iterdir():
+        if path.stem != plan.units[0].id:
+            (tmp_path / "units" / path.name).write_bytes(path.read_bytes())
+    report = execute(plan, Store(tmp_path), existing=existing)
+    assert (len(report.finished), len(report.found)) == (ran, found)
+    assert len(report.left) == (1 if existing == "only-cache" else 0)
+
+
+def test_never_leaves_alone_what_has_outcomes_of_other_images(plan: Plan, finished: Store) -> None:
+    more = plan_request(MODELS[:1], ["cw-linf"], "cifar10-sample", 9)
+    assert len(execute(more, finished, existing="never").found) == 1
+
+
+def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness.cli.main", "run", "--suite", "quick", "--workers", "2", "--store", str(tmp_path / "s")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    units = tmp_path / "s" / "units"
+    for _ in range(600):
+        if list((tmp_path / "s").glob("claims/*.json")):
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "The same command continues" in said and "Traceback" not in said
+    time.sleep(0.5)
+    assert not list(units.glob(".*.tmp")) and all(json.loads(path.read_text()) for path in units.glob("*.json"))

@@ -1,0 +1,72 @@
+"""AutoAttack killed between two components goes on with the next, and nothing about the outcome tells."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import attacks, datasets
+from harness.attacks import autoattack
+from harness.attacks.memory import Saved
+from harness.attacks.spec import Flag
+from harness.evaluation.unit import evaluate_unit
+from harness.runner.partial import PartialFile
+from harness.selftest.toys import THREAT, toy
+
+SHORT = {"apgd_n_iter": 8, "fab_n_iter": 4, "square_n_queries": 60, "targets": 3}
+SPEC = replace(attacks.get("autoattack"), parameters={**attacks.get("autoattack").parameters, **SHORT})
+BLOCK = datasets.load("cifar10-sample").first(60)
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing catches it."""
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_killed_unit_goes_on_with_the_next_component(after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = evaluate_unit(toy("relu"), BLOCK, THREAT, SPEC, 5)
+    memory, run, ran = PartialFile(tmp_path / "unit.safetensors"), autoattack.run_component, []
+
+    def killed(name, *given, **named):
+        if len(ran) == after:
+            raise Killed
+        ran.append(name)
+        return run(name, *given, **named)
+
+    monkeypatch.setattr(autoattack, "run_component", killed)
+    with pytest.raises(Killed):
+        evaluate_unit(toy("relu"), BLOCK, THREAT, SPEC, 5, memory=memory)
+    assert ran == SPEC.parameters["components"][:after]
+
+    def counted(name, *given, **named):
+        ran.append(name)
+        return run(name, *given, **named)
+
+    monkeypatch.setattr(autoattack, "run_component", counted)
+    outcome = evaluate_unit(toy("relu"), BLOCK, THREAT, SPEC, 5, memory=memory)
+    assert ran == SPEC.parameters["components"]
+    assert outcome.frame.equals(expected.frame)
+    assert outcome.flags == expected.flags and outcome.boundary_flips == expected.boundary_flips
+    # Every component had something to do.
+    assert "apgd-ce" in set(expected.frame["broken_by"]) and expected.frame["broken_by"].isna().any()
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    saved = Saved(("apgd-ce",), {"adversarial": torch.rand(2, 3, 4, 4), "broken_in": torch.tensor([0, 4])}, (Flag("dynamic", "why"),))
+    memory = PartialFile(tmp_path / "deep" / "unit.safetensors")
+    assert memory.load() is None
+    memory.save(saved)
+    found = memory.load()
+    assert found is not None and found.done == saved.done and found.flags == saved.flags
+    assert all(torch.equal(found.tensors[name], saved.tensors[name]) for name in saved.tensors)
+    memory.forget()
+    assert memory.load() is None
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:50], lambda content: b"", lambda content: content[:-7]])
+def test_a_damaged_memory_counts_as_none(damage, tmp_path: Path) -> None:
+    memory = PartialFile(tmp_path / "unit.safetensors")
+    memory.save(Saved((), {"adversarial": torch.rand(2, 3, 4, 4)}))
+    memory.path.write_bytes(damage(memory.path.read_bytes()))
+    assert memory.load() is None
