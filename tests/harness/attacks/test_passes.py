@@ -1,0 +1,41 @@
+"""Passes an attack says it makes, against those a meter counts."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness import attacks
+from harness.attacks.passes import passes
+from harness.evaluation.meter import Meter
+
+SHORT = {"apgd_n_iter": 6, "fab_n_iter": 4, "square_n_queries": 30}
+NAMES = ["pgd", "pgd-10x50", "cw-linf", "pgd-adaptive", "autoattack"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_that_survives_costs_what_was_said(name, victim, linf):
+    spec = attacks.get(name)
+    few = {"steps": 5} if "steps" in spec.parameters else SHORT
+    spec = replace(spec, parameters={**spec.parameters, **few})
+    images, labels = victim.first(20)
+    meter = Meter(victim.model, images, labels, linf)
+    result = attacks.run(spec, meter, images, labels, linf, 1, classes=10)
+    robust = [row for row, component in enumerate(result.broken_by) if component is None]
+    broken, survives = passes(spec, 10)
+    assert robust
+    # Some attacks look once more, at the start or the end; AutoAttack also checks the model, and looks a few times more at each target.
+    spare = 40 if name == "autoattack" else 3 * spec.parameters["restarts"]
+    for row in robust:
+        assert 0 <= int(meter.forwards[row]) - survives.forwards <= spare
+        assert 0 <= int(meter.backwards[row]) - survives.backwards <= spare
+    assert (broken.forwards, broken.backwards) <= (survives.forwards, survives.backwards)
+
+
+def test_the_standard_attack_costs_what_is_known_of_it():
+    _, survives = passes(attacks.get("autoattack"), 10)
+    assert survives.backwards == 1910
+    assert abs(survives.forwards - 7865) < 20
+
+
+def test_every_attack_says_what_it_costs():
+    assert all(passes(attacks.get(name), 10)[1].forwards > 0 for name in attacks.names())

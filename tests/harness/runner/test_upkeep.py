@@ -1,0 +1,176 @@
+"""Taking outcomes back, joining stores, hashing everything again, and saying how far a run is: through the commands people use."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli.main import main
+from harness.runner.cost import Pilot, Rates, estimate, length, pilot
+from harness.runner.execute import execute
+from harness.runner.plan import Plan, plan_request
+from harness.runner.results import find
+from harness.runner.status import status
+from harness.runner.store import Store
+
+MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
+ASKED = ["--model", MODEL, "--attack", "pgd-20", "--attack", "cw-linf", "--n", "16"]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_request([MODEL], ["pgd-20", "cw-linf"], "cifar10-sample", 16)
+
+
+@pytest.fixture(scope="module")
+def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("store"))
+    execute(plan, store)
+    return store
+
+
+@pytest.fixture
+def store(finished: Store, tmp_path: Path) -> Store:
+    shutil.copytree(finished.root, tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+def harness(*arguments: str, store: Store) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--store", str(store.root)])
+
+
+def test_invalid_outcomes_are_not_used_and_the_reason_stays(plan: Plan, store: Store, tmp_path: Path) -> None:
+    done = harness("invalidate", plan.units[0].id[:8], "--reason", "faulty memory", store=store)
+    assert done.exit_code == 0 and "1 units" in done.output
+    found = find(store, plan)
+    assert set(found.outcomes["attack"]) == {"cw-linf"} and len(found.invalid) == 1 and "faulty memory" in found.invalid[0]
+    done = harness("run", *ASKED, "--workers", "1", "--reports", str(tmp_path / "reports"), store=store)
+    assert done.exit_code == 0 and "1 units run, 1 found" in done.stderr
+    found = find(store, plan)
+    assert len(found.outcomes) == 32 and "run again, because faulty memory" in found.invalid[0]
+    assert "run again, because faulty memory" in (tmp_path / "reports" / "request" / "summary.md").read_text()
+
+
+def test_a_whole_request_can_be_taken_back_and_nothing_is_an_error(plan: Plan, store: Store) -> None:
+    assert harness("invalidate", *ASKED, "--reason", "x", store=store).exit_code == 0
+    assert not any(store.holds(unit) for unit in plan.ids)
+    again = harness("invalidate", *ASKED, "--reason", "x", store=store)
+    assert again.exit_code != 0 and "holds none" in again.output
+    assert "begin with 'zz'" in harness("invalidate", "zz", "--reason", "x", store=store).output
+
+
+def test_merging_takes_what_is_missing_and_names_conflicts(plan: Plan, finished: Store, store: Store, tmp_path: Path) -> None:
+    first, second = plan.ids
+    (store.units / f"{first}.json").unlink()
+    done = harness("merge", str(finished.root), store=store)
+    assert done.exit_code == 0 and "1 units taken, 1 there already" in done.output
+    assert store.read(first).table.equals(finished.read(first).table)
+    other = Store(tmp_path / "other")
+    shutil.copytree(finished.root, other.root)
+    forge(other, second)
+    done = harness("merge", str(other.root), store=store)
+    assert done.exit_code == 1 and f"({second[:12]}): outcomes differ, ours stay" in done.output
+    assert store.read(second).table.equals(finished.read(second).table)
+    assert "is not a store" in harness("merge", str(tmp_path), store=store).output
+
+
+def forge(store: Store, unit: str) -> None:
+    """Outcomes that hash as their manifest says and are others."""
+    import hashlib
+
+    import pyarrow.parquet as pq
+
+    path = store.units / f"{unit}.parquet"
+    table = pq.read_table(path)
+    flipped = table.set_column(table.column_names.index("robust"), "robust", [[not value for value in table["robust"].to_pylist()]])
+    pq.write_table(flipped, path)
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    manifest["outcomes_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(manifest))
+
+
+def test_damaged_units_of_another_store_are_left_out(plan: Plan, finished: Store, store: Store, tmp_path: Path) -> None:
+    other = Store(tmp_path / "other")
+    shutil.copytree(finished.root, other.root)
+    for path in store.units.iterdir():
+        path.unlink()
+    (other.units / f"{plan.ids[0]}.parquet").write_bytes(b"PAR1")
+    manifest = json.loads((other.units / f"{plan.ids[1]}.json").read_text())
+    manifest["identity"]["base_seed"] = 7
+    (other.units / f"{plan.ids[1]}.json").write_text(json.dumps(manifest))
+    done = harness("merge", str(other.root), store=store)
+    assert done.exit_code == 1 and "0 units taken" in done.output and "2 damaged" in done.output
+    assert not any(store.holds(unit) for unit in plan.ids)
+
+
+def test_a_sound_store_verifies(store: Store) -> None:
+    done = harness("verify", store=store)
+    assert done.exit_code == 0 and "2 units" in done.output and "0 problems" in done.output
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda units, unit: (units / f"{unit}.parquet").write_bytes(b"PAR1"), "sha256"),
+        (lambda units, unit: (units / f"{unit}.safetensors").write_bytes(b"x"), "sha256"),
+        (lambda units, unit: (units / f"{unit}.safetensors").unlink(), "missing"),
+        (lambda units, unit: (units / f"{unit}.json").write_text("{"), "manifest"),
+        (lambda units, unit: (units / f"{unit}.json").unlink(), "belongs to no finished unit"),
+        (lambda units, unit: (units / "notes.txt").write_text("x"), "not a file of this store"),
+        (lambda units, unit: (units / f".{unit}.parquet.7.tmp").write_text("x"), "killed"),
+        (lambda units, unit: (units.parent / "diagnostics" / "a.json").write_text("{}"), "diagnostics"),
+    ],
+)
+def test_whatever_is_wrong_is_named(damage, said: str, plan: Plan, store: Store) -> None:
+    (store.root / "diagnostics").mkdir()
+    damage(store.units, plan.ids[0])
+    done = harness("verify", store=store)
+    assert done.exit_code == 1 and said in done.output
+
+
+def test_a_plan_says_what_is_held_and_how_long_the_rest_takes(plan: Plan, store: Store) -> None:
+    (store.units / f"{plan.ids[1]}.json").unlink()
+    done = harness("plan", *ASKED, "--json", store=store)
+    assert done.exit_code == 0, done.output
+    content = json.loads(done.stdout)
+    assert [unit["held"] for unit in content["units"]] == [True, False] and content["models"][0]["held"] == 1
+    assert 0 < content["models"][0]["seconds"] < 600 and content["models"][0]["piloted"]
+    text = harness("plan", *ASKED, store=store)
+    assert MODEL in text.stdout and "2 units, 1 held" in text.stderr
+
+
+def test_a_status_counts_done_running_failed_and_left(plan: Plan, store: Store) -> None:
+    (store.units / f"{plan.ids[1]}.json").unlink()
+    with store.claims.claimed(plan.ids[1]) as held:
+        assert held is not None
+        found = status(plan, store)
+        assert (found.units, found.done, found.left, len(found.running)) == (2, 1, 1, 1)
+        assert found.running[0]["pid"] == os.getpid() and found.running[0]["since"] <= time.time()
+    store.fail(plan.units[1], "it did not work")
+    done = harness("status", *ASKED, store=store)
+    assert "1 of 2 units done, 0 running, 1 failed, 1 left" in done.stdout and "it did not work" in done.stderr
+    # What is done is of another attack: nothing like what is left was ever done.
+    assert json.loads(harness("status", *ASKED, "--json", store=store).stdout)["seconds"] is None
+
+
+def test_estimates_add_up(plan: Plan, store: Store) -> None:
+    tried = Pilot(forward=0.001, backward=0.002, clean=0.75, robust=0.25)
+    pgd = plan.units[0]
+    # 21 forward and 20 backward passes for each image that is right, broken or not: there is one restart.
+    assert tried.seconds(pgd) == pytest.approx(16 * 0.75 * (21 * 0.001 + 20 * 0.002))
+    assert length(plan_request([MODEL], ["autoattack"], "cifar10-sample", 16).units[0]) > 20 * length(pgd)
+    (known,) = estimate(plan.units[:1], Store(store.root))
+    assert known.seconds == 0 and known.held == 1
+    rates = Rates(store.manifests())
+    assert rates.seconds(pgd) == pytest.approx(store.manifest(pgd.id)["seconds"])
+    assert rates.seconds(plan_request([MODEL], ["pgd"], "cifar10-sample", 16).units[0], any_model=True) is None
+
+
+def test_a_pilot_looks_at_the_model_itself(plan: Plan) -> None:
+    found = pilot(plan.units[0])
+    assert 0 < found.forward < 1 and found.backward >= 0 and 0 <= found.robust <= found.clean <= 1
+    assert found.clean * 16 == pytest.approx(round(found.clean * 16))

@@ -1,0 +1,220 @@
+"""One small plan run again and again under bad conditions: python -m tests.soak (about ten minutes; --quick for two).
+
+It is killed with SIGKILL at random moments with one, two and four workers, loses a worker on Ray, meets a full disk and damaged files.
+Each time it is then run to its end, and the outcomes must be those of an undisturbed run, byte for byte; what was finished must not have
+been run again. Exits with 1 at the first difference. The full disk is a small tmpfs, which takes root; Ray takes the extra `ray`. What
+cannot be tried here is said at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from harness.runner.claims import Claims
+
+# At this radius little survives AutoAttack's second component, so that the run is short and still has a component to be killed in.
+PLAN = ["--n", "24", "--radius", "24/255", "--attack", "pgd-20", "--attack", "cw-linf", "--attack", "autoattack"]
+PLAN += ["--model", "cifar10-rn8s29-dense-binary", "--model", "cifar10-rn8w32-pruned-binary-k05-p01"]
+UNITS = 6
+SECONDS = 15 * 60
+COMMAND = [sys.executable, "-m", "harness.cli.main", "run", *PLAN]
+
+
+def start(store: Path, *options: str) -> subprocess.Popen[bytes]:
+    """A run in a process group of its own."""
+    where = ["--store", str(store), "--reports", str(store / "reports")]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.Popen(
+        [*COMMAND, *where, *options], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def finish(store: Path, *options: str, expected: int = 0) -> str:
+    """A run to its end; what it said."""
+    process = start(store, *options)
+    said = process.communicate(timeout=600)[1].decode()
+    check(process.returncode == expected, f"exit status {process.returncode}, not {expected}: {said[-500:]}")
+    return said
+
+
+def outcomes(store: Path) -> dict[str, bytes]:
+    """The bytes of every unit that has a manifest."""
+    found = {path.stem: path.with_suffix(".parquet") for path in (store / "units").glob("*.json")}
+    return {unit: path.read_bytes() for unit, path in found.items() if path.exists()}
+
+
+def written(store: Path) -> dict[str, int]:
+    """When each manifest was written."""
+    return {path.stem: path.stat().st_mtime_ns for path in (store / "units").glob("*.json")}
+
+
+def check(right: bool, what: str) -> None:
+    """Stop at the first thing that is wrong."""
+    if not right:
+        sys.exit(f"WRONG: {what}")
+
+
+def same(store: Path, undisturbed: Path, what: str) -> None:
+    """The outcomes of both stores are the same bytes, and nothing is left lying about."""
+    check(outcomes(store) == outcomes(undisturbed), f"{what}: outcomes differ from the undisturbed run")
+    for folder in ("claims", "partial"):
+        left = [path.name for path in (store / folder).glob("*")] if (store / folder).exists() else []
+        check(not left, f"{what}: left in {folder}: {left}")
+
+
+def killed(folder: Path, undisturbed: Path, kills: int, workers: int, chance: random.Random) -> str:
+    """Kill the run and all its workers `kills` times, then let it finish."""
+    store = folder / f"killed-{workers}"
+    done: dict[str, int] = {}
+    happened = 0
+    for _ in range(kills):
+        if len(done) == UNITS:
+            # All of it is done: once more from the start.
+            shutil.rmtree(store)
+            done = {}
+        process = start(store, "--workers", str(workers))
+        time.sleep(chance.uniform(3.0, 14.0))
+        happened += process.poll() is None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = written(store)
+        check(all(now.get(unit) == when for unit, when in done.items()), "a finished unit was lost or run again")
+        check(set(outcomes(store)) == set(now), "a manifest without outcomes")
+        done = now
+    finish(store, "--workers", str(workers))
+    check(all(written(store)[unit] == when for unit, when in done.items()), "a finished unit was run again")
+    same(store, undisturbed, f"{workers} workers")
+    return f"{happened} runs killed while they ran, with {workers} workers"
+
+
+def on_ray(folder: Path, undisturbed: Path) -> str:
+    """Kill the process that works on a unit."""
+    store, died = folder / "ray", 0
+    process = start(store, "--workers", "2", "--executor", "ray")
+    while process.poll() is None and not died:
+        for claim in Claims(store / "claims").running()[:1]:
+            time.sleep(1.0)
+            with suppress(ProcessLookupError):
+                os.kill(claim.pid, signal.SIGKILL)
+                died += 1
+        time.sleep(0.2)
+    said = process.communicate(timeout=600)[1].decode()
+    check(process.returncode == 0 and died == 1, f"Ray: exit status {process.returncode}, {died} killed: {said[-500:]}")
+    same(store, undisturbed, "Ray")
+    return "a Ray worker killed in the middle of a unit"
+
+
+def full_disk(folder: Path, undisturbed: Path) -> str | None:
+    """Fill a small disk, then give it room; None where none can be made."""
+    disk = folder / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+        return None
+    try:
+        said = finish(disk / "store", "--workers", "2", expected=1)
+        check("No space left" in said, f"a full disk is not named: {said[-300:]}")
+        done = written(disk / "store")
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        finish(disk / "store", "--workers", "2")
+        check(all(written(disk / "store")[unit] == when for unit, when in done.items()), "a finished unit was run again")
+        same(disk / "store", undisturbed, "full disk")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    return f"a disk that was full after {len(done)} units"
+
+
+def _edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+DAMAGE: dict[str, Callable[[Path, str], object]] = {
+    "outcomes cut short": lambda units, unit: (units / f"{unit}.parquet").write_bytes((units / f"{unit}.parquet").read_bytes()[:200]),
+    "empty outcomes": lambda units, unit: (units / f"{unit}.parquet").write_bytes(b""),
+    "no outcomes": lambda units, unit: (units / f"{unit}.parquet").unlink(),
+    "other bytes": lambda units, unit: (units / f"{unit}.parquet").write_bytes(os.urandom(4000)),
+    "manifest cut short": lambda units, unit: (units / f"{unit}.json").write_text((units / f"{unit}.json").read_text()[:90]),
+    "empty manifest": lambda units, unit: (units / f"{unit}.json").write_text(""),
+    "manifest of a newer version": lambda units, unit: _edit(units / f"{unit}.json", schema=99),
+    "manifest of another unit": lambda units, unit: _edit(units / f"{unit}.json", unit="0" * 64),
+    "hash of other outcomes": lambda units, unit: _edit(units / f"{unit}.json", outcomes_sha256="0" * 64),
+    "foreign files": lambda units, unit: [(units / name).write_bytes(b"[1]") for name in ("notes.json", "x.parquet", ".u.json.1.tmp")],
+    "a claim of the dead": lambda units, unit: _left(units.parent / "claims" / f"{unit}.json", units, unit),
+    "a damaged memory": lambda units, unit: _left(units.parent / "partial" / f"{unit}.safetensors", units, unit),
+}
+
+
+def _left(path: Path, units: Path, unit: str) -> None:
+    """Something half-written of a unit that is not done."""
+    (units / f"{unit}.json").unlink()
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b'{"unit"')
+    old = time.time() - 1000
+    os.utime(path, (old, old))
+
+
+def damaged(folder: Path, undisturbed: Path, what: str) -> None:
+    """Damage the first unit's files, and run."""
+    store = folder / "damaged"
+    shutil.rmtree(store, ignore_errors=True)
+    shutil.copytree(undisturbed, store)
+    units = sorted(outcomes(store))
+    before = written(store)
+    DAMAGE[what](store / "units", units[0])
+    finish(store, "--workers", "1")
+    check(all(written(store)[unit] == before[unit] for unit in units[1:]), f"{what}: a sound unit was run again")
+    check({unit: outcomes(store)[unit] for unit in units} == outcomes(undisturbed), f"{what}: outcomes differ")
+
+
+def main() -> None:
+    """Run all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three kills and two kinds of damage")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    given = parser.parse_args()
+    chance, begun, left_out = random.Random(given.seed), time.monotonic(), []
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{time.monotonic() - begun:6.0f} s  {line}\n")
+        sys.stdout.flush()
+        check(time.monotonic() - begun < SECONDS, "more than fifteen minutes")
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        undisturbed = folder / "undisturbed"
+        finish(undisturbed, "--workers", "1")
+        check(len(outcomes(undisturbed)) == UNITS, "the undisturbed run is not whole")
+        say("undisturbed run")
+        for workers in (1, 2, 4):
+            say(killed(folder, undisturbed, 1 if given.quick else 10, workers, chance))
+        if importlib.util.find_spec("ray"):
+            say(on_ray(folder, undisturbed))
+        else:
+            left_out.append("Ray (the extra is not installed)")
+        disk = full_disk(folder, undisturbed)
+        if disk:
+            say(disk)
+        else:
+            left_out.append("the full disk (no tmpfs can be mounted)")
+        kinds = list(DAMAGE)[:2] if given.quick else list(DAMAGE)
+        for what in kinds:
+            damaged(folder, undisturbed, what)
+        say(f"{len(kinds)} kinds of damage: {', '.join(kinds)}")
+    say("outcomes identical throughout, nothing lost, nothing finished run again" + "".join(f"; left out: {what}" for what in left_out))
+
+
+if __name__ == "__main__":
+    main()
