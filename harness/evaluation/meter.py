@@ -1,8 +1,8 @@
 """The meter: a wrapper around the model that sees every query, counts passes for every image and keeps the best adversarial example.
 
 Attacks drop images as they are broken and reorder what is left, so a query does not say which image it comes from. The meter
-finds out from coarse thumbnails, which adversarial perturbations hardly move: every queried row counts for the clean image of
-nearest thumbnail. When all images are queried at once, in order, no search is needed. Totals are exact; an iterate that wanders far
+finds out from a grid of pixels, which adversarial perturbations hardly move: every queried row counts for the clean image with the
+nearest grid. When all images are queried at once, in order, no search is needed. Totals are exact; an iterate that wanders far
 from its image (FAB's may) can count for another. What the meter keeps as an example is inside the threat model of the image it keeps it
 for, whichever the attack meant it for.
 """
@@ -13,13 +13,14 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from harness.attacks.losses import margin
 from harness.evaluation.referee import TOLERANCE
 from model_zoo.threat import ThreatModel
 
-THUMBNAIL = 4
+# Pixels of the grid, across and along.
+GRID = 8
+# By so much a margin must exceed the one that is kept: an attack that goes on climbing would be copied at every step.
+BETTER = 1.1
 _KEPT = ("forwards", "backwards", "examples", "margins")
 
 
@@ -32,8 +33,8 @@ class Meter(nn.Module):
         int64 [N]: the passes that each of `images` [N, 3, H, W] has cost. A backward pass counts when a gradient flows back into the
         logits of a forward pass.
     examples : torch.Tensor
-        float32 [N, 3, H, W]: of all queries inside `threat` that were misclassified the one with the largest margin; the clean image
-        where there was none.
+        float32 [N, 3, H, W]: of all queries inside `threat` that were misclassified the one with the largest margin, up to a factor of
+        `BETTER`; the clean image where there was none.
     margins : torch.Tensor
         float32 [N]: that margin, in logits; -inf where there was none.
     """
@@ -46,7 +47,8 @@ class Meter(nn.Module):
         self.backwards = torch.zeros(len(images), dtype=torch.int64)
         self.examples = images.clone()
         self.margins = torch.full((len(images),), -torch.inf, device=images.device)
-        self._thumbnails = _thumbnails(images)
+        self._grids = _grids(images)
+        self._half_squares = self._grids.square().sum(1) / 2
         self.train(model.training)
 
     def forward(self, queries: torch.Tensor) -> torch.Tensor:
@@ -74,11 +76,17 @@ class Meter(nn.Module):
     def _rows(self, queries: torch.Tensor) -> torch.Tensor:
         if len(queries) == len(self.images):
             return torch.arange(len(self.images), device=queries.device)
-        return torch.cdist(_thumbnails(queries), self._thumbnails).argmin(1)
+        # The nearest grid: its distance squared, less what all have in common.
+        return (self._half_squares - _grids(queries) @ self._grids.T).argmin(1)
 
     def _keep_best(self, queries: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
-        found = margin(logits, self.labels[rows])
-        better = ((found > 0) & (found > self.margins[rows])).nonzero().flatten()
+        wrong = (logits.argmax(1) != self.labels[rows]).nonzero().flatten()
+        if not len(wrong):
+            return
+        found = torch.full((len(rows),), -torch.inf, device=logits.device)
+        # The largest logit of a misclassified query is that of another class.
+        found[wrong] = logits[wrong].amax(1) - logits[wrong, self.labels[rows[wrong]]]
+        better = wrong[(found > BETTER * self.margins[rows])[wrong]]
         if not len(better):
             return
         better = better[self._inside(queries[better], rows[better])]
@@ -90,9 +98,14 @@ class Meter(nn.Module):
     def _inside(self, queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         difference = (queries - self.images[rows]).flatten(1)
         size = difference.abs().amax(1) if self.threat.norm == "Linf" else difference.norm(dim=1)
-        flat = queries.flatten(1)
-        return (size <= self.threat.epsilon + TOLERANCE) & (flat.amin(1) >= 0.0) & (flat.amax(1) <= 1.0)
+        inside = size <= self.threat.epsilon + TOLERANCE
+        low, high = queries.aminmax()
+        if low < 0.0 or high > 1.0:
+            flat = queries.flatten(1)
+            inside &= (flat.amin(1) >= 0.0) & (flat.amax(1) <= 1.0)
+        return inside
 
 
-def _thumbnails(images: torch.Tensor) -> torch.Tensor:
-    return F.adaptive_avg_pool2d(images, THUMBNAIL).flatten(1)
+def _grids(images: torch.Tensor) -> torch.Tensor:
+    down, across = max(1, images.shape[2] // GRID), max(1, images.shape[3] // GRID)
+    return images[:, :, down // 2 :: down, across // 2 :: across].flatten(1)
