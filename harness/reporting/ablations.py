@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.evaluation.verdict import LEVELS
 from harness.reporting.frames import GROUP, attacks_of, groups_of, robust_images
 from harness.statistics import mcnemar, paired_difference
 
@@ -98,10 +99,16 @@ def _rows(key: dict[str, str], near: Mapping[str, str], part: pd.DataFrame, outc
     seeds = [base, *(model for model, field in near.items() if field == "seed")]
     spread = _spread(described.loc[seeds], names)
     if spread:
-        found = {"base": base, "varied": VARIED["seed"], "value": f"spread of {spread['seeds']}", "near_constant": False}
+        verdict = {"verdict": _worst_verdict(described.loc[seeds, "verdict"])} if "verdict" in described else {}
+        found = {"base": base, "varied": VARIED["seed"], "value": f"spread of {spread['seeds']}", "near_constant": False, **verdict}
         last = max(place for place, row in enumerate(rows) if row["varied"] == VARIED["seed"])
         rows.insert(last + 1, {**key, **found, **spread})
     return rows
+
+
+def _worst_verdict(verdicts: pd.Series) -> str | None:
+    """The worst of several; None if one of the models was never diagnosed."""
+    return None if verdicts.isna().any() else max(verdicts, key=LEVELS.index)
 
 
 def _difference(outcomes: pd.DataFrame, described: pd.DataFrame, model: str, base: str) -> dict[str, Any]:

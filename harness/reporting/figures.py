@@ -88,7 +88,7 @@ def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
             base = short(next(iter(neighbours(rows))), group["model"])
             handles.append(Line2D([], [], color=FAINT, marker="o", linestyle="none", markersize=3.5, label=f"variants of {base}"))
         figure.legend(handles=handles, ncols=5 if len(handles) < 6 else 3, columnspacing=1.4, handletextpad=0.4, **LEGEND)
-        texts = [(label(row, group["model"]), darker(family_style(row["family"])[0])) for _, row in named.iterrows()]
+        texts = [(label(row, group), darker(family_style(row["family"])[0])) for _, row in named.iterrows()]
         place_labels(axes, texts, anchors, solid, soft)
     return figure
 
@@ -115,7 +115,7 @@ def accuracy_by_attack(group: pd.DataFrame, title: str) -> Figure:
             handles += axes.plot(values, rows.index + step, **look, markersize=mark, linestyle="none", label=name, zorder=3)
         handles.append(Line2D([], [], color=WORST, marker="|", markersize=11, markeredgewidth=1.8, linestyle="none", label="worst case"))
         handles.append(Patch(color=BAND, label="its 95 % interval"))
-        names = [label(row, group["model"], "\n") for _, row in rows.iterrows()]
+        names = [label(row, group, "\n") for _, row in rows.iterrows()]
         axes.set_yticks(list(rows.index), names, fontsize=7.8 if many else 9.5, linespacing=1.0)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlim(0, max(20.0, 104 * float(rows[["clean", "worst_high"]].to_numpy(float).max(initial=0.0))))
@@ -162,7 +162,7 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
                 linewidth=1.4,
                 elinewidth=0.9,
                 capsize=1.8,
-                label=label(part.loc[part["worst_n"].sub(part["worst_planned"]).idxmin()], rows["model"]),
+                label=label(part.loc[part["worst_n"].sub(part["worst_planned"]).idxmin()], rows),
                 transform=axes.transData + apart,
                 zorder=3,
                 clip_on=False,

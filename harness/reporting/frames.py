@@ -36,8 +36,9 @@ def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame
     pandas.DataFrame
         `dataset, norm, radius, model`, what `models` says, `near_constant`, and for `clean`, each attack and `worst` the columns NAME
         (accuracy as a fraction), NAME_low, NAME_high (95 % Wilson), NAME_n, and NAME_planned. The worst case is pointwise over the attacks
-        of that threat model, on the images that all of them have seen; errors on clean images count as broken. Rows are in order of data
-        set, norm, radius (as a number) and model.
+        of that threat model; errors on clean images count as broken. All numbers of a row are over the same images, those that all attacks
+        have met, so that they can be compared; where there are none, each is over its own. Rows are in order of data set, norm, radius
+        (as a number) and model.
 
     Raises
     ------
@@ -100,15 +101,18 @@ def _numbers(part: pd.DataFrame, planned: pd.DataFrame) -> dict[str, Any]:
     mine = group[group["model"] == part.iloc[0]["model"]].set_index("attack")["images"]
     wide = part.pivot(index="image", columns="attack", values="robust")
     names = [str(name) for name in dict.fromkeys([*group["attack"], *wide.columns])]
+    own = [name for name in names if name in wide or name in mine]
+    met = wide.reindex(columns=own).dropna().index
+    if len(met):
+        part, wide = part[part["image"].isin(met)], wide.loc[met]
     clean = part.drop_duplicates("image")
     numbers: dict[str, Any] = {"near_constant": near_constant(clean["clean_prediction"].tolist())}
     most = int(mine.max()) if len(mine) else len(clean)
     numbers |= _cell("clean", clean["clean_prediction"] == clean["label"], most)
-    for name in names:
+    for name in own:
         robust = wide[name].dropna().astype(bool) if name in wide else pd.Series(dtype=bool)
-        if name in wide or name in mine:
-            numbers |= _cell(name, robust, int(mine.get(name, len(robust))))
-    return numbers | _cell("worst", robust_images(part, [name for name in names if name in wide or name in mine]), most)
+        numbers |= _cell(name, robust, int(mine.get(name, len(robust))))
+    return numbers | _cell("worst", robust_images(part, own), most)
 
 
 def _cell(name: str, right: pd.Series, planned: int) -> dict[str, Any]:

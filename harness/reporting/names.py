@@ -7,16 +7,29 @@ from itertools import pairwise
 import pandas as pd
 
 
-def label(row: pd.Series, models: pd.Series, separator: str = " ") -> str:
-    """The model's short name, and what a reader has to know before believing its numbers."""
-    said = warning(row)
-    return short(str(row["model"]), models) + (f"{separator}({said})" if said else "")
+def label(row: pd.Series, group: pd.DataFrame, separator: str = " ") -> str:
+    """The model's short name among those of a figure, and what a reader has to know before believing its numbers."""
+    said = warning(row, group)
+    return short(str(row["model"]), group["model"]) + (f"{separator}({said})" if said else "")
 
 
-def warning(row: pd.Series) -> str:
+def images(group: pd.DataFrame) -> str:
+    """How many images the worst cases of a figure are over: "n = 40", or "n = 40 of 1000" where all of them are equally partial."""
+    counts = sorted({int(n) for n in group["worst_n"] if n})
+    return f"n = {' or '.join(map(str, counts))}" + (f" of {int(group['worst_planned'].iloc[0])}" if _equally_partial(group) else "")
+
+
+def _equally_partial(group: pd.DataFrame) -> bool:
+    """Whether all that has a number has it on equally many images, and not on all: then it is said once."""
+    some = group[group["worst_n"] > 0]
+    alike = some["worst_n"].nunique() == 1 and group["worst_planned"].nunique() == 1
+    return alike and bool((some["worst_n"] < some["worst_planned"]).all())
+
+
+def warning(row: pd.Series, group: pd.DataFrame) -> str:
     """Whether the numbers of a model are partial, those of a near-constant predictor, or under suspicion; empty where none of it."""
     n, planned = int(row["worst_n"]), int(row["worst_planned"])
-    said = [f"partial {n}/{planned}"] * (n < planned) + ["near-constant"] * bool(row["near_constant"])
+    said = [f"partial {n}/{planned}"] * (n < planned and not _equally_partial(group)) + ["near-constant"] * bool(row["near_constant"])
     if "verdict" in row and row["verdict"] != "ok":
         said.append("not diagnosed" if pd.isna(row["verdict"]) else str(row["verdict"]))
     return ", ".join(said)

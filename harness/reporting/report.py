@@ -12,6 +12,7 @@ from harness.reporting import figures, tables
 from harness.reporting.ablations import ablations
 from harness.reporting.components import components
 from harness.reporting.frames import attacks_of, groups_of, summary
+from harness.reporting.names import images
 from harness.reporting.sparsity import accuracy_against_sparsity, series
 from harness.reporting.style import save
 from model_zoo.files import place
@@ -96,7 +97,6 @@ def _curves(frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
 
 
 def _subtitle(where: str, part: pd.DataFrame) -> str:
-    counts = sorted({int(n) for n in part["worst_n"] if n})
     unfinished = part["model"].nunique() - part.dropna(subset=["worst"])["model"].nunique()
     absent = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
-    return f"{where}, n = {' or '.join(map(str, counts))}; worst case of {', '.join(attacks_of(part))}{absent}"
+    return f"{where}, {images(part)}; worst case of {', '.join(attacks_of(part))}{absent}"

@@ -80,8 +80,8 @@ def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
         figure.legend(
             handles=handles, ncols=2, fontsize=LABEL, frameon=False, loc="outside lower center", handlelength=3.0, columnspacing=2.0
         )
-        _edge_labels(figure, axes, dense)
-        _warnings(axes, line, kept, darker(colour))
+        _edge_labels(figure, axes, dense, group)
+        _warnings(axes, line, group, kept, darker(colour))
     return figure
 
 
@@ -142,14 +142,14 @@ def _keep_axis(axes: Axes, kept: Sequence[float], dense: bool) -> None:
     axes.set_xlabel("kept, per cent of weights, log scale (in brackets: sparsity = 100 − kept)")
 
 
-def _edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame) -> None:
+def _edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame, group: pd.DataFrame) -> None:
     """The dense models' names beside the right edge, at the height of their lines or as near as they do not collide."""
     if dense.empty:
         return
     figure.draw_without_rendering()
     height = axes.get_window_extent().height / figure.dpi * 72
     wanted = [100 * float(worst) / axes.get_ylim()[1] * height for worst in dense["worst"]]
-    texts = [_dense_name(row) for _, row in dense.iterrows()]
+    texts = [_dense_name(row, group) for _, row in dense.iterrows()]
     placed = _apart(wanted, [LINE * (1 + text.count("\n")) for text in texts])
     for (_, row), text, at, place in zip(dense.iterrows(), texts, wanted, placed, strict=True):
         colour = darker(family_style(row["family"])[0])
@@ -196,10 +196,10 @@ def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
     return places
 
 
-def _dense_name(row: pd.Series) -> str:
+def _dense_name(row: pd.Series, group: pd.DataFrame) -> str:
     name = ("small " if row["small"] else "") + family_style(row["family"])[2]
     lines = [name + (f" ({row['weights'] / 1000:,.0f}k weights)" if pd.notna(row["weights"]) else "")]
-    said = warning(row)
+    said = warning(row, group)
     return "\n".join(lines + ([f"({said})"] if said else []))
 
 
@@ -209,10 +209,10 @@ def _shared(line: pd.DataFrame) -> str:
     return f"p = {row['allocation_power']:g}, last batch norm {row['last_batch_norm']}, {row['weight_init']} weights, seed {row['seed']:g}"
 
 
-def _warnings(axes: Axes, line: pd.DataFrame, kept: pd.Series, colour: Any) -> None:
+def _warnings(axes: Axes, line: pd.DataFrame, group: pd.DataFrame, kept: pd.Series, colour: Any) -> None:
     """Beside a point, what a reader has to know of it."""
     values = (100 * line[["worst", "worst_low", "worst_high", "clean_low", "clean_high"]].astype(float)).to_numpy()
-    said = [warning(row) for _, row in line.iterrows()]
+    said = [warning(row, group) for _, row in line.iterrows()]
     told = [place for place, text in enumerate(said) if text]
     x = list(kept)
     # Those that are told come first, as the labels do.

@@ -85,3 +85,10 @@ def test_the_waterfall_says_which_component_broke_how_many(outcomes: pd.DataFram
     counts = waterfall(outcomes).set_index(["model", "attack", "broken_by"])["images"]
     assert counts["small_one", "cw-linf", "cw-linf"] == 4 and counts["small_one", "cw-linf", "clean"] == 1
     assert counts.sum() == len(outcomes)
+
+
+def test_all_numbers_of_a_row_are_over_the_images_that_all_attacks_met(models: pd.DataFrame) -> None:
+    frame = pd.DataFrame(rows("large", "pgd", "00001111", clean_wrong=0) + rows("large", "cw-linf", "10001111", clean_wrong=0)[:4])
+    row = summary(frame, models).iloc[0]
+    # pgd breaks the first four of eight images: on those that cw-linf met too, all of them.
+    assert (row["pgd"], row["cw-linf"], row["worst"], row["pgd_n"], row["pgd_planned"]) == (0.0, 0.25, 0.0, 4, 8)
