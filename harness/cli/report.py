@@ -11,8 +11,12 @@ import click
 from model_zoo.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.reporting.report import Report
     from harness.runner.plan import Plan
+    from harness.runner.store import Store, Stored
+    from model_zoo.errors import DamagedFileError
 
 
 def show(made: Report, table: str = "summary") -> None:
@@ -29,8 +33,11 @@ def show(made: Report, table: str = "summary") -> None:
             err.print(f"{what}: {path}", markup=False)
 
 
-def make(store: Path, folder: Path, plan: Plan) -> Report | None:
-    """Build every table and figure of a plan's outcomes into `folder`; None where the store has none of them."""
+def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path, plan: Plan) -> Report | None:
+    """Build every table and figure of a plan's outcomes into `folder`; None where there are none.
+
+    `stored` is what the store's `read_all` gave, so that one reading serves several plans.
+    """
     import pandas as pd
 
     from harness.cli.console import err
@@ -38,10 +45,9 @@ def make(store: Path, folder: Path, plan: Plan) -> Report | None:
     from harness.reporting.traits import with_traits
     from harness.runner.diagnoses import verdicts
     from harness.runner.results import find
-    from harness.runner.store import Store
     from model_zoo.catalogue import catalogue
 
-    found = find(Store(store), plan)
+    found = find(stored, plan)
     for error in found.damaged:
         err.print(f"skipped: {error}", style="yellow", markup=False)
     for line in found.invalid:
@@ -49,7 +55,7 @@ def make(store: Path, folder: Path, plan: Plan) -> Report | None:
     if found.outcomes.empty:
         return None
     found_by = {unit.record.id: unit.model for unit in plan.units}
-    models = with_traits(catalogue(found_by), found_by).merge(verdicts(Store(store), found_by), on="id", how="left")
+    models = with_traits(catalogue(found_by), found_by).merge(verdicts(store, found_by), on="id", how="left")
     return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid)
 
 
@@ -85,12 +91,15 @@ def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, dat
     """
     from harness.reporting import tables
     from harness.runner.plan import plan_suite
+    from harness.runner.store import Store
     from harness.runner.suite import get_suite, suite_names
 
     tables.get(table)
     made = []
+    kept = Store(store)
+    stored = list(kept.read_all())
     for name in suites or suite_names():
-        one = make(store, reports / name, plan_suite(get_suite(name), data_dir))
+        one = make(kept, stored, reports / name, plan_suite(get_suite(name), data_dir))
         made += [one] if one is not None else []
     if not made:
         what = f"of suite {', '.join(suites)} " if suites else ""

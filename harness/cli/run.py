@@ -70,10 +70,12 @@ def command(
       RAY_ADDRESS=auto harness run --suite full --executor ray --gpus-per-unit 0.25
     """
     from harness.cli.report import make, show
+    from harness.runner.store import Store
 
     plan = make_plan()
     report = _execute(plan, store, workers or os.cpu_count() or 1, executor, existing, cpus, gpus)
-    made = make(store, reports / (suite or "request"), plan)
+    kept = Store(store)
+    made = make(kept, kept.read_all(), reports / (suite or "request"), plan)
     if made is None:
         raise SystemExit(1)
     if as_json:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.path import Path
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from harness.reporting.style import FAINT
@@ -72,14 +72,13 @@ def place_labels(
         note = axes.annotate(text, anchors[number], (0, 0), textcoords="offset points", fontsize=size, color=colour, zorder=6)
         note.set_in_layout(False)
         extent = _scaled(note.get_window_extent(renderer), scale)
-        places = [Bbox.from_bounds(left, low, extent.width, extent.height) for left, low in _corners(own[number], x, y, extent)]
+        places = np.array([(left, low, left + extent.width, low + extent.height) for left, low in _corners(own[number], x, y, extent)])
         lines = [_lead((x, y), place, own[number]) for place in places]
-        costs = [
-            _cost(place, (x, y), own[number], inside, blocked, faint, CROSSED * _crossings(place, line, written, leads))
-            for place, line in zip(places, lines, strict=True)
-        ]
-        chosen = min(range(len(places)), key=costs.__getitem__)
-        best, line = places[chosen], lines[chosen]
+        crossed = CROSSED * _crossings(places, lines, written, leads)
+        costs = _costs(places, (x, y), own[number], inside, blocked, faint, crossed)
+        # By the first cost, then by the second; of equals the first place.
+        chosen = int(np.lexsort(costs[::-1])[0])
+        best, line = Bbox.from_extents(*places[chosen]), lines[chosen]
         # The text's baseline was at the anchor when it was measured.
         note.set_position((best.x0 - extent.x0, best.y0 - extent.y0))
         if line:
@@ -98,27 +97,49 @@ def _corners(column: Bbox, x: float, y: float, extent: Bbox) -> list[tuple[float
     return [(side, y + lift - extent.height / 2) for lift in lifts for side in sides] + [(left, low) for low in ends for left in across]
 
 
-def _cost(
-    place: Bbox, point: tuple[float, float], column: Bbox, inside: Bbox, blocked: list[Bbox], faint: list[Bbox], crossed: float
-) -> tuple[float, float]:
-    covered = crossed + sum(_shared(place, other) for other in blocked) + place.width * place.height - _shared(place, inside)
-    away = 2.0 * max(_distance(place, column) - GAP, 0.0) + 0.5 * abs((place.y0 + place.y1) / 2 - point[1])
-    left = 1.0 if place.x0 < point[0] else 0.0
-    return round(covered, 3), round(away + left + 0.1 * sum(_shared(place, other) for other in faint), 3)
+def _costs(
+    places: np.ndarray, point: tuple[float, float], column: Bbox, inside: Bbox, blocked: list[Bbox], faint: list[Bbox], crossed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each of the places [P, 4] covers, in square points, and how far it is from where it belongs."""
+    width, height = places[0, 2] - places[0, 0], places[0, 3] - places[0, 1]
+    covered = crossed + _shared(places, blocked) + width * height - _shared(places, [inside])
+    lift = np.abs((places[:, 1] + places[:, 3]) / 2 - point[1])
+    away = 2.0 * np.maximum(_distances(places, column) - GAP, 0.0) + 0.5 * lift
+    left = (places[:, 0] < point[0]).astype(float)
+    return covered.round(3), (away + left + 0.1 * _shared(places, faint)).round(3)
 
 
-def _lead(point: tuple[float, float], place: Bbox, column: Bbox) -> Lead | None:
+def _lead(point: tuple[float, float], place: np.ndarray, column: Bbox) -> Lead | None:
     """A line to the label from the nearest end of its column, or from the height of the label where that is between; None to a near one."""
-    if _distance(place, column) <= NEAR:
+    if _distances(place[None], column)[0] <= NEAR:
         return None
-    near = min(max(point[0], place.x0), place.x1), min(max(point[1], place.y0), place.y1)
+    near = min(max(point[0], place[0]), place[2]), min(max(point[1], place[1]), place[3])
     return (point[0], min(max(near[1], column.y0), column.y1)), near
 
 
-def _crossings(place: Bbox, line: Lead | None, written: list[Bbox], leads: list[Lead]) -> int:
-    """How many labels the label's own line would cross, and how many lines the label would cover."""
-    through = sum(Path(line).intersects_bbox(other, filled=False) for other in written) if line else 0
-    return through + sum(Path(other).intersects_bbox(place, filled=False) for other in leads)
+def _crossings(places: np.ndarray, lines: list[Lead | None], written: list[Bbox], leads: list[Lead]) -> np.ndarray:
+    """For each place: how many labels its own line would cross, and how many lines the label would cover."""
+    found = np.zeros(len(places))
+    drawn = [number for number, line in enumerate(lines) if line is not None]
+    if drawn and written:
+        found[drawn] += _through(np.array([lines[number] for number in drawn]), _array(written)).sum(1)
+    if leads:
+        found += _through(np.array(leads), places).sum(0)
+    return found
+
+
+def _through(lines: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Whether each line [L, 2 ends, 2] goes through each box [B, 4]: bool [L, B]. The line is cut along each axis in turn."""
+    first, last = np.zeros((len(lines), len(boxes))), np.ones((len(lines), len(boxes)))
+    for axis in (0, 1):
+        start, step = lines[:, 0, axis, None], (lines[:, 1, axis] - lines[:, 0, axis])[:, None]
+        low, high = boxes[None, :, axis] - start, boxes[None, :, axis + 2] - start
+        flat = step == 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends = np.stack([low / step, high / step])
+        first = np.maximum(first, np.where(flat, np.where((low <= 0) & (high >= 0), 0.0, 2.0), ends.min(0)))
+        last = np.minimum(last, np.where(flat, 1.0, ends.max(0)))
+    return first <= last
 
 
 def _draw(axes: Axes, anchor: tuple[float, float], point: tuple[float, float], line: Lead) -> None:
@@ -141,13 +162,21 @@ def _scaled(box: Bbox, scale: float) -> Bbox:
     return Bbox.from_extents(*(value * scale for value in box.extents))
 
 
-def _distance(one: Bbox, other: Bbox) -> float:
-    across = max(one.x0 - other.x1, other.x0 - one.x1, 0.0)
-    along = max(one.y0 - other.y1, other.y0 - one.y1, 0.0)
-    return float((across**2 + along**2) ** 0.5)
+def _array(boxes: Sequence[Bbox]) -> np.ndarray:
+    return np.array([box.extents for box in boxes])
 
 
-def _shared(one: Bbox, other: Bbox) -> float:
-    across = min(one.x1, other.x1) - max(one.x0, other.x0)
-    along = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return float(across * along) if across > 0 and along > 0 else 0.0
+def _distances(places: np.ndarray, other: Bbox) -> np.ndarray:
+    across = np.maximum(np.maximum(places[:, 0] - other.x1, other.x0 - places[:, 2]), 0.0)
+    along = np.maximum(np.maximum(places[:, 1] - other.y1, other.y0 - places[:, 3]), 0.0)
+    return np.hypot(across, along)
+
+
+def _shared(places: np.ndarray, boxes: Sequence[Bbox]) -> np.ndarray:
+    """The area that each place [P, 4] shares with all the boxes together."""
+    if not boxes:
+        return np.zeros(len(places))
+    others = _array(boxes)
+    across = np.minimum(places[:, None, 2], others[:, 2]) - np.maximum(places[:, None, 0], others[:, 0])
+    along = np.minimum(places[:, None, 3], others[:, 3]) - np.maximum(places[:, None, 1], others[:, 1])
+    return np.asarray((across.clip(0) * along.clip(0)).sum(1))

@@ -86,6 +86,11 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
     paths = []
     stem.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(SETTINGS):
+        # Laid out once: each format would do it again, to the same end.
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         for kind in kinds:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=160, metadata=METADATA[kind])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Plan
-from harness.runner.store import Store
+from harness.runner.store import Store, Stored
 from model_zoo.errors import DamagedFileError
 
 # A sample is the beginning of nothing else: blocks of one data set only overlap with blocks of the same name.
@@ -28,8 +28,8 @@ class Found:
     invalid: list[str]
 
 
-def find(store: Store, plan: Plan | None = None) -> Found:
-    """All usable outcomes of a store, or those that a plan asks for.
+def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None) -> Found:
+    """All usable outcomes of what `Store.read_all` gave, or those that a plan asks for.
 
     Units whose attack was at fault are left out, and invalid ones. Where two units cover the same image (runs with different numbers of
     images have different blocks), the one that the plan names counts, then the one with more images, then the smaller id. A plan is thus
@@ -38,7 +38,7 @@ def find(store: Store, plan: Plan | None = None) -> Found:
     wanted = None if plan is None else _images_by_cell(plan)
     planned = set() if plan is None else set(plan.ids)
     damaged, tables, kept, invalid = [], [], [], []
-    for item in store.read_all():
+    for item in stored:
         if isinstance(item, DamagedFileError):
             damaged.append(item)
             continue
@@ -65,7 +65,7 @@ def find(store: Store, plan: Plan | None = None) -> Found:
 
 def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:
     """The outcomes that `find` finds, and what could not be read."""
-    found = find(store, plan)
+    found = find(store.read_all(), plan)
     return found.outcomes, found.damaged
 
 

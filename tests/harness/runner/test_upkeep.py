@@ -46,11 +46,11 @@ def harness(*arguments: str, store: Store) -> Result:
 def test_invalid_outcomes_are_not_used_and_the_reason_stays(plan: Plan, store: Store, tmp_path: Path) -> None:
     done = harness("invalidate", plan.units[0].id[:8], "--reason", "faulty memory", store=store)
     assert done.exit_code == 0 and "1 units" in done.output
-    found = find(store, plan)
+    found = find(store.read_all(), plan)
     assert set(found.outcomes["attack"]) == {"cw-linf"} and len(found.invalid) == 1 and "faulty memory" in found.invalid[0]
     done = harness("run", *ASKED, "--workers", "1", "--reports", str(tmp_path / "reports"), store=store)
     assert done.exit_code == 0 and "1 units run, 1 found" in done.stderr
-    found = find(store, plan)
+    found = find(store.read_all(), plan)
     assert len(found.outcomes) == 32 and "run again, because faulty memory" in found.invalid[0]
     assert "run again, because faulty memory" in (tmp_path / "reports" / "request" / "summary.md").read_text()
 
