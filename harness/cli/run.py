@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,7 @@ EXISTING = ("only-missing", "always", "never", "only-cache")
 @click.option("--executor", help="here, processes or ray (RAY_ADDRESS names a cluster).  [default: processes where --workers > 1]")
 @click.option("--cpus-per-unit", "cpus", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Reserved on Ray.")
 @click.option("--gpus-per-unit", "gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Reserved on Ray; may be a share.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where units are computed.")
 @click.option(
     "--existing",
     type=click.Choice(EXISTING),
@@ -51,6 +52,7 @@ def command(
     executor: str | None,
     cpus: float,
     gpus: float,
+    device: str,
     existing: str,
     reports: Path,
     compare: Path | None,
@@ -67,13 +69,14 @@ def command(
       harness run --suite full --n 100
       harness run --model cifar10-rn8w28-dense --attack pgd --attack autoattack --n 200
       harness run --model my-model.toml --dataset cifar10 --data-dir ~/data --n all
-      RAY_ADDRESS=auto harness run --suite full --executor ray --gpus-per-unit 0.25
+      RAY_ADDRESS=auto harness run --suite full --executor ray --device cuda --gpus-per-unit 0.25
     """
     from harness.cli.report import make, show
     from harness.runner.store import Store
 
     plan = make_plan()
-    report = _execute(plan, store, workers or os.cpu_count() or 1, executor, existing, cpus, gpus)
+    how = {"executor": executor, "existing": existing, "cpus": cpus, "gpus": gpus, "device": device}
+    report = _execute(plan, store, workers or os.cpu_count() or 1, how)
     kept = Store(store)
     made = make(kept, kept.read_all(), reports / (suite or "request"), plan)
     if made is None:
@@ -88,7 +91,7 @@ def command(
         raise SystemExit(1)
 
 
-def _execute(plan: Plan, store: Path, workers: int, executor: str | None, existing: str, cpus: float, gpus: float) -> Report:
+def _execute(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> Report:
     from harness.cli.console import err, progress_bar
     from harness.runner.execute import Event, execute
     from harness.runner.store import Store
@@ -110,7 +113,7 @@ def _execute(plan: Plan, store: Path, workers: int, executor: str | None, existi
                 err.print(f"{int(current)}/{total} images · {event.unit}", markup=False)
 
         try:
-            report = execute(plan, Store(store), tell, workers, executor=executor, existing=existing, cpus=cpus, gpus=gpus)
+            report = execute(plan, Store(store), tell, workers, **how)
         except KeyboardInterrupt:
             bar.stop()
             err.print("stopped; what is finished is stored. The same command continues.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import nn
@@ -39,9 +40,15 @@ class Verdict:
 
 
 def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Predicted classes, int64 [N], in float32 and fixed batches."""
+    """Predicted classes, int64 [N], in float32 and fixed batches; made where the model is, given where the images are."""
+    device = device_of(model)
     with torch.no_grad():
-        return torch.cat([model(part.contiguous()).argmax(1) for part in images.float().split(BATCH)])
+        return torch.cat([model(part.contiguous().to(device)).argmax(1) for part in images.float().split(BATCH)]).to(images.device)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's tensors are; the CPU for one that has none."""
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 def judge(model: nn.Module, images: torch.Tensor, adversarial: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> Verdict:

@@ -20,7 +20,7 @@ from harness.evaluation.expectation import Expectation
 from harness.evaluation.gates import check_images, check_model
 from harness.evaluation.meter import Meter
 from harness.evaluation.outcomes import COLUMNS, KEPT_IMAGES, UnitOutcome
-from harness.evaluation.referee import judge, predict
+from harness.evaluation.referee import device_of, judge, predict
 from model_zoo.threat import ThreatModel
 
 Progress = Callable[[float, str], None]
@@ -47,7 +47,7 @@ def evaluate_unit(
     Parameters
     ----------
     model : nn.Module
-        Frozen, in eval mode; float32 [N, 3, H, W] in [0, 1] to logits.
+        Frozen, in eval mode; float32 [N, 3, H, W] in [0, 1] to logits. The unit is computed where its tensors are.
     block : ImageSet
         The unit's images.
     seed : int
@@ -72,7 +72,7 @@ def evaluate_unit(
         images, labels = block.tensors()
         classes = len(block.classes)
         check_images(images, labels, classes)
-        check_model(judged, images, classes, alone=draws is None)
+        check_model(judged, images.to(device_of(model)), classes, alone=draws is None)
         return _evaluate(as_attacked(model, backward, draws), judged, block, threat, spec, seed, progress, memory)
 
 
@@ -106,13 +106,15 @@ def as_attacked(model: nn.Module, backward: str = "exact", draws: tuple[int, int
 
 @contextmanager
 def unit_threads() -> Iterator[None]:
-    """Compute with the number of threads that outcomes are promised for; the number outside is as it was on exit."""
-    threads = torch.get_num_threads()
+    """Compute with the number of threads that outcomes are promised for, in float32 throughout; outside all is as it was on exit."""
+    threads, convolutions = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(THREADS)
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _evaluate(
@@ -134,10 +136,12 @@ def _evaluate(
     forwards, backwards = (torch.zeros(len(block), dtype=torch.int64) for _ in range(2))
     flags: list[tuple[str, str]] = []
     if len(rows):
-        meter = Meter(attacked_model, images[rows], labels[rows], threat)
-        x, y, remembered = images[rows].contiguous(), labels[rows], None if memory is None else _WithMeter(memory, meter)
+        device = device_of(model)
+        x, y = images[rows].contiguous().to(device), labels[rows].to(device)
+        meter = Meter(attacked_model, x, y, threat)
+        remembered = None if memory is None else _WithMeter(memory, meter)
         result = attacks.run(spec, meter, x, y, threat, seed, progress, classes=len(block.classes), memory=remembered)
-        adversarial[rows], seen[rows] = result.adversarial.detach().to(images), meter.examples
+        adversarial[rows], seen[rows] = result.adversarial.detach().to(images), meter.examples.to(images)
         broken_by[rows.numpy()] = result.broken_by
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards
         flags += [(flag.kind, flag.message) for flag in result.flags]

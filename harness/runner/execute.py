@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
+
 from harness.runner import executors
 from harness.runner.cost import length
 from harness.runner.executors import Resources
@@ -13,6 +15,7 @@ from harness.runner.plan import Plan, Unit
 from harness.runner.results import cell
 from harness.runner.store import Store
 from harness.runner.work import Done
+from model_zoo.errors import UsageError
 
 # What to do about outcomes that are there already, and what that means.
 EXISTING = {
@@ -60,6 +63,7 @@ def execute(
     existing: str = "only-missing",
     cpus: float = 1.0,
     gpus: float = 0.0,
+    device: str = "cpu",
 ) -> Report:
     """Run a plan's units; one failing model or unit does not stop the others, a full disk does.
 
@@ -74,6 +78,8 @@ def execute(
         A key of `EXISTING`.
     cpus, gpus : float
         What an executor that places tasks reserves for one unit.
+    device : str
+        "cpu" or "cuda"; outcomes are promised the same for one of them.
     """
     report = Report()
     missing = _missing(plan, store, existing, report)
@@ -83,7 +89,11 @@ def execute(
         report.left, missing = missing, []
     name = executor or ("here" if workers == 1 or len(missing) < 2 else "processes")
     run = executors.get(name)
-    resources = Resources(workers, cpus, gpus, again=existing == "always")
+    if device == "cuda" and name == "ray" and not gpus:
+        raise UsageError("on Ray a unit has no GPU unless it asks for a share of one: --gpus-per-unit 0.25")
+    if device == "cuda" and name != "ray" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available here: use --device cpu")
+    resources = Resources(workers, cpus, gpus, again=existing == "always", device=device)
     if name != "here":
         # The longest last would leave the others idle.
         missing.sort(key=length, reverse=True)

@@ -45,8 +45,8 @@ class Done:
     fatal: bool = False
 
 
-def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: bool = False) -> Done:
-    """Evaluate a unit and store its outcome, unless somebody else is at it or has done it; `again`: even if it is done.
+def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: bool = False, device: str = "cpu") -> Done:
+    """Evaluate a unit on "cpu" or "cuda" and store its outcome, unless somebody else is at it or has done it; `again`: even if it is done.
 
     A failure that is the unit's own comes back as a line, and is left in the store, instead of being raised.
     """
@@ -56,13 +56,13 @@ def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: 
                 return Done(unit.id, "busy")
             if not again and store.holds(unit.id):
                 return Done(unit.id, "found")
-            return _run(unit, store, held, progress)
+            return _run(unit, store, held, progress, device)
     except OSError as error:
         # Claiming failed: the store itself cannot be written to.
         return Done(unit.id, "failed", f"{store.root}: {error.strerror or error}", fatal=True)
 
 
-def _run(unit: Unit, store: Store, held: Held, progress: Progress | None) -> Done:
+def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device: str) -> Done:
     def tell(fraction: float, component: str) -> None:
         held.tell(fraction, component)
         if progress is not None:
@@ -72,9 +72,10 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None) -> Don
     memory = store.partial(unit.id)
     try:
         given = declared(unit.record)
-        outcome = evaluate_unit(_model(unit.model), unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, **given)
+        model = _model(unit.model).to(device)
+        outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, **given)
         _check_clean(unit, outcome)
-        store.write(unit, outcome, {"environment": environment(), "seconds": round(time.perf_counter() - begun, 3)})
+        store.write(unit, outcome, {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)})
     except (UserError, RuntimeError, ValueError, OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             # Whatever comes next could not be stored either.
@@ -97,14 +98,14 @@ def declared(record: Record) -> dict[str, Any]:
     return {"backward": record.backward, "draws": protocol.DRAWS if record.stochastic else None}
 
 
-def environment() -> dict[str, Any]:
+def environment(device: str) -> dict[str, Any]:
     """What the outcomes were computed with; kept in the manifest, outside the identity."""
     packages = ("torch", "torchattacks", "pyautoattack", "numpy")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "host": platform.node(),
-        "device": "cpu",
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "threads": THREADS,
         **{package: metadata.version(package) for package in packages},
     }

@@ -25,13 +25,14 @@ ATTEMPTS = 3
 class Resources:
     """What may be used: units side by side, and for one unit the share of CPUs and GPUs (an executor that places tasks goes by these).
 
-    `again`: run units even if they are done.
+    `again`: run units even if they are done; `device`: "cpu" or "cuda".
     """
 
     workers: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
     again: bool = False
+    device: str = "cpu"
 
 
 class Executor(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from harness.runner.executors import Resources, Tell
 from harness.runner.plan import Unit
@@ -14,4 +15,4 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
     """Run the units in their order."""
     for unit in units:
         tell(unit, 0.0, "")
-        yield run_unit(unit, store, lambda fraction, component, unit=unit: tell(unit, fraction, component), resources.again)  # type: ignore[misc]
+        yield run_unit(unit, store, partial(tell, unit), resources.again, resources.device)

@@ -33,7 +33,7 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
     try:
         while queue or workers:
             while queue and len(workers) < resources.workers:
-                workers.append(_start(queue.popleft(), store, resources.again))
+                workers.append(_start(queue.popleft(), store, resources))
             ready = wait([worker.pipe for worker in workers])
             for worker in [worker for worker in workers if worker.pipe in ready]:
                 try:
@@ -62,10 +62,10 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
             worker.process.join()
 
 
-def _start(unit: Unit, store: Store, again: bool) -> _Worker:
+def _start(unit: Unit, store: Store, resources: Resources) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, store.root, again, run_unit), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, store.root, resources, run_unit), daemon=True)
     process.start()
     # Only the worker holds its end now, so that its death closes the pipe.
     theirs.close()
@@ -83,7 +83,7 @@ def _died(unit: Unit, deaths: Counter[str], queue: deque[Unit], store: Store) ->
     yield Done(unit.id, "failed", message)
 
 
-def _serve(pipe: Connection, root: Path, again: bool, work: Callable[..., Done]) -> None:
+def _serve(pipe: Connection, root: Path, resources: Resources, work: Callable[..., Done]) -> None:
     """In the worker: run what comes until nothing comes any more."""
     # Whoever presses Ctrl-C means the run, and the run ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -102,4 +102,4 @@ def _serve(pipe: Connection, root: Path, again: bool, work: Callable[..., Done])
                 pipe.send((fraction, component))
 
         pipe.send((0.0, ""))
-        pipe.send(work(unit, store, progress, again))
+        pipe.send(work(unit, store, progress, resources.again, resources.device))

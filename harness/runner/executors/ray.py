@@ -45,7 +45,7 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
                 raise UsageError(f"a unit asks for {wanted:g} {what}, and the cluster has {offered.get(what, 0.0):g}")
         work = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=ATTEMPTS - 1)(_work)
         root = store.root.resolve()
-        waiting: dict[Any, Unit] = {work.remote(unit, root, resources.again): unit for unit in units}
+        waiting: dict[Any, Unit] = {work.remote(unit, root, resources): unit for unit in units}
         by_id = {unit.id: unit for unit in units}
         while waiting:
             finished, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL)
@@ -65,5 +65,5 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
             ray.shutdown()
 
 
-def _work(unit: Unit, root: Path, again: bool) -> Done:
-    return run_unit(unit, Store(root), again=again)
+def _work(unit: Unit, root: Path, resources: Resources) -> Done:
+    return run_unit(unit, Store(root), again=resources.again, device=resources.device)

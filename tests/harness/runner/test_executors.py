@@ -73,6 +73,14 @@ def test_ray_refuses_what_the_cluster_can_never_place(plan: Plan, tmp_path: Path
         execute(plan, Store(tmp_path), workers=1, executor="ray", gpus=0.5)
 
 
+def test_cuda_is_refused_where_there_is_none(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match="no CUDA device"):
+        execute(plan, Store(tmp_path), device="cuda")
+    with pytest.raises(UsageError, match="gpus-per-unit"):
+        execute(plan, Store(tmp_path), device="cuda", executor="ray")
+
+
 def test_a_unit_whose_worker_dies_is_tried_again_and_one_that_kills_them_all_fails_alone(
     plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,14 +94,14 @@ def test_a_unit_whose_worker_dies_is_tried_again_and_one_that_kills_them_all_fai
     assert same(Plan(tuple(report.finished)), store, finished)
 
 
-def dies(unit, store, progress, again):
+def dies(unit, store, progress, again, device):
     """In the worker: end it at one unit always, and at another the first time."""
     died = Path(os.environ["DIED"])
     if unit.attack.name == "pgd-20" and (unit.model == MODELS[0] or not died.exists()):
         if unit.model != MODELS[0]:
             died.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return run_unit(unit, store, progress, again)
+    return run_unit(unit, store, progress, again, device)
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
