@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -95,9 +96,12 @@ def test_many_models_and_their_names_stay_apart(tmp_path: Path) -> None:
 def test_a_label_avoids_the_line_that_leads_to_another() -> None:
     place, line = Bbox.from_bounds(0, 0, 10, 10), ((-5.0, 5.0), (15.0, 5.0))
     elsewhere = ((-5.0, 50.0), (15.0, 50.0))
-    assert _crossings(place, None, [], [line, elsewhere]) == 1
-    assert _crossings(Bbox.from_bounds(50, 50, 5, 5), line, [place], []) == 1
-    assert _crossings(Bbox.from_bounds(50, 50, 5, 5), elsewhere, [place], [line]) == 0
+    upright, slanting, past = ((5.0, -5.0), (5.0, 15.0)), ((-5.0, -2.0), (15.0, 12.0)), ((-5.0, 8.0), (5.0, 18.0))
+    places = np.array([[0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 55.0, 55.0]])
+    assert _crossings(places, [None, None], [], [line, elsewhere]).tolist() == [1, 0]
+    assert _crossings(places, [None, line], [place], []).tolist() == [0, 1]
+    assert _crossings(places, [elsewhere, elsewhere], [place], [line]).tolist() == [1, 0]
+    assert _crossings(places, [None, None], [], [upright, slanting, past]).tolist() == [2, 0]
 
 
 def test_what_is_partial_or_means_nothing_says_so_and_leads_no_front(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
