@@ -25,8 +25,8 @@ from pathlib import Path
 
 from harness.runner.claims import Claims
 
-# At this radius little survives AutoAttack's second component, so that the run is short and still has a component to be killed in.
-PLAN = ["--n", "24", "--radius", "24/255", "--attack", "pgd-20", "--attack", "cw-linf", "--attack", "autoattack"]
+# At this radius next to nothing survives AutoAttack's second component, so that the run is short and still has a component to be killed in.
+PLAN = ["--n", "24", "--radius", "48/255", "--attack", "pgd-20", "--attack", "cw-linf", "--attack", "autoattack"]
 PLAN += ["--model", "cifar10-rn8s29-dense-binary", "--model", "cifar10-rn8w32-pruned-binary-k05-p01"]
 UNITS = 6
 SECONDS = 15 * 60

@@ -1,0 +1,90 @@
+"""What the runner costs over the attacks it runs, and what a second worker gives: python benchmarks/runner.py.
+
+Overhead: the units of suite quick for one model, run one after the other; the clock is read around the attacks, and around the model inside
+them, so that gates, meter, referee and store are told from the attack in one and the same run. Workers: the quick suite's first two attacks
+on 100 images for each of its five models with one worker and with two, alternating, wall time, start of the processes included.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from harness import attacks
+from harness.attacks.spec import AttackResult
+from harness.evaluation.meter import Meter
+from harness.runner.execute import execute
+from harness.runner.plan import Plan, plan_suite
+from harness.runner.store import Store
+from harness.runner.suite import get_suite
+
+MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
+PAIRS = 3
+
+
+def overhead() -> str:
+    """The share of the runner in the processor time of units."""
+    plan = plan_suite(get_suite("quick"))
+    units = tuple(unit for unit in plan.units if unit.record.id == MODEL)
+    spent = {"attack": 0.0, "meter": 0.0, "model": 0.0}
+    run: Callable[..., AttackResult] = attacks.run
+    forward, count = Meter.forward, Meter._count_backward
+
+    def clocked(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*given: Any, **named: Any) -> Any:
+            begun = time.process_time()
+            try:
+                return work(*given, **named)
+            finally:
+                spent[name] += time.process_time() - begun
+
+        return timed
+
+    def metered(self: Meter, queries: torch.Tensor) -> torch.Tensor:
+        inner = self.model.forward
+        self.model.forward = clocked("model", inner)
+        try:
+            return clocked("meter", forward)(self, queries)
+        finally:
+            self.model.forward = inner
+
+    attacks.run, Meter.forward, Meter._count_backward = clocked("attack", run), metered, clocked("meter", count)  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.process_time()
+            execute(Plan(units), Store(Path(folder)))
+            total = time.process_time() - begun
+    finally:
+        attacks.run, Meter.forward, Meter._count_backward = run, forward, count  # type: ignore[method-assign]
+    bare = spent["attack"] - (spent["meter"] - spent["model"])
+    share = 100 * (total / bare - 1)
+    return f"{len(units)} units of {MODEL}: {total:.1f} s of processor time, {bare:.1f} s of it the attacks; overhead {share:.2f} %"
+
+
+def workers() -> str:
+    """Wall time with one worker over that with two."""
+    plan = plan_suite(get_suite("quick"), n=100)
+    plan = Plan(tuple(unit for unit in plan.units if unit.attack.name != "autoattack"))
+
+    def wall(number: int) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            execute(plan, Store(Path(folder)), workers=number, executor="processes")
+            return time.perf_counter() - begun
+
+    ratios = [wall(1) / wall(2) for _ in range(PAIRS)]
+    return f"{len(plan.units)} units: two workers are {median(ratios):.2f} times as fast as one ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.stdout.write(overhead() + "\n")
+    sys.stdout.flush()
+    sys.stdout.write(workers() + "\n")
