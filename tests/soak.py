@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,20 @@ def killed(folder: Path, undisturbed: Path, kills: int, workers: int, chance: ra
     check(all(written(store)[unit] == when for unit, when in done.items()), "a finished unit was run again")
     same(store, undisturbed, f"{workers} workers")
     return f"{happened} runs killed while they ran, with {workers} workers"
+
+
+def at_once(folder: Path, undisturbed: Path) -> str:
+    """Two runs on one store: no unit is run twice."""
+    store = folder / "at-once"
+    runs = [start(store, "--workers", "1") for _ in range(2)]
+    ran = []
+    for process in runs:
+        said = process.communicate(timeout=600)[1].decode()
+        check(process.returncode == 0, f"two at once: {said[-500:]}")
+        ran.append(int(re.search(r"(\d+) units run", said)[1]))  # type: ignore[index]
+    check(sum(ran) == UNITS, f"two at once ran {ran[0]} and {ran[1]} of {UNITS} units")
+    same(store, undisturbed, "two runs at once")
+    return f"two runs at once on one store: {ran[0]} units and {ran[1]}"
 
 
 def on_ray(folder: Path, undisturbed: Path) -> str:
@@ -200,6 +215,7 @@ def main() -> None:
         say("undisturbed run")
         for workers in (1, 2, 4):
             say(killed(folder, undisturbed, 1 if given.quick else 10, workers, chance))
+        say(at_once(folder, undisturbed))
         if importlib.util.find_spec("ray"):
             say(on_ray(folder, undisturbed))
         else:

@@ -79,6 +79,10 @@ class Claims:
             except FileExistsError:
                 if not self._free(path):
                     return None
+            except OSError:
+                # A full disk: an empty claim would keep others away for a while.
+                path.unlink(missing_ok=True)
+                raise
         return None
 
     def _free(self, path: Path) -> bool:

@@ -23,3 +23,16 @@ def held_back() -> Iterator[None]:
             signal.signal(which, handler if handler is not None else signal.SIG_DFL)
         for number in came:
             signal.raise_signal(number)
+
+
+@contextmanager
+def ignored(number: signal.Signals) -> Iterator[None]:
+    """Ignore a signal while the block runs, and in processes that are started in it. In the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before if before is not None else signal.SIG_DFL)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.runner.executors import ATTEMPTS, Resources, Tell
 from harness.runner.plan import Unit
+from harness.runner.signals import ignored
 from harness.runner.store import Store
 from harness.runner.work import Done, run_unit
 
@@ -66,7 +67,9 @@ def _start(unit: Unit, store: Store, resources: Resources) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, store.root, resources, run_unit), daemon=True)
-    process.start()
+    with ignored(signal.SIGINT):
+        # The worker inherits it, from its first moment: whoever presses Ctrl-C means the run, and the run ends its workers.
+        process.start()
     # Only the worker holds its end now, so that its death closes the pipe.
     theirs.close()
     ours.send(unit)
@@ -85,8 +88,6 @@ def _died(unit: Unit, deaths: Counter[str], queue: deque[Unit], store: Store) ->
 
 def _serve(pipe: Connection, root: Path, resources: Resources, work: Callable[..., Done]) -> None:
     """In the worker: run what comes until nothing comes any more."""
-    # Whoever presses Ctrl-C means the run, and the run ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     store = Store(root)
     while True:
         try:

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.cli import run as run_command
-from harness.runner import executors
+from harness.runner import executors, work
 from harness.runner import store as store_module
 from harness.runner.execute import EXISTING, Event, execute
 from harness.runner.executors import processes
@@ -174,3 +175,22 @@ def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Pa
     assert "The same command continues" in said and "Traceback" not in said
     time.sleep(0.5)
     assert not list(units.glob(".*.tmp")) and all(json.loads(path.read_text()) for path in units.glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError(), RuntimeError("not enough memory: you tried")]
+)
+def test_out_of_memory_is_said_and_costs_one_unit(error: Exception, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate = work.evaluate_unit
+
+    def greedy(model, block, threat, spec, *given, **named):
+        if spec.name == "pgd-20":
+            raise error
+        return evaluate(model, block, threat, spec, *given, **named)
+
+    monkeypatch.setattr(work, "evaluate_unit", greedy)
+    store = Store(tmp_path)
+    report = execute(plan, store)
+    assert len(report.finished) == 2 and len(report.failed) == 2
+    assert all("out of memory with a batch of 6 images" in line for _, line in report.failed)
+    assert set(store.failures()) == {unit.id for unit, _ in report.failed}

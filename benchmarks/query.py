@@ -1,0 +1,48 @@
+"""How long a store of a million outcomes takes to read: python benchmarks/query.py [UNITS].
+
+The store is made for the purpose: copies of one unit under other names (4,000 of 250 images where UNITS is not given), in a folder that is
+removed afterwards. What is timed is what `harness.results()` and a report do first.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness.runner.execute import execute
+from harness.runner.plan import plan_request
+from harness.runner.results import outcomes
+from harness.runner.store import Store
+
+MODEL = "cifar10-rn8s29-dense-binary"
+UNITS = 4000
+
+
+def main() -> None:
+    """Make, time, remove."""
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else UNITS
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        plan = plan_request([MODEL], ["pgd-20"], "cifar10-sample", 250)
+        execute(plan, store)
+        unit = plan.units[0].id
+        manifest, content = store.manifest(unit), (store.units / f"{unit}.parquet").read_bytes()
+        for number in range(1, wanted):
+            name = f"{number:064x}"
+            labels = {**manifest["labels"], "unit": name, "model": f"model-{number // 8:04}", "attack": f"attack-{number % 8}"}
+            (store.units / f"{name}.parquet").write_bytes(content)
+            (store.units / f"{name}.json").write_text(json.dumps({**manifest, "unit": name, "labels": labels}))
+        begun = time.perf_counter()
+        frame, _ = outcomes(store)
+        read = time.perf_counter()
+        table = frame.groupby(["model", "attack"])["robust"].mean().unstack()
+        asked = time.perf_counter()
+    sys.stdout.write(f"{len(frame):,} outcomes of {wanted:,} units: read and checked in {read - begun:.1f} s, ")
+    sys.stdout.write(f"accuracy of {table.shape[0]} models under {table.shape[1]} attacks in {asked - read:.2f} s\n")
+
+
+if __name__ == "__main__":
+    main()

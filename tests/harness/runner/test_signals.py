@@ -1,0 +1,37 @@
+"""Signals that come during a write are felt after it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from harness.runner.signals import held_back, ignored
+
+
+def test_an_interrupt_waits_for_the_end_of_the_write() -> None:
+    written = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: SIM117 - what comes after the signal is the point
+        with held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            written.append("the rest")
+    assert written == ["the rest"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_termination_waits_too() -> None:
+    code = (
+        "import os, signal, sys\nfrom harness.runner.signals import held_back\n"
+        "with held_back():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('written', flush=True)\nprint('not reached')"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "written\n" and done.returncode == -signal.SIGTERM
+
+
+def test_nothing_is_felt_where_it_is_ignored_and_everything_afterwards() -> None:
+    with ignored(signal.SIGINT):
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
