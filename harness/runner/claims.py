@@ -71,41 +71,40 @@ class Claims:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{unit}.json"
         mine = Claim(unit, _host(), os.getpid(), uuid.uuid4().hex, time.time())
-        for _ in range(2):
-            try:
-                with path.open("x") as file:
-                    json.dump(asdict(mine), file)
-                return Held(path, mine)
-            except FileExistsError:
-                if not self._free(path):
-                    return None
-            except OSError:
-                # A full disk: an empty claim would keep others away for a while.
-                path.unlink(missing_ok=True)
-                raise
-        return None
-
-    def _free(self, path: Path) -> bool:
-        """Put an abandoned claim aside; False where it is alive, or another was quicker."""
-        claim = _read(path)
-        if claim is not None and not self._abandoned(path, claim):
-            return False
-        if claim is None and not self._old(path):
-            # Just made, and not written yet.
-            return False
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            path.rename(aside)
-        except FileNotFoundError:
+            _make(path, mine)
+            return Held(path, mine)
+        except FileExistsError:
+            return Held(path, mine) if self._took_over(path, mine) else None
+
+    def _took_over(self, path: Path, mine: Claim) -> bool:
+        """Put `mine` in the place of an abandoned claim; False where that one is alive, or another was quicker."""
+        claim = _read(path)
+        if not self._over(path, claim):
+            return False
+        # Of those that saw the same abandoned claim, one gets to replace it: the one that makes this file.
+        turn = path.with_name(f".{path.stem}.{claim.token if claim else 'unread'}.tmp")
+        try:
+            _make(turn, mine)
+        except FileExistsError:
+            if self._over(turn, _read(turn)):
+                # Whoever had the turn has died with it; the next to come finds the way free.
+                turn.unlink(missing_ok=True)
+            return False
+        try:
+            # The claim may have been replaced, and the turn given back, between the look and the turn.
+            if _read(path) != claim:
+                return False
+            temporary = path.with_name(f".{path.name}.{mine.token}.tmp")
+            _make(temporary, mine)
+            temporary.replace(path)
             return True
-        taken = _read(aside)
-        fresh = taken is not None and (claim is None or taken.token != claim.token)
-        if fresh:
-            # Between the look and the move another had taken it over: give it back.
-            with suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink(missing_ok=True)
-        return not fresh
+        finally:
+            turn.unlink(missing_ok=True)
+
+    def _over(self, path: Path, claim: Claim | None) -> bool:
+        """Whether a claim is nobody's; one that cannot be read was just made, and is not written yet, unless it is old."""
+        return self._old(path) if claim is None else self._abandoned(path, claim)
 
     def _abandoned(self, path: Path, claim: Claim) -> bool:
         if claim.host == _host() and not _alive(claim.pid):
@@ -153,6 +152,18 @@ class Held:
         with suppress(OSError):
             if (found := _read(self.path)) is not None and found.token == self.claim.token:
                 self.path.unlink()
+
+
+def _make(path: Path, claim: Claim) -> None:
+    """Write a new file; FileExistsError where there is one."""
+    with path.open("x") as file:
+        try:
+            json.dump(asdict(claim), file)
+            file.flush()
+        except OSError:
+            # A full disk: an empty claim would keep others away for a while.
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _read(path: Path) -> Claim | None:
