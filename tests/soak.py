@@ -137,7 +137,7 @@ def full_disk(folder: Path, undisturbed: Path) -> str | None:
     """Fill a small disk, then give it room; None where none can be made."""
     disk = folder / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
         return None
     try:
         said = finish(disk / "store", "--workers", "2", expected=1)
