@@ -98,6 +98,23 @@ def paired_difference(left: Sequence[bool], right: Sequence[bool]) -> tuple[floa
     return difference, difference - below, difference + above
 
 
+def unpaired_difference(one: Proportion, other: Proportion | float) -> tuple[float, float, float]:
+    """`one` less `other`, of different images or runs: the difference and its 95 % interval, as fractions.
+
+    Newcombe's hybrid of Wilson intervals for independent proportions (R. G. Newcombe, Interval estimation for the difference between
+    independent proportions, Statistics in Medicine 17, 1998, 873-890, method 10). Where `other` is a bare number, nobody knows over how
+    many images: the interval is then that of `one` alone.
+    """
+    low, high = one.interval
+    if not isinstance(other, Proportion):
+        return one.value - other, low - other, high - other
+    their_low, their_high = other.interval
+    difference = one.value - other.value
+    below = math.hypot(one.value - low, their_high - other.value)
+    above = math.hypot(high - one.value, other.value - their_low)
+    return difference, difference - below, difference + above
+
+
 def _paired_counts(left: Sequence[bool], right: Sequence[bool]) -> tuple[int, int, int, int]:
     """On how many images both are right, only the left, only the right, neither."""
     pairs = [(bool(one), bool(other)) for one, other in zip(left, right, strict=True)]

@@ -25,7 +25,7 @@ def show(made: Report, table: str = "summary") -> None:
     from harness.reporting import tables
 
     spec = tables.get(table)
-    for rendered in tables.terminal(spec, made.frames[spec.frame]):
+    for rendered in tables.terminal(spec, made.frames[table]) if table in made.frames else ():
         out.print(rendered)
     main = [next((path for path in made.paths if path.suffix == suffix), None) for suffix in (".md", ".png")]
     for what, path in zip(("table", "figure"), main, strict=True):
@@ -108,5 +108,7 @@ def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, dat
     if as_json:
         click.echo(json.dumps([row for one in made for row in json.loads(one.frames["summary"].to_json(orient="records"))], indent=1))
         return
+    if not any(table in one.frames for one in made):
+        raise UserError(f"nothing stored in {store} is in table {table!r}")
     for one in made:
         show(one, table)

@@ -12,10 +12,12 @@ from harness.reporting import figures, tables
 from harness.reporting.ablations import ablations
 from harness.reporting.components import components
 from harness.reporting.frames import attacks_of, groups_of, summary
+from harness.reporting.literature import literature
 from harness.reporting.names import images
 from harness.reporting.sparsity import accuracy_against_sparsity, series
 from harness.reporting.style import save
 from model_zoo.files import place
+from model_zoo.publications import published
 
 # So many radii of one norm make a curve; fewer have figures of their own.
 CURVE_RADII = 3
@@ -25,7 +27,7 @@ CURVE_RADII = 3
 class Report:
     """What was written about `outcomes`.
 
-    `frames` holds what the tables show, by `TableSpec.frame`; the first Markdown and the first PNG of `paths` are the main ones.
+    `frames` holds what the tables show, by their names; the first Markdown and the first PNG of `paths` are the main ones.
     """
 
     outcomes: pd.DataFrame
@@ -34,21 +36,28 @@ class Report:
 
 
 def build(
-    outcomes: pd.DataFrame, models: pd.DataFrame, folder: Path, expected: pd.DataFrame | None = None, invalid: Sequence[str] = ()
+    outcomes: pd.DataFrame,
+    models: pd.DataFrame,
+    folder: Path,
+    expected: pd.DataFrame | None = None,
+    invalid: Sequence[str] = (),
 ) -> Report:
     """Write all tables (CSV, Markdown, LaTeX) and figures (PNG, SVG) of `outcomes` into `folder`.
 
     The parameters are those of `harness.reporting.frames.summary`; `invalid` says which outcomes were taken back, and why, and stands below
-    the tables.
+    the tables. A table beside the literature is written if a model of the store is in it.
     """
     frame = summary(outcomes, models, expected)
-    frames = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
+    made = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
+    literary = published()
+    frames: dict[str, pd.DataFrame] = {}
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for spec in sorted(map(tables.get, tables.names()), key=lambda spec: (spec.frame != "summary", spec.name)):
-        its = frames[spec.frame]
+        its = _beside(spec, frame, literary) if spec.frame == "literature" else made[spec.frame]
         if its.empty:
             continue
+        frames[spec.name] = its
         rendered = tables.render(spec, its)
         if rendered:
             rendered[-1].notes.extend(f"Invalid: {line}." for line in invalid)
@@ -57,6 +66,12 @@ def build(
             place(path, text.encode())
             written.append(path)
     return Report(outcomes, frames, written + _figures(frame, folder))
+
+
+def _beside(spec: tables.TableSpec, summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    sections = [(section.heading, section.where) for section in spec.sections]
+    frame = literature(summary, published, sections, spec.published, spec.attack)
+    return frame if "measured" in frame else pd.DataFrame()
 
 
 def _figures(frame: pd.DataFrame, folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -43,6 +43,33 @@ LATEX = str.maketrans(
 MARKS = {"suspicious": "†", "masked": "‡", "undiagnosed": "?"}
 
 
+# What the tables beside the literature have in common.
+BESIDE: dict[str, Any] = {
+    "note": "Published numbers as their source prints them, with the interval of a proportion where it says over how many images; measured "
+    "ones are of this store. difference: measured less published, in points, only where both are of one kind of model.",
+    "group": "section",
+    "columns": [
+        {"heading": heading, "field": field, "format": form}
+        for heading, field, form in (
+            ("models", "section", "text"),
+            ("network", "network", "text"),
+            ("method", "method", "text"),
+            ("training", "training", "text"),
+            ("sparsity, %", "sparsity", "percent"),
+            ("p", "allocation_power", "number"),
+            ("weight bits", "weight_bits", "integer"),
+            ("bytes", "bytes", "integer"),
+            ("clean, published", "published_clean", "published"),
+            ("robust, published", "published", "published"),
+            ("clean, measured", "clean", "accuracy"),
+            ("robust, measured", "measured", "accuracy"),
+            ("difference", "difference", "difference"),
+            ("measured model", "model", "text"),
+        )
+    ],
+}
+
+
 class Column(BaseModel):
     """One column: its heading, the frame's field ("*" for one an attack or a component), and how its values are written."""
 
@@ -50,14 +77,24 @@ class Column(BaseModel):
 
     heading: str
     field: str
-    format: str = Field(pattern="^(text|integer|percent|share|accuracy|difference|p)$")
+    format: str = Field(pattern="^(text|integer|number|percent|share|accuracy|published|difference|p)$")
+
+
+class Section(BaseModel):
+    """Rows of a table beside the literature: a heading, and what they have, see `harness.reporting.literature`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    heading: str
+    where: dict[str, Any]
 
 
 class TableSpec(BaseModel):
     """A table: title, note below it, columns, and the fields that sort its rows, best first (none: the frame's own order).
 
-    `frame` says what its rows are: the models of a "summary", their "ablations", or the "components" that broke their images. Rows that
-    are alike in the text column `group` are set together, and the text is written once.
+    `frame` says what its rows are: the models of a "summary", their "ablations", the "components" that broke their images, or models
+    beside the "literature": those of `sections`, under `attack`, with the numbers of the `published` files. Rows that are alike in the
+    text column `group` are set together, and the text is written once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,10 +102,13 @@ class TableSpec(BaseModel):
     name: str
     title: str
     note: str
-    sort: list[str]
+    sort: list[str] = []
     columns: list[Column]
-    frame: Literal["summary", "ablations", "components"] = "summary"
+    frame: Literal["summary", "ablations", "components", "literature"] = "summary"
     group: str | None = None
+    sections: tuple[Section, ...] = ()
+    published: tuple[str, ...] = ()
+    attack: str = "autoattack"
 
 
 @dataclass(frozen=True)
@@ -95,7 +135,8 @@ def get(name: str) -> TableSpec:
         raise UnknownNameError("table", name, names(), "harness ls tables")
     path = FOLDER / f"{name}.toml"
     try:
-        return TableSpec.model_validate({"name": name, **tomllib.loads(path.read_text(encoding="utf-8"))})
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        return TableSpec.model_validate({"name": name, **(BESIDE if said.get("frame") == "literature" else {}), **said})
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise DamagedFileError(path, "a table specification", str(error).splitlines()[0]) from None
 
@@ -108,17 +149,17 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         for column in spec.columns:
             if column.field == "*":
                 columns += _starred(column, part)
-            elif column.format != "text" or column.field in part:
+            elif column.format not in ("text", "published", "difference") or column.field in part:
                 columns.append(column)
         keys = [field for field in spec.sort if field in part]
         ordered = part.sort_values([*keys, "model"], ascending=[False] * len(keys) + [True], kind="stable") if keys else part
         rows = [[_text(column, row) for column in columns] for _, row in ordered.iterrows()]
         starts = _grouped(rows, [column.field for column in columns].index(spec.group)) if spec.group else frozenset()
-        counts = sorted({int(value) for value in part["worst_planned"].dropna()})
-        caption = f"{spec.title}: {dataset}, {norm} {radius}, n = {' or '.join(map(str, counts))}"
+        counts = sorted({int(value) for value in part["worst_planned"].dropna()}) if "worst_planned" in part else []
+        caption = f"{spec.title}: {dataset}, {norm} {radius}" + (f", n = {' or '.join(map(str, counts))}" if counts else "")
         constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
-        used = {_mark(row) for _, row in ordered.iterrows()} - {""}
-        marks = [f"{mark}: {level}." for level, mark in MARKS.items() if mark in used]
+        written = "".join(cell for row in rows for cell in row)
+        marks = [f"{mark}: {level}." for level, mark in MARKS.items() if mark in written]
         notes = [spec.note, *marks] + [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
         if "verdict_reasons" in part:
             notes += [
@@ -226,12 +267,16 @@ def _text(column: Column, row: pd.Series) -> str:
         return _accuracy(column.field, row)
     value = row.get(column.field)
     if value is None or pd.isna(value):
-        return "" if column.format in ("difference", "p") else "–"
+        return "" if column.format in ("difference", "p", "published") else "–"
     match column.format:
         case "integer":
             return f"{int(value):,}"
         case "percent":
             return f"{100 * float(value):g}"
+        case "number":
+            return f"{float(value):g}"
+        case "published":
+            return _published(column.field, row)
         case "share":
             return f"{100 * float(value):.1f}"
         case "difference":
@@ -244,8 +289,19 @@ def _text(column: Column, row: pd.Series) -> str:
 def _difference(field: str, row: pd.Series) -> str:
     """A difference of fractions in points: "−2.4 [−4.0, −0.8]"."""
     value, low, high = (f"{100 * float(row[f'{field}{end}']):+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
-    n, planned = int(row["paired_images"]), int(row["worst_planned"])
+    planned = int(row["worst_planned"])
+    n = int(row.get("paired_images", planned))
     return f"{value} [{low}, {high}]" + (f" partial {n}/{planned}" if n < planned else "")
+
+
+def _published(field: str, row: pd.Series) -> str:
+    """As it was published, with an interval where the number of images is known."""
+    n = row.get("published_n")
+    value = f"{100 * float(row[field]):.2f}"
+    if n is None or pd.isna(n):
+        return value
+    low, high = Proportion(round(float(row[field]) * int(n)), int(n)).interval
+    return f"{value} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _accuracy(field: str, row: pd.Series) -> str:

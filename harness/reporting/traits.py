@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +16,13 @@ from model_zoo.errors import UserError
 from model_zoo.schema import Record
 
 WEIGHT_INIT, SCORE_SCALE = "binary", 0.01
+PUBLISHED_WIDTH = 64
 
 
 def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFrame:
     """The catalogue with more of what records and recipes say.
 
-    Added are `architecture` (its name), `last_batch_norm`, `weight_init` (of weights that are never trained), `seed`, `trained_on` (the
+    Added are `architecture` (its name), `network` (as papers call it), `training` ("pgd", "fast" or "trades"), `last_batch_norm`, `weight_init` (of weights that are never trained), `seed`, `trained_on` (the
     data set), `trained_for` (the threat model) and `setting`. Two models of one setting differ in nothing that decides on their weights
     but the fields of `harness.reporting.ablations.VARIED`. What a record does not say is taken from its recipe, where that ships. A model
     that is not registered has none.
@@ -39,7 +41,19 @@ def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFra
         except UserError:
             rows.append({"id": name})
     traits = pd.DataFrame(
-        rows, columns=["id", "architecture", "last_batch_norm", "weight_init", "seed", "trained_on", "trained_for", "setting"]
+        rows,
+        columns=[
+            "id",
+            "architecture",
+            "network",
+            "training",
+            "last_batch_norm",
+            "weight_init",
+            "seed",
+            "trained_on",
+            "trained_for",
+            "setting",
+        ],
     )
     known = [column for column in traits if column != "id" and column in models]
     return models.drop(columns=known).merge(traits, on="id", how="left", validate="one_to_one")
@@ -66,6 +80,8 @@ def _traits(record: Record) -> dict[str, Any]:
         fixed[name] = getattr(record, name)
     return {
         "architecture": record.architecture.get("name"),
+        "network": network(record.architecture),
+        "training": _training(recipe) if recipe else None,
         "last_batch_norm": record.architecture.get("last_batch_norm"),
         "weight_init": weight_init if pruned else None,
         "seed": record.seed,
@@ -73,6 +89,23 @@ def _traits(record: Record) -> dict[str, Any]:
         "trained_for": f"{threat.norm} {threat.radius}",
         "setting": hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:12],
     }
+
+
+def network(architecture: Mapping[str, Any]) -> str:
+    """An architecture as papers call it: "ResNet-34" at the width it was published in, "ResNet-8 (width 32)" at another."""
+    found = re.search(r"(small-)?resnet(\d+)(?:-(p\d+))?$", str(architecture["name"]))
+    if found is None:
+        return str(architecture["name"])
+    called = f"{'small ' if found[1] else ''}ResNet-{found[2]}{f' {found[3]}' if found[3] else ''}"
+    width, widths = architecture.get("width"), architecture.get("widths")
+    if widths is not None:
+        return f"{called} (widths {', '.join(map(str, widths))})"
+    return called if width in (None, PUBLISHED_WIDTH) else f"{called} (width {width})"
+
+
+def _training(recipe: Mapping[str, Any]) -> str:
+    method = str(recipe["attack"]["method"])
+    return "fast" if method in ("stored-step", "n-fgsm") else method
 
 
 def _recipe(name: str) -> dict[str, Any] | None:

@@ -1,0 +1,125 @@
+"""Published numbers and measured ones side by side: a row for every model that somebody published or that is in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pandas as pd
+
+from harness import datasets
+from harness.statistics import Proportion, unpaired_difference
+
+# Two rows that agree in all of these, where they are known, are about one kind of model: only then is there a difference to take.
+SAME = (
+    "dataset",
+    "norm",
+    "radius",
+    "method",
+    "family",
+    "network",
+    "keep_ratio",
+    "allocation_power",
+    "weight_init",
+    "last_batch_norm",
+    "training",
+)
+DESCRIBED = (*SAME, "structure", "sparsity", "weight_bits")
+MEASURED = ("model", "bytes", "seed", "near_constant", "verdict", "verdict_reasons")
+ENDS = ("", "_low", "_high", "_n", "_planned")
+
+
+def literature(
+    summary: pd.DataFrame, published: pd.DataFrame, sections: Sequence[tuple[str, Mapping[str, Any]]], files: Sequence[str], attack: str
+) -> pd.DataFrame:
+    """One row for every model of a section, published or measured, or both where they are one kind of model.
+
+    Parameters
+    ----------
+    summary : pandas.DataFrame
+        As `harness.reporting.frames.summary` gives it, with the columns of `harness.reporting.traits.with_traits`.
+    published : pandas.DataFrame
+        As `model_zoo.publications.published` gives it.
+    sections : sequence of (str, mapping)
+        A heading, and what its rows have: a value or a list of values for columns of the result; texts may be patterns ("*-s29-*").
+        A row stands in the first section it fits.
+    files : sequence of str
+        The files of published numbers that are meant.
+    attack : str
+        The attack whose numbers are compared.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `section`, `dataset` (without what was sampled of it), `norm, radius`, what describes the model, `source`; `published_clean`,
+        `published`, `published_n`; `clean` and `measured` with their ends as in a summary; `difference, difference_low, difference_high`:
+        measured less published, a fraction, with Newcombe's interval, or the measurement's alone where the published n is not known.
+        Sections in their order, in each the best first.
+    """
+    theirs = _theirs(published, files, attack)
+    ours = _ours(summary, attack)
+    met: set[int] = set()
+    rows = []
+    for mine in ours:
+        number = next((number for number, their in enumerate(theirs) if _same(mine, their)), None)
+        met |= set() if number is None else {number}
+        rows.append({**(theirs[number] if number is not None else {}), **mine})
+    rows += [their for number, their in enumerate(theirs) if number not in met]
+    placed = [(number, row) for row in rows if (number := _section(row, sections)) is not None]
+    placed.sort(key=lambda item: (item[0], -_best(item[1]), str(item[1].get("model", ""))))
+    frame = pd.DataFrame([{"section": sections[number][0], **row, **_difference(row)} for number, row in placed])
+    return frame if frame.empty or "model" in frame else frame.assign(model=None)
+
+
+def _theirs(published: pd.DataFrame, files: Sequence[str], attack: str) -> list[dict[str, Any]]:
+    chosen = published[published["file"].isin(files) & (published["attack"] == attack) & published["radius"].notna()]
+    found = []
+    for _, row in chosen.rename(columns={"architecture": "network"}).iterrows():
+        said = {name: row[name] for name in DESCRIBED if pd.notna(row[name])}
+        numbers = {"published_clean": row["clean"], "published": row["robust"], "published_n": row["n"]}
+        source = f"{row['source']}, {row['location']}" + (f" @{row['version']}" if pd.notna(row["version"]) else "")
+        found.append({**said, **numbers, "source": source, "near_constant": False})
+    return found
+
+
+def _ours(summary: pd.DataFrame, attack: str) -> list[dict[str, Any]]:
+    if f"{attack}_n" not in summary:
+        return []
+    found = []
+    for _, row in summary[summary[f"{attack}_n"] > 0].iterrows():
+        said = {name: row[name] for name in (*DESCRIBED, *MEASURED) if name in row and pd.notna(row[name])}
+        numbers = {f"clean{end}": row[f"clean{end}"] for end in ENDS} | {f"measured{end}": row[f"{attack}{end}"] for end in ENDS}
+        found.append(
+            {**said, **numbers, "dataset": datasets.describe(str(row["dataset"])).family, "worst_planned": row[f"{attack}_planned"]}
+        )
+    return found
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return bool(one.get("method")) and all(one.get(name) == other.get(name) for name in SAME)
+
+
+def _section(row: Mapping[str, Any], sections: Sequence[tuple[str, Mapping[str, Any]]]) -> int | None:
+    return next((number for number, (_, where) in enumerate(sections) if all(_fits(row.get(name), where[name]) for name in where)), None)
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return any(_fits(value, one) for one in wanted)
+    return fnmatchcase(value, wanted) if isinstance(value, str) and isinstance(wanted, str) else bool(value == wanted)
+
+
+def _best(row: Mapping[str, Any]) -> float:
+    value = row.get("measured", row.get("published"))
+    return -1.0 if value is None or pd.isna(value) else float(value)
+
+
+def _difference(row: Mapping[str, Any]) -> dict[str, float]:
+    if "measured" not in row or pd.isna(row.get("published")):
+        return {}
+    n = int(row["measured_n"])
+    ours = Proportion(round(row["measured"] * n), n)
+    their_n = row["published_n"]
+    theirs = row["published"] if pd.isna(their_n) else Proportion(round(row["published"] * int(their_n)), int(their_n))
+    return dict(zip(("difference", "difference_low", "difference_high"), unpaired_difference(ours, theirs), strict=True))
