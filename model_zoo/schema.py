@@ -51,6 +51,20 @@ class Threat(_Strict):
         return ThreatModel(self.norm, Fraction(self.radius))
 
 
+class Taxonomy(_Strict):
+    """How a model was pruned, in the fields of AdversarialPruningBenchmark.
+
+    `when`: before, during or after adversarial training; for networks whose weights are never trained, before. `scored`: what the kept
+    weights are chosen by, "magnitude", "learned" or "random". `structured`: whole channels. `scope`: whether weights compete within
+    their layer or over the whole network.
+    """
+
+    when: Literal["before", "during", "after"]
+    scored: Literal["magnitude", "learned", "random"]
+    structured: bool
+    scope: Literal["local", "global"]
+
+
 class Training(_Strict):
     """How the training run went: facts for the reader, outside the model's identity."""
 
@@ -89,6 +103,7 @@ class Record(_Strict):
     data: TrainedOn
     threat: Threat
     recipe: str | None = None
+    pruning: Taxonomy | None = None
     seed: int | None = None
     selected_on: str | None = None
     training: Training | None = None

@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from model_zoo.adapters.ivrl import Imported
 from model_zoo.errors import UsageError
+from model_zoo.families import get_family
 from model_zoo.files import place
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import Checkpoint, Record, Threat, TrainedOn
-from model_zoo.training.outcome import METHODS, TRAINING_METHODS, record_toml
+from model_zoo.training.outcome import TRAINING_METHODS, record_toml
 
 
 def keep_imported(
@@ -41,7 +42,7 @@ def keep_imported(
             id=name,
             title=title,
             family=found.family,  # type: ignore[arg-type]
-            method=METHODS.get(found.family, TRAINING_METHODS["pgd"]),
+            method=get_family(found.family).method or TRAINING_METHODS["pgd"],
             architecture=dict(found.architecture),
             affine=found.affine,
             weight_bits=32 if found.family == "dense" else 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,15 @@ class Family:
     Attributes
     ----------
     name : str
-        As in a record: "pruned-binary", "dense", "dense-binary".
+        As a recipe calls it: "pruned-binary", "dense", "hydra".
+    kind : str
+        What a record calls it: "pruned-binary", "dense", "dense-binary", "sparse", "sparse-binary", "quantised".
+    method : str or None
+        Key into the bibliography; None where training alone makes the method.
+    weight_bits : int
+        As in a record.
+    taxonomy : mapping
+        As `model_zoo.schema.Taxonomy`; empty where nothing is pruned.
     convolution : callable
         Takes the family's options, returns a layer factory called as factory(in, out, kernel, stride=, padding=).
     affine : bool
@@ -32,15 +40,26 @@ class Family:
     prepare : callable
         Called with (network, options) once the network is built.
     at_epoch : callable
-        Called with (network, options, epoch, epochs) before every epoch of training, counted from 0.
+        Called with (network, options, epoch, epochs) before every epoch of training, counted from 0, and again when a run goes on inside
+        one: what it does to the network it may do only once.
+    after_epoch : callable
+        Called with (network, options, curve) after every epoch, the curve as `model_zoo.training.trainer.Trained` has it.
+    on_clean : callable
+        Called with the network before every batch: whether it is trained on clean images for now.
     """
 
     name: str
+    kind: str
+    method: str | None
     convolution: Callable[[Mapping[str, Any]], Convolution]
     affine: bool
+    weight_bits: int = 32
+    taxonomy: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[nn.Module, Mapping[str, Any]], None] = lambda network, options: None
     at_epoch: Callable[[nn.Module, Mapping[str, Any], int, int], None] = lambda network, options, epoch, epochs: None
+    after_epoch: Callable[[nn.Module, Mapping[str, Any], Sequence[Any]], None] = lambda network, options, curve: None
+    on_clean: Callable[[nn.Module], bool] = lambda network: False
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given` over the defaults; an option the family does not have, or one that is missing, is a UsageError."""

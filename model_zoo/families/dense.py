@@ -8,4 +8,4 @@ from torch import nn
 
 from model_zoo.families import Family
 
-FAMILY = Family(name="dense", convolution=lambda options: partial(nn.Conv2d, bias=False), affine=True)
+FAMILY = Family(name="dense", kind="dense", method=None, convolution=lambda options: partial(nn.Conv2d, bias=False), affine=True)

@@ -5,4 +5,11 @@ from __future__ import annotations
 from model_zoo.families import Family
 from model_zoo.layers.binary_connect import BinaryConnectConv2d
 
-FAMILY = Family(name="dense-binary", convolution=lambda options: BinaryConnectConv2d, affine=True)
+FAMILY = Family(
+    name="dense-binary",
+    kind="dense-binary",
+    method="courbariaux2015",
+    weight_bits=1,
+    convolution=lambda options: BinaryConnectConv2d,
+    affine=True,
+)

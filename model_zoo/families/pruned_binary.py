@@ -64,6 +64,10 @@ def _layers(network: nn.Module) -> list[PrunedBinaryConv2d]:
 
 FAMILY = Family(
     name="pruned-binary",
+    kind="pruned-binary",
+    method="liu2022",
+    weight_bits=1,
+    taxonomy={"when": "before", "scored": "learned", "structured": False, "scope": "local"},
     convolution=convolution,
     affine=False,
     defaults={

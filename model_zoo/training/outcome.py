@@ -16,14 +16,14 @@ from model_zoo.families import get_family
 from model_zoo.files import place
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
-from model_zoo.schema import Checkpoint, Record, Threat, TrainedOn, Training
+from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Training
 from model_zoo.threat import ThreatModel, radius_text
 from model_zoo.training.curve import curve_csv
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.trainer import Trained
 
-# Keys into the bibliography: of the family, or for dense networks of the way they were trained.
-METHODS = {"pruned-binary": "liu2022", "dense-binary": "courbariaux2015"}
+# Keys into the bibliography, for dense networks: how they were trained, or that training was stopped early (Rice et al. 2020).
+STOPPED_EARLY = "rice2020"
 TRAINING_METHODS = {"pgd": "madry2018", "trades": "zhang2019", "stored-step": "zheng2020", "n-fgsm": "dejorge2022"}
 
 
@@ -54,20 +54,23 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
     """The record of a packed model."""
     threat = ThreatModel.parse(recipe.attack.threat)
     selected, last = trained.selected, trained.curve[-1]
-    # Weights of which only the sign was drawn, or that have one magnitude a layer, take one bit.
-    binary = recipe.family != "dense" and recipe.options.get("weight_init", "binary") not in ("uniform", "kaiming-normal")
+    family = get_family(recipe.family)
+    # A pruned network whose magnitudes were drawn, too, is no binary one.
+    drawn = recipe.options.get("weight_init", "binary") in ("uniform", "kaiming-normal")
+    trained_by = TRAINING_METHODS[recipe.attack.method] if recipe.select == "last" else STOPPED_EARLY
     return Record(
         id=recipe.id,
         title=recipe.title,
-        family=recipe.family if binary or recipe.family == "dense" else "sparse",  # type: ignore[arg-type]
-        method=METHODS.get(recipe.family, TRAINING_METHODS[recipe.attack.method]),
+        family="sparse" if drawn else family.kind,  # type: ignore[arg-type]
+        method=family.method or trained_by,
         architecture=dict(recipe.architecture),
-        affine=get_family(recipe.family).affine,
-        weight_bits=1 if binary else 32,
+        affine=family.affine,
+        weight_bits=32 if drawn else family.weight_bits,
         activation_bits=32,
         keep_ratio=recipe.options.get("keep_ratio"),
         allocation_power=recipe.options.get("allocation_power"),
         weight_init=recipe.options.get("weight_init"),
+        pruning=Taxonomy(**family.taxonomy) if family.taxonomy else None,
         backward="exact",
         data=TrainedOn(train=recipe.data.dataset, images=(recipe.data.images or trained.images) - recipe.data.hold_out),
         threat=Threat(norm="Linf", radius=radius_text(threat.radius)),

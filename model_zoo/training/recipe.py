@@ -69,7 +69,8 @@ class Optimiser:
 
     `kind` is "sgd" or "adam"; `weight_decay` is the coupled kind (L2 added to the gradient) in both. With `milestones`, the rate is
     multiplied by `decay` at the end of each of those epochs instead of following a cosine. `per_epoch` holds the rate fixed during an
-    epoch, as the official code does.
+    epoch, as the official code does. `restarts` are epochs at which the cosine begins anew, each from its own of the `restart_rates`:
+    the stages of methods that train, prune and train again.
     """
 
     kind: str
@@ -83,13 +84,22 @@ class Optimiser:
     milestones: Sequence[int] = ()
     decay: float = 0.1
     per_epoch: bool = False
+    restarts: Sequence[int] = ()
+    restart_rates: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in ("sgd", "adam"):
             raise UsageError(f"optimiser kind is sgd or adam, not {self.kind!r}")
         if self.epochs < 1 or self.batch < 2:
             raise UsageError("a recipe needs at least one epoch and two images a batch")
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for name in ("milestones", "restarts", "restart_rates"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.restarts) != len(self.restart_rates):
+            raise UsageError("a restart of the learning rate needs its rate: as many restart_rates as restarts")
+        if list(self.restarts) != sorted(set(self.restarts)) or any(not 0 < when < self.epochs for when in self.restarts):
+            raise UsageError(f"restarts rise, between the first epoch and the last of {self.epochs}")
+        if self.restarts and self.milestones:
+            raise UsageError("a learning rate has milestones or restarts, not both")
 
 
 @dataclass(frozen=True)
@@ -110,9 +120,9 @@ class Recipe:
     id : str
         The id of the model it makes.
     family : str
-        A module of `model_zoo.families`: "pruned-binary", "dense" or "dense-binary".
+        A module of `model_zoo.families`: "pruned-binary", "dense", "hydra" and so on.
     options : mapping
-        The family's options (keep_ratio, allocation_power, score_scale), defaults filled in.
+        The family's options, defaults filled in.
     architecture : mapping
         As `model_zoo.classifier.build_classifier` takes it.
     select : str

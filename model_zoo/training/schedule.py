@@ -8,7 +8,9 @@ from model_zoo.training.recipe import Optimiser
 
 
 def learning_rate(optimiser: Optimiser, epoch: float) -> float:
-    """Learning rate at a fractional epoch, counted from 0: linear warm-up, then half a cosine to zero at the last, or steps.
+    """Learning rate at a fractional epoch, counted from 0: linear warm-up, then half a cosine to zero, or steps.
+
+    The cosine reaches zero at the last epoch, or at every restart.
 
     With `per_epoch`, that of the epoch's beginning: the official code's lr (1 + cos(pi t / T)) / 2 at whole t.
     """
@@ -18,5 +20,8 @@ def learning_rate(optimiser: Optimiser, epoch: float) -> float:
         return optimiser.learning_rate * (epoch + 1e-3) / optimiser.warmup
     if optimiser.milestones:
         return optimiser.learning_rate * optimiser.decay ** sum(epoch >= milestone for milestone in optimiser.milestones)
-    progress = (epoch - optimiser.warmup) / (optimiser.epochs - optimiser.warmup)
-    return optimiser.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+    begun = [(optimiser.warmup, optimiser.learning_rate), *zip(optimiser.restarts, optimiser.restart_rates, strict=True)]
+    stage = max(number for number, (when, _) in enumerate(begun) if epoch >= when)
+    begin, rate = begun[stage]
+    end = optimiser.restarts[stage] if stage < len(optimiser.restarts) else optimiser.epochs
+    return rate * 0.5 * (1.0 + math.cos(math.pi * (epoch - begin) / (end - begin)))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from model_zoo.classifier import Classifier, build_classifier
 from model_zoo.errors import UsageError
@@ -22,7 +23,7 @@ from model_zoo.threat import ThreatModel
 from model_zoo.training.inner_attack import input_gradients_only, pgd
 from model_zoo.training.methods import Setting, get_method
 from model_zoo.training.recipe import Optimiser, Recipe
-from model_zoo.training.sampler import Sampler
+from model_zoo.training.sampler import Batch, Sampler
 from model_zoo.training.schedule import learning_rate
 from model_zoo.training.sharing import Draws, Share, joined, shared
 from model_zoo.training.state import arrays_sha256, check_same, read_state, write_state
@@ -89,6 +90,24 @@ def refresh(model: nn.Module) -> None:
         update = getattr(module, "refresh", None)
         if update is not None:
             update()
+
+
+def after_step(model: nn.Module) -> None:
+    """Let parts of the network that exchange weights do so; once after every optimiser step, never when a run is taken up again."""
+    for module in model.modules():
+        if hasattr(module, "after_step"):
+            module.after_step()  # type: ignore[operator]
+
+
+def penalty(model: nn.Module) -> torch.Tensor | float:
+    """What parts of the network add to the loss."""
+    return sum((module.penalty() for module in model.modules() if hasattr(module, "penalty")), 0.0)  # type: ignore[operator]
+
+
+def clean_loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cross-entropy on images as they are, and their logits."""
+    logits = model(batch.images).float()
+    return F.cross_entropy(logits, batch.labels), logits
 
 
 def train(
@@ -212,10 +231,12 @@ class _Run:
                 rate = learning_rate(options, (done - 1) / per_epoch)
                 for group in self.optimiser.param_groups:
                     group["lr"] = rate
-                loss, logits = self.method.loss(batch)
+                loss, logits = clean_loss(self.model, batch) if self.family.on_clean(self.model) else self.method.loss(batch)
+                loss = loss + penalty(self.model)
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimiser.step()
+                after_step(self.model)
                 refresh(self.model)
                 self.sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
                 now = time.perf_counter()
@@ -227,6 +248,7 @@ class _Run:
                     cost = saved - now
             self.spent = before + time.perf_counter() - begun
             self._close_epoch(epoch + 1)
+            self.family.after_epoch(self.model, self.recipe.options, self.curve)
             report(self.curve[-1])
             if state is not None:
                 self.save(state)

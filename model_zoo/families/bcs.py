@@ -1,0 +1,108 @@
+"""Bayesian connectivity sampling (Özdenizci and Legenstein 2021): magnitudes that reach zero disconnect, others connect anywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.families import Family
+from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.layers.signs import sign
+from model_zoo.pruning.regrowth import grow_random
+
+# Where a new connection begins.
+NEW = 1e-12
+# Density of the first and the last layer at the start; the others have half of what is wanted, and the rest is connected at once.
+ENDS, OTHERS = 0.6, 0.5
+
+
+class SignedConv2d(MaskedConv2d):
+    """A masked convolution that computes with a fixed random sign times `weight`, a magnitude that is positive where connected."""
+
+    signs: torch.Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding)
+        with torch.no_grad():
+            self.register_buffer("signs", sign(torch.randn(self.weight.shape)))
+            self.weight.copy_(nn.init.kaiming_normal_(torch.empty(self.weight.shape), nonlinearity="relu").abs())
+
+    def effective_weight(self) -> torch.Tensor:
+        """Sign times magnitude where connected."""
+        return self.signs * super().effective_weight()
+
+
+class Connectivity(nn.Module):
+    """After every step: noise on the connected magnitudes, those at or below zero disconnect, as many as are missing connect anew.
+
+    Where a new connection goes is drawn over the whole network, layers in proportion to their size, so that the total stays while the
+    densities of layers float.
+    """
+
+    steps: torch.Tensor
+
+    def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        # In a list of its own: the layers are already parts of the network.
+        self.layers = [masked_layers(network)]
+        sizes = [layer.mask.numel() for layer in self.layers[0]]
+        self.total = round(options["keep_ratio"] * sum(sizes))
+        self.noise = options["noise"]
+        self.temperature = 1.0
+        self.seed = int(torch.randint(2**31, ()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        for number, layer in enumerate(self.layers[0]):
+            density = ENDS if number in (0, len(sizes) - 1) else OTHERS * options["keep_ratio"]
+            layer.keep_top(torch.rand(layer.mask.shape), round(density * layer.mask.numel()))
+        self.after_step()
+
+    def after_step(self) -> None:
+        """Called after an optimiser step."""
+        generator = torch.Generator().manual_seed(self.seed + int(self.steps))
+        self.steps += 1
+        with torch.no_grad():
+            for layer in self.layers[0]:
+                drawn = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
+                layer.weight.add_(drawn * layer.mask, alpha=self.noise * self.temperature)
+                layer.mask.mul_(layer.weight > 0)
+                # The optimiser moves those that are not connected, too: momentum, decay.
+                layer.weight.mul_(layer.mask)
+        missing = self.total - sum(int(layer.mask.sum()) for layer in self.layers[0])
+        if missing > 0:
+            self.connect(missing, generator)
+
+    def connect(self, missing: int, generator: torch.Generator) -> None:
+        """Draw a layer for each new connection, then its place in the layer."""
+        while missing:
+            sizes = torch.tensor([float(layer.mask.numel()) for layer in self.layers[0]])
+            drawn = torch.bincount(torch.multinomial(sizes, missing, replacement=True, generator=generator), minlength=len(sizes))
+            for layer, count in zip(self.layers[0], drawn.tolist(), strict=True):
+                # A layer that is full takes no more; others get what it leaves.
+                fits = min(count, int((layer.mask == 0).sum()))
+                grow_random(layer, fits, generator, NEW)
+                missing -= fits
+
+
+def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
+    """Let the noise fall with the learning rate."""
+    connectivity = network.get_submodule("connectivity")
+    assert isinstance(connectivity, Connectivity)
+    connectivity.temperature = 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
+
+
+FAMILY = Family(
+    name="bcs",
+    kind="sparse",
+    method="ozdenizci2021",
+    taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "global"},
+    convolution=lambda options: SignedConv2d,
+    affine=True,
+    # Deviation of the noise at the learning rate's highest: 0.1 times the root of 1e-6.
+    defaults={"keep_ratio": None, "noise": 1e-4},
+    prepare=lambda network, options: network.add_module("connectivity", Connectivity(network, options)),
+    at_epoch=at_epoch,
+)

@@ -1,0 +1,75 @@
+"""FlyingBird (Chen et al. 2022): adversarial training of a sparse network whose places are exchanged all the while."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.families import Family
+from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.pruning.regrowth import balanced_counts, death_rate, drop_smallest, grow_random
+
+
+class Rewiring(nn.Module):
+    """Exchanges places after every `every` optimiser steps: in each layer drops a share of the kept weights and grows as many at random.
+
+    A part of the network, so that its count of steps is stored with it; what is drawn follows from the seed and that count.
+    """
+
+    steps: torch.Tensor
+
+    def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        # In a list of its own: the layers are already parts of the network.
+        self.layers = [masked_layers(network)]
+        self.options = dict(options)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.seed = int(torch.randint(2**31, ()))
+        self.progress = 0.0
+
+    def after_step(self) -> None:
+        """Called after an optimiser step."""
+        self.steps += 1
+        if int(self.steps) % self.options["every"] == 0:
+            generator = torch.Generator().manual_seed(self.seed + int(self.steps))
+            for layer in self.layers[0]:
+                self.update(layer, generator)
+
+    def update(self, layer: MaskedConv2d, generator: torch.Generator) -> None:
+        """Exchange places in one layer. What was dropped may grow again, like any other, at zero."""
+        rate = death_rate(self.progress, self.options["death_rate"], self.options["last_death_rate"])
+        count = math.ceil(rate * int(layer.mask.sum()))
+        drop_smallest(layer, count)
+        grow_random(layer, count, generator)
+
+
+def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
+    """Random masks, layer densities by the balanced rule, and what rewires them."""
+    layers = masked_layers(network)
+    for layer, kept in zip(layers, balanced_counts([layer.mask.numel() for layer in layers], options["keep_ratio"]), strict=True):
+        layer.keep_top(torch.rand(layer.mask.shape), kept)
+    network.add_module("rewiring", Rewiring(network, options))
+
+
+def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
+    """Tell how far training is: fewer places are exchanged the later it is."""
+    rewiring = network.get_submodule("rewiring")
+    assert isinstance(rewiring, Rewiring)
+    rewiring.progress = epoch / epochs
+
+
+FAMILY = Family(
+    name="flying-bird",
+    kind="sparse",
+    method="chen2022-flying-bird",
+    taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "local"},
+    convolution=lambda options: MaskedConv2d,
+    affine=True,
+    defaults={"keep_ratio": None, "every": 100, "death_rate": 0.5, "last_death_rate": 0.005},
+    prepare=prepare,
+    at_epoch=at_epoch,
+)

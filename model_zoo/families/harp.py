@@ -1,0 +1,135 @@
+"""HARP (Zhao and Wressnegger 2023): HYDRA's stages, with a keep ratio for every layer that is learned with the scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.families import Convolution, Family, hydra
+from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.layers.pruned_binary import keep_count
+from model_zoo.pruning.stages import FINETUNE, SEARCH, enter, stage_of
+
+
+class RatedConv2d(hydra.ScoredConv2d):
+    """A scored convolution that keeps the fraction sigmoid(logit) (1 - least) + least of its weights.
+
+    The gradient of the fraction is the sum of what reaches the mask.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        least: float = 0.0,
+        initial: float = 0.5,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding)
+        self.least = least
+        share = (initial - least) / (1.0 - least)
+        self.logit = nn.Parameter(torch.tensor(math.log(share / (1.0 - share))), requires_grad=False)
+
+    def keep_ratio(self) -> torch.Tensor:
+        """The fraction, a number with a gradient."""
+        return torch.sigmoid(self.logit) * (1.0 - self.least) + self.least
+
+    def effective_weight(self) -> torch.Tensor:
+        """As of a masked convolution; the fraction gets its gradient while scores do."""
+        self.rate = self.keep_ratio() if self.logit.requires_grad and torch.is_grad_enabled() else None
+        return super().effective_weight()
+
+    def refresh(self) -> None:
+        """Choose again, as many as the fraction says now."""
+        self.kept = keep_count(self.mask.numel(), self.keep_ratio().item())
+        super().refresh()
+
+
+class Budget(nn.Module):
+    """Pulls the fractions down until the network is as small as wanted, then holds them: gamma max(keep ratio / wanted - 1, 0)."""
+
+    met: torch.Tensor
+
+    def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        # In a list of its own: the layers are already parts of the network.
+        self.layers = [_layers(network)]
+        self.wanted, self.gamma = float(options["keep_ratio"]), float(options["gamma"])
+        self.register_buffer("met", torch.zeros((), dtype=torch.bool))
+
+    def keep_ratio(self) -> torch.Tensor:
+        """Of the whole network."""
+        sizes = [layer.mask.numel() for layer in self.layers[0]]
+        kept = torch.stack([layer.keep_ratio() * size for layer, size in zip(self.layers[0], sizes, strict=True)])
+        return kept.sum() / sum(sizes)
+
+    def penalty(self) -> torch.Tensor:
+        """Added to the loss while fractions are learned."""
+        learning = self.layers[0][0].logit.requires_grad
+        return self.gamma * torch.relu(self.keep_ratio() / self.wanted - 1.0) if learning else torch.zeros(())
+
+    def after_step(self) -> None:
+        """Hold the fractions from the moment they are small enough."""
+        if self.layers[0][0].logit.requires_grad and self.keep_ratio().item() <= self.wanted:
+            self.met.fill_(True)
+            for layer in self.layers[0]:
+                layer.logit.requires_grad_(False)
+
+
+def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
+    """Add what watches the budget."""
+    network.add_module("budget", Budget(network, options))
+
+
+def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
+    """Enter the stage that the epoch is in; where the search ends above the budget, all fractions are scaled down to it."""
+    stage = stage_of(options, epoch, epochs)
+    budget = network.get_submodule("budget")
+    assert isinstance(budget, Budget)
+    if stage >= SEARCH:
+        enter(network, SEARCH, hydra.begin_search)
+    for layer in _layers(network):
+        layer.logit.requires_grad_(stage == SEARCH and not bool(budget.met))
+        if stage == SEARCH:
+            layer.train_scores()
+            layer.refresh()
+        else:
+            layer.train_weights()
+    if stage == FINETUNE:
+        excess = max(1.0, budget.keep_ratio().item() / budget.wanted)
+
+        def prune(layer: MaskedConv2d) -> None:
+            assert isinstance(layer, RatedConv2d)
+            layer.keep_top(layer.scores, keep_count(layer.mask.numel(), layer.keep_ratio().item() / excess))
+
+        enter(network, FINETUNE, prune)
+
+
+def _layers(network: nn.Module) -> list[RatedConv2d]:
+    return [layer for layer in masked_layers(network) if isinstance(layer, RatedConv2d)]
+
+
+def convolution(options: Mapping[str, Any]) -> Convolution:
+    """A layer factory that knows the fractions' beginning and least value."""
+    return partial(RatedConv2d, least=options["least"] * options["keep_ratio"], initial=options["initial_keep_ratio"])
+
+
+FAMILY = Family(
+    name="harp",
+    kind="sparse",
+    method="zhao2023",
+    taxonomy={"when": "after", "scored": "learned", "structured": False, "scope": "global"},
+    convolution=convolution,
+    affine=True,
+    # `least` is a share of the keep ratio.
+    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "initial_keep_ratio": None, "least": 0.1, "gamma": 1.0},
+    prepare=prepare,
+    at_epoch=at_epoch,
+)

@@ -1,0 +1,61 @@
+"""HYDRA (Sehwag et al. 2020): train, learn scores that choose what to keep under the same loss, train what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.families import Family
+from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.pruning.scores import scaled
+from model_zoo.pruning.stages import FINETUNE, SEARCH, enter, stage_of, uniform_count
+
+
+class ScoredConv2d(MaskedConv2d):
+    """A masked convolution that keeps the `kept` largest |scores| while scores are trained."""
+
+    kept = 0
+
+    def refresh(self) -> None:
+        """Choose again, after an optimiser step."""
+        if self.scores.requires_grad:
+            self.keep_top(self.scores, self.kept)
+
+
+def begin_search(layer: MaskedConv2d) -> None:
+    """Scores begin as scaled weights, the same in all layers (`--scaled-score-init`)."""
+    with torch.no_grad():
+        layer.scores.copy_(scaled(layer.weight))
+
+
+def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
+    """Enter the stage that the epoch is in."""
+    stage = stage_of(options, epoch, epochs)
+    for layer in masked_layers(network):
+        assert isinstance(layer, ScoredConv2d)
+        layer.kept = uniform_count(layer, options["keep_ratio"])
+    if stage >= SEARCH:
+        enter(network, SEARCH, begin_search)
+    for layer in masked_layers(network):
+        if stage == SEARCH:
+            layer.train_scores()
+            layer.refresh()  # type: ignore[operator]
+        else:
+            layer.train_weights()
+    if stage == FINETUNE:
+        enter(network, FINETUNE, lambda layer: layer.keep_top(layer.scores, uniform_count(layer, options["keep_ratio"])))
+
+
+FAMILY = Family(
+    name="hydra",
+    kind="sparse",
+    method="sehwag2020",
+    taxonomy={"when": "after", "scored": "learned", "structured": False, "scope": "local"},
+    convolution=lambda options: ScoredConv2d,
+    affine=True,
+    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None},
+    at_epoch=at_epoch,
+)

@@ -1,0 +1,33 @@
+"""Least-weight-magnitude pruning after adversarial training: train, keep the largest weights of every layer, train those (Han et al. 2015).
+
+The control of HYDRA's paper (Sehwag et al. 2020): the same stages without the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from model_zoo.families import Family
+from model_zoo.layers.masked import MaskedConv2d
+from model_zoo.pruning.stages import FINETUNE, enter, stage_of, uniform_count
+
+
+def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
+    """Prune where the last stage begins."""
+    if stage_of(options, epoch, epochs) == FINETUNE:
+        enter(network, FINETUNE, lambda layer: layer.keep_top(layer.weight, uniform_count(layer, options["keep_ratio"])))
+
+
+FAMILY = Family(
+    name="lwm",
+    kind="sparse",
+    method="han2015",
+    taxonomy={"when": "after", "scored": "magnitude", "structured": False, "scope": "local"},
+    convolution=lambda options: MaskedConv2d,
+    affine=True,
+    defaults={"keep_ratio": None, "pretrain_epochs": None},
+    at_epoch=at_epoch,
+)

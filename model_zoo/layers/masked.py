@@ -1,0 +1,84 @@
+"""A convolution of which a mask keeps some weights: what the sparse methods train, a part at a time.
+
+Its phases are those the methods are made of. "weights": the kept weights are trained, the mask stands still or is moved by a rule.
+"scores": the weights stand still and the scores that choose the mask are trained, with edge-popup's straight-through gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model_zoo.layers.pruned_binary import top_mask
+
+
+class _Chosen(torch.autograd.Function):
+    """Forward: weight * mask. Backward: to |score| what reaches the mask, as if the mask were |score|; to `rate` the sum of that."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: torch.Tensor, rate: torch.Tensor | None, weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(scores, weight)
+        ctx.learned = rate is not None
+        return weight * mask
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        scores, weight = ctx.saved_tensors
+        of_mask = gradients[0] * weight
+        return of_mask * torch.sign(scores), of_mask.sum() if ctx.learned else None, None, None
+
+
+class MaskedConv2d(nn.Module):
+    """Convolution without bias; `weight` and `scores` are parameters, `mask` in {0, 1} a buffer, all of shape [out, in, k, k].
+
+    `stage` counts what has been done to the layer and is stored with it, so that a run that goes on does nothing twice. `rate`, where a
+    method learns it, is the keep ratio as a number with a gradient.
+    """
+
+    mask: torch.Tensor
+    stage: torch.Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        # PyTorch's own initialisation of a convolution.
+        self.weight = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5)))
+        self.scores = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        self.register_buffer("mask", torch.ones(shape))
+        self.register_buffer("stage", torch.zeros((), dtype=torch.long))
+        self.rate: torch.Tensor | None = None
+
+    def train_weights(self) -> None:
+        """Phase "weights"."""
+        self.weight.requires_grad_(True)
+        self.scores.requires_grad_(False)
+
+    def train_scores(self) -> None:
+        """Phase "scores"."""
+        self.weight.requires_grad_(False)
+        self.scores.requires_grad_(True)
+
+    def keep_top(self, ranking: torch.Tensor, kept: int) -> None:
+        """Keep the `kept` weights of largest |ranking| [out, in, k, k]."""
+        self.mask.copy_(top_mask(ranking, kept))
+
+    def effective_weight(self) -> torch.Tensor:
+        """The weights used in the forward pass, zero where not kept."""
+        if self.scores.requires_grad and torch.is_grad_enabled():
+            return _Chosen.apply(self.scores, self.rate, self.weight, self.mask)  # type: ignore[no-untyped-call]
+        return self.weight * self.mask
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Convolve `inputs` [N, in, H, W] with the kept weights."""
+        return F.conv2d(inputs, self.effective_weight(), None, self.stride, self.padding)
+
+
+def masked_layers(network: nn.Module) -> list[MaskedConv2d]:
+    """The masked convolutions of a network, in module order."""
+    return [layer for layer in network.modules() if isinstance(layer, MaskedConv2d)]
