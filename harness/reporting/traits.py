@@ -22,10 +22,10 @@ PUBLISHED_WIDTH = 64
 def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFrame:
     """The catalogue with more of what records and recipes say.
 
-    Added are `architecture` (its name), `network` (as papers call it), `training` ("pgd", "fast" or "trades"), `last_batch_norm`, `weight_init` (of weights that are never trained), `seed`, `trained_on` (the
-    data set), `trained_for` (the threat model) and `setting`. Two models of one setting differ in nothing that decides on their weights
-    but the fields of `harness.reporting.ablations.VARIED`. What a record does not say is taken from its recipe, where that ships. A model
-    that is not registered has none.
+    Added are `architecture` (its name), `network` (as papers call it), `training` ("pgd", "fast" or "trades"), `last_batch_norm`,
+    `weight_init` (of weights that are never trained), `seed`, `trained_on` (the data set), `trained_for` (the threat model) and `setting`.
+    Two models of one setting differ in nothing that decides on their weights but the fields of `harness.reporting.ablations.VARIED`. What
+    a record does not say is taken from its recipe, where that ships. A model that is not registered has none.
 
     Parameters
     ----------
