@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness import attacks
+from harness.evaluation.meter import Meter
 
 
 def broken(result):
@@ -67,15 +68,25 @@ def test_the_first_successful_iterate_is_kept(victim, linf):
     assert 0 < int(early.sum()) <= sum(broken(long))
 
 
-def test_restarts_and_confidence_are_obeyed(victim, linf):
+def test_every_restart_is_spent_on_what_is_still_whole(victim, linf):
     spec = attacks.get("cw-linf")
     images, labels = victim.first(100)
     one_step = {**spec.parameters, "steps": 1, "step": "1"}
-    single, ten = (
-        attacks.run(replace(spec, parameters={**one_step, "restarts": restarts}), victim.model, images, labels, linf, 4)
-        for restarts in (1, 10)
-    )
-    assert sum(broken(ten)) > sum(broken(single))
+    left, spent = {}, {}
+    for restarts in (1, 10):
+        meter = Meter(victim.model, images, labels, linf)
+        result = attacks.run(replace(spec, parameters={**one_step, "restarts": restarts}), meter, images, labels, linf, 4)
+        left[restarts] = ~torch.tensor(broken(result))
+        spent[restarts] = meter.forwards
+    assert left[10].any() and not (left[10] & ~left[1]).any()
+    # Once the clean images; then a restart of one step looks at its start and at its end.
+    assert set(spent[1][left[1]].tolist()) == {1 + 2} and set(spent[10][left[10]].tolist()) == {1 + 20}
+    assert int(spent[10][~left[1]].max()) <= 1 + 2
+
+
+def test_confidence_is_obeyed(victim, linf):
+    spec = attacks.get("cw-linf")
+    images, labels = victim.first(100)
     sure = attacks.run(replace(spec, parameters={**spec.parameters, "confidence": 1.0}), victim.model, images, labels, linf, 4)
     logits = victim.model(sure.adversarial)
     own = logits.gather(1, labels[:, None])[:, 0]
