@@ -3,9 +3,10 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 
-from harness.statistics import Proportion, mcnemar, paired_difference, wilson_interval
+from harness.statistics import Proportion, mcnemar, paired_bootstrap, paired_difference, wilson_interval
 
 
 def by_hand(successes: int, n: int) -> tuple[float, float]:
@@ -74,6 +75,29 @@ def test_the_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
         ways = math.factorial(n) // math.prod(map(math.factorial, counts))
         covered += ways * math.prod(chance**count for chance, count in zip(chances, counts, strict=True)) * (low <= truth <= high)
     assert 0.94 < covered < 0.98
+
+
+def test_the_bootstrap_is_scipys_over_images() -> None:
+    from scipy.stats import bootstrap
+
+    left, right = pairs(120, 40, 25, 65)
+    values = np.array(left, float) - np.array(right, float)
+    reference = bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    difference, low, high = paired_bootstrap(left, right)
+    assert difference == pytest.approx(15 / 250)
+    assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.005)
+
+
+def test_the_bootstrap_is_the_same_twice_and_leaves_the_global_state_alone() -> None:
+    left, right = pairs(10, 6, 3, 21)
+    before = np.random.get_state()[1].tolist()
+    assert paired_bootstrap(left, right) == paired_bootstrap(left, right)
+    assert np.random.get_state()[1].tolist() == before
+    difference, low, high = paired_bootstrap(right, left)
+    assert difference == -3 / 40 and low < difference < high
+    assert math.isnan(paired_bootstrap([], [])[0]) and paired_bootstrap(*pairs(3, 0, 0, 1))[1:] == (0.0, 0.0)
+    with pytest.raises(ValueError):
+        paired_bootstrap([True], [])
 
 
 def test_mcnemars_test_is_exact_on_the_images_that_differ() -> None:
