@@ -43,7 +43,7 @@ def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path
     from harness.cli.console import err
     from harness.reporting import report
     from harness.reporting.traits import with_traits
-    from harness.runner.diagnoses import verdicts
+    from harness.runner.diagnoses import VERDICT, diagnosed
     from harness.runner.results import find
     from model_zoo.catalogue import catalogue
 
@@ -55,8 +55,9 @@ def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path
     if found.outcomes.empty:
         return None
     found_by = {unit.record.id: unit.model for unit in plan.units}
-    models = with_traits(catalogue(found_by), found_by).merge(verdicts(store, found_by), on="id", how="left")
-    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid)
+    diagnoses = diagnosed(store, found_by)
+    models = with_traits(catalogue(found_by), found_by).merge(diagnoses[VERDICT], on="id", how="left")
+    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid, diagnoses)
 
 
 def _selftest(store: Path, reports: Path) -> None:

@@ -41,14 +41,18 @@ def build(
     folder: Path,
     expected: pd.DataFrame | None = None,
     invalid: Sequence[str] = (),
+    diagnosed: pd.DataFrame | None = None,
 ) -> Report:
     """Write all tables (CSV, Markdown, LaTeX) and figures (PNG, SVG) of `outcomes` into `folder`.
 
     The parameters are those of `harness.reporting.frames.summary`; `invalid` says which outcomes were taken back, and why, and stands below
-    the tables. A table beside the literature is written if a model of the store is in it.
+    the tables; `diagnosed` is what `harness.runner.diagnoses.diagnosed` gives. A table beside the literature is written if a model of the
+    store is in it.
     """
     frame = summary(outcomes, models, expected)
     made = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
+    found = pd.DataFrame(columns=["dataset"]) if diagnosed is None else diagnosed
+    made["diagnostics"] = found.rename(columns={"id": "model"}).dropna(subset=["dataset"])
     literary = published()
     frames: dict[str, pd.DataFrame] = {}
     folder.mkdir(parents=True, exist_ok=True)

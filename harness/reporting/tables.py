@@ -92,9 +92,9 @@ class Section(BaseModel):
 class TableSpec(BaseModel):
     """A table: title, note below it, columns, and the fields that sort its rows, best first (none: the frame's own order).
 
-    `frame` says what its rows are: the models of a "summary", their "ablations", the "components" that broke their images, or models
-    beside the "literature": those of `sections`, under `attack`, with the numbers of the `published` files. Rows that are alike in the
-    text column `group` are set together, and the text is written once.
+    `frame` says what its rows are: the models of a "summary", their "ablations", the "components" that broke their images, their
+    "diagnostics", or models beside the "literature": those of `sections`, under `attack`, with the numbers of the `published` files. Rows
+    that are alike in the text column `group` are set together, and the text is written once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -104,7 +104,7 @@ class TableSpec(BaseModel):
     note: str
     sort: list[str] = []
     columns: list[Column]
-    frame: Literal["summary", "ablations", "components", "literature"] = "summary"
+    frame: Literal["summary", "ablations", "components", "diagnostics", "literature"] = "summary"
     group: str | None = None
     sections: tuple[Section, ...] = ()
     published: tuple[str, ...] = ()
@@ -274,7 +274,7 @@ def _text(column: Column, row: pd.Series) -> str:
         case "percent":
             return f"{100 * float(value):g}"
         case "number":
-            return f"{float(value):g}"
+            return f"{float(value):.4g}"
         case "published":
             return _published(column.field, row)
         case "share":

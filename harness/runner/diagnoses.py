@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
 
 SCHEMA_VERSION = 1
+# Columns of `diagnosed` that go with a model wherever a number of its is shown.
+VERDICT = ["id", "verdict", "verdict_reasons"]
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,18 @@ def run_diagnosis(
     return Diagnosis(record.id, record.weights_sha256, block.name, str(threat), found)
 
 
-def verdicts(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
-    """Verdicts of models: `id, verdict, verdict_reasons`; None where the store has none, or nothing was found.
+def diagnosed(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
+    """What the store's diagnostics say of models, one row for each that has any, and for the others an id and nothing.
 
     `models` maps ids to what finds them. Of several diagnoses the one on most images counts; a file that cannot be read is absent.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `id, dataset, norm, radius, near_constant, verdict` (ok, suspicious or masked), `verdict_reasons` (None where ok), `images` (looked
+        at); the shares `zero_gradient_ce, zero_gradient_margin, zero_gradient_dlr, saturated, rising` of the images that the model gets
+        right, and `median_gap`, in logits. Robust accuracies, fractions of all images: `ce, margin, square, noise, transfer, large` (at the
+        largest radius of the sweep); each has NAME_n and NAME_planned, and there is `worst_planned`, as in a summary.
     """
     best: dict[str, Diagnosis] = {}
     for path in sorted(_folder(store).glob("*.json")):
@@ -115,16 +126,46 @@ def verdicts(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
         known = best.get(diagnosis.weights)
         if known is None or diagnosis.found.images > known.found.images:
             best[diagnosis.weights] = diagnosis
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, found_by in models.items():
         try:
             known = best.get(registry.get_record(found_by).weights_sha256)
         except UserError:
             known = None
-        verdict = None if known is None else known.verdict
-        text = None if verdict is None or verdict.level == "ok" else str(verdict)
-        rows.append({"id": name, "verdict": None if verdict is None else verdict.level, "verdict_reasons": text})
-    return pd.DataFrame(rows, columns=["id", "verdict", "verdict_reasons"])
+        rows.append({"id": name} if known is None else {"id": name, **_row(known)})
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=list(dict.fromkeys([*VERDICT, "dataset", *frame.columns])))
+
+
+def _row(diagnosis: Diagnosis) -> dict[str, Any]:
+    found, verdict = diagnosis.found, diagnosis.verdict
+    threat = ThreatModel.parse(diagnosis.threat)
+    robust = {
+        "ce": found.robust_ce,
+        "margin": found.robust_margin,
+        "square": found.robust_square,
+        "noise": found.robust_noise,
+        "transfer": found.robust_transfer,
+        "large": found.sweep[max(found.sweep, key=Fraction)],
+    }
+    accuracies: dict[str, Any] = {"worst_planned": found.images}
+    for name, images in robust.items():
+        if images is not None:
+            accuracies |= {name: sum(images) / found.images, f"{name}_n": found.images, f"{name}_planned": found.images}
+    return {
+        "dataset": diagnosis.dataset,
+        "norm": threat.norm,
+        "radius": radius_text(threat.radius),
+        "near_constant": found.near_constant,
+        "verdict": verdict.level,
+        "verdict_reasons": None if verdict.level == "ok" else str(verdict),
+        "images": found.images,
+        **{f"zero_gradient_{loss}": share for loss, share in found.zero_gradient.items()},
+        "saturated": found.saturated,
+        "rising": found.rising,
+        "median_gap": found.median_gap,
+        **accuracies,
+    }
 
 
 def _folder(store: Store) -> Path:

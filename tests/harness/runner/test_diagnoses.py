@@ -10,8 +10,9 @@ from harness import datasets
 from harness.cli.main import main
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics
+from harness.reporting import tables
 from harness.runner import diagnoses
-from harness.runner.diagnoses import run_diagnosis, twin_of, verdicts
+from harness.runner.diagnoses import diagnosed, run_diagnosis, twin_of
 from harness.runner.store import Store
 from model_zoo.errors import DamagedFileError
 from model_zoo.threat import ThreatModel
@@ -61,9 +62,22 @@ def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monk
 
 
 def test_a_verdict_is_read_for_every_model(store: Store) -> None:
-    found = verdicts(store, {MODEL: MODEL, "cifar10-rn8s29-dense": "cifar10-rn8s29-dense", "gone": "gone"}).set_index("id")
+    found = diagnosed(store, {MODEL: MODEL, "cifar10-rn8s29-dense": "cifar10-rn8s29-dense", "gone": "gone"}).set_index("id")
     assert found.loc[MODEL, "verdict"] in ("ok", "suspicious", "masked")
     assert found["verdict"].isna().tolist() == [False, True, True]
+
+
+def test_the_table_of_diagnostics_has_shares_of_all_images(store: Store, tmp_path: Path) -> None:
+    (path,) = (store.root / "diagnostics").glob("*.json")
+    whole = json.loads(path.read_text())["diagnostics"]
+    frame = diagnosed(store, {MODEL: MODEL, "gone": "gone"})
+    row = frame.set_index("id").loc[MODEL]
+    assert (row["dataset"], row["norm"], row["radius"], row["margin_n"]) == ("cifar10-sample", "Linf", "8/255", 12)
+    assert row["margin"] == whole["robust_margin"].count("1") / 12
+    assert row["large"] == whole["sweep"]["64/255"].count("1") / 12
+    rendered = tables.render(tables.get("diagnostics"), frame.rename(columns={"id": "model"}).dropna(subset=["dataset"]))
+    assert [line[0] for line in rendered[0].rows] == [MODEL] and "n = 12" in rendered[0].caption
+    assert rendered[0].rows[0][2].startswith(f"{100 * row['margin']:.1f}")
 
 
 def test_damaged_diagnostics_are_named_or_passed_over(store: Store, tmp_path: Path) -> None:
@@ -72,7 +86,7 @@ def test_damaged_diagnostics_are_named_or_passed_over(store: Store, tmp_path: Pa
     copy.parent.mkdir()
     for content in (b"", path.read_bytes()[:200], b"{}", path.read_bytes().replace(b'"schema": 1', b'"schema": 9')):
         copy.write_bytes(content)
-        assert verdicts(Store(tmp_path), {MODEL: MODEL})["verdict"].isna().all()
+        assert diagnosed(Store(tmp_path), {MODEL: MODEL})["verdict"].isna().all()
         with pytest.raises(DamagedFileError, match=path.stem):
             diagnoses._read(copy)
 
