@@ -18,6 +18,7 @@ KEEP = {"keep_ratio": 0.2}
 STAGES = {"pretrain_epochs": 1, "search_epochs": 1}
 # Options with which every part of a method happens in three epochs of ten steps.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "atmc": {**KEEP, "pretrain_epochs": 1, "admm_epochs": 1, "bits": 3, "every": 3},
     "bcs": KEEP,
     "biprop": KEEP,
     "dense": {},
