@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import batch_norm_tensors, convolutions, effective_weights
 from model_zoo.packing.weights import value_bits
 
@@ -55,6 +56,9 @@ class LayerFootprint:
 @dataclass(frozen=True)
 class Footprint:
     """Sizes in bytes unless the name says otherwise. All but `file_bytes` and `batch_norm_bytes` count convolution weights alone.
+
+    Of layers that are stored as factors (`model_zoo.layers.factored`) `weights`, `kept_weights` and operations count the product, which is
+    what is computed with; bytes of pruned weights count the factors, a code for every nonzero, and the codebooks.
 
     Attributes
     ----------
@@ -106,18 +110,22 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
     layers = measure_layers(model, input_shape)
     total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)
     binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)
-    pruned = kept < total
     bits, factor_bits = value_bits(weights)
-    stored = kept * bits + factor_bits
-    mask_bits = sum(_log2_binomial(layer.weights, layer.kept_weights) for layer in layers)
-    index_bits = sum(layer.kept_weights * math.ceil(math.log2(layer.weights)) for layer in layers)
+    counts = [(layer.weights, layer.kept_weights, bits) for layer in layers]
+    if factors := stored_factors(model):
+        counts, factor_bits = value_counts(factors)
+    pruned = any(count < size for size, count, _ in counts)
+    entries = sum(size for size, _, _ in counts)
+    stored = sum(count * width for _, count, width in counts) + factor_bits
+    mask_bits = sum(_log2_binomial(size, count) for size, count, _ in counts)
+    index_bits = sum(count * math.ceil(math.log2(size)) for size, count, _ in counts)
     return Footprint(
         weights=total,
         kept_weights=kept,
         dense_float32_bytes=4 * total,
         dense_one_bit_bytes=_bytes(total + factor_bits) if bits == 1 and not pruned else None,
         dense_eight_bit_bytes=_bytes(8 * total + factor_bits) if bits == 8 else None,
-        bitmap_bytes=_bytes(total + stored) if pruned else None,
+        bitmap_bytes=_bytes(entries + stored) if pruned else None,
         index_bytes=_bytes(index_bits + stored) if pruned else None,
         entropy_bytes=_bytes(mask_bits + stored) if pruned else None,
         seed_bytes=_bytes(mask_bits) if binary and pruned else None,

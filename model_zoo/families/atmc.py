@@ -6,7 +6,8 @@ one of them zero. In the end which entry has which centre is fixed and the centr
 The keep ratio counts nonzeros of all factors as a share of the dense network's weights.
 
 Two things differ from the official code. It trains the dense weight first and adds zero factors then; an entry at zero has to pass the
-smallest that is kept within one step of the optimiser, and hardly any does. It ends with ADMM's quantised copy of weights that still differ from it.
+smallest that is kept within one step of the optimiser, and hardly any does. It ends with ADMM's quantised copy of weights that still
+differ from it.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class Factors:
         for column, row in zip(left.T, right, strict=True):
             used = np.flatnonzero(column)
             total[used] += column[used, None] * row
-        return total.astype(np.float32)
+        # No -0.0, whatever the signs of zeros were.
+        return total.astype(np.float32) + np.float32(0.0)
 
 
 def square_right(shape: Sequence[int]) -> bool:
@@ -85,8 +86,8 @@ class FactoredConv2d(nn.Module):
 
     def effective_weight(self) -> torch.Tensor:
         """U V + C, float [out, in, k, k]; the frozen layer has the same up to the last bit, see `Factors.product`."""
-        left, right = self.left, self.right
-        left, right = (left, right + self.identity) if square_right(right.shape) else (left + self.identity, right)
+        on_right = square_right(self.right.shape)
+        left, right = (self.left, self.right + self.identity) if on_right else (self.left + self.identity, self.right)
         return (left @ right + self.rest).view(self.shape)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

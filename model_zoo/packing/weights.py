@@ -9,7 +9,8 @@
     int8              levels scales                                  every weight as an integer, one scale an output channel
     pruned-int8       mask levels scales                             the mask, and the integers of kept weights
 
-`scales`, float32, one a layer, is there where the magnitude of a layer's weights is not 1.
+`scales`, float32, one a layer, is there where the magnitude of a layer's weights is not 1. Layers that are made of factors are of a kind
+of their own, `model_zoo.packing.factors`.
 """
 
 from __future__ import annotations

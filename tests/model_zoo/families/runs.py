@@ -38,9 +38,10 @@ BY_ADAM = ("biprop", "dense-binary", "pruned-binary", "rst")
 
 
 def tiny(family: str, epochs: int = 3, **options: Any) -> Recipe:
-    """Three epochs of ten steps; `options` over those of `OPTIONS`."""
+    """Three epochs of ten steps of 25 images; `options` over those of `OPTIONS`."""
     kind = {"kind": "adam", "learning_rate": 0.01} if family in BY_ADAM else SGD
-    return recipe(family, top={"options": {**OPTIONS[family], **options}}, epochs=epochs, **kind)
+    data = {"dataset": "cifar10", "hold_out": 20, "images": 270}
+    return recipe(family, top={"options": {**OPTIONS[family], **options}, "data": data}, epochs=epochs, batch=25, **kind)
 
 
 def trained(chosen: Recipe) -> Trained:
