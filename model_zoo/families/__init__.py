@@ -35,6 +35,8 @@ class Family:
         Takes the family's options, returns a layer factory called as factory(in, out, kernel, stride=, padding=).
     affine : bool
         Whether its batch norms have a learned scale and shift.
+    moves_keep_ratio : bool
+        Whether training ends at another keep ratio than the recipe's; a record then says the one reached.
     defaults : mapping
         Options of the family and their defaults; `None` marks one that has to be given.
     prepare : callable
@@ -55,6 +57,7 @@ class Family:
     affine: bool
     weight_bits: int = 32
     taxonomy: Mapping[str, Any] = field(default_factory=dict)
+    moves_keep_ratio: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[nn.Module, Mapping[str, Any]], None] = lambda network, options: None
     at_epoch: Callable[[nn.Module, Mapping[str, Any], int, int], None] = lambda network, options, epoch, epochs: None

@@ -52,22 +52,22 @@ class Connectivity(nn.Module):
         sizes = [layer.mask.numel() for layer in self.layers[0]]
         self.total = round(options["keep_ratio"] * sum(sizes))
         self.noise = options["noise"]
-        self.temperature = 1.0
         self.seed = int(torch.randint(2**31, ()))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         for number, layer in enumerate(self.layers[0]):
             density = ENDS if number in (0, len(sizes) - 1) else OTHERS * options["keep_ratio"]
             layer.keep_top(torch.rand(layer.mask.shape), round(density * layer.mask.numel()))
-        self.after_step()
+        self.after_step(0.0)
 
-    def after_step(self) -> None:
-        """Called after an optimiser step."""
+    def after_step(self, progress: float) -> None:
+        """Called after an optimiser step; the noise falls with the learning rate."""
+        temperature = 0.5 * (1.0 + math.cos(math.pi * progress))
         generator = torch.Generator().manual_seed(self.seed + int(self.steps))
         self.steps += 1
         with torch.no_grad():
             for layer in self.layers[0]:
                 drawn = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
-                layer.weight.add_(drawn * layer.mask, alpha=self.noise * self.temperature)
+                layer.weight.add_(drawn * layer.mask, alpha=self.noise * temperature)
                 layer.mask.mul_(layer.weight > 0)
                 # The optimiser moves those that are not connected, too: momentum, decay.
                 layer.weight.mul_(layer.mask)
@@ -87,13 +87,6 @@ class Connectivity(nn.Module):
                 missing -= fits
 
 
-def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
-    """Let the noise fall with the learning rate."""
-    connectivity = network.get_submodule("connectivity")
-    assert isinstance(connectivity, Connectivity)
-    connectivity.temperature = 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
-
-
 FAMILY = Family(
     name="bcs",
     kind="sparse",
@@ -101,8 +94,7 @@ FAMILY = Family(
     taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "global"},
     convolution=lambda options: SignedConv2d,
     affine=True,
-    # Deviation of the noise at the learning rate's highest: 0.1 times the root of 1e-6.
-    defaults={"keep_ratio": None, "noise": 1e-4},
+    # Deviation of the noise at the learning rate's highest, 0.1: the official code's is 1e-6 times the rate.
+    defaults={"keep_ratio": None, "noise": 1e-7},
     prepare=lambda network, options: network.add_module("connectivity", Connectivity(network, options)),
-    at_epoch=at_epoch,
 )

@@ -33,6 +33,12 @@ class BipropConv2d(PrunedBinaryConv2d):
         """What the layer may compute with: alpha sign(W), kept or not, float [out, in, k, k]."""
         return self.signs * self.alpha
 
+    @property
+    def slope(self) -> torch.Tensor:
+        """W itself, not alpha sign(W): the official code's gradient knows the magnitudes."""
+        assert self.magnitude is not None
+        return self.signs * self.magnitude
+
 
 def convolution(options: Mapping[str, Any]) -> Convolution:
     """No options of its own."""

@@ -29,37 +29,34 @@ class Rewiring(nn.Module):
         self.options = dict(options)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.seed = int(torch.randint(2**31, ()))
-        self.progress = 0.0
 
-    def after_step(self) -> None:
-        """Called after an optimiser step."""
+    def after_step(self, progress: float) -> None:
+        """Called after an optimiser step, at `progress` of training: the later, the fewer places are exchanged."""
         self.steps += 1
         if int(self.steps) % self.options["every"] == 0:
+            rate = death_rate(progress, self.options["death_rate"], self.options["last_death_rate"])
             generator = torch.Generator().manual_seed(self.seed + int(self.steps))
             for layer in self.layers[0]:
-                self.update(layer, generator)
+                self.update(layer, rate, generator)
 
-    def update(self, layer: MaskedConv2d, generator: torch.Generator) -> None:
-        """Exchange places in one layer. What was dropped may grow again, like any other, at zero."""
-        rate = death_rate(self.progress, self.options["death_rate"], self.options["last_death_rate"])
+    def update(self, layer: MaskedConv2d, rate: float, generator: torch.Generator) -> None:
+        """Exchange a share `rate` of one layer's places. What was dropped may grow again, like any other, at zero."""
         count = math.ceil(rate * int(layer.mask.sum()))
         drop_smallest(layer, count)
         grow_random(layer, count, generator)
 
 
-def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Random masks, layer densities by the balanced rule, and what rewires them."""
+def draw_masks(network: nn.Module, keep_ratio: float) -> None:
+    """Random masks, layer densities by the balanced rule."""
     layers = masked_layers(network)
-    for layer, kept in zip(layers, balanced_counts([layer.mask.numel() for layer in layers], options["keep_ratio"]), strict=True):
+    for layer, kept in zip(layers, balanced_counts([layer.mask.numel() for layer in layers], keep_ratio), strict=True):
         layer.keep_top(torch.rand(layer.mask.shape), kept)
+
+
+def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
+    """Masks, and what rewires them."""
+    draw_masks(network, options["keep_ratio"])
     network.add_module("rewiring", Rewiring(network, options))
-
-
-def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
-    """Tell how far training is: fewer places are exchanged the later it is."""
-    rewiring = network.get_submodule("rewiring")
-    assert isinstance(rewiring, Rewiring)
-    rewiring.progress = epoch / epochs
 
 
 FAMILY = Family(
@@ -71,5 +68,4 @@ FAMILY = Family(
     affine=True,
     defaults={"keep_ratio": None, "every": 100, "death_rate": 0.5, "last_death_rate": 0.005},
     prepare=prepare,
-    at_epoch=at_epoch,
 )

@@ -53,16 +53,13 @@ class RatedConv2d(hydra.ScoredConv2d):
 
 
 class Budget(nn.Module):
-    """Pulls the fractions down until the network is as small as wanted, then holds them: gamma max(keep ratio / wanted - 1, 0)."""
-
-    met: torch.Tensor
+    """Pulls the fractions down while the network is larger than wanted: gamma max(keep ratio / wanted - 1, 0)."""
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
         super().__init__()
         # In a list of its own: the layers are already parts of the network.
         self.layers = [_layers(network)]
         self.wanted, self.gamma = float(options["keep_ratio"]), float(options["gamma"])
-        self.register_buffer("met", torch.zeros((), dtype=torch.bool))
 
     def keep_ratio(self) -> torch.Tensor:
         """Of the whole network."""
@@ -75,13 +72,6 @@ class Budget(nn.Module):
         learning = self.layers[0][0].logit.requires_grad
         return self.gamma * torch.relu(self.keep_ratio() / self.wanted - 1.0) if learning else torch.zeros(())
 
-    def after_step(self) -> None:
-        """Hold the fractions from the moment they are small enough."""
-        if self.layers[0][0].logit.requires_grad and self.keep_ratio().item() <= self.wanted:
-            self.met.fill_(True)
-            for layer in self.layers[0]:
-                layer.logit.requires_grad_(False)
-
 
 def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
     """Add what watches the budget."""
@@ -89,25 +79,25 @@ def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
 
 
 def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
-    """Enter the stage that the epoch is in; where the search ends above the budget, all fractions are scaled down to it."""
+    """Enter the stage that the epoch is in. The search ends near the budget; all fractions are then scaled to meet it."""
     stage = stage_of(options, epoch, epochs)
     budget = network.get_submodule("budget")
     assert isinstance(budget, Budget)
     if stage >= SEARCH:
         enter(network, SEARCH, hydra.begin_search)
     for layer in _layers(network):
-        layer.logit.requires_grad_(stage == SEARCH and not bool(budget.met))
+        layer.logit.requires_grad_(stage == SEARCH)
         if stage == SEARCH:
             layer.train_scores()
             layer.refresh()
         else:
             layer.train_weights()
     if stage == FINETUNE:
-        excess = max(1.0, budget.keep_ratio().item() / budget.wanted)
+        scale = budget.wanted / budget.keep_ratio().item()
 
         def prune(layer: MaskedConv2d) -> None:
             assert isinstance(layer, RatedConv2d)
-            layer.keep_top(layer.scores, keep_count(layer.mask.numel(), layer.keep_ratio().item() / excess))
+            layer.keep_top(layer.scores, keep_count(layer.mask.numel(), min(1.0, layer.keep_ratio().item() * scale)))
 
         enter(network, FINETUNE, prune)
 
@@ -128,8 +118,8 @@ FAMILY = Family(
     taxonomy={"when": "after", "scored": "learned", "structured": False, "scope": "global"},
     convolution=convolution,
     affine=True,
-    # `least` is a share of the keep ratio.
-    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "initial_keep_ratio": None, "least": 0.1, "gamma": 1.0},
+    # `least` is a share of the keep ratio; gamma that of the official instructions, 0.01 times the epoch, halfway through 20 epochs.
+    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "initial_keep_ratio": None, "least": 0.1, "gamma": 0.1},
     prepare=prepare,
     at_epoch=at_epoch,
 )

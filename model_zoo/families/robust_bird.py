@@ -14,11 +14,12 @@ from torch import nn
 from model_zoo.families import Family
 from model_zoo.layers.masked import MaskedConv2d, masked_layers
 
-HISTORY = 5
+# Masks that are compared with the newest one: the last five are watched.
+HISTORY = 4
 
 
 class EarlyBird(nn.Module):
-    """Watches the global mask of the largest weights and prunes to it once it has changed little for `HISTORY` comparisons."""
+    """Watches the global mask of the largest weights and prunes to it once it is close to the `HISTORY` masks before."""
 
     masks: torch.Tensor
     compared: torch.Tensor
@@ -31,12 +32,12 @@ class EarlyBird(nn.Module):
         self.layers = [masked_layers(network)]
         self.options = dict(options)
         total = sum(layer.mask.numel() for layer in self.layers[0])
-        self.register_buffer("masks", torch.zeros(HISTORY + 1, total, dtype=torch.bool))
+        self.register_buffer("masks", torch.zeros(HISTORY, total, dtype=torch.bool))
         for name in ("compared", "steps"):
             self.register_buffer(name, torch.zeros((), dtype=torch.long))
         self.register_buffer("found", torch.zeros((), dtype=torch.bool))
 
-    def after_step(self) -> None:
+    def after_step(self, progress: float) -> None:
         """Called after an optimiser step."""
         if bool(self.found):
             return
@@ -45,9 +46,9 @@ class EarlyBird(nn.Module):
             self.compare()
 
     def compare(self) -> None:
-        """Draw the mask; prune if none of the last ones is further from it than the tolerance, in shares of the kept weights."""
+        """Draw the mask; prune if it differs from none of the last ones in more than the tolerance, a share of all weights."""
         mask = self.largest()
-        distances = [float((mask ^ other).sum()) / (2.0 * float(mask.sum())) for other in self.masks[: min(int(self.compared), HISTORY)]]
+        distances = [float((mask ^ other).float().mean()) for other in self.masks[: min(int(self.compared), HISTORY)]]
         self.masks = torch.cat([mask[None], self.masks[:-1]])
         self.compared += 1
         if len(distances) == HISTORY and max(distances) <= self.options["tolerance"]:

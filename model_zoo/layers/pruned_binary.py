@@ -31,18 +31,18 @@ def top_mask(scores: torch.Tensor, kept: int) -> torch.Tensor:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Forward: the given effective weight. Backward: d/dS = d/dW_eff * W * sign(S), for kept and dropped entries alike."""
+    """Forward: weights * mask. Backward: d/dS = d/dW_eff * slope * sign(S), for kept and dropped entries alike."""
 
     @staticmethod
-    def forward(ctx: Any, scores: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(scores, weights)
+    def forward(ctx: Any, scores: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(scores, slope)
         return weights * mask
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        scores, weights = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        scores, slope = ctx.saved_tensors
         # torch.sign, not ours: the gradient of |S| at S = 0 is 0.
-        return gradients[0] * weights * torch.sign(scores), None, None
+        return gradients[0] * slope * torch.sign(scores), None, None, None
 
 
 class PrunedBinaryConv2d(nn.Module):
@@ -112,10 +112,15 @@ class PrunedBinaryConv2d(nn.Module):
         """The frozen weights, kept or not, float [out, in, k, k]."""
         return self.signs if self.magnitude is None else self.signs * self.magnitude
 
+    @property
+    def slope(self) -> torch.Tensor:
+        """What the gradient of the effective weight is multiplied by on its way to |score|: here the frozen weights."""
+        return self.weights
+
     def effective_weight(self) -> torch.Tensor:
         """The weight used in the forward pass, float [out, in, k, k], zero where not kept; scores get its gradient if they require one."""
         if self.scores.requires_grad and torch.is_grad_enabled():
-            return _StraightThrough.apply(self.scores, self.weights, self.mask)  # type: ignore[no-untyped-call]
+            return _StraightThrough.apply(self.scores, self.weights, self.mask, self.slope)  # type: ignore[no-untyped-call]
         if self._effective is None or self._effective.device != self.signs.device:
             self._effective = self.weights * self.mask
         return self._effective

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from model_zoo.classifier import Classifier, build_classifier
+from model_zoo.layers.bias import Bias
+from model_zoo.layers.factored import FactoredConv2d, Factors
 
 # What a batch norm contributes, in this order, where it has it.
 BATCH_NORM_FIELDS = ("running_mean", "running_var", "weight", "bias")
@@ -34,10 +36,18 @@ def dense_weights(model: nn.Module) -> list[torch.Tensor]:
     return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
 
 
+def factors_of(layer: nn.Module) -> Factors | None:
+    """What is stored of a layer whose weight is made of factors: a factored one, or a plain one that came of it; None for others."""
+    return layer.stored() if isinstance(layer, FactoredConv2d) else getattr(layer, "factors", None)
+
+
 def effective_weights(model: nn.Module) -> list[np.ndarray]:
     """What each layer convolves with, float32 [out, in, k, k]: {-1, 0, +1} or {-1, +1} for binary layers, any value for dense ones."""
     arrays = []
     for layer in convolutions(model):
+        if isinstance(layer, FactoredConv2d):
+            arrays.append(layer.stored().product().reshape(layer.shape))
+            continue
         with torch.no_grad():
             weight = layer.weight if isinstance(layer, nn.Conv2d) else cast(BinaryLayer, layer).effective_weight()
         # A masked negative sign is -0.0; adding zero makes it the +0.0 that a packed file gives back, so that hashes agree.
@@ -46,19 +56,28 @@ def effective_weights(model: nn.Module) -> list[np.ndarray]:
 
 
 def batch_norm_tensors(model: nn.Module) -> list[torch.Tensor]:
-    """Statistics and affine parameters of every batch norm, in module order and the order of `BATCH_NORM_FIELDS`."""
-    norms = (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
-    tensors = (getattr(norm, name) for norm in norms for name in BATCH_NORM_FIELDS)
+    """Statistics and affine parameters of every batch norm, and biases, in module order and the order of `BATCH_NORM_FIELDS`."""
+    norms = (module for module in model.modules() if isinstance(module, (nn.BatchNorm2d, Bias)))
+    tensors = (getattr(norm, name, None) for norm in norms for name in BATCH_NORM_FIELDS)
     return [tensor.detach() for tensor in tensors if tensor is not None]
 
 
 def freeze(model: Classifier, architecture: Mapping[str, Any], affine: bool) -> Classifier:
     """A dense classifier with the effective weights and batch norms of `model`: eval mode, nothing to train, on the CPU."""
-    return assemble(architecture, affine, effective_weights(model), [tensor.cpu() for tensor in batch_norm_tensors(model)])
+    factors = [factors_of(layer) for layer in convolutions(model)]
+    return assemble(architecture, affine, effective_weights(model), [tensor.cpu() for tensor in batch_norm_tensors(model)], factors)
 
 
-def assemble(architecture: Mapping[str, Any], affine: bool, weights: list[np.ndarray], batch_norm: list[torch.Tensor]) -> Classifier:
+def assemble(
+    architecture: Mapping[str, Any],
+    affine: bool,
+    weights: list[np.ndarray],
+    batch_norm: list[torch.Tensor],
+    factors: Sequence[Factors | None] = (),
+) -> Classifier:
     """Build the architecture with plain convolutions and fill in every tensor.
+
+    Where `factors` has those of a layer they go along with it: the weight is what is computed with, they are what is stored.
 
     Raises
     ------
@@ -71,6 +90,9 @@ def assemble(architecture: Mapping[str, Any], affine: bool, weights: list[np.nda
             _fill(target, torch.from_numpy(weight))
         for target, source in zip(batch_norm_tensors(model), batch_norm, strict=True):
             _fill(target, source)
+    for layer, stored in zip(convolutions(model), factors, strict=False):
+        if stored is not None:
+            layer.factors = stored  # type: ignore[assignment]
     return model
 
 

@@ -1,9 +1,9 @@
 """The packed checkpoint format: a safetensors file with one JSON header and a few flat tensors.
 
-The weights' tensors are those of `model_zoo.packing.weights`; beside them always `batch_norm`, float32: means, variances, and scales and
-shifts where there are any. Layers and batch norms follow in module order; shapes come from the architecture in the header, so the file
-cannot be read as another network by mistake. Version 2 added the kinds that version 1 does not know; a file says the oldest version that
-can read it.
+The weights' tensors are those of `model_zoo.packing.weights` or of `model_zoo.packing.factors`; beside them always `batch_norm`, float32:
+means, variances, and scales and shifts where there are any. Layers and batch norms follow in module order; shapes come from the
+architecture in the header, so the file cannot be read as another network by mistake. Later versions add kinds that earlier ones do not
+know; a file says the oldest version that can read it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from safetensors.numpy import save
 
 from model_zoo.classifier import Classifier
 from model_zoo.errors import DamagedFileError, UsageError, UserError
+from model_zoo.layers.factored import Factors
 from model_zoo.packing.drawn import check_drawn, draw_signs
+from model_zoo.packing.factors import KIND, decode_factors, encode_factors, stored_factors
 from model_zoo.packing.frozen import assemble, batch_norm_tensors, dense_weights, effective_weights, empty, freeze, weights_sha256
 from model_zoo.packing.weights import decode, encode, exact
 
 FORMAT = "robust-binary-packed"
-VERSION = 2
-# Kinds of weights that version 1 has.
-FIRST_KINDS = ("signs", "pruned-signs", "float32")
+VERSION = 3
+# The version that brought a kind of weights; the others came with version 2, as scales of the first did.
+SINCE = {"signs": 1, "pruned-signs": 1, "float32": 1, "int8": 3, "pruned-int8": 3, KIND: 3}
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,19 @@ def pack(
     Raises
     ------
     UsageError
-        If `drawn` does not give the model's weights.
+        If `drawn` does not give the model's weights, or its factors do not.
     """
     weights = effective_weights(model)
     if drawn is not None:
         check_drawn(architecture, drawn, weights)
-    fields, tensors = encode(weights, drawn)
+    factors = stored_factors(model)
+    if any(not np.array_equal(stored.product().reshape(-1), weight.reshape(-1)) for stored, weight in zip(factors, weights, strict=False)):
+        raise UsageError("the model computes with other weights than its factors make")
+    fields, tensors = encode_factors(factors) if factors else encode(weights, drawn)
     if drawn is not None and fields["weights"] != "pruned-drawn":
         raise UsageError(f"weights of the kind {fields['weights']} do not follow from drawn signs and a mask: store them (--signs stored)")
-    old = fields["weights"] in FIRST_KINDS and "scales" not in tensors
-    header: dict[str, Any] = {"format": FORMAT, "version": 1 if old else VERSION, "architecture": dict(architecture), "affine": affine}
+    version = max(SINCE.get(fields["weights"], 2), 2 if "scales" in tensors else 1)
+    header: dict[str, Any] = {"format": FORMAT, "version": version, "architecture": dict(architecture), "affine": affine}
     header |= fields
     if fields["weights"] == "pruned-drawn":
         # A torch that draws other signs must be an error on loading, never another network.
@@ -126,12 +131,17 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Classi
     architecture = header["architecture"]
     layout = empty(architecture, header["affine"])
     shapes = [tuple(weight.shape) for weight in dense_weights(layout)]
-    signs = draw_signs(architecture, header["drawn"]) if header["weights"] == "pruned-drawn" else []
-    parts = decode(header, tensors, [int(np.prod(shape)) for shape in shapes], signs)
+    factors: list[Factors] = []
+    if header["weights"] == KIND:
+        factors = decode_factors(header, tensors, shapes)
+        parts = [stored.product() for stored in factors]
+    else:
+        signs = draw_signs(architecture, header["drawn"]) if header["weights"] == "pruned-drawn" else []
+        parts = decode(header, tensors, [int(np.prod(shape)) for shape in shapes], signs)
     targets = batch_norm_tensors(layout)
     lengths = [tensor.numel() for tensor in targets]
     statistics = np.split(exact(tensors.pop("batch_norm"), sum(lengths)), np.cumsum(lengths)[:-1]) if lengths else []
     if tensors:
         raise ValueError(f"unexpected tensor {sorted(tensors)[0]!r}")
     weights = [np.ascontiguousarray(part).reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-    return assemble(architecture, header["affine"], weights, [torch.from_numpy(part.copy()) for part in statistics])
+    return assemble(architecture, header["affine"], weights, [torch.from_numpy(part.copy()) for part in statistics], factors)

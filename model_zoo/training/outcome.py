@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from model_zoo.classifier import Classifier
 from model_zoo.families import get_family
 from model_zoo.files import place
-from model_zoo.packing.frozen import freeze, weights_sha256
+from model_zoo.packing.frozen import effective_weights, freeze, weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Training
 from model_zoo.threat import ThreatModel, radius_text
@@ -67,7 +68,7 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
         affine=family.affine,
         weight_bits=32 if drawn else family.weight_bits,
         activation_bits=32,
-        keep_ratio=recipe.options.get("keep_ratio"),
+        keep_ratio=_reached(frozen) if family.moves_keep_ratio else recipe.options.get("keep_ratio"),
         allocation_power=recipe.options.get("allocation_power"),
         weight_init=recipe.options.get("weight_init"),
         pruning=Taxonomy(**family.taxonomy) if family.taxonomy else None,
@@ -90,6 +91,11 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
         weights_sha256=weights_sha256(frozen),
         checkpoint=Checkpoint(file=f"{recipe.id}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
     )
+
+
+def _reached(frozen: Classifier) -> float:
+    weights = effective_weights(frozen)
+    return round(sum(int(np.count_nonzero(array)) for array in weights) / sum(array.size for array in weights), 4)
 
 
 def _machine(trained: Trained) -> str:

@@ -145,8 +145,9 @@ class Recipe:
             raise UsageError(f"select is last or hold-out, not {self.select!r}")
         if self.select == "hold-out" and self.data.hold_out < 1:
             raise UsageError("selection on the hold-out needs held-out images")
-        if self.select == "hold-out" and self.options.get("stages", 1) > 1:
-            raise UsageError("gradual pruning reaches its keep ratio in the last stage: select = 'last'")
+        staged = self.options.get("stages", 1) > 1 or any(name in self.options for name in ("pretrain_epochs", "clean_epochs"))
+        if self.select == "hold-out" and staged:
+            raise UsageError("gradual or staged pruning reaches its keep ratio in the last stage: select = 'last'")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:

@@ -20,7 +20,7 @@ from model_zoo.classifier import Classifier, build_classifier
 from model_zoo.errors import UsageError
 from model_zoo.families import get_family
 from model_zoo.threat import ThreatModel
-from model_zoo.training.inner_attack import input_gradients_only, pgd
+from model_zoo.training.inner_attack import Forward, input_gradients_only, pgd
 from model_zoo.training.methods import Setting, get_method
 from model_zoo.training.recipe import Optimiser, Recipe
 from model_zoo.training.sampler import Batch, Sampler
@@ -92,11 +92,14 @@ def refresh(model: nn.Module) -> None:
             update()
 
 
-def after_step(model: nn.Module) -> None:
-    """Let parts of the network that exchange weights do so; once after every optimiser step, never when a run is taken up again."""
+def after_step(model: nn.Module, progress: float) -> None:
+    """Let parts of the network that change weights by a rule do so, at `progress` in (0, 1] of all optimiser steps.
+
+    Once after every step, never when a run is taken up again.
+    """
     for module in model.modules():
         if hasattr(module, "after_step"):
-            module.after_step()  # type: ignore[operator]
+            module.after_step(progress)  # type: ignore[operator]
 
 
 def penalty(model: nn.Module) -> torch.Tensor | float:
@@ -104,9 +107,9 @@ def penalty(model: nn.Module) -> torch.Tensor | float:
     return sum((module.penalty() for module in model.modules() if hasattr(module, "penalty")), 0.0)  # type: ignore[operator]
 
 
-def clean_loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def clean_loss(forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The cross-entropy on images as they are, and their logits."""
-    logits = model(batch.images).float()
+    logits = forward(batch.images).float()
     return F.cross_entropy(logits, batch.labels), logits
 
 
@@ -231,12 +234,13 @@ class _Run:
                 rate = learning_rate(options, (done - 1) / per_epoch)
                 for group in self.optimiser.param_groups:
                     group["lr"] = rate
-                loss, logits = clean_loss(self.model, batch) if self.family.on_clean(self.model) else self.method.loss(batch)
+                on_clean = self.family.on_clean(self.model)
+                loss, logits = clean_loss(self.method.setting.trained, batch) if on_clean else self.method.loss(batch)
                 loss = loss + penalty(self.model)
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimiser.step()
-                after_step(self.model)
+                after_step(self.model, done / (options.epochs * per_epoch))
                 refresh(self.model)
                 self.sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
                 now = time.perf_counter()

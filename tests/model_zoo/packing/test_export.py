@@ -69,11 +69,11 @@ def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     fields = json.loads(content[8 : 8 + length])
     header = json.loads(fields["__metadata__"]["harness"])
     assert header["version"] == 1
-    fields["__metadata__"]["harness"] = json.dumps({**header, "version": 3})
+    fields["__metadata__"]["harness"] = json.dumps({**header, "version": 4})
     changed = json.dumps(fields).encode()
     path = tmp_path / "later.safetensors"
     path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[8 + length :])
-    with pytest.raises(DamagedFileError, match="version 3"):
+    with pytest.raises(DamagedFileError, match="version 4"):
         load_packed(path)
 
 

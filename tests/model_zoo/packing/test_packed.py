@@ -111,7 +111,7 @@ def test_missing_extra_or_misshapen_content_is_refused_by_file(tmp_path: Path) -
         ({"architecture": {**ARCHITECTURE, "name": "cifar-resnet9"}}, {}),
         ({"kept": [1] * 10}, {}),
         ({"weights": "float16"}, {}),
-        ({"version": 3}, {}),
+        ({"version": 4}, {}),
         ({"format": "something else"}, {}),
     ]
     for header, tensors in cases:

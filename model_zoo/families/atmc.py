@@ -1,0 +1,162 @@
+"""ATMC (Gui et al. 2019): factors, a global budget of nonzeros and few values a tensor, all under adversarial training.
+
+W = U V + C in every layer, equal to a dense weight to begin with. First all three are trained freely. Then after every step only the
+largest entries of all factors of all layers stay (a projection to the budget), while ADMM draws each tensor towards its k-means centres,
+one of them zero. In the end which entry has which centre is fixed and the centres are trained: tensors then hold at most 2^bits values.
+The keep ratio counts nonzeros of all factors as a share of the dense network's weights.
+
+Two things differ from the official code. It trains the dense weight first and adds zero factors then; an entry at zero has to pass the
+smallest that is kept within one step of the optimiser, and hardly any does. It ends with ADMM's quantised copy of weights that still
+differ from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.errors import UsageError
+from model_zoo.families import Family
+from model_zoo.layers.factored import FactoredConv2d, factored_layers
+from model_zoo.pruning.clustering import assign, codes, fit_centres, means
+from model_zoo.pruning.stages import FINETUNE, PRETRAIN, SEARCH, stage_of
+
+MOST_BITS = 8
+
+
+class Compression(nn.Module):
+    """Holds the factors of a network to the budget, and to their values: `targets` and `duals` are ADMM's Z and U, one long vector each.
+
+    `codes` says which centre of its tensor an entry has, once that is fixed.
+    """
+
+    targets: torch.Tensor
+    duals: torch.Tensor
+    codes: torch.Tensor
+    steps: torch.Tensor
+    stage: torch.Tensor
+
+    def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        # In a list of its own: the layers are already parts of the network.
+        self.layers = [factored_layers(network)]
+        self.options = dict(options)
+        self.budget = round(options["keep_ratio"] * sum(layer.rest.numel() for layer in self.layers[0]))
+        total = sum(part.numel() for part in self.parts())
+        self.register_buffer("targets", torch.zeros(total))
+        self.register_buffer("duals", torch.zeros(total))
+        self.register_buffer("codes", torch.zeros(total, dtype=torch.int16))
+        for name in ("steps", "stage"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.long))
+
+    def parts(self) -> list[nn.Parameter]:
+        """The tensors, layer after layer."""
+        return [part for layer in self.layers[0] for part in layer.factors()]
+
+    def entries(self) -> torch.Tensor:
+        """All their entries, one long vector."""
+        return torch.cat([part.flatten() for part in self.parts()])
+
+    def write(self, entries: torch.Tensor) -> None:
+        """Give all tensors the values of one long vector."""
+        for part, values in zip(self.parts(), self.split(entries), strict=True):
+            part.detach().copy_(values.view(part.shape))
+
+    def split(self, entries: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The parts of one long vector that belong to each tensor."""
+        return entries.split([part.numel() for part in self.parts()])
+
+    def penalty(self) -> torch.Tensor:
+        """ADMM's pull to the targets, rho / 2 |W + U - Z|^2; added to the loss."""
+        if int(self.stage) != SEARCH:
+            return torch.zeros(())
+        return 0.5 * self.options["rho"] * (self.entries() + self.duals - self.targets).square().sum()
+
+    def enter(self, stage: int) -> None:
+        """Begin a stage, once."""
+        if int(self.stage) >= stage:
+            return
+        self.stage.fill_(stage)
+        with torch.no_grad():
+            entries = self.project(self.entries())
+            if stage == FINETUNE:
+                parts = self.split(entries)
+                self.codes.copy_(torch.cat([codes(part, self.centres(part)) for part in parts]))
+            self.write(entries)
+            if stage == FINETUNE:
+                self.hold()
+            else:
+                self.targets.copy_(entries)
+
+    def after_step(self, progress: float) -> None:
+        """Called after an optimiser step."""
+        if int(self.stage) == PRETRAIN:
+            return
+        with torch.no_grad():
+            if int(self.stage) == FINETUNE:
+                self.hold()
+                return
+            entries = self.project(self.entries())
+            self.write(entries)
+            self.steps += 1
+            if int(self.steps) % self.options["every"] == 0:
+                self.draw(entries)
+
+    def project(self, entries: torch.Tensor) -> torch.Tensor:
+        """The nearest vector with no more nonzeros than the budget."""
+        projected = torch.zeros_like(entries)
+        largest = entries.abs().topk(self.budget, sorted=False).indices
+        projected[largest] = entries[largest]
+        return projected
+
+    def centres(self, part: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Of one tensor, fitted to its entries that are `kept`, by default those that are not zero."""
+        return fit_centres(part[part != 0 if kept is None else kept], 2 ** self.options["bits"])
+
+    def draw(self, entries: torch.Tensor) -> None:
+        """ADMM's update: targets are W + U with every tensor at its centres, duals gather what is left between."""
+        wanted = []
+        for part, moved in zip(self.split(entries), self.split(entries + self.duals), strict=True):
+            centres = self.centres(moved, part != 0)
+            wanted.append(centres[assign(moved, centres)])
+        self.targets.copy_(torch.cat(wanted))
+        self.duals.add_(entries - self.targets)
+
+    def hold(self) -> None:
+        """Give all entries of one code their mean: the nearest tensors of few values. Zeros stay."""
+        held = []
+        for part, members in zip(self.split(self.entries()), self.split(self.codes.long()), strict=True):
+            centres = means(part, members, part.new_zeros(2 ** self.options["bits"]))
+            centres[0] = 0.0
+            held.append(centres[members])
+        self.write(torch.cat(held))
+
+
+def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
+    """Add what compresses."""
+    if not 1 <= options["bits"] <= MOST_BITS:
+        raise UsageError(f"bits of a value: between 1 and {MOST_BITS}, not {options['bits']}")
+    network.add_module("compression", Compression(network, options))
+
+
+def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
+    """Enter the stage that the epoch is in."""
+    compression = network.get_submodule("compression")
+    assert isinstance(compression, Compression)
+    compression.enter(stage_of({**options, "search_epochs": options["admm_epochs"]}, epoch, epochs))
+
+
+FAMILY = Family(
+    name="atmc",
+    kind="sparse",
+    method="gui2019",
+    taxonomy={"when": "after", "scored": "magnitude", "structured": False, "scope": "global"},
+    convolution=lambda options: FactoredConv2d,
+    affine=True,
+    defaults={"keep_ratio": None, "pretrain_epochs": None, "admm_epochs": None, "bits": 8, "rho": 0.1, "every": 10},
+    prepare=prepare,
+    at_epoch=at_epoch,
+)

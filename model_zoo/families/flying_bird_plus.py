@@ -1,0 +1,109 @@
+"""FlyingBird+ (Chen et al. 2022): FlyingBird whose density follows how training goes.
+
+Where the gap between robust accuracy in training and on the held-out images has been growing, an exchange of places drops more than it
+grows; where held-out robustness has been falling, it grows more. The official code takes the held-out robust loss for the latter; the
+curve here has the accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.errors import UsageError
+from model_zoo.families import Family
+from model_zoo.families.flying_bird import Rewiring, draw_masks
+from model_zoo.layers.masked import MaskedConv2d
+from model_zoo.pruning.regrowth import drop_smallest, grow_random
+
+# The share of the last differences that has to point one way.
+SHARE = 0.5
+
+
+class AdaptiveRewiring(Rewiring):
+    """Exchanges places; past `begin` of training it drops or grows more of them, as the last epochs asked for."""
+
+    overfits: torch.Tensor
+    falls: torch.Tensor
+
+    def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
+        super().__init__(network, options)
+        for name in ("overfits", "falls"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.bool))
+        self.late = False
+
+    def after_step(self, progress: float) -> None:
+        """As of FlyingBird."""
+        self.late = progress > self.options["begin"]
+        super().after_step(progress)
+
+    def update(self, layer: MaskedConv2d, rate: float, generator: torch.Generator) -> None:
+        """Exchange a share `rate` of one layer's places; `extra_drop` of that are dropped, `extra_growth` of it grown besides."""
+        kept = int(layer.mask.sum())
+        dropped = grown = math.ceil(rate * kept)
+        if self.late and bool(self.overfits):
+            dropped += math.ceil(rate * self.options["extra_drop"] * kept)
+        if self.late and bool(self.falls):
+            grown += int(self.options["extra_growth"] * grown)
+        # A layer never loses its last weight, nor grows more than it has places.
+        dropped = min(dropped, kept - 1)
+        drop_smallest(layer, dropped)
+        grow_random(layer, min(grown, layer.mask.numel() - kept + dropped), generator)
+
+    def judge(self, curve: Sequence[Any]) -> None:
+        """Look at the last `window` changes from epoch to epoch."""
+        robust = [record.hold_out_pgd_accuracy for record in curve]
+        if any(math.isnan(accuracy) for accuracy in robust):
+            raise UsageError("family 'flying-bird-plus' needs held-out images: its density follows their robust accuracy")
+        gaps = [record.train_robust_accuracy - held for record, held in zip(curve, robust, strict=True)]
+        self.overfits.fill_(_mostly([after > before for before, after in _changes(gaps, self.options["window"])]))
+        self.falls.fill_(_mostly([after <= before for before, after in _changes(robust, self.options["window"])]))
+
+
+def _changes(values: Sequence[float], window: int) -> list[tuple[float, float]]:
+    return list(pairwise(values))[-window:]
+
+
+def _mostly(signs: Sequence[bool]) -> bool:
+    return bool(signs) and sum(signs) >= SHARE * len(signs)
+
+
+def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
+    """Masks as of FlyingBird, and what rewires them."""
+    draw_masks(network, options["keep_ratio"])
+    network.add_module("rewiring", AdaptiveRewiring(network, options))
+
+
+def after_epoch(network: nn.Module, options: Mapping[str, Any], curve: Sequence[Any]) -> None:
+    """Judge how training goes; what follows from it waits for the next exchange."""
+    rewiring = network.get_submodule("rewiring")
+    assert isinstance(rewiring, AdaptiveRewiring)
+    rewiring.judge(curve)
+
+
+FAMILY = Family(
+    name="flying-bird-plus",
+    kind="sparse",
+    method="chen2022-flying-bird",
+    taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "local"},
+    moves_keep_ratio=True,
+    convolution=lambda options: MaskedConv2d,
+    affine=True,
+    defaults={
+        "keep_ratio": None,
+        "every": 100,
+        "death_rate": 0.5,
+        "last_death_rate": 0.005,
+        "begin": 0.5,
+        "window": 4,
+        "extra_drop": 0.4,
+        "extra_growth": 0.05,
+    },
+    prepare=prepare,
+    after_epoch=after_epoch,
+)

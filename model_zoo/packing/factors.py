@@ -1,0 +1,97 @@
+"""Factored layers as flat tensors: what ATMC stores, and nothing that follows from it.
+
+Three tensors a layer, U, V and C in that order (`model_zoo.layers.factored`). `mask` has their nonzeros, range-coded; `codebooks`,
+float32, the values that they take, tensor after tensor, sorted; `codes` for every nonzero which value it has, in as many bits as its
+tensor's codebook needs. The header counts nonzeros (`kept`) and values (`values`) of every tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from model_zoo.layers.factored import Factors, factor_shapes
+from model_zoo.packing.codec import decode_masks, encode_masks
+from model_zoo.packing.frozen import convolutions, factors_of
+from model_zoo.packing.weights import Tensors, exact
+
+KIND = "factors"
+
+
+def stored_factors(model: nn.Module) -> list[Factors]:
+    """The factors of all layers of a network, frozen or not, in module order; empty where its layers have none."""
+    found = [factors_of(layer) for layer in convolutions(model)]
+    return [factors for factors in found if factors is not None]
+
+
+def code_bits(values: int) -> int:
+    """Bits of the code of one of so many values."""
+    return math.ceil(math.log2(values)) if values > 1 else 0
+
+
+def value_counts(layers: Sequence[Factors]) -> tuple[list[tuple[int, int, int]], int]:
+    """For every tensor its entries, its nonzeros and the bits of a nonzero's code; and the bits of all codebooks."""
+    counts, shared = [], 0
+    for part in (part for factors in layers for part in factors.tensors()):
+        values = len(np.unique(part[part != 0]))
+        counts.append((part.size, int(np.count_nonzero(part)), code_bits(values)))
+        shared += 32 * values
+    return counts, shared
+
+
+def encode_factors(layers: Sequence[Factors]) -> tuple[dict[str, Any], Tensors]:
+    """Header fields and tensors of factored layers."""
+    parts = [part.reshape(-1) for factors in layers for part in factors.tensors()]
+    masks = [part != 0 for part in parts]
+    codebooks, codes = [], []
+    for part, mask in zip(parts, masks, strict=True):
+        values, members = np.unique(part[mask], return_inverse=True)
+        codebooks.append(values)
+        codes.append(_bits(members, code_bits(len(values))))
+    header = {"weights": KIND, "kept": [int(mask.sum()) for mask in masks], "values": [len(values) for values in codebooks]}
+    tensors = {"mask": encode_masks(masks), "codebooks": np.concatenate(codebooks), "codes": np.packbits(np.concatenate(codes))}
+    return header, tensors
+
+
+def decode_factors(header: Mapping[str, Any], tensors: Tensors, shapes: Sequence[tuple[int, ...]]) -> list[Factors]:
+    """Inverse of `encode_factors`, given the layers' shapes [out, in, k, k]. Takes its tensors out of `tensors`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If the tensors do not fit the header and the shapes.
+    """
+    wanted = [shape for layer in shapes for shape in factor_shapes(layer)]
+    kept, numbers = ([int(count) for count in header[name]] for name in ("kept", "values"))
+    masks = decode_masks(tensors.pop("mask"), [rows * columns for rows, columns in wanted], kept)
+    codebooks = np.split(exact(tensors.pop("codebooks"), sum(numbers)), list(accumulate(numbers))[:-1])
+    widths = [count * code_bits(number) for count, number in zip(kept, numbers, strict=True)]
+    packed = exact(tensors.pop("codes"), (sum(widths) + 7) // 8)
+    codes = np.split(np.unpackbits(packed, count=sum(widths)), list(accumulate(widths))[:-1])
+    parts = []
+    for shape, mask, values, bits in zip(wanted, masks, codebooks, codes, strict=True):
+        part = np.zeros(mask.size, np.float32)
+        part[mask] = _chosen(values, _numbers(bits, code_bits(len(values)), int(mask.sum())))
+        parts.append(part.reshape(shape))
+    return [Factors(*parts[place : place + 3]) for place in range(0, len(parts), 3)]
+
+
+def _chosen(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+    if members.size and int(members.max()) >= len(values):
+        raise ValueError(f"a code names value {int(members.max())} of a codebook of {len(values)}")
+    return values[members]
+
+
+def _bits(numbers: np.ndarray, width: int) -> np.ndarray:
+    """Numbers as bits, most significant first, one after the other."""
+    return ((numbers[:, None] >> np.arange(width - 1, -1, -1)) & 1).astype(np.uint8).reshape(-1)
+
+
+def _numbers(bits: np.ndarray, width: int, count: int) -> np.ndarray:
+    """Inverse of `_bits`."""
+    return bits.reshape(count, width).astype(np.int64) @ (1 << np.arange(width - 1, -1, -1, dtype=np.int64))

@@ -1,0 +1,48 @@
+"""k-means on the values of a tensor with one centre pinned at zero (ATMC, Gui et al. 2019)."""
+
+from __future__ import annotations
+
+import torch
+
+ITERATIONS = 20
+
+
+def fit_centres(values: torch.Tensor, number: int) -> torch.Tensor:
+    """The `number` centres, zero one of them, that Lloyd's iterations find for `values` [n], none of them zero; sorted.
+
+    They begin at the quantiles of the values, so that nothing is drawn. Fewer come back where there are fewer values.
+    """
+    zero = values.new_zeros(1)
+    if not len(values) or number < 2:
+        return zero
+    ranked = values.sort().values
+    places = ((torch.arange(number - 1, dtype=torch.float64, device=values.device) + 0.5) / (number - 1) * len(ranked)).long()
+    centres = torch.cat([zero, ranked[places]]).unique()
+    for _ in range(ITERATIONS):
+        members = assign(values, centres)
+        moved = means(values, members, centres)
+        # Pinned.
+        moved[centres == 0] = 0.0
+        if torch.equal(moved, centres):
+            break
+        centres = moved.unique()
+    return centres
+
+
+def assign(values: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """Which of the sorted `centres` is nearest to each of `values`, int64 of their shape."""
+    return torch.bucketize(values, (centres[1:] + centres[:-1]) / 2.0)
+
+
+def codes(values: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """A number for each of `values`: 0 where the nearest of the sorted `centres` is zero, from 1 for the others, int64."""
+    nearest = assign(values, centres)
+    zero = int((centres == 0).nonzero())
+    return torch.where(nearest == zero, 0, nearest + (nearest < zero))
+
+
+def means(values: torch.Tensor, members: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """The mean of the values [n] of every centre's members; a centre without any stays."""
+    sums = torch.zeros_like(centres, dtype=torch.float64).index_add_(0, members, values.double())
+    counts = members.bincount(minlength=len(centres))
+    return torch.where(counts > 0, (sums / counts.clamp_min(1)).to(centres.dtype), centres)

@@ -1,0 +1,83 @@
+"""Tiny recipes of the families, and a look inside while they train."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.layers.masked import masked_layers
+from model_zoo.training import trainer
+from model_zoo.training.recipe import Recipe
+from model_zoo.training.trainer import Trained, train
+from tests.model_zoo.training.tiny import SAMPLE, recipe
+
+SGD = {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+KEEP = {"keep_ratio": 0.2}
+STAGES = {"pretrain_epochs": 1, "search_epochs": 1}
+# Options with which every part of a method happens in three epochs of ten steps.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "atmc": {**KEEP, "pretrain_epochs": 1, "admm_epochs": 1, "bits": 3, "every": 3},
+    "bcs": KEEP,
+    "biprop": KEEP,
+    "dense": {},
+    "dense-binary": {},
+    "flying-bird": {**KEEP, "every": 3},
+    "flying-bird-plus": {**KEEP, "every": 3, "begin": 0.3},
+    "harp": {**KEEP, **STAGES, "initial_keep_ratio": 0.4},
+    "hydra": {**KEEP, **STAGES},
+    "int8": {},
+    "lwm": {**KEEP, "pretrain_epochs": 1},
+    "pruned-binary": {**KEEP, "allocation_power": 0.1},
+    "robust-bird": {**KEEP, "clean_epochs": 2, "every": 2, "tolerance": 0.2},
+    "rst": KEEP,
+}
+# Families whose parameters are scores of frozen weights, or signs.
+BY_ADAM = ("biprop", "dense-binary", "pruned-binary", "rst")
+
+
+def tiny(family: str, epochs: int = 3, **options: Any) -> Recipe:
+    """Three epochs of ten steps of 25 images; `options` over those of `OPTIONS`."""
+    kind = {"kind": "adam", "learning_rate": 0.01} if family in BY_ADAM else SGD
+    data = {"dataset": "cifar10", "hold_out": 20, "images": 270}
+    return recipe(family, top={"options": {**OPTIONS[family], **options}, "data": data}, epochs=epochs, batch=25, **kind)
+
+
+def trained(chosen: Recipe) -> Trained:
+    """What it leaves on the few real images."""
+    return train(chosen, SAMPLE.images, SAMPLE.labels)
+
+
+def watched(chosen: Recipe, look: Callable[[nn.Module, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Train, and call `look` with the model and the number of the step after every one, counted from 1."""
+    refresh, steps = trainer.refresh, 0
+
+    def and_look(model: nn.Module) -> None:
+        nonlocal steps
+        refresh(model)
+        steps += 1
+        look(model, steps)
+
+    monkeypatch.setattr(trainer, "refresh", and_look)
+    return trained(chosen)
+
+
+def kept(model: nn.Module) -> list[int]:
+    """Weights that the masks of a network keep, layer after layer."""
+    return [int(layer.mask.sum()) for layer in masked_layers(model)]
+
+
+def sizes(model: nn.Module) -> list[int]:
+    """Weights of its masked layers."""
+    return [layer.mask.numel() for layer in masked_layers(model)]
+
+
+def masks(model: nn.Module) -> list[torch.Tensor]:
+    """Copies of its masks."""
+    return [layer.mask.clone() for layer in masked_layers(model)]
+
+
+def weights(model: nn.Module) -> list[torch.Tensor]:
+    """Copies of its masked layers' weights."""
+    return [layer.weight.detach().clone() for layer in masked_layers(model)]

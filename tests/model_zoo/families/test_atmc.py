@@ -1,0 +1,113 @@
+"""ATMC: a global budget of nonzeros after every step, at most 2^bits values a tensor in the end, and ADMM in between."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.errors import UsageError
+from model_zoo.families.atmc import Compression
+from model_zoo.layers.factored import FactoredConv2d, Factors, factored_layers
+from model_zoo.pruning.stages import FINETUNE, SEARCH
+from model_zoo.training.trainer import build_model, penalty
+from tests.model_zoo.families.runs import tiny, watched
+
+
+def compression(model: nn.Module) -> Compression:
+    found: Any = model.get_submodule("compression")
+    assert isinstance(found, Compression)
+    return found
+
+
+def test_the_budget_holds_over_all_factors_after_every_step_and_values_are_few_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = tiny("atmc")
+    seen: list[torch.Tensor] = []
+    model = watched(chosen, lambda model, step: seen.append(compression(model).entries().detach().clone()), monkeypatch).model
+    held = compression(model)
+    assert held.budget == round(0.2 * sum(layer.rest.numel() for layer in factored_layers(model)))
+    counts = [int((entries != 0).sum()) for entries in seen]
+    # Steps 1-10 are free, 11-20 ADMM's, 21-30 those of the centres.
+    assert all(count > 2 * held.budget for count in counts[:10])
+    assert all(0.98 * held.budget < count <= held.budget for count in counts[10:])
+    values = [[len(part.unique()) for part in held.split(entries)] for entries in seen]
+    assert max(values[19]) > 100
+    assert all(max(each) <= 2**3 for each in values[20:])
+    # Centres move, entries stay with theirs.
+    assert not torch.equal(seen[20], seen[29]) and torch.equal(seen[20] == 0, seen[29] == 0)
+    # All three kinds of factors are in use.
+    for number in range(3):
+        assert sum(int((part != 0).sum()) for part in held.split(seen[29])[number::3]) > 10
+
+
+def test_the_projection_keeps_the_largest_entries_of_the_whole_network() -> None:
+    held = compression(build_model(tiny("atmc")))
+    entries = torch.randn(held.targets.shape, generator=torch.Generator().manual_seed(0))
+    projected = held.project(entries)
+    assert int((projected != 0).sum()) == held.budget
+    assert torch.equal(projected[projected != 0], entries[projected != 0])
+    assert float(projected[projected != 0].abs().min()) >= float(entries[projected == 0].abs().max())
+
+
+def test_admm_pulls_to_targets_of_few_values_and_duals_gather_the_difference() -> None:
+    model = build_model(tiny("atmc", rho=0.4))
+    held = compression(model)
+    assert float(torch.as_tensor(penalty(model))) == 0.0
+    held.enter(SEARCH)
+    entries = held.entries().detach()
+    held.draw(entries)
+    assert all(len(part.unique()) <= 2**3 for part in held.split(held.targets))
+    assert torch.equal(held.duals, entries - held.targets)
+    pull = torch.as_tensor(penalty(model))
+    assert float(pull.detach()) == pytest.approx(0.2 * float((2.0 * (entries - held.targets)).square().sum()), rel=1e-4)
+    pull.backward()
+    gradient = torch.cat([part.grad.flatten() for part in held.parts() if part.grad is not None])
+    assert torch.allclose(gradient, 0.4 * (entries + held.duals - held.targets), atol=1e-6)
+    before = held.duals.clone()
+    held.draw(entries)
+    assert not torch.equal(held.duals, before)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "size"), [(3, 8, 3), (2, 30, 3), (8, 8, 1), (16, 4, 1)])
+def test_a_factored_convolution_begins_as_a_dense_one_and_has_the_weight_its_factors_make(inputs: int, outputs: int, size: int) -> None:
+    torch.manual_seed(0)
+    layer = FactoredConv2d(inputs, outputs, size)
+    torch.manual_seed(0)
+    dense = nn.Conv2d(inputs, outputs, size, bias=False)
+    assert torch.allclose(layer.effective_weight(), dense.weight, atol=1e-7)
+    with torch.no_grad():
+        for part in layer.factors():
+            part.copy_(torch.randn(part.shape) * (torch.rand(part.shape) < 0.3))
+    rank = min(outputs, inputs * size * size)
+    assert [tuple(part.shape) for part in layer.factors()] == [(outputs, rank), (rank, inputs * size**2), (outputs, inputs * size**2)]
+    stored = layer.stored()
+    assert np.allclose(stored.product(), layer.effective_weight().detach().flatten(1).numpy(), atol=1e-5)
+
+
+def test_the_product_does_not_depend_on_how_a_library_adds() -> None:
+    generator = np.random.default_rng(0)
+    left, right, rest = (generator.standard_normal(shape).astype(np.float32) for shape in ((20, 20), (20, 50), (20, 50)))
+    expected = rest.astype(np.float64)
+    for row in range(20):
+        for column in range(50):
+            for rank in range(20):
+                expected[row, column] += (
+                    np.float64(left[row, rank] + 0.0 if row != rank else np.float64(left[row, rank]) + 1.0) * right[rank, column]
+                )
+    assert Factors(left, right, rest).product().tobytes() == expected.astype(np.float32).tobytes()
+
+
+def test_stages_are_entered_once() -> None:
+    held = compression(build_model(tiny("atmc")))
+    held.enter(FINETUNE)
+    codes, entries = held.codes.clone(), held.entries().detach().clone()
+    held.enter(SEARCH)
+    held.enter(FINETUNE)
+    assert torch.equal(held.codes, codes) and torch.equal(held.entries().detach(), entries)
+
+
+def test_bits_outside_what_a_code_holds_are_refused() -> None:
+    for bits in (0, 9):
+        with pytest.raises(UsageError, match="between 1 and 8"):
+            build_model(tiny("atmc", bits=bits))

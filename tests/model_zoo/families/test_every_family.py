@@ -1,0 +1,73 @@
+"""For every family: killed runs go on to the same weights, what is packed computes what was trained, records say how it pruned."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_zoo.families import families
+from model_zoo.packing.factors import stored_factors
+from model_zoo.packing.frozen import freeze, weights_sha256
+from model_zoo.packing.packed import load_packed, pack
+from model_zoo.schema import Record, Taxonomy
+from model_zoo.training.outcome import keep
+from tests.model_zoo.families.runs import OPTIONS, tiny, trained
+from tests.model_zoo.training.test_state import interrupted
+from tests.model_zoo.training.tiny import SAMPLE
+
+PROBE = torch.tensor(SAMPLE.images[:50]).permute(0, 3, 1, 2).float() / 255.0
+# Where a mask or its rule follows from what was trained: when it was pruned, by what, and against which others.
+TAXONOMY = {
+    "atmc": ("after", "magnitude", "global"),
+    "bcs": ("during", "magnitude", "global"),
+    "biprop": ("before", "learned", "local"),
+    "flying-bird": ("during", "magnitude", "local"),
+    "flying-bird-plus": ("during", "magnitude", "local"),
+    "harp": ("after", "learned", "global"),
+    "hydra": ("after", "learned", "local"),
+    "lwm": ("after", "magnitude", "local"),
+    "pruned-binary": ("before", "learned", "local"),
+    "robust-bird": ("before", "magnitude", "global"),
+    "rst": ("before", "learned", "local"),
+}
+
+
+def test_no_family_is_left_out() -> None:
+    assert set(OPTIONS) == set(families())
+    assert set(TAXONOMY) == {name for name, family in families().items() if family.taxonomy}
+    assert {name for name, family in families().items() if "keep_ratio" in family.defaults} == set(TAXONOMY)
+
+
+@pytest.mark.parametrize("name", sorted(families()))
+def test_a_killed_run_goes_on_to_the_same_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, affine = tiny(name), families()[name].affine
+    whole = weights_sha256(freeze(trained(chosen).model, chosen.architecture, affine))
+    # In the middle of an epoch, at the last step of one, and right after a stage has begun.
+    again = interrupted(chosen, tmp_path / "tiny.state.pt", [4, 10, 21], monkeypatch)
+    assert weights_sha256(freeze(again.model, chosen.architecture, affine)) == whole
+
+
+@pytest.mark.parametrize("name", sorted(families()))
+def test_what_is_packed_computes_what_was_frozen_bit_for_bit(name: str, tmp_path: Path) -> None:
+    chosen, family = tiny(name), families()[name]
+    result = trained(chosen)
+    record = keep(result, chosen, tmp_path)
+    frozen = freeze(result.model, chosen.architecture, family.affine)
+    loaded = load_packed(tmp_path / record.checkpoint.file).model
+    with torch.no_grad():
+        assert torch.equal(loaded(PROBE), frozen(PROBE))
+        assert torch.allclose(frozen(PROBE), result.model(PROBE), atol=1e-4)
+    assert weights_sha256(loaded) == weights_sha256(frozen) == record.weights_sha256
+    # Again from what was loaded: nothing is lost on the way.
+    assert pack(loaded, chosen.architecture, family.affine, {"id": "tiny"}) == pack(
+        frozen, chosen.architecture, family.affine, {"id": "tiny"}
+    )
+    assert bool(stored_factors(loaded)) == (name == "atmc")
+
+
+@pytest.mark.parametrize("name", sorted(TAXONOMY))
+def test_records_say_how_it_was_pruned(name: str) -> None:
+    family = families()[name]
+    found = Taxonomy(**family.taxonomy)
+    assert (found.when, found.scored, found.scope, found.structured) == (*TAXONOMY[name], False)
+    assert family.kind in Record.model_fields["family"].annotation.__args__  # type: ignore[union-attr]

@@ -1,0 +1,123 @@
+"""FlyingBird keeps the count of every layer and grows at random places, at zero; FlyingBird+ moves it as the curve asks."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.errors import UsageError
+from model_zoo.families import get_family
+from model_zoo.families.flying_bird_plus import AdaptiveRewiring
+from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.pruning.regrowth import balanced_counts
+from model_zoo.training.outcome import describe
+from model_zoo.training.trainer import EpochRecord, build_model
+from tests.model_zoo.families.runs import kept, masks, sizes, tiny, trained, watched
+
+
+def test_every_exchange_keeps_the_count_of_every_layer_and_moves_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = tiny("flying-bird")
+    counts: list[list[int]] = []
+    moved: list[int] = []
+    before = masks(build_model(chosen))
+
+    def look(model: nn.Module, step: int) -> None:
+        nonlocal before
+        counts.append(kept(model))
+        moved.append(sum(int((one != other).sum()) for one, other in zip(masks(model), before, strict=True)))
+        before = masks(model)
+
+    result = watched(chosen, look, monkeypatch)
+    assert all(count == balanced_counts(sizes(result.model), 0.2) for count in counts)
+    assert [step for step, number in enumerate(moved[:30], 1) if number] == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+    # Half a cosine: many places early, very few in the end.
+    exchanged = [moved[step - 1] for step in (3, 15, 30)]
+    assert exchanged[0] > exchanged[1] > exchanged[2] > 0 and exchanged[2] < 0.03 * sum(counts[0])
+
+
+def test_an_exchange_drops_the_smallest_and_grows_at_random_at_zero() -> None:
+    model = build_model(tiny("flying-bird"))
+    layer = max(masked_layers(model), key=lambda layer: layer.mask.numel())
+    rewiring: Any = model.get_submodule("rewiring")
+    mask = layer.mask.clone()
+    held = layer.weight.detach().abs()[mask > 0].sort().values
+    dropped = -(-held.numel() * 3 // 10)
+    rewiring.update(layer, 0.3, torch.Generator().manual_seed(0))
+    survivors = (layer.mask > 0) & (mask > 0) & (layer.weight.detach() != 0)
+    assert torch.equal(layer.weight.detach().abs()[survivors].sort().values, held[dropped:])
+    grown = (layer.mask > 0) & (layer.weight.detach() == 0)
+    assert int(grown.sum()) == dropped and int(layer.mask.sum()) == int(mask.sum())
+    # At random: another seed, other places; free places and just dropped ones have the same chance.
+    again = build_model(tiny("flying-bird"))
+    other = max(masked_layers(again), key=lambda layer: layer.mask.numel())
+    again.get_submodule("rewiring").update(other, 0.3, torch.Generator().manual_seed(1))  # type: ignore[operator]
+    assert not torch.equal(other.mask, layer.mask)
+    chance = float((grown & (mask > 0)).sum()) / dropped
+    assert chance == pytest.approx(dropped / (mask.numel() - held.numel() + dropped), abs=0.08)
+
+
+def record(robust: float, held: float) -> EpochRecord:
+    return EpochRecord(1, 0.1, 1.0, robust, 0.5, held, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("curve", "overfits", "falls"),
+    [
+        ([record(0.3, 0.3)], False, False),
+        ([record(0.3, 0.3), record(0.4, 0.35)], True, False),
+        ([record(0.3, 0.3), record(0.3, 0.35)], False, False),
+        ([record(0.3, 0.3), record(0.2, 0.25)], False, True),
+        ([record(0.3, 0.3), record(0.5, 0.35), record(0.6, 0.3), record(0.6, 0.4), record(0.6, 0.5)], True, False),
+        # What happened before the window counts no more.
+        ([record(0.3, 0.3), record(0.5, 0.2), record(0.5, 0.3), record(0.5, 0.4), record(0.5, 0.45), record(0.5, 0.5)], False, False),
+    ],
+)
+def test_the_curve_decides_what_the_plus_does(curve: list[EpochRecord], overfits: bool, falls: bool) -> None:
+    model = build_model(tiny("flying-bird-plus"))
+    get_family("flying-bird-plus").after_epoch(model, {}, curve)
+    rewiring: Any = model.get_submodule("rewiring")
+    assert (bool(rewiring.overfits), bool(rewiring.falls)) == (overfits, falls)
+
+
+@pytest.mark.parametrize(("overfits", "falls", "progress"), [(True, False, 0.9), (False, True, 0.9), (True, True, 0.9), (True, True, 0.2)])
+def test_the_plus_drops_or_grows_more_late_in_training(overfits: bool, falls: bool, progress: float) -> None:
+    model = build_model(tiny("flying-bird-plus", death_rate=0.3, last_death_rate=0.3, every=1))
+    rewiring: Any = model.get_submodule("rewiring")
+    assert isinstance(rewiring, AdaptiveRewiring)
+    rewiring.overfits.fill_(overfits)
+    rewiring.falls.fill_(falls)
+    before = kept(model)
+    rewiring.after_step(progress)
+    for count, after in zip(before, kept(model), strict=True):
+        exchanged = -(-count * 3 // 10)
+        late = progress > 0.3
+        less = -(-count * 12 // 100) if overfits and late else 0
+        more = int(0.05 * exchanged) if falls and late else 0
+        assert after == pytest.approx(count - less + more, abs=1)
+
+
+def test_the_record_says_the_keep_ratio_that_training_ended_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = tiny("flying-bird-plus")
+    monkeypatch.setattr(AdaptiveRewiring, "judge", lambda self, curve: self.overfits.fill_(True))
+    result = trained(chosen)
+    described = describe(result, chosen, result.model, b"packed")
+    nonzero = sum(int((layer.effective_weight() != 0).sum()) for layer in masked_layers(result.model))
+    assert described.keep_ratio == pytest.approx(nonzero / sum(sizes(result.model)), abs=1e-4)
+    assert described.keep_ratio < 0.18
+
+
+def test_the_plus_wants_held_out_images() -> None:
+    with pytest.raises(UsageError, match="held-out images"):
+        get_family("flying-bird-plus").after_epoch(build_model(tiny("flying-bird-plus")), {}, [record(0.3, float("nan"))])
+
+
+def test_no_layer_loses_its_last_weight() -> None:
+    layer = MaskedConv2d(2, 2, 1)
+    layer.keep_top(layer.weight, 1)
+    model = build_model(tiny("flying-bird-plus"))
+    rewiring: Any = model.get_submodule("rewiring")
+    rewiring.late = True
+    rewiring.overfits.fill_(True)
+    rewiring.update(layer, 1.0, torch.Generator().manual_seed(0))
+    assert int(layer.mask.sum()) >= 1

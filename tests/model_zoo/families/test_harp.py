@@ -1,0 +1,75 @@
+"""HARP's fractions are learned with the scores, and together meet the budget."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.families.harp import RatedConv2d
+from model_zoo.layers.masked import masked_layers
+from model_zoo.training.trainer import build_model, penalty
+from tests.model_zoo.families.runs import kept, sizes, tiny, trained, watched
+
+
+def layers(model: nn.Module) -> list[RatedConv2d]:
+    return [layer for layer in masked_layers(model) if isinstance(layer, RatedConv2d)]
+
+
+# With a weak pull the search ends above the budget, with a strong one below.
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 3.0])
+def test_the_network_keeps_what_the_budget_allows_and_layers_differ(gamma: float) -> None:
+    model = trained(tiny("harp", gamma=gamma)).model
+    # Every layer rounds up by less than one weight.
+    assert 0 <= sum(kept(model)) - 0.2 * sum(sizes(model)) < len(sizes(model))
+    if gamma > 1.0:
+        shares = [count / size for count, size in zip(kept(model), sizes(model), strict=True)]
+        assert max(shares) > 1.5 * min(shares)
+
+
+def test_fractions_are_learned_throughout_the_search_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    fractions: list[list[float]] = []
+    watched(tiny("harp"), lambda model, step: fractions.append([float(layer.logit.detach()) for layer in layers(model)]), monkeypatch)
+    assert all(now == fractions[0] for now in fractions[:10])
+    assert all(now != before for before, now in pairwise(fractions[9:20]))
+    assert all(now == fractions[19] for now in fractions[19:])
+
+
+def test_masks_follow_the_fractions_during_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(model: nn.Module, step: int) -> None:
+        if 10 < step <= 20:
+            for layer in layers(model):
+                size = layer.mask.numel()
+                assert int(layer.mask.sum()) == size - int((1.0 - layer.keep_ratio().item()) * size)
+
+    watched(tiny("harp"), look, monkeypatch)
+
+
+def test_a_fraction_starts_where_it_should_stays_above_its_least_and_gets_the_summed_gradient_of_the_mask() -> None:
+    model = build_model(tiny("harp", initial_keep_ratio=0.4))
+    assert all(layer.keep_ratio().item() == pytest.approx(0.4) for layer in layers(model))
+    layer = layers(model)[2]
+    with torch.no_grad():
+        layer.logit.fill_(-50.0)
+    assert layer.keep_ratio().item() == pytest.approx(0.02)
+    with torch.no_grad():
+        layer.logit.fill_(0.3)
+        layer.scores.copy_(torch.randn(layer.scores.shape))
+    layer.train_scores()
+    layer.logit.requires_grad_(True)
+    slope = torch.randn(layer.weight.shape)
+    (layer.effective_weight() * slope).sum().backward()
+    share = torch.sigmoid(torch.tensor(0.3))
+    of_mask = slope * layer.weight.detach()
+    assert layer.logit.grad is not None and layer.scores.grad is not None
+    assert float(layer.logit.grad) == pytest.approx(float(of_mask.sum() * share * (1 - share) * 0.98), rel=1e-4)
+    assert torch.allclose(layer.scores.grad, of_mask * layer.scores.detach().sign())
+
+
+def test_the_penalty_is_gamma_times_the_relative_excess() -> None:
+    model: Any = build_model(tiny("harp", initial_keep_ratio=0.3, gamma=0.7))
+    assert float(penalty(model)) == 0.0
+    for layer in layers(model):
+        layer.logit.requires_grad_(True)
+    assert float(torch.as_tensor(penalty(model)).detach()) == pytest.approx(0.7 * (0.3 / 0.2 - 1.0), rel=1e-4)

@@ -1,0 +1,80 @@
+"""Robust Bird trains on clean images until the global mask of the largest weights settles, prunes, and goes on adversarially."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.families.robust_bird import HISTORY, EarlyBird
+from model_zoo.layers.masked import masked_layers
+from model_zoo.training import trainer
+from model_zoo.training.trainer import build_model
+from tests.model_zoo.families.runs import kept, sizes, tiny, trained, watched
+
+
+def bird(model: nn.Module) -> EarlyBird:
+    found: Any = model.get_submodule("early_bird")
+    assert isinstance(found, EarlyBird)
+    return found
+
+
+def scrambled(model: nn.Module, share: float) -> None:
+    """Turn `share` of all weights into others, kept ones into small ones and as many others into large ones."""
+    flat = torch.cat([layer.weight.detach().flatten() for layer in masked_layers(model)])
+    order = flat.abs().argsort(descending=True)
+    number = round(share * len(flat) / 2)
+    wanted = round(0.2 * len(flat))
+    flat[order[wanted - number : wanted]] = 0.0
+    flat[order[wanted : wanted + number]] = 10.0
+    for layer, part in zip(masked_layers(model), flat.split(sizes(model)), strict=True):
+        with torch.no_grad():
+            layer.weight.copy_(part.view(layer.weight.shape))
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.04, True), (0.06, False)])
+def test_the_distance_of_two_masks_is_the_share_of_all_weights_in_which_they_differ(share: float, found: bool) -> None:
+    model = build_model(tiny("robust-bird", tolerance=0.05))
+    watcher = bird(model)
+    for _ in range(HISTORY):
+        watcher.compare()
+    assert not bool(watcher.found)
+    scrambled(model, share)
+    watcher.compare()
+    assert bool(watcher.found) == found
+
+
+def test_four_masks_before_the_newest_are_needed() -> None:
+    watcher = bird(build_model(tiny("robust-bird")))
+    found = []
+    for _ in range(6):
+        watcher.compare()
+        found.append(bool(watcher.found))
+    assert found == [False, False, False, False, True, True]
+
+
+def test_the_largest_weights_of_the_whole_network_are_kept_when_it_prunes_and_then_the_mask_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = tiny("robust-bird", tolerance=1.0)
+    counts: list[list[int]] = []
+    model = watched(chosen, lambda model, step: counts.append(kept(model)), monkeypatch).model
+    # Compared every second step: the fifth mask is that of the tenth step.
+    assert counts[8] == sizes(model) and sum(counts[9]) == round(0.2 * sum(sizes(model)))
+    assert all(count == counts[9] for count in counts[9:])
+    assert len({round(count / size, 2) for count, size in zip(counts[9], sizes(model), strict=True)}) > 3
+
+
+def test_images_are_clean_until_then_and_adversarial_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean: list[bool] = []
+    original = trainer.clean_loss
+
+    def noted(*arguments: Any) -> Any:
+        clean.append(True)
+        return original(*arguments)
+
+    monkeypatch.setattr(trainer, "clean_loss", noted)
+    trained(tiny("robust-bird", tolerance=1.0))
+    assert len(clean) == 10
+    clean.clear()
+    # Where the mask never settles, the clean epochs end it.
+    model = trained(tiny("robust-bird", tolerance=0.0, clean_epochs=1, every=1)).model
+    assert len(clean) == 10 and sum(kept(model)) == round(0.2 * sum(sizes(model)))

@@ -1,0 +1,82 @@
+"""HYDRA and LWM: train, choose, train what is kept."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.errors import UsageError
+from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.layers.pruned_binary import top_mask
+from model_zoo.pruning.scores import scaled
+from model_zoo.pruning.stages import stage_of
+from tests.model_zoo.families.runs import kept, masks, sizes, tiny, watched, weights
+from tests.model_zoo.training.tiny import recipe
+
+
+def uniform(model: nn.Module) -> list[int]:
+    return [size - int(0.8 * size) for size in sizes(model)]
+
+
+def test_hydras_scores_begin_as_scaled_weights_layer_by_layer() -> None:
+    weight = torch.randn(8, 4, 3, 3)
+    scores = scaled(weight)
+    assert float(scores.abs().max()) == pytest.approx(math.sqrt(6.0 / 36.0))
+    assert torch.allclose(scores / weight, (scores / weight)[0, 0, 0, 0].expand_as(weight))
+    assert torch.equal(top_mask(scores, 50), top_mask(weight, 50))
+
+
+def test_hydra_trains_scores_alone_in_its_search_and_kept_weights_alone_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]] = []
+
+    def look(model: nn.Module, step: int) -> None:
+        seen.append((weights(model), [layer.scores.detach().clone() for layer in masked_layers(model)], masks(model)))
+
+    model = watched(tiny("hydra"), look, monkeypatch).model
+    # Steps 1-10 pretraining, 11-20 search, 21-30 finetuning.
+    assert [int(mask.sum()) for mask in seen[9][2]] == sizes(model)
+    for step in range(10, 20):
+        held, scores, mask = seen[step]
+        assert all(torch.equal(one, other) for one, other in zip(held, seen[9][0], strict=True))
+        assert [int(part.sum()) for part in mask] == uniform(model)
+        assert all(torch.equal(top_mask(score, count), part) for score, count, part in zip(scores, uniform(model), mask, strict=True))
+        if step > 10:
+            assert any(not torch.equal(one, other) for one, other in zip(scores, seen[step - 1][1], strict=True))
+    # Not what the largest weights would have been.
+    assert any(not torch.equal(top_mask(held, int(mask.sum())), mask) for held, mask in zip(seen[9][0], seen[19][2], strict=True))
+    for step in range(20, 30):
+        assert all(torch.equal(one, other) for one, other in zip(seen[step][1], seen[19][1], strict=True))
+        assert all(torch.equal(one, other) for one, other in zip(seen[step][2], seen[19][2], strict=True))
+        assert all(not torch.equal(one, other) for one, other in zip(seen[step][0], seen[step - 1][0], strict=True))
+
+
+def test_a_score_gets_what_reaches_the_mask_kept_or_not() -> None:
+    layer = MaskedConv2d(3, 4, 3)
+    with torch.no_grad():
+        layer.scores.copy_(torch.randn(layer.scores.shape))
+    layer.keep_top(layer.scores, 20)
+    layer.train_scores()
+    slope = torch.randn(layer.weight.shape)
+    (layer.effective_weight() * slope).sum().backward()
+    assert layer.scores.grad is not None and layer.weight.grad is None
+    assert torch.allclose(layer.scores.grad, slope * layer.weight.detach() * layer.scores.detach().sign())
+
+
+def test_lwm_keeps_the_largest_of_every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+    model = watched(tiny("lwm"), lambda model, step: seen.append((weights(model), masks(model))), monkeypatch).model
+    assert [int(mask.sum()) for mask in seen[9][1]] == sizes(model)
+    expected = [top_mask(held, count) for held, count in zip(seen[9][0], uniform(model), strict=True)]
+    for _, mask in seen[10:]:
+        assert all(torch.equal(one, other) for one, other in zip(mask, expected, strict=True))
+    assert kept(model) == uniform(model)
+
+
+def test_stages_follow_one_another_and_leave_something_for_the_last() -> None:
+    options = {"pretrain_epochs": 2, "search_epochs": 1}
+    assert [stage_of(options, epoch, 5) for epoch in range(5)] == [0, 0, 1, 2, 2]
+    with pytest.raises(UsageError, match="leave none of 3"):
+        stage_of(options, 0, 3)
+    with pytest.raises(UsageError, match="in the last stage"):
+        recipe("hydra", top={"options": {"keep_ratio": 0.1, **options}, "select": "hold-out"}, epochs=5)

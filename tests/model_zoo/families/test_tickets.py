@@ -1,0 +1,55 @@
+"""RST and biprop: weights never move; scores choose, and the kept weights have one magnitude a layer."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.families.biprop import BipropConv2d
+from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
+from model_zoo.training.trainer import build_model
+from tests.model_zoo.families.runs import tiny, watched
+
+
+def layers(model: nn.Module) -> list[PrunedBinaryConv2d]:
+    return [layer for layer in model.modules() if isinstance(layer, PrunedBinaryConv2d)]
+
+
+@pytest.mark.parametrize("family", ["rst", "biprop"])
+def test_weights_never_move_and_masks_do(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = tiny(family)
+    begun = build_model(chosen)
+    result = watched(chosen, lambda model, step: None, monkeypatch)
+    assert any(not torch.equal(one.mask, other.mask) for one, other in zip(layers(begun), layers(result.model), strict=True))
+    for one, other in zip(layers(begun), layers(result.model), strict=True):
+        assert torch.equal(one.signs, other.signs)
+        assert one.magnitude is not None and other.magnitude is not None and torch.equal(one.magnitude, other.magnitude)
+        size = one.mask.numel()
+        # The same keep ratio everywhere, up to what rounding passes on.
+        assert int(other.mask.sum()) == pytest.approx(0.2 * size, abs=2)
+
+
+def test_rst_computes_with_signed_kaiming_constants_and_kaiming_uniform_scores() -> None:
+    for layer in layers(build_model(tiny("rst"))):
+        fan = layer.scores[0].numel()
+        assert layer.effective_weight().detach().abs().unique().tolist() == pytest.approx([0.0, math.sqrt(2.0 / fan)])
+        assert float(layer.scores.detach().abs().max()) <= 1.0 / math.sqrt(fan)
+        assert float(layer.scores.detach().std()) == pytest.approx(1.0 / math.sqrt(3.0 * fan), rel=0.2)
+
+
+def test_biprop_computes_with_the_mean_magnitude_of_what_is_kept() -> None:
+    for layer in layers(build_model(tiny("biprop"))):
+        assert isinstance(layer, BipropConv2d) and layer.magnitude is not None
+        alpha = float(layer.magnitude[layer.mask > 0].mean())
+        assert torch.allclose(layer.effective_weight(), alpha * layer.signs * layer.mask)
+        assert alpha != pytest.approx(float(layer.magnitude.mean()), rel=1e-3)
+
+
+def test_biprops_scores_get_the_gradient_times_the_real_weight() -> None:
+    layer = layers(build_model(tiny("biprop")))[3]
+    assert layer.magnitude is not None
+    slope = torch.randn(layer.scores.shape)
+    (layer.effective_weight() * slope).sum().backward()
+    assert layer.scores.grad is not None
+    assert torch.allclose(layer.scores.grad, slope * layer.signs * layer.magnitude * layer.scores.detach().sign())

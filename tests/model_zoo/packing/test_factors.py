@@ -1,0 +1,93 @@
+"""A packed factored network holds its factors, codebooks and masks, and nothing else; what does not fit is an error."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model_zoo.errors import UsageError
+from model_zoo.footprint import measure
+from model_zoo.layers.factored import Factors
+from model_zoo.packing.factors import decode_factors, encode_factors
+from model_zoo.packing.frozen import dense_weights, freeze
+from model_zoo.packing.packed import load_packed, pack
+from model_zoo.training.recipe import Recipe
+from model_zoo.training.trainer import Trained
+from tests.model_zoo.families.runs import tiny, trained
+
+GENERATOR = np.random.default_rng(0)
+SHAPES = [(4, 3, 3, 3), (30, 2, 3, 3), (10, 8, 1, 1)]
+
+
+def few(shape: tuple[int, int], values: int, share: float = 0.3) -> np.ndarray:
+    codebook = GENERATOR.standard_normal(max(values, 1)).astype(np.float32)
+    drawn = codebook[GENERATOR.integers(0, max(values, 1), shape)]
+    return np.where((GENERATOR.random(shape) < share) & (values > 0), drawn, np.float32(0.0)).astype(np.float32)
+
+
+def layers() -> list[Factors]:
+    return [
+        Factors(few((4, 4), 3), few((4, 27), 15), few((4, 27), 7)),
+        # A codebook of one value, none at all, and one whose codes end within a byte.
+        Factors(few((30, 18), 1), few((18, 18), 0), few((30, 18), 5)),
+        Factors(few((10, 8), 15), few((8, 8), 2), few((10, 8), 255, 1.0)),
+    ]
+
+
+def test_factors_come_back_bit_for_bit() -> None:
+    whole = layers()
+    header, tensors = encode_factors(whole)
+    assert set(tensors) == {"mask", "codebooks", "codes"} and header["values"][4] == 0
+    found = decode_factors(header, tensors, SHAPES)
+    assert not tensors
+    for one, other in zip(found, whole, strict=True):
+        for part, expected in zip(one.tensors(), other.tensors(), strict=True):
+            assert part.dtype == np.float32 and part.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("change", [{"values": [1] * 9}, {"kept": [1] * 9}, {"values": [3, 15]}, {"kept": None}])
+def test_what_does_not_fit_is_an_error(change: dict[str, Any]) -> None:
+    header, tensors = encode_factors(layers())
+    with pytest.raises((ValueError, TypeError)):
+        decode_factors({**header, **change}, tensors, SHAPES)
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[Recipe, Trained]:
+    chosen = tiny("atmc")
+    return chosen, trained(chosen)
+
+
+def test_the_file_is_as_large_as_what_is_stored(run: tuple[Recipe, Trained], tmp_path: Path) -> None:
+    chosen, result = run
+    frozen = freeze(result.model, chosen.architecture, True)
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes(pack(frozen, chosen.architecture, True, {"id": "tiny"}))
+    packed = load_packed(path)
+    assert (packed.header["weights"], packed.header["version"]) == ("factors", 3)
+    found = measure(packed.model, path)
+    assert found.entropy_bytes is not None and found.bitmap_bytes is not None
+    kept, values = sum(packed.header["kept"]), sum(packed.header["values"])
+    # Three bits a nonzero at most, four bytes a value, and the masks of all three factors.
+    total = result.model.get_submodule("compression").targets.numel()  # type: ignore[union-attr, operator]
+    assert found.bitmap_bytes <= (total + 3 * kept + 32 * values) / 8 + 1
+    assert found.bitmap_bytes > (total + 2 * kept) / 8
+    assert found.entropy_bytes < found.bitmap_bytes
+    assert 0 < found.file_bytes - found.entropy_bytes - found.batch_norm_bytes < 2500
+    # The product would be stored in far more bytes.
+    plain = freeze(result.model, chosen.architecture, True)
+    for layer in plain.modules():
+        if hasattr(layer, "factors"):
+            del layer.factors
+    assert len(pack(plain, chosen.architecture, True, {"id": "tiny"})) > 2 * found.file_bytes
+
+
+def test_factors_that_do_not_make_the_weights_are_not_packed(run: tuple[Recipe, Trained]) -> None:
+    chosen, result = run
+    frozen = freeze(result.model, chosen.architecture, True)
+    with torch.no_grad():
+        dense_weights(frozen)[3][0, 0, 0, 0] += 1.0
+    with pytest.raises(UsageError, match="other weights than its factors make"):
+        pack(frozen, chosen.architecture, True, {"id": "tiny"})
