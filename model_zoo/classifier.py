@@ -18,6 +18,12 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # Those of other people's models, by where they come from: HYDRA, HARP, BCS and TRADES take images as they are; Flying Bird's are inside
+    # the network; those of edge-popup's data loaders, for both CIFARs, are outside it (robust scratch tickets, biprop).
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "flying-bird-cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "flying-bird-cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "edge-popup-loader": ((0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
 }
 
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model_zoo.packing.frozen import batch_norm_tensors, convolutions, effective_weights
-from model_zoo.packing.weights import magnitudes
+from model_zoo.packing.weights import value_bits
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,18 @@ class Footprint:
     dense_float32_bytes : int
         Every weight in 4 bytes.
     dense_one_bit_bytes : int or None
-        Every weight in one bit; None where there are other values than -1 and +1.
+        Every weight in one bit, and a float a layer where its magnitude is not 1; None where a layer has zeros or several magnitudes.
+    dense_eight_bit_bytes : int or None
+        Every weight in eight bits, and a float for every output channel; None where weights are no levels of int8.
     bitmap_bytes, index_bytes, entropy_bytes : int or None
         A mask bit a weight; ceil(log2 n) index bits a kept weight; or log2 of the number of masks with these counts; each with the
-        kept values beside it, one bit where all are -1 or +1 up to one factor a layer, else 32. None where nothing is pruned.
+        kept values beside it: one bit where all are -1 or +1 up to one factor a layer, eight where they are levels of int8, else 32, and
+        the factors. None where nothing is pruned.
     seed_bytes : int or None
         The entropy of the masks alone, where a seed gives the signs again; None where nothing is pruned, or for other values than
         -1, 0 and +1.
     batch_norm_bytes : int
-        Statistics, and scales and shifts where there are any, in float32.
+        Statistics, and scales and shifts where there are any, in float32; biases of layers too.
     peak_activation_bytes : int
         Memory for the activations of one image, see `peak_activation_bytes`.
     dense_macs, nonzero_macs : int
@@ -85,6 +88,7 @@ class Footprint:
     kept_weights: int
     dense_float32_bytes: int
     dense_one_bit_bytes: int | None
+    dense_eight_bit_bytes: int | None
     bitmap_bytes: int | None
     index_bytes: int | None
     entropy_bytes: int | None
@@ -103,17 +107,19 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
     total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)
     binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)
     pruned = kept < total
-    value_bits = kept * (32 if magnitudes(weights) is None else 1)
+    bits, factor_bits = value_bits(weights)
+    stored = kept * bits + factor_bits
     mask_bits = sum(_log2_binomial(layer.weights, layer.kept_weights) for layer in layers)
     index_bits = sum(layer.kept_weights * math.ceil(math.log2(layer.weights)) for layer in layers)
     return Footprint(
         weights=total,
         kept_weights=kept,
         dense_float32_bytes=4 * total,
-        dense_one_bit_bytes=_bytes(total) if binary and not pruned else None,
-        bitmap_bytes=_bytes(total + value_bits) if pruned else None,
-        index_bytes=_bytes(index_bits + value_bits) if pruned else None,
-        entropy_bytes=_bytes(mask_bits + value_bits) if pruned else None,
+        dense_one_bit_bytes=_bytes(total + factor_bits) if bits == 1 and not pruned else None,
+        dense_eight_bit_bytes=_bytes(8 * total + factor_bits) if bits == 8 else None,
+        bitmap_bytes=_bytes(total + stored) if pruned else None,
+        index_bytes=_bytes(index_bits + stored) if pruned else None,
+        entropy_bytes=_bytes(mask_bits + stored) if pruned else None,
         seed_bytes=_bytes(mask_bits) if binary and pruned else None,
         batch_norm_bytes=4 * sum(tensor.numel() for tensor in batch_norm_tensors(model)),
         peak_activation_bytes=peak_activation_bytes(model, input_shape),

@@ -1,7 +1,9 @@
 """Post-activation residual networks of the paper: CIFAR and ImageNet-100 forms, any depth used there, any width.
 
 The classifier is a 1x1 convolution without bias, so that it can be pruned and binarised like every other layer, optionally followed
-by a batch norm on the logits (the paper's last batch norm). Layer names are the official code's.
+by a batch norm on the logits (the paper's last batch norm). Layer names are the official code's. With `head_bias` and without the last
+batch norm this is the CIFAR ResNet with a linear classifier that HYDRA, HARP and others use: a linear layer is a 1x1 convolution of pooled
+features.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model_zoo.errors import UsageError
+from model_zoo.layers.bias import optional_bias
 
 Convolution = Callable[..., nn.Module]
 LAST_BATCH_NORMS = ("plain", "affine", "none")
@@ -89,6 +92,8 @@ class ResNet(nn.Module):
         Stride of the CIFAR stem (1 in the paper; 2 makes everything behind it four times cheaper).
     last_batch_norm : {"plain", "affine", "none"}
         Batch norm on the logits: without or with learned scale and shift, or absent.
+    head_bias : bool
+        Whether the classifier has a bias.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class ResNet(nn.Module):
         last_batch_norm: str,
         stem: str = "cifar",
         stem_stride: int = 1,
+        head_bias: bool = False,
     ) -> None:
         super().__init__()
         if last_batch_norm not in LAST_BATCH_NORMS:
@@ -123,6 +129,7 @@ class ResNet(nn.Module):
                 channels = block.expansion * width
             setattr(self, f"layer{number}", nn.Sequential(*blocks))
         self.fc = convolution(channels, classes, 1)
+        self.fc_bias = optional_bias(classes, head_bias)
         self.last_bn: nn.Module = (
             nn.Identity() if last_batch_norm == "none" else nn.BatchNorm2d(classes, affine=last_batch_norm == "affine")
         )
@@ -133,7 +140,7 @@ class ResNet(nn.Module):
         for number in range(1, self.stages + 1):
             out = getattr(self, f"layer{number}")(out)
         out = F.adaptive_avg_pool2d(out, 1)
-        return self.last_bn(self.fc(out)).flatten(1)
+        return self.last_bn(self.fc_bias(self.fc(out))).flatten(1)
 
 
 def build_resnet(
@@ -148,12 +155,13 @@ def build_resnet(
     widths: Sequence[int] | None = None,
     last_batch_norm: str = "plain",
     stem_stride: int = 1,
+    head_bias: bool = False,
 ) -> nn.Module:
     """Build a ResNet of base `width` (doubling from stage to stage), or of the given stage `widths`."""
     stage_widths = list(widths) if widths is not None else [width * 2**stage for stage in range(len(depths))]
     if len(stage_widths) != len(depths):
         raise UsageError(f"{len(depths)} stages need {len(depths)} widths, not {len(stage_widths)}")
-    return ResNet(block, depths, stage_widths, classes, convolution, affine, last_batch_norm, stem, stem_stride)
+    return ResNet(block, depths, stage_widths, classes, convolution, affine, last_batch_norm, stem, stem_stride, head_bias)
 
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from model_zoo.classifier import Classifier, build_classifier
+from model_zoo.layers.bias import Bias
 
 # What a batch norm contributes, in this order, where it has it.
 BATCH_NORM_FIELDS = ("running_mean", "running_var", "weight", "bias")
@@ -46,9 +47,9 @@ def effective_weights(model: nn.Module) -> list[np.ndarray]:
 
 
 def batch_norm_tensors(model: nn.Module) -> list[torch.Tensor]:
-    """Statistics and affine parameters of every batch norm, in module order and the order of `BATCH_NORM_FIELDS`."""
-    norms = (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
-    tensors = (getattr(norm, name) for norm in norms for name in BATCH_NORM_FIELDS)
+    """Statistics and affine parameters of every batch norm, and biases, in module order and the order of `BATCH_NORM_FIELDS`."""
+    norms = (module for module in model.modules() if isinstance(module, (nn.BatchNorm2d, Bias)))
+    tensors = (getattr(norm, name, None) for norm in norms for name in BATCH_NORM_FIELDS)
     return [tensor.detach() for tensor in tensors if tensor is not None]
 
 

@@ -6,6 +6,8 @@
     pruned-drawn      mask [scales]                                  the mask; signs are drawn again from a seed in the header
     float32           dense                                          every weight
     pruned-float32    mask values                                    the mask, and every kept weight
+    int8              levels scales                                  every weight as an integer, one scale an output channel
+    pruned-int8       mask levels scales                             the mask, and the integers of kept weights
 
 `scales`, float32, one a layer, is there where the magnitude of a layer's weights is not 1.
 """
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from model_zoo.packing.codec import decode_masks, encode_masks, pack_signs, unpack_signs
+from model_zoo.packing.eight_bit import levels_and_scales, restore
 
 # Weights that are not binary are stored with a mask once this share of them is zero; below, the mask would cost more than it saves.
 SPARSE_FROM = 0.1
@@ -26,7 +29,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def encode(weights: Sequence[np.ndarray], drawn: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Tensors]:
-    """Header fields and tensors of the layers' weights, float32 of any shapes; the kind is read off the weights themselves.
+    """Header fields and tensors of the layers' weights, float32, output channel first; the kind is read off the weights themselves.
 
     With `drawn`, what `model_zoo.packing.drawn` needs to draw the signs again, signs are left out.
     """
@@ -37,12 +40,19 @@ def encode(weights: Sequence[np.ndarray], drawn: Mapping[str, Any] | None = None
     scales = magnitudes(flat)
     header: dict[str, Any] = {}
     tensors: Tensors = {}
+    eight = levels_and_scales(weights) if scales is None else None
+    channels = {"channels": [len(array) for array in weights]}
     if scales is None and zeros < SPARSE_FROM:
+        if eight is not None:
+            return {"weights": "int8", **channels}, {"levels": eight[0], "scales": eight[1]}
         return {"weights": "float32"}, {"dense": np.concatenate(flat)}
     if zeros:
         header["kept"] = kept
         tensors["mask"] = encode_masks(masks)
     values = np.concatenate([array[mask] for array, mask in zip(flat, masks, strict=True)])
+    if eight is not None:
+        levels = eight[0][np.concatenate(masks)]
+        return {"weights": "pruned-int8", **channels, **header}, {**tensors, "levels": levels, "scales": eight[1]}
     if scales is None:
         return {"weights": "pruned-float32", **header}, {**tensors, "values": values}
     if (scales != 1.0).any():
@@ -66,6 +76,8 @@ def decode(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int], dr
     kind = header["weights"]
     if kind == "float32":
         return _split(exact(tensors.pop("dense"), sum(sizes)), sizes)
+    if kind in ("int8", "pruned-int8"):
+        return _eight_bit(header, tensors, sizes)
     if kind == "signs":
         layers = _split(unpack_signs(exact(tensors.pop("signs"), (sum(sizes) + 7) // 8), sum(sizes)), sizes)
     elif kind in ("pruned-signs", "pruned-drawn", "pruned-float32"):
@@ -87,6 +99,33 @@ def decode(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int], dr
     if "scales" in tensors:
         layers = [layer * scale for layer, scale in zip(layers, exact(tensors.pop("scales"), len(sizes)), strict=True)]
     return layers
+
+
+def _eight_bit(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int]) -> list[np.ndarray]:
+    channels = [int(count) for count in header["channels"]]
+    levels, scales = tensors.pop("levels"), exact(tensors.pop("scales"), sum(channels))
+    if levels.dtype != np.int8 or scales.dtype != np.float32:
+        raise ValueError(f"levels {levels.dtype} and scales {scales.dtype} where int8 and float32 are expected")
+    if header["weights"] == "pruned-int8":
+        kept = [int(count) for count in header["kept"]]
+        mask = np.concatenate(decode_masks(tensors.pop("mask"), sizes, kept))
+        values, levels = exact(levels, sum(kept)), np.zeros(mask.size, np.int8)
+        levels[mask] = values
+    layers = zip(_split(exact(levels, sum(sizes)), sizes), _split(scales, channels), strict=True)
+    return [restore(layer, layer_scales) for layer, layer_scales in layers]
+
+
+def value_bits(weights: Sequence[np.ndarray]) -> tuple[int, int]:
+    """Bits that a kept weight takes beside its place, and bits that the layers' scales take in all.
+
+    One bit where a layer has one magnitude (and a float a layer, where that is not 1); eight, and a float for every output channel,
+    where weights are levels of int8; else 32.
+    """
+    scales = magnitudes(weights)
+    if scales is not None:
+        return 1, 32 * len(scales) if (scales != 1.0).any() else 0
+    eight = levels_and_scales(weights)
+    return (32, 0) if eight is None else (8, 32 * len(eight[1]))
 
 
 def exact(array: np.ndarray, length: int) -> np.ndarray:

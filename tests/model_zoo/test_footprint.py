@@ -1,13 +1,17 @@
 """Footprints: the paper's networks have the sizes and operations that were derived for them, and parts add up."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from model_zoo.footprint import measure, measure_layers, peak_activation_bytes
-from model_zoo.packing.frozen import freeze
+from model_zoo.classifier import build_classifier
+from model_zoo.footprint import Footprint, measure, measure_layers, peak_activation_bytes
+from model_zoo.packing.frozen import assemble, batch_norm_tensors, effective_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.registry import package_folder
 from model_zoo.training.recipe import Recipe
@@ -87,3 +91,60 @@ def test_a_dense_model_has_no_mask_to_store(tmp_path: Path) -> None:
     found = measure(model, package_folder("checkpoints") / "cifar10-rn8w32-dense-binary.safetensors")
     assert found.bitmap_bytes is None and found.entropy_bytes is None and found.seed_bytes is None
     assert found.dense_one_bit_bytes == -(-found.weights // 8)
+
+
+TINY = {"name": "cifar-resnet8", "classes": 10, "width": 4, "normalisation": "none", "last_batch_norm": "none", "head_bias": True}
+
+
+def counted(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> tuple[Footprint, int, int, float]:
+    """A tiny network of the given weights, measured; its weights, its kept ones, and the entropy of its masks in bits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = build_classifier(TINY)
+    weights = [change(array) for array in effective_weights(drawn)]
+    model = assemble(TINY, True, weights, batch_norm_tensors(drawn))
+    path = folder / "model.safetensors"
+    path.write_bytes(pack(model, TINY, True, {}))
+    counts = [(array.size, int(np.count_nonzero(array))) for array in weights]
+    bits = sum((math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2) for n, k in counts)
+    return measure(model, path), sum(n for n, _ in counts), sum(k for _, k in counts), bits
+
+
+def half(array: np.ndarray) -> np.ndarray:
+    return np.where(np.random.default_rng(array.size).random(array.shape) < 0.5, array, np.float32(0.0)).astype(np.float32)
+
+
+def test_sparse_float_weights_take_four_bytes_each(tmp_path: Path) -> None:
+    found, weights, kept, mask = counted(half, tmp_path)
+    assert (found.bitmap_bytes, found.entropy_bytes) == (math.ceil((weights + 32 * kept) / 8), math.ceil((mask + 32 * kept) / 8))
+    assert found.dense_one_bit_bytes is None and found.dense_eight_bit_bytes is None
+
+
+def test_signs_with_one_constant_a_layer_take_a_bit_each_and_a_float_a_layer(tmp_path: Path) -> None:
+    def ticket(array: np.ndarray) -> np.ndarray:
+        return np.sign(half(array)).astype(np.float32) * np.float32(array.size**-0.5)
+
+    found, _, kept, mask = counted(ticket, tmp_path)
+    layers = sum(isinstance(module, nn.Conv2d) for module in build_classifier(TINY).modules())
+    assert found.entropy_bytes == math.ceil((mask + kept + 32 * layers) / 8)
+    # Nothing here says how the constants were drawn.
+    assert found.seed_bytes is None
+    dense, weights, _, _ = counted(lambda array: np.where(array < 0, -0.25, 0.25).astype(np.float32), tmp_path)
+    assert dense.dense_one_bit_bytes == math.ceil((weights + 32 * layers) / 8)
+
+
+def test_eight_bit_weights_take_a_byte_each_and_a_float_a_channel(tmp_path: Path) -> None:
+    def rounded(array: np.ndarray) -> np.ndarray:
+        scale = (np.abs(array).max((1, 2, 3), keepdims=True) / 127).astype(np.float32)
+        return np.rint(array / scale).astype(np.float32) * scale
+
+    found, weights, _, _ = counted(rounded, tmp_path)
+    channels = sum(module.out_channels for module in build_classifier(TINY).modules() if isinstance(module, nn.Conv2d))
+    assert found.dense_eight_bit_bytes == weights + 4 * channels
+    assert found.file_bytes < found.dense_eight_bit_bytes + found.batch_norm_bytes + 1000
+
+
+def test_a_bias_is_stored_and_counted_with_the_batch_norms(tmp_path: Path) -> None:
+    found, _, _, _ = counted(half, tmp_path)
+    norms = sum(4 * module.num_features for module in build_classifier(TINY).modules() if isinstance(module, nn.BatchNorm2d))
+    assert found.batch_norm_bytes == 4 * (norms + 10)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_zoo.packing.weights import decode, encode
+from model_zoo.packing.weights import decode, encode, value_bits
 
 GENERATOR = np.random.default_rng(0)
 SHAPES = [(4, 3, 3, 3), (8, 4, 3, 3), (10, 8, 1, 1)]
@@ -62,3 +62,52 @@ def test_what_does_not_fit_is_an_error(change: dict[str, Any]) -> None:
     header, stored = encode(weights)
     with pytest.raises((ValueError, KeyError)):
         decode({**header, **change}, stored, [array.size for array in weights])
+
+
+def eight_bit(share: float = 1.0) -> list[np.ndarray]:
+    """As an int8 network computes: whole levels times one float32 a channel."""
+    layers = []
+    for shape in SHAPES:
+        levels = GENERATOR.integers(-127, 128, shape) * (GENERATOR.random(shape) < share)
+        levels[:, 0, 0, 0] = 127
+        scales = GENERATOR.uniform(1e-4, 1e-2, (shape[0], 1, 1, 1)).astype(np.float32)
+        layers.append(levels.astype(np.float32) * scales)
+    return layers
+
+
+@pytest.mark.parametrize(
+    ("share", "kind", "names"),
+    [(1.0, "int8", {"levels", "scales"}), (0.2, "pruned-int8", {"mask", "levels", "scales"})],
+)
+def test_eight_bit_weights_take_a_byte_each_and_a_float_a_channel(share: float, kind: str, names: set[str]) -> None:
+    weights = eight_bit(share)
+    header, stored = encode(weights)
+    assert header["weights"] == kind and set(stored) == names
+    kept = sum(int(np.count_nonzero(array)) for array in weights)
+    assert stored["levels"].nbytes == (sum(array.size for array in weights) if share == 1.0 else kept)
+    assert stored["scales"].nbytes == 4 * sum(len(array) for array in weights)
+    for array, found in zip(weights, decode(header, stored, [array.size for array in weights]), strict=True):
+        assert found.tobytes() == array.reshape(-1).tobytes()
+
+
+def test_one_weight_between_two_levels_makes_it_float32() -> None:
+    weights = eight_bit()
+    weights[1][0, 1, 1, 1] *= np.float32(1.003)
+    assert encode(weights)[0]["weights"] == "float32" and value_bits(weights) == (32, 0)
+
+
+def test_levels_that_do_not_fit_are_an_error() -> None:
+    header, stored = encode(eight_bit())
+    for change in ({"channels": [4, 8, 9]}, {"channels": [5, 8, 10]}):
+        with pytest.raises(ValueError):
+            decode({**header, **change}, dict(stored), [int(np.prod(shape)) for shape in SHAPES])
+    with pytest.raises(ValueError, match="int8"):
+        decode(header, {**stored, "levels": stored["levels"].astype(np.float32)}, [int(np.prod(shape)) for shape in SHAPES])
+
+
+def test_a_kept_weight_takes_what_its_method_stores() -> None:
+    assert value_bits(masked(signs())) == (1, 0)
+    # One float a layer: robust scratch tickets' constants, biprop's alpha.
+    assert value_bits(scaled(masked(signs()))) == (1, 3 * 32)
+    assert value_bits(masked(normal())) == (32, 0)
+    assert value_bits(eight_bit(0.2)) == (8, 32 * sum(shape[0] for shape in SHAPES))

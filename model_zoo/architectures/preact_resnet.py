@@ -1,0 +1,91 @@
+"""Pre-activation residual networks for CIFAR as Flying Bird and Robust Bird use them (Rice et al. 2020's variant).
+
+The shortcut of a block that changes its shape starts behind the first batch norm and ReLU, not at the block's input; a batch norm follows
+the last block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model_zoo.errors import UsageError
+from model_zoo.layers.bias import optional_bias
+
+Convolution = Callable[..., nn.Module]
+
+
+class PreActBlock(nn.Module):
+    """Batch norm, ReLU, 3x3 convolution, twice, and a shortcut."""
+
+    def __init__(self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs, affine=affine)
+        self.conv1 = convolution(inputs, width, 3, stride=stride, padding=1)
+        self.bn2 = nn.BatchNorm2d(width, affine=affine)
+        self.conv2 = convolution(width, width, 3, stride=1, padding=1)
+        self.shortcut = convolution(inputs, width, 1, stride=stride) if stride != 1 or inputs != width else None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[N, inputs, H, W] to [N, width, H/stride, W/stride]."""
+        out = F.relu(self.bn1(inputs))
+        shortcut = inputs if self.shortcut is None else self.shortcut(out)
+        out = self.conv2(F.relu(self.bn2(self.conv1(out))))
+        return out + shortcut
+
+
+class PreActResNet(nn.Module):
+    """A 3x3 stem, stages `layer1`, `layer2`, ..., a batch norm, global average pooling and a linear classifier (a 1x1 convolution)."""
+
+    def __init__(
+        self, depths: Sequence[int], *, convolution: Convolution, affine: bool, classes: int, widths: Sequence[int], head_bias: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = convolution(3, widths[0], 3, stride=1, padding=1)
+        self.stages = len(depths)
+        channels = widths[0]
+        for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
+            blocks = []
+            for position in range(depth):
+                blocks.append(PreActBlock(convolution, channels, width, 2 if number > 1 and position == 0 else 1, affine))
+                channels = width
+            setattr(self, f"layer{number}", nn.Sequential(*blocks))
+        self.bn = nn.BatchNorm2d(channels, affine=affine)
+        self.fc = convolution(channels, classes, 1)
+        self.fc_bias = optional_bias(classes, head_bias)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Normalised images float [N, 3, H, W] to logits float [N, classes]."""
+        out = self.conv1(inputs)
+        for number in range(1, self.stages + 1):
+            out = getattr(self, f"layer{number}")(out)
+        out = F.adaptive_avg_pool2d(F.relu(self.bn(out)), 1)
+        return self.fc_bias(self.fc(out)).flatten(1)
+
+
+def build_preact_resnet(
+    depths: Sequence[int],
+    *,
+    convolution: Convolution,
+    affine: bool,
+    classes: int,
+    width: int = 64,
+    widths: Sequence[int] | None = None,
+    head_bias: bool = True,
+) -> nn.Module:
+    """Build one of base `width` (doubling from stage to stage), or of the given stage `widths`."""
+    stage_widths = list(widths) if widths is not None else [width * 2**stage for stage in range(len(depths))]
+    if len(stage_widths) != len(depths):
+        raise UsageError(f"{len(depths)} stages need {len(depths)} widths, not {len(stage_widths)}")
+    return PreActResNet(depths, convolution=convolution, affine=affine, classes=classes, widths=stage_widths, head_bias=head_bias)
+
+
+ARCHITECTURES: dict[str, Callable[..., Any]] = {
+    "preact-resnet18": partial(build_preact_resnet, (2, 2, 2, 2)),
+    "preact-resnet34": partial(build_preact_resnet, (3, 4, 6, 3)),
+}

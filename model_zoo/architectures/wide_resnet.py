@@ -1,0 +1,81 @@
+"""Wide residual networks (Zagoruyko and Komodakis 2016) as TRADES and everybody after it builds them: WRN-28-4, -28-10, -34-10.
+
+A block that changes its width takes its shortcut behind the first batch norm and ReLU. TRADES' code has a second first block, `sub_block1`,
+that nothing uses; it is not built here, and adapters leave its weights out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model_zoo.errors import UsageError
+from model_zoo.layers.bias import optional_bias
+
+Convolution = Callable[..., nn.Module]
+
+
+class WideBlock(nn.Module):
+    """Batch norm, ReLU, 3x3 convolution, twice, and a shortcut."""
+
+    def __init__(self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs, affine=affine)
+        self.conv1 = convolution(inputs, width, 3, stride=stride, padding=1)
+        self.bn2 = nn.BatchNorm2d(width, affine=affine)
+        self.conv2 = convolution(width, width, 3, stride=1, padding=1)
+        # Only where the width changes, whatever the stride: the official rule.
+        self.shortcut = convolution(inputs, width, 1, stride=stride) if inputs != width else None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[N, inputs, H, W] to [N, width, H/stride, W/stride]."""
+        out = F.relu(self.bn1(inputs))
+        shortcut = inputs if self.shortcut is None else self.shortcut(out)
+        return self.conv2(F.relu(self.bn2(self.conv1(out)))) + shortcut
+
+
+class WideResNet(nn.Module):
+    """A 3x3 stem, `block1` to `block3`, a batch norm, global average pooling and a linear classifier (a 1x1 convolution).
+
+    Parameters
+    ----------
+    depth : int
+        6 n + 4, with n blocks in each of the three.
+    widths : sequence of int
+        Channels of the stem and of the three blocks: 16, 16 k, 32 k, 64 k for WRN-depth-k.
+    head_bias : bool
+        Whether the classifier has a bias (robust scratch tickets' has none).
+    """
+
+    def __init__(
+        self, *, convolution: Convolution, affine: bool, classes: int, depth: int, widths: Sequence[int], head_bias: bool = True
+    ) -> None:
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6 or len(widths) != 4:
+            raise UsageError(f"a wide ResNet has a depth of 6 n + 4 and four widths, not {depth} and {list(widths)}")
+        self.conv1 = convolution(3, widths[0], 3, stride=1, padding=1)
+        channels = widths[0]
+        for number, width in enumerate(widths[1:], start=1):
+            blocks = []
+            for position in range((depth - 4) // 6):
+                blocks.append(WideBlock(convolution, channels, width, 2 if number > 1 and position == 0 else 1, affine))
+                channels = width
+            setattr(self, f"block{number}", nn.Sequential(*blocks))
+        self.bn1 = nn.BatchNorm2d(channels, affine=affine)
+        self.fc = convolution(channels, classes, 1)
+        self.fc_bias = optional_bias(classes, head_bias)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Normalised images float [N, 3, H, W] to logits float [N, classes]."""
+        out = self.conv1(inputs)
+        for number in (1, 2, 3):
+            out = getattr(self, f"block{number}")(out)
+        out = F.adaptive_avg_pool2d(F.relu(self.bn1(out)), 1)
+        return self.fc_bias(self.fc(out)).flatten(1)
+
+
+ARCHITECTURES: dict[str, Callable[..., Any]] = {"wide-resnet": WideResNet}
