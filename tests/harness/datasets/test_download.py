@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.datasets.cifar import TEST, read_split
-from harness.datasets.download import fetch
+from model_zoo.download import fetch
 from model_zoo.errors import DamagedFileError, MissingDataError
 from tests.harness.datasets.test_cifar import SAMPLE, md5, official_bytes, small_set
 
