@@ -17,7 +17,6 @@ from model_zoo.packing.frozen import weights_sha256
 from model_zoo.schema import Threat, TrainedOn
 
 
-
 def images(count: int, seed: int) -> torch.Tensor:
     """Patches of colour: averaged over, uniform noise is the same image again and again."""
     return F.interpolate(torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(seed)), (32, 32))
@@ -145,7 +144,9 @@ class WideBlock(nn.Module):
 class WideGroup(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int, affine: bool, count: int) -> None:
         super().__init__()
-        self.layer = nn.Sequential(*(WideBlock(width if place else inputs, width, 1 if place else stride, affine) for place in range(count)))
+        self.layer = nn.Sequential(
+            *(WideBlock(width if place else inputs, width, 1 if place else stride, affine) for place in range(count))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x)
@@ -154,7 +155,9 @@ class WideGroup(nn.Module):
 class WideResNet(nn.Module):
     """TRADES' wide ResNet, with the second first block that nothing calls."""
 
-    def __init__(self, widths: Sequence[int] = (4, 8, 12, 16), count: int = 2, dead: bool = True, head: str = "linear", affine: bool = True) -> None:
+    def __init__(
+        self, widths: Sequence[int] = (4, 8, 12, 16), count: int = 2, dead: bool = True, head: str = "linear", affine: bool = True
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
         self.block1 = WideGroup(widths[0], widths[1], 1, affine, count)

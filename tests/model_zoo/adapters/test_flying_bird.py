@@ -117,7 +117,9 @@ def test_new_connections_that_are_still_zero_are_counted(tmp_path: Path) -> None
 def test_robust_birds_masks_are_multiplied_in(tmp_path: Path) -> None:
     network = seeded(PreActResNet)
     pruned = prune(seeded(PreActResNet))
-    state = {name: tensor for name, tensor in pruned.state_dict().items() if name not in {f"{layer}.weight" for layer, _ in layers(network)}}
+    state = {
+        name: tensor for name, tensor in pruned.state_dict().items() if name not in {f"{layer}.weight" for layer, _ in layers(network)}
+    }
     for (name, whole), (_, part) in zip(layers(network), layers(pruned), strict=True):
         state |= {f"{name}.weight_orig": whole.weight, f"{name}.weight_mask": (part.weight != 0).float()}
     found = load_flying_bird(saved({"state_dict": state}, tmp_path), ASKED)

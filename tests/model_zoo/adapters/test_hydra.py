@@ -15,8 +15,8 @@ from model_zoo.adapters.hydra import load_hydra
 from model_zoo.errors import DamagedFileError, UsageError
 from tests.model_zoo.adapters.official import (
     IMAGES,
-    PostActResNet,
     VGG16,
+    PostActResNet,
     WideResNet,
     broken,
     check,
@@ -39,7 +39,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def content(network: nn.Module, prefix: str = "module.") -> dict[str, Any]:
     state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
-    return {"epoch": 100, "arch": "x", "state_dict": state, "best_prec1": torch.tensor(55.0), "optimizer": {"state": {}, "param_groups": []}}
+    return {
+        "epoch": 100,
+        "arch": "x",
+        "state_dict": state,
+        "best_prec1": torch.tensor(55.0),
+        "optimizer": {"state": {}, "param_groups": []},
+    }
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -54,9 +54,7 @@ class Calls:
     ],
     ids=["system", "eval", "partial", "whole-partial", "getattr", "load", "bytearray", "open"],
 )
-def test_what_would_have_to_be_executed_is_refused(
-    hostile: object, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_would_have_to_be_executed_is_refused(hostile: object, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DamagedFileError, match=r"weights\.pickle"):
         read_variables(PATH, pickle.dumps(hostile, protocol))

@@ -127,7 +127,9 @@ BIPROP: dict[str, Callable[[], nn.Module]] = {
 def test_a_prize_gives_the_logits_and_one_alpha_a_layer(name: str, layerwise: bool, tmp_path: Path) -> None:
     made, state = prize(seeded(BIPROP[name]), layerwise)
     kind = "SubnetConv" if layerwise else "GlobalSubnetConv"
-    found = load_biprop(saved({"state_dict": state, "conv_type": kind, "prune_rate": KEEP, "arch": "cResNet18"}, tmp_path), Request("cifar10"))
+    found = load_biprop(
+        saved({"state_dict": state, "conv_type": kind, "prune_rate": KEEP, "arch": "cResNet18"}, tmp_path), Request("cifar10")
+    )
     assert (found.family, found.weight_bits, found.method) == ("sparse-binary", 1, "diffenderfer2021")
     assert found.taxonomy["scope"] == ("local" if layerwise else "global")
     check(found, made, tmp_path, LOADER)
