@@ -28,6 +28,7 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
     from model_zoo import registry
     from model_zoo.footprint import measure, measure_layers
     from model_zoo.loading import load_model
+    from model_zoo.packing.packed import load_packed
 
     found: list[dict[str, Any]] = []
     for model in models:
@@ -38,6 +39,7 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
             "weight_bits": record.weight_bits,
             **dataclasses.asdict(measure(loaded, registry.checkpoint_path(model), shape)),
         }
+        row["left_out"] = load_packed(registry.checkpoint_path(model)).header["provenance"].get("left_out", {})
         if layers:
             row["layers"] = [{**dataclasses.asdict(layer), "keep_ratio": layer.keep_ratio} for layer in measure_layers(loaded, shape)]
         found.append(row)
@@ -53,6 +55,8 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
             table.add_row(title, *("–" if row[name] is None else f"{row[name]:,}" for row in found))
     out.print(table)
     for row in found:
+        for part, count in row["left_out"].items():
+            out.print(f"{row['id']}: left out, as nothing uses it: {part} ({count:,} parameters)", markup=False, highlight=False)
         if layers:
             out.print(_layers(row["id"], row["layers"]))
 

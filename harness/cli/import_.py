@@ -8,64 +8,83 @@ import click
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--format", "kind", type=click.Choice(["ivrl"]), required=True, help="ivrl: the paper's official code.")
+@click.argument("kind", metavar="FORMAT")
+@click.argument("file", metavar="FILE")
 @click.option("--id", "name", required=True, help="The id of the model: small letters, digits, hyphens.")
-@click.option("--architecture", required=True, help="For example cifar-resnet34.")
-@click.option("--width", type=click.IntRange(min=1), help="Channels of the first stage.  [default: the architecture's]")
 @click.option("--dataset", type=click.Choice(["cifar10", "cifar100", "imagenet100"]), required=True, help="What it was trained on.")
 @click.option("--radius", required=True, help="The Linf radius it was trained for, an exact fraction such as 8/255.")
-@click.option("--keep-ratio", type=click.FloatRange(0, 1, min_open=True), help="Fraction of weights kept (the official --prune-rate).")
-@click.option("--allocation-power", type=click.FloatRange(0, 1), help="The paper's p (the official --pr-scale).")
+@click.option("--extra-data", is_flag=True, help="It was trained on images beyond its data set too.")
+@click.option("--keep-ratio", type=click.FloatRange(0, 1, min_open=True), help="Fraction of weights kept, where the file does not say.")
+@click.option("--allocation-power", type=click.FloatRange(0, 1), help="The paper's p (the official --pr-scale); ivrl only.")
+@click.option("--architecture", help="Insist on this one, for example cifar-resnet34; ivrl only.  [default: what the tensors say]")
+@click.option("--width", type=click.IntRange(min=1), help="Channels of its first stage.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("imported"), show_default=True, help="Where to write.")
 def command(
-    file: Path,
     kind: str,
+    file: str,
     name: str,
-    architecture: str,
-    width: int | None,
     dataset: str,
     radius: str,
+    extra_data: bool,
     keep_ratio: float | None,
     allocation_power: float | None,
+    architecture: str | None,
+    width: int | None,
     folder: Path,
 ) -> None:
     """Turn a checkpoint FILE of another code into a packed file and a record, without executing anything in it.
 
-    A checkpoint of the paper's code does not say how much it keeps: a wrong --keep-ratio or --allocation-power gives another network
-    without any error, so compare the clean accuracy with what its authors report (`harness run --model OUT/ID.toml`).
+    FORMAT says whose code wrote it, and with that how images are normalised and what is pruned; `harness ls formats` lists them. FILE is a
+    path, or the name of a published file, which is downloaded to OUT/downloads once; its hash is recorded there.
+
+    Some files do not say how much is kept: a wrong --keep-ratio or --allocation-power gives another network without any error. So does a
+    file read as another format. Compare the clean accuracy with what its authors report (`harness run --model OUT/ID.toml`).
 
     \b
     Examples:
-      harness import model_best.pth --format ivrl --id cifar10-rn34-official --architecture cifar-resnet34 \\
-          --dataset cifar10 --radius 8/255 --keep-ratio 0.01 --allocation-power 0.1
+      harness import ivrl model_best.pth --id cifar10-rn34-official --dataset cifar10 --radius 8/255 \\
+          --keep-ratio 0.01 --allocation-power 0.1
+      harness import hydra model_best_dense.pth.tar --id cifar10-wrn28-4-hydra --dataset cifar10 --radius 0.031
+      harness import bcs cifar10_resnet34_sparse1_at --id cifar10-rn34-bcs-k01 --dataset cifar10 --radius 8/255
     """
     from harness.cli.console import err
-    from model_zoo.adapters.ivrl import load_ivrl
+    from model_zoo.adapters import Request, get_format
     from model_zoo.adapters.keep import keep_imported
-    from model_zoo.schema import Threat
+    from model_zoo.adapters.published import locate
+    from model_zoo.errors import UsageError
+    from model_zoo.schema import Threat, TrainedOn
     from model_zoo.threat import parse_radius, radius_text
 
-    classes = 10 if dataset == "cifar10" else 100
-    normalisation = "imagenet" if dataset == "imagenet100" else dataset
-    asked = {"name": architecture, "classes": classes, "normalisation": normalisation, **({"width": width} if width else {})}
-    found = load_ivrl(file, asked, keep_ratio, allocation_power)
+    adapter = get_format(kind)
+    if adapter.name != "ivrl" and (architecture or width or allocation_power is not None):
+        raise UsageError(f"{adapter.name} files say their architecture; --architecture, --width and --allocation-power are for ivrl")
+    threat = Threat(norm="Linf", radius=radius_text(parse_radius(radius)))
+    path, published = locate(adapter, file, folder / "downloads")
+    asked = Request(dataset, published.name if published else path.name, architecture, width, keep_ratio, allocation_power)
+    found = adapter.load(path, asked)
+    if found.architecture["classes"] != asked.classes:
+        raise UsageError(f"{path} has {found.architecture['classes']} classes, {dataset} has {asked.classes}")
     record = keep_imported(
         found,
         folder,
         name=name,
-        title=f"{found.family} {architecture} of the official code, imported",
-        source=file.name,
-        keep_ratio=keep_ratio,
-        allocation_power=allocation_power,
-        dataset=dataset,
-        threat=Threat(norm="Linf", radius=radius_text(parse_radius(radius))),
+        title=f"{found.family} {found.architecture['name']}, imported ({adapter.name})",
+        source=published.name if published else path.name,
+        data=TrainedOn(train=dataset, extra=extra_data),
+        threat=threat,
     )
     norms = "with" if found.affine else "without"
-    err.print(f"found: {found.family}, last batch norm {found.architecture['last_batch_norm']}, batch norms {norms} scales", markup=False)
+    last = found.architecture.get("last_batch_norm", "none")
+    kept = "" if found.keep_ratio is None else f", {100 * found.keep_ratio:.2f} % of weights kept"
+    say = [f"found: {found.family}, last batch norm {last}, batch norms {norms} scales{kept}"]
+    say.append(f"architecture: {found.architecture['name']}, normalisation {found.architecture['normalisation']}")
+    say += [f"left out, as nothing uses it: {part} ({count:,} parameters)" for part, count in found.left_out.items()]
     if found.zeros:
-        err.print(f"{found.zeros} kept weights are exactly 0 and count as removed", markup=False)
+        say.append(f"{found.zeros} kept weights are exactly 0 and count as removed")
     if found.ties:
-        err.print(f"{found.ties} weights share the |score| at which their layer is cut: which of them were kept is not known", markup=False)
-    err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
-    err.print(f"record: {folder / record.id}.toml", markup=False)
+        say.append(f"{found.ties} weights share the |score| at which their layer is cut: which of them were kept is not known")
+    say += [*found.notes, *([published.note] if published and published.note else [])]
+    say.append(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)")
+    say.append(f"record: {folder / record.id}.toml")
+    for line in say:
+        err.print(line, markup=False, highlight=False)

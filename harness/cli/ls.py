@@ -104,6 +104,21 @@ def _recipes(data_dir: Path | None) -> Rows:
     ]
 
 
+def _formats(data_dir: Path | None) -> Rows:
+    from model_zoo.adapters import formats
+    from model_zoo.adapters.published import published_files
+
+    return [
+        {
+            "name": adapter.name,
+            "reads": adapter.reads,
+            "files": adapter.files,
+            "published": [row.name for row in published_files(adapter.name)],
+        }
+        for adapter in formats().values()
+    ]
+
+
 KINDS: dict[str, Callable[[Path | None], Rows]] = {
     "models": _models,
     "datasets": _datasets,
@@ -111,6 +126,7 @@ KINDS: dict[str, Callable[[Path | None], Rows]] = {
     "suites": _suites,
     "tables": _tables,
     "recipes": _recipes,
+    "formats": _formats,
 }
 
 
@@ -119,7 +135,7 @@ KINDS: dict[str, Callable[[Path | None], Rows]] = {
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
 def command(kind: str, data_dir: Path | None, as_json: bool) -> None:
-    """List models, datasets, attacks, suites, tables or recipes.
+    """List models, datasets, attacks, suites, tables, recipes or formats of other people's checkpoints.
 
     \b
     Examples:
@@ -145,4 +161,6 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return f"{len(value)}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -13,7 +13,7 @@ from model_zoo.errors import UserError
 
 # Command, and the line `harness --help` shows for it. The command's function is `command` in harness/cli/<name>.py.
 COMMANDS = {
-    "ls": "List models, datasets, attacks, suites, tables or recipes.",
+    "ls": "List models, datasets, attacks, suites, tables, recipes or formats.",
     "show": "Show one model: record, footprint, results.",
     "run": "Attack models and store what happened to every image.",
     "plan": "Say what a run would do and how long it would take.",

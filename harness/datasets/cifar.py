@@ -21,8 +21,8 @@ import numpy as np
 
 from harness.datasets.base import DatasetInfo, ImageSet, Source
 from harness.datasets.class_names import CIFAR10, CIFAR100
-from harness.datasets.download import Report, fetch
 from model_zoo.arrays import read_arrays
+from model_zoo.download import Report, fetch
 from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
 from model_zoo.files import place
 

@@ -7,50 +7,42 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from model_zoo.adapters.ivrl import Imported
+from model_zoo.adapters import Imported
 from model_zoo.errors import UsageError
-from model_zoo.families import get_family
 from model_zoo.files import place
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import pack
-from model_zoo.schema import Checkpoint, Record, Threat, TrainedOn
-from model_zoo.training.outcome import TRAINING_METHODS, record_toml
+from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn
+from model_zoo.training.outcome import record_toml
 
 
-def keep_imported(
-    found: Imported,
-    folder: Path,
-    *,
-    name: str,
-    title: str,
-    source: str,
-    keep_ratio: float | None,
-    allocation_power: float | None,
-    dataset: str,
-    threat: Threat,
-) -> Record:
+def keep_imported(found: Imported, folder: Path, *, name: str, title: str, source: str, data: TrainedOn, threat: Threat) -> Record:
     """Pack an imported model and write `<name>.safetensors` and `<name>.toml` into `folder`, the record last.
+
+    What the file had and the network does not use is named in the packed file's provenance.
 
     Raises
     ------
     UsageError
         If the record would not be valid, naming the field.
     """
-    content = pack(found.model, found.architecture, found.affine, {"id": name, "imported_from": source})
+    provenance = {"id": name, "imported_from": source} | ({"left_out": dict(found.left_out)} if found.left_out else {})
+    content = pack(found.model, found.architecture, found.affine, provenance)
     try:
         record = Record(
             id=name,
             title=title,
             family=found.family,  # type: ignore[arg-type]
-            method=get_family(found.family).method or TRAINING_METHODS["pgd"],
+            method=found.method,
             architecture=dict(found.architecture),
             affine=found.affine,
-            weight_bits=32 if found.family == "dense" else 1,
+            weight_bits=found.weight_bits,
             activation_bits=32,
-            keep_ratio=keep_ratio,
-            allocation_power=allocation_power,
+            keep_ratio=found.keep_ratio,
+            allocation_power=found.allocation_power,
+            pruning=Taxonomy(**found.taxonomy) if found.taxonomy else None,
             backward="exact",
-            data=TrainedOn(train=dataset),
+            data=data,
             threat=threat,
             weights_sha256=weights_sha256(found.model),
             checkpoint=Checkpoint(file=f"{name}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from harness.cli.main import main
 from model_zoo.loading import load_model
 from model_zoo.registry import get_record
+from tests.model_zoo.adapters.official import WideResNet, prune, saved, seeded
 from tests.model_zoo.adapters.test_ivrl import network, official, written
 
 PRUNED, DENSE = "cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8s29-dense"
@@ -46,16 +47,51 @@ def test_footprint_puts_models_side_by_side() -> None:
 def test_import_makes_a_model_that_can_be_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = network("pruned-binary", "plain")
-    # The paper's networks have no width to say: the one here is the smallest there is.
     path = written(official(model), tmp_path)
-    given = ["--format", "ivrl", "--id", "mine", "--dataset", "cifar10", "--keep-ratio", "0.1", "--allocation-power", "0.1"]
-    wrong = harness("import", str(path), *given, "--architecture", "cifar-resnet8", "--radius", "8/255")
+    given = ["--id", "mine", "--dataset", "cifar10", "--keep-ratio", "0.1", "--allocation-power", "0.1"]
+    wrong = harness("import", "ivrl", str(path), *given, "--architecture", "cifar-resnet8", "--radius", "8/255")
     assert wrong.exit_code == 1 and "conv1.weight" in wrong.output
-    done = harness("import", str(path), *given, "--architecture", "cifar-resnet8", "--width", "8", "--radius", "8/255")
+    done = harness("import", "ivrl", str(path), *given, "--radius", "8/255")
     assert done.exit_code == 0, done.output
     assert "pruned-binary, last batch norm plain" in done.output
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(load_model("imported/mine.toml")(images), model(images), atol=1e-5)
-    bad = harness("import", str(path), *given, "--architecture", "cifar-resnet8", "--width", "8", "--radius", "0.03.1")
+    bad = harness("import", "ivrl", str(path), *given, "--radius", "0.03.1")
     assert bad.exit_code == 2
+
+
+def test_an_imported_wide_resnet_is_attacked_and_its_dead_block_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = prune(seeded(lambda: WideResNet(count=1)))
+    path = saved({"state_dict": made.state_dict()}, tmp_path)
+    given = [str(path), "--id", "wide", "--dataset", "cifar10", "--radius", "0.031", "--extra-data"]
+    done = harness("import", "hydra", *given)
+    assert done.exit_code == 0, done.output
+    dead = sum(parameter.numel() for parameter in made.sub_block1.parameters())
+    assert f"sub_block1 ({dead:,} parameters)" in done.output and "normalisation none" in done.output
+    record = get_record("imported/wide.toml")
+    assert record.data.extra and record.threat.radius == "31/1000" and record.pruning is not None
+    told = harness("footprint", "imported/wide.toml")
+    assert told.exit_code == 0 and f"sub_block1 ({dead:,} parameters)" in told.output
+    ran = harness("run", "--model", "imported/wide.toml", "--attack", "pgd", "--n", "4", "--store", "store")
+    assert ran.exit_code == 0, ran.output
+    harsh = harness("import", "rst", *given, "--keep-ratio", "0.5")
+    assert harsh.exit_code == 2 and "has no scores" in harsh.output
+
+
+def test_formats_and_published_files_are_listed_and_names_have_near_misses() -> None:
+    formats = {row["name"]: row for row in json.loads(harness("ls", "formats", "--json").stdout)}
+    assert formats.keys() == {"apbench", "bcs", "biprop", "flying-bird", "harp", "hydra", "ivrl", "rst"}
+    assert len(formats["apbench"]["published"]) == 84 and "cifar10_resnet34_sparse1_at" in formats["bcs"]["published"]
+    assert "apbench" in harness("ls", "formats").output
+    given = ["--id", "x", "--dataset", "cifar10", "--radius", "8/255"]
+    for arguments, words in (
+        (["hidra", "x.pth"], "Did you mean 'hydra'"),
+        (["bcs", "cifar10_resnet34_sparse_at"], "Did you mean 'cifar10_resnet34_sparse1_at'"),
+        (["rst", "absent.pth"], "AdversarialPruningBenchmark"),
+        (["apbench", "HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90"], "V16_US_99 is missing"),
+        (["hydra", "x.pth", "--width", "4"], "for ivrl"),
+    ):
+        refused = harness("import", *arguments, *given)
+        assert refused.exit_code == 2 and words in refused.output, refused.output

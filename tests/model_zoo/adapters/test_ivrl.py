@@ -8,16 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from model_zoo.adapters.ivrl import Imported, load_ivrl
+from model_zoo.adapters import Imported, Request
+from model_zoo.adapters.ivrl import load_ivrl
 from model_zoo.adapters.keep import keep_imported
 from model_zoo.classifier import Classifier, build_classifier
-from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
 from model_zoo.families import get_family
 from model_zoo.layers.binary_connect import BinaryConnectConv2d
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.loading import load_model
 from model_zoo.packing.frozen import freeze
-from model_zoo.schema import Threat
+from model_zoo.schema import Threat, TrainedOn
 
 ASKED = {"name": "cifar-resnet8", "classes": 10, "width": 8, "normalisation": "cifar10"}
 PRUNED = {"keep_ratio": 0.1, "allocation_power": 0.1}
@@ -57,6 +58,10 @@ def official(model: Classifier, prefix: str = "module.1.") -> dict[str, Any]:
     return {"epoch": 400, "arch": "cResNet8", "state_dict": state, "best_acc1": 45.0, "optimizer": {"state": {}, "param_groups": []}}
 
 
+def asked(**given: Any) -> Request:
+    return Request("cifar10", **given)
+
+
 def written(content: object, folder: Path) -> Path:
     path = folder / "model_best.pth"
     torch.save(content, path)
@@ -69,7 +74,7 @@ def written(content: object, folder: Path) -> Path:
 def test_the_logits_are_those_of_the_network_and_all_is_detected(family: str, last: str, prefix: str, tmp_path: Path) -> None:
     model = network(family, last)
     path = written(official(model, prefix), tmp_path)
-    found = load_ivrl(path, ASKED, **(PRUNED if family == "pruned-binary" else {}))
+    found = load_ivrl(path, asked(**(PRUNED if family == "pruned-binary" else {})))
     assert (found.family, found.architecture["last_batch_norm"], found.affine, found.zeros) == (family, last, family != "pruned-binary", 0)
     with torch.no_grad():
         assert torch.equal(found.model(IMAGES), freeze(model, found.architecture, found.affine)(IMAGES))
@@ -86,7 +91,7 @@ def test_exact_zeros_are_tolerated_counted_and_add_nothing(tmp_path: Path) -> No
         content["state_dict"]["module.1.layer1.0.conv1.weight"][where] = 0.0
         layer.signs[where] = 0.0
     layer.refresh()
-    found = load_ivrl(written(content, tmp_path), ASKED, **PRUNED)
+    found = load_ivrl(written(content, tmp_path), asked(**PRUNED))
     assert (found.zeros, found.ties) == (1, 0)
     with torch.no_grad():
         assert torch.allclose(found.model(IMAGES), model(IMAGES), atol=1e-5)
@@ -95,21 +100,21 @@ def test_exact_zeros_are_tolerated_counted_and_add_nothing(tmp_path: Path) -> No
 def test_equal_scores_at_the_threshold_are_counted(tmp_path: Path) -> None:
     content = official(network("pruned-binary", "plain"))
     scores = content["state_dict"]["module.1.layer1.0.conv1.scores"]
-    lowest = load_ivrl(written(content, tmp_path), ASKED, **PRUNED).model.network.layer1[0].conv1.weight != 0  # type: ignore[union-attr,index]
+    lowest = load_ivrl(written(content, tmp_path), asked(**PRUNED)).model.network.layer1[0].conv1.weight != 0  # type: ignore[union-attr,index]
     threshold = scores.abs()[lowest].min()
     scores[tuple((~lowest).nonzero()[3].tolist())] = -threshold
-    assert load_ivrl(written(content, tmp_path), ASKED, **PRUNED).ties == 2
+    assert load_ivrl(written(content, tmp_path), asked(**PRUNED)).ties == 2
 
 
 @pytest.mark.parametrize("number", [np.float64(45.0), np.float32(45.0), np.int64(45), 45.0, torch.tensor(45.0)])
 def test_numbers_beside_the_tensors_are_no_trouble(number: object, tmp_path: Path) -> None:
     path = written({**official(network("dense", "plain")), "best_acc1": number}, tmp_path)
-    assert load_ivrl(path, ASKED).family == "dense"
+    assert load_ivrl(path, asked()).family == "dense"
 
 
 def test_another_keep_ratio_is_another_network_and_nothing_in_the_file_says_so(tmp_path: Path) -> None:
     path = written(official(network("pruned-binary", "plain")), tmp_path)
-    one, other = (load_ivrl(path, ASKED, keep_ratio, 0.1) for keep_ratio in (0.1, 0.2))
+    one, other = (load_ivrl(path, asked(keep_ratio=keep_ratio, allocation_power=0.1)) for keep_ratio in (0.1, 0.2))
     with torch.no_grad():
         assert not torch.allclose(one.model(IMAGES), other.model(IMAGES), atol=0.1)
 
@@ -119,7 +124,8 @@ def test_another_keep_ratio_is_another_network_and_nothing_in_the_file_says_so(t
     [
         (lambda state: state.pop("module.1.layer2.0.bn1.running_var"), "layer2.0.bn1.running_var"),
         (lambda state: state.pop("module.1.fc.scores"), "fc.scores"),
-        (lambda state: state.update({"module.1.layer3.1.conv1.weight": torch.zeros(1)}), "layer3.1.conv1.weight"),
+        (lambda state: state.update({"module.1.layer3.0.conv9.weight": torch.zeros(1)}), "layer3.0.conv9.weight"),
+        (lambda state: state.update({"module.1.layer3.1.conv1.weight": torch.zeros(1)}), "stages of 1, 1, 2 blocks"),
         (lambda state: state.update({"module.1.conv1.weight": torch.zeros(8, 3, 5, 5)}), r"conv1.weight' of shape \[8, 3, 3, 3\]"),
     ],
 )
@@ -127,16 +133,16 @@ def test_a_missing_extra_or_misshapen_tensor_is_named(change: Any, words: str, t
     content = official(network("pruned-binary", "plain"))
     change(content["state_dict"])
     with pytest.raises(DamagedFileError, match=words):
-        load_ivrl(written(content, tmp_path), ASKED, **PRUNED)
+        load_ivrl(written(content, tmp_path), asked(**PRUNED))
 
 
 def test_the_keep_ratio_is_asked_for_where_there_are_scores_and_only_there(tmp_path: Path) -> None:
     path = written(official(network("pruned-binary", "plain")), tmp_path)
     with pytest.raises(UsageError, match="has scores"):
-        load_ivrl(path, ASKED)
+        load_ivrl(path, asked())
     path = written(official(network("dense", "plain")), tmp_path)
     with pytest.raises(UsageError, match="has no scores"):
-        load_ivrl(path, ASKED, **PRUNED)
+        load_ivrl(path, asked(**PRUNED))
 
 
 class Evil:
@@ -150,37 +156,62 @@ def test_files_that_are_no_checkpoints_are_refused_and_nothing_is_executed(tmp_p
     for content in (b"", whole[: len(whole) // 2], b"not a checkpoint"):
         path.write_bytes(content)
         with pytest.raises(DamagedFileError, match=r"model_best\.pth"):
-            load_ivrl(path, ASKED)
+            load_ivrl(path, asked())
     for object_ in (Evil(), {"state_dict": {"a": Evil()}}, {"state_dict": {}}, [1, 2]):
         with pytest.raises(DamagedFileError, match=r"model_best\.pth") as refusal:
-            load_ivrl(written(object_, tmp_path), ASKED)
+            load_ivrl(written(object_, tmp_path), asked())
         # No advice to execute it after all, and no codes for a terminal.
         assert "weights_only" not in str(refusal.value) and str(refusal.value).isprintable()
     with pytest.raises(DamagedFileError, match=r"executed \(\S*print\)"):
-        load_ivrl(written(Evil(), tmp_path), ASKED)
+        load_ivrl(written(Evil(), tmp_path), asked())
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(UsageError, match="no file"):
-        load_ivrl(tmp_path / "absent.pth", ASKED)
+        load_ivrl(tmp_path / "absent.pth", asked())
 
 
 def keep(found: Imported, folder: Path, name: str) -> None:
-    keep_imported(
-        found,
-        folder,
-        name=name,
-        title="imported",
-        source="model_best.pth",
-        keep_ratio=0.1,
-        allocation_power=0.1,
-        dataset="cifar10",
-        threat=Threat(norm="Linf", radius="8/255"),
-    )
+    data, threat = TrainedOn(train="cifar10"), Threat(norm="Linf", radius="8/255")
+    keep_imported(found, folder, name=name, title="imported", source="model_best.pth", data=data, threat=threat)
 
 
 def test_what_is_kept_of_it_loads_as_a_model(tmp_path: Path) -> None:
-    found = load_ivrl(written(official(network("pruned-binary", "plain")), tmp_path), ASKED, **PRUNED)
+    found = load_ivrl(written(official(network("pruned-binary", "plain")), tmp_path), asked(**PRUNED))
     keep(found, tmp_path, "official")
     with torch.no_grad():
         assert torch.equal(load_model(str(tmp_path / "official.toml"))(IMAGES), found.model(IMAGES))
     with pytest.raises(UsageError, match="id"):
         keep(found, tmp_path, "Not An Id")
+
+
+def test_what_is_asked_for_is_insisted_on(tmp_path: Path) -> None:
+    path = written(official(network("pruned-binary", "plain")), tmp_path)
+    found = load_ivrl(path, asked(architecture="cifar-resnet8", width=8, **PRUNED))
+    assert found.architecture == load_ivrl(path, asked(**PRUNED)).architecture
+    with pytest.raises(DamagedFileError, match=r"conv1\.weight"):
+        load_ivrl(path, asked(architecture="cifar-resnet8", **PRUNED))
+    with pytest.raises(UnknownNameError, match="cifar-resnet8"):
+        load_ivrl(path, asked(architecture="cifar-resnet9", **PRUNED))
+
+
+def test_the_deviations_are_those_of_image_means_and_others_are_another_network(tmp_path: Path) -> None:
+    model = network("dense", "none")
+    found = load_ivrl(written(official(model), tmp_path), asked())
+    assert found.architecture["normalisation"] == "cifar10"
+    with torch.no_grad():
+        assert (Classifier(found.model.network, "flying-bird-cifar10")(IMAGES) - model(IMAGES)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_widths_and_stems_are_read_off_the_tensors(stem: str, tmp_path: Path) -> None:
+    kind = get_family("dense")
+    architecture = {
+        "name": f"{stem}-resnet18",
+        "classes": 100,
+        "widths": [3, 5, 6, 7],
+        "last_batch_norm": "plain",
+        "normalisation": "cifar10",
+    }
+    model = build_classifier(architecture, kind.convolution({}), False)
+    state = {f"module.1.{name.replace('last_bn', 'last')}": tensor for name, tensor in model.network.state_dict().items()}
+    found = load_ivrl(written({"state_dict": state}, tmp_path), asked())
+    assert dict(found.architecture) == architecture

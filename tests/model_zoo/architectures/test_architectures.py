@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from model_zoo.architectures import build_network
+from model_zoo.architectures.bcs import same_padded
 from model_zoo.architectures.small_dense import small_widths
 from model_zoo.classifier import NORMALISATIONS, build_classifier
 from model_zoo.errors import UnknownNameError, UsageError
+from model_zoo.layers.bias import Bias
 
 
 def meta_network(**architecture: object) -> nn.Module:
@@ -90,3 +92,48 @@ def test_bad_descriptions_are_refused_by_name() -> None:
         build_network({"name": "cifar-resnet18", "classes": 10, "last_batch_norm": "yes"})
     with pytest.raises(UsageError, match="4 widths"):
         build_network({"name": "cifar-resnet18", "classes": 10, "widths": [1, 2, 3]})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights"),
+    [
+        # Weights of convolutions and linear layers, as published for the dense networks.
+        ({"name": "cifar-resnet18", "head_bias": True, "last_batch_norm": "none"}, 11_164_352),
+        ({"name": "bcs-resnet34"}, 21_265_088),
+        ({"name": "vgg16"}, 15_303_000),
+        ({"name": "wide-resnet", "depth": 28, "widths": [16, 64, 128, 256]}, 5_842_000),
+        ({"name": "wide-resnet", "depth": 28, "widths": [16, 160, 320, 640]}, 36_461_000),
+        ({"name": "wide-resnet", "depth": 34, "widths": [16, 160, 320, 640]}, 46_138_000),
+    ],
+)
+def test_other_peoples_networks_have_their_published_sizes(architecture: dict[str, object], weights: int) -> None:
+    network = meta_network(classes=10, **architecture)
+    assert sum(weights_of(network)) == pytest.approx(weights, abs=1000)
+    biases = [module for module in network.modules() if isinstance(module, Bias)]
+    assert len(biases) == (3 if architecture["name"] == "vgg16" else 1)
+
+
+@pytest.mark.parametrize("size", [32, 31])
+def test_same_padding_makes_as_many_positions_as_tensorflow(size: int) -> None:
+    layer = same_padded(lambda *sizes, **placed: nn.Conv2d(*sizes, bias=False, **placed))(3, 4, 3, stride=2, padding=1)
+    images = torch.rand(1, 3, size, size)
+    assert layer(images).shape == (1, 4, (size + 1) // 2, (size + 1) // 2)
+    # An even size is padded on the right and below alone, an odd one all around.
+    first, last = (0, 1) if size % 2 == 0 else (1, 1)
+    padded = nn.functional.pad(images, (first, last, first, last))
+    assert torch.equal(layer(images), nn.functional.conv2d(padded, layer.convolution.weight, stride=2))  # type: ignore[arg-type,union-attr]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ({"name": "wide-resnet", "depth": 27, "widths": [16, 16, 32, 64]}, "6 n"),
+        ({"name": "wide-resnet", "depth": 28, "widths": [16, 16, 32]}, "four widths"),
+        ({"name": "vgg16", "widths": [4]}, "13 widths"),
+        ({"name": "vgg16", "pool": "median"}, "keep-2x2"),
+        ({"name": "preact-resnet18", "widths": [4]}, "4 widths"),
+    ],
+)
+def test_what_these_networks_cannot_be_is_refused(architecture: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        build_network({"classes": 10, **architecture})

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.datasets.cifar import TEST, read_split
-from harness.datasets.download import fetch
+from model_zoo.download import fetch, fetch_recorded
 from model_zoo.errors import DamagedFileError, MissingDataError
 from tests.harness.datasets.test_cifar import SAMPLE, md5, official_bytes, small_set
 
@@ -139,3 +139,29 @@ def test_an_archive_is_unpacked_to_the_files_we_know(server: Server, tmp_path: P
     images = read_split(there, TEST, tmp_path / "data", download=True)
     assert images.sha256 == dataclasses.replace(SAMPLE, name="cifar10", index=images.index).sha256
     assert sorted(path.name for path in (tmp_path / "data").rglob("*") if path.is_file()) == ["file.bin", "test_batch"]
+
+
+def test_the_hash_of_the_first_download_is_recorded_and_holds_from_then_on(server: Server, tmp_path: Path) -> None:
+    path = fetch_recorded(url(server), tmp_path, "model.pth", "")
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    assert path.read_bytes() == CONTENT
+    assert (tmp_path / "model.pth.sha256").read_text() == f"{digest}  model.pth\n"
+    assert fetch_recorded(url(server), tmp_path, "model.pth", "") == path and len(server.ranges) == 1
+    path.write_bytes(b"changed")
+    server.content = b"changed at the server, too"
+    with pytest.raises(DamagedFileError, match=f"sha256 {digest}"):
+        fetch_recorded(url(server), tmp_path, "model.pth", "")
+
+
+def test_a_hash_that_is_known_is_compared_at_once(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DamagedFileError, match="sha256"):
+        fetch_recorded(url(server), tmp_path, "model.pth", "", "0" * 64)
+    assert not list(tmp_path.iterdir())
+    assert fetch_recorded(url(server), tmp_path, "model.pth", "", hashlib.sha256(CONTENT).hexdigest()).is_file()
+
+
+def test_a_web_page_in_the_place_of_the_file_is_not_kept(server: Server, tmp_path: Path) -> None:
+    server.content = b"\n<!DOCTYPE html><html>too many people have viewed this file</html>"
+    with pytest.raises(MissingDataError, match=r"web page and not the file\. Fetch it yourself"):
+        fetch_recorded(url(server), tmp_path, "model.pth", "Fetch it yourself.")
+    assert not list(tmp_path.iterdir())

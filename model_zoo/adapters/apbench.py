@@ -1,0 +1,154 @@
+"""Checkpoints of AdversarialPruningBenchmark (Piras et al. 2024; github.com/pralab/AdversarialPruningBenchmark, commit 0ae46e7).
+
+84 models of ten methods, named METHOD_Author_R18|V16_CIFAR10|SVHN_US|S_sparsity. The name decides how a file is read, because its tensors
+do not say how images are normalised; architecture and sparsity of the name are compared with those of the tensors. The state is under
+`state_dict` or `net`.
+
+The benchmark's own loader finds three methods by name and puts its own numbers in the place of Flying Bird's normalisation; here the
+file's are used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from model_zoo.adapters import Adapter, Imported, Request
+from model_zoo.adapters.checkpoint import read_checkpoint, tensors
+from model_zoo.adapters.describe import describe
+from model_zoo.adapters.fill import fill, take
+from model_zoo.adapters.flying_bird import load_flying_bird
+from model_zoo.adapters.harp import load_harp
+from model_zoo.adapters.hydra import load_hydra
+from model_zoo.adapters.recognise import recognise
+from model_zoo.adapters.rst import load_rst
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+
+NAME = re.compile(r"(?P<method>[A-Za-z0-9]+)_\w+?_(?P<network>R18|V16)_(?P<dataset>CIFAR10|SVHN)_(?P<structure>US|S)_(?P<sparsity>\d{1,2})")
+LISTING = "harness ls formats --json"
+SCORES = (".popup_scores", ".scores")
+NETWORKS = {"R18": ("cifar-resnet18", "preact-resnet18"), "V16": ("vgg16",)}
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a taxonomy name says; `keep_ratio` is 1 - sparsity."""
+
+    method: str
+    network: str
+    dataset: str
+    structured: bool
+    keep_ratio: float
+
+    @classmethod
+    def parse(cls, name: str) -> Key:
+        """Read a name such as HARP_Zhao2023Holistic_R18_CIFAR10_US_90, with anything behind it; a UsageError for another."""
+        match = NAME.match(name)
+        if match is None:
+            raise UsageError(f"{name!r} is no name of the benchmark: name the file HARP_Zhao2023Holistic_R18_CIFAR10_US_90 or the like")
+        keep_ratio = round(1 - int(match["sparsity"]) / 100, 2)
+        return cls(match["method"], match["network"], match["dataset"], match["structure"] == "S", keep_ratio)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the files of one method are read: by another format's adapter, or as weights with zeros."""
+
+    bibliography: str
+    taxonomy: Mapping[str, Any]
+    load: Callable[[Path, Request], Imported] | None = None
+    normalisation: str = "none"
+    pool: str = "max"
+
+
+def _taxonomy(when: str, scored: str, scope: str) -> dict[str, str]:
+    return {"when": when, "scored": scored, "scope": scope}
+
+
+# When, by what and over what each prunes: the benchmark's taxonomy.json. Its "least importance score" is "learned" here, its solver- and
+# sparsity-based magnitudes are "magnitude".
+METHODS = {
+    "RADMM": Method("ye2019", _taxonomy("after", "magnitude", "local")),
+    "HYDRA": Method("sehwag2020", _taxonomy("after", "learned", "local"), load_hydra),
+    "HARP": Method("zhao2023", _taxonomy("after", "learned", "global"), load_harp),
+    "PwoA": Method("jian2022", _taxonomy("after", "magnitude", "local")),
+    # Its networks normalise with the deviations of image means, kept in attributes and not in the state.
+    "MAD": Method("lee2022", _taxonomy("after", "learned", "global"), normalisation="cifar10", pool="average"),
+    "Li20": Method("li2020", _taxonomy("before", "magnitude", "global")),
+    "RST": Method("fu2021", _taxonomy("before", "learned", "local"), load_rst),
+    "RobustBird": Method("chen2022", _taxonomy("before", "magnitude", "global"), load_flying_bird),
+    "TwinRep": Method("li2023", _taxonomy("during", "magnitude", "global")),
+    "FlyingBird": Method("chen2022", _taxonomy("during", "magnitude", "global"), load_flying_bird),
+}
+# From here on a share of zeros is another than the name says.
+TOLERANCE = 0.01
+
+
+def load_apbench(path: Path, request: Request) -> Imported:
+    """Read a checkpoint by its name; nothing in it is executed.
+
+    Raises
+    ------
+    UsageError
+        If the name is none of the benchmark's.
+    DamagedFileError
+        As the method's own adapter; if the file is of another architecture than its name says.
+    """
+    key = Key.parse(request.name or path.name)
+    if key.method not in METHODS:
+        raise UnknownNameError("method of the benchmark", key.method, METHODS, LISTING)
+    method = METHODS[key.method]
+    if key.dataset != "CIFAR10":
+        raise UsageError(f"{request.name}: there is no {key.dataset} here to attack it on")
+    if method.load is None:
+        found = _load_zeros(path, method)
+    else:
+        scored = any(name.endswith(SCORES) for name in tensors(path, read_checkpoint(path)))
+        found = method.load(path, dataclasses.replace(request, keep_ratio=key.keep_ratio if scored else None))
+    name = str(found.architecture["name"])
+    if name not in NETWORKS[key.network]:
+        twice = " (HYDRA's R18_US_90 is published twice, and its V16_US_99 not at all)" if key.method == "HYDRA" else ""
+        raise DamagedFileError(path, f"the {key.network} of its name", f"{name}{twice}")
+    share = 1.0 if found.keep_ratio is None else found.keep_ratio
+    notes = list(found.notes)
+    if abs(share - key.keep_ratio) > TOLERANCE:
+        notes.append(f"{100 * share:.2f} per cent of the weights are kept, where the name says {100 * key.keep_ratio:g}")
+    if key.method == "RST":
+        notes.append("the benchmark reports 61 per cent clean at sparsity 90, RST's authors about 78: compare the clean accuracy first")
+    taxonomy = {**method.taxonomy, "structured": key.structured} if found.taxonomy or method.load is None else found.taxonomy
+    return dataclasses.replace(found, method=method.bibliography, taxonomy=taxonomy, notes=tuple(notes))
+
+
+def _load_zeros(path: Path, method: Method) -> Imported:
+    """Weights of which those that are pruned are zero, MAD's with a factor beside each."""
+    state = _without_factors(path, tensors(path, read_checkpoint(path), prefixes=("model.",)))
+    found = recognise(path, state, method.pool)
+    architecture = {**found.architecture, "normalisation": method.normalisation}
+    model = fill(path, found.renamed(state), architecture, found.affine)
+    return describe(model, architecture, found.affine, method.bibliography, {})
+
+
+def _without_factors(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """MAD's layers compute with weight softplus(mask_weight), and the same of the bias."""
+    left = dict(state)
+    for name in [name for name in state if ".mask_" in name]:
+        target = name.replace(".mask_", ".")
+        if target not in left:
+            raise DamagedFileError(path, f"a tensor {target!r}", "none of that name")
+        left[target] = left[target] * F.softplus(take(path, left, name, tuple(left[target].shape)))
+    return left
+
+
+ADAPTER = Adapter(
+    name="apbench",
+    reads="AdversarialPruningBenchmark (Piras et al. 2024), by the name of the model",
+    load=load_apbench,
+    files="84 Google Drive links in taxonomy/models.py of github.com/pralab/AdversarialPruningBenchmark",
+)

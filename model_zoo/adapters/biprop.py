@@ -1,0 +1,95 @@
+"""Checkpoints of biprop (Diffenderfer and Kailkhura 2021; github.com/chrundle/biprop, commit f709fc5): multi-prize tickets MPT-1/32.
+
+Real weights and scores are in the file. A layer computes with alpha sign(W) on what its scores keep; alpha is the sum of the kept |W| over
+int(k n), which is one less than what is kept where k n is no whole number. Networks pruned over all layers at once (`GlobalSubnetConv`)
+keep what is above one threshold, and divide by what they keep. Newer files say keep ratio and kind. The normalisation is outside, as in
+robust scratch tickets. Published models were trained on clean images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_zoo.adapters import Adapter, Imported, Request
+from model_zoo.adapters.checkpoint import read_checkpoint, tensors
+from model_zoo.adapters.describe import describe
+from model_zoo.adapters.fill import fill
+from model_zoo.adapters.recognise import recognise
+from model_zoo.adapters.rst import NORMALISATION, SCORES
+from model_zoo.adapters.scores import Masks, keep_ratio_for, masks_of
+from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.families import get_family
+from model_zoo.layers.pruned_binary import keep_count
+
+LAYERWISE, GLOBAL = "SubnetConv", "GlobalSubnetConv"
+
+
+def load_biprop(path: Path, request: Request) -> Imported:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises
+    ------
+    DamagedFileError, UsageError
+        As `read_checkpoint`, `keep_ratio_for`, `recognise` and `fill` do; where the file says another keep ratio than was asked for, or
+        that activations are binary too.
+    """
+    content = read_checkpoint(path)
+    if "BinAct" in str(content.get("arch", "")):
+        raise DamagedFileError(path, "a network of float activations", f"{content['arch']}, whose activations are binary")
+    state = tensors(path, content)
+    plain = {name: tensor for name, tensor in state.items() if not name.endswith(SCORES)}
+    found = recognise(path, plain)
+    masks = masks_of(path, state, SCORES, found.rename)
+    keep_ratio = _keep_ratio(path, content, request.keep_ratio)
+    keep_ratio = keep_ratio_for(path, bool(masks.scores), keep_ratio)
+    kind = str(content.get("conv_type", LAYERWISE))
+    if kind not in (LAYERWISE, GLOBAL):
+        raise DamagedFileError(path, f"layers of the kind {LAYERWISE} or {GLOBAL}", kind)
+    threshold = _threshold(masks, keep_ratio) if kind == GLOBAL and keep_ratio is not None else None
+
+    def effective(name: str, weight: torch.Tensor) -> torch.Tensor:
+        if keep_ratio is None:
+            return weight
+        if threshold is None:
+            mask = masks.mask(name, weight, keep_count(weight.numel(), keep_ratio))
+            divisor = int(keep_ratio * weight.numel())
+        else:
+            kept = int((masks.scores.get(f"{name}.scores", torch.zeros(0)).abs() > threshold).sum())
+            mask = masks.mask(name, weight, kept) if kept else torch.zeros_like(weight)
+            divisor = kept
+        if not divisor:
+            raise DamagedFileError(path, f"weights to keep in {name!r}", f"none at a keep ratio of {keep_ratio:g}")
+        return torch.sign(weight) * mask * ((weight.abs() * mask).sum() / divisor)
+
+    architecture = {**found.architecture, "normalisation": NORMALISATION}
+    model = fill(path, found.renamed(plain), architecture, found.affine, effective)
+    masks.all_used(architecture)
+    family = get_family("biprop")
+    taxonomy = {**family.taxonomy, "scope": "global"} if kind == GLOBAL else family.taxonomy
+    return describe(model, architecture, found.affine, str(family.method), taxonomy, masks=masks)
+
+
+def _keep_ratio(path: Path, content: dict[str, Any], asked: float | None) -> float | None:
+    told = content.get("prune_rate")
+    if not isinstance(told, float):
+        return asked
+    if asked is not None and asked != told:
+        raise UsageError(f"{path} was trained with keep ratio {told:g}, not {asked:g}")
+    return told
+
+
+def _threshold(masks: Masks, keep_ratio: float) -> float:
+    """The |score| above which a weight is kept, over all layers."""
+    ranks = torch.cat([scores.abs().flatten() for scores in masks.scores.values()]).sort().values
+    return float(ranks[int((1 - keep_ratio) * ranks.numel()) - 1])
+
+
+ADAPTER = Adapter(
+    name="biprop",
+    reads="biprop's multi-prize tickets with float activations (Diffenderfer and Kailkhura 2021): model_best.pth",
+    load=load_biprop,
+    files="pretrained/ of github.com/chrundle/biprop, in git-LFS",
+)

@@ -1,0 +1,105 @@
+"""Checkpoints of Flying Bird, Flying Bird+ and Robust Bird (Chen et al. 2022; VITA-Group/Sparsity-Win-Robust-Generalization, 6e9a862).
+
+The normalisation is a layer of the network and its numbers are in the file: they are compared with those the code has. What is pruned is
+zero; Flying Bird's files say it again in `mask_info`, Robust Bird's hold unpruned weights (`weight_orig`) beside masks (`weight_mask`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_zoo.adapters import Adapter, Imported, Request
+from model_zoo.adapters.checkpoint import read_checkpoint, tensors
+from model_zoo.adapters.describe import describe
+from model_zoo.adapters.fill import fill, take
+from model_zoo.adapters.recognise import recognise
+from model_zoo.classifier import NORMALISATIONS
+from model_zoo.errors import DamagedFileError
+from model_zoo.families import get_family
+
+ORIGINAL, MASK = ".weight_orig", ".weight_mask"
+OWN = ("flying-bird-cifar10", "flying-bird-cifar100")
+
+
+def load_flying_bird(path: Path, request: Request) -> Imported:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises
+    ------
+    DamagedFileError
+        As `read_checkpoint`, `recognise` and `fill` do; where the normalisation is none the official code has; where `mask_info` says
+        that a weight is pruned which is not zero.
+    """
+    content = read_checkpoint(path)
+    state = tensors(path, content)
+    normalisation = _normalisation(path, state)
+    original = any(name.endswith(ORIGINAL) for name in state)
+    state = _without_masks(path, state)
+    notes = _check_mask_info(path, content, state)
+    found = recognise(path, state)
+    architecture = {**found.architecture, "normalisation": normalisation}
+    model = fill(path, found.renamed(state), architecture, found.affine)
+    family = get_family("robust-bird" if original else "flying-bird")
+    return describe(model, architecture, found.affine, str(family.method), family.taxonomy, notes=notes)
+
+
+def _normalisation(path: Path, state: dict[str, torch.Tensor]) -> str:
+    """Take the normalisation's numbers out of `state`; the name of the one they are."""
+    mean, deviation = (take(path, state, f"normalize.{name}", (3,)) for name in ("mean", "std"))
+    for name in OWN:
+        expected = [torch.tensor(values) for values in NORMALISATIONS[name]]
+        if torch.allclose(mean, expected[0], atol=1e-6) and torch.allclose(deviation, expected[1], atol=1e-6):
+            return name
+    found = f"mean {[round(float(value), 4) for value in mean]} and deviation {[round(float(value), 4) for value in deviation]}"
+    raise DamagedFileError(path, "the normalisation of CIFAR-10 or CIFAR-100 in the official code", found)
+
+
+def _without_masks(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights with the masks of `torch.nn.utils.prune` multiplied in."""
+    left = dict(state)
+    plain = {}
+    for name in [name for name in state if name.endswith(ORIGINAL)]:
+        layer = name.removesuffix(ORIGINAL)
+        weight = left.pop(name)
+        plain[f"{layer}.weight"] = weight * _binary(path, take(path, left, layer + MASK, tuple(weight.shape)), layer + MASK)
+    return {**left, **plain}
+
+
+def _check_mask_info(path: Path, content: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Compare the masks that Flying Bird's file holds, `<parameter>_<number>`, with the zeros of its weights."""
+    info = content.get("mask_info")
+    if info is None:
+        return []
+    masks = info.get("masks") if isinstance(info, dict) else None
+    if not isinstance(masks, dict) or not all(isinstance(mask, torch.Tensor) for mask in masks.values()):
+        raise DamagedFileError(path, "mask_info with masks", "something else")
+    idle = 0
+    for key, mask in masks.items():
+        name = re.sub(r"_\d+$", "", str(key)).removeprefix("module.")
+        if name not in state or state[name].shape != mask.shape:
+            raise DamagedFileError(path, f"a mask of the shape of a weight ({key})", f"{list(mask.shape)}")
+        kept = _binary(path, mask.float(), str(key)) == 1
+        wrong = int(((state[name] != 0) & ~kept).sum())
+        if wrong:
+            raise DamagedFileError(path, f"zeros where mask_info prunes {name!r}", f"{wrong:,} other weights")
+        idle += int(((state[name] == 0) & kept).sum())
+    return [f"{idle:,} weights are kept by mask_info and exactly 0, as new connections begin; they count as removed"] if idle else []
+
+
+def _binary(path: Path, mask: torch.Tensor, name: str) -> torch.Tensor:
+    if not ((mask == 0) | (mask == 1)).all():
+        raise DamagedFileError(path, f"zeros and ones in the mask {name!r}", "other numbers")
+    return mask
+
+
+ADAPTER = Adapter(
+    name="flying-bird",
+    reads="Flying Bird(+) and Robust Bird (Chen et al. 2022): model_RA_best.pth.tar",
+    load=load_flying_bird,
+    files="none by its authors; 12 by AdversarialPruningBenchmark (format apbench)",
+)

@@ -1,0 +1,175 @@
+"""Which of the field's architectures a state dict belongs to, and its tensors by the names of our layers.
+
+Names and shapes decide; whatever they leave out is found by `fill`, which takes every tensor or none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_zoo.errors import DamagedFileError
+
+State = Mapping[str, torch.Tensor]
+POST_ACTIVATION: dict[tuple[bool, tuple[int, ...]], int] = {
+    (False, (1, 1, 1)): 8,
+    (False, (2, 2, 2, 2)): 18,
+    (False, (3, 4, 6, 3)): 34,
+    (True, (3, 4, 6, 3)): 50,
+}
+PRE_ACTIVATION: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
+# What the official codes call the classifier.
+HEADS = ("linear", "fc", "classifier")
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """An architecture without its normalisation, whether its batch norms have scales and shifts, and our names for its tensors."""
+
+    architecture: dict[str, Any]
+    affine: bool
+    rename: Callable[[str], str]
+
+    def renamed(self, state: State) -> dict[str, torch.Tensor]:
+        """Tensors by our names."""
+        return {self.rename(name): tensor for name, tensor in state.items()}
+
+
+def recognise(path: Path, state: State, pool: str = "max") -> Recognised:
+    """Find out what a state dict without prefixes, masks and scores is of.
+
+    Parameters
+    ----------
+    pool : {"max", "average"}
+        How a VGG-16 with one linear layer pools at the end: its tensors do not say.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is of no architecture known here.
+    """
+    if any(name.startswith("block1.") for name in state):
+        return _wide_resnet(path, state)
+    if "layer1.0.conv1.weight" in state:
+        return _resnet(path, state)
+    if sum(tensor.ndim == 4 for tensor in state.values()) >= 13:
+        return _vgg(path, state, pool)
+    raise DamagedFileError(path, "a ResNet, PreActResNet, WideResNet or VGG-16", f"a network with {sorted(state)[0]!r}")
+
+
+def _canonical(name: str) -> str:
+    """Our name of a tensor of a residual network."""
+    first, dot, rest = name.partition(".")
+    name = f"fc{dot}{rest}" if first in HEADS else name
+    for theirs, ours in ((".convShortcut.", ".shortcut."), (".downsample.", ".shortcut."), (".layer.", ".")):
+        name = name.replace(theirs, ours)
+    return name
+
+
+def _preact(name: str) -> str:
+    return _canonical(name).replace(".shortcut.0.", ".shortcut.")
+
+
+def _imagenet(name: str) -> str:
+    return _canonical(name).replace(".shortcut.", ".downsample.")
+
+
+def _resnet(path: Path, state: State) -> Recognised:
+    pre = "bn.running_mean" in state
+    large = "conv1.weight" in state and tuple(state["conv1.weight"].shape[2:]) == (7, 7)
+    rename = _preact if pre else _imagenet if large else _canonical
+    named = {rename(name): tensor for name, tensor in state.items()}
+    depths = _depths(named, r"layer(\d+)\.(\d+)\.")
+    bottleneck = "layer1.0.conv3.weight" in named
+    number = PRE_ACTIVATION.get(depths) if pre else POST_ACTIVATION.get((bottleneck, depths))
+    if number is None:
+        raise DamagedFileError(path, "a ResNet-18, -34 or -50", f"stages of {', '.join(map(str, depths))} blocks")
+    widths = [_out(path, named, f"layer{stage}.0.conv{2 if bottleneck else 1}.weight") for stage in range(1, len(depths) + 1)]
+    architecture = {
+        "name": f"{'preact' if pre else 'imagenet' if large else 'cifar'}-resnet{number}",
+        "classes": _out(path, named, "fc.weight"),
+        **_width(widths),
+    }
+    architecture |= {"head_bias": "fc.bias" in named} | ({} if pre else {"last_batch_norm": "none"})
+    return Recognised(architecture, "layer1.0.bn1.weight" in named, rename)
+
+
+def _wide_resnet(path: Path, state: State) -> Recognised:
+    named = {_canonical(name): tensor for name, tensor in state.items()}
+    depths = _depths(named, r"block(\d+)\.(\d+)\.")
+    if len(depths) != 3 or len(set(depths)) != 1:
+        raise DamagedFileError(path, "a WideResNet of three equal blocks", f"blocks of {', '.join(map(str, depths))}")
+    widths = [_out(path, named, name) for name in ("conv1.weight", *(f"block{block}.0.conv1.weight" for block in (1, 2, 3)))]
+    classes = _out(path, named, "fc.weight")
+    architecture = {
+        "name": "wide-resnet",
+        "classes": classes,
+        "depth": 6 * depths[0] + 4,
+        "widths": widths,
+        "head_bias": "fc.bias" in named,
+    }
+    return Recognised(architecture, "block1.0.bn1.weight" in named, _canonical)
+
+
+def _vgg(path: Path, state: State, pool: str) -> Recognised:
+    """The layers of a VGG-16 follow from their order, whatever they are called."""
+    counts = {"conv": 0, "bn": 0, "fc": 0}
+    ours: dict[str, str] = {}
+    for layer in sorted({name.rpartition(".")[0] for name in state}, key=_natural):
+        weight = state.get(f"{layer}.weight")
+        convolution = weight is not None and weight.ndim == 4 and tuple(weight.shape[2:]) == (3, 3)
+        kind = "bn" if f"{layer}.running_mean" in state else "conv" if convolution else "fc"
+        counts[kind] += 1
+        ours[layer] = f"{kind}{counts[kind]}"
+
+    def rename(name: str) -> str:
+        layer, _, field = name.rpartition(".")
+        return f"{ours.get(layer, layer)}.{field}"
+
+    if counts["conv"] != 13 or not counts["fc"]:
+        raise DamagedFileError(path, "a VGG-16", f"{counts['conv']} convolutions and {counts['fc']} linear layers")
+    named = {rename(name): tensor for name, tensor in state.items()}
+    sizes = [_out(path, named, f"fc{number}.weight") for number in range(1, counts["fc"] + 1)]
+    widths = [_out(path, named, f"conv{number}.weight") for number in range(1, 14)]
+    architecture = {
+        "name": "vgg16",
+        "classes": sizes[-1],
+        "widths": widths,
+        "hidden": sizes[:-1],
+        "pool": "keep-2x2" if named["fc1.weight"].shape[1] == 4 * widths[-1] else pool,
+        "conv_bias": "conv1.bias" in named,
+        "head_bias": "fc1.bias" in named,
+    }
+    return Recognised(architecture, "bn1.weight" in named, rename)
+
+
+def _depths(state: State, pattern: str) -> tuple[int, ...]:
+    found: dict[int, int] = {}
+    for name in state:
+        match = re.match(pattern, name)
+        # Longer numbers are nobody's: what cannot be a layer is left over, and `fill` says so.
+        if match and len(match[1]) < 3 and len(match[2]) < 4:
+            found[int(match[1])] = max(found.get(int(match[1]), 0), int(match[2]) + 1)
+    return tuple(found.get(stage, 0) for stage in range(1, max(found, default=0) + 1))
+
+
+def _out(path: Path, state: State, name: str) -> int:
+    if name not in state:
+        raise DamagedFileError(path, f"a tensor {name!r}", "none of that name")
+    if state[name].ndim not in (2, 4):
+        raise DamagedFileError(path, f"weights in {name!r}", f"shape {list(state[name].shape)}")
+    return int(state[name].shape[0])
+
+
+def _width(widths: list[int]) -> dict[str, Any]:
+    doubling = widths == [widths[0] * 2**stage for stage in range(len(widths))]
+    return {"width": widths[0]} if doubling else {"widths": widths}
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    return [(part.isdigit(), int(part) if part.isdigit() and len(part) < 9 else 0, part) for part in name.split(".")]

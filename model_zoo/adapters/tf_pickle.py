@@ -1,0 +1,198 @@
+"""Pickles of TensorFlow variables as numpy arrays, without TensorFlow and without executing anything.
+
+A variable pickles as a call of `functools.partial(ResourceVariable, initial_value=array, name=..., ...)`. The unpickler here knows the
+seven names this takes and puts a plain record in the place of each; any other name, and every opcode that is not needed, is refused before
+anything is built. Arrays are float32 and as long as the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeGuard
+
+import numpy as np
+
+from model_zoo.errors import DamagedFileError
+
+# What CPython writes for dictionaries, lists, tuples, texts, numbers, bytes and the calls below, protocols 2 to 5.
+OPCODES = frozenset(
+    (
+        *("PROTO", "FRAME", "STOP", "MARK", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("APPEND", "APPENDS", "SETITEM", "SETITEMS", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+        *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    )
+)
+# Dimensions of an array, and of a memo, that no file of the format comes near.
+MOST_DIMENSIONS, MOST_MEMO = 8, 1 << 20
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable's name without its `:0`, and its value, float32."""
+
+    name: str
+    value: np.ndarray
+
+    def __setstate__(self, state: object) -> None:
+        """A variable is complete once it is there."""
+        _refuse("a variable with a state of its own")
+
+
+def read_variables(path: Path, content: bytes) -> Any:
+    """What a pickle holds, variables as `Variable`; nothing in it is executed.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is no pickle, is cut short, or needs a name or an opcode that pickled variables do not.
+    """
+    try:
+        _scan(content)
+        return _Unpickler(io.BytesIO(content)).load()
+    except _RefusedError as refusal:
+        raise DamagedFileError(path, "a pickle of TensorFlow variables alone", str(refusal)) from None
+    except Exception as error:
+        # A damaged stream makes pickle and the records below raise a dozen kinds of exception between them.
+        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DamagedFileError(path, "a pickle of TensorFlow variables", what) from None
+
+
+class _RefusedError(Exception):
+    pass
+
+
+def _refuse(what: str) -> NoReturn:
+    raise _RefusedError(what)
+
+
+def _scan(content: bytes) -> None:
+    """Look at every opcode before one is carried out; lengths beyond the end of the file are found by `genops`."""
+    for opcode, argument, position in pickletools.genops(content):
+        if opcode.name not in OPCODES:
+            _refuse(f"the opcode {opcode.name}")
+        if opcode.name == "FRAME" and int(argument or 0) > len(content):
+            _refuse("a frame longer than the file")
+        if opcode.name == "LONG_BINPUT" and int(argument or 0) > MOST_MEMO:
+            _refuse(f"a memo of {argument:,} entries")
+        if opcode.name == "STOP" and position != len(content) - 1:
+            _refuse("more behind its end")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds records in the place of everything that has a name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """One of the records below; any other name is refused."""
+        known = _KNOWN.get((module.replace("numpy._core.", "numpy.core."), name))
+        return known if known is not None else _refuse(f"something that would have to be executed ({module}.{name})")
+
+
+class _Known:
+    """What a known name stands for: an object without attributes that makes a record when it is called, or is only passed on."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., object] | None = None) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: object) -> object:
+        return _refuse("a call of what is no function") if self._make is None else self._make(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        _refuse("a function with a state of its own")
+
+
+# What a variable's partial call calls, and the type of arrays.
+RESOURCE_VARIABLE, ND_ARRAY = _Known(), _Known()
+
+
+class _Partial:
+    """`functools.partial(ResourceVariable)`, filled in by its state and called without arguments."""
+
+    def __init__(self, function: object) -> None:
+        self.fields: Mapping[str, Any] = {}
+        if function is not RESOURCE_VARIABLE:
+            _refuse("a partial call of something else")
+
+    def __setstate__(self, state: Any) -> None:
+        function, arguments, keywords, _ = state
+        if function is not RESOURCE_VARIABLE or arguments != () or not isinstance(keywords, dict):
+            _refuse("a partial call of something else")
+        self.fields = keywords
+
+    def __call__(self) -> Variable:
+        value, name = self.fields.get("initial_value"), self.fields.get("name")
+        array = value.array if isinstance(value, _Array) else value
+        if not isinstance(array, np.ndarray) or not isinstance(name, str):
+            _refuse("a variable without name and array")
+        return Variable(name.partition(":")[0], array)
+
+
+class _Dtype:
+    """`numpy.dtype(code, align, copy)`; its byte order comes as state."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        if state[1] != "<":
+            _refuse(f"numbers of byte order {state[1]!r}")
+
+    def array(self, content: object, shape: object, fortran: bool) -> np.ndarray:
+        """Bytes as float32 of `shape`."""
+        if self.code != "f4":
+            _refuse(f"an array of {self.code!r}, where float32 is expected")
+        if not isinstance(content, (bytes, bytearray)) or not _is_shape(shape):
+            _refuse("an array without bytes and shape")
+        if 4 * math.prod(shape) != len(content):
+            _refuse(f"an array of shape {list(shape)} with {len(content):,} bytes")
+        return np.frombuffer(content, "<f4").reshape(shape, order="F" if fortran else "C").copy("C")
+
+
+class _Array:
+    """`numpy.core.multiarray._reconstruct(ndarray, (0,), b"b")`; shape, type and bytes come as state."""
+
+    def __init__(self, kind: object, *_: object) -> None:
+        if kind is not ND_ARRAY:
+            _refuse("an array of a type of its own")
+        self.array: np.ndarray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, content = state
+        if not isinstance(dtype, _Dtype):
+            _refuse("an array without a type")
+        self.array = dtype.array(content, shape, bool(fortran))
+
+
+def _from_buffer(content: object, dtype: object, shape: object, order: object) -> np.ndarray:
+    """`numpy.core.numeric._frombuffer`, how arrays are pickled since protocol 5."""
+    if not isinstance(dtype, _Dtype):
+        _refuse("an array without a type")
+    return dtype.array(content, shape, order == "F")
+
+
+def _type_name(name: object) -> object:
+    """`as_dtype("float32")`: TensorFlow's type of a variable, which its array says as well."""
+    return name
+
+
+def _is_shape(shape: object) -> TypeGuard[Sequence[int]]:
+    return isinstance(shape, Sequence) and len(shape) <= MOST_DIMENSIONS and all(type(size) is int and size >= 0 for size in shape)
+
+
+_KNOWN: Mapping[tuple[str, str], _Known] = {
+    ("functools", "partial"): _Known(_Partial),
+    ("tensorflow.python.ops.resource_variable_ops", "ResourceVariable"): RESOURCE_VARIABLE,
+    ("tensorflow.python.framework.dtypes", "as_dtype"): _Known(_type_name),
+    ("numpy.core.multiarray", "_reconstruct"): _Known(_Array),
+    ("numpy.core.numeric", "_frombuffer"): _Known(_from_buffer),
+    ("numpy", "ndarray"): ND_ARRAY,
+    ("numpy", "dtype"): _Known(_Dtype),
+}

@@ -1,0 +1,204 @@
+"""What Bayesian connectivity sampling's TensorFlow code computes and pickles, without TensorFlow: variables, layers, order, names.
+
+Images are [N, H, W, C] and kernels [k, k, in, out]; convolutions are sums over patches, so that nothing here is PyTorch's convolution.
+"""
+
+import functools
+import io
+import pickle
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+RESOURCES, DTYPES = "tensorflow.python.ops.resource_variable_ops", "tensorflow.python.framework.dtypes"
+
+
+def as_dtype(name: str) -> "DType":
+    return DType(name)
+
+
+class DType:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)
+
+
+class ResourceVariable:
+    """A variable that pickles as TensorFlow 2's does."""
+
+    def __init__(self, initial_value: np.ndarray, name: str, **_: object) -> None:
+        self.value, self.name = initial_value, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        call = functools.partial(
+            ResourceVariable,
+            initial_value=self.value,
+            trainable=True,
+            name=self.name,
+            dtype=DType("float32"),
+            constraint=None,
+            distribute_strategy=None,
+        )
+        return call, ()
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """While this lasts, the classes above are found under TensorFlow's names; afterwards there is no TensorFlow."""
+    names = {module.rsplit(".", depth)[0] for module in (RESOURCES, DTYPES) for depth in range(5)}
+    assert not names & sys.modules.keys()
+    for name in names:
+        sys.modules[name] = ModuleType(name)
+    for module, thing in ((RESOURCES, ResourceVariable), (DTYPES, as_dtype)):
+        setattr(sys.modules[module], thing.__name__, thing)
+        thing.__module__ = module
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+def pickled(content: object, protocol: int = 4) -> bytes:
+    buffer = io.BytesIO()
+    with installed():
+        pickle.Pickler(buffer, protocol).dump(content)
+    return buffer.getvalue()
+
+
+class Network:
+    """Layers that are called in turn and that remember their variables in the order they are made."""
+
+    def __init__(self, name: str, seed: int = 3) -> None:
+        self.name, self.generator = name, np.random.default_rng(seed)
+        self.variables: list[ResourceVariable] = []
+
+    def variable(self, scope: str, kind: str, value: np.ndarray) -> torch.Tensor:
+        array = np.ascontiguousarray(value, np.float32)
+        self.variables.append(ResourceVariable(array, f"{self.name}/{scope}/{kind}"))
+        return torch.from_numpy(array)
+
+    def weights(self, scope: str, *shape: int) -> torch.Tensor:
+        """Magnitudes, a third of them not connected (0 or below), times signs."""
+        fan = int(np.prod(shape[:-1]))
+        theta = np.abs(self.generator.standard_normal(shape)) * (3 / fan) ** 0.5
+        theta[self.generator.random(shape) < 0.2] = 0.0
+        theta[self.generator.random(shape) < 0.1] *= -1
+        magnitude = self.variable(scope, "T", theta)
+        sign = self.variable(scope, "S", np.sign(self.generator.standard_normal(shape)))
+        return torch.where(magnitude > 0, magnitude * sign, torch.zeros(()))
+
+    def conv(self, inputs: int, outputs: int, size: int, stride: int, scope: str = "conv") -> Any:
+        kernel = self.weights(scope, size, size, inputs, outputs)
+
+        def call(x: torch.Tensor) -> torch.Tensor:
+            x = x.permute(0, 3, 1, 2)
+            height = x.shape[2]
+            total = max((-(-height // stride) - 1) * stride + size - height, 0)
+            first, last = total // 2, total - total // 2
+            x = torch.nn.functional.pad(x, (first, last, first, last))
+            return torch.einsum("nchwij,ijco->nhwo", x.unfold(2, size, stride).unfold(3, size, stride), kernel)
+
+        return call
+
+    def norm(self, channels: int, scope: str = "bn") -> Any:
+        gamma = self.variable(scope, "gamma", self.generator.uniform(0.5, 1.5, channels))
+        beta = self.variable(scope, "beta", self.generator.uniform(-0.3, 0.3, channels))
+        mean = self.variable(scope, "running_mean", self.generator.uniform(-0.1, 0.1, channels))
+        variance = self.variable(scope, "running_var", self.generator.uniform(0.2, 0.6, channels))
+        return lambda x: (x - mean) / torch.sqrt(variance + 1e-5) * gamma + beta
+
+    def dense(self, inputs: int, outputs: int, scope: str = "dense_out") -> Any:
+        kernel = self.weights(scope, inputs, outputs)
+        bias = self.variable(scope, "b", self.generator.uniform(-0.3, 0.3, outputs))
+        return lambda x: x @ kernel + bias
+
+    def content(self) -> dict[str, list[ResourceVariable]]:
+        return {"param_list": self.variables}
+
+
+def resnet(name: str, depths: Sequence[int], width: int = 4, expansion: int = 1) -> tuple[Network, Any]:
+    made = Network(name)
+    stem, stem_norm = made.conv(3, width, 3, 1, "conv1"), made.norm(width, "bn1")
+    blocks, inputs = [], width
+    for stage, depth in enumerate(depths):
+        inner = width * 2**stage
+        for place in range(depth):
+            stride, out = (2 if stage and not place else 1), inner * expansion
+            sizes = [(inputs, inner, 3, stride), (inner, inner, 3, 1)]
+            if expansion > 1:
+                sizes = [(inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, out, 1, 1)]
+            parts = [(made.conv(*size, f"block/conv{number}"), made.norm(size[1], "block/bn")) for number, size in enumerate(sizes)]
+            shortcut = None
+            if stride != 1 or inputs != out:
+                shortcut = (made.conv(inputs, out, 1, stride, "block/conv3"), made.norm(out, "block/bn3"))
+            blocks.append((parts, shortcut))
+            inputs = out
+    head = made.dense(inputs, 10)
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(stem_norm(stem(x)))
+        for parts, shortcut in blocks:
+            out = x
+            for number, (conv, norm) in enumerate(parts):
+                out = norm(conv(out))
+                out = torch.relu(out) if number < len(parts) - 1 else out
+            x = torch.relu(out + (x if shortcut is None else shortcut[1](shortcut[0](x))))
+        return head(x.mean((1, 2)))
+
+    return made, call
+
+
+def wide_resnet(widths: Sequence[int] = (4, 8, 12, 16), count: int = 1) -> tuple[Network, Any]:
+    made = Network(f"wideresnet-{6 * count + 4}-2")
+    stem, blocks, inputs = made.conv(3, widths[0], 3, 1), [], widths[0]
+    for stage, width in enumerate(widths[1:]):
+        for place in range(count):
+            first, one = made.norm(inputs), made.conv(inputs, width, 3, 2 if stage and not place else 1)
+            second, two = made.norm(width), made.conv(width, width, 3, 1)
+            blocks.append((first, one, second, two, made.conv(inputs, width, 1, 2 if stage else 1) if inputs != width else None))
+            inputs = width
+    last, head = made.norm(inputs), made.dense(inputs, 10)
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        x = stem(x)
+        for first, one, second, two, shortcut in blocks:
+            out = torch.relu(first(x))
+            x = two(torch.relu(second(one(out)))) + (x if shortcut is None else shortcut(out))
+        return head(torch.relu(last(x)).mean((1, 2)))
+
+    return made, call
+
+
+def vgg16(plan: Sequence[int | str]) -> tuple[Network, Any]:
+    made = Network("vgg16")
+    steps: list[Any] = []
+    inputs = 3
+    for width in plan:
+        if isinstance(width, int):
+            steps.append((made.conv(inputs, width, 3, 1), made.norm(width)))
+            inputs = width
+        else:
+            steps.append(None)
+    heads = [made.dense(4 * inputs, 6, "dense14"), made.dense(6, 5, "dense15"), made.dense(5, 10, "dense16")]
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        for step in steps:
+            if step is None:
+                count, height, width, channels = x.shape
+                x = x.reshape(count, height // 2, 2, width // 2, 2, channels).amax((2, 4))
+            else:
+                x = torch.relu(step[1](step[0](x)))
+        x = x.reshape(len(x), -1)
+        for number, head in enumerate(heads):
+            x = head(x) if number == len(heads) - 1 else torch.relu(head(x))
+        return x
+
+    return made, call

@@ -1,0 +1,133 @@
+"""AdversarialPruningBenchmark: the name decides, and what the tensors say against it is said."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model_zoo.adapters import Request
+from model_zoo.adapters.apbench import ADAPTER, METHODS, Key, load_apbench
+from model_zoo.adapters.published import published_files
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from tests.model_zoo.adapters.official import IMAGES, VGG16, PostActResNet, PreActResNet, check, layers, prune, saved, seeded
+from tests.model_zoo.adapters.test_tickets import ticket
+
+ASKED = Request("cifar10")
+
+
+def named(content: object, folder: Path, name: str) -> Path:
+    return saved(content, folder, f"{name}.pth.tar")
+
+
+@pytest.mark.parametrize("key", ["state_dict", "net"])
+@pytest.mark.parametrize(
+    ("name", "make", "prefix"),
+    [
+        ("RADMM_Ye2019Adversarial_R18_CIFAR10_S_50", PostActResNet, "module."),
+        ("PwoA_Jian2022Pruning_R18_CIFAR10_US_99", PostActResNet, ""),
+        ("PwoA_Jian2022Pruning_V16_CIFAR10_US_99", lambda: VGG16(bias=True), ""),
+        ("Li20_Li2020Towards_R18_CIFAR10_US_95", PostActResNet, "model."),
+        ("TwinRep_Li2023Learning_V16_CIFAR10_US_90", lambda: VGG16(flat=True), ""),
+        ("RADMM_Ye2019Adversarial_V16_CIFAR10_US_90", lambda: VGG16(flat=True, bias=True), ""),
+        ("HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_95", PostActResNet, ""),
+        ("HARP_Zhao2023Holistic_V16_CIFAR10_US_90", VGG16, ""),
+    ],
+)
+def test_weights_with_zeros_are_read_without_normalisation(
+    name: str, make: Callable[[], nn.Module], prefix: str, key: str, tmp_path: Path
+) -> None:
+    network = prune(seeded(make))
+    path = named({key: {prefix + layer: tensor for layer, tensor in network.state_dict().items()}}, tmp_path, name)
+    found = load_apbench(path, Request("cifar10", name))
+    check(found, network, tmp_path, "none")
+    assert found.taxonomy["structured"] == ("_S_" in name)
+    # The tiny networks here keep another share than the name says, and that is said.
+    assert any("per cent of the weights are kept" in note for note in found.notes)
+
+
+class Mad(VGG16):
+    """MAD's VGG: normalised by numbers outside the state, an average in the place of the last max-pooling."""
+
+    def __init__(self) -> None:
+        super().__init__(flat=True)
+        self.feature = self.features[:-1]
+        del self.features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(F.avg_pool2d(self.feature(x), 2).flatten(1))
+
+
+@pytest.mark.parametrize(("network", "make"), [("V16", Mad), ("R18", PostActResNet)])
+def test_mads_factors_and_normalisation(network: str, make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    made = prune(seeded(make))
+    state = dict(made.state_dict())
+    for name, module in layers(made):
+        state[f"{name}.mask_weight"] = torch.full(module.weight.shape, math.log(math.e - 1))
+    name = f"MAD_Lee2022Masking_{network}_CIFAR10_US_90"
+    # Its files hold the arguments of the training command.
+    path = named({"net": state, "acc": 70.0, "args": argparse.Namespace(network="vgg", depth=16)}, tmp_path, name)
+    check(load_apbench(path, Request("cifar10", name)), made, tmp_path, "cifar10")
+    first = f"{'feature.0' if network == 'V16' else 'conv1'}.mask_weight"
+    state[first] = state[first] - 1.0
+    other = load_apbench(named({"net": state}, tmp_path, name), Request("cifar10", name))
+    factor = math.log(1 + (math.e - 1) / math.e)
+    weights = next(module.weight for module in other.model.modules() if isinstance(module, nn.Conv2d))
+    assert torch.allclose(weights, made.state_dict()[first.replace("mask_weight", "weight")] * factor, rtol=1e-5)
+    with pytest.raises(DamagedFileError, match="also"):
+        load_apbench(named({"net": {**state, "x.running_mean": torch.zeros(1)}}, tmp_path, name), Request("cifar10", name))
+    with pytest.raises(DamagedFileError, match="of shape"):
+        load_apbench(named({"net": {**state, first: torch.zeros(1)}}, tmp_path, name), Request("cifar10", name))
+
+
+def test_flying_birds_normalisation_is_the_files(tmp_path: Path) -> None:
+    network = prune(seeded(PreActResNet))
+    name = "FlyingBird_Chen2021Sparsity_R18_CIFAR10_US_95"
+    found = load_apbench(named({"state_dict": network.state_dict()}, tmp_path, name), Request("cifar10", name))
+    with torch.no_grad():
+        assert torch.allclose(found.model(IMAGES), network(IMAGES), atol=1e-5)
+    network.normalize = nn.Identity()
+    check(found, network, tmp_path, "flying-bird-cifar10")
+
+
+def test_a_tickets_keep_ratio_is_the_names(tmp_path: Path) -> None:
+    made, state = ticket(seeded(lambda: PostActResNet(head="conv", affine=False)))
+    # 63 per cent are kept there.
+    name = "RST_Fu2021Drawing_R18_CIFAR10_US_37"
+    found = load_apbench(named({"state_dict": state}, tmp_path, name), Request("cifar10", name))
+    check(found, made, tmp_path, "edge-popup-loader")
+    assert any("compare the clean accuracy first" in note for note in found.notes)
+    assert not any("per cent of the weights are kept" in note for note in found.notes)
+
+
+def test_a_file_of_another_architecture_than_its_name_is_refused(tmp_path: Path) -> None:
+    name = "HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90"
+    path = named({"state_dict": prune(seeded(VGG16)).state_dict()}, tmp_path, name)
+    with pytest.raises(DamagedFileError, match=r"the R18 of its name, found vgg16.*published twice"):
+        load_apbench(path, Request("cifar10", name))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("model_best", UsageError, "no name of the benchmark"),
+        ("HYDRO_Sehwag2020Hydra_R18_CIFAR10_US_90", UnknownNameError, "HYDRA"),
+        ("HYDRA_Sehwag2020Hydra_R18_SVHN_US_90", UsageError, "SVHN"),
+    ],
+)
+def test_a_name_that_is_none_is_refused(name: str, error: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=words):
+        load_apbench(named({"state_dict": {}}, tmp_path, name), Request("cifar10", name))
+
+
+def test_every_published_name_can_be_read_and_one_is_there_twice() -> None:
+    names = [row.name for row in published_files(ADAPTER.name)]
+    assert len(names) == 84 and {Key.parse(name).method for name in names} == METHODS.keys()
+    assert {name for name in names if names.count(name) > 1} == {"HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90"}
+    assert Key.parse("HARP_Zhao2023Holistic_V16_CIFAR10_S_75.pth.tar") == Key("HARP", "V16", "CIFAR10", True, 0.25)
+    assert len({row.file for row in published_files(ADAPTER.name)}) == len({row.link for row in published_files(ADAPTER.name)}) == 84

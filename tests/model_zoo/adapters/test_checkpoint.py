@@ -1,0 +1,113 @@
+"""Checkpoint files that are hostile, damaged or too large: one clear line each, nothing executed, nothing large allocated."""
+
+import argparse
+import io
+import os
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_zoo.adapters import Request, formats
+from model_zoo.adapters.checkpoint import read_checkpoint, tensors
+from model_zoo.adapters.hydra import load_hydra
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from tests.model_zoo.adapters.official import PostActResNet, saved, seeded
+
+NAMES = [name for name in formats() if name not in ("bcs", "ivrl")]
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+@pytest.mark.parametrize("name", formats())
+@pytest.mark.parametrize("legacy", [False, True])
+def test_no_format_executes_what_is_in_a_file(name: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "HARP_Zhao2023Holistic_R18_CIFAR10_US_90.pth"
+    asked = Request("cifar10", keep_ratio=0.5)
+    for content in (Evil(), {"state_dict": {"conv1.weight": Evil()}}, {"state_dict": seeded(PostActResNet).state_dict(), "args": Evil()}):
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(DamagedFileError):
+            formats()[name].load(path, asked)
+    for damage in (b"", b"text", path.read_bytes()[:-100], path.read_bytes()[:300]):
+        path.write_bytes(damage)
+        with pytest.raises(DamagedFileError) as refusal:
+            formats()[name].load(path, asked)
+        assert "\n" not in str(refusal.value) and "weights_only" not in str(refusal.value)
+    path.unlink()
+    with pytest.raises(UsageError, match="no file"):
+        formats()[name].load(path, asked)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_old_format_of_torch_and_what_stands_beside_tensors_is_read(tmp_path: Path) -> None:
+    network = seeded(PostActResNet)
+    path = tmp_path / "model.pth"
+    torch.save({"net": network.state_dict(), "args": argparse.Namespace(k=0.1)}, path, _use_new_zipfile_serialization=False)
+    assert load_hydra(path, Request("cifar10")).family == "dense"
+
+
+def test_entries_that_are_compressed_are_refused_unread(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"a": torch.zeros(1000, 1000)}}, buffer)
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry in whole.infolist():
+            packed.writestr(entry.filename, whole.read(entry))
+    assert path.stat().st_size < 20_000
+    with pytest.raises(DamagedFileError, match="unfold to 4,00"):
+        read_checkpoint(path)
+
+
+def test_a_view_of_one_number_counts_as_what_it_becomes(tmp_path: Path) -> None:
+    path = saved({"state_dict": {"conv1.weight": torch.zeros(1).expand(40_000, 40_000)}}, tmp_path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedFileError, match=r"conv1\.weight.*40000, 40000"):
+            tensors(path, read_checkpoint(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_larger_than_any_checkpoint_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "large.pth"
+    with path.open("wb") as file:
+        file.truncate((2 << 30) + 1)
+    for name in formats():
+        with pytest.raises(DamagedFileError, match="2,147,483,648 bytes"):
+            formats()[name].load(Path(path), Request("cifar10", "HARP_Zhao2023Holistic_R18_CIFAR10_US_90", keep_ratio=0.5))
+
+
+def test_two_names_that_become_one_are_an_error(tmp_path: Path) -> None:
+    path = saved({"state_dict": {}}, tmp_path)
+    one = torch.zeros(1)
+    with pytest.raises(DamagedFileError, match="something else"):
+        tensors(path, {"state_dict": {"a": one, "b": 3}})
+    assert tensors(path, {"module.a": one, "module.b": one}).keys() == {"a", "b"}
+    # A prefix that only some have is part of the name.
+    assert tensors(path, {"module.a": one, "b": one}).keys() == {"module.a", "b"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("conv1.weight",), ("layer1.0.conv1.weight", "fc.weight"), ("block1.0.conv1.weight",), ("layer99999999999.0.conv1.weight",)],
+)
+@pytest.mark.parametrize("format_name", NAMES)
+def test_tensors_of_no_known_network_are_one_clear_line(names: tuple[str, ...], format_name: str, tmp_path: Path) -> None:
+    path = saved({"state_dict": {name: torch.zeros(2, 2, 3, 3) for name in names}}, tmp_path, "HARP_Zhao2023Holistic_R18_CIFAR10_US_90.pth")
+    with pytest.raises((DamagedFileError, UsageError)) as refusal:
+        formats()[format_name].load(path, Request("cifar10"))
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_format_has_its_near_miss() -> None:
+    from model_zoo.adapters import get_format
+
+    with pytest.raises(UnknownNameError, match="flying-bird"):
+        get_format("flyingbird")

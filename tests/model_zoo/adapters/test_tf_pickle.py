@@ -1,0 +1,140 @@
+"""Hostile and damaged pickles: refused before anything in them is called, and before anything large is allocated."""
+
+import functools
+import os
+import pickle
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_zoo.adapters.tf_pickle import Variable, read_variables
+from model_zoo.errors import DamagedFileError
+from tests.model_zoo.adapters.tensorflow_like import ResourceVariable, pickled
+
+PATH = Path("weights.pickle")
+ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def test_a_variable_becomes_its_name_and_array() -> None:
+    made = [ResourceVariable(ARRAY, "vgg16/conv1/T:0"), ResourceVariable(np.asfortranarray(ARRAY), "b"), ResourceVariable(ARRAY[0], "c")]
+    for protocol in (3, 4, 5):
+        read = read_variables(PATH, pickled({"param_list": made}, protocol))["param_list"]
+        assert all(isinstance(item, Variable) for item in read)
+        assert [item.name for item in read] == ["vgg16/conv1/T", "b", "c"]
+        for item, expected in zip(read, (ARRAY, ARRAY, ARRAY[0]), strict=True):
+            assert item.value.dtype == np.float32 and np.array_equal(item.value, expected) and item.value.flags.writeable
+
+
+class Calls:
+    """An object that pickles as a call."""
+
+    def __init__(self, function: Any, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        Calls(os.system, "touch executed"),
+        Calls(eval, "open('executed', 'w')"),
+        Calls(functools.partial, os.system, "touch executed"),
+        Calls(functools.partial(os.system, "touch executed")),
+        Calls(getattr, "text", "upper"),
+        Calls(np.load, "executed"),
+        Calls(bytearray, 10**12),
+        {"param_list": [Calls(open, "executed", "w")]},
+    ],
+    ids=["system", "eval", "partial", "whole-partial", "getattr", "load", "bytearray", "open"],
+)
+def test_what_would_have_to_be_executed_is_refused(hostile: object, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DamagedFileError, match=r"weights\.pickle"):
+        read_variables(PATH, pickle.dumps(hostile, protocol))
+    assert not list(tmp_path.iterdir())
+
+
+def text(words: str) -> bytes:
+    return b"\x8c" + bytes([len(words)]) + words.encode()
+
+
+def name(module: str, attribute: str) -> bytes:
+    return text(module) + text(attribute) + b"\x93"
+
+
+PARTIAL = name("functools", "partial")
+RESOURCE = name("tensorflow.python.ops.resource_variable_ops", "ResourceVariable")
+DTYPE = name("numpy", "dtype") + text("f4") + b"\x85R" + b"(K\x03" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+FROM_BUFFER = name("numpy._core.numeric", "_frombuffer")
+
+
+def array(shape: bytes, content: bytes = bytes(8)) -> bytes:
+    return FROM_BUFFER + b"(C" + bytes([len(content)]) + content + DTYPE + shape + text("C") + b"tR"
+
+
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [
+        # A partial call of something else, with arguments, or with a state that is none.
+        (PARTIAL + name("numpy", "ndarray") + b"\x85R", "partial call of something else"),
+        (PARTIAL + RESOURCE + b"\x85R" + b"(" + RESOURCE + b"K\x01\x85}Ntb", "partial call of something else"),
+        (PARTIAL + RESOURCE + b"\x85R)R", "without name and array"),
+        # Calls of what is only a name, and states of names, which would change what the next file is read with.
+        (RESOURCE + b")R", "no function"),
+        (name("numpy", "ndarray") + b"K\x02\x85R", "no function"),
+        (FROM_BUFFER + b"}" + text("_make") + RESOURCE + b"s" + b"b", "state of its own"),
+        (FROM_BUFFER + b"N}" + text("_make") + RESOURCE + b"s\x86b", "state of its own"),
+        # Arrays that are not what their bytes are.
+        (array(b"K\x02K\x02\x86"), r"shape \[2, 2\] with 8 bytes"),
+        (array(b"J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86"), "without bytes and shape"),
+        (array(b"\x8a\x09" + bytes(8) + b"\x01\x85"), "with 8 bytes"),
+        (array(text("22")), "without bytes and shape"),
+        (array(b"K\x02\x85").replace(text("f4"), text("f8")), "'f8'"),
+        (array(b"K\x02\x85").replace(text("f4"), text("O8")), "'O8'"),
+        (array(b"K\x02\x85").replace(text("<"), text(">")), "byte order"),
+        # Persistent ids, extension codes, old ways to call: opcodes that no variable needs.
+        (b"K\x01Q", "opcode BINPERSID"),
+        (b"\x82\x01", "opcode EXT1"),
+        (b"(ios\nsystem\n", "opcode INST"),
+        (b"(" + RESOURCE + b"o", "opcode OBJ"),
+        (RESOURCE + b")\x81", "opcode NEWOBJ"),
+        (b"\x97", "opcode NEXT_BUFFER"),
+        # A memo of four thousand million places.
+        (b"K\x01r" + struct.pack("<I", 2**32 - 1), "memo"),
+        (b"\x95" + struct.pack("<Q", 2**50) + b"K\x01", "frame|FRAME"),
+        (b"\x96" + struct.pack("<Q", 2**40), "pickle"),
+        (b"\x8e" + struct.pack("<Q", 2**40), "pickle"),
+        (b"K\x01.K\x02", "more behind its end"),
+    ],
+    ids=range(25),
+)
+def test_streams_that_no_tensorflow_writes_are_refused_and_nothing_large_is_made(stream: bytes, words: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedFileError, match=words):
+            read_variables(PATH, b"\x80\x04" + stream + b".")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    # What was tried has changed nothing.
+    assert np.array_equal(read_variables(PATH, pickled([ResourceVariable(ARRAY, "T")], 5))[0].value, ARRAY)
+
+
+def test_the_hand_written_stream_is_one_that_can_be_read() -> None:
+    made = read_variables(PATH, b"\x80\x04" + array(b"K\x02\x85") + b".")
+    assert isinstance(made, np.ndarray) and made.tolist() == [0.0, 0.0]
+
+
+def test_a_damaged_pickle_is_one_line() -> None:
+    whole = pickled({"param_list": [ResourceVariable(ARRAY, "T")]})
+    for content in (b"", b"not a pickle", whole[:-1], whole[: len(whole) // 2], whole[10:]):
+        with pytest.raises(DamagedFileError) as refusal:
+            read_variables(PATH, content)
+        assert "\n" not in str(refusal.value)

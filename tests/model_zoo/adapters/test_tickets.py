@@ -1,0 +1,160 @@
+"""Robust scratch tickets and biprop: scores choose, the loader's normalisation, one magnitude a layer."""
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.adapters import Request
+from model_zoo.adapters.biprop import load_biprop
+from model_zoo.adapters.rst import load_rst
+from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.packing.frozen import effective_weights
+from model_zoo.packing.packed import load_packed
+from model_zoo.packing.weights import magnitudes
+from tests.model_zoo.adapters.official import IMAGES, VGG16, PostActResNet, WideResNet, broken, check, layers, saved, seeded, settle
+
+KEEP = 0.63
+LOADER = "edge-popup-loader"
+ASKED = Request("cifar10", keep_ratio=KEEP)
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "cifar-resnet18": lambda: PostActResNet(head="conv", affine=False),
+    "wide-resnet": lambda: WideResNet(dead=False, head="conv", affine=False),
+    "vgg16": lambda: VGG16(flat=True, affine=False, head="conv"),
+}
+
+
+def drawn(network: nn.Module, seed: int = 5) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(module.weight.shape, generator=generator) for name, module in layers(network)}
+
+
+def kept(scores: torch.Tensor, keep_ratio: float) -> torch.Tensor:
+    """Edge-popup's own words: sort, drop the first int((1 - k) n)."""
+    out = torch.ones(scores.numel())
+    out[scores.abs().flatten().sort().indices[: int((1 - keep_ratio) * scores.numel())]] = 0.0
+    return out.view(scores.shape)
+
+
+def ticket(network: nn.Module) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """Signed constants, scores, and the network they make."""
+    scores, state, made = drawn(network), {}, copy.deepcopy(network)
+    for name, module in layers(made):
+        constant = math.sqrt(2 / module.weight[0].numel())
+        state |= {f"{name}.weight": module.weight.sign() * constant, f"{name}.scores": scores[name]}
+        module.weight.copy_(state[f"{name}.weight"] * kept(scores[name], KEEP))
+    return settle(made), {f"module.{name}": tensor for name, tensor in {**made.state_dict(), **state}.items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_ticket_gives_the_logits_behind_the_loaders_normalisation(name: str, tmp_path: Path) -> None:
+    made, state = ticket(seeded(NETWORKS[name]))
+    found = load_rst(saved({"state_dict": state, "curr_acc1": 47.0}, tmp_path), ASKED)
+    assert (found.architecture["name"], found.family, found.weight_bits, found.affine) == (name, "sparse-binary", 1, False)
+    check(found, made, tmp_path, LOADER)
+    packed = load_packed(tmp_path / "kept" / "imported.safetensors")
+    assert packed.header["weights"] == "pruned-signs"
+    scales = magnitudes(effective_weights(packed.model))
+    assert scales is not None and scales[0] == np.float32(math.sqrt(2 / 27))
+
+
+def test_a_finetuned_ticket_keeps_floats(tmp_path: Path) -> None:
+    network = seeded(NETWORKS["cifar-resnet18"])
+    scores, made = drawn(network), copy.deepcopy(network)
+    for name, module in layers(made):
+        module.weight.mul_(kept(scores[name], KEEP))
+    weights = {f"{name}.weight": module.weight for name, module in layers(network)}
+    settle(made)
+    state = {**made.state_dict(), **weights, **{f"{name}.scores": score for name, score in scores.items()}}
+    found = load_rst(saved({"state_dict": state}, tmp_path), ASKED)
+    assert (found.family, found.weight_bits) == ("sparse", 32)
+    check(found, made, tmp_path, LOADER)
+
+
+def test_the_keep_ratio_is_asked_for_and_another_is_another_network(tmp_path: Path) -> None:
+    _, state = ticket(seeded(NETWORKS["cifar-resnet18"]))
+    path = saved({"state_dict": state}, tmp_path)
+    with pytest.raises(UsageError, match="--keep-ratio"):
+        load_rst(path, Request("cifar10"))
+    one, other = (load_rst(path, Request("cifar10", keep_ratio=ratio)) for ratio in (KEEP, 0.4))
+    assert not torch.allclose(one.model(IMAGES), other.model(IMAGES), atol=0.01)
+
+
+@pytest.mark.parametrize("layer", ["conv1", "layer2.0.shortcut.0", "fc"])
+def test_a_layer_without_scores_is_an_error(layer: str, tmp_path: Path) -> None:
+    _, state = ticket(seeded(NETWORKS["cifar-resnet18"]))
+    del state[f"module.{layer}.scores"]
+    with pytest.raises(DamagedFileError, match=f"{layer}.scores"):
+        load_rst(saved({"state_dict": state}, tmp_path), ASKED)
+
+
+@pytest.mark.parametrize(("state", "words"), broken(ticket(seeded(NETWORKS["cifar-resnet18"]))[1], "module.layer3.0.conv2"))
+@pytest.mark.parametrize("load", [load_rst, load_biprop])
+def test_a_missing_extra_or_misshapen_tensor_is_an_error(load: Any, state: dict[str, torch.Tensor], words: str, tmp_path: Path) -> None:
+    state = {name if name.startswith("module.") else f"module.{name}": tensor for name, tensor in state.items()}
+    with pytest.raises(DamagedFileError, match=words):
+        load(saved({"state_dict": state}, tmp_path), ASKED)
+
+
+def prize(network: nn.Module, layerwise: bool = True) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """alpha sign(W) on what is kept, alpha the sum of the kept |W| over int(k n), or over what is kept where one threshold is for all."""
+    scores, made, state = drawn(network), copy.deepcopy(network), {}
+    ranks = torch.cat([score.abs().flatten() for score in scores.values()]).sort().values
+    threshold = ranks[int((1 - KEEP) * len(ranks)) - 1]
+    for name, module in layers(made):
+        state |= {f"{name}.weight": module.weight.clone(), f"{name}.scores": scores[name]}
+        mask = kept(scores[name], KEEP) if layerwise else (scores[name].abs() > threshold).float()
+        divisor = int(KEEP * module.weight.numel()) if layerwise else int(mask.sum())
+        module.weight.copy_(module.weight.sign() * mask * ((module.weight.abs() * mask).sum() / divisor))
+    return settle(made), {**made.state_dict(), **state}
+
+
+BIPROP: dict[str, Callable[[], nn.Module]] = {
+    "plain": NETWORKS["cifar-resnet18"],
+    "affine": lambda: PostActResNet(head="conv"),
+    "resnet50": lambda: PostActResNet((3, 4, 6, 3), width=2, head="conv", affine=False, expansion=4),
+}
+
+
+@pytest.mark.parametrize("layerwise", [True, False])
+@pytest.mark.parametrize("name", BIPROP)
+def test_a_prize_gives_the_logits_and_one_alpha_a_layer(name: str, layerwise: bool, tmp_path: Path) -> None:
+    made, state = prize(seeded(BIPROP[name]), layerwise)
+    kind = "SubnetConv" if layerwise else "GlobalSubnetConv"
+    found = load_biprop(
+        saved({"state_dict": state, "conv_type": kind, "prune_rate": KEEP, "arch": "cResNet18"}, tmp_path), Request("cifar10")
+    )
+    assert (found.family, found.weight_bits, found.method) == ("sparse-binary", 1, "diffenderfer2021")
+    assert found.taxonomy["scope"] == ("local" if layerwise else "global")
+    check(found, made, tmp_path, LOADER)
+    alphas = magnitudes(effective_weights(load_packed(tmp_path / "kept" / "imported.safetensors").model))
+    assert alphas is not None
+    assert np.allclose(alphas, [float(module.weight.abs().max()) for _, module in layers(made)], rtol=1e-6)
+
+
+def test_alpha_divides_by_one_less_than_is_kept_where_that_is_no_whole_number(tmp_path: Path) -> None:
+    network = seeded(BIPROP["plain"])
+    _, state = prize(network)
+    found = load_biprop(saved({"state_dict": state}, tmp_path), ASKED)
+    weights = network.conv1.weight.numel()
+    mask = kept(state["conv1.scores"], KEEP)
+    assert int(mask.sum()) == int(KEEP * weights) + 1
+    alpha = found.model.network.conv1.weight.abs().max()  # type: ignore[operator,union-attr]
+    assert float(alpha) == pytest.approx(float((network.conv1.weight.abs() * mask).sum()) / int(KEEP * weights), rel=1e-6)
+
+
+def test_what_the_file_says_is_not_overruled(tmp_path: Path) -> None:
+    _, state = prize(seeded(BIPROP["plain"]))
+    with pytest.raises(UsageError, match=r"keep ratio 0\.63, not 0\.5"):
+        load_biprop(saved({"state_dict": state, "prune_rate": KEEP}, tmp_path), Request("cifar10", keep_ratio=0.5))
+    with pytest.raises(UsageError, match="--keep-ratio"):
+        load_biprop(saved({"state_dict": state}, tmp_path), Request("cifar10"))
+    for says, words in (({"arch": "cResNet18_BinAct"}, "binary"), ({"conv_type": "SampleSubnetConv"}, "SampleSubnetConv")):
+        with pytest.raises(DamagedFileError, match=words):
+            load_biprop(saved({"state_dict": state, **says}, tmp_path), ASKED)
