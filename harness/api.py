@@ -18,7 +18,6 @@ from harness.runner.results import read, select
 from harness.runner.store import Store
 from harness.runner.work import declared
 from model_zoo import loading
-from model_zoo.classifier import Classifier
 from model_zoo.errors import UserError
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.threat import ThreatModel, parse_radius, radius_text
@@ -26,7 +25,7 @@ from model_zoo.threat import ThreatModel, parse_radius, radius_text
 DEFAULT_STORE = Path("results")
 
 
-def load_model(model: str) -> Classifier:
+def load_model(model: str) -> nn.Module:
     """Load a registered model by id, or any packed model by the path of its record.
 
     Returns a frozen module in eval mode that takes float32 [N, 3, H, W] in [0, 1] and returns logits [N, classes].

@@ -67,6 +67,19 @@ def mcnemar(left: Sequence[bool], right: Sequence[bool]) -> float:
     return float(binomtest(only_left, discordant, 0.5).pvalue) if discordant else 1.0
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust the p values of tests made together, in their order: below 5 % by chance is then any of them in 5 % of cases (Holm 1979).
+
+    S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979, 65-70: the smallest counts
+    as often as there are tests, the next once less, and none less than the one before it.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda position: p_values[position])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = largest
+    return adjusted
+
+
 def paired_difference(left: Sequence[bool], right: Sequence[bool]) -> tuple[float, float, float]:
     """How much more often `left` is right than `right` on the same images, as a fraction, and the ends of its 95 % interval.
 

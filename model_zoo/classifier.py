@@ -36,6 +36,11 @@ class Classifier(nn.Module):
         Takes normalised images.
     normalisation : str
         A key of `NORMALISATIONS`.
+
+    Attributes
+    ----------
+    architecture, affine : mapping or None, bool
+        What `build_classifier` built it from; None where it was put together otherwise.
     """
 
     def __init__(self, network: nn.Module, normalisation: str) -> None:
@@ -50,6 +55,8 @@ class Classifier(nn.Module):
 
     mean: torch.Tensor
     deviation: torch.Tensor
+    architecture: Mapping[str, Any] | None = None
+    affine: bool = True
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of `images`."""
@@ -62,4 +69,6 @@ def build_classifier(
     """Build the architecture, whose `normalisation` field names its input statistics, with the given convolution (default: dense)."""
     fields = dict(architecture)
     normalisation = str(fields.pop("normalisation"))
-    return Classifier(build_network(fields, convolution or partial(nn.Conv2d, bias=False), affine), normalisation)
+    classifier = Classifier(build_network(fields, convolution or partial(nn.Conv2d, bias=False), affine), normalisation)
+    classifier.architecture, classifier.affine = dict(architecture), affine
+    return classifier

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from model_zoo.classifier import Classifier
+from pathlib import Path
+
+from torch import nn
+
+from model_zoo.adapters.exported import load_onnx
 from model_zoo.errors import DamagedFileError
+from model_zoo.own import is_own, open_own
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import check_file, load_packed
 from model_zoo.registry import checkpoint_path, get_record
+from model_zoo.schema import Record
 
 
-def load_model(model: str) -> Classifier:
+def load_model(model: str) -> nn.Module:
     """Load a model, frozen and in eval mode: float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
+
+    `model` is an id, the path of a record, or what `model_zoo.own.open_own` opens.
 
     The file's size and sha256 are compared with the record before it is read; the loaded weights are hashed and compared after.
 
@@ -21,12 +29,26 @@ def load_model(model: str) -> Classifier:
     DamagedFileError
         If the checkpoint is not the file the record names, or does not hold the weights it names.
     """
+    if is_own(model):
+        return open_own(model)[1]
     record, path = get_record(model), checkpoint_path(model)
     check_file(path, record.checkpoint.sha256, record.checkpoint.bytes)
+    loaded = _load_onnx(record, path) if record.architecture["name"] == "onnx" else _load_packed(record, path)
+    found = weights_sha256(loaded)
+    if found != record.weights_sha256:
+        raise DamagedFileError(path, f"weights with sha256 {record.weights_sha256}", f"sha256 {found}")
+    return loaded
+
+
+def _load_packed(record: Record, path: Path) -> nn.Module:
     packed = load_packed(path)
     if packed.header["architecture"] != record.architecture or packed.header["affine"] != record.affine:
         raise DamagedFileError(path, f"the architecture of record {record.id}", f"{packed.header['architecture']}")
-    found = weights_sha256(packed.model)
-    if found != record.weights_sha256:
-        raise DamagedFileError(path, f"weights with sha256 {record.weights_sha256}", f"sha256 {found}")
     return packed.model
+
+
+def _load_onnx(record: Record, path: Path) -> nn.Module:
+    loaded = load_onnx(path)
+    if loaded.sha256 != record.architecture.get("sha256"):
+        raise DamagedFileError(path, f"the network of record {record.id}", f"one with sha256 {loaded.sha256}")
+    return loaded.module

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -76,6 +77,35 @@ class Training(_Strict):
     torch: str
     hold_out_clean_accuracy: float = Field(ge=0, le=1)
     hold_out_pgd_accuracy: float = Field(ge=0, le=1)
+
+
+class Attackable(Protocol):
+    """What a unit has to know of a model, whether a record says it or it was found by looking (`model_zoo.own`); None is unknown."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def architecture(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def affine(self) -> bool: ...  # noqa: D102
+    @property
+    def weights_sha256(self) -> str: ...  # noqa: D102
+    @property
+    def backward(self) -> str: ...  # noqa: D102
+    @property
+    def stochastic(self) -> bool: ...  # noqa: D102
+    @property
+    def family(self) -> str | None: ...  # noqa: D102
+    @property
+    def weight_bits(self) -> int | None: ...  # noqa: D102
+    @property
+    def keep_ratio(self) -> float | None: ...  # noqa: D102
+    @property
+    def data(self) -> TrainedOn | None: ...  # noqa: D102
+    @property
+    def training(self) -> Training | None: ...  # noqa: D102
+    @property
+    def classes(self) -> int: ...  # noqa: D102
 
 
 class Record(_Strict):

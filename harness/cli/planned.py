@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from harness.runner.plan import Plan
 
 
-def _count(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
+def count(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
+    """Read a number of images, or "all"."""
     if value is None or value == "all":
         return value
     if not value.isdigit() or int(value) < 1:
@@ -28,7 +29,7 @@ _OPTIONS = (
     click.option("--model", "models", multiple=True, help="A model id or the path of a record; may be repeated."),
     click.option("--attack", "attack_names", multiple=True, help="An attack; may be repeated.  [default: pgd]"),
     click.option("--dataset", help="Images to attack.  [default: cifar10-sample]"),
-    click.option("--n", "n", callback=_count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
+    click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
     click.option("--radius", "radii", multiple=True, help="An exact fraction such as 8/255; may be repeated.  [default: the protocol's]"),
     click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]"),
     click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is."),
@@ -76,6 +77,11 @@ def make_plan(
 
     if (suite is None) == (not models):
         raise UsageError("say what to run: either --suite NAME or --model ID (`harness ls suites`, `harness ls models`)")
+    from model_zoo.own import is_own
+
+    for model in models:
+        if is_own(model):
+            raise UsageError(f"{model} has no record: `harness compare` attacks it as it is, `harness add` makes a record of it")
     if suite is None:
         from harness import attacks
         from model_zoo.threat import ThreatModel, parse_radius

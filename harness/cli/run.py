@@ -76,7 +76,7 @@ def command(
 
     plan = make_plan()
     how = {"executor": executor, "existing": existing, "cpus": cpus, "gpus": gpus, "device": device}
-    report = _execute(plan, store, workers or os.cpu_count() or 1, how)
+    report = execute_plan(plan, store, workers or os.cpu_count() or 1, how)
     kept = Store(store)
     made = make(kept, kept.read_all(), reports / (suite or "request"), plan)
     if made is None:
@@ -91,7 +91,8 @@ def command(
         raise SystemExit(1)
 
 
-def _execute(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> Report:
+def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> Report:
+    """Run a plan with a progress bar, and say what became of it; `how` is what `harness.runner.execute.execute` takes by name."""
     from harness.cli.console import err, progress_bar
     from harness.runner.execute import Event, execute
     from harness.runner.store import Store

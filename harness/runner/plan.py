@@ -16,7 +16,8 @@ from harness.runner.identity import unit_id, unit_seed
 from harness.runner.suite import Evaluation, Suite
 from model_zoo import registry
 from model_zoo.errors import MissingDataError, UserError
-from model_zoo.schema import Record
+from model_zoo.own import describe
+from model_zoo.schema import Attackable
 from model_zoo.threat import ThreatModel, radius_text
 
 # What a reader calls a number: all outcomes with these in common.
@@ -27,7 +28,7 @@ CELL = ("dataset", "norm", "radius", "model", "attack")
 class Unit:
     """The smallest thing that is run, stored, resumed: one model, one block of images, one threat model, one attack."""
 
-    record: Record
+    record: Attackable
     model: str
     block: ImageSet
     threat: ThreatModel
@@ -171,9 +172,11 @@ def _expand(
     specs = [attacks.get(name) for name in part.attacks]
     units = []
     for model in models:
-        record = registry.get_record(model)
-        if record.classes != len(images.classes) or (family in protocol.LINF_RADIUS and record.data.train != family):
-            leave_out(f"model {record.id}: trained on {record.data.train} ({record.classes} classes), not for {images.name}")
+        record = describe(model)
+        trained_on = None if record.data is None else record.data.train
+        if record.classes != len(images.classes) or (family in protocol.LINF_RADIUS and trained_on not in (None, family)):
+            trained = "" if trained_on is None else f"trained on {trained_on}, "
+            leave_out(f"model {record.id}: {trained}{record.classes} classes, not for {images.name}")
             continue
         for spec in specs:
             given = [ThreatModel.parse(text) for text in part.threats]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from pyarrow import compute
 
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Plan
@@ -28,34 +29,42 @@ class Found:
     invalid: list[str]
 
 
-def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None) -> Found:
+def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False) -> Found:
     """All usable outcomes of what `Store.read_all` gave, or those that a plan asks for.
 
     Units whose attack was at fault are left out, and invalid ones. Where two units cover the same image (runs with different numbers of
     images have different blocks), the one that the plan names counts, then the one with more images, then the smaller id. A plan is thus
-    also served by runs of fewer images than it asks for.
+    also served by runs of fewer images than it asks for, and if `longer` is true by runs of more: of those, the images that it asks for.
+    Outcomes stand under the name that the plan has for their model.
     """
-    wanted = None if plan is None else _images_by_cell(plan)
+    wanted = None if plan is None else _cells(plan)
     planned = set() if plan is None else set(plan.ids)
-    damaged, tables, kept, invalid = [], [], [], []
+    damaged, tables, rows, kept, invalid = [], [], [], [], []
     for item in stored:
         if isinstance(item, DamagedFileError):
             damaged.append(item)
             continue
         manifest = item.manifest
         asked = manifest["unit"] in planned
-        if wanted is not None and not asked:
-            images = wanted.get(cell(manifest["identity"]), frozenset())
-            if not images.issuperset(item.table["image"].to_pylist()):
+        table, called = item.table, {}
+        if wanted is not None:
+            asking = wanted.get(cell(manifest["identity"]))
+            if asking is None:
                 continue
+            called = {name: asking.labels[name] for name in ("model", "family")}
+            within = table.filter(compute.is_in(table["image"], pa.array(sorted(asking.images))))
+            if not within.num_rows or (within.num_rows < table.num_rows and not longer):
+                continue
+            table = within
         invalid += [f"{_named(manifest)}: {said['reason']}" for said in _reasons(manifest)]
         if not manifest["at_fault"] and "invalid" not in manifest:
-            tables.append(item.table)
-            kept.append({**manifest["labels"], "asked": asked, "block_images": item.table.num_rows})
+            tables.append(table)
+            rows.append(table.num_rows)
+            kept.append({**manifest["labels"], **called, "asked": asked, "block_images": item.table.num_rows})
     if not tables:
         return Found(pd.DataFrame(), damaged, invalid)
     labels = pd.DataFrame(kept)
-    repeated = labels.loc[labels.index.repeat(labels["block_images"])].reset_index(drop=True)
+    repeated = labels.loc[labels.index.repeat(rows)].reset_index(drop=True)
     order = {"asked": False, "block_images": False, "unit": True}
     whole = pd.concat([repeated, pa.concat_tables(tables).to_pandas()], axis=1)
     whole = whole.sort_values(list(order), ascending=list(order.values()), kind="stable")
@@ -81,13 +90,33 @@ def _named(manifest: Mapping[str, Any]) -> str:
     return f"{labels['model']} · {labels['attack']} · {labels['dataset']}, {manifest['images']} images"
 
 
-def _images_by_cell(plan: Plan) -> dict[str, frozenset[int]]:
-    """The images that a plan asks for, by what their units have in common."""
-    found: dict[str, frozenset[int]] = {}
+@dataclass(frozen=True)
+class _Cell:
+    """Units of a plan that differ in their images alone: what a reader calls them, and the images."""
+
+    labels: Mapping[str, Any]
+    images: frozenset[int]
+
+
+def _cells(plan: Plan) -> dict[str, _Cell]:
+    found: dict[str, _Cell] = {}
     for unit in plan.units:
         key = cell(unit.identity)
-        found[key] = found.get(key, frozenset()) | frozenset(unit.block.index.tolist())
+        before = found[key].images if key in found else frozenset()
+        found[key] = _Cell(unit.labels, before | frozenset(unit.block.index.tolist()))
     return found
+
+
+def without_covered(plan: Plan, found: pd.DataFrame) -> Plan:
+    """The units of a plan that have an image of which `found` (as `find` gives it for that plan) has no outcome."""
+    cells = ["model", "dataset", "norm", "radius", "attack"]
+    have = {} if found.empty else {key: frozenset(images) for key, images in found.groupby(cells)["image"]}
+    units = [
+        unit
+        for unit in plan.units
+        if not have.get(tuple(unit.labels[name] for name in cells), frozenset()).issuperset(unit.block.index.tolist())
+    ]
+    return Plan(tuple(units), plan.left_out)
 
 
 def cell(identity: Mapping[str, Any]) -> str:

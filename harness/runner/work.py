@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 import torch
+from torch import nn
 
 from harness import datasets
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
@@ -21,12 +22,12 @@ from harness.runner import protocol
 from harness.runner.claims import Held
 from harness.runner.plan import Unit
 from harness.runner.store import Store
-from model_zoo.classifier import Classifier
-from model_zoo.errors import UserError
+from model_zoo.errors import RefusedError, UserError
 from model_zoo.loading import load_model
+from model_zoo.own import is_own, open_own
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.registry import get_record
-from model_zoo.schema import Record
+from model_zoo.schema import Attackable
 
 Progress = Callable[[float, str], None]
 
@@ -72,7 +73,10 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
     memory = store.partial(unit.id)
     try:
         given = declared(unit.record)
-        model = _model(unit.model).to(device)
+        found, model = _model(unit.model)
+        if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
+            raise RefusedError("model refused: its files have changed since the run was planned")
+        model = model.to(device)
         outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, **given)
         _check_clean(unit, outcome)
         store.write(unit, outcome, {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)})
@@ -93,7 +97,7 @@ def _line(error: BaseException, unit: Unit) -> str:
     return f"out of memory with a batch of {len(unit.block)} images ({text})" if memory else text
 
 
-def declared(record: Record) -> dict[str, Any]:
+def declared(record: Attackable) -> dict[str, Any]:
     """What a record says about how its model is to be attacked."""
     return {"backward": record.backward, "draws": protocol.DRAWS if record.stochastic else None}
 
@@ -114,13 +118,16 @@ def environment(device: str) -> dict[str, Any]:
 def _check_clean(unit: Unit, outcome: UnitOutcome) -> None:
     """Refuse what a model got right to begin with if that is not the model its record describes; on data of its own kind alone."""
     training = unit.record.training
-    if training is not None and datasets.describe(unit.block.name).family == unit.record.data.train:
+    data = unit.record.data
+    if training is not None and data is not None and datasets.describe(unit.block.name).family == data.train:
         correct = int((outcome.frame["clean_prediction"] == outcome.frame["label"]).sum())
         check_clean_accuracy(training.hold_out_clean_accuracy, correct, len(outcome.frame))
 
 
 @lru_cache(maxsize=2)
-def _model(name: str) -> Classifier:
+def _model(name: str) -> tuple[Attackable, nn.Module]:
+    if is_own(name):
+        return open_own(name)
     model, record = load_model(name), get_record(name)
     check_alphabet(effective_weights(model), record.weight_bits, pruned=record.keep_ratio is not None)
-    return model
+    return record, model

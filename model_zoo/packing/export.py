@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from model_zoo.classifier import Classifier
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.files import place
 from model_zoo.loading import load_model
@@ -38,6 +39,8 @@ def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
         If what was packed does not give the same logits, bit for bit; nothing is written then.
     """
     record, loaded = get_record(model), load_model(model)
+    if not isinstance(loaded, Classifier):
+        raise UsageError(f"{record.id} is no network of this package: its file {record.checkpoint.file} is all there is")
     if path.resolve() == checkpoint_path(model).resolve():
         raise UsageError(f"{path} is the checkpoint of {record.id} itself: name another file (--out)")
     if not path.parent.is_dir():

@@ -1,0 +1,91 @@
+"""`harness add`: a model of one's own becomes a record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("add")
+@click.argument("model")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights for FILE.py:FUNCTION: safetensors, or a state dict.")
+@click.option("--id", "name", required=True, help="The id of the model: small letters, digits, hyphens.")
+@click.option("--family", required=True, help="pruned-binary, dense, dense-binary, sparse, sparse-binary or quantised.")
+@click.option("--method", required=True, help="How it was made, as in `harness ls models --json`: for example madry2018.")
+@click.option("--weight-bits", type=click.IntRange(1, 32), required=True, help="Bits of a weight.")
+@click.option("--activation-bits", type=click.IntRange(1, 32), default=32, show_default=True, help="Bits of an activation.")
+@click.option("--dataset", type=click.Choice(["cifar10", "cifar100", "imagenet100"]), required=True, help="What it was trained on.")
+@click.option("--extra-data", is_flag=True, help="It was trained on images beyond that data set.")
+@click.option(
+    "--norm", type=click.Choice(["Linf", "L2"]), default="Linf", show_default=True, help="Of the threat model it was trained for."
+)
+@click.option("--radius", required=True, help="Of the threat model it was trained for, an exact fraction such as 8/255.")
+@click.option("--keep-ratio", type=click.FloatRange(0, 1, min_open=True), help="Fraction of weights kept, where it is pruned.")
+@click.option("--allocation-power", type=click.FloatRange(0, 1), help="The paper's p, where it has one.")
+@click.option("--title", help="One line for the reader.  [default: MODEL]")
+@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("added"), show_default=True, help="Where to write.")
+def command(
+    model: str,
+    checkpoint: Path | None,
+    name: str,
+    family: str,
+    method: str,
+    weight_bits: int,
+    activation_bits: int,
+    dataset: str,
+    extra_data: bool,
+    norm: str,
+    radius: str,
+    keep_ratio: float | None,
+    allocation_power: float | None,
+    title: str | None,
+    folder: Path,
+) -> None:
+    """Make a record of MODEL, as `harness compare` takes it, once it has passed the gates: a file that loads as data, and a TOML.
+
+    A network built by model_zoo is packed. Any other is kept as ONNX (needs the extra `onnx`), unless that would change its logits or its
+    gradients. From then on the record is the model: harness run, compare, diagnose, show.
+
+    \b
+    Examples:
+      harness add my_model.py:make_model --checkpoint weights.safetensors --id my-net --family dense --method madry2018 \\
+          --weight-bits 32 --dataset cifar10 --radius 8/255
+      harness run --model added/my-net.toml --attack autoattack --n 100
+    """
+    from harness import datasets
+    from harness.cli.console import err
+    from harness.evaluation.gates import check_alphabet, check_model
+    from model_zoo.adapters.keep_own import keep_own
+    from model_zoo.errors import UsageError
+    from model_zoo.loading import load_model
+    from model_zoo.own import is_own, open_own, with_checkpoint
+    from model_zoo.packing.frozen import effective_weights
+    from model_zoo.threat import parse_radius, radius_text
+
+    if not is_own(model):
+        raise UsageError(f"{model} is no model of one's own: FILE.py:FUNCTION, or a file with torch.export (.pt2) or ONNX (.onnx)")
+    given = with_checkpoint(model, checkpoint)
+    threat = {"norm": norm, "radius": radius_text(parse_radius(radius))}
+    own, loaded = open_own(given)
+    images, _ = datasets.load(f"{dataset}-sample" if dataset != "imagenet100" else dataset, n=16).tensors()
+    check_model(loaded, images, datasets.describe(dataset).classes or own.classes)
+    check_alphabet(effective_weights(loaded), weight_bits, pruned=keep_ratio is not None)
+    said = {
+        "id": name,
+        "title": title or own.title,
+        "family": family,
+        "method": method,
+        "weight_bits": weight_bits,
+        "activation_bits": activation_bits,
+        "keep_ratio": keep_ratio,
+        "allocation_power": allocation_power,
+        "backward": "exact",
+        "data": {"train": dataset, "extra": extra_data},
+        "threat": threat,
+    }
+    record = keep_own(given, folder, images, said)
+    path = folder / f"{record.id}.toml"
+    load_model(str(path))
+    err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
+    err.print(f"record: {path}", markup=False)

@@ -1,0 +1,216 @@
+"""`harness compare`: whether a model is better than what there is."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.planned import count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+    from harness.reporting.comparison import Comparison, Size
+    from harness.runner.plan import Plan
+
+
+@click.command("compare")
+@click.argument("model")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights for FILE.py:FUNCTION: safetensors, or a state dict.")
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="ID|FAMILY|all",
+    help="Whom to compare with; may be repeated.  [default: those of --must-beat, else the suite's]",
+)
+@click.option("--suite", default="quick", show_default=True, help="Whose attacks and images (`harness ls suites`).")
+@click.option("--dataset", help="One of the suite's data sets.  [default: the first that fits the model]")
+@click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the same first ones for all.  [default: the suite's]")
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@click.option("--download", is_flag=True, help="Download CIFAR if it is not there.")
+@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
+@click.option("--workers", type=click.IntRange(min=1), help="Units side by side.  [default: cores]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where units are computed.")
+@click.option("--fail-under", type=click.FloatRange(0, 100), metavar="PERCENT", help="Exit with 1 unless at least so robust; see above.")
+@click.option("--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless better than this model; may be repeated; see above.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+def command(
+    model: str,
+    checkpoint: Path | None,
+    against: tuple[str, ...],
+    suite: str,
+    dataset: str | None,
+    n: int | str | None,
+    data_dir: Path | None,
+    download: bool,
+    store: Path,
+    workers: int | None,
+    device: str,
+    fail_under: float | None,
+    must_beat: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Attack MODEL and others on the same images, and say which is better, by how much, and at how many bytes.
+
+    MODEL is an id, the path of a record, or a model of your own: FILE.py:FUNCTION (called without arguments, it returns a torch module
+    that takes images in [0, 1] to logits), or a file with TorchScript, torch.export (.pt2) or ONNX. A Python function, TorchScript and
+    torch.export are code that runs with your rights; ONNX and --checkpoint are read as data.
+
+    Outcomes that the store has of these images are used as they are, whoever ran them: `harness merge CLONE/results` takes up those of the
+    shipped models from a clone of the repository.
+
+    Both conditions ask for evidence, under the suite's main threat model, the one with most attacks. --fail-under is met if the LOWER end
+    of the worst case's 95 % interval is at least PERCENT; --must-beat if the model is better and the p value of McNemar's test, corrected
+    for the number of models compared with, is below 5 %. A model that gives one class to most images meets neither. Few images show
+    little: raise --n.
+
+    \b
+    Examples:
+      harness compare my_model.py:make_model
+      harness compare my_model.py:make_model --checkpoint weights.safetensors --against all --n 100
+      harness compare net.onnx --against dense-binary --fail-under 20 --must-beat cifar10-rn8s29-dense
+    """
+    from harness.cli.console import err, out
+    from harness.cli.run import execute_plan
+    from harness.reporting.comparison import compare, sentences
+    from harness.runner.comparing import admit, plan_comparison
+    from harness.runner.plan import Plan
+    from harness.runner.results import find, without_covered
+    from harness.runner.store import Store
+    from harness.runner.suite import get_suite
+    from model_zoo.own import with_checkpoint
+    from model_zoo.registry import get_record
+
+    required = [get_record(name).id for name in must_beat]
+    found_by = with_checkpoint(model, checkpoint)
+    chosen = (*against, *must_beat)
+    number, whole = (n if isinstance(n, int) else None), n == "all"
+    plan = plan_comparison(found_by, chosen, get_suite(suite), dataset, number, whole, data_dir, download)
+    for line in plan.left_out:
+        err.print(f"left out: {line}", style="dim", markup=False)
+    admit(plan)
+    kept = Store(store)
+    missing = without_covered(plan, find(kept.read_all(), plan, longer=True).outcomes)
+    others = list(dict.fromkeys(unit.record.id for unit in missing.units if unit.model != found_by))
+    if others:
+        hint = "(`harness merge CLONE/results` takes up those of the shipped models)"
+        err.print(f"{store} lacks outcomes of {len(others)} models to compare with, which are attacked too {hint}", markup=False)
+    how = {"device": device}
+    report = execute_plan(Plan(missing.units), store, workers or os.cpu_count() or 1, how) if missing.units else None
+    first = plan.units[0]
+    ours = first.record.id
+    found = find(kept.read_all(), plan, longer=True)
+    for line in found.invalid:
+        err.print(f"invalid: {line}", style="yellow", markup=False)
+    comparisons = compare(found.outcomes, ours, plan.expected(), _sizes(plan))
+    unmet, clean = _unmet(comparisons[0], fail_under, required), comparisons[0].ours.clean
+    if as_json:
+        click.echo(json.dumps({"model": ours, "comparisons": [_plain(one) for one in comparisons], "unmet": unmet}, indent=1))
+    else:
+        for one in comparisons:
+            out.print(_table(one))
+            for line in sentences(one):
+                out.print(line, markup=False)
+            out.print()
+    if first.record.data is None:
+        err.print("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.", style="dim", markup=False)
+        if clean.n and clean.interval[0] <= 1 / len(first.block.classes):
+            said = "it gets no more images right than guessing would: is its normalisation inside, are its classes in the data's order?"
+            err.print(said, style="yellow", markup=False)
+    for line in unmet:
+        err.print(f"not met: {line}", style="red", markup=False)
+    if unmet or (report is not None and report.failed) or not comparisons[0].ours.worst.n:
+        raise SystemExit(1)
+
+
+def _sizes(plan: Plan) -> Mapping[str, Size]:
+    from harness.reporting.comparison import Size
+    from model_zoo.own import Own
+    from model_zoo.schema import Record
+
+    sizes = {}
+    for unit in plan.units:
+        record = unit.record
+        if isinstance(record, Own):
+            sizes[record.id] = Size(record.bytes, record.convention)
+        elif isinstance(record, Record):
+            what = "given file" if record.architecture["name"] == "onnx" else "packed file"
+            sizes[record.id] = Size(record.checkpoint.bytes, what)
+    return sizes
+
+
+def _unmet(found: Comparison, fail_under: float | None, must_beat: list[str]) -> list[str]:
+    """The conditions that a model does not meet, each in words."""
+    from harness.reporting.comparison import p_text, points
+
+    ours, said = found.ours, []
+    low = 100 * ours.worst.interval[0]
+    if fail_under is not None and (low < fail_under or ours.near_constant):
+        constant = "; it gives one class to most images" if ours.near_constant else ""
+        said.append(f"--fail-under {fail_under:g}: the lower end of {ours.worst} % under {found.threat} is {low:.1f}{constant}")
+    for opponent in found.opponents:
+        if opponent.standing.model in must_beat and (opponent.verdict != "better" or ours.near_constant):
+            figures = f"{points(opponent.difference)} points, p = {p_text(opponent.adjusted)}" if opponent.images else "no images in common"
+            said.append(f"--must-beat {opponent.standing.model}: {opponent.verdict} ({figures}) under {found.threat}")
+    absent = set(must_beat) - {opponent.standing.model for opponent in found.opponents}
+    return said + [f"--must-beat {name}: it is the same model, or not of these data" for name in sorted(absent)]
+
+
+def _plain(found: Comparison) -> dict[str, Any]:
+    from harness.reporting.comparison import sentences
+
+    def standing(plain: dict[str, Any]) -> dict[str, Any]:
+        for name in ("clean", "worst"):
+            right, n = plain[name]["successes"], plain[name]["n"]
+            plain[name] = {"right": right, "images": n, "accuracy": right / n if n else None}
+        return plain
+
+    plain = asdict(found)
+    plain["ours"] = standing(plain["ours"])
+    for opponent in plain["opponents"]:
+        opponent["standing"] = standing(opponent["standing"])
+        if not opponent["images"]:
+            opponent.update(difference=None, low=None, high=None, p=None, adjusted=None)
+    low, high = found.ours.worst.interval
+    plain["ours"]["worst"] |= {"low": low, "high": high}
+    return {**plain, "on_front": found.ours.model in found.front, "words": sentences(found)}
+
+
+def _table(found: Comparison) -> Table:
+    from rich.table import Table
+
+    from harness.reporting.comparison import p_text, points
+
+    title = f"{found.dataset}, {found.threat}: worst case of {', '.join(found.attacks)}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
+    table.add_column("model", overflow="fold")
+    for heading in ("bytes", "of", "clean, %", "robust, %", "difference", "p", "p, Holm"):
+        table.add_column(heading, justify="left" if heading == "of" else "right", no_wrap=True)
+    table.add_column("front")
+    for standing, opponent in [(found.ours, None), *((opponent.standing, opponent) for opponent in found.opponents)]:
+        cells = [
+            standing.model,
+            f"{standing.size.bytes:,}",
+            standing.size.convention,
+            f"{100 * standing.clean.value:.1f}" if standing.clean.n else "–",
+        ]
+        cells.append(str(standing.worst) or "–")
+        if opponent is not None and opponent.images:
+            cells.append(f"{points(opponent.difference)} [{points(opponent.low)}, {points(opponent.high)}]")
+            cells += [p_text(opponent.p), p_text(opponent.adjusted)]
+        else:
+            cells += ["", "", ""]
+        table.add_row(*cells, "yes" if standing.model in found.front else "", style="bold" if opponent is None else None)
+    table.caption = (
+        f"n = {found.ours.worst.n}. difference: {found.ours.model} less the model, in points, with its 95 % interval; p: McNemar's exact "
+        "test on the same images, and corrected for the number of models (Holm)."
+    )
+    table.caption_justify = "left"
+    return table

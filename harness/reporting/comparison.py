@@ -1,0 +1,215 @@
+"""One model beside others on the same images: which is better, by how much, at how many bytes; as data, and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from harness.evaluation.outcomes import near_constant
+from harness.reporting.figures import pareto_front
+from harness.reporting.frames import GROUP, robust_images
+from harness.statistics import CONFIDENCE, Proportion, holm, mcnemar, paired_difference
+
+SIGNIFICANCE = 1 - CONFIDENCE
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of a model, and of what: "packed file", "given file" or "tensors"; who compares sizes has to look at both."""
+
+    bytes: int
+    convention: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One model: how many images it gets right unattacked, and how many it withstands all attacks on.
+
+    `near_constant` says that it gives one class to most images, so that its robustness means nothing.
+    """
+
+    model: str
+    size: Size
+    clean: Proportion
+    worst: Proportion
+    near_constant: bool
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """A model beside the one that is compared.
+
+    Attributes
+    ----------
+    difference, low, high : float
+        The compared model's robust accuracy less this one's, as fractions, with the 95 % interval (Newcombe, paired).
+    images : int
+        How many images both have met under all attacks; what follows is of them.
+    p, adjusted : float
+        McNemar's exact p value; and corrected for the number of opponents (Holm).
+    verdict : str
+        Of the compared model: "better" or "worse" where the adjusted p value is below 5 %, else "no difference shown"; "no outcomes".
+    """
+
+    standing: Standing
+    difference: float
+    low: float
+    high: float
+    images: int
+    p: float
+    adjusted: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model under one threat model beside its opponents, best first; `front` is the Pareto front of all of them, from small to large.
+
+    Near-constant models, and models that have met fewer images than the compared one, are no part of the front.
+    """
+
+    dataset: str
+    threat: str
+    attacks: tuple[str, ...]
+    ours: Standing
+    opponents: tuple[Opponent, ...]
+    front: tuple[str, ...]
+
+
+def compare(outcomes: pd.DataFrame, model: str, planned: Sequence[Mapping[str, Any]], sizes: Mapping[str, Size]) -> list[Comparison]:
+    """Compare a model with all others of a plan, a comparison for each threat model, the one with most attacks first.
+
+    Parameters
+    ----------
+    outcomes : pandas.DataFrame
+        As `harness.runner.results.find` gives them for the plan.
+    model : str
+        The id of the model that is compared.
+    planned : sequence of mapping
+        As `Plan.expected` gives them: a model's worst case is over all the attacks that were planned for it.
+    sizes : mapping
+        Bytes of all planned models by id.
+    """
+    plan = pd.DataFrame(planned)
+    groups = {key: part for key, part in plan.groupby(GROUP, sort=False) if model in set(part["model"])}
+    ordered = sorted(groups.items(), key=lambda item: -item[1]["attack"].nunique())
+    return [_compared(_of(outcomes, key), key, model, part, sizes) for key, part in ordered]
+
+
+def _of(outcomes: pd.DataFrame, group: tuple[Any, ...]) -> pd.DataFrame:
+    return outcomes if outcomes.empty else outcomes[(outcomes[GROUP] == list(group)).all(axis=1)]
+
+
+def _compared(outcomes: pd.DataFrame, group: tuple[Any, ...], model: str, plan: pd.DataFrame, sizes: Mapping[str, Size]) -> Comparison:
+    robust: dict[str, pd.Series] = {}
+    standings: dict[str, Standing] = {}
+    for key, part in plan.groupby("model", sort=False):
+        name = str(key)
+        rows = outcomes if outcomes.empty else outcomes[outcomes["model"] == name]
+        robust[name] = pd.Series(dtype=bool) if rows.empty else robust_images(rows, list(part["attack"]))
+        standings[name] = _standing(name, rows, robust[name], sizes[name])
+    ours = robust[model]
+    found = [_opponent(standings[name], ours, theirs) for name, theirs in robust.items() if name != model]
+    tested = [opponent for opponent in found if opponent.images]
+    judged = [_judged(opponent, p) for opponent, p in zip(tested, holm([opponent.p for opponent in tested]), strict=True)]
+    judged.sort(key=lambda opponent: (-opponent.standing.worst.value, opponent.standing.size.bytes, opponent.standing.model))
+    met = standings[model].worst.n
+    fit = [one for one in standings.values() if one.worst.n and one.worst.n >= met and not one.near_constant]
+    front = pareto_front([one.size.bytes for one in fit], [one.worst.value for one in fit])
+    dataset, norm, radius = map(str, group)
+    return Comparison(
+        dataset,
+        f"{norm} {radius}",
+        tuple(dict.fromkeys(plan["attack"])),
+        standings[model],
+        (*judged, *(opponent for opponent in found if not opponent.images)),
+        tuple(fit[row].model for row in front),
+    )
+
+
+def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size) -> Standing:
+    if robust.empty:
+        return Standing(model, size, Proportion(0, 0), Proportion(0, 0), False)
+    clean = rows[rows["image"].isin(robust.index)].drop_duplicates("image")
+    right = Proportion(int((clean["clean_prediction"] == clean["label"]).sum()), len(clean))
+    return Standing(model, size, right, Proportion(int(robust.sum()), len(robust)), near_constant(clean["clean_prediction"].tolist()))
+
+
+def _opponent(standing: Standing, ours: pd.Series, theirs: pd.Series) -> Opponent:
+    both = ours.index.intersection(theirs.index)
+    left, right = ours.loc[both].tolist(), theirs.loc[both].tolist()
+    difference, low, high = paired_difference(left, right)
+    p = mcnemar(left, right)
+    return Opponent(standing, difference, low, high, len(both), p, p, "no outcomes")
+
+
+def _judged(opponent: Opponent, adjusted: float) -> Opponent:
+    shown = adjusted < SIGNIFICANCE
+    verdict = ("better" if opponent.difference > 0 else "worse") if shown else "no difference shown"
+    return replace(opponent, adjusted=adjusted, verdict=verdict)
+
+
+def sentences(found: Comparison) -> list[str]:
+    """The comparison in words, a sentence a line."""
+    ours = found.ours
+    if not ours.worst.n:
+        return [f"{ours.model} has no images under {found.threat} that all of {', '.join(found.attacks)} have met."]
+    attacks, images = ", ".join(found.attacks), f"{ours.worst.successes} of {ours.worst.n} images of {found.dataset}"
+    said = [
+        f"{ours.model} withstands all of {attacks} under {found.threat} on {images} ({ours.worst} %).",
+        f"Unattacked it gets {ours.clean.successes} of them right ({ours.clean} %).",
+    ]
+    if ours.near_constant:
+        said.append("It gives one class to most images: its robustness means nothing.")
+    for opponent in found.opponents:
+        said.append(_against(ours, opponent))
+    return [*said, _pareto(found)]
+
+
+def _against(ours: Standing, opponent: Opponent) -> str:
+    them = opponent.standing.model
+    if not opponent.images:
+        return f"Against {them}: no outcomes to compare."
+    words = {"better": f"Better than {them}", "worse": f"Worse than {them}", "no difference shown": f"No difference to {them} is shown"}
+    size = times(ours.size.bytes, opponent.standing.size.bytes)
+    constant = f" ({them} gives one class to most images)" if opponent.standing.near_constant else ""
+    return (
+        f"{words[opponent.verdict]}{constant}: {points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on "
+        f"{opponent.images} images, p = {p_text(opponent.adjusted)}, {size}."
+    )
+
+
+def _pareto(found: Comparison) -> str:
+    ours = found.ours
+    if ours.model in found.front:
+        return "It stands on the Pareto front of accuracy against bytes: nobody here is as accurate at as few bytes."
+    others = {opponent.standing.model: opponent.standing for opponent in found.opponents}
+    above = [
+        others[name] for name in found.front if others[name].size.bytes <= ours.size.bytes and others[name].worst.value >= ours.worst.value
+    ]
+    if not above:
+        return "It is no part of the Pareto front of accuracy against bytes."
+    best = max(above, key=lambda one: one.worst.value)
+    return (
+        "It stands below the Pareto front of accuracy against bytes: "
+        f"{best.model} withstands {best.worst.successes} of {best.worst.n} at {best.size.bytes:,} bytes ({best.size.convention})."
+    )
+
+
+def times(ours: int, theirs: int) -> str:
+    """One size by another, for people: "3.2 times its bytes", "0.4 times its bytes"."""
+    ratio = ours / theirs
+    return f"{ratio:.1f} times its bytes" if ratio >= 0.1 else f"{ratio:.3f} times its bytes"
+
+
+def points(fraction: float) -> str:
+    """A difference of fractions in percentage points: "+12.5", "−3.0"."""
+    return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+def p_text(p: float) -> str:
+    """A p value: "0.021", "<0.001"."""
+    return f"{p:.3f}" if p >= 0.0005 else "<0.001"

@@ -1,0 +1,113 @@
+"""What a comparison runs: one model and those it is compared with, under a suite's attacks, on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from harness import datasets
+from harness.datasets.base import DatasetInfo
+from harness.evaluation.gates import check_images, check_model
+from harness.evaluation.unit import as_judged, unit_threads
+from harness.runner import protocol
+from harness.runner.plan import Plan, plan_suite
+from harness.runner.suite import Suite
+from model_zoo import registry
+from model_zoo.errors import MissingDataError, UnknownNameError, UsageError
+from model_zoo.loading import load_model
+from model_zoo.own import describe, is_own
+from model_zoo.schema import Attackable, Record
+
+ALL = "all"
+
+
+def plan_comparison(
+    model: str,
+    against: Sequence[str],
+    suite: Suite,
+    dataset: str | None = None,
+    n: int | None = None,
+    whole: bool = False,
+    data_dir: Path | None = None,
+    download: bool = False,
+) -> Plan:
+    """Plan `model` (first) and its opponents against everything that a suite has on one data set.
+
+    Parameters
+    ----------
+    model : str
+        An id, the path of a record, or a model of one's own (`model_zoo.own`).
+    against : sequence of str
+        Each an id, the path of a record, a family (all of it that fits the data), or "all"; the suite's own models where there is none.
+    dataset : str, optional
+        One of the suite's data sets; the first that fits the model where None.
+    n, whole
+        As `harness.runner.plan.plan_suite` takes them.
+
+    Raises
+    ------
+    UsageError, UnknownNameError
+        If the suite has no data for the model, or there is nobody to compare it with.
+    MissingDataError
+        If the data is not on this machine.
+    """
+    ours = describe(model)
+    info = _data(ours, suite, dataset)
+    opponents = [other for other in _opponents(against, suite, info) if not _same(describe(other), ours)]
+    if not opponents:
+        raise UsageError(f"nobody to compare {ours.id} with on {info.name}: name models with --against (`harness ls models`)")
+    parts = [part for part in suite.evaluation if part.dataset == info.name]
+    plan = plan_suite(suite.model_copy(update={"models": [model, *opponents], "evaluation": parts}), data_dir, n, whole, download)
+    if not any(unit.model == model for unit in plan.units):
+        raise MissingDataError(plan.left_out[0])
+    return plan
+
+
+def admit(plan: Plan) -> None:
+    """Refuse the first model of a plan, or the images, before any attack; errors as `harness.evaluation.gates` raises them."""
+    first = plan.units[0]
+    with unit_threads():
+        images, labels = first.block.tensors()
+        draws = protocol.DRAWS if first.record.stochastic else None
+        check_images(images, labels, len(first.block.classes))
+        check_model(as_judged(load_model(first.model), draws), images, len(first.block.classes), alone=draws is None)
+
+
+def _data(ours: Attackable, suite: Suite, dataset: str | None) -> DatasetInfo:
+    infos = [datasets.describe(name) for name in dict.fromkeys(part.dataset for part in suite.evaluation)]
+    if dataset is not None:
+        found = [info for info in infos if info.name == dataset]
+        if not found:
+            raise UnknownNameError(f"data set of suite {suite.name!r}", dataset, [info.name for info in infos], "harness ls suites")
+        return found[0]
+    fitting = [info for info in infos if _fits(ours, info)]
+    if not fitting:
+        raise UsageError(f"suite {suite.name!r} has no data for {ours.id}, which has {ours.classes} classes: name another with --suite")
+    return fitting[0]
+
+
+def _fits(model: Attackable, info: DatasetInfo) -> bool:
+    return model.classes == info.classes and (model.data is None or model.data.train == info.family)
+
+
+def _opponents(against: Sequence[str], suite: Suite, info: DatasetInfo) -> list[str]:
+    shipped = {name: record for name in registry.model_ids() if _fits(record := registry.get_record(name), info)}
+    families = get_args(Record.model_fields["family"].annotation)
+    found: list[str] = []
+    for name in against or ([ALL] if suite.models == ALL else list(suite.models)):
+        if name == ALL:
+            found += shipped
+        elif name in families:
+            found += [other for other, record in shipped.items() if record.family == name]
+        elif is_own(name):
+            raise UsageError(f"{name} has no record to compare with: `harness add` makes one")
+        elif name not in registry.model_ids() and not name.endswith(".toml"):
+            raise UnknownNameError("model or family", name, [*registry.model_ids(), *families], "harness ls models")
+        elif against or _fits(registry.get_record(name), info):
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _same(one: Attackable, other: Attackable) -> bool:
+    return (one.weights_sha256, dict(one.architecture)) == (other.weights_sha256, dict(other.architecture))

@@ -1,0 +1,200 @@
+"""Networks that come as one file: TorchScript, torch.export (.pt2) and ONNX.
+
+Only ONNX is data: protobuf, whose operators a converter looks up in a table. The other two are programs, and loading them means trusting
+whoever wrote them: TorchScript may write files when it runs, and `torch.export.load` unpickles what it cannot read otherwise and executes
+the guards in the file. They are for a file that its user names himself; no record refers to one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.adapters.compat import import_torchvision
+from model_zoo.errors import DamagedFileError, UsageError, UserError
+
+SUFFIXES = (".onnx", ".pt2", ".pt", ".pth", ".ts")
+# Beyond this share of the logits' range, two ways to compute a network are two networks.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network from a file.
+
+    Attributes
+    ----------
+    module : nn.Module
+        Frozen, in eval mode.
+    kind : str
+        "torchscript", "torch-export" or "onnx".
+    content : bytes
+        The file; of ONNX, with tensors that lay in files of their own inside it.
+    """
+
+    module: nn.Module
+    kind: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content: of weights and of everything that is computed with them."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def load_exported(path: Path) -> Exported:
+    """Load a network from a file; a program is trusted, see above.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, or it holds weights without a network.
+    DamagedFileError
+        If it cannot be read.
+    UserError
+        If the extra `onnx` is needed, or an operator has no counterpart in torch.
+    """
+    if not path.is_file():
+        raise UsageError(f"no file {path}")
+    if path.suffix == ".onnx":
+        return load_onnx(path)
+    names = _entries(path)
+    with _quiet(), _damaged(path, "a network that torch can load"):
+        if any("/code/" in name for name in names):
+            scripted = torch.jit.load(str(path), map_location="cpu").eval()
+            for parameter in scripted.parameters():
+                parameter.requires_grad_(False)
+            return Exported(scripted, "torchscript", path.read_bytes())
+        if any(name.endswith("archive_format") for name in names):
+            module = torch.export.load(str(path)).module()
+            # It has no eval(): what it computes was fixed when it was exported, and a gate finds batch norms that were left training.
+            for part in module.modules():
+                part.training = False
+            return Exported(module.requires_grad_(False), "torch-export", path.read_bytes())
+    raise UsageError(
+        f"{path} holds no network (TorchScript, torch.export or ONNX); weights alone need one: FILE.py:FUNCTION --checkpoint {path}"
+    )
+
+
+def load_onnx(path: Path) -> Exported:
+    """Load an ONNX file through onnx2pytorch, and make sure that the two compute the same; nothing in it is executed.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is no ONNX file.
+    UserError
+        If the extra `onnx` is not installed, an operator has no counterpart, or the converted network computes something else.
+    """
+    try:
+        import onnx
+
+        import_torchvision()
+        from onnx2pytorch import ConvertModel
+    except ModuleNotFoundError as error:
+        raise UserError(f"ONNX files need the extra: pip install 'robust-binary-harness[onnx]' (missing: {error.name})") from None
+    with _damaged(path, "an ONNX file"):
+        graph = onnx.load(str(path))
+        onnx.checker.check_model(graph)
+    content = graph.SerializeToString(deterministic=True)
+    try:
+        with _quiet():
+            module = ConvertModel(graph).eval().requires_grad_(False)
+    except Exception as error:
+        # The converter raises whatever the operator's own conversion does.
+        raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_line(error)}") from None
+    _same_as_reference(path, graph, module)
+    return Exported(module, "onnx", content)
+
+
+def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
+    """A frozen network as ONNX, for any number of images of the shape of `images`.
+
+    Raises
+    ------
+    UserError
+        If the extra `onnx` is not installed, or the network cannot be exported.
+    """
+    try:
+        import onnxscript  # noqa: F401 - torch's exporter imports it, with a longer message
+    except ModuleNotFoundError as error:
+        raise UserError(f"ONNX files need the extra: pip install 'robust-binary-harness[onnx]' (missing: {error.name})") from None
+    try:
+        with _quiet():
+            shapes = ({0: torch.export.Dim.DYNAMIC},)
+            program: Any = torch.onnx.export(model, (images,), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    except Exception as error:
+        # torch wraps what went wrong in errors of its own, of many kinds.
+        raise UserError(f"this network cannot be exported to ONNX: {_line(error)}") from None
+    return bytes(program.model_proto.SerializeToString(deterministic=True))
+
+
+def _same_as_reference(path: Path, graph: Any, module: nn.Module) -> None:
+    """Compare the converted network with ONNX's own reference implementation, on two images of noise."""
+    from onnx.reference import ReferenceEvaluator
+
+    sizes = [axis.dim_value for axis in graph.graph.input[0].type.tensor_type.shape.dim]
+    if len(sizes) != 4 or not all(sizes[1:]):
+        raise UserError(f"{path}: images [N, 3, H, W] expected as the only input, found {sizes} (0: any)")
+    noise = torch.rand(sizes[0] or 2, *sizes[1:], generator=torch.Generator().manual_seed(0))
+    try:
+        computed: Any = ReferenceEvaluator(graph).run(None, {graph.graph.input[0].name: noise.numpy()})
+        expected = torch.from_numpy(computed[0])
+        with torch.no_grad():
+            found = module(noise)
+    except Exception as error:
+        # Python of three packages, on a graph of anybody's making.
+        raise UserError(f"{path}: the network does not run: {_line(error)}") from None
+    if not close(found, expected):
+        raise UserError(f"{path}: the converted network computes other logits than the ONNX file says")
+
+
+def close(one: Any, other: torch.Tensor) -> bool:
+    """Whether two tensors differ by no more than rounding, measured by the range of the second."""
+    if not isinstance(one, torch.Tensor) or one.shape != other.shape:
+        return False
+    return float((one - other).abs().max()) <= TOLERANCE * float((other.max() - other.min()).clamp(min=1e-12))
+
+
+def _entries(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        raise DamagedFileError(path, "TorchScript, torch.export or ONNX", "another file, or one cut short") from None
+
+
+@contextmanager
+def _damaged(path: Path, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Each format has its own kinds of errors, some of them bare ones.
+        raise DamagedFileError(path, expected, _line(error)) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the deprecations and progress of loaders and exporters, which tell the user nothing that he could do."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

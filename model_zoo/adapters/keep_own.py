@@ -1,0 +1,94 @@
+"""What is kept of a model of one's own: a file that loads as data, and a record."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from model_zoo.adapters.exported import close, load_onnx, to_onnx
+from model_zoo.classifier import Classifier
+from model_zoo.errors import UsageError, UserError
+from model_zoo.files import place
+from model_zoo.own import Own, open_own
+from model_zoo.packing.frozen import weights_sha256
+from model_zoo.packing.packed import pack
+from model_zoo.schema import Checkpoint, Record
+from model_zoo.training.outcome import record_toml
+
+
+def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, Any]) -> Record:
+    """Write the file of a model and `<id>.toml` into `folder`, the record last.
+
+    A network of this package is packed. Any other is kept as ONNX, the one format of an exported network that is data: a file of ONNX as it
+    is, a factory's network and torch.export exported to it, if logits and the gradients of images stay the same.
+
+    Parameters
+    ----------
+    given : str
+        As `model_zoo.own.open_own` takes it.
+    images : torch.Tensor
+        Float32 [N, 3, H, W] in [0, 1], to compare logits and gradients on.
+    said : mapping
+        The fields of the record that nobody can find out by looking.
+
+    Raises
+    ------
+    UsageError
+        If the record would not be valid, naming the field, or there is one of that id.
+    UserError
+        If the network cannot be kept as data: TorchScript, operators that ONNX lacks, gradients of its own.
+    """
+    name = str(said["id"])
+    if (folder / f"{name}.toml").exists():
+        raise UsageError(f"{folder / name}.toml is there already: choose another --id, or another folder with --out")
+    own, model = open_own(given)
+    architecture, kept, suffix = dict(own.architecture), model, "safetensors"
+    if isinstance(model, Classifier):
+        content = pack(model, own.architecture, own.affine, {"id": name, "added_from": own.title})
+    else:
+        kept, content = _as_onnx(given, own, model, images)
+        suffix, architecture = "onnx", {"name": "onnx", "sha256": hashlib.sha256(content).hexdigest(), "classes": own.classes}
+    file = f"{name}.{suffix}"
+    checkpoint = Checkpoint(file=file, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    try:
+        record = Record(**said, architecture=architecture, affine=own.affine, weights_sha256=weights_sha256(kept), checkpoint=checkpoint)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    place(folder / file, content)
+    place(folder / f"{name}.toml", record_toml(record).encode())
+    return record
+
+
+def _as_onnx(given: str, own: Own, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:
+    """The network as it is loaded from ONNX, and that file's content."""
+    if own.architecture["name"] == "torchscript":
+        raise UserError("TorchScript is a program, and a record's file has to be data: add the function that makes the network, or ONNX")
+    if own.architecture["name"] == "onnx":
+        return model, load_onnx(Path(given)).content
+    content = to_onnx(model, images)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "network.onnx"
+        path.write_bytes(content)
+        loaded = load_onnx(path)
+    for before, after, what in zip(_seen(model, images), _seen(loaded.module, images), ("logits", "gradients"), strict=True):
+        if not close(after, before):
+            raise UserError(f"as ONNX this network has other {what} (a backward pass of its own is lost): it cannot be kept as data")
+    return loaded.module, loaded.content
+
+
+def _seen(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of images, and the gradient of their spread with respect to the images."""
+    point = images.clone().requires_grad_(True)
+    logits = model(point)
+    (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), point)
+    return logits.detach(), gradient
