@@ -18,6 +18,23 @@ from torch.utils._pytree import tree_leaves
 from model_zoo.packing.frozen import batch_norm_tensors, convolutions, effective_weights
 from model_zoo.packing.weights import magnitudes
 
+# What a reader calls the fields of a footprint.
+LINES = {
+    "weights": "weights",
+    "kept_weights": "weights kept",
+    "dense_float32_bytes": "bytes: dense, float32",
+    "dense_one_bit_bytes": "bytes: dense, one bit",
+    "bitmap_bytes": "bytes: bitmap + kept values",
+    "index_bytes": "bytes: indices + kept values",
+    "entropy_bytes": "bytes: mask entropy + kept values",
+    "seed_bytes": "bytes: mask entropy, signs from a seed",
+    "batch_norm_bytes": "bytes: batch norms",
+    "file_bytes": "bytes: the packed file, measured",
+    "peak_activation_bytes": "bytes: activations of one image, peak",
+    "dense_macs": "multiply-accumulates, dense",
+    "nonzero_macs": "accumulations, weights kept",
+}
+
 
 @dataclass(frozen=True)
 class LayerFootprint:

@@ -26,7 +26,7 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
     """
     from harness.cli.console import out
     from model_zoo import registry
-    from model_zoo.footprint import measure, measure_layers
+    from model_zoo.footprint import LINES, measure, measure_layers
     from model_zoo.loading import load_model
 
     found: list[dict[str, Any]] = []
@@ -55,23 +55,6 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
     for row in found:
         if layers:
             out.print(_layers(row["id"], row["layers"]))
-
-
-LINES = {
-    "weights": "weights",
-    "kept_weights": "weights kept",
-    "dense_float32_bytes": "bytes: dense, float32",
-    "dense_one_bit_bytes": "bytes: dense, one bit",
-    "bitmap_bytes": "bytes: bitmap + kept values",
-    "index_bytes": "bytes: indices + kept values",
-    "entropy_bytes": "bytes: mask entropy + kept values",
-    "seed_bytes": "bytes: mask entropy, signs from a seed",
-    "batch_norm_bytes": "bytes: batch norms",
-    "file_bytes": "bytes: the packed file, measured",
-    "peak_activation_bytes": "bytes: activations of one image, peak",
-    "dense_macs": "multiply-accumulates, dense",
-    "nonzero_macs": "accumulations, weights kept",
-}
 
 
 def _layers(title: str, rows: list[dict[str, Any]]) -> Table:

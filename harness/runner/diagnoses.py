@@ -101,11 +101,8 @@ def run_diagnosis(
     return Diagnosis(record.id, record.weights_sha256, block.name, str(threat), found)
 
 
-def verdicts(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
-    """Verdicts of models: `id, verdict, verdict_reasons`; None where the store has none, or nothing was found.
-
-    `models` maps ids to what finds them. Of several diagnoses the one on most images counts; a file that cannot be read is absent.
-    """
+def diagnoses(store: Store) -> dict[str, Diagnosis]:
+    """What the store has, by the hash of the weights; of several the one on most images. A file that cannot be read is left out."""
     best: dict[str, Diagnosis] = {}
     for path in sorted(_folder(store).glob("*.json")):
         try:
@@ -115,6 +112,15 @@ def verdicts(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
         known = best.get(diagnosis.weights)
         if known is None or diagnosis.found.images > known.found.images:
             best[diagnosis.weights] = diagnosis
+    return best
+
+
+def verdicts(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
+    """Verdicts of models: `id, verdict, verdict_reasons`; None where the store has none, or nothing was found.
+
+    `models` maps ids to what finds them.
+    """
+    best = diagnoses(store)
     rows = []
     for name, found_by in models.items():
         try:
