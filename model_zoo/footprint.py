@@ -19,6 +19,24 @@ from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import batch_norm_tensors, convolutions, effective_weights
 from model_zoo.packing.weights import value_bits
 
+# What a reader calls the fields of a footprint.
+LINES = {
+    "weights": "weights",
+    "kept_weights": "weights kept",
+    "dense_float32_bytes": "bytes: dense, float32",
+    "dense_one_bit_bytes": "bytes: dense, one bit",
+    "dense_eight_bit_bytes": "bytes: dense, eight bits",
+    "bitmap_bytes": "bytes: bitmap + kept values",
+    "index_bytes": "bytes: indices + kept values",
+    "entropy_bytes": "bytes: mask entropy + kept values",
+    "seed_bytes": "bytes: mask entropy, signs from a seed",
+    "batch_norm_bytes": "bytes: batch norms, biases",
+    "file_bytes": "bytes: the packed file, measured",
+    "peak_activation_bytes": "bytes: activations of one image, peak",
+    "dense_macs": "multiply-accumulates, dense",
+    "nonzero_macs": "accumulations, weights kept",
+}
+
 
 @dataclass(frozen=True)
 class LayerFootprint:

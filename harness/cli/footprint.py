@@ -26,7 +26,7 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
     """
     from harness.cli.console import out
     from model_zoo import registry
-    from model_zoo.footprint import measure, measure_layers
+    from model_zoo.footprint import LINES, measure, measure_layers
     from model_zoo.loading import load_model
     from model_zoo.packing.packed import load_packed
 
@@ -59,24 +59,6 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
             out.print(f"{row['id']}: left out, as nothing uses it: {part} ({count:,} parameters)", markup=False, highlight=False)
         if layers:
             out.print(_layers(row["id"], row["layers"]))
-
-
-LINES = {
-    "weights": "weights",
-    "kept_weights": "weights kept",
-    "dense_float32_bytes": "bytes: dense, float32",
-    "dense_one_bit_bytes": "bytes: dense, one bit",
-    "dense_eight_bit_bytes": "bytes: dense, eight bits",
-    "bitmap_bytes": "bytes: bitmap + kept values",
-    "index_bytes": "bytes: indices + kept values",
-    "entropy_bytes": "bytes: mask entropy + kept values",
-    "seed_bytes": "bytes: mask entropy, signs from a seed",
-    "batch_norm_bytes": "bytes: batch norms, biases",
-    "file_bytes": "bytes: the packed file, measured",
-    "peak_activation_bytes": "bytes: activations of one image, peak",
-    "dense_macs": "multiply-accumulates, dense",
-    "nonzero_macs": "accumulations, weights kept",
-}
 
 
 def _layers(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -13,6 +13,8 @@ from model_zoo.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pandas as pd
+
     from harness.reporting.report import Report
     from harness.runner.plan import Plan
     from harness.runner.store import Store, Stored
@@ -42,10 +44,7 @@ def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path
 
     from harness.cli.console import err
     from harness.reporting import report
-    from harness.reporting.traits import with_traits
-    from harness.runner.diagnoses import VERDICT, diagnosed
     from harness.runner.results import find
-    from model_zoo.catalogue import catalogue
 
     found = find(stored, plan)
     for error in found.damaged:
@@ -54,10 +53,40 @@ def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path
         err.print(f"invalid: {line}", style="yellow", markup=False)
     if found.outcomes.empty:
         return None
+    models, diagnoses = _described(store, plan)
+    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid, diagnoses)
+
+
+def _described(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a report says about a plan's models, and what their diagnostics are."""
+    from harness.reporting.traits import with_traits
+    from harness.runner.diagnoses import VERDICT, diagnosed
+    from model_zoo.catalogue import catalogue
+
     found_by = {unit.record.id: unit.model for unit in plan.units}
     diagnoses = diagnosed(store, found_by)
-    models = with_traits(catalogue(found_by), found_by).merge(diagnoses[VERDICT], on="id", how="left")
-    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid, diagnoses)
+    return with_traits(catalogue(found_by), found_by).merge(diagnoses[VERDICT], on="id", how="left"), diagnoses
+
+
+def _page(store: Store, suites: Iterable[str], folder: Path, data_dir: Path | None) -> list[Path]:
+    """Write the page of these suites' outcomes; an empty list where there are none."""
+    import pandas as pd
+
+    from harness.reporting.page.boards import Results
+    from harness.reporting.page.site import build
+    from harness.runner.plan import plan_suite
+    from harness.runner.results import find
+    from harness.runner.suite import get_suite
+    from model_zoo import registry
+
+    stored = list(store.read_all())
+    results, models = [], {name: name for name in registry.model_ids()}
+    for name in suites:
+        plan = plan_suite(get_suite(name), data_dir)
+        found = find(stored, plan).outcomes
+        if not found.empty:
+            results.append(Results(name, found, _described(store, plan)[0], pd.DataFrame(plan.expected())))
+    return build(store, stored, results, models, folder, data_dir) if results else []
 
 
 def _selftest(store: Path, reports: Path) -> None:
@@ -80,8 +109,9 @@ def _selftest(store: Path, reports: Path) -> None:
 @click.option("--suite", "suites", multiple=True, help="Only this suite; may be repeated.  [default: all that have outcomes]")
 @click.option("--table", default="summary", show_default=True, help="The table to print (`harness ls tables`); all are written.")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@click.option("--html", "as_page", is_flag=True, help="Make the page (a leaderboard, a page a model) in OUT/page instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON instead of tables.")
-def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, data_dir: Path | None, as_json: bool) -> None:
+def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, data_dir: Path | None, as_page: bool, as_json: bool) -> None:
     """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG) from stored outcomes, a folder for each suite.
 
     \b
@@ -89,6 +119,7 @@ def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, dat
       harness report
       harness report --suite full --table ablations
       harness report --suite quick --store other/results --out other/reports
+      harness report --html
     """
     from harness.reporting import tables
     from harness.runner.plan import plan_suite
@@ -98,13 +129,20 @@ def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, dat
     tables.get(table)
     made = []
     kept = Store(store)
+    what = f"of suite {', '.join(suites)} " if suites else ""
+    nothing = UserError(f"no outcomes {what}in {store}: `harness run --suite quick` makes some")
+    if as_page:
+        written = _page(kept, suites or suite_names(), reports / "page", data_dir)
+        if not written:
+            raise nothing
+        click.echo(f"page: {written[0]}", err=True)
+        return
     stored = list(kept.read_all())
     for name in suites or suite_names():
         one = make(kept, stored, reports / name, plan_suite(get_suite(name), data_dir))
         made += [one] if one is not None else []
     if not made:
-        what = f"of suite {', '.join(suites)} " if suites else ""
-        raise UserError(f"no outcomes {what}in {store}: `harness run --suite quick` makes some")
+        raise nothing
     _selftest(store, reports)
     if as_json:
         click.echo(json.dumps([row for one in made for row in json.loads(one.frames["summary"].to_json(orient="records"))], indent=1))

@@ -104,6 +104,20 @@ def run_diagnosis(
     return Diagnosis(record.id, record.weights_sha256, block.name, str(threat), found)
 
 
+def diagnoses(store: Store) -> dict[str, Diagnosis]:
+    """What the store has, by the hash of the weights; of several the one on most images. A file that cannot be read is left out."""
+    best: dict[str, Diagnosis] = {}
+    for path in sorted(_folder(store).glob("*.json")):
+        try:
+            diagnosis = _read(path)
+        except DamagedFileError:
+            continue
+        known = best.get(diagnosis.weights)
+        if known is None or diagnosis.found.images > known.found.images:
+            best[diagnosis.weights] = diagnosis
+    return best
+
+
 def diagnosed(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
     """What the store's diagnostics say of models, one row for each that has any, and for the others an id and nothing.
 
@@ -117,15 +131,7 @@ def diagnosed(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
         right, and `median_gap`, in logits. Robust accuracies, fractions of all images: `ce, margin, square, noise, transfer, large` (at the
         largest radius of the sweep); each has NAME_n and NAME_planned, and there is `worst_planned`, as in a summary.
     """
-    best: dict[str, Diagnosis] = {}
-    for path in sorted(_folder(store).glob("*.json")):
-        try:
-            diagnosis = _read(path)
-        except DamagedFileError:
-            continue
-        known = best.get(diagnosis.weights)
-        if known is None or diagnosis.found.images > known.found.images:
-            best[diagnosis.weights] = diagnosis
+    best = diagnoses(store)
     rows: list[dict[str, Any]] = []
     for name, found_by in models.items():
         try:

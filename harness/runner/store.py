@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
 from harness.runner.claims import Claims
@@ -170,6 +172,30 @@ class Store:
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedFileError(path, "a unit's manifest", f"{type(error).__name__}: {error}") from None
         return manifest
+
+    def broken(self, unit: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """The first images that a unit's attack broke: int64 [k], and adversarial minus clean, float16 [k, 3, H, W]; None where none are kept.
+
+        Raises
+        ------
+        DamagedFileError
+            If the file is cut short, not what the manifest says (version 1 has no hash of it), or holds something else.
+        """
+        path = self.units / f"{unit}.safetensors"
+        if not path.is_file():
+            return None
+        content = path.read_bytes()
+        expected = self.manifest(unit).get("broken_sha256")
+        if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+            raise DamagedFileError(path, f"sha256 {expected}", f"{len(content)} bytes with another")
+        try:
+            tensors = load(content)
+            images, perturbations = tensors["image"], tensors["perturbation"]
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise DamagedFileError(path, "images and perturbations", f"{type(error).__name__}: {error}") from None
+        if images.dtype != np.int64 or images.ndim != 1 or perturbations.ndim != 4 or perturbations.shape[:2] != (len(images), 3):
+            raise DamagedFileError(path, "int64 [k] and [k, 3, H, W]", f"{images.dtype} {images.shape} and {perturbations.shape}")
+        return images, perturbations
 
     def invalidate(self, unit: str, reason: str) -> None:
         """Mark a finished unit as not to be used, with the reason; it counts as missing from then on. Errors as `read` raises them."""

@@ -1,0 +1,194 @@
+"""Leaderboards: the rows of a summary in cells that a page can sort, filter and draw; one board for every suite and threat model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.reporting import names, tables
+from harness.reporting.frames import attacks_of, groups_of, summary
+from harness.reporting.style import family_style
+from harness.reporting.tables import Column, TableSpec
+from model_zoo.schema import Record
+
+SPEC = TableSpec(
+    name="page",
+    title="Robust accuracy in per cent",
+    note="Worst case: the share of images that none of the attacks broke; errors on clean images count as broken. In brackets, the 95 % "
+    "Wilson interval. Bytes: the packed checkpoint file, as measured on disk.",
+    sort=["worst", "clean"],
+    columns=[
+        Column(heading=heading, field=field, format=form)
+        for heading, field, form in (
+            ("model", "model", "text"),
+            ("worst case", "worst", "accuracy"),
+            ("bytes", "bytes", "integer"),
+            ("clean", "clean", "accuracy"),
+            ("attacks", "*", "accuracy"),
+            ("images", "worst_n", "integer"),
+            ("sparsity, %", "sparsity", "percent"),
+            ("weight bits", "weight_bits", "integer"),
+            ("activation bits", "activation_bits", "integer"),
+            ("verdict", "verdict", "text"),
+        )
+    ],
+)
+# How a record says that a model was pruned, and what a page calls it.
+TAXONOMY = {"when": "Pruned", "scored": "Kept by", "structured": "Whole channels", "scope": "Competition"}
+_ACCURACY = re.compile(r"(\S+) (\[\S+, \S+\])(?: (.*))?")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a store has of one suite; the frames are the parameters of `harness.reporting.frames.summary`."""
+
+    suite: str
+    outcomes: pd.DataFrame
+    models: pd.DataFrame
+    expected: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value: `text` as the tables write it, an accuracy's `interval` and `note` ("partial 40/1000") apart.
+
+    `sort` is what it is ordered by, empty where it is unknown; `ends` are an accuracy and its interval, in per cent: low, value, high.
+    """
+
+    field: str
+    text: str
+    interval: str
+    note: str
+    sort: str
+    ends: tuple[float, float, float] | None
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is ordered as a number."""
+        return self.field not in ("model", "verdict")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on a board. `data` are its values for filters and for the picture; `units` those behind each attack's number.
+
+    `counts` are the images behind the numbers of clean accuracy, each attack and the worst case.
+    """
+
+    model: str
+    short: str
+    warning: str
+    cells: dict[str, Cell]
+    data: dict[str, str]
+    units: dict[str, list[str]]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Board:
+    """A table of models under one threat model, by one suite. `headings` are those of the cells, by field."""
+
+    suite: str
+    dataset: str
+    norm: str
+    radius: str
+    caption: str
+    images: str
+    attacks: list[str]
+    headings: dict[str, str]
+    rows: list[Row]
+    notes: list[str]
+
+    @property
+    def threat(self) -> str:
+        """Norm and radius."""
+        return f"{self.norm} {self.radius}"
+
+    @property
+    def slug(self) -> str:
+        """Its name in addresses."""
+        return slug(f"{self.suite}-{self.dataset}-{self.norm}-{self.radius}")
+
+
+def slug(text: str) -> str:
+    """A text as part of a file name or address: small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
+
+
+def boards(results: Sequence[Results], records: Mapping[str, Record]) -> tuple[list[Board], dict[str, pd.DataFrame]]:
+    """All boards, those of the suite with most attacks first, and the summaries that they show, by suite."""
+    made: list[Board] = []
+    frames: dict[str, pd.DataFrame] = {}
+    for one in results:
+        frame = frames[one.suite] = summary(one.outcomes, one.models, one.expected)
+        for (key, part), table in zip(groups_of(frame), tables.render(SPEC, frame), strict=True):
+            made.append(_board(one, key, part, table, records))
+    most = {one.suite: max((len(board.attacks) for board in made if board.suite == one.suite), default=0) for one in results}
+    # Within a data set the summary's order is that of radii.
+    return sorted(made, key=lambda board: (-most[board.suite], board.suite, -len(board.attacks), board.dataset)), frames
+
+
+def _board(
+    one: Results, key: tuple[str, str, str], part: pd.DataFrame, table: tables.Table, records: Mapping[str, Record]
+) -> Board:
+    attacks = attacks_of(part)
+    by_heading = {column.heading: column.field for column in SPEC.columns} | {name: name for name in attacks}
+    fields = [by_heading[heading] for heading in table.headings]
+    mine = one.outcomes[(one.outcomes[["dataset", "norm", "radius"]] == list(key)).all(axis=1)]
+    units: dict[str, dict[str, list[str]]] = {}
+    for (model, attack), cell in mine.groupby(["model", "attack"], sort=True):
+        units.setdefault(str(model), {})[str(attack)] = list(dict.fromkeys(cell["unit"]))
+    described = part.set_index("model", drop=False)
+    most = part["worst_n"].max()
+    rows = []
+    for texts in table.rows:
+        written = dict(zip(fields, texts, strict=True))
+        row = described.loc[written["model"]]
+        cells = {field: _cell(field, text, row) for field, text in written.items()}
+        # A near-constant predictor, or one that met fewer images than others, is no part of a front.
+        fit = row["worst_n"] == most and not row["near_constant"]
+        model = written["model"]
+        data = _data(row, cells, records.get(model)) | {"fit": str(int(fit))}
+        counts = {name: int(row[f"{name}_n"]) for name in ("clean", *attacks, "worst") if pd.notna(row.get(f"{name}_n"))}
+        rows.append(Row(model, names.short(model, part["model"]), names.warning(row, part), cells, data, units.get(model, {}), counts))
+    headings = dict(zip(fields, table.headings, strict=True))
+    return Board(one.suite, *key, table.caption, names.images(part), attacks, headings, rows, table.notes)
+
+
+def _cell(field: str, text: str, row: pd.Series) -> Cell:
+    value = row.get(field)
+    known = value is not None and not pd.isna(value)
+    found = _ACCURACY.fullmatch(text)
+    if found is None or not known:
+        note = text if text.startswith("partial ") else ""
+        return Cell(field, "" if note else text, "", note, str(value) if known else "", None)
+    low, high = (100 * float(row[f"{field}{end}"]) for end in ("_low", "_high"))
+    return Cell(field, found[1], found[2], found[3] or "", str(value), (low, 100 * float(value), high))
+
+
+def _data(row: pd.Series, cells: Mapping[str, Cell], record: Record | None) -> dict[str, str]:
+    ends = cells["worst"].ends
+    found = {
+        "model": str(row["model"]),
+        "family": str(row["family"]) if isinstance(row.get("family"), str) else "",
+        "bits": cells["weight_bits"].sort.removesuffix(".0"),
+        "bytes": cells["bytes"].sort.removesuffix(".0"),
+        "verdict": str(row["verdict"]) if isinstance(row.get("verdict"), str) else "",
+        **dict(zip(("low", "worst", "high"), [f"{value:.4f}" for value in ends] if ends else ["", "", ""], strict=True)),
+    }
+    pruning = record.pruning if record else None
+    return found | {name: taxonomy_value(getattr(pruning, name)) if pruning else "" for name in TAXONOMY}
+
+
+def taxonomy_value(value: str | bool) -> str:
+    """A field of a record's taxonomy as a word."""
+    return value if isinstance(value, str) else ("yes" if value else "no")
+
+
+def family_looks(rows: Sequence[Row]) -> dict[str, tuple[str, str, str]]:
+    """Colour, matplotlib marker and name of every family that has a row; "" is that of models without a record."""
+    families = sorted({row.data["family"] for row in rows})
+    return {family: family_style(family or None) for family in families}

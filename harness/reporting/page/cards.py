@@ -1,0 +1,163 @@
+"""What the page of one model says, apart from its numbers on boards: facts of the record, footprint, diagnostics, training curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.reporting import curves
+from harness.runner.diagnoses import Diagnosis
+from harness.statistics import Proportion
+from model_zoo import registry
+from model_zoo.errors import UserError
+from model_zoo.footprint import LINES, measure
+from model_zoo.loading import load_model
+from model_zoo.schema import Record
+
+# Fields of a record with other names for a reader; the others have their own.
+FIELDS = {
+    "affine": "batch norms with scale and shift",
+    "allocation_power": "allocation power p",
+    "weight_init": "weight initialisation",
+    "backward": "gradient",
+    "weights_sha256": "sha256 of the weights",
+    "data.train": "trained on",
+    "data.images": "training images",
+    "data.extra": "extra training images",
+    "threat.norm": "trained for, norm",
+    "threat.radius": "trained for, radius",
+    "pruning.when": "pruned, relative to training",
+    "pruning.scored": "weights kept by",
+    "pruning.structured": "whole channels",
+    "pruning.scope": "weights compete",
+}
+PROBES = {
+    "robust_ce": "PGD on the cross-entropy",
+    "robust_margin": "PGD on the margin",
+    "robust_square": "Square alone, no gradients",
+    "robust_noise": "random noise",
+    "robust_transfer": "transfer from a full-precision twin",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A line of a footprint: its name, the amount, and for bytes of weights the share of dense float32, in per cent."""
+
+    name: str
+    amount: str
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A line of the diagnostics: accuracy over all images looked at, with its interval, or another number."""
+
+    name: str
+    text: str
+    interval: str = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """The diagnostics of a model, with the verdict that follows."""
+
+    diagnosis: Diagnosis
+    probes: list[Measured]
+    sweep: list[Measured]
+    numbers: list[Measured]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training curve: the file's content, and its columns for the picture, accuracies in per cent and missing values as None."""
+
+    csv: bytes
+    frame: pd.DataFrame
+    columns: dict[str, list[float | None]]
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """Everything a record says, a line a field."""
+    said = {**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}
+    return [(FIELDS.get(name, name.replace("_", " ").replace(".", ", ")), text) for name, text in _flat(said)]
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            yield prefix + name, "yes" if value else "no"
+        elif value is not None:
+            yield prefix + name, f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def footprint(model: str, record: Record) -> list[Size]:
+    """The model's size by every convention; empty where its checkpoint is not on this machine."""
+    try:
+        found = measure(load_model(model), registry.checkpoint_path(model), record.input_shape)
+    except UserError:
+        return []
+    sizes = []
+    for field, name in LINES.items():
+        amount = getattr(found, field)
+        share = 100 * amount / found.dense_float32_bytes if amount is not None and name.startswith("bytes") else None
+        if amount is not None:
+            sizes.append(Size(name, f"{amount:,}", None if field == "peak_activation_bytes" else share))
+    return sizes
+
+
+def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
+    """The measurements behind a verdict, in words."""
+    found = diagnosis.found
+    measured = {PROBES[name]: getattr(found, name) for name in PROBES}
+    numbers = [
+        ("right without an attack", f"{found.n} of {found.images}"),
+        *((f"no gradient of {loss}", _percent(share)) for loss, share in sorted(found.zero_gradient.items())),
+        ("saturated in float32", _percent(found.saturated)),
+        ("median gap of the two largest logits", f"{found.median_gap:.3g}"),
+        ("loss still rising at the last step", _percent(found.rising)),
+        ("near-constant predictor", "yes" if found.near_constant else "no"),
+    ]
+    return Diagnostic(
+        diagnosis,
+        [_share(name, robust, found.images) for name, robust in measured.items() if robust is not None],
+        [_share(radius, found.sweep[radius], found.images) for radius in sorted(found.sweep, key=Fraction)],
+        [Measured(name, text) for name, text in numbers],
+    )
+
+
+def _share(name: str, robust: list[bool], images: int) -> Measured:
+    value, _, interval = str(Proportion(sum(robust), images)).partition(" ")
+    return Measured(name, value, interval, 100 * sum(robust) / images)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def curve(model: str) -> Curve | None:
+    """The training curve beside a model's checkpoint; None where there is none that can be read."""
+    path = registry.checkpoint_path(model).with_suffix(".csv")
+    try:
+        frame = curves.read(path)
+        content = path.read_bytes()
+    except (OSError, UserError):
+        return None
+    shown = frame[["epoch", curves.LOSS, *(column for column, _, _ in curves.ACCURACIES)]]
+    columns = {str(name): [None if pd.isna(value) else float(value) for value in shown[name]] for name in shown}
+    accuracies = {column: [None if value is None else round(100 * value, 4) for value in columns[column]] for column, _, _ in curves.ACCURACIES}
+    return Curve(content, shown, {**columns, **accuracies})
+
+
+def recipe(record: Record) -> str | None:
+    """The recipe of a model as it ships; None where it does not."""
+    shipped = {path.stem: path for path in registry.package_folder("recipes").glob("*.toml")}
+    return shipped[record.recipe].read_text(encoding="utf-8") if record.recipe in shipped else None

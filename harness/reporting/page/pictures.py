@@ -1,0 +1,126 @@
+"""Broken images as pictures: the image, what the attack made of it, and the difference amplified, side by side in one PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from harness import datasets
+from harness.datasets.base import ImageSet
+from harness.evaluation.outcomes import KEPT_IMAGES
+from harness.runner.store import Store
+from model_zoo.errors import UserError
+
+# Transparent pixels between the three.
+GAP = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One broken image: its index in the data set, class names, who broke it, the size of the change, and the PNG."""
+
+    image: int
+    label: str
+    taken_for: str
+    broken_by: str
+    size: str
+    factor: str
+    png: bytes
+
+    @property
+    def alt(self) -> str:
+        """What the picture shows, in words."""
+        return f"{self.label}, taken for {self.taken_for}: image {self.image}, its adversarial version, and the difference times {self.factor}"
+
+
+class Gallery:
+    """Pictures of the units of a store; of data sets that are not on this machine there are none.
+
+    Parameters
+    ----------
+    store : Store
+        Where units keep their first broken images.
+    data_dir : Path, optional
+        As `harness.datasets.load` takes it.
+    """
+
+    def __init__(self, store: Store, data_dir: Path | None = None) -> None:
+        self._store, self._data_dir = store, data_dir
+        self._sources: dict[str, _Source | None] = {}
+
+    def pictures(self, dataset: str, outcomes: pd.DataFrame, units: Sequence[str]) -> list[Picture]:
+        """The first `KEPT_IMAGES` images that these units broke, in their order; `outcomes` are the rows of those units.
+
+        A unit whose images are damaged, or do not fit those of the data set, has none.
+        """
+        source = self._source(dataset)
+        found: list[Picture] = []
+        for unit in units if source else ():
+            try:
+                kept = self._store.broken(unit)
+            except UserError:
+                continue
+            if source is None or kept is None or kept[1].shape[2:] != source.images.images.shape[1:3]:
+                continue
+            rows = outcomes[outcomes["unit"] == unit].set_index("image")
+            for image, change in zip(kept[0].tolist(), kept[1], strict=True):
+                # An image of the unit that another unit counts for is no row of these outcomes.
+                if image in rows.index and image in source.places and len(found) < KEPT_IMAGES:
+                    found.append(source.picture(image, change.astype(np.float32), rows.loc[image]))
+        return found
+
+    def _source(self, dataset: str) -> _Source | None:
+        if dataset not in self._sources:
+            try:
+                self._sources[dataset] = _Source(datasets.load(dataset, self._data_dir))
+            except UserError:
+                self._sources[dataset] = None
+        return self._sources[dataset]
+
+
+@dataclass(frozen=True)
+class _Source:
+    images: ImageSet
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """Where each index of the official order is."""
+        return {int(index): place for place, index in enumerate(self.images.index)}
+
+    def picture(self, image: int, change: np.ndarray, row: pd.Series) -> Picture:
+        clean = self.images.images[self.places[image]].astype(np.float32) / 255
+        change = change.transpose(1, 2, 0)
+        largest = float(np.abs(change).max())
+        factor = 0.5 / largest if largest else 1.0
+        return Picture(
+            image,
+            self._name(row["label"]),
+            self._name(row["adversarial_prediction"]),
+            str(row["broken_by"]),
+            f"L2 {row['l2']:.2f}" if row["norm"] == "L2" else f"Linf {255 * row['linf']:.2g}/255",
+            f"{factor:.3g}",
+            strip([clean, clean + change, 0.5 + factor * change]),
+        )
+
+    def _name(self, label: int) -> str:
+        return self.images.classes[label].replace("_", " ") if 0 <= label < len(self.images.classes) else f"class {label}"
+
+
+def strip(images: Sequence[np.ndarray]) -> bytes:
+    """Images float [H, W, 3], values clipped to [0, 1], from left to right as one PNG; the same images, the same bytes."""
+    height, width, _ = images[0].shape
+    canvas = np.zeros((height, len(images) * (width + GAP) - GAP, 4), np.uint8)
+    for place, image in enumerate(images):
+        left = place * (width + GAP)
+        canvas[:, left : left + width, :3] = np.rint(255 * image.clip(0, 1))
+        canvas[:, left : left + width, 3] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(canvas).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

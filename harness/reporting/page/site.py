@@ -1,0 +1,243 @@
+"""Everything of the page written into a folder: what Jinja makes of boards and cards, the pictures, the data behind; always the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from harness.reporting import curves, tables
+from harness.reporting.page import cards
+from harness.reporting.page.boards import TAXONOMY, Board, Results, Row, boards, family_looks, slug
+from harness.reporting.page.pictures import Gallery, Picture
+from harness.runner.diagnoses import diagnoses
+from harness.runner.results import find
+from harness.runner.store import Store, Stored
+from harness.selftest.report import FILE as SELFTEST
+from harness.selftest.report import GOOD, HEADINGS
+from model_zoo import registry
+from model_zoo.errors import DamagedFileError, UserError
+from model_zoo.files import place
+from model_zoo.schema import Record
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MAIN = "index.html"
+# Matplotlib's markers of the families, as Plotly calls them.
+SYMBOLS = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "x"}
+
+
+def build(
+    store: Store,
+    stored: Sequence[Stored | DamagedFileError],
+    results: Sequence[Results],
+    models: Mapping[str, str],
+    folder: Path,
+    data_dir: Path | None = None,
+) -> list[Path]:
+    """Write the page into `folder`; the first path is what to open.
+
+    Parameters
+    ----------
+    store : Store
+        Where diagnostics, the self-test and broken images are.
+    stored : sequence
+        What `store.read_all` gave.
+    results : sequence of Results
+        The outcomes of each suite that has any.
+    models : mapping
+        Ids of the models that get a page, and what finds them: an id or the path of a record.
+    data_dir : Path, optional
+        Where images that do not ship are; without them their pictures are left out.
+
+    Raises
+    ------
+    UserError
+        If Jinja2 or Plotly, the extra `page`, is not installed.
+    """
+    site = _Site(folder, _environment(), _plotly())
+    records = {name: registry.get_record(where) for name, where in sorted(models.items())}
+    leaderboards, frames = boards(results, records)
+    for name in sorted(frames):
+        site.write(f"data/summary-{name}.csv", tables.csv(frames[name]))
+    behind = _Behind(store, stored, results, Gallery(store, data_dir))
+    found = diagnoses(store)
+    for name, record in records.items():
+        _model(site, name, models[name], record, leaderboards, behind, found)
+    for unit in sorted(behind.linked):
+        site.write(f"data/units/{unit}.json", (store.units / f"{unit}.json").read_bytes())
+    _index(site, leaderboards, records, behind)
+    site.page("selftest.html", "selftest.html", selftest=_selftest(store), headings=HEADINGS, good=GOOD)
+    site.page("notes.html", "notes.html", **behind.notes())
+    for path in sorted(Path(str(files(__package__) / "assets")).iterdir()):
+        site.write(f"assets/{path.name}", path.read_bytes())
+    site.write("assets/plotly.min.js", site.plotly)
+    return sorted(site.written, key=lambda path: (path != folder / MAIN, path))
+
+
+@dataclass
+class _Site:
+    """A folder that is being written."""
+
+    folder: Path
+    environment: Environment
+    plotly: str
+    written: list[Path] = field(default_factory=list)
+
+    def write(self, name: str, content: str | bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place(path, content if isinstance(content, bytes) else content.encode())
+        self.written.append(path)
+
+    def page(self, name: str, template: str, **context: Any) -> None:
+        self.write(name, self.environment.get_template(template).render(root="../" * name.count("/"), **context))
+
+
+@dataclass
+class _Behind:
+    """What is behind the numbers of all boards: outcomes by model, pictures, what was taken back."""
+
+    store: Store
+    stored: Sequence[Stored | DamagedFileError]
+    results: Sequence[Results]
+    gallery: Gallery
+    linked: set[str] = field(default_factory=set)
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """Every outcome that a board counts, once."""
+        whole = pd.concat([one.outcomes for one in self.results]) if self.results else pd.DataFrame()
+        return whole if whole.empty else whole.drop_duplicates(["unit", "image"]).sort_values(["unit", "image"], ignore_index=True)
+
+    def of(self, model: str) -> pd.DataFrame:
+        return self.outcomes if self.outcomes.empty else self.outcomes[self.outcomes["model"] == model]
+
+    def notes(self) -> dict[str, list[str]]:
+        """Outcomes that count for nothing, and why. A damaged file is named without the way to it."""
+        found = find(self.stored)
+        whole = [item for item in self.stored if isinstance(item, Stored)]
+        faulty = [item.manifest for item in whole if item.manifest["at_fault"]]
+        return {
+            "invalid": sorted(found.invalid),
+            "faulty": sorted(f"{one['labels']['model']} · {one['labels']['attack']} · {one['labels']['dataset']}" for one in faulty),
+            "damaged": [f"{error.path.name}: expected {error.expected}, found {error.found}" for error in found.damaged],
+        }
+
+
+def _index(site: _Site, leaderboards: list[Board], records: Mapping[str, Record], behind: _Behind) -> None:
+    looks = family_looks([row for board in leaderboards for row in board.rows])
+    families = {family: {"colour": colour, "symbol": SYMBOLS[marker], "name": name} for family, (colour, marker, name) in looks.items()}
+    rows = [row for board in leaderboards for row in board.rows]
+    outcomes = behind.outcomes
+    site.page(
+        MAIN,
+        "index.html",
+        boards=leaderboards,
+        families=families,
+        pages=records,
+        unmeasured={name: record for name, record in records.items() if name not in {row.model for row in rows}},
+        bits=sorted({row.data["bits"] for row in rows if row.data["bits"]}, key=int),
+        taxonomy={name: (TAXONOMY[name], values) for name in TAXONOMY if (values := sorted({row.data[name] for row in rows} - {""}))},
+        suites=[one.suite for one in behind.results],
+        models=len({row.model for row in rows}),
+        outcomes=len(outcomes),
+        images=0 if outcomes.empty else len(outcomes[["dataset", "image"]].drop_duplicates()),
+    )
+
+
+def _model(
+    site: _Site, name: str, found_by: str, record: Record, leaderboards: list[Board], behind: _Behind, found: Mapping[str, Any]
+) -> None:
+    outcomes = behind.of(name)
+    shown = [(board, row) for board in leaderboards for row in board.rows if row.model == name]
+    behind.linked.update(unit for _, row in shown for units in row.units.values() for unit in units)
+    site.write(f"data/records/{name}.toml", registry.record_path(found_by).read_bytes())
+    if len(outcomes):
+        site.write(f"data/outcomes/{name}.csv", outcomes.to_csv(index=False, lineterminator="\n"))
+    curve = cards.curve(found_by)
+    if curve is not None:
+        site.write(f"data/curves/{name}.csv", curve.csv)
+    site.page(
+        f"models/{name}.html",
+        "model.html",
+        id=name,
+        record=record,
+        shown=shown,
+        facts=cards.facts(record),
+        recipe=cards.recipe(record),
+        footprint=cards.footprint(found_by, record),
+        diagnostic=cards.diagnostic(found[record.weights_sha256]) if record.weights_sha256 in found else None,
+        curve=curve,
+        accuracies=curves.ACCURACIES,
+        pictures=_pictures(site, name, shown, outcomes, behind.gallery),
+        has_outcomes=len(outcomes) > 0,
+        families={record.family: _look(record.family)},
+    )
+
+
+def _look(family: str) -> dict[str, str]:
+    from harness.reporting.style import family_style
+
+    colour, marker, name = family_style(family)
+    return {"colour": colour, "symbol": SYMBOLS[marker], "name": name}
+
+
+def _pictures(
+    site: _Site, model: str, shown: Sequence[tuple[Board, Row]], outcomes: pd.DataFrame, gallery: Gallery
+) -> list[tuple[Board, str, list[tuple[str, Picture]]]]:
+    """For each board and attack the pictures with where they were written; an attack that several suites share comes once."""
+    found, seen = [], set()
+    for board, row in shown:
+        for attack, units in row.units.items():
+            if tuple(units) in seen:
+                continue
+            seen.add(tuple(units))
+            placed = []
+            for picture in gallery.pictures(board.dataset, outcomes, units):
+                file = f"pictures/{model}/{slug(f'{board.slug}-{attack}')}-{picture.image}.png"
+                site.write(file, picture.png)
+                placed.append((file, picture))
+            if placed:
+                found.append((board, attack, placed))
+    return found
+
+
+def _selftest(store: Store) -> dict[str, Any] | None:
+    """The kept self-test; None where there is none, or it is not what `harness selftest` keeps."""
+    try:
+        found = json.loads((store.root / SELFTEST).read_text(encoding="utf-8"))
+        rows = [{heading: str(row[heading]) for heading in HEADINGS} for row in found["rows"]]
+        thresholds = [(str(item["name"]), f"{item['value']:.4g}", str(item["reason"])) for item in found["thresholds"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return {"rows": rows, "thresholds": thresholds}
+
+
+def _environment() -> Environment:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise _absent(error) from None
+    return Environment(
+        loader=PackageLoader(__package__ or "", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ModuleNotFoundError as error:
+        raise _absent(error) from None
+    return str(get_plotlyjs())
+
+
+def _absent(error: ModuleNotFoundError) -> UserError:
+    return UserError(f"the page needs the extra: pip install 'robust-binary-harness[page]' (missing: {error.name})")
