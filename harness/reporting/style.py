@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
+from PIL import Image
 
 from model_zoo.files import place
 
@@ -30,6 +33,12 @@ OTHER = ("#666666", "X")
 ATTACKS = [("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "^"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#999999", "X")]
 WORST = "#D55E00"
 INK, FAINT = "#222222", "#767676"
+# Segments of a bar, one beside the next: dark and light in turns, so that grey has borders too.
+SEGMENTS = ["#0072B2", "#9AD0F3", "#8C3B00", "#F5B041", "#00664B", "#7FD8BE", "#7B3294", "#E7B6D3", "#666666", "#C8C8C8"]
+
+KINDS = ("png", "svg", "pdf")
+DPI = 160
+LEGEND_SIZE = 7.8
 
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",
@@ -46,6 +55,8 @@ SETTINGS: Any = {
     "axes.axisbelow": True,
     "svg.hashsalt": "robust-binary-harness",
     "svg.fonttype": "none",
+    # Outlines that every reader and publisher takes, and text that can be searched.
+    "pdf.fonttype": 42,
 }
 # Without these, files carry the time they were made.
 METADATA: dict[str, dict[str, str | None]] = {
@@ -81,6 +92,31 @@ def new_figure(width: float, height: float, title: str, subtitle: str, character
     return figure, axes
 
 
+def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4, **look: Any) -> None:
+    """A legend under the axes, in as many columns as the figure has room for; handles fill it column by column."""
+    wide = [0.62 * LEGEND_SIZE * len(str(handle.get_label())) for handle in handles]
+    room = 72 * figure.get_figwidth() - 10
+    beside = LEGEND_SIZE * (look.get("handlelength", 2.0) + 0.5 + spacing)
+
+    def width(columns: int) -> float:
+        # As a legend fills them: the first ones have one more, where they are not alike.
+        each, more = divmod(len(wide), columns)
+        ends = [each * number + min(number, more) for number in range(columns + 1)]
+        return sum(max(wide[start:end]) + beside for start, end in pairwise(ends))
+
+    columns = next((number for number in range(len(wide), 1, -1) if width(number) <= room), 1)
+    figure.legend(
+        handles=handles,
+        ncols=columns,
+        columnspacing=spacing,
+        handletextpad=0.5,
+        fontsize=LEGEND_SIZE,
+        frameon=False,
+        loc="outside lower center",
+        **look,
+    )
+
+
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
     """Write `stem.png` and `stem.svg` (or the given kinds, of png, svg and pdf), each by atomic rename; the same figure, the same bytes."""
     paths = []
@@ -93,9 +129,17 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
             figure.set_layout_engine("none")
         for kind in kinds:
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=160, metadata=METADATA[kind])
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=METADATA[kind])
             # Not with_suffix: an id may have dots.
             path = stem.with_name(f"{stem.name}.{kind}")
-            place(path, buffer.getvalue())
+            place(path, _fewer_colours(buffer) if kind == "png" else buffer.getvalue())
             paths.append(path)
     return paths
+
+
+def _fewer_colours(png: io.BytesIO) -> bytes:
+    """The picture in 256 colours, which is all it has but for shades at edges: a third of the bytes."""
+    small = io.BytesIO()
+    picture = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(small, format="PNG", optimize=True, dpi=(DPI, DPI))
+    return small.getvalue()
