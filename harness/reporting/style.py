@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
@@ -35,6 +36,11 @@ WORST = "#D55E00"
 INK, FAINT = "#222222", "#767676"
 # Segments of a bar, one beside the next: dark and light in turns, so that grey has borders too.
 SEGMENTS = ["#0072B2", "#9AD0F3", "#8C3B00", "#F5B041", "#00664B", "#7FD8BE", "#7B3294", "#E7B6D3", "#666666", "#C8C8C8"]
+# Components of attacks have one colour in all figures; one that is not known here has the colour of its place.
+COMPONENTS = {
+    name: SEGMENTS[place % len(SEGMENTS)]
+    for place, name in enumerate(["pgd", "pgd-10x50", "cw-linf", "ce-rescaled", "margin", "apgd-ce", "apgd-t", "fab-t", "square"])
+}
 
 KINDS = ("png", "svg", "pdf")
 DPI = 160
@@ -77,6 +83,17 @@ def darker(colour: str) -> tuple[float, float, float]:
     return 0.72 * red, 0.72 * green, 0.72 * blue
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour, from 0 (black) to 1 (white): what is left of it in grey (WCAG 2.2)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def readable_on(colour: str) -> str:
+    """Dark or white text, whichever has more contrast on `colour`."""
+    return "white" if luminance(colour) < 0.18 else INK
+
+
 def new_figure(width: float, height: float, title: str, subtitle: str, characters: int = 106) -> tuple[Figure, Axes]:
     """A figure of one axes, in inches, with a title and fainter lines of at most `characters` under it; independent of pyplot."""
     lines = wrap(subtitle, characters)
@@ -90,6 +107,13 @@ def new_figure(width: float, height: float, title: str, subtitle: str, character
             0.012, 1.0, "\n".join(lines), transform=figure.transFigure + ScaledTranslation(0, -20 / 72, figure.dpi_scale_trans), **look
         ).set_in_layout(False)
     return figure, axes
+
+
+def space_apart(figure: Figure) -> None:
+    """Room between axes side by side, so that the last tick of one does not touch the first of the next."""
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(wspace=0.07, hspace=0.07)
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4, **look: Any) -> None:

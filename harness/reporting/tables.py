@@ -227,7 +227,7 @@ def latex(tables: list[Table]) -> str:
 
 def csv(frame: pd.DataFrame) -> str:
     """The frame itself: fractions in full, intervals and n, for machines; what is unknown is empty."""
-    counts = [str(name) for name in frame.columns if str(name).endswith(("_n", "_planned", "_bits")) or name in COUNTS]
+    counts = [str(name) for name in frame.columns if str(name).endswith(("_n", "_planned", "_bits", "_bytes")) or name in COUNTS]
     return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False, lineterminator="\n")
 
 

@@ -79,11 +79,13 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
         axes.set_ylabel("robust accuracy, per cent")
         handles, names = axes.get_legend_handles_labels()
         if not few:
-            others = rows["model"].nunique() - len(named)
+            others = rows[~rows["model"].isin(named)]
+            partial = others.loc[others["worst_n"] < others["worst_planned"], "model"].nunique()
             handles.append(Line2D([], [], color=FAINT, linewidth=0.7))
-            names.append(f"{others} other{'s' * (others > 1)}, in the colours of their families")
-        title_of = None if few else "the best of each family, by its mean over the radii"
-        axes.legend(handles, names, fontsize=8, frameon=False, loc="upper right", handlelength=3.2, title=title_of, title_fontsize=8)
+            names.append(f"{others['model'].nunique()} more, in the colours of their families" + (f" ({partial} partial)" if partial else ""))
+        title_of = None if few else "the best of each family by its mean over the radii:"
+        look = {"title": title_of, "title_fontsize": 8, "alignment": "left"}
+        axes.legend(handles, names, fontsize=8, frameon=False, loc="upper right", handlelength=3.2, **look)
     return figure
 
 
