@@ -11,7 +11,7 @@ import click
 from model_zoo.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from harness.reporting.report import Report
     from harness.runner.plan import Plan
@@ -33,7 +33,9 @@ def show(made: Report, table: str = "summary") -> None:
             err.print(f"{what}: {path}", markup=False)
 
 
-def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path, plan: Plan) -> Report | None:
+def make(
+    store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path, plan: Plan, kinds: Sequence[str] = ("png", "svg")
+) -> Report | None:
     """Build every table and figure of a plan's outcomes into `folder`; None where there are none.
 
     `stored` is what the store's `read_all` gave, so that one reading serves several plans.
@@ -56,7 +58,7 @@ def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path
         return None
     found_by = {unit.record.id: unit.model for unit in plan.units}
     models = with_traits(catalogue(found_by), found_by).merge(verdicts(store, found_by), on="id", how="left")
-    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid)
+    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid, found_by, kinds)
 
 
 def _selftest(store: Path, reports: Path) -> None:
@@ -79,14 +81,24 @@ def _selftest(store: Path, reports: Path) -> None:
 @click.option("--suite", "suites", multiple=True, help="Only this suite; may be repeated.  [default: all that have outcomes]")
 @click.option("--table", default="summary", show_default=True, help="The table to print (`harness ls tables`); all are written.")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@click.option(
+    "--format",
+    "kinds",
+    type=click.Choice(["png", "svg", "pdf"]),
+    multiple=True,
+    default=("png", "svg"),
+    show_default="png and svg",
+    help="How figures are written; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON instead of tables.")
-def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, data_dir: Path | None, as_json: bool) -> None:
-    """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG) from stored outcomes, a folder for each suite.
+def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, data_dir: Path | None, kinds: tuple[str, ...], as_json: bool) -> None:
+    """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG, or PDF) from stored outcomes, a folder for each suite.
 
     \b
     Examples:
       harness report
       harness report --suite full --table ablations
+      harness report --format pdf
       harness report --suite quick --store other/results --out other/reports
     """
     from harness.reporting import tables
@@ -99,7 +111,7 @@ def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, dat
     kept = Store(store)
     stored = list(kept.read_all())
     for name in suites or suite_names():
-        one = make(kept, stored, reports / name, plan_suite(get_suite(name), data_dir))
+        one = make(kept, stored, reports / name, plan_suite(get_suite(name), data_dir), kinds)
         made += [one] if one is not None else []
     if not made:
         what = f"of suite {', '.join(suites)} " if suites else ""

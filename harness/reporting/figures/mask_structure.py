@@ -127,6 +127,7 @@ def _channels_sorted(axes: Axes, layer: Layer, axis: int) -> None:
     axes.set_ylabel("kept weights")
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, counts.size + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _kernels(axes: Axes, layer: Layer) -> None:
@@ -163,7 +164,10 @@ def _maps(axes: np.ndarray, pair: tuple[Layer, Layer]) -> None:
         panel.grid(visible=False)
         # Channels that nothing is kept of, at the edge.
         empty = np.flatnonzero(counts.sum(1) == 0)
-        panel.plot(np.full(empty.size, counts.shape[1] + 0.5), empty, color=INK, marker="_", markersize=2.5, linestyle="none", clip_on=False)
+        for line in panel.plot(np.full(empty.size, counts.shape[1] + 0.5), empty, color=INK, marker="_", markersize=2.5, linestyle="none"):
+            line.set_clip_on(False)
+            # Without any, the layout would take their place to be anywhere.
+            line.set_in_layout(False)
         panel.set_xlim(-0.5, counts.shape[1] - 0.5)
 
 
