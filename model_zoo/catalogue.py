@@ -12,16 +12,17 @@ from model_zoo import registry
 from model_zoo.errors import UserError
 from model_zoo.loading import load_model
 from model_zoo.packing.frozen import effective_weights
+from model_zoo.packing.parts import file_parts
 from model_zoo.schema import Record
 
 
 def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
-    """One row a model: identity, family, bits, keep ratio, sparsity, bytes of the packed file, weights.
+    """One row a model: identity, family, bits, keep ratio, sparsity, bytes of the packed file and what they are spent on, weights.
 
     `models` maps ids to what finds them, an id or the path of a record.
 
-    `weights` are the architecture's convolution weights, `kept_weights` those that are not zero; both are missing where the checkpoint
-    is not on this machine.
+    `parameters` are the architecture's convolution weights, `kept_weights` those that are not zero; NAME_bytes are the parts of the file,
+    see `model_zoo.packing.parts`. They are missing where the checkpoint is not on this machine.
     """
     rows = []
     for name, found_by in models.items():
@@ -40,8 +41,10 @@ def _row(record: Record, found_by: str) -> dict[str, Any]:
     row["bytes"] = record.checkpoint.bytes
     try:
         weights = effective_weights(load_model(found_by))
+        parts = file_parts(registry.checkpoint_path(found_by))
     except UserError:
         return row
+    row |= {f"{name}_bytes": size for name, size in parts.items()}
     row["parameters"] = sum(array.size for array in weights)
     row["kept_weights"] = sum(int(np.count_nonzero(array)) for array in weights)
     return row

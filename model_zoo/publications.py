@@ -23,7 +23,7 @@ class Published(BaseModel):
     paper : str
         The paper whose model it is, author and year.
     method : str or None
-        As in a record; the same word where the registry has models of that method.
+        Key into the bibliography, as in a record.
     weight_init, last_batch_norm : str or None
         As in a record.
     training : str or None

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ REASONS = {
     "needs_cifar": "the full CIFAR data sets (name their folder in HARNESS_DATA_DIR)",
     "needs_robustbench": "the extra `robustbench`",
     "needs_ray": "the extra `ray`",
+    "needs_latex": "pdflatex with the packages booktabs and graphicx",
 }
 
 
@@ -21,6 +23,8 @@ def present(marker: str) -> bool:
     if marker == "needs_cifar":
         folder = os.environ.get("HARNESS_DATA_DIR")
         return folder is not None and any(Path(folder).glob("cifar*"))
+    if marker == "needs_latex":
+        return shutil.which("pdflatex") is not None
     return importlib.util.find_spec(marker.removeprefix("needs_")) is not None
 
 

@@ -11,7 +11,7 @@ import click
 from model_zoo.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import pandas as pd
 
@@ -35,7 +35,9 @@ def show(made: Report, table: str = "summary") -> None:
             err.print(f"{what}: {path}", markup=False)
 
 
-def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path, plan: Plan) -> Report | None:
+def make(
+    store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path, plan: Plan, kinds: Sequence[str] = ("png", "svg")
+) -> Report | None:
     """Build every table and figure of a plan's outcomes into `folder`; None where there are none.
 
     `stored` is what the store's `read_all` gave, so that one reading serves several plans.
@@ -54,7 +56,8 @@ def make(store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path
     if found.outcomes.empty:
         return None
     models, diagnoses = _described(store, plan)
-    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid, diagnoses)
+    found_by = _found_by(plan)
+    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid, diagnoses, found_by, kinds)
 
 
 def _described(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -63,9 +66,13 @@ def _described(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
     from harness.runner.diagnoses import VERDICT, diagnosed
     from model_zoo.catalogue import catalogue
 
-    found_by = {unit.record.id: unit.model for unit in plan.units}
+    found_by = _found_by(plan)
     diagnoses = diagnosed(store, found_by)
     return with_traits(catalogue(found_by), found_by).merge(diagnoses[VERDICT], on="id", how="left"), diagnoses
+
+
+def _found_by(plan: Plan) -> dict[str, str]:
+    return {unit.record.id: unit.model for unit in plan.units}
 
 
 def _page(store: Store, suites: Iterable[str], folder: Path, data_dir: Path | None) -> list[Path]:
@@ -109,15 +116,34 @@ def _selftest(store: Path, reports: Path) -> None:
 @click.option("--suite", "suites", multiple=True, help="Only this suite; may be repeated.  [default: all that have outcomes]")
 @click.option("--table", default="summary", show_default=True, help="The table to print (`harness ls tables`); all are written.")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@click.option(
+    "--format",
+    "kinds",
+    type=click.Choice(["png", "svg", "pdf"]),
+    multiple=True,
+    default=("png", "svg"),
+    show_default="png and svg",
+    help="How figures are written; may be repeated.",
+)
 @click.option("--html", "as_page", is_flag=True, help="Make the page (a leaderboard, a page a model) in OUT/page instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON instead of tables.")
-def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, data_dir: Path | None, as_page: bool, as_json: bool) -> None:
-    """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG) from stored outcomes, a folder for each suite.
+def command(
+    store: Path,
+    reports: Path,
+    suites: tuple[str, ...],
+    table: str,
+    data_dir: Path | None,
+    kinds: tuple[str, ...],
+    as_page: bool,
+    as_json: bool,
+) -> None:
+    """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG, or PDF) from stored outcomes, a folder for each suite.
 
     \b
     Examples:
       harness report
       harness report --suite full --table ablations
+      harness report --format pdf
       harness report --suite quick --store other/results --out other/reports
       harness report --html
     """
@@ -139,7 +165,7 @@ def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, dat
         return
     stored = list(kept.read_all())
     for name in suites or suite_names():
-        one = make(kept, stored, reports / name, plan_suite(get_suite(name), data_dir))
+        one = make(kept, stored, reports / name, plan_suite(get_suite(name), data_dir), kinds)
         made += [one] if one is not None else []
     if not made:
         raise nothing

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.evaluation.outcomes import near_constant
-from harness.reporting.figures import pareto_front
+from harness.reporting.pareto import pareto_front
 from harness.reporting.frames import GROUP, robust_images
 from harness.statistics import CONFIDENCE, Proportion, holm, mcnemar, paired_difference
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from harness.attacks import spec
 from harness.reporting.frames import GROUP, attacks_of, groups_of
 
 # Prefix of the columns that hold shares of images.
@@ -13,11 +15,18 @@ BY = "by "
 CLEAN, SEEN, LEFT = "clean errors", "seen, not returned", "left"
 
 
-def components(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[str] | None = None) -> pd.DataFrame:
     """One row for every model of a summary that has a worst case; its shares add up to 1.
 
     An image counts for the first attack, in the summary's order, that broke it, and there for the component whose example was returned; for
     "seen, not returned" where only a query was misclassified that the meter saw and no attack gave back.
+
+    Parameters
+    ----------
+    outcomes, summary : pandas.DataFrame
+        What `harness.reporting.frames.summary` takes and gives.
+    attacks : sequence of str, optional
+        Look at these alone, on the images that all attacks met; at all of each threat model where None.
 
     Returns
     -------
@@ -28,11 +37,16 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     for key, part in groups_of(summary):
         names = attacks_of(part)
         mine = outcomes[(outcomes[GROUP] == list(key)).all(axis=1)]
+        by_model = dict(iter(mine.groupby("model")))
+        looked_at = [name for name in names if attacks is None or name in attacks]
+        order = _in_order(mine, looked_at)
         for _, row in part[part["worst_n"] > 0].iterrows():
-            met = [name for name in names if pd.notna(row.get(f"{name}_n"))]
+            met = [name for name in names if row.get(f"{name}_n", 0) > 0]
+            if not set(met) & set(looked_at):
+                continue
             kept = [name for name in ("verdict", "verdict_reasons") if name in row]
             described = {name: row[name] for name in ("model", "near_constant", "worst", "worst_n", "worst_planned", *kept)}
-            shares = _shares(mine[mine["model"] == row["model"]], met)
+            shares = _shares(by_model[row["model"]], met, [name for name in met if name in looked_at], order)
             rows.append({**dict(zip(GROUP, key, strict=True)), **described, **shares})
     frame = pd.DataFrame(rows)
     found = [name for name in frame.columns if name.startswith(BY)]
@@ -41,30 +55,30 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     return frame[[*said, ends[0], *(name for name in found if name not in ends), *ends[1:]]] if rows else frame
 
 
-def _shares(outcomes: pd.DataFrame, names: list[str]) -> dict[str, float]:
-    """Of one model: the share of images that each component was the first to break."""
-    by_image = {column: outcomes.pivot(index="image", columns="attack", values=column)[names] for column in ("robust_to_seen", "broken_by")}
-    met = by_image["robust_to_seen"].dropna().index
-    seen = by_image["robust_to_seen"].loc[met].astype(bool)
-    by = by_image["broken_by"].loc[met]
+def _shares(outcomes: pd.DataFrame, met: list[str], names: list[str], order: list[str]) -> dict[str, float]:
+    """Of one model: the share of images that each component of `names` was the first to break, of those that all attacks `met`."""
+    by_image = {column: outcomes.pivot(index="image", columns="attack", values=column)[met] for column in ("robust_to_seen", "broken_by")}
+    images = by_image["robust_to_seen"].dropna().index
+    seen = by_image["robust_to_seen"].loc[images, names].astype(bool)
+    by = by_image["broken_by"].loc[images]
     # An image wrong without an attack is wrong in every column.
-    first = pd.Series(LEFT, index=met).where(seen.all(axis=1), SEEN)
+    first = pd.Series(LEFT, index=images).where(seen.all(axis=1), SEEN)
     for name in reversed(names):
         broken = by[name].notna()
         first = first.mask(broken, by[name].map(lambda component, name=name: _label(name, component)))
     first = first.mask(by[names[0]] == "clean", CLEAN)
-    order = [CLEAN, *_in_order(outcomes, names), SEEN, LEFT]
     counts = first.value_counts()
-    return {BY + label: float(counts.get(label, 0)) / len(met) for label in order}
+    return {BY + label: float(counts.get(label, 0)) / len(images) for label in (CLEAN, *order, SEEN, LEFT)}
 
 
 def _in_order(outcomes: pd.DataFrame, names: list[str]) -> list[str]:
-    """Labels of components, attack by attack; inside an attack as they came up, which is in order of images."""
+    """Labels of the components that broke an image, attack by attack, inside an attack in the order in which they run."""
     found: dict[str, None] = {}
     for name in names:
-        for component in outcomes.loc[outcomes["attack"] == name, "broken_by"].dropna().unique():
-            if component != "clean":
-                found[_label(name, component)] = None
+        broke = set(outcomes.loc[outcomes["attack"] == name, "broken_by"].dropna()) - {"clean"}
+        run = [str(component) for component in spec.get(name).parameters.get("components", ())] if name in spec.names() else []
+        for component in sorted(broke, key=lambda component: (run.index(component) if component in run else len(run), component)):
+            found[_label(name, component)] = None
     return list(found)
 
 

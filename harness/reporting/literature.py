@@ -11,21 +11,11 @@ import pandas as pd
 from harness import datasets
 from harness.statistics import Proportion, unpaired_difference
 
-# Two rows that agree in all of these, where they are known, are about one kind of model: only then is there a difference to take.
-SAME = (
-    "dataset",
-    "norm",
-    "radius",
-    "method",
-    "family",
-    "network",
-    "keep_ratio",
-    "allocation_power",
-    "weight_init",
-    "last_batch_norm",
-    "training",
-)
-DESCRIBED = (*SAME, "structure", "sparsity", "weight_bits")
+# Two rows that agree in all of these are about one kind of model: only then is there a difference to take.
+SAME = ("dataset", "norm", "radius", "method", "family", "network", "keep_ratio")
+# In these too, where both say something.
+SAME_WHERE_KNOWN = ("training", "allocation_power", "weight_init", "last_batch_norm")
+DESCRIBED = (*SAME, *SAME_WHERE_KNOWN, "structure", "sparsity", "weight_bits")
 MEASURED = ("model", "bytes", "seed", "near_constant", "verdict", "verdict_reasons")
 ENDS = ("", "_low", "_high", "_n", "_planned")
 
@@ -35,6 +25,8 @@ def literature(
 ) -> pd.DataFrame:
     """One row for every model of a section, published or measured, or both where they are one kind of model.
 
+    Where several published rows could be meant, none is.
+
     Parameters
     ----------
     summary : pandas.DataFrame
@@ -42,8 +34,8 @@ def literature(
     published : pandas.DataFrame
         As `model_zoo.publications.published` gives it.
     sections : sequence of (str, mapping)
-        A heading, and what its rows have: a value or a list of values for columns of the result; texts may be patterns ("*-s29-*").
-        A row stands in the first section it fits.
+        A heading, and what its rows have: a value or a list of values for columns of the result; texts may be patterns ("*-s29-*"), or
+        what a column must not be ("!liu2022"). A row stands in the first section it fits.
     files : sequence of str
         The files of published numbers that are meant.
     attack : str
@@ -52,8 +44,9 @@ def literature(
     Returns
     -------
     pandas.DataFrame
-        `section`, `dataset` (without what was sampled of it), `norm, radius`, what describes the model, `source`; `published_clean`,
-        `published`, `published_n`; `clean` and `measured` with their ends as in a summary; `difference, difference_low, difference_high`:
+        `section`, `dataset` (without what was sampled of it), `norm, radius`, what describes the model, `source` and `origin` (the source
+        and its version, without the place in it); `published_clean`, `published`, `published_n`; `clean` and `measured` with their ends as
+        in a summary; `difference, difference_low, difference_high`:
         measured less published, a fraction, with Newcombe's interval, or the measurement's alone where the published n is not known.
         Sections in their order, in each the best first.
     """
@@ -62,7 +55,8 @@ def literature(
     met: set[int] = set()
     rows = []
     for mine in ours:
-        number = next((number for number, their in enumerate(theirs) if _same(mine, their)), None)
+        alike = [number for number, their in enumerate(theirs) if _same(mine, their)]
+        number = alike[0] if len(alike) == 1 else None
         met |= set() if number is None else {number}
         rows.append({**(theirs[number] if number is not None else {}), **mine})
     rows += [their for number, their in enumerate(theirs) if number not in met]
@@ -78,8 +72,9 @@ def _theirs(published: pd.DataFrame, files: Sequence[str], attack: str) -> list[
     for _, row in chosen.rename(columns={"architecture": "network"}).iterrows():
         said = {name: row[name] for name in DESCRIBED if pd.notna(row[name])}
         numbers = {"published_clean": row["clean"], "published": row["robust"], "published_n": row["n"]}
-        source = f"{row['source']}, {row['location']}" + (f" @{row['version']}" if pd.notna(row["version"]) else "")
-        found.append({**said, **numbers, "source": source, "near_constant": False})
+        version = f" @{row['version']}" if pd.notna(row["version"]) else ""
+        source, origin = f"{row['source']}, {row['location']}{version}", f"{row['source']}{version}"
+        found.append({**said, **numbers, "source": source, "origin": origin, "near_constant": False})
     return found
 
 
@@ -97,7 +92,8 @@ def _ours(summary: pd.DataFrame, attack: str) -> list[dict[str, Any]]:
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return bool(one.get("method")) and all(one.get(name) == other.get(name) for name in SAME)
+    known = [name for name in SAME_WHERE_KNOWN if name in one and name in other]
+    return bool(one.get("method")) and all(one.get(name) == other.get(name) for name in (*SAME, *known))
 
 
 def _section(row: Mapping[str, Any], sections: Sequence[tuple[str, Mapping[str, Any]]]) -> int | None:
@@ -107,6 +103,8 @@ def _section(row: Mapping[str, Any], sections: Sequence[tuple[str, Mapping[str, 
 def _fits(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return any(_fits(value, one) for one in wanted)
+    if isinstance(wanted, str) and wanted.startswith("!"):
+        return not _fits(value, wanted[1:])
     return fnmatchcase(value, wanted) if isinstance(value, str) and isinstance(wanted, str) else bool(value == wanted)
 
 

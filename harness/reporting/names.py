@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pandas as pd
 
+SAID = "-pruned-binary-"
+
 
 def label(row: pd.Series, group: pd.DataFrame, separator: str = " ") -> str:
     """The model's short name among those of a figure, and what a reader has to know before believing its numbers."""
@@ -36,10 +38,15 @@ def warning(row: pd.Series, group: pd.DataFrame) -> str:
 
 
 def short(model: str, models: pd.Series) -> str:
-    """The id without the dash-separated beginning that all ids of the figure share."""
+    """The id without the dash-separated beginning that all ids of the figure share, and without what a legend says of most of them.
+
+    The legend says which models are pruned binary; "rn8w32-k10-p01" then means the one whose id has "pruned-binary" in the middle.
+    """
     parts = [str(other).split("-") for other in models.unique()]
     shared = 0
     if len(parts) > 1:
         while all(len(other) > shared + 1 for other in parts) and all(a[shared] == b[shared] for a, b in pairwise(parts)):
             shared += 1
-    return "-".join(model.split("-")[shared:])
+    name = "-".join(model.split("-")[shared:])
+    shorter = name.replace(SAID, "-")
+    return name if any(shorter == "-".join(other[shared:]) for other in parts) else shorter

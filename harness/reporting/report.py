@@ -11,16 +11,11 @@ import pandas as pd
 from harness.reporting import figures, tables
 from harness.reporting.ablations import ablations
 from harness.reporting.components import components
-from harness.reporting.frames import attacks_of, groups_of, summary
+from harness.reporting.frames import summary
 from harness.reporting.literature import literature
-from harness.reporting.names import images
-from harness.reporting.sparsity import accuracy_against_sparsity, series
 from harness.reporting.style import save
 from model_zoo.files import place
 from model_zoo.publications import published
-
-# So many radii of one norm make a curve; fewer have figures of their own.
-CURVE_RADII = 3
 
 
 @dataclass(frozen=True)
@@ -42,12 +37,14 @@ def build(
     expected: pd.DataFrame | None = None,
     invalid: Sequence[str] = (),
     diagnosed: pd.DataFrame | None = None,
+    found_by: Mapping[str, str] | None = None,
+    kinds: Sequence[str] = ("png", "svg"),
 ) -> Report:
-    """Write all tables (CSV, Markdown, LaTeX) and figures (PNG, SVG) of `outcomes` into `folder`.
+    """Write all tables (CSV, Markdown, LaTeX) and figures (of `kinds`: png, svg, pdf) of `outcomes` into `folder`.
 
-    The parameters are those of `harness.reporting.frames.summary`; `invalid` says which outcomes were taken back, and why, and stands below
-    the tables; `diagnosed` is what `harness.runner.diagnoses.diagnosed` gives. A table beside the literature is written if a model of the
-    store is in it.
+    The first parameters are those of `harness.reporting.frames.summary`; `invalid` says which outcomes were taken back, and why, and stands
+    below the tables; `diagnosed` is what `harness.runner.diagnoses.diagnosed` gives; `found_by` says what finds the models, for figures of
+    their weights. A table beside the literature is written if a model of the store is in it.
     """
     frame = summary(outcomes, models, expected)
     made = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
@@ -69,53 +66,12 @@ def build(
             path = folder / f"{spec.name}.{suffix}"
             place(path, text.encode())
             written.append(path)
-    return Report(outcomes, frames, written + _figures(frame, folder))
+    for stem, figure in figures.draw_all(figures.Material(outcomes, frame, found_by or {})):
+        written += save(figure, folder / stem, kinds)
+    return Report(outcomes, frames, written)
 
 
 def _beside(spec: tables.TableSpec, summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     sections = [(section.heading, section.where) for section in spec.sections]
     frame = literature(summary, published, sections, spec.published, spec.attack)
     return frame if "measured" in frame else pd.DataFrame()
-
-
-def _figures(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    curves = _curves(frame)
-    written = []
-    # The threat model with the most attacks is the main one.
-    for (dataset, norm, radius), part in sorted(groups_of(frame), key=lambda item: -len(attacks_of(item[1]))):
-        if radius in curves.get((dataset, norm), ()) or not {"bytes", "worst"} <= set(part):
-            continue
-        title = _subtitle(f"{dataset}, {norm} {radius}", part)
-        where = f"{dataset}_{norm.lower()}-{radius.replace('/', '-')}"
-        written += save(figures.accuracy_against_bytes(part, title), folder / f"accuracy-bytes_{where}")
-        if len(attacks_of(part)) > 1:
-            written += save(figures.accuracy_by_attack(part, title), folder / f"accuracy-attacks_{where}")
-        if len(series(part)):
-            written += save(accuracy_against_sparsity(part, title), folder / f"accuracy-sparsity_{where}")
-    for (dataset, norm), radii in sorted(curves.items()):
-        mine = (frame["dataset"] == dataset) & (frame["norm"] == norm) & frame["radius"].isin(radii)
-        part = frame[mine].dropna(axis="columns", how="all")
-        if "worst" not in part:
-            continue
-        written += save(
-            figures.epsilon_curve(part, _subtitle(f"{dataset}, {norm}", part)), folder / f"accuracy-radius_{dataset}_{norm.lower()}"
-        )
-    return written
-
-
-def _curves(frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """Radii of a curve, by data set and norm: only those that saw the same attacks, for their worst cases are of one kind."""
-    alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for (dataset, norm, radius), part in groups_of(frame):
-        alike.setdefault((dataset, norm, tuple(attacks_of(part))), []).append(radius)
-    curves: dict[tuple[str, str], list[str]] = {}
-    for (dataset, norm, _), radii in alike.items():
-        if len(radii) >= CURVE_RADII and len(radii) > len(curves.get((dataset, norm), ())):
-            curves[dataset, norm] = radii
-    return curves
-
-
-def _subtitle(where: str, part: pd.DataFrame) -> str:
-    unfinished = part["model"].nunique() - part.dropna(subset=["worst"])["model"].nunique()
-    absent = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
-    return f"{where}, {images(part)}; worst case of {', '.join(attacks_of(part))}{absent}"

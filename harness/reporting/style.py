@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import ScaledTranslation
+from PIL import Image
 
 from model_zoo.files import place
 
@@ -30,6 +34,17 @@ OTHER = ("#666666", "X")
 ATTACKS = [("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "^"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#999999", "X")]
 WORST = "#D55E00"
 INK, FAINT = "#222222", "#767676"
+# Segments of a bar, one beside the next: dark and light in turns, so that grey has borders too.
+SEGMENTS = ["#0072B2", "#9AD0F3", "#8C3B00", "#F5B041", "#00664B", "#7FD8BE", "#7B3294", "#E7B6D3", "#666666", "#C8C8C8"]
+# Components of attacks have one colour in all figures; one that is not known here has the colour of its place.
+COMPONENTS = {
+    name: SEGMENTS[place % len(SEGMENTS)]
+    for place, name in enumerate(["pgd", "pgd-10x50", "cw-linf", "ce-rescaled", "margin", "apgd-ce", "apgd-t", "fab-t", "square"])
+}
+
+KINDS = ("png", "svg", "pdf")
+DPI = 160
+LEGEND_SIZE = 7.8
 
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",
@@ -46,6 +61,8 @@ SETTINGS: Any = {
     "axes.axisbelow": True,
     "svg.hashsalt": "robust-binary-harness",
     "svg.fonttype": "none",
+    # Outlines that every reader and publisher takes, and text that can be searched.
+    "pdf.fonttype": 42,
 }
 # Without these, files carry the time they were made.
 METADATA: dict[str, dict[str, str | None]] = {
@@ -66,6 +83,17 @@ def darker(colour: str) -> tuple[float, float, float]:
     return 0.72 * red, 0.72 * green, 0.72 * blue
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour, from 0 (black) to 1 (white): what is left of it in grey (WCAG 2.2)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def readable_on(colour: str) -> str:
+    """Dark or white text, whichever has more contrast on `colour`."""
+    return "white" if luminance(colour) < 0.18 else INK
+
+
 def new_figure(width: float, height: float, title: str, subtitle: str, characters: int = 106) -> tuple[Figure, Axes]:
     """A figure of one axes, in inches, with a title and fainter lines of at most `characters` under it; independent of pyplot."""
     lines = wrap(subtitle, characters)
@@ -81,6 +109,38 @@ def new_figure(width: float, height: float, title: str, subtitle: str, character
     return figure, axes
 
 
+def space_apart(figure: Figure) -> None:
+    """Room between axes side by side, so that the last tick of one does not touch the first of the next."""
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(wspace=0.07, hspace=0.07)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4, **look: Any) -> None:
+    """A legend under the axes, in as many columns as the figure has room for; handles fill it column by column."""
+    wide = [0.62 * LEGEND_SIZE * len(str(handle.get_label())) for handle in handles]
+    room = 72 * figure.get_figwidth() - 10
+    beside = LEGEND_SIZE * (look.get("handlelength", 2.0) + 0.5 + spacing)
+
+    def width(columns: int) -> float:
+        # As a legend fills them: the first ones have one more, where they are not alike.
+        each, more = divmod(len(wide), columns)
+        ends = [each * number + min(number, more) for number in range(columns + 1)]
+        return sum(max(wide[start:end]) + beside for start, end in pairwise(ends))
+
+    columns = next((number for number in range(len(wide), 1, -1) if width(number) <= room), 1)
+    figure.legend(
+        handles=handles,
+        ncols=columns,
+        columnspacing=spacing,
+        handletextpad=0.5,
+        fontsize=LEGEND_SIZE,
+        frameon=False,
+        loc="outside lower center",
+        **look,
+    )
+
+
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
     """Write `stem.png` and `stem.svg` (or the given kinds, of png, svg and pdf), each by atomic rename; the same figure, the same bytes."""
     paths = []
@@ -93,9 +153,17 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
             figure.set_layout_engine("none")
         for kind in kinds:
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=160, metadata=METADATA[kind])
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=METADATA[kind])
             # Not with_suffix: an id may have dots.
             path = stem.with_name(f"{stem.name}.{kind}")
-            place(path, buffer.getvalue())
+            place(path, _fewer_colours(buffer) if kind == "png" else buffer.getvalue())
             paths.append(path)
     return paths
+
+
+def _fewer_colours(png: io.BytesIO) -> bytes:
+    """The picture in 256 colours, which is all it has but for shades at edges: a third of the bytes."""
+    small = io.BytesIO()
+    picture = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(small, format="PNG", optimize=True, dpi=(DPI, DPI))
+    return small.getvalue()

@@ -39,9 +39,15 @@ LATEX = str.maketrans(
     }
 )
 
+# Formats of columns that are there only where somebody has a number, and whose cells are empty without one.
+BLANK = ("published", "difference", "count")
+
 # What stands beside every robust accuracy of a model whose verdict is not ok.
 MARKS = {"suspicious": "†", "masked": "‡", "undiagnosed": "?"}
 
+
+# As wide as it is, or as a line where it is wider.
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
 # What the tables beside the literature have in common.
 BESIDE: dict[str, Any] = {
@@ -61,8 +67,10 @@ BESIDE: dict[str, Any] = {
             ("bytes", "bytes", "integer"),
             ("clean, published", "published_clean", "published"),
             ("robust, published", "published", "published"),
+            ("n, published", "published_n", "count"),
             ("clean, measured", "clean", "accuracy"),
             ("robust, measured", "measured", "accuracy"),
+            ("n, measured", "measured_n", "count"),
             ("difference", "difference", "difference"),
             ("measured model", "model", "text"),
         )
@@ -77,7 +85,7 @@ class Column(BaseModel):
 
     heading: str
     field: str
-    format: str = Field(pattern="^(text|integer|number|percent|share|accuracy|published|difference|p)$")
+    format: str = Field(pattern="^(text|integer|count|number|percent|share|accuracy|published|difference|p)$")
 
 
 class Section(BaseModel):
@@ -149,7 +157,7 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         for column in spec.columns:
             if column.field == "*":
                 columns += _starred(column, part)
-            elif column.format not in ("text", "published", "difference") or column.field in part:
+            elif column.format not in ("text", *BLANK) or column.field in part:
                 columns.append(column)
         keys = [field for field in spec.sort if field in part]
         ordered = part.sort_values([*keys, "model"], ascending=[False] * len(keys) + [True], kind="stable") if keys else part
@@ -161,6 +169,8 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         written = "".join(cell for row in rows for cell in row)
         marks = [f"{mark}: {level}." for level, mark in MARKS.items() if mark in written]
         notes = [spec.note, *marks] + [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
+        if "origin" in part:
+            notes.append(f"Published: {'; '.join(sorted(part['origin'].dropna().unique()))}.")
         if "verdict_reasons" in part:
             notes += [
                 f"{row['model']} is {row['verdict_reasons']}." for _, row in ordered.iterrows() if isinstance(row["verdict_reasons"], str)
@@ -212,22 +222,22 @@ def markdown(tables: list[Table]) -> str:
 
 
 def latex(tables: list[Table]) -> str:
-    """Booktabs tables, for a document that uses the package booktabs."""
+    """Booktabs tables, no wider than a line, for a document that uses the packages booktabs and graphicx."""
     parts = []
     for table in tables:
         body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (table.headings, *table.rows)]
         body = [r"\addlinespace" "\n" + line if number - 1 in table.starts else line for number, line in enumerate(body)]
         alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
         notes = _escape(" ".join(table.notes))
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(table.caption)}. {notes}}}", rf"\begin{{tabular}}{{{alignment}}}"]
-        lines += [r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(table.caption)}. {notes}}}", rf"{FIT}{{\begin{{tabular}}{{{alignment}}}"]
+        lines += [r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
 def csv(frame: pd.DataFrame) -> str:
     """The frame itself: fractions in full, intervals and n, for machines; what is unknown is empty."""
-    counts = [str(name) for name in frame.columns if str(name).endswith(("_n", "_planned", "_bits")) or name in COUNTS]
+    counts = [str(name) for name in frame.columns if str(name).endswith(("_n", "_planned", "_bits", "_bytes")) or name in COUNTS]
     return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False, lineterminator="\n")
 
 
@@ -267,9 +277,9 @@ def _text(column: Column, row: pd.Series) -> str:
         return _accuracy(column.field, row)
     value = row.get(column.field)
     if value is None or pd.isna(value):
-        return "" if column.format in ("difference", "p", "published") else "–"
+        return "" if column.format in (*BLANK, "p") else "–"
     match column.format:
-        case "integer":
+        case "integer" | "count":
             return f"{int(value):,}"
         case "percent":
             return f"{100 * float(value):g}"

@@ -11,9 +11,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox
 
-from harness.reporting.figures import accuracy_against_bytes, accuracy_by_attack, epsilon_curve, pareto_front
+from harness.reporting.figures.accuracy_against_bytes import accuracy_against_bytes
+from harness.reporting.figures.accuracy_against_radius import epsilon_curve
+from harness.reporting.figures.accuracy_by_attack import accuracy_by_attack
 from harness.reporting.frames import summary
 from harness.reporting.labels import _crossings
+from harness.reporting.pareto import pareto_front
 from harness.reporting.report import build
 from harness.reporting.style import save
 from tests.harness.reporting.conftest import rows

@@ -28,14 +28,14 @@ worst: pointwise worst case over the attacks; errors on clean images count as br
 LATEX = r"""\begin{table}
 \centering
 \caption{Robust accuracy in per cent with 95 \% Wilson intervals: cifar10-sample, Linf 8/255, n = 8 or 16. worst: pointwise worst case over the attacks; errors on clean images count as broken. bytes: the packed checkpoint file.}
-\begin{tabular}{lrrrrrrr}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{\begin{tabular}{lrrrrrrr}
 \toprule
 model & sparsity, \% & weight bits & bytes & clean & pgd & cw-linf & worst \\
 \midrule
 large & -- & 32 & 102,400 & 87.5 [52.9, 97.8] partial 8/16 & 75.0 [40.9, 92.9] & 75.0 [40.9, 92.9] partial 8/16 & 62.5 [30.6, 86.3] partial 8/16 \\
 small\_one & 90 & 1 & 2,048 & 87.5 [52.9, 97.8] & 50.0 [21.5, 78.5] & 37.5 [13.7, 69.4] & 37.5 [13.7, 69.4] \\
 \bottomrule
-\end{tabular}
+\end{tabular}}
 \end{table}
 """  # noqa: E501
 

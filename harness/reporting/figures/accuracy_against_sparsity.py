@@ -15,9 +15,10 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from harness.reporting.ablations import VARIED
+from harness.reporting.figures import Drawn, Material
 from harness.reporting.labels import place_labels
 from harness.reporting.names import warning
-from harness.reporting.style import FAINT, INK, SETTINGS, darker, family_style, new_figure
+from harness.reporting.style import FAINT, INK, SETTINGS, darker, family_style, legend_below, new_figure
 
 WIDTH, HEIGHT = 7.2, 4.4
 # What all models of a series share; they differ in keep ratio alone.
@@ -25,6 +26,13 @@ SHARED = ["setting", *(field for field in VARIED if field != "keep_ratio")]
 LABEL = 7.8
 # Points between two labels at the edge, and between two dense models.
 LINE, STEP = 10.5, 7.0
+
+
+def figures(material: Material) -> Drawn:
+    """One for every threat model that a series of pruned models met."""
+    for part in material.threat_models:
+        if len(series(part.rows)):
+            yield f"accuracy-sparsity_{part.name}", accuracy_against_sparsity(part.rows, part.title)
 
 
 def series(group: pd.DataFrame) -> pd.DataFrame:
@@ -77,9 +85,7 @@ def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
         if len(dense):
             hollow: dict[str, Any] = {"marker": "s", "markersize": 4.5, "markerfacecolor": "white", "linestyle": "none"}
             handles.append(Line2D([], [], color=INK, label="clean accuracy of dense models", **hollow))
-        figure.legend(
-            handles=handles, ncols=2, fontsize=LABEL, frameon=False, loc="outside lower center", handlelength=3.0, columnspacing=2.0
-        )
+        legend_below(figure, handles, handlelength=3.0)
         _edge_labels(figure, axes, dense, group)
         _warnings(axes, line, group, kept, darker(colour))
     return figure

@@ -1,0 +1,110 @@
+"""Figures of a report: every module here offers `figures`, which gives the figures of its kind that the material has, and their names."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from harness.reporting.frames import attacks_of, groups_of
+from harness.reporting.names import images
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# So many radii of one norm make a curve; fewer have figures of their own.
+CURVE_RADII = 3
+
+Drawn = Iterator[tuple[str, "Figure"]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a summary that make one figure.
+
+    Attributes
+    ----------
+    dataset, norm : str
+        What they were measured on.
+    name : str
+        Data set and threat model as part of a file's name.
+    title : str
+        Data set, threat model, number of images and attacks, for the line under a figure's title.
+    rows : pandas.DataFrame
+        Without the columns that none of them has.
+    """
+
+    dataset: str
+    norm: str
+    name: str
+    title: str
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Material:
+    """What figures are made from.
+
+    Attributes
+    ----------
+    outcomes, summary : pandas.DataFrame
+        What `harness.reporting.frames.summary` takes and gives.
+    found_by : mapping
+        Ids of models, and what finds them, for figures of the stored models themselves.
+    """
+
+    outcomes: pd.DataFrame
+    summary: pd.DataFrame
+    found_by: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def threat_models(self) -> list[Part]:
+        """Those with a worst case and a model of known size, but for the radii of a curve; the one with the most attacks is first."""
+        parts = []
+        for (dataset, norm, radius), rows in sorted(groups_of(self.summary), key=lambda item: -len(attacks_of(item[1]))):
+            if radius in self._radii.get((dataset, norm), ()) or not {"bytes", "worst"} <= set(rows):
+                continue
+            name = f"{dataset}_{norm.lower()}-{radius.replace('/', '-')}"
+            parts.append(Part(dataset, norm, name, _title(f"{dataset}, {norm} {radius}", rows), rows))
+        return parts
+
+    @cached_property
+    def curves(self) -> list[Part]:
+        """Several radii of one norm, by data set and norm."""
+        parts = []
+        for (dataset, norm), radii in sorted(self._radii.items()):
+            frame = self.summary
+            mine = (frame["dataset"] == dataset) & (frame["norm"] == norm) & frame["radius"].isin(radii)
+            rows = frame[mine].dropna(axis="columns", how="all")
+            if "worst" in rows:
+                parts.append(Part(dataset, norm, f"{dataset}_{norm.lower()}", _title(f"{dataset}, {norm}", rows), rows))
+        return parts
+
+    @cached_property
+    def _radii(self) -> dict[tuple[str, str], list[str]]:
+        """Radii of a curve, by data set and norm: only those that saw the same attacks, for their worst cases are of one kind."""
+        alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+        for (dataset, norm, radius), rows in groups_of(self.summary):
+            alike.setdefault((dataset, norm, tuple(attacks_of(rows))), []).append(radius)
+        curves: dict[tuple[str, str], list[str]] = {}
+        for (dataset, norm, _), radii in alike.items():
+            if len(radii) >= CURVE_RADII and len(radii) > len(curves.get((dataset, norm), ())):
+                curves[dataset, norm] = radii
+        return curves
+
+
+def draw_all(material: Material) -> Drawn:
+    """Every figure of every module of this package, in order of modules' names: the stem of its file, and the figure."""
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        yield from import_module(f"{__name__}.{name}").figures(material)
+
+
+def _title(where: str, rows: pd.DataFrame) -> str:
+    unfinished = rows["model"].nunique() - rows.dropna(subset=["worst"])["model"].nunique()
+    absent = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
+    return f"{where}, {images(rows)}; worst case of {', '.join(attacks_of(rows))}{absent}"

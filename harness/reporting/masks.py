@@ -1,0 +1,67 @@
+"""What a mask looks like beside a random one: of all masks of a layer that keep as many weights, each is as likely (no position twice)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def kept_by_channel(mask: np.ndarray, axis: int) -> np.ndarray:
+    """Kept weights of every output (axis 0) or input channel (axis 1) of a mask, bool [out, in, k, k]: int64 [channels]."""
+    return np.asarray(mask.sum(tuple(place for place in range(4) if place != axis)), dtype=np.int64)
+
+
+def kept_by_kernel(mask: np.ndarray) -> np.ndarray:
+    """Kept weights of every kernel of a mask, bool [out, in, k, k]: int64 [out, in]."""
+    return np.asarray(mask.sum((2, 3)), dtype=np.int64)
+
+
+def used_at_random(weights: int, kept: int, groups: int) -> tuple[float, float]:
+    """Mean and standard deviation of how many of `groups` equal parts of a layer (channels, kernels) a random mask keeps something of.
+
+    With s = weights / groups, a given part is empty with the probability C(weights - s, kept) / C(weights, kept), two given ones with
+    C(weights - 2 s, kept) / C(weights, kept).
+
+    Raises
+    ------
+    ValueError
+        If the parts are not equal, or more is kept than there is.
+    """
+    if weights % groups or not 0 <= kept <= weights:
+        raise ValueError(f"{kept} of {weights} weights in {groups} equal parts")
+    size = weights // groups
+    one, two = (_all_outside(weights, kept, number * size) for number in (1, 2))
+    mean_empty = groups * one
+    variance = mean_empty + groups * (groups - 1) * two - mean_empty**2
+    return groups - mean_empty, math.sqrt(max(variance, 0.0))
+
+
+def sorted_at_random(weights: int, kept: int, groups: int, seed: int, draws: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kept weights of equal parts of a layer under random masks, the fullest part first: mean, 2.5 % and 97.5 % quantile, each [groups].
+
+    Counts of parts have a multivariate hypergeometric distribution; its order statistics are estimated from `draws` of it.
+    """
+    generator = np.random.default_rng(seed)
+    counts = generator.multivariate_hypergeometric([weights // groups] * groups, kept, size=draws, method="marginals")
+    ordered = -np.sort(-counts, axis=1)
+    low, high = np.quantile(ordered, [0.025, 0.975], axis=0)
+    return ordered.mean(axis=0), low, high
+
+
+def kernels_at_random(weights: int, kept: int, size: int) -> np.ndarray:
+    """Probability that a random mask keeps 0, 1, ... `size` weights of a kernel of `size`: float64 [size + 1] (hypergeometric)."""
+    from scipy.stats import hypergeom
+
+    return np.asarray(hypergeom.pmf(np.arange(size + 1), weights, kept, size), dtype=np.float64)
+
+
+def _all_outside(weights: int, kept: int, size: int) -> float:
+    """Probability that none of `kept` positions falls among `size` given ones of `weights`."""
+    if kept > weights - size:
+        return 0.0
+    return math.exp(_log_choose(weights - size, kept) - _log_choose(weights, kept))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

@@ -1,0 +1,42 @@
+"""The LaTeX of tables compiles, and nothing sticks out of a line."""
+
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.reporting.report import build
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = r"""\documentclass{article}
+\usepackage{booktabs,graphicx}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+def log_of(files: list[Path], folder: Path) -> str:
+    """Compile a document of all files, and give pdflatex's log."""
+    (folder / "tables.tex").write_text(DOCUMENT % "\n\\clearpage\n".join(path.read_text() for path in files))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
+    log = (folder / "tables.log").read_text(errors="replace")
+    assert done.returncode == 0, log[-2000:]
+    return log
+
+
+@pytest.mark.needs_latex
+def test_the_tables_of_a_report_compile(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
+    odd = models.assign(id=models["id"].replace("large", r"la_r&ge #1 50% {x} $y$ ^~\z ±1"))
+    renamed = outcomes.assign(model=outcomes["model"].replace("large", r"la_r&ge #1 50% {x} $y$ ^~\z ±1"))
+    files = [path for path in build(renamed, odd, tmp_path / "report").paths if path.suffix == ".tex"]
+    assert files and "Overfull" not in log_of(files, tmp_path)
+
+
+@pytest.mark.needs_latex
+@pytest.mark.parametrize("suite", ["quick", "full", "epsilon"])
+def test_the_tables_of_the_reports_here_compile(suite: str, tmp_path: Path) -> None:
+    files = sorted((ROOT / "reports" / suite).glob("*.tex"))
+    assert files and "Overfull" not in log_of(files, tmp_path)

@@ -1,0 +1,102 @@
+"""Published and measured numbers side by side, and a difference only between numbers of one kind of model."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from harness.reporting import tables
+from harness.reporting.frames import summary
+from harness.reporting.literature import literature
+from harness.statistics import Proportion, unpaired_difference
+from model_zoo.publications import published
+from tests.harness.reporting.conftest import rows
+
+OURS: dict[str, Any] = {
+    "id": "ours",
+    "family": "pruned-binary",
+    "method": "liu2022",
+    "network": "ResNet-34",
+    "weight_bits": 1,
+    "keep_ratio": 0.01,
+    "sparsity": 0.99,
+    "allocation_power": 0.1,
+    "weight_init": "binary",
+    "last_batch_norm": "plain",
+    "training": "pgd",
+    "bytes": 272_000,
+}
+
+
+def beside(table: str = "liu2022-main", robust: str = "1" * 20 + "0" * 20, planned: int = 40, **changes: Any) -> pd.DataFrame:
+    """The frame of a table with one measured model."""
+    outcomes = pd.DataFrame(rows("ours", "autoattack", robust))
+    cell = {"dataset": "cifar10-sample", "norm": "Linf", "radius": "8/255", "model": "ours", "attack": "autoattack", "images": planned}
+    frame = summary(outcomes, pd.DataFrame([{**OURS, **changes}]), pd.DataFrame([cell]))
+    spec = tables.get(table)
+    return literature(frame, published(), [(section.heading, section.where) for section in spec.sections], spec.published, spec.attack)
+
+
+def test_one_kind_of_model_has_one_row_with_the_difference_and_its_interval() -> None:
+    frame = beside()
+    row = frame[frame["model"] == "ours"].iloc[0]
+    assert (row["published"], row["published_n"], row["measured"], row["measured_n"]) == (0.4506, 10_000, 0.5, 40)
+    expected = unpaired_difference(Proportion(20, 40), Proportion(4506, 10_000))
+    assert tuple(row[["difference", "difference_low", "difference_high"]]) == pytest.approx(expected)
+    assert len(frame[(frame["network"] == "ResNet-34") & (frame["radius"] == "8/255")]) == 2, "the other was trained with one step"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"keep_ratio": 0.05}, {"network": "ResNet-18"}, {"training": "trades"}, {"last_batch_norm": "none"}, {"method": None}]
+)
+def test_another_kind_of_model_has_a_row_of_its_own(changes: dict[str, Any]) -> None:
+    frame = beside("liu2022-main", **changes)
+    assert "difference" not in frame or frame["difference"].isna().all()
+    assert frame["published"].count() == len([row for row in published()["file"] if row == "liu2022"]) - 4, "18 and 50 are in no section"
+
+
+def test_what_is_not_known_is_no_contradiction_unless_several_could_be_meant() -> None:
+    known = beside(weight_init=None, last_batch_norm=None)
+    assert known["difference"].count() == 1
+    either = beside(training=None)
+    assert "difference" not in either or either["difference"].count() == 0
+
+
+def test_a_difference_to_a_number_of_unknown_n_has_the_interval_of_the_measurement() -> None:
+    row = {"method": "sehwag2020", "family": "sparse", "network": "ResNet-18", "keep_ratio": 0.1, "training": None, "weight_bits": 32}
+    outcomes = pd.DataFrame(rows("ours", "autoattack", "1" * 10 + "0" * 10, radius="0.031"))
+    frame = summary(outcomes, pd.DataFrame([{**OURS, **row, "sparsity": 0.9}]))
+    spec = tables.get("adversarial-pruning")
+    its = literature(frame, published(), [(section.heading, section.where) for section in spec.sections], spec.published, spec.attack)
+    found = its[its["model"] == "ours"].iloc[0]
+    low, high = Proportion(10, 20).interval
+    ends = (0.5 - 0.4334, low - 0.4334, high - 0.4334)
+    assert tuple(found[["difference", "difference_low", "difference_high"]]) == pytest.approx(ends)
+
+
+def test_the_table_says_n_partial_and_source() -> None:
+    table = next(table for table in tables.render(tables.get("liu2022-main"), beside(planned=1000)) if "cifar10, Linf 8/255" in table.caption)
+    cells = dict(zip(table.headings, next(row for row in table.rows if "ours" in row), strict=True))
+    assert cells["robust, published"] == "45.06 [44.1, 46.0]" and cells["n, published"] == "10,000"
+    assert cells["robust, measured"] == "50.0 [35.2, 64.8] partial 40/1000" and cells["n, measured"] == "40"
+    assert cells["difference"].startswith("+4.9 [−9.9, ") and cells["difference"].endswith("partial 40/1000")
+    assert "Published: IVRL/RobustBinarySubNet README @3c5bd5d." in table.notes
+    # ImageNet-100: nobody says over how many images, so there is neither n nor an interval.
+    other = next(table for table in tables.render(tables.get("liu2022-main"), beside()) if "imagenet100" in table.caption)
+    assert "n, published" not in other.headings and "33.04" in other.rows[0]
+
+
+def test_a_section_can_leave_something_out() -> None:
+    frame = beside(network="ResNet-8 (width 32)", family="sparse", method="sehwag2020")
+    assert frame.set_index("model").loc["ours", "section"] == "pruned or quantised otherwise, CPU size"
+    assert "model" not in beside(network="ResNet-8 (width 32)", family="sparse") or not (
+        beside(network="ResNet-8 (width 32)", family="sparse")["model"] == "ours"
+    ).any()
+
+
+@pytest.mark.parametrize("name", [name for name in tables.names() if tables.get(name).frame == "literature"])
+def test_every_table_has_published_rows_and_every_row_a_source(name: str) -> None:
+    spec = tables.get(name)
+    sections = [(section.heading, section.where) for section in spec.sections]
+    frame = literature(summary(pd.DataFrame(rows("m", "pgd", "10")), pd.DataFrame([{"id": "m"}])), published(), sections, spec.published, spec.attack)
+    assert len(frame) and frame["source"].notna().all()

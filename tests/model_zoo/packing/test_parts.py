@@ -1,0 +1,32 @@
+"""What the bytes of a packed file are spent on."""
+
+from pathlib import Path
+
+import pytest
+
+from model_zoo.errors import DamagedFileError
+from model_zoo.packing.parts import file_parts
+from model_zoo.registry import checkpoint_path, get_record
+
+PRUNED, DENSE = "cifar10-rn8w32-pruned-binary-k10-p01", "cifar10-rn8w28-dense"
+
+
+@pytest.mark.parametrize("model", [PRUNED, DENSE])
+def test_parts_add_up_to_the_file(model: str) -> None:
+    parts = file_parts(checkpoint_path(model))
+    assert sum(parts.values()) == get_record(model).checkpoint.bytes == checkpoint_path(model).stat().st_size
+    assert all(size >= 0 for size in parts.values()) and parts["header"] > 8
+
+
+def test_a_pruned_binary_file_has_masks_and_signs_and_a_dense_one_values() -> None:
+    pruned, dense = file_parts(checkpoint_path(PRUNED)), file_parts(checkpoint_path(DENSE))
+    # A sign bit for each of the 30,746 weights kept; masks cost more than signs.
+    assert pruned["value"] == 0 and 30_000 / 8 < pruned["sign"] < 31_500 / 8 < pruned["mask"]
+    assert dense["mask"] == dense["sign"] == 0 and dense["value"] > 0.95 * sum(dense.values())
+
+
+def test_what_is_no_packed_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(DamagedFileError, match="a packed checkpoint"):
+        file_parts(path)
