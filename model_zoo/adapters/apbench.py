@@ -104,6 +104,8 @@ def load_apbench(path: Path, request: Request) -> Imported:
     key = Key.parse(request.name or path.name)
     if key.method not in METHODS:
         raise UnknownNameError("method of the benchmark", key.method, METHODS, LISTING)
+    if request.keep_ratio not in (None, key.keep_ratio):
+        raise UsageError(f"{request.name or path.name} says a keep ratio of {key.keep_ratio:g}, not {request.keep_ratio:g}")
     method = METHODS[key.method]
     if key.dataset != "CIFAR10":
         raise UsageError(f"{request.name}: there is no {key.dataset} here to attack it on")

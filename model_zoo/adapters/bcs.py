@@ -22,6 +22,7 @@ from model_zoo.adapters import Adapter, Imported, Request
 from model_zoo.adapters.checkpoint import LARGEST_BYTES, check_size
 from model_zoo.adapters.describe import describe
 from model_zoo.adapters.fill import fill, layers
+from model_zoo.adapters.scores import keep_ratio_for
 from model_zoo.adapters.tf_pickle import Variable, read_variables
 from model_zoo.errors import DamagedFileError
 from model_zoo.families import get_family
@@ -39,11 +40,14 @@ def load_bcs(path: Path, request: Request) -> Imported:
     ------
     DamagedFileError
         As `read_variables` and `fill` do; if the variables are not those of a network of the official code, in its order.
+    UsageError
+        If a keep ratio was given: the file says what is kept.
     """
     content = read_variables(path, _pickled(path))
     variables = content.get("param_list") if isinstance(content, dict) else None
     if not isinstance(variables, list) or not variables or not all(isinstance(item, Variable) for item in variables):
         raise DamagedFileError(path, "a dictionary with a param_list of variables", "something else")
+    keep_ratio_for(path, False, request.keep_ratio)
     architecture = {**_architecture(path, variables), "normalisation": "none"}
     model = fill(path, _state(path, variables, architecture), architecture, True)
     family = get_family("bcs")

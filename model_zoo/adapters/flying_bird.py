@@ -18,6 +18,7 @@ from model_zoo.adapters.checkpoint import read_checkpoint, tensors
 from model_zoo.adapters.describe import describe
 from model_zoo.adapters.fill import fill, take
 from model_zoo.adapters.recognise import recognise
+from model_zoo.adapters.scores import keep_ratio_for
 from model_zoo.classifier import NORMALISATIONS
 from model_zoo.errors import DamagedFileError
 from model_zoo.families import get_family
@@ -34,6 +35,8 @@ def load_flying_bird(path: Path, request: Request) -> Imported:
     DamagedFileError
         As `read_checkpoint`, `recognise` and `fill` do; where the normalisation is none the official code has; where `mask_info` says
         that a weight is pruned which is not zero.
+    UsageError
+        If a keep ratio was given: the file says what is kept.
     """
     content = read_checkpoint(path)
     state = tensors(path, content)
@@ -41,6 +44,7 @@ def load_flying_bird(path: Path, request: Request) -> Imported:
     original = any(name.endswith(ORIGINAL) for name in state)
     state = _without_masks(path, state)
     notes = _check_mask_info(path, content, state)
+    keep_ratio_for(path, False, request.keep_ratio)
     found = recognise(path, state)
     architecture = {**found.architecture, "normalisation": normalisation}
     model = fill(path, found.renamed(state), architecture, found.affine)

@@ -103,6 +103,8 @@ def test_a_tickets_keep_ratio_is_the_names(tmp_path: Path) -> None:
     check(found, made, tmp_path, "edge-popup-loader")
     assert any("compare the clean accuracy first" in note for note in found.notes)
     assert not any("per cent of the weights are kept" in note for note in found.notes)
+    with pytest.raises(UsageError, match=r"keep ratio of 0\.63, not 0\.5"):
+        load_apbench(tmp_path / f"{name}.pth.tar", Request("cifar10", name, keep_ratio=0.5))
 
 
 def test_a_file_of_another_architecture_than_its_name_is_refused(tmp_path: Path) -> None:

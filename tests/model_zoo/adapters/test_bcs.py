@@ -11,7 +11,7 @@ import torch
 
 from model_zoo.adapters import Request
 from model_zoo.adapters.bcs import load_bcs
-from model_zoo.errors import DamagedFileError
+from model_zoo.errors import DamagedFileError, UsageError
 from tests.model_zoo.adapters.official import IMAGES, VGG, check
 from tests.model_zoo.adapters.tensorflow_like import Network, ResourceVariable, pickled, resnet, vgg16, wide_resnet
 
@@ -100,3 +100,8 @@ def test_an_archive_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path, mon
     monkeypatch.setattr("model_zoo.adapters.bcs.LARGEST_BYTES", 1_000_000)
     with pytest.raises(DamagedFileError, match="1,000,000 bytes"):
         load_bcs(path, ASKED)
+
+
+def test_a_keep_ratio_is_not_taken_where_the_file_says_what_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no keep ratio is needed"):
+        load_bcs(written(resnet("resnet18", (2, 2, 2, 2))[0].content(), tmp_path), Request("cifar10", keep_ratio=0.1))

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import resource
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -28,7 +29,7 @@ class Evil:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_no_format_executes_what_is_in_a_file(name: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "HARP_Zhao2023Holistic_R18_CIFAR10_US_90.pth"
+    path = tmp_path / "HARP_Zhao2023Holistic_R18_CIFAR10_US_50.pth"
     asked = Request("cifar10", keep_ratio=0.5)
     for content in (Evil(), {"state_dict": {"conv1.weight": Evil()}}, {"state_dict": seeded(PostActResNet).state_dict(), "args": Evil()}):
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
@@ -50,6 +51,19 @@ def test_the_old_format_of_torch_and_what_stands_beside_tensors_is_read(tmp_path
     path = tmp_path / "model.pth"
     torch.save({"net": network.state_dict(), "args": argparse.Namespace(k=0.1)}, path, _use_new_zipfile_serialization=False)
     assert load_hydra(path, Request("cifar10")).family == "dense"
+
+
+def test_a_storage_longer_than_its_file_is_an_error_and_not_filled(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"a": torch.zeros(6)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    length = content.index(b"K\x06", content.index(b"FloatStorage"))
+    path.write_bytes(content[:length] + b"\x8a\x06" + (10**10).to_bytes(6, "little") + content[length + 2 :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DamagedFileError):
+        read_checkpoint(path)
+    # In KiB; it asked for forty million of them.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 def test_entries_that_are_compressed_are_refused_unread(tmp_path: Path) -> None:
@@ -81,7 +95,7 @@ def test_a_file_larger_than_any_checkpoint_is_refused_unread(tmp_path: Path) -> 
         file.truncate((2 << 30) + 1)
     for name in formats():
         with pytest.raises(DamagedFileError, match="2,147,483,648 bytes"):
-            formats()[name].load(Path(path), Request("cifar10", "HARP_Zhao2023Holistic_R18_CIFAR10_US_90", keep_ratio=0.5))
+            formats()[name].load(Path(path), Request("cifar10", "HARP_Zhao2023Holistic_R18_CIFAR10_US_50", keep_ratio=0.5))
 
 
 def test_two_names_that_become_one_are_an_error(tmp_path: Path) -> None:
@@ -100,7 +114,7 @@ def test_two_names_that_become_one_are_an_error(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("format_name", NAMES)
 def test_tensors_of_no_known_network_are_one_clear_line(names: tuple[str, ...], format_name: str, tmp_path: Path) -> None:
-    path = saved({"state_dict": {name: torch.zeros(2, 2, 3, 3) for name in names}}, tmp_path, "HARP_Zhao2023Holistic_R18_CIFAR10_US_90.pth")
+    path = saved({"state_dict": {name: torch.zeros(2, 2, 3, 3) for name in names}}, tmp_path, "HARP_Zhao2023Holistic_R18_CIFAR10_US_50.pth")
     with pytest.raises((DamagedFileError, UsageError)) as refusal:
         formats()[format_name].load(path, Request("cifar10"))
     assert "\n" not in str(refusal.value)

@@ -9,7 +9,7 @@ from torch import nn
 
 from model_zoo.adapters import Request
 from model_zoo.adapters.flying_bird import load_flying_bird
-from model_zoo.errors import DamagedFileError
+from model_zoo.errors import DamagedFileError, UsageError
 from tests.model_zoo.adapters.official import (
     IMAGES,
     NORMS,
@@ -147,3 +147,8 @@ def test_a_shortcut_from_the_raw_input_is_another_network(tmp_path: Path) -> Non
         ours = found.model.network.layer2[0](raw)  # type: ignore[index,operator,union-attr]
         assert torch.allclose(ours, block(raw), atol=1e-5)
         assert not torch.allclose(ours, block(raw) - block.shortcut(torch.relu(block.bn1(raw))) + block.shortcut(raw), atol=1e-2)
+
+
+def test_a_keep_ratio_is_not_taken_where_the_file_says_what_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no keep ratio is needed"):
+        load_flying_bird(saved(content(prune(seeded(PreActResNet))), tmp_path), Request("cifar10", keep_ratio=0.1))

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from model_zoo.adapters import Request
 from model_zoo.adapters.compat import import_robustbench
+from model_zoo.adapters.hydra import load_hydra
 from model_zoo.adapters.robustbench import load_robustbench, robustbench_names
 from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
 
@@ -75,3 +77,31 @@ def test_no_network_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_the_leaderboard_is_listed() -> None:
     assert NAME in robustbench_names("cifar10", "Linf")
     assert len(robustbench_names("cifar10", "L2")) > 5
+
+
+def written_elsewhere() -> dict[str, torch.nn.Module]:
+    """RobustBench's wide ResNet with the dead block, its ResNet-18 and Rice et al.'s pre-activation variant."""
+    import_robustbench()
+    from robustbench.model_zoo.architectures.resnet import BasicBlock, PreActBlockV2, PreActResNet, ResNet
+    from robustbench.model_zoo.architectures.wide_resnet import WideResNet
+
+    return {
+        "wide-resnet": WideResNet(depth=10, widen_factor=1, sub_block1=True),
+        "cifar-resnet18": ResNet(BasicBlock, [2, 2, 2, 2]),
+        "preact-resnet18": PreActResNet(PreActBlockV2, [2, 2, 2, 2], bn_before_fc=True),
+    }
+
+
+@pytest.mark.parametrize("name", ["wide-resnet", "cifar-resnet18", "preact-resnet18"])
+def test_its_networks_are_ours_by_the_hydra_adapter(name: str, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        original = written_elsewhere()[name]
+        original.train()(torch.rand(16, 3, 32, 32))
+    torch.save({"state_dict": original.eval().state_dict()}, tmp_path / "model.pt")
+    found = load_hydra(tmp_path / "model.pt", Request("cifar10"))
+    assert found.architecture["name"] == name and set(found.left_out) == ({"sub_block1"} if name == "wide-resnet" else set())
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = original(images)
+        assert torch.allclose(found.model(images), expected, atol=1e-5 * float(expected.abs().max().clamp(min=1)))

@@ -25,7 +25,12 @@ ARCHITECTURE = {
     "last_batch_norm": "plain",
     "normalisation": "cifar10",
 }
-OPTIONS: dict[str, dict[str, Any]] = {"pruned-binary": {"keep_ratio": 0.1, "allocation_power": 0.1}, "dense": {}, "dense-binary": {}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pruned-binary": {"keep_ratio": 0.1, "allocation_power": 0.1},
+    "dense": {},
+    "dense-binary": {},
+    "int8": {},
+}
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -58,6 +63,16 @@ def test_the_loaded_model_gives_the_same_logits_bit_for_bit(packed: tuple[Classi
         assert torch.allclose(loaded(IMAGES), model(IMAGES), atol=1e-5)
     assert weights_sha256(loaded) == weights_sha256(freeze(model, ARCHITECTURE, load_packed(path).header["affine"]))
     assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_an_eight_bit_network_takes_a_byte_for_each_weight() -> None:
+    model, affine = trained("int8")
+    content = pack(model, ARCHITECTURE, affine, {})
+    size = int.from_bytes(content[:8], "little")
+    assert json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["harness"])["weights"] == "int8"
+    weights = effective_weights(model)
+    assert load(content)["levels"].nbytes == sum(array.size for array in weights)
+    assert load(content)["scales"].nbytes == 4 * sum(len(array) for array in weights)
 
 
 def test_packing_twice_gives_the_same_bytes(packed: tuple[Classifier, Path]) -> None:
