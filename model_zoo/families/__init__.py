@@ -28,7 +28,7 @@ class Family:
     method : str or None
         Key into the bibliography; None where training alone makes the method.
     weight_bits : int
-        As in a record.
+        As in a record, where no option of the family is called `bits`.
     taxonomy : mapping
         As `model_zoo.schema.Taxonomy`; empty where nothing is pruned.
     convolution : callable

@@ -66,7 +66,7 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
         method=family.method or trained_by,
         architecture=dict(recipe.architecture),
         affine=family.affine,
-        weight_bits=32 if drawn else family.weight_bits,
+        weight_bits=32 if drawn else recipe.options.get("bits", family.weight_bits),
         activation_bits=32,
         keep_ratio=_reached(frozen) if family.moves_keep_ratio else recipe.options.get("keep_ratio"),
         allocation_power=recipe.options.get("allocation_power"),
