@@ -16,6 +16,7 @@ from model_zoo.packing.frozen import effective_weights
 from model_zoo.packing.packed import load_packed
 from model_zoo.packing.weights import magnitudes, value_bits
 from model_zoo.registry import checkpoint_path, get_record, model_ids, package_folder, read_record, record_path
+from model_zoo.training.outcome import stored_as
 from model_zoo.training.recipe import Recipe
 
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
@@ -55,11 +56,8 @@ def test_a_record_names_the_recipe_that_the_file_was_made_by(model: str) -> None
     recipe = Recipe.load(package_folder("recipes") / f"{record.recipe}.toml")
     assert Recipe.from_dict(load_packed(checkpoint_path(model)).header["provenance"]["recipe"]) == recipe
     assert (recipe.seed, dict(recipe.architecture)) == (record.seed, record.architecture)
-    # Drawn weights of many magnitudes make a pruned network sparse, and not binary.
-    family, one_bit = get_family(recipe.family), record.weight_init in (None, "binary", "signed-constant", "signed-constant-scaled")
-    bits = recipe.options.get("bits", family.weight_bits) if one_bit else 32
-    assert (record.family, record.weight_bits) == (family.kind if one_bit else "sparse", bits)
-    assert (record.pruning.model_dump() if record.pruning else {}) == family.taxonomy
+    assert (record.family, record.weight_bits) == stored_as(recipe)
+    assert (record.pruning.model_dump() if record.pruning else {}) == get_family(recipe.family).taxonomy
     assert (package_folder("checkpoints") / f"{model}.csv").read_text().count("\n") == recipe.optimiser.epochs + 1
 
 
