@@ -13,7 +13,7 @@ from model_zoo.errors import UserError
 from model_zoo.loading import load_model
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.packing.parts import file_parts
-from model_zoo.schema import Record
+from model_zoo.schema import Record, Taxonomy
 
 
 def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
@@ -33,12 +33,19 @@ def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def pruned(record: Record) -> dict[str, str | bool | None]:
+    """How a model was pruned, each field of its taxonomy as `pruned_NAME`; all None for one that is not."""
+    said = record.pruning.model_dump() if record.pruning else dict.fromkeys(Taxonomy.model_fields)
+    return {f"pruned_{name}": value for name, value in said.items()}
+
+
 def _row(record: Record, found_by: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: getattr(record, name)
         for name in ("id", "title", "family", "method", "weight_bits", "activation_bits", "keep_ratio", "sparsity", "allocation_power")
     }
     row["bytes"] = record.checkpoint.bytes
+    row |= pruned(record)
     try:
         weights = effective_weights(load_model(found_by))
         parts = file_parts(registry.checkpoint_path(found_by))

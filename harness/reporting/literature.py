@@ -17,6 +17,7 @@ SAME = ("dataset", "norm", "radius", "method", "family", "network", "keep_ratio"
 SAME_WHERE_KNOWN = ("training", "allocation_power", "weight_init", "last_batch_norm")
 DESCRIBED = (*SAME, *SAME_WHERE_KNOWN, "structure", "sparsity", "weight_bits")
 MEASURED = ("model", "bytes", "seed", "near_constant", "verdict", "verdict_reasons")
+TAXONOMY = ("pruned_when", "pruned_scored", "pruned_structured", "pruned_scope")
 ENDS = ("", "_low", "_high", "_n", "_planned")
 
 
@@ -83,7 +84,7 @@ def _ours(summary: pd.DataFrame, attack: str) -> list[dict[str, Any]]:
         return []
     found = []
     for _, row in summary[summary[f"{attack}_n"] > 0].iterrows():
-        said = {name: row[name] for name in (*DESCRIBED, *MEASURED) if name in row and pd.notna(row[name])}
+        said = {name: row[name] for name in (*DESCRIBED, *MEASURED, *TAXONOMY) if name in row and pd.notna(row[name])}
         numbers = {f"clean{end}": row[f"clean{end}"] for end in ENDS} | {f"measured{end}": row[f"{attack}{end}"] for end in ENDS}
         found.append(
             {**said, **numbers, "dataset": datasets.describe(str(row["dataset"])).family, "worst_planned": row[f"{attack}_planned"]}

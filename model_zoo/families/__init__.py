@@ -24,7 +24,8 @@ class Family:
     name : str
         As a recipe calls it: "pruned-binary", "dense", "hydra".
     kind : str
-        What a record calls it: "pruned-binary", "dense", "dense-binary", "sparse", "sparse-binary", "quantised".
+        What a record calls it: "pruned-binary", "dense", "dense-binary", "sparse", "sparse-binary", "quantised". An option may make it
+        another, see `model_zoo.training.outcome.stored_as`; likewise weight bits.
     method : str or None
         Key into the bibliography; None where training alone makes the method.
     weight_bits : int

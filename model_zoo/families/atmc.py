@@ -24,7 +24,7 @@ from model_zoo.layers.factored import FactoredConv2d, factored_layers
 from model_zoo.pruning.clustering import assign, codes, fit_centres, means
 from model_zoo.pruning.stages import FINETUNE, PRETRAIN, SEARCH, stage_of
 
-MOST_BITS = 8
+BITS = (2, 8)
 
 
 class Compression(nn.Module):
@@ -137,8 +137,9 @@ class Compression(nn.Module):
 
 def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
     """Add what compresses."""
-    if not 1 <= options["bits"] <= MOST_BITS:
-        raise UsageError(f"bits of a value: between 1 and {MOST_BITS}, not {options['bits']}")
+    least, most = BITS
+    if not least <= options["bits"] <= most:
+        raise UsageError(f"bits of a value: between {least} and {most}, not {options['bits']}")
     network.add_module("compression", Compression(network, options))
 
 

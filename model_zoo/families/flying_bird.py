@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from model_zoo.families import Family
-from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.layers.masked import MaskedConv2d, masked_layers, with_weights
 from model_zoo.pruning.regrowth import balanced_counts, death_rate, drop_smallest, grow_random
 
 
@@ -64,8 +64,8 @@ FAMILY = Family(
     kind="sparse",
     method="chen2022-flying-bird",
     taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "local"},
-    convolution=lambda options: MaskedConv2d,
+    convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
-    defaults={"keep_ratio": None, "every": 100, "death_rate": 0.5, "last_death_rate": 0.005},
+    defaults={"keep_ratio": None, "every": 100, "death_rate": 0.5, "last_death_rate": 0.005, "weights": "real"},
     prepare=prepare,
 )

@@ -89,7 +89,7 @@ def after_epoch(network: nn.Module, options: Mapping[str, Any], curve: Sequence[
 FAMILY = Family(
     name="flying-bird-plus",
     kind="sparse",
-    method="chen2022-flying-bird",
+    method="chen2022-flying-bird-plus",
     taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "local"},
     moves_keep_ratio=True,
     convolution=lambda options: MaskedConv2d,

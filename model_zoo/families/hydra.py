@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from model_zoo.families import Family
-from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.layers.masked import MaskedConv2d, masked_layers, with_weights
 from model_zoo.pruning.scores import scaled
 from model_zoo.pruning.stages import FINETUNE, SEARCH, enter, stage_of, uniform_count
 
@@ -42,7 +42,7 @@ def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs:
     for layer in masked_layers(network):
         if stage == SEARCH:
             layer.train_scores()
-            layer.refresh()  # type: ignore[operator]
+            layer.refresh()
         else:
             layer.train_weights()
     if stage == FINETUNE:
@@ -54,8 +54,8 @@ FAMILY = Family(
     kind="sparse",
     method="sehwag2020",
     taxonomy={"when": "after", "scored": "learned", "structured": False, "scope": "local"},
-    convolution=lambda options: ScoredConv2d,
+    convolution=lambda options: with_weights(ScoredConv2d, options["weights"]),
     affine=True,
-    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None},
+    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "weights": "real"},
     at_epoch=at_epoch,
 )

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from model_zoo.families import Family
-from model_zoo.layers.masked import MaskedConv2d
+from model_zoo.layers.masked import MaskedConv2d, with_weights
 from model_zoo.pruning.stages import FINETUNE, enter, stage_of, uniform_count
 
 
@@ -26,8 +26,8 @@ FAMILY = Family(
     kind="sparse",
     method="han2015",
     taxonomy={"when": "after", "scored": "magnitude", "structured": False, "scope": "local"},
-    convolution=lambda options: MaskedConv2d,
+    convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
-    defaults={"keep_ratio": None, "pretrain_epochs": None},
+    defaults={"keep_ratio": None, "pretrain_epochs": None, "weights": "real"},
     at_epoch=at_epoch,
 )

@@ -22,6 +22,11 @@ class _SignStraightThrough(torch.autograd.Function):
         return gradients[0]
 
 
+def sign_straight_through(latent: torch.Tensor) -> torch.Tensor:
+    """sign(latent), values -1 and +1; the gradient passes to `latent` unchanged."""
+    return _SignStraightThrough.apply(latent)  # type: ignore[no-untyped-call]
+
+
 class BinaryConnectConv2d(nn.Module):
     """Convolution without bias with weights sign(latent) in {-1, +1}, no scale factor; the gradient passes to the latent weight unchanged.
 
@@ -42,7 +47,7 @@ class BinaryConnectConv2d(nn.Module):
 
     def effective_weight(self) -> torch.Tensor:
         """sign(latent), float [out, in, k, k] with values -1 and +1."""
-        return _SignStraightThrough.apply(self.latent)  # type: ignore[no-untyped-call]
+        return sign_straight_through(self.latent)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Convolve `inputs` [N, in, H, W] with the signs."""

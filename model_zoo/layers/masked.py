@@ -13,7 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from model_zoo.errors import UsageError
+from model_zoo.layers.binary_connect import sign_straight_through
 from model_zoo.layers.pruned_binary import top_mask
+
+WEIGHTS = ("real", "binary")
 
 
 class _Chosen(torch.autograd.Function):
@@ -68,15 +72,43 @@ class MaskedConv2d(nn.Module):
         """Keep the `kept` weights of largest |ranking| [out, in, k, k]."""
         self.mask.copy_(top_mask(ranking, kept))
 
+    def refresh(self) -> None:
+        """What is to be done once after every optimiser step: here nothing."""
+
+    def values(self) -> torch.Tensor:
+        """What the layer computes with where it is kept: here the weights."""
+        return self.weight
+
     def effective_weight(self) -> torch.Tensor:
         """The weights used in the forward pass, zero where not kept."""
         if self.scores.requires_grad and torch.is_grad_enabled():
-            return _Chosen.apply(self.scores, self.rate, self.weight, self.mask)  # type: ignore[no-untyped-call]
-        return self.weight * self.mask
+            return _Chosen.apply(self.scores, self.rate, self.values(), self.mask)  # type: ignore[no-untyped-call]
+        return self.values() * self.mask
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Convolve `inputs` [N, in, H, W] with the kept weights."""
         return F.conv2d(inputs, self.effective_weight(), None, self.stride, self.padding)
+
+
+class BinaryWeights(MaskedConv2d):
+    """Computes with the signs of its weights, which are latent and clamped to [-1, 1] as in BinaryConnect; their magnitudes still rank."""
+
+    def refresh(self) -> None:
+        """Clamp, and what else the layer does."""
+        with torch.no_grad():
+            self.weight.clamp_(-1.0, 1.0)
+        super().refresh()
+
+    def values(self) -> torch.Tensor:
+        """sign(weight), the gradient unchanged."""
+        return sign_straight_through(self.weight)
+
+
+def with_weights(layer: type[MaskedConv2d], kind: str) -> type[MaskedConv2d]:
+    """A kind of masked convolution with "real" weights, as it is, or with "binary" ones."""
+    if kind not in WEIGHTS:
+        raise UsageError(f"weights are one of {', '.join(WEIGHTS)}, not {kind!r}")
+    return layer if kind == "real" else type(f"Binary{layer.__name__}", (BinaryWeights, layer), {})
 
 
 def masked_layers(network: nn.Module) -> list[MaskedConv2d]:

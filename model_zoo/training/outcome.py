@@ -51,22 +51,32 @@ def keep(trained: Trained, recipe: Recipe, folder: Path) -> Record:
     return record
 
 
+def stored_as(recipe: Recipe) -> tuple[str, int]:
+    """Family and weight bits that a record of the recipe's model has."""
+    family, options = get_family(recipe.family), recipe.options
+    # A pruned network whose magnitudes were drawn, too, is no binary one.
+    if options.get("weight_init") in ("uniform", "kaiming-normal"):
+        return "sparse", 32
+    if options.get("weights") == "binary":
+        return "sparse-binary", 1
+    return family.kind, options.get("bits", family.weight_bits)
+
+
 def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: bytes) -> Record:
     """The record of a packed model."""
     threat = ThreatModel.parse(recipe.attack.threat)
     selected, last = trained.selected, trained.curve[-1]
     family = get_family(recipe.family)
-    # A pruned network whose magnitudes were drawn, too, is no binary one.
-    drawn = recipe.options.get("weight_init", "binary") in ("uniform", "kaiming-normal")
+    kind, bits = stored_as(recipe)
     trained_by = TRAINING_METHODS[recipe.attack.method] if recipe.select == "last" else STOPPED_EARLY
     return Record(
         id=recipe.id,
         title=recipe.title,
-        family="sparse" if drawn else family.kind,  # type: ignore[arg-type]
+        family=kind,  # type: ignore[arg-type]
         method=family.method or trained_by,
         architecture=dict(recipe.architecture),
         affine=family.affine,
-        weight_bits=32 if drawn else family.weight_bits,
+        weight_bits=bits,
         activation_bits=32,
         keep_ratio=_reached(frozen) if family.moves_keep_ratio else recipe.options.get("keep_ratio"),
         allocation_power=recipe.options.get("allocation_power"),

@@ -108,6 +108,6 @@ def test_stages_are_entered_once() -> None:
 
 
 def test_bits_outside_what_a_code_holds_are_refused() -> None:
-    for bits in (0, 9):
-        with pytest.raises(UsageError, match="between 1 and 8"):
+    for bits in (1, 9):
+        with pytest.raises(UsageError, match="between 2 and 8"):
             build_model(tiny("atmc", bits=bits))
