@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ REASONS = {
     "needs_cifar": "the full CIFAR data sets (name their folder in HARNESS_DATA_DIR)",
     "needs_robustbench": "the extra `robustbench`",
     "needs_ray": "the extra `ray`",
+    "needs_page": "the extra `page`",
+    "needs_chromium": "Chromium, its driver, Selenium, axe-core and the extra `page`",
 }
+
+CHROMIUM = ("chromium", "chromedriver")
 
 
 def present(marker: str) -> bool:
@@ -21,7 +26,10 @@ def present(marker: str) -> bool:
     if marker == "needs_cifar":
         folder = os.environ.get("HARNESS_DATA_DIR")
         return folder is not None and any(Path(folder).glob("cifar*"))
-    return importlib.util.find_spec(marker.removeprefix("needs_")) is not None
+    if marker == "needs_chromium" and not all(map(shutil.which, CHROMIUM)):
+        return False
+    modules = {"needs_page": ["jinja2", "plotly"], "needs_chromium": ["jinja2", "plotly", "selenium", "axe_core_python"]}
+    return all(importlib.util.find_spec(name) is not None for name in modules.get(marker, [marker.removeprefix("needs_")]))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Everything of the page written into a folder: what Jinja makes of boards and cards, the pictures, the data behind; always the same bytes."""
+"""The page written into a folder: what Jinja makes of boards and cards, pictures, the data behind; always the same bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.runner.diagnoses import diagnoses
 from harness.runner.results import find
 from harness.runner.store import Store, Stored
 from harness.selftest.report import FILE as SELFTEST
-from harness.selftest.report import GOOD, HEADINGS
+from harness.selftest.report import HEADINGS
 from model_zoo import registry
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.files import place
@@ -74,7 +74,7 @@ def build(
     for unit in sorted(behind.linked):
         site.write(f"data/units/{unit}.json", (store.units / f"{unit}.json").read_bytes())
     _index(site, leaderboards, records, behind)
-    site.page("selftest.html", "selftest.html", selftest=_selftest(store), headings=HEADINGS, good=GOOD)
+    site.page("selftest.html", "selftest.html", selftest=_selftest(store), headings=HEADINGS)
     site.page("notes.html", "notes.html", **behind.notes())
     for path in sorted(Path(str(files(__package__) / "assets")).iterdir()):
         site.write(f"assets/{path.name}", path.read_bytes())
@@ -227,7 +227,11 @@ def _environment() -> Environment:
     except ModuleNotFoundError as error:
         raise _absent(error) from None
     return Environment(
-        loader=PackageLoader(__package__ or "", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(__package__ or "", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
