@@ -10,7 +10,6 @@ import pandas as pd
 
 from harness.reporting import names, tables
 from harness.reporting.frames import attacks_of, groups_of, summary
-from harness.reporting.style import family_style
 from harness.reporting.tables import Column, TableSpec
 from model_zoo.schema import Record
 
@@ -184,9 +183,3 @@ def _data(row: pd.Series, cells: Mapping[str, Cell], record: Record | None) -> d
 def taxonomy_value(value: str | bool) -> str:
     """A field of a record's taxonomy as a word."""
     return value if isinstance(value, str) else ("yes" if value else "no")
-
-
-def family_looks(rows: Sequence[Row]) -> dict[str, tuple[str, str, str]]:
-    """Colour, matplotlib marker and name of every family that has a row; "" is that of models without a record."""
-    families = sorted({row.data["family"] for row in rows})
-    return {family: family_style(family or None) for family in families}
