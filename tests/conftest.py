@@ -15,7 +15,11 @@ REASONS = {
     "needs_robustbench": "the extra `robustbench`",
     "needs_ray": "the extra `ray`",
     "needs_latex": "pdflatex with the packages booktabs and graphicx",
+    "needs_page": "the extra `page`",
+    "needs_chromium": "Chromium, its driver, Selenium, axe-core and the extra `page`",
 }
+
+CHROMIUM = ("chromium", "chromedriver")
 
 
 def present(marker: str) -> bool:
@@ -25,7 +29,10 @@ def present(marker: str) -> bool:
         return folder is not None and any(Path(folder).glob("cifar*"))
     if marker == "needs_latex":
         return shutil.which("pdflatex") is not None
-    return importlib.util.find_spec(marker.removeprefix("needs_")) is not None
+    if marker == "needs_chromium" and not all(map(shutil.which, CHROMIUM)):
+        return False
+    modules = {"needs_page": ["jinja2", "plotly"], "needs_chromium": ["jinja2", "plotly", "selenium", "axe_core_python"]}
+    return all(importlib.util.find_spec(name) is not None for name in modules.get(marker, [marker.removeprefix("needs_")]))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -174,7 +174,7 @@ class Store:
         return manifest
 
     def broken(self, unit: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """The first images that a unit's attack broke: int64 [k], and adversarial minus clean, float16 [k, 3, H, W]; None where none are kept.
+        """The first images that a unit's attack broke, int64 [k], and adversarial minus clean, float16 [k, 3, H, W]; None if none are kept.
 
         Raises
         ------
@@ -195,6 +195,8 @@ class Store:
             raise DamagedFileError(path, "images and perturbations", f"{type(error).__name__}: {error}") from None
         if images.dtype != np.int64 or images.ndim != 1 or perturbations.ndim != 4 or perturbations.shape[:2] != (len(images), 3):
             raise DamagedFileError(path, "int64 [k] and [k, 3, H, W]", f"{images.dtype} {images.shape} and {perturbations.shape}")
+        if not np.isfinite(perturbations).all():
+            raise DamagedFileError(path, "finite perturbations", "others")
         return images, perturbations
 
     def invalidate(self, unit: str, reason: str) -> None:

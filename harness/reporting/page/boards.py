@@ -10,7 +10,6 @@ import pandas as pd
 
 from harness.reporting import names, tables
 from harness.reporting.frames import attacks_of, groups_of, summary
-from harness.reporting.style import family_style
 from harness.reporting.tables import Column, TableSpec
 from model_zoo.schema import Record
 
@@ -131,9 +130,7 @@ def boards(results: Sequence[Results], records: Mapping[str, Record]) -> tuple[l
     return sorted(made, key=lambda board: (-most[board.suite], board.suite, -len(board.attacks), board.dataset)), frames
 
 
-def _board(
-    one: Results, key: tuple[str, str, str], part: pd.DataFrame, table: tables.Table, records: Mapping[str, Record]
-) -> Board:
+def _board(one: Results, key: tuple[str, str, str], part: pd.DataFrame, table: tables.Table, records: Mapping[str, Record]) -> Board:
     attacks = attacks_of(part)
     by_heading = {column.heading: column.field for column in SPEC.columns} | {name: name for name in attacks}
     fields = [by_heading[heading] for heading in table.headings]
@@ -141,12 +138,12 @@ def _board(
     units: dict[str, dict[str, list[str]]] = {}
     for (model, attack), cell in mine.groupby(["model", "attack"], sort=True):
         units.setdefault(str(model), {})[str(attack)] = list(dict.fromkeys(cell["unit"]))
-    described = part.set_index("model", drop=False)
+    described = {str(row["model"]): row for _, row in part.iterrows()}
     most = part["worst_n"].max()
     rows = []
     for texts in table.rows:
         written = dict(zip(fields, texts, strict=True))
-        row = described.loc[written["model"]]
+        row = described[written["model"]]
         cells = {field: _cell(field, text, row) for field, text in written.items()}
         # A near-constant predictor, or one that met fewer images than others, is no part of a front.
         fit = row["worst_n"] == most and not row["near_constant"]
@@ -159,14 +156,14 @@ def _board(
 
 
 def _cell(field: str, text: str, row: pd.Series) -> Cell:
-    value = row.get(field)
-    known = value is not None and not pd.isna(value)
+    known = field in row and not pd.isna(row[field])
+    sort = str(row[field]) if known else ""
     found = _ACCURACY.fullmatch(text)
     if found is None or not known:
         note = text if text.startswith("partial ") else ""
-        return Cell(field, "" if note else text, "", note, str(value) if known else "", None)
-    low, high = (100 * float(row[f"{field}{end}"]) for end in ("_low", "_high"))
-    return Cell(field, found[1], found[2], found[3] or "", str(value), (low, 100 * float(value), high))
+        return Cell(field, "" if note else text, "", note, sort, None)
+    low, value, high = (100 * float(row[f"{field}{end}"]) for end in ("_low", "", "_high"))
+    return Cell(field, found[1], found[2], found[3] or "", sort, (low, value, high))
 
 
 def _data(row: pd.Series, cells: Mapping[str, Cell], record: Record | None) -> dict[str, str]:
@@ -186,9 +183,3 @@ def _data(row: pd.Series, cells: Mapping[str, Cell], record: Record | None) -> d
 def taxonomy_value(value: str | bool) -> str:
     """A field of a record's taxonomy as a word."""
     return value if isinstance(value, str) else ("yes" if value else "no")
-
-
-def family_looks(rows: Sequence[Row]) -> dict[str, tuple[str, str, str]]:
-    """Colour, matplotlib marker and name of every family that has a row; "" is that of models without a record."""
-    families = sorted({row.data["family"] for row in rows})
-    return {family: family_style(family or None) for family in families}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -43,6 +42,8 @@ PROBES = {
     "robust_noise": "random noise",
     "robust_transfer": "transfer from a full-precision twin",
 }
+
+LOSSES = {"ce": "the cross-entropy", "margin": "the margin", "dlr": "DLR"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
     measured = {PROBES[name]: getattr(found, name) for name in PROBES}
     numbers = [
         ("right without an attack", f"{found.n} of {found.images}"),
-        *((f"no gradient of {loss}", _percent(share)) for loss, share in sorted(found.zero_gradient.items())),
+        *((f"no gradient of {LOSSES.get(loss, loss)}", _percent(share)) for loss, share in sorted(found.zero_gradient.items())),
         ("saturated in float32", _percent(found.saturated)),
         ("median gap of the two largest logits", f"{found.median_gap:.3g}"),
         ("loss still rising at the last step", _percent(found.rising)),
@@ -153,7 +154,9 @@ def curve(model: str) -> Curve | None:
         return None
     shown = frame[["epoch", curves.LOSS, *(column for column, _, _ in curves.ACCURACIES)]]
     columns = {str(name): [None if pd.isna(value) else float(value) for value in shown[name]] for name in shown}
-    accuracies = {column: [None if value is None else round(100 * value, 4) for value in columns[column]] for column, _, _ in curves.ACCURACIES}
+    accuracies = {
+        column: [None if value is None else round(100 * value, 4) for value in columns[column]] for column, _, _ in curves.ACCURACIES
+    }
     return Curve(content, shown, {**columns, **accuracies})
 
 

@@ -24,7 +24,7 @@ GAP = 1
 
 @dataclass(frozen=True)
 class Picture:
-    """One broken image: its index in the data set, class names, who broke it, the size of the change, and the PNG."""
+    """One broken image: its index in the data set, class names, who broke it, the size of the change, and the PNG of so many pixels."""
 
     image: int
     label: str
@@ -32,12 +32,16 @@ class Picture:
     broken_by: str
     size: str
     factor: str
+    width: int
+    height: int
     png: bytes
 
     @property
     def alt(self) -> str:
         """What the picture shows, in words."""
-        return f"{self.label}, taken for {self.taken_for}: image {self.image}, its adversarial version, and the difference times {self.factor}"
+        return (
+            f"{self.label}, taken for {self.taken_for}: image {self.image}, its adversarial version, and the difference times {self.factor}"
+        )
 
 
 class Gallery:
@@ -99,6 +103,7 @@ class _Source:
         change = change.transpose(1, 2, 0)
         largest = float(np.abs(change).max())
         factor = 0.5 / largest if largest else 1.0
+        height, width = clean.shape[:2]
         return Picture(
             image,
             self._name(row["label"]),
@@ -106,6 +111,8 @@ class _Source:
             str(row["broken_by"]),
             f"L2 {row['l2']:.2f}" if row["norm"] == "L2" else f"Linf {255 * row['linf']:.2g}/255",
             f"{factor:.3g}",
+            3 * width + 2 * GAP,
+            height,
             strip([clean, clean + change, 0.5 + factor * change]),
         )
 

@@ -1,4 +1,4 @@
-"""Everything of the page written into a folder: what Jinja makes of boards and cards, the pictures, the data behind; always the same bytes."""
+"""The page written into a folder: what Jinja makes of boards and cards, pictures, the data behind; always the same bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import pandas as pd
 
 from harness.reporting import curves, tables
 from harness.reporting.page import cards
-from harness.reporting.page.boards import TAXONOMY, Board, Results, Row, boards, family_looks, slug
+from harness.reporting.page.boards import TAXONOMY, Board, Results, Row, boards, slug
 from harness.reporting.page.pictures import Gallery, Picture
-from harness.runner.diagnoses import diagnoses
+from harness.reporting.style import family_style
+from harness.runner.diagnoses import Diagnosis, diagnoses
 from harness.runner.results import find
 from harness.runner.store import Store, Stored
 from harness.selftest.report import FILE as SELFTEST
-from harness.selftest.report import GOOD, HEADINGS
+from harness.selftest.report import HEADINGS
 from model_zoo import registry
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.files import place
@@ -74,7 +75,7 @@ def build(
     for unit in sorted(behind.linked):
         site.write(f"data/units/{unit}.json", (store.units / f"{unit}.json").read_bytes())
     _index(site, leaderboards, records, behind)
-    site.page("selftest.html", "selftest.html", selftest=_selftest(store), headings=HEADINGS, good=GOOD)
+    site.page("selftest.html", "selftest.html", selftest=_selftest(store), headings=HEADINGS)
     site.page("notes.html", "notes.html", **behind.notes())
     for path in sorted(Path(str(files(__package__) / "assets")).iterdir()):
         site.write(f"assets/{path.name}", path.read_bytes())
@@ -133,15 +134,13 @@ class _Behind:
 
 
 def _index(site: _Site, leaderboards: list[Board], records: Mapping[str, Record], behind: _Behind) -> None:
-    looks = family_looks([row for board in leaderboards for row in board.rows])
-    families = {family: {"colour": colour, "symbol": SYMBOLS[marker], "name": name} for family, (colour, marker, name) in looks.items()}
     rows = [row for board in leaderboards for row in board.rows]
     outcomes = behind.outcomes
     site.page(
         MAIN,
         "index.html",
         boards=leaderboards,
-        families=families,
+        families={family: _look(family) for family in sorted({row.data["family"] for row in rows})},
         pages=records,
         unmeasured={name: record for name, record in records.items() if name not in {row.model for row in rows}},
         bits=sorted({row.data["bits"] for row in rows if row.data["bits"]}, key=int),
@@ -154,7 +153,7 @@ def _index(site: _Site, leaderboards: list[Board], records: Mapping[str, Record]
 
 
 def _model(
-    site: _Site, name: str, found_by: str, record: Record, leaderboards: list[Board], behind: _Behind, found: Mapping[str, Any]
+    site: _Site, name: str, found_by: str, record: Record, leaderboards: list[Board], behind: _Behind, found: Mapping[str, Diagnosis]
 ) -> None:
     outcomes = behind.of(name)
     shown = [(board, row) for board in leaderboards for row in board.rows if row.model == name]
@@ -184,9 +183,8 @@ def _model(
 
 
 def _look(family: str) -> dict[str, str]:
-    from harness.reporting.style import family_style
-
-    colour, marker, name = family_style(family)
+    """Colour, Plotly's symbol and name of a family; "" is that of models without a record."""
+    colour, marker, name = family_style(family or None)
     return {"colour": colour, "symbol": SYMBOLS[marker], "name": name}
 
 
@@ -227,7 +225,11 @@ def _environment() -> Environment:
     except ModuleNotFoundError as error:
         raise _absent(error) from None
     return Environment(
-        loader=PackageLoader(__package__ or "", "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(__package__ or "", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

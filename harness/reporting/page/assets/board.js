@@ -119,7 +119,7 @@
         const mine = of(family);
         const symbols = mine.map((row) => (row.dataset.verdict === "ok" ? symbol : `${symbol}-open`));
         return {
-          type: "scatter", mode: "markers", x: mine.map(number("bytes")), y: mine.map(number("worst")), customdata: mine.map((row) => row.querySelector("a")?.getAttribute("href")),
+          type: "scatter", mode: "markers", cliponaxis: false, x: mine.map(number("bytes")), y: mine.map(number("worst")), customdata: mine.map((row) => row.querySelector("a")?.getAttribute("href")),
           error_y: { type: "data", symmetric: false, array: mine.map((row) => row.dataset.high - row.dataset.worst), arrayminus: mine.map((row) => row.dataset.worst - row.dataset.low), color: colour, thickness: 1.1, width: 3 },
           marker: { color: colour, symbol: symbols, size: symbol.startsWith("triangle") ? 13 : 11, line: { color: symbols.map((one) => (one.endsWith("open") ? colour : colours.paper)), width: 1.5 } },
           text: mine.map((row) => {
@@ -158,4 +158,5 @@
 
   form.hidden = false;
   show(linked() ?? boards[0]);
+  if (linked()) shown.scrollIntoView();
 })();

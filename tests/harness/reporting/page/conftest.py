@@ -1,0 +1,138 @@
+"""A small store made by hand, and the page of it: nothing is attacked."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.evaluation.outcomes import COLUMNS, UnitOutcome
+from harness.reporting.page.boards import Results
+from harness.runner.diagnoses import verdicts
+from harness.runner.plan import Plan, Unit, plan_request
+from harness.runner.results import find
+from harness.runner.store import Store
+from model_zoo import registry
+from model_zoo.catalogue import catalogue
+from tests.harness.evaluation.test_verdict import HONEST
+
+PRUNED, DENSE, HUNDRED, IDLE = (
+    "cifar10-rn8w32-pruned-binary-k05-p01",
+    "cifar10-rn8s29-dense",
+    "cifar100-rn8w28-dense",
+    "cifar10-rn8w28-dense",
+)
+HOSTILE = "hostile"
+TITLE = "<script>alert('title')</script> & \"quoted\""
+REASON = "the GPU was <b>too hot</b>"
+TAXONOMY = '\n[pruning]\nwhen = "before"\nscored = "learned"\nstructured = false\nscope = "local"\n'
+
+
+@dataclass(frozen=True)
+class Material:
+    """What `harness.reporting.page.site.build` is made from."""
+
+    store: Store
+    results: list[Results]
+    models: dict[str, str]
+
+    def build(self, folder: Path) -> list[Path]:
+        from harness.reporting.page.site import build
+
+        return build(self.store, list(self.store.read_all()), self.results, self.models, folder)
+
+
+def hostile_record(folder: Path) -> Path:
+    """A shipped model under another name, with a title that is markup, and with a taxonomy."""
+    original = "cifar10-rn8w32-pruned-binary-k20-p01"
+    text = registry.record_path(original).read_text().replace(f'id = "{original}"', f'id = "{HOSTILE}"')
+    title = next(line for line in text.splitlines() if line.startswith("title"))
+    path = folder / f"{HOSTILE}.toml"
+    path.write_text(text.replace(title, f"title = {json.dumps(TITLE)}") + TAXONOMY)
+    checkpoint = registry.checkpoint_path(original)
+    shutil.copy(checkpoint, folder / checkpoint.name)
+    return path
+
+
+def keep(store: Store, unit: Unit, robust: int, at_fault: bool = False) -> None:
+    """Store an outcome in which the first `robust` images are, the last four are wrong on clean input, and the rest are broken."""
+    n, classes = len(unit.block), len(unit.block.classes)
+    label = unit.block.labels
+    broken = np.arange(robust, n - 4)
+    rows = []
+    for place in range(n):
+        is_robust, is_wrong = place < robust, place >= n - 4
+        wrong = int(label[place] + 1) % classes
+        linf, l2 = (0.0, 0.0) if is_robust or is_wrong else (float(unit.threat.radius) if unit.threat.norm == "Linf" else 0.05, 0.4)
+        by = None if is_robust else ("clean" if is_wrong else unit.attack.name)
+        clean = wrong if is_wrong else int(label[place])
+        found = wrong if not is_robust else clean
+        rows.append((int(unit.block.index[place]), int(label[place]), clean, found, is_robust, is_robust, by, linf, l2, 10, 9))
+    change = np.full((len(broken[:8]), 3, 32, 32), 8 / 255, np.float16)
+    change[:, :, ::2] *= -1
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    store.write(unit, UnitOutcome(frame, unit.block.index[broken[:8]], change, (), at_fault, 0), {"seconds": 1.0})
+
+
+def planned(*plans: Plan) -> Plan:
+    return Plan(tuple(unit for plan in plans for unit in plan.units))
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    root = tmp_path_factory.mktemp("material")
+    store = Store(root / "store")
+    hostile = str(hostile_record(root))
+    ten, attacks = [PRUNED, DENSE, hostile], ["pgd", "cw-linf", "cw-l2"]
+    full = planned(plan_request(ten, attacks, "cifar10-sample", 40), plan_request([HUNDRED], ["pgd"], "cifar100-sample", 40))
+    short = plan_request(ten, ["pgd"], "cifar10-sample", 12)
+    for unit in full.units:
+        if unit.record.id != DENSE:
+            keep(store, unit, {PRUNED: 10, HOSTILE: 14, HUNDRED: 5}[unit.record.id] + (unit.attack.name == "pgd"))
+    # The dense model has met fewer images than planned.
+    for unit in plan_request([DENSE], attacks, "cifar10-sample", 12).units:
+        keep(store, unit, 4)
+    for unit in short.units:
+        keep(store, unit, 4)
+    extra = plan_request([PRUNED], ["pgd", "cw-linf"], "cifar10-sample", 16).units
+    keep(store, extra[0], 8)
+    store.invalidate(extra[0].id, REASON)
+    keep(store, extra[1], 8, at_fault=True)
+    (store.units / f"{'0' * 64}.json").write_text("{}")
+    _diagnose(store)
+    _selftest(store)
+    found_by = {PRUNED: PRUNED, DENSE: DENSE, HUNDRED: HUNDRED, HOSTILE: hostile}
+    stored = list(store.read_all())
+    models = catalogue(found_by).merge(verdicts(store, found_by), on="id")
+    results = [
+        Results(name, find(stored, plan).outcomes, models, pd.DataFrame(plan.expected()))
+        for name, plan in (("full", full), ("short", short))
+    ]
+    return Material(store, results, {**found_by, IDLE: IDLE})
+
+
+def _diagnose(store: Store) -> None:
+    """The pruned model is diagnosed and ok, the one with 100 classes is masked, the others were never looked at."""
+    (store.root / "diagnostics").mkdir()
+    masked = HONEST.to_dict() | {"zero_gradient": {"ce": 1.0, "margin": 1.0, "dlr": 1.0}}
+    for model, found in ((PRUNED, HONEST.to_dict()), (HUNDRED, masked)):
+        weights = registry.get_record(model).weights_sha256
+        labels = {"model": model, "weights": weights, "dataset": "cifar10-sample", "threat": "Linf 8/255"}
+        (store.root / "diagnostics" / f"{model}.json").write_text(json.dumps({"schema": 1, "labels": labels, "diagnostics": found}))
+
+
+def _selftest(store: Store) -> None:
+    row = {"pitfall": "1", "planted": "logits <i>too large</i>", "kind": "model", "result": "caught", "by": "a probe", "PGD-CE, %": "100.0"}
+    thresholds = [{"name": "significance", "value": 0.01, "reason": "a level"}]
+    (store.root / "selftest.json").write_text(json.dumps({"rows": [row], "thresholds": thresholds}))
+
+
+@pytest.fixture(scope="session")
+def page(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the page."""
+    folder = tmp_path_factory.mktemp("page")
+    assert material.build(folder)[0] == folder / "index.html"
+    return folder

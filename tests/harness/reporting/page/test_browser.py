@@ -1,0 +1,202 @@
+"""The page in a real Chromium, from a disk: it loads without a fault, sorts, filters, fits a phone, and can be used by everybody."""
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.reporting.page.conftest import DENSE, HOSTILE, HUNDRED, PRUNED
+
+pytestmark = pytest.mark.needs_chromium
+
+BOARD = "full-cifar10-sample-linf-8-255"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+EVERY = ["index.html", f"models/{PRUNED}.html", f"models/{HUNDRED}.html", "selftest.html", "notes.html"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    import shutil
+
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.binary_location = str(shutil.which("chromium"))
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser: Any, page: Path) -> Any:
+    """A function that opens a page of the site at a width, light or dark."""
+
+    def at(name: str, width: int = 1280, dark: bool = False) -> Any:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        # An address that differs in its fragment alone would not be loaded again.
+        browser.get("about:blank")
+        browser.get((page / name.partition("#")[0]).as_uri() + "".join(name.partition("#")[1:]))
+        return browser
+
+    return at
+
+
+def shown(browser: Any, attribute: str = "model") -> list[str]:
+    """What the visible rows of the visible board say."""
+    script = "return [...document.querySelectorAll('.board:not([hidden]) tbody tr:not([hidden])')].map(row => row.dataset[arguments[0]])"
+    return list(browser.execute_script(script, attribute))
+
+
+def board(browser: Any) -> list[str]:
+    return list(browser.execute_script("return [...document.querySelectorAll('.board:not([hidden])')].map(one => one.id)"))
+
+
+def points(browser: Any) -> int:
+    """Points of the visible scatter, as Plotly has drawn them."""
+    return int(browser.execute_script("return document.querySelectorAll('.board:not([hidden]) .plot .scatterlayer .point').length"))
+
+
+def set_value(browser: Any, selector: str, value: str) -> None:
+    script = (
+        "const field = document.querySelector(arguments[0]); field.value = arguments[1];"
+        "for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, {bubbles: true}))"
+    )
+    browser.execute_script(script, selector, value)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_loads_from_a_disk_without_an_error_and_without_a_network(name: str, opened: Any) -> None:
+    browser = opened(name)
+    assert [line["message"] for line in browser.get_log("browser")] == []
+    events = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
+    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    # The log also has what the browser's own first tab asked for.
+    loaded = [request["request"]["url"] for request in sent if request["documentURL"].startswith("file:")]
+    assert any(url.endswith("page.css") for url in loaded)
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in loaded), loaded
+    broken = "return [...document.images].filter(one => one.complete && !one.naturalWidth).map(one => one.src)"
+    assert browser.execute_script(broken) == []
+
+
+def test_the_scatter_has_a_point_a_model_and_its_click_opens_the_model(opened: Any) -> None:
+    browser = opened("index.html")
+    assert board(browser) == [BOARD] and points(browser) == len(shown(browser)) == 3
+    links = browser.execute_script(
+        "return document.querySelector('.board:not([hidden]) .plot').data.flatMap(trace => trace.customdata ?? [])"
+    )
+    assert sorted(links) == sorted(f"models/{model}.html" for model in (PRUNED, DENSE, HOSTILE))
+    emit = "document.querySelector('.board:not([hidden]) .plot').emit('plotly_click', {points: [{customdata: arguments[0]}]})"
+    browser.execute_script(emit, f"models/{PRUNED}.html")
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 10).until(lambda it: it.current_url.endswith(f"models/{PRUNED}.html"))
+
+
+def test_a_heading_sorts_both_ways_by_keyboard(opened: Any) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser = opened("index.html")
+    assert shown(browser) == [HOSTILE, DENSE, PRUNED]
+    head = browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=bytes] button")
+    for way in ("ascending", "descending"):
+        head.send_keys(Keys.ENTER)
+        sizes = [int(size) for size in shown(browser, "bytes")]
+        assert sizes == sorted(sizes, reverse=way == "descending") and len(set(sizes)) == 3
+        assert browser.execute_script("return arguments[0].parentNode.ariaSort", head) == way
+    browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=model] button").click()
+    assert shown(browser) == sorted(shown(browser))
+    # What is unknown comes last both ways: the dense model has no sparsity.
+    for _ in range(2):
+        browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=sparsity] button").click()
+        assert shown(browser)[-1] == DENSE
+
+
+def test_filters_hide_rows_and_points(opened: Any) -> None:
+    from selenium.webdriver.common.by import By
+
+    browser = opened("index.html")
+
+    def left() -> set[str]:
+        found = shown(browser)
+        assert points(browser) == len(found)
+        assert browser.find_element(By.ID, "said").text == f"{len(found)} of 3 models"
+        return set(found)
+
+    def reset() -> None:
+        browser.find_element(By.ID, "reset").click()
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(browser, 10).until(lambda it: len(shown(it)) == 3)
+
+    browser.find_element(By.ID, "name").send_keys("k05")
+    assert left() == {PRUNED}
+    reset()
+    set_value(browser, "#bits", "32")
+    assert left() == {DENSE}
+    reset()
+    browser.find_element(By.CSS_SELECTOR, "[name=family][value=pruned-binary]").click()
+    assert left() == {DENSE}
+    reset()
+    set_value(browser, "#bytes", "0")
+    assert left() == {PRUNED} and browser.find_element(By.ID, "bytes-said").text == "16,950"
+    reset()
+    set_value(browser, "[data-taxonomy=scored]", "learned")
+    assert left() == {HOSTILE}
+    browser.find_element(By.ID, "name").send_keys("nothing is called so")
+    assert shown(browser) == []
+    assert browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] .none").is_displayed()
+    reset()
+
+
+def test_data_set_threat_model_and_suite_choose_the_board(opened: Any) -> None:
+    browser = opened("index.html")
+    set_value(browser, "#threat", "L2 1/2")
+    assert board(browser) == ["full-cifar10-sample-l2-1-2"]
+    set_value(browser, "#dataset", "cifar100-sample")
+    assert board(browser) == ["full-cifar100-sample-linf-4-255"] and shown(browser) == [HUNDRED]
+    set_value(browser, "#dataset", "cifar10-sample")
+    set_value(browser, "#suite", "short")
+    assert board(browser) == ["short-cifar10-sample-linf-8-255"]
+    assert board(opened(browser.current_url.rpartition("/")[2])) == ["short-cifar10-sample-linf-8-255"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nothing_is_wider_than_a_phone(name: str, opened: Any) -> None:
+    browser = opened(name, width=390)
+    assert browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+
+
+@pytest.mark.parametrize(("name", "dark"), [*((name, False) for name in EVERY), (EVERY[0], True), (EVERY[2], True)])
+def test_axe_finds_no_serious_fault(name: str, dark: bool, opened: Any) -> None:
+    browser = opened(name, dark=dark)
+    browser.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    assert found["passes"]
+    serious = [
+        (fault["id"], fault["impact"], [node["html"] for node in fault["nodes"]][:3])
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert not serious, json.dumps(serious, indent=1)
