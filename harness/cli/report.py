@@ -91,7 +91,9 @@ def _selftest(store: Path, reports: Path) -> None:
     help="How figures are written; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON instead of tables.")
-def command(store: Path, reports: Path, suites: tuple[str, ...], table: str, data_dir: Path | None, kinds: tuple[str, ...], as_json: bool) -> None:
+def command(
+    store: Path, reports: Path, suites: tuple[str, ...], table: str, data_dir: Path | None, kinds: tuple[str, ...], as_json: bool
+) -> None:
     """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG, or PDF) from stored outcomes, a folder for each suite.
 
     \b
