@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.attacks import spec
-from harness.reporting.frames import GROUP, attacks_of, groups_of
+from harness.reporting.frames import GROUP, attacks_of, by_image, groups_of
 
 # Prefix of the columns that hold shares of images.
 BY = "by "
@@ -37,7 +37,7 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[
     for key, part in groups_of(summary):
         names = attacks_of(part)
         mine = outcomes[(outcomes[GROUP] == list(key)).all(axis=1)]
-        by_model = dict(iter(mine.groupby("model")))
+        seen, broken_by = (by_image(mine, column) for column in ("robust_to_seen", "broken_by"))
         looked_at = [name for name in names if attacks is None or name in attacks]
         order = _in_order(mine, looked_at)
         for _, row in part[part["worst_n"] > 0].iterrows():
@@ -46,7 +46,10 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[
                 continue
             kept = [name for name in ("verdict", "verdict_reasons") if name in row]
             described = {name: row[name] for name in ("model", "near_constant", "worst", "worst_n", "worst_planned", *kept)}
-            shares = _shares(by_model[row["model"]], met, [name for name in met if name in looked_at], order)
+            model = str(row["model"])
+            images = seen[model][met].dropna().index
+            among = [name for name in met if name in looked_at]
+            shares = _shares(seen[model].loc[images, among].astype(bool), broken_by[model].loc[images], among, order)
             rows.append({**dict(zip(GROUP, key, strict=True)), **described, **shares})
     frame = pd.DataFrame(rows)
     found = [name for name in frame.columns if name.startswith(BY)]
@@ -55,12 +58,12 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[
     return frame[[*said, ends[0], *(name for name in found if name not in ends), *ends[1:]]] if rows else frame
 
 
-def _shares(outcomes: pd.DataFrame, met: list[str], names: list[str], order: list[str]) -> dict[str, float]:
-    """Of one model: the share of images that each component of `names` was the first to break, of those that all attacks `met`."""
-    by_image = {column: outcomes.pivot(index="image", columns="attack", values=column)[met] for column in ("robust_to_seen", "broken_by")}
-    images = by_image["robust_to_seen"].dropna().index
-    seen = by_image["robust_to_seen"].loc[images, names].astype(bool)
-    by = by_image["broken_by"].loc[images]
+def _shares(seen: pd.DataFrame, by: pd.DataFrame, names: list[str], order: list[str]) -> dict[str, float]:
+    """Of one model, the share of images that each component was the first to break.
+
+    `seen` says whether an image withstood all queries of an attack, `by` which component broke it; a row an image, a column an attack.
+    """
+    images = seen.index
     # An image wrong without an attack is wrong in every column.
     first = pd.Series(LEFT, index=images).where(seen.all(axis=1), SEEN)
     for name in reversed(names):

@@ -47,10 +47,13 @@ def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame
     """
     _refuse_mixtures(outcomes)
     planned = expected if expected is not None else _as_many_as_there_are(outcomes)
-    rows = [
-        {**dict(zip(GROUP, key[:3], strict=True)), "model": key[3], **_numbers(part, planned)}
-        for key, part in sorted(outcomes.groupby([*GROUP, "model"], sort=False), key=lambda item: (_order(item[0][:3]), item[0][3]))
-    ]
+    rows = []
+    for key, group in sorted(outcomes.groupby(GROUP, sort=False), key=lambda item: _order(item[0])):
+        found = dict(zip(GROUP, key, strict=True))
+        plan = planned[(planned[GROUP] == list(key)).all(axis=1)]
+        robust, robust_to_seen = (by_image(group, column) for column in ("robust", "robust_to_seen"))
+        for model, part in group.groupby("model"):
+            rows.append({**found, "model": model, **_numbers(part, robust[str(model)], robust_to_seen[str(model)], plan)})
     described = models.rename(columns={"id": "model", "near_constant": "said_to_be_constant"})
     frame = pd.DataFrame(rows).merge(described, on="model", how="left", validate="many_to_one")
     if "said_to_be_constant" in frame:
@@ -80,8 +83,18 @@ def robust_images(outcomes: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
 
     Only images that all of them have met.
     """
-    wide = outcomes.pivot(index="image", columns="attack", values="robust_to_seen").reindex(columns=list(attacks))
-    return wide.dropna().astype(bool).all(axis=1)
+    return _withstood(outcomes.pivot(index="image", columns="attack", values="robust_to_seen"), attacks)
+
+
+def by_image(group: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
+    """Of the outcomes of one threat model, by model: `column` with a row an image and a column an attack that the model met."""
+    wide = group.pivot(index=["model", "image"], columns="attack", values=column)
+    met = {model: list(part) for model, part in group.groupby("model")["attack"].unique().items()}
+    return {str(model): part.droplevel("model")[sorted(met[model])] for model, part in wide.groupby(level="model")}
+
+
+def _withstood(wide: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
+    return wide.reindex(columns=list(attacks)).dropna().astype(bool).all(axis=1)
 
 
 def _order(group: Sequence[Any]) -> tuple[str, str, Fraction]:
@@ -96,23 +109,21 @@ def _as_many_as_there_are(outcomes: pd.DataFrame) -> pd.DataFrame:
     return cells[[*GROUP, "model"]].drop_duplicates().merge(cells[[*GROUP, "attack"]].drop_duplicates(), on=GROUP).merge(most, on=GROUP)
 
 
-def _numbers(part: pd.DataFrame, planned: pd.DataFrame) -> dict[str, Any]:
-    group = planned[(planned[GROUP] == part.iloc[0][GROUP].tolist()).all(axis=1)]
-    mine = group[group["model"] == part.iloc[0]["model"]].set_index("attack")["images"]
-    wide = part.pivot(index="image", columns="attack", values="robust")
-    names = [str(name) for name in dict.fromkeys([*group["attack"], *wide.columns])]
-    own = [name for name in names if name in wide or name in mine]
-    met = wide.reindex(columns=own).dropna().index
+def _numbers(part: pd.DataFrame, robust: pd.DataFrame, robust_to_seen: pd.DataFrame, plan: pd.DataFrame) -> dict[str, Any]:
+    mine = plan[plan["model"] == part.iloc[0]["model"]].set_index("attack")["images"]
+    names = [str(name) for name in dict.fromkeys([*plan["attack"], *robust.columns])]
+    own = [name for name in names if name in robust or name in mine]
+    met = robust.reindex(columns=own).dropna().index
     if len(met):
-        part, wide = part[part["image"].isin(met)], wide.loc[met]
+        part, robust, robust_to_seen = part[part["image"].isin(met)], robust.loc[met], robust_to_seen.loc[met]
     clean = part.drop_duplicates("image")
     numbers: dict[str, Any] = {"near_constant": near_constant(clean["clean_prediction"].tolist())}
     most = int(mine.max()) if len(mine) else len(clean)
     numbers |= _cell("clean", clean["clean_prediction"] == clean["label"], most)
     for name in own:
-        robust = wide[name].dropna().astype(bool) if name in wide else pd.Series(dtype=bool)
-        numbers |= _cell(name, robust, int(mine.get(name, len(robust))))
-    return numbers | _cell("worst", robust_images(part, own), most)
+        right = robust[name].dropna().astype(bool) if name in robust else pd.Series(dtype=bool)
+        numbers |= _cell(name, right, int(mine.get(name, len(right))))
+    return numbers | _cell("worst", _withstood(robust_to_seen, own), most)
 
 
 def _cell(name: str, right: pd.Series, planned: int) -> dict[str, Any]:

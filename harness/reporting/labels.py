@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox, ScaledTranslation
 
-from harness.reporting.style import FAINT
+from harness.reporting.style import FAINT, lay_out
 
 Box = tuple[float, float, float, float]
 Lead = tuple[tuple[float, float], tuple[float, float]]
@@ -35,8 +35,8 @@ def place_labels(
 ) -> None:
     """Write every text beside its column (a point and its intervals), as near to its point as there is room.
 
-    Limits, scales and decorations of the axes have to be final. The search is greedy, from left to right. Where nothing is free, the place
-    that covers least is taken.
+    Limits, scales and decorations of the axes have to be final; the figure is laid out for good. The
+    search is greedy, from left to right. Where nothing is free, the place that covers least is taken.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def place_labels(
         return
     # Everything below is in points.
     renderer: Any = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    figure.draw_without_rendering()
+    lay_out(figure)
     scale = POINT / figure.dpi
     inside = _scaled(axes.get_window_extent(renderer), scale)
     own = [_scaled(_box(axes, column), scale) for column in columns]
@@ -90,7 +90,7 @@ def place_labels(
 
 def _corners(column: Bbox, x: float, y: float, extent: Bbox) -> list[tuple[float, float]]:
     """Lower left corners to try: on both sides of the column at all heights, and above and below it."""
-    sides = (x + GAP, x - GAP - extent.width, x + 4 * GAP, x - 4 * GAP - extent.width)
+    sides = [side for gap in (GAP, 4 * GAP, 9 * GAP) for side in (x + gap, x - gap - extent.width)]
     lifts = [sign * lift for lift in range(0, 260, 3) for sign in ((1, -1) if lift else (1,))]
     ends = (column.y1 + GAP, column.y0 - GAP - extent.height, column.y1 + 3 * GAP)
     across = (x - extent.width / 2, x - GAP, x + GAP - extent.width)

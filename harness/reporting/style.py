@@ -10,8 +10,10 @@ from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -66,7 +68,6 @@ SETTINGS: Any = {
 }
 # Without these, files carry the time they were made.
 METADATA: dict[str, dict[str, str | None]] = {
-    "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
@@ -129,6 +130,8 @@ def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4
         return sum(max(wide[start:end]) + beside for start, end in pairwise(ends))
 
     columns = next((number for number in range(len(wide), 1, -1) if width(number) <= room), 1)
+    # As many lines as it takes, but all about as long.
+    columns = -(-len(wide) // -(-len(wide) // columns))
     figure.legend(
         handles=handles,
         ncols=columns,
@@ -141,29 +144,39 @@ def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4
     )
 
 
+def lay_out(figure: Figure) -> None:
+    """Lay a figure out, once: each drawing of it would do it again, to the same end."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
     """Write `stem.png` and `stem.svg` (or the given kinds, of png, svg and pdf), each by atomic rename; the same figure, the same bytes."""
     paths = []
     stem.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(SETTINGS):
-        # Laid out once: each format would do it again, to the same end.
-        engine = figure.get_layout_engine()
-        if engine is not None:
-            engine.execute(figure)
-            figure.set_layout_engine("none")
+        lay_out(figure)
         for kind in kinds:
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=DPI, metadata=METADATA[kind])
+            if kind == "png":
+                _draw_png(figure, buffer)
+            else:
+                figure.savefig(buffer, format=kind, metadata=METADATA[kind])
             # Not with_suffix: an id may have dots.
             path = stem.with_name(f"{stem.name}.{kind}")
-            place(path, _fewer_colours(buffer) if kind == "png" else buffer.getvalue())
+            place(path, buffer.getvalue())
             paths.append(path)
     return paths
 
 
-def _fewer_colours(png: io.BytesIO) -> bytes:
+def _draw_png(figure: Figure, buffer: io.BytesIO) -> None:
     """The picture in 256 colours, which is all it has but for shades at edges: a third of the bytes."""
-    small = io.BytesIO()
-    picture = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    picture.save(small, format="PNG", optimize=True, dpi=(DPI, DPI))
-    return small.getvalue()
+    before = figure.dpi
+    figure.dpi = DPI
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(buffer, format="PNG", dpi=(DPI, DPI))
+    figure.dpi = before

@@ -229,7 +229,12 @@ def latex(tables: list[Table]) -> str:
         body = [r"\addlinespace" "\n" + line if number - 1 in table.starts else line for number, line in enumerate(body)]
         alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
         notes = _escape(" ".join(table.notes))
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escape(table.caption)}. {notes}}}", rf"{FIT}{{\begin{{tabular}}{{{alignment}}}"]
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_escape(table.caption)}. {notes}}}",
+            rf"{FIT}{{\begin{{tabular}}{{{alignment}}}",
+        ]
         lines += [r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
@@ -300,7 +305,7 @@ def _difference(field: str, row: pd.Series) -> str:
     """A difference of fractions in points: "−2.4 [−4.0, −0.8]"."""
     value, low, high = (f"{100 * float(row[f'{field}{end}']):+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
     planned = int(row["worst_planned"])
-    n = int(row.get("paired_images", planned))
+    n = int(row.get("paired_images", row.get("measured_n", planned)))
     return f"{value} [{low}, {high}]" + (f" partial {n}/{planned}" if n < planned else "")
 
 

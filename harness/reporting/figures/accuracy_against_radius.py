@@ -53,7 +53,7 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
             x, (y, low, high) = _curve(part)
             apart = ScaledTranslation((place - (len(named) - 1) / 2) * 4 / 72, 0, figure.dpi_scale_trans)
             look: dict[str, Any] = {"marker": marker, "markersize": 5, "markerfacecolor": colour if number % 2 == 0 else "white"}
-            name = label(part.loc[part["worst_n"].sub(part["worst_planned"]).idxmin()], rows)
+            name = label(part.iloc[int(part["worst_n"].sub(part["worst_planned"]).to_numpy().argmin())], rows)
             axes.errorbar(
                 x,
                 y,
@@ -82,7 +82,9 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
             others = rows[~rows["model"].isin(named)]
             partial = others.loc[others["worst_n"] < others["worst_planned"], "model"].nunique()
             handles.append(Line2D([], [], color=FAINT, linewidth=0.7))
-            names.append(f"{others['model'].nunique()} more, in the colours of their families" + (f" ({partial} partial)" if partial else ""))
+            names.append(
+                f"{others['model'].nunique()} more, in the colours of their families" + (f" ({partial} partial)" if partial else "")
+            )
         title_of = None if few else "the best of each family by its mean over the radii:"
         look = {"title": title_of, "title_fontsize": 8, "alignment": "left"}
         axes.legend(handles, names, fontsize=8, frameon=False, loc="upper right", handlelength=3.2, **look)
@@ -93,7 +95,7 @@ def _curve(part: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
     """Radii from 0 on, and accuracy in per cent with the ends of its interval."""
     part = part.sort_values("epsilon")
     # Clean accuracy is the same at every radius, save that a radius may have seen fewer images: the fullest counts.
-    fullest = part.loc[part["clean_n"].idxmax()]
+    fullest = part.iloc[int(part["clean_n"].to_numpy().argmax())]
     values = [100 * np.array([float(fullest[f"clean{end}"]), *part[f"worst{end}"].astype(float)]) for end in ("", "_low", "_high")]
     return np.array([0.0, *part["epsilon"]]), values
 

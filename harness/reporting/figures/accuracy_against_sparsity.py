@@ -17,7 +17,7 @@ from matplotlib.transforms import ScaledTranslation
 from harness.reporting.ablations import VARIED
 from harness.reporting.figures import Drawn, Material
 from harness.reporting.labels import place_labels
-from harness.reporting.names import warning
+from harness.reporting.names import short, warning
 from harness.reporting.style import FAINT, INK, SETTINGS, darker, family_style, legend_below, new_figure
 
 WIDTH, HEIGHT = 7.2, 4.4
@@ -107,8 +107,11 @@ def _other_seeds(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
 
 
 def _dense(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
-    """Models that are not pruned and made for the same task, best first; `small` where another of the family has twice the weights."""
-    task = ["architecture", "trained_on", "trained_for"]
+    """Models that are not pruned, trained for the same task in the same way, best first.
+
+    `small` are those where another of the family has twice the weights.
+    """
+    task = [name for name in ("architecture", "trained_on", "trained_for", "training") if name in group]
     rows = group[group["keep_ratio"].isna() & group["worst"].notna() & (group[task] == line[task].iloc[0]).all(axis=1)]
     weights = rows["parameters"].astype(float) if "parameters" in rows else pd.Series(float("nan"), rows.index)
     small = weights * 2 <= weights.groupby(rows["family"]).transform("max")
@@ -155,7 +158,14 @@ def _edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame, group: pd.Data
     figure.draw_without_rendering()
     height = axes.get_window_extent().height / figure.dpi * 72
     wanted = [100 * float(worst) / axes.get_ylim()[1] * height for worst in dense["worst"]]
-    texts = [_dense_name(row, group) for _, row in dense.iterrows()]
+    names = [_dense_name(row) for _, row in dense.iterrows()]
+    # Two that are called the same have their own names.
+    names = [
+        short(row["model"], group["model"]) if names.count(name) > 1 else name
+        for name, (_, row) in zip(names, dense.iterrows(), strict=True)
+    ]
+    said = [warning(row, group) for _, row in dense.iterrows()]
+    texts = [name + (f"\n({text})" if text else "") for name, text in zip(names, said, strict=True)]
     placed = _apart(wanted, [LINE * (1 + text.count("\n")) for text in texts])
     for (_, row), text, at, place in zip(dense.iterrows(), texts, wanted, placed, strict=True):
         colour = darker(family_style(row["family"])[0])
@@ -202,11 +212,9 @@ def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
     return places
 
 
-def _dense_name(row: pd.Series, group: pd.DataFrame) -> str:
+def _dense_name(row: pd.Series) -> str:
     name = ("small " if row["small"] else "") + family_style(row["family"])[2]
-    lines = [name + (f" ({row['weights'] / 1000:,.0f}k weights)" if pd.notna(row["weights"]) else "")]
-    said = warning(row, group)
-    return "\n".join(lines + ([f"({said})"] if said else []))
+    return name + (f" ({row['weights'] / 1000:,.0f}k weights)" if pd.notna(row["weights"]) else "")
 
 
 def _shared(line: pd.DataFrame) -> str:

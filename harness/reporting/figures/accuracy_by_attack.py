@@ -59,5 +59,3 @@ def accuracy_by_attack(group: pd.DataFrame, title: str) -> Figure:
         axes.set_xlabel("accuracy, per cent")
         legend_below(figure, handles)
     return figure
-
-

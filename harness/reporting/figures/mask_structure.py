@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -58,7 +59,7 @@ def consecutive(layers: list[Layer]) -> tuple[Layer, Layer] | None:
     """
     pairs = [
         (one, other)
-        for one, other in zip(layers, layers[1:], strict=False)
+        for one, other in pairwise(layers)
         if one.mask.shape[0] == other.mask.shape[1] and min(one.mask.shape[2], other.mask.shape[2]) > 1
     ]
     return max(pairs, key=lambda pair: (pair[0].mask.size + pair[1].mask.size, pair[0].number), default=None)
@@ -183,4 +184,3 @@ def _layers(found_by: str) -> list[Layer]:
     names = {module: name.removeprefix("network.") for name, module in model.named_modules()}
     pairs = zip(convolutions(model), effective_weights(model), strict=True)
     return [Layer(names[module], number, weight != 0) for number, (module, weight) in enumerate(pairs, start=1)]
-

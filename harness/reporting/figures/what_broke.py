@@ -73,11 +73,11 @@ def what_broke(panels: Sequence[tuple[str, pd.DataFrame]], group: pd.DataFrame, 
 
 
 def _bars(axes: Axes, frame: pd.DataFrame, models: list[str], names: Sequence[tuple[str, dict[str, Any]]], size: float) -> None:
-    for place, model in enumerate(models):
-        if model not in frame.index:
+    described = {str(model): row for model, row in frame.iterrows()}
+    for place, row in enumerate(described.get(model) for model in models):
+        if row is None:
             continue
-        row, start = frame.loc[model], 0.0
-        n = int(row["worst_n"])
+        start, n = 0.0, int(row["worst_n"])
         for name, look in names:
             share = row.get(BY + name, 0.0)
             if pd.isna(share) or not share:

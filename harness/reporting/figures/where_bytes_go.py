@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,7 +36,10 @@ def figures(material: Material) -> Drawn:
         if part.dataset not in seen and set(PARTS) <= set(part.rows.fillna(0)):
             seen.add(part.dataset)
             rows = part.rows.dropna(subset=list(PARTS))
-            yield f"bytes_{part.dataset}", where_bytes_go(rows, f"models for {part.dataset}, n = {len(rows)}; packed checkpoints as on disk")
+            yield (
+                f"bytes_{part.dataset}",
+                where_bytes_go(rows, f"models for {part.dataset}, n = {len(rows)}; packed checkpoints as on disk"),
+            )
 
 
 def where_bytes_go(group: pd.DataFrame, title: str) -> Figure:
@@ -75,8 +79,9 @@ def _bars(axes: Axes, rows: pd.DataFrame, lengths: pd.Series, limit: float) -> N
         some = shown > 0
         axes.barh(rows.index[some], shown[some], 0.78, start[some], facecolor=colour, **look)
         if limit == 100.0:
-            for place, share in shown[shown >= 9].items():
-                axes.text(start[place] + share / 2, place - 0.03, f"{share:.0f}", fontsize=6.4, ha="center", va="center", color=readable_on(colour))
+            for place in np.flatnonzero(shown >= 9).tolist():
+                written: dict[str, Any] = {"fontsize": 6.4, "ha": "center", "va": "center", "color": readable_on(colour)}
+                axes.text(start[place] + shown[place] / 2, place - 0.03, f"{shown[place]:.0f}", **written)
         start = end
     axes.grid(axis="y", visible=False)
 

@@ -16,9 +16,10 @@ from harness.reporting.figures.accuracy_against_radius import epsilon_curve
 from harness.reporting.figures.accuracy_by_attack import accuracy_by_attack
 from harness.reporting.frames import summary
 from harness.reporting.labels import _crossings
+from harness.reporting.names import short
 from harness.reporting.pareto import pareto_front
 from harness.reporting.report import build
-from harness.reporting.style import save
+from harness.reporting.style import FAMILIES, save
 from tests.harness.reporting.conftest import rows
 from tests.harness.reporting.registry import ablated
 
@@ -94,6 +95,70 @@ def test_many_models_and_their_names_stay_apart(tmp_path: Path) -> None:
         boxes = [text.get_window_extent(renderer) for text in texts]
         assert len(boxes) >= 12 and not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
         assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def registry_of(count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Outcomes and records of many models of all families, some equally large or equally good."""
+    families = ["pruned-binary", "sparse", "dense-binary", "sparse-binary", "dense", "quantised"]
+    sizes = {
+        "pruned-binary": 9_000,
+        "sparse": 140_000,
+        "dense-binary": 12_000,
+        "sparse-binary": 24_000,
+        "dense": 220_000,
+        "quantised": 240_000,
+    }
+    found, models = [], []
+    for number in range(count):
+        family = families[number % 6]
+        name = f"cifar10-rn8w32-{family}-k{number:02d}-p01"
+        size = round(sizes[family] * (1 + 0.15 * (number // 6) + 0.01 * number))
+        models.append({"id": name, "family": family, "weight_bits": 1, "bytes": size})
+        right = 8 + number * 7 % 10
+        for radius in ("2/255", "8/255", "16/255"):
+            found += rows(name, "pgd", "1" * right + "0" * (40 - right), radius, clean_wrong=9 + number * 3 % 14)
+    for number, model in enumerate(models):
+        right = 4 + number * 5 % 11
+        found += rows(model["id"], "autoattack", "1" * right + "0" * (40 - right), clean_wrong=9 + number * 3 % 14)
+    return pd.DataFrame(found), pd.DataFrame(models)
+
+
+def test_a_registry_of_33_models_is_legible(tmp_path: Path) -> None:
+    group = summary(*registry_of(33))
+    main = group[group["radius"] == "8/255"].dropna(axis="columns", how="all")
+    for name, figure in {
+        "bytes": accuracy_against_bytes(main, "title"),
+        "attacks": accuracy_by_attack(main, "title"),
+        "radius": epsilon_curve(group, "title"),
+    }.items():
+        (path,) = save(figure, tmp_path / name, ("png",))
+        assert path.stat().st_size < 300 * 1024
+        figure.draw_without_rendering()
+        axes, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+        legend = figure.legends[0] if figure.legends else axes.get_legend()
+        assert legend is not None
+        names = [] if name == "bytes" else axes.get_yticklabels()
+        texts = [text for text in (*axes.texts, *names, *legend.get_texts()) if text.get_text()]
+        boxes = [text.get_window_extent(renderer) for text in texts]
+        assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])], name
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes), name
+
+
+def test_of_many_curves_the_best_of_each_family_has_a_name() -> None:
+    figure = epsilon_curve(summary(*registry_of(33)), "title")
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    names = [text.get_text() for text in legend.get_texts()]
+    assert len(names) == 7 and names[-1] == "27 more, in the colours of their families"
+    assert {name.split(":")[0] for name in names[:-1]} == {style[2] for style in FAMILIES.values()}
+    assert sum(line.get_linewidth() == 0.7 for line in figure.axes[0].lines) == 27
+
+
+def test_a_name_leaves_out_what_all_share_and_what_the_legend_says() -> None:
+    models = pd.Series(["cifar10-rn8w32-pruned-binary-k10-p01", "cifar10-rn8w32-dense-binary", "cifar10-rn8s29-dense"])
+    assert [short(model, models) for model in models] == ["rn8w32-k10-p01", "rn8w32-dense-binary", "rn8s29-dense"]
+    twins = pd.Series(["a-pruned-binary-k10", "a-k10", "b"])
+    assert [short(model, twins) for model in twins] == ["a-pruned-binary-k10", "a-k10", "b"]
 
 
 def test_a_label_avoids_the_line_that_leads_to_another() -> None:
@@ -173,6 +238,12 @@ def test_a_figure_may_be_a_pdf_without_a_date(outcomes: pd.DataFrame, models: pd
     paths = [save(accuracy_by_attack(summary(outcomes, models), "title"), tmp_path / name, ("pdf",))[0] for name in "ab"]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[0].read_bytes().startswith(b"%PDF") and b"CreationDate" not in paths[0].read_bytes()
+
+
+def test_a_report_has_the_figures_in_the_formats_asked_for(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
+    both = [build(outcomes, models, tmp_path / name, kinds=("svg", "pdf")).paths for name in "ab"]
+    assert {path.suffix for path in both[0]} == {".md", ".tex", ".csv", ".svg", ".pdf"}
+    assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*both, strict=True))
 
 
 def test_models_without_one_complete_image_have_tables_only(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from harness.reporting.frames import summary
 from harness.reporting.figures.accuracy_against_sparsity import _apart, accuracy_against_sparsity, series
+from harness.reporting.frames import summary
 from harness.reporting.style import save
 from tests.harness.reporting.registry import ablated, dense
 

@@ -15,7 +15,9 @@ MODEL, MORE = "cifar10-rn8w32-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-bin
 
 
 def material(found_by: dict[str, str]) -> Material:
-    models = [{"id": name, "family": "pruned-binary", "keep_ratio": keep, "seed": 0, "bytes": 1} for name, keep in ((MORE, 0.05), (MODEL, 0.01))]
+    models = [
+        {"id": name, "family": "pruned-binary", "keep_ratio": keep, "seed": 0, "bytes": 1} for name, keep in ((MORE, 0.05), (MODEL, 0.01))
+    ]
     outcomes = pd.DataFrame([row for name in (MODEL, MORE) for row in rows(name, "pgd", "1100")])
     return Material(outcomes, summary(outcomes, pd.DataFrame(models)), found_by)
 
