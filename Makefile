@@ -21,7 +21,7 @@ help:
 	@touch $@
 
 .venv/dev: .venv/base
-	@$(PIP) --editable '.[dev,page,robustbench]'
+	@$(PIP) --editable '.[dev,onnx,page,robustbench]'
 	@touch $@
 
 setup: .venv/base

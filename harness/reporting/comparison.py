@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from harness.evaluation.outcomes import near_constant
-from harness.reporting.pareto import pareto_front
 from harness.reporting.frames import GROUP, robust_images
+from harness.reporting.pareto import pareto_front
 from harness.statistics import CONFIDENCE, Proportion, holm, mcnemar, paired_difference
 
 SIGNIFICANCE = 1 - CONFIDENCE
