@@ -115,14 +115,13 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
     path, weights = Path(named["file"]), Path(named["checkpoint"]) if named["checkpoint"] else None
     made = factory.make(path, named["function"], weights)
     title = f"{path.name}:{named['function']}" + (f" with {weights.name}" if weights else "")
-    stem = weights.stem if weights else path.stem
     if isinstance(made, Classifier) and made.architecture is not None:
         frozen = freeze(made, made.architecture, made.affine)
-        size = len(pack(frozen, made.architecture, made.affine, {"id": stem}))
-        return _own(stem, title, made.architecture, frozen, size, "packed file", made.affine), frozen
+        size = len(pack(frozen, made.architecture, made.affine, {"id": path.stem}))
+        return _own(path.stem, title, made.architecture, frozen, size, "packed file", made.affine), frozen
     architecture = {"name": "factory", "code": factory.fingerprint(path, made), "classes": _classes(made)}
     size = sum(tensor.nbytes for tensor in made.state_dict().values())
-    return _own(stem, title, architecture, made, size, "tensors"), made
+    return _own(path.stem, title, architecture, made, size, "tensors"), made
 
 
 def _own(stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, size: int, convention: str, affine: bool = True) -> Own:

@@ -164,22 +164,22 @@ def sentences(found: Comparison) -> list[str]:
     ]
     if ours.near_constant:
         said.append("It gives one class to most images: its robustness means nothing.")
+    by_verdict: dict[str, list[Opponent]] = {}
     for opponent in found.opponents:
-        said.append(_against(ours, opponent))
+        by_verdict.setdefault(opponent.verdict, []).append(opponent)
+    said += [_against(ours, opponent) for verdict in ("better", "worse") for opponent in by_verdict.get(verdict, ())]
+    for verdict, words in (("no difference shown", "No difference is shown to"), ("no outcomes", "No outcomes to compare with of")):
+        if verdict in by_verdict:
+            said.append(f"{words} {', '.join(opponent.standing.model for opponent in by_verdict[verdict])}.")
     return [*said, _pareto(found)]
 
 
 def _against(ours: Standing, opponent: Opponent) -> str:
     them = opponent.standing.model
-    if not opponent.images:
-        return f"Against {them}: no outcomes to compare."
-    words = {"better": f"Better than {them}", "worse": f"Worse than {them}", "no difference shown": f"No difference to {them} is shown"}
+    constant = " (which gives one class to most images)" if opponent.standing.near_constant else ""
+    spread = f"{points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on {opponent.images} images"
     size = times(ours.size.bytes, opponent.standing.size.bytes)
-    constant = f" ({them} gives one class to most images)" if opponent.standing.near_constant else ""
-    return (
-        f"{words[opponent.verdict]}{constant}: {points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on "
-        f"{opponent.images} images, p = {p_text(opponent.adjusted)}, {size}."
-    )
+    return f"{opponent.verdict.capitalize()} than {them}{constant}: {spread}, p = {p_text(opponent.adjusted)}, at {size}."
 
 
 def _pareto(found: Comparison) -> str:

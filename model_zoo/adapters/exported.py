@@ -76,14 +76,33 @@ def load_exported(path: Path) -> Exported:
                 parameter.requires_grad_(False)
             return Exported(scripted, "torchscript", path.read_bytes())
         if any(name.endswith("archive_format") for name in names):
-            module = torch.export.load(str(path)).module()
-            # It has no eval(): what it computes was fixed when it was exported, and a gate finds batch norms that were left training.
-            for part in module.modules():
-                part.training = False
-            return Exported(module.requires_grad_(False), "torch-export", path.read_bytes())
+            module = _Fixed(torch.export.load(str(path)).module()).eval().requires_grad_(False)
+            return Exported(module, "torch-export", path.read_bytes())
     raise UsageError(
         f"{path} holds no network (TorchScript, torch.export or ONNX); weights alone need one: FILE.py:FUNCTION --checkpoint {path}"
     )
+
+
+class _Fixed(nn.Module):
+    """A network that torch has exported: it computes what it did when it was, and refuses to be told to train or to stop.
+
+    A gate finds batch norms that were left training.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        for module in network.modules():
+            module.training = False
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of `images`."""
+        return self.network(images)
+
+    def train(self, mode: bool = True) -> _Fixed:
+        """Set the flag of this module alone."""
+        self.training = mode
+        return self
 
 
 def load_onnx(path: Path) -> Exported:
