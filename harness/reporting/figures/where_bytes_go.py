@@ -33,7 +33,7 @@ def figures(material: Material) -> Drawn:
     """One for every data set."""
     seen: set[str] = set()
     for part in material.threat_models:
-        if part.dataset not in seen and set(PARTS) <= set(part.rows.fillna(0)):
+        if part.dataset not in seen and set(PARTS) <= set(part.rows):
             seen.add(part.dataset)
             rows = part.rows.dropna(subset=list(PARTS))
             yield (

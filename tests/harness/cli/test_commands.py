@@ -95,6 +95,20 @@ def test_run_stores_reports_and_continues(tmp_path: Path) -> None:
     assert "0 units run, 1 found" in again.stderr and "agree with" in again.stderr and "6 of 6 images" in again.stderr
     (row,) = json.loads(again.stdout)
     assert row["model"] == MODEL
+    names = {path.name for path in reports.rglob("*.png")}
+    assert {"masks_cifar10-sample.png", "bytes_cifar10-sample.png"} <= names, "figures of the stored model itself"
+
+
+def test_figures_for_print(tmp_path: Path) -> None:
+    store = Path(__file__).parents[3] / "results"
+    made = harness(
+        "report", "--suite", "quick", "--store", str(store), "--out", str(tmp_path), "--table", "liu2022-main", "--format", "pdf"
+    )
+    assert made.exit_code == 0, made.stderr
+    assert "Pruned binary networks and what they are compared with" in made.stdout and "45.06" in made.stdout
+    suffixes = {path.suffix for path in (tmp_path / "quick").iterdir()}
+    assert suffixes == {".md", ".tex", ".csv", ".pdf"}
+    assert all(b"CreationDate" not in path.read_bytes() for path in tmp_path.rglob("*.pdf"))
 
 
 def test_a_damaged_checkpoint_is_named_and_the_exit_status_is_not_zero(tmp_path: Path) -> None:
