@@ -177,7 +177,7 @@ def _plain(found: Comparison) -> dict[str, Any]:
     for opponent in plain["opponents"]:
         opponent["standing"] = standing(opponent["standing"])
         if not opponent["images"]:
-            opponent.update(difference=None, low=None, high=None, p=None, adjusted=None)
+            opponent.update(dict.fromkeys(("difference", "low", "high", "bootstrap_low", "bootstrap_high", "p", "adjusted")))
     low, high = found.ours.worst.interval
     plain["ours"]["worst"] |= {"low": low, "high": high}
     return {**plain, "on_front": found.ours.model in found.front, "words": sentences(found)}

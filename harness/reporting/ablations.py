@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.evaluation.verdict import LEVELS
 from harness.reporting.frames import GROUP, attacks_of, groups_of, robust_images
-from harness.statistics import mcnemar, paired_difference
+from harness.statistics import mcnemar, paired_bootstrap, paired_difference
 
 # The fields that a row changes, in the order of the table, and their names.
 VARIED = {
@@ -36,7 +36,8 @@ def ablations(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         `dataset, norm, radius, base, varied` (a name of `VARIED`, "base", or "seed" with no model for the spread), `value`, `model`,
         `near_constant`, `bytes`, the numbers of the summary; `difference, difference_low, difference_high` (worst case of the model less
-        that of the base on the `paired_images` that both have, a fraction, with Newcombe's 95 % interval) and `mcnemar_p`. The spread has
+        that of the base on the `paired_images` that both have, a fraction, with Newcombe's 95 % interval;
+        `bootstrap_low, bootstrap_high` of a paired bootstrap) and `mcnemar_p`. The spread has
         NAME_min, NAME_max and NAME_sd (of the sample) for clean accuracy, each attack and the worst case, over the `seeds` models that
         have most images, the base among them.
     """
@@ -121,7 +122,9 @@ def _difference(outcomes: pd.DataFrame, described: pd.DataFrame, model: str, bas
     if left.empty:
         return {}
     difference, low, high = paired_difference(left.tolist(), right.tolist())
+    _, drawn_low, drawn_high = paired_bootstrap(left.tolist(), right.tolist())
     ends = {"difference": difference, "difference_low": low, "difference_high": high}
+    ends |= {"bootstrap_low": drawn_low, "bootstrap_high": drawn_high}
     return {**ends, "paired_images": len(left), "mcnemar_p": mcnemar(left.tolist(), right.tolist())}
 
 

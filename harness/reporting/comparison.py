@@ -11,7 +11,7 @@ import pandas as pd
 from harness.evaluation.outcomes import near_constant
 from harness.reporting.frames import GROUP, robust_images
 from harness.reporting.pareto import pareto_front
-from harness.statistics import CONFIDENCE, Proportion, holm, mcnemar, paired_difference
+from harness.statistics import CONFIDENCE, Proportion, holm, mcnemar, paired_bootstrap, paired_difference
 
 SIGNIFICANCE = 1 - CONFIDENCE
 
@@ -46,6 +46,8 @@ class Opponent:
     ----------
     difference, low, high : float
         The compared model's robust accuracy less this one's, as fractions, with the 95 % interval (Newcombe, paired).
+    bootstrap_low, bootstrap_high : float
+        The interval of a bootstrap over images, for who wants one that assumes nothing.
     images : int
         How many images both have met under all attacks; what follows is of them.
     p, adjusted : float
@@ -58,6 +60,8 @@ class Opponent:
     difference: float
     low: float
     high: float
+    bootstrap_low: float
+    bootstrap_high: float
     images: int
     p: float
     adjusted: float
@@ -142,8 +146,9 @@ def _opponent(standing: Standing, ours: pd.Series, theirs: pd.Series) -> Opponen
     both = ours.index.intersection(theirs.index)
     left, right = ours.loc[both].tolist(), theirs.loc[both].tolist()
     difference, low, high = paired_difference(left, right)
+    drawn = paired_bootstrap(left, right)[1:]
     p = mcnemar(left, right)
-    return Opponent(standing, difference, low, high, len(both), p, p, "no outcomes")
+    return Opponent(standing, difference, low, high, *drawn, len(both), p, p, "no outcomes")
 
 
 def _judged(opponent: Opponent, adjusted: float) -> Opponent:

@@ -10,7 +10,7 @@ from harness.reporting import tables, traits
 from harness.reporting.ablations import VARIED, ablations, neighbours
 from harness.reporting.frames import robust_images, summary
 from harness.reporting.report import build
-from harness.statistics import mcnemar, paired_difference
+from harness.statistics import mcnemar, paired_bootstrap, paired_difference
 from model_zoo import registry
 from model_zoo.schema import Record
 from tests.harness.reporting.registry import ablated, pruned
@@ -66,6 +66,7 @@ def test_a_row_compares_worst_cases_on_the_same_images(made: pd.DataFrame) -> No
     left = [2 <= image < 12 for image in range(40)]
     right = [2 <= image < 16 for image in range(40)]
     assert (row["difference"], row["difference_low"], row["difference_high"]) == pytest.approx(paired_difference(left, right))
+    assert (row["bootstrap_low"], row["bootstrap_high"]) == paired_bootstrap(left, right)[1:]
     assert row["mcnemar_p"] == mcnemar(left, right) and pd.isna(base["difference"])
 
 
