@@ -21,7 +21,7 @@ help:
 	@touch $@
 
 .venv/dev: .venv/base
-	@$(PIP) --editable '.[dev,robustbench]'
+	@$(PIP) --editable '.[dev,robustbench,onnx]'
 	@touch $@
 
 setup: .venv/base

@@ -13,6 +13,7 @@ REASONS = {
     "needs_cifar": "the full CIFAR data sets (name their folder in HARNESS_DATA_DIR)",
     "needs_robustbench": "the extra `robustbench`",
     "needs_ray": "the extra `ray`",
+    "needs_onnx": "the extra `onnx`",
 }
 
 
@@ -21,7 +22,8 @@ def present(marker: str) -> bool:
     if marker == "needs_cifar":
         folder = os.environ.get("HARNESS_DATA_DIR")
         return folder is not None and any(Path(folder).glob("cifar*"))
-    return importlib.util.find_spec(marker.removeprefix("needs_")) is not None
+    packages = ("onnx2pytorch", "onnxscript") if marker == "needs_onnx" else (marker.removeprefix("needs_"),)
+    return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
