@@ -17,6 +17,7 @@ REASONS = {
     "needs_latex": "pdflatex with the packages booktabs and graphicx",
     "needs_page": "the extra `page`",
     "needs_chromium": "Chromium, its driver, Selenium, axe-core and the extra `page`",
+    "needs_onnx": "the extra `onnx`",
 }
 
 CHROMIUM = ("chromium", "chromedriver")
@@ -31,7 +32,8 @@ def present(marker: str) -> bool:
         return shutil.which("pdflatex") is not None
     if marker == "needs_chromium" and not all(map(shutil.which, CHROMIUM)):
         return False
-    modules = {"needs_page": ["jinja2", "plotly"], "needs_chromium": ["jinja2", "plotly", "selenium", "axe_core_python"]}
+    modules = {"needs_onnx": ["onnx2pytorch", "onnxscript"], "needs_page": ["jinja2", "plotly"]}
+    modules |= {"needs_chromium": ["jinja2", "plotly", "selenium", "axe_core_python"]}
     return all(importlib.util.find_spec(name) is not None for name in modules.get(marker, [marker.removeprefix("needs_")]))
 
 

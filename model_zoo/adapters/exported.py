@@ -125,6 +125,9 @@ def load_onnx(path: Path) -> Exported:
     with _damaged(path, "an ONNX file"):
         graph = onnx.load(str(path))
         onnx.checker.check_model(graph)
+    for tensor in graph.graph.initializer:
+        # What is left of tensors that lay in files of their own; without it the content is that of one whole file.
+        tensor.ClearField("data_location")
     content = graph.SerializeToString(deterministic=True)
     try:
         with _quiet():

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.statistics import Proportion, mcnemar, paired_bootstrap, paired_difference, wilson_interval
+from harness.statistics import Proportion, holm, mcnemar, paired_bootstrap, paired_difference, wilson_interval
 
 
 def by_hand(successes: int, n: int) -> tuple[float, float]:
@@ -106,3 +106,31 @@ def test_mcnemars_test_is_exact_on_the_images_that_differ() -> None:
     assert mcnemar(*pairs(9, 3, 3, 1)) == 1.0 and mcnemar(*pairs(9, 0, 0, 1)) == 1.0
     left, right = pairs(1, 1, 7, 12)
     assert mcnemar(left, right) == mcnemar(right, left)
+
+
+@pytest.mark.parametrize(
+    ("given", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.5, 0.9, 0.02], [1.0, 1.0, 0.06]),
+        ([0.04], [0.04]),
+        ([], []),
+    ],
+)
+def test_the_correction_for_several_tests_is_holms(given: list[float], adjusted: list[float]) -> None:
+    assert holm(given) == pytest.approx(adjusted)
+
+
+def test_no_more_than_one_family_of_tests_in_twenty_has_a_false_alarm() -> None:
+    import numpy as np
+
+    drawn = np.random.default_rng(0).random((4000, 6))
+    alarms = sum(min(holm(row.tolist())) < 0.05 for row in drawn)
+    assert 0.035 < alarms / len(drawn) < 0.065
+
+
+def test_the_correction_is_the_closed_test_of_bonferroni() -> None:
+    given = [0.012, 0.2, 0.04, 0.011, 0.9]
+    subsets = [subset for size in range(1, 6) for subset in itertools.combinations(range(5), size)]
+    closed = [max(min(1.0, len(s) * min(given[i] for i in s)) for s in subsets if position in s) for position in range(5)]
+    assert holm(given) == pytest.approx(closed)

@@ -1,0 +1,137 @@
+"""`harness compare` and `harness add`, as a user types them, on tiny models and a few images."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli.main import main
+from harness.runner.plan import plan_request
+from harness.runner.store import Store
+from harness.runner.work import run_unit
+
+DENSE, PRUNED = "cifar10-rn8s29-dense", "cifar10-rn8w32-pruned-binary-k05-p01"
+FACTORY = """
+from torch import nn
+
+def make_model():
+    return nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))
+
+def probabilities():
+    return nn.Sequential(make_model(), nn.Softmax(1))
+
+def ours():
+    from model_zoo.loading import load_model
+    return load_model("cifar10-rn8s29-dense")
+"""
+
+
+def harness(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def compare(*arguments: str) -> Result:
+    return harness("compare", *arguments, "--suite", "smoke", "--n", "4", "--workers", "1")
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "my_model.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_model_of_ones_own_beside_the_suites_models_in_one_command(there: Path) -> None:
+    first = compare("my_model.py:make_model")
+    assert first.exit_code == 0, first.stderr
+    assert "9 units run" in first.stderr and "lacks outcomes of 2 models" in first.stderr and "harness diagnose" in first.stderr
+    assert "my-model-" in first.stdout and DENSE in first.stdout and PRUNED in first.stdout and "tensors" in first.stdout
+    assert "withstands all of pgd, cw-linf under Linf 8/255" in first.stdout and "Pareto front" in first.stdout
+    again = compare("my_model.py:make_model", "--json")
+    assert again.exit_code == 0 and "units run" not in again.stderr
+    whole = json.loads(again.stdout)
+    assert whole["model"].startswith("my-model-") and whole["unmet"] == []
+    main_one = whole["comparisons"][0]
+    assert {opponent["standing"]["model"] for opponent in main_one["opponents"]} == {DENSE, PRUNED}
+    assert main_one["ours"]["worst"]["images"] == 4 and main_one["ours"]["size"]["convention"] == "tensors"
+
+
+def test_outcomes_of_longer_runs_are_used(there: Path) -> None:
+    store = Store(there / "results")
+    for unit in plan_request([DENSE], ["pgd", "cw-linf", "cw-l2"], "cifar10-sample", 6).units:
+        run_unit(unit, store)
+    done = compare("my_model.py:make_model", "--against", DENSE)
+    assert "3 units run" in done.stderr and "lacks outcomes" not in done.stderr and "n = 4" in done.stdout
+
+
+def test_conditions_decide_the_exit_status(there: Path) -> None:
+    met = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
+    assert met.exit_code == 0, met.stderr
+    low = compare(DENSE, "--against", PRUNED, "--fail-under", "90")
+    assert low.exit_code == 1 and "--fail-under 90: the lower end" in low.stderr
+    # Of four images none can show a difference.
+    beat = compare(DENSE, "--must-beat", PRUNED, "--json")
+    assert beat.exit_code == 1 and f"--must-beat {PRUNED}" in beat.stderr
+    assert [opponent["standing"]["model"] for opponent in json.loads(beat.stdout)["comparisons"][0]["opponents"]] == [PRUNED]
+    itself = compare(DENSE, "--against", PRUNED, "--must-beat", DENSE)
+    assert itself.exit_code == 1 and "the same model" in itself.stderr
+
+
+def test_a_refused_model_is_attacked_by_nothing(there: Path) -> None:
+    refused = compare("my_model.py:probabilities")
+    assert refused.exit_code == 1 and "probabilities" in refused.stderr and not (there / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("my_model.py:make_model", "--against", "dens"), "Did you mean 'dense'"),
+        (("my_model.py:make_model", "--checkpoint", "absent.pt"), "no file"),
+        (("my_model.py",), "say which function"),
+        ((DENSE, "--against", DENSE), "nobody to compare"),
+        ((DENSE, "--dataset", "cifar100-sample"), "unknown data set of suite 'smoke'"),
+        (("cifar100-rn8w28-dense",), "has no data for"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], words: str, there: Path) -> None:
+    result = compare(*arguments)
+    assert result.exit_code == 2 and words in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_run_says_what_to_do_with_a_model_without_a_record(there: Path) -> None:
+    result = harness("run", "--model", "my_model.py:make_model")
+    assert result.exit_code == 2 and "harness add" in result.stderr
+
+
+def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there: Path) -> None:
+    said = (
+        "--id",
+        "mine",
+        "--family",
+        "dense",
+        "--method",
+        "madry2018",
+        "--weight-bits",
+        "32",
+        "--dataset",
+        "cifar10",
+        "--radius",
+        "8/255",
+    )
+    assert compare("my_model.py:ours", "--against", PRUNED).exit_code == 0
+    done = harness("add", "my_model.py:ours", *said)
+    assert done.exit_code == 0, done.stderr
+    assert sorted(path.name for path in Path("added").iterdir()) == ["mine.safetensors", "mine.toml"]
+    again = compare("added/mine.toml", "--against", PRUNED)
+    assert again.exit_code == 0 and "units run" not in again.stderr and "mine withstands" in again.stdout
+    run = harness("run", "--model", "added/mine.toml", "--attack", "pgd", "--n", "4", "--workers", "1")
+    assert run.exit_code == 0 and "1 found" in run.stderr and "mine" in run.stdout
+    twice = harness("add", "my_model.py:ours", *said)
+    assert twice.exit_code == 2 and "there already" in twice.stderr
+    bits = harness("add", "my_model.py:ours", *("1" if item == "32" else "other" if item == "mine" else item for item in said))
+    assert bits.exit_code == 1 and "one-bit weights" in bits.stderr
+    known = harness("add", DENSE, *said)
+    assert known.exit_code == 2 and "no model of one's own" in known.stderr
+    missing = harness("add", "my_model.py:ours", "--id", "x")
+    assert missing.exit_code == 2 and "--family" in missing.stderr

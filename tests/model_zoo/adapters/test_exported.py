@@ -1,0 +1,169 @@
+"""Networks in one file: they compute what they were exported from, with gradients; what is not data enters no record."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.adapters.exported import load_exported, load_onnx, to_onnx
+from model_zoo.adapters.keep_own import keep_own
+from model_zoo.errors import DamagedFileError, UsageError, UserError
+from model_zoo.loading import load_model
+from model_zoo.own import describe, open_own
+
+IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+SAID: dict[str, Any] = {
+    "id": "mine",
+    "title": "mine",
+    "family": "dense",
+    "method": "madry2018",
+    "weight_bits": 32,
+    "activation_bits": 32,
+    "backward": "exact",
+    "data": {"train": "cifar10"},
+    "threat": {"norm": "Linf", "radius": "8/255"},
+}
+OWN_BACKWARD = """
+import torch
+from torch import nn
+
+class Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.sign(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.linear = nn.Conv2d(3, 4, 5, 4), nn.Linear(196, 10)
+
+    def forward(self, images):
+        return self.linear(Sign.apply(self.convolution(images)).flatten(1))
+
+def make():
+    return Net()
+"""
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(3), nn.Flatten(), nn.Linear(100, 10)]
+    return nn.Sequential(*layers).eval().requires_grad_(False)
+
+
+def program(path: Path, model: nn.Module, batch: Any = torch.export.Dim.DYNAMIC) -> Path:
+    torch.export.save(torch.export.export(model, (IMAGES,), dynamic_shapes=({0: batch},)), path)
+    return path
+
+
+def scripted(path: Path, model: nn.Module) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(model).save(str(path))
+    return path
+
+
+def gradient(model: nn.Module) -> torch.Tensor:
+    point = IMAGES.clone().requires_grad_(True)
+    return torch.autograd.grad(model(point).logsumexp(1).sum(), point)[0]
+
+
+@pytest.mark.parametrize(("write", "name", "kind"), [(program, "n.pt2", "torch-export"), (scripted, "n.ts", "torchscript")])
+def test_a_program_gives_the_logits_and_gradients_it_was_made_from(write: Any, name: str, kind: str, tmp_path: Path) -> None:
+    model = network()
+    own, loaded = open_own(str(write(tmp_path / name, model)))
+    assert own.architecture["name"] == kind and own.classes == 10 and own.convention == "given file"
+    assert own.bytes == (tmp_path / name).stat().st_size
+    assert torch.allclose(loaded(IMAGES), model(IMAGES), atol=1e-6)
+    assert torch.allclose(gradient(loaded), gradient(model), atol=1e-6)
+    assert not any(module.training for module in loaded.modules())
+    # Attack packages switch a model to training and back.
+    loaded.train()
+    assert torch.allclose(loaded.eval()(IMAGES[:1]), model(IMAGES[:1]), atol=1e-6)
+
+
+def test_two_networks_with_the_same_weights_are_two_models(tmp_path: Path) -> None:
+    model, other = network(), network()
+    other[2] = nn.Hardtanh()  # type: ignore[index]
+    one, two = (describe(str(program(tmp_path / f"{number}.pt2", net))) for number, net in enumerate((model, other)))
+    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture
+
+
+def test_a_fixed_batch_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dynamic batch"):
+        open_own(str(program(tmp_path / "n.pt2", network(), None)))
+
+
+def test_a_program_enters_no_record(tmp_path: Path) -> None:
+    path = scripted(tmp_path / "n.ts", network())
+    with pytest.raises(UserError, match="program"):
+        keep_own(str(path), tmp_path / "out", IMAGES, SAID)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.needs_onnx
+def test_onnx_gives_logits_gradients_and_layers(tmp_path: Path) -> None:
+    model, path = network(), tmp_path / "n.onnx"
+    path.write_bytes(to_onnx(model, IMAGES))
+    loaded = load_exported(path)
+    assert torch.allclose(loaded.module(IMAGES[:2]), model(IMAGES[:2]), atol=1e-5)
+    assert torch.allclose(gradient(loaded.module), gradient(model), atol=1e-6)
+    assert any(isinstance(layer, nn.Conv2d) for layer in loaded.module.modules())
+
+
+@pytest.mark.needs_onnx
+def test_tensors_beside_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
+    import onnx
+
+    (tmp_path / "one.onnx").write_bytes(to_onnx(network(), IMAGES))
+    onnx.save(onnx.load(tmp_path / "one.onnx"), tmp_path / "two.onnx", save_as_external_data=True, location="two.data", size_threshold=0)
+    assert load_onnx(tmp_path / "one.onnx").sha256 == load_onnx(tmp_path / "two.onnx").sha256
+    data = bytearray((tmp_path / "two.data").read_bytes())
+    data[3] ^= 1
+    (tmp_path / "two.data").write_bytes(data)
+    assert load_onnx(tmp_path / "one.onnx").sha256 != load_onnx(tmp_path / "two.onnx").sha256
+
+
+@pytest.mark.needs_onnx
+def test_what_is_no_onnx_file_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "n.onnx").write_bytes(b"\x08\x0a" + b"nonsense")
+    with pytest.raises(DamagedFileError, match="ONNX"):
+        load_onnx(tmp_path / "n.onnx")
+
+
+@pytest.mark.needs_onnx
+@pytest.mark.parametrize("name", ["n.pt2", "n.onnx"])
+def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path) -> None:
+    model, path = network(), tmp_path / name
+    path.write_bytes(to_onnx(model, IMAGES)) if name == "n.onnx" else program(path, model)
+    record = keep_own(str(path), tmp_path / "out", IMAGES, SAID)
+    toml = str(tmp_path / "out" / "mine.toml")
+    assert torch.allclose(load_model(toml)(IMAGES), model(IMAGES), atol=1e-5)
+    if name == "n.onnx":
+        own = describe(str(path))
+        assert (own.architecture, own.affine, own.weights_sha256) == (record.architecture, record.affine, record.weights_sha256)
+    with pytest.raises(UsageError, match="there already"):
+        keep_own(str(path), tmp_path / "out", IMAGES, SAID)
+    with pytest.raises(UsageError, match="family"):
+        keep_own(str(path), tmp_path / "out", IMAGES, {**SAID, "id": "other", "family": "dens"})
+    file = tmp_path / "out" / "mine.onnx"
+    file.write_bytes(file.read_bytes() + b"\x00")
+    with pytest.raises(DamagedFileError, match="bytes"):
+        load_model(toml)
+
+
+@pytest.mark.needs_onnx
+def test_a_network_whose_backward_pass_onnx_would_lose_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(OWN_BACKWARD)
+    given = f"{tmp_path / 'net.py'}:make"
+    assert float(gradient(open_own(given)[1]).abs().max()) > 0
+    with pytest.raises(UserError, match="gradients"):
+        keep_own(given, tmp_path / "out", IMAGES, SAID)
+    assert not (tmp_path / "out").exists()
