@@ -11,7 +11,7 @@ import pytest
 
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
 from harness.reporting.page.boards import Results
-from harness.runner.diagnoses import verdicts
+from harness.runner.diagnoses import VERDICT, diagnosed
 from harness.runner.plan import Plan, Unit, plan_request
 from harness.runner.results import find
 from harness.runner.store import Store
@@ -106,7 +106,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     _selftest(store)
     found_by = {PRUNED: PRUNED, DENSE: DENSE, HUNDRED: HUNDRED, HOSTILE: hostile}
     stored = list(store.read_all())
-    models = catalogue(found_by).merge(verdicts(store, found_by), on="id")
+    models = catalogue(found_by).merge(diagnosed(store, found_by)[VERDICT], on="id")
     results = [
         Results(name, find(stored, plan).outcomes, models, pd.DataFrame(plan.expected()))
         for name, plan in (("full", full), ("short", short))
