@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from model_zoo import registry
-from model_zoo.adapters import exported, factory
+from model_zoo.adapters import exported, factory, robustbench
 from model_zoo.classifier import Classifier
 from model_zoo.errors import RefusedError, UsageError
 from model_zoo.packing.frozen import freeze, weights_sha256
@@ -23,6 +23,8 @@ from model_zoo.schema import Attackable, TrainedOn, Training
 
 # FILE.py:FUNCTION, and @FILE where weights come from a file.
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(@(?P<checkpoint>.+))?")
+# robustbench:NAME, or with the leaderboard the name is looked up on; @FOLDER where its file is.
+_LEADERBOARD = re.compile(r"robustbench:((?P<dataset>[a-z0-9]+)/(?P<norm>\w+)/)?(?P<name>[^/@]+)(@(?P<folder>.+))?")
 # Sizes of images that a network is tried with, to learn how many classes it has.
 _SIZES = (32, 224)
 
@@ -39,7 +41,8 @@ class Own:
         What the user wrote.
     architecture : mapping
         Of a network of this package, its architecture: the same as in a record of it. Else `name` says what the network came as, and a
-        hash stands for its code: `sha256` that of the file, `code` that of a factory (`model_zoo.adapters.factory.fingerprint`).
+        hash stands for its code: `sha256` that of the file, `code` that of a factory (`model_zoo.adapters.factory.fingerprint`); or `model`
+        which one of a leaderboard it is.
     bytes, convention : int, str
         Its size, and of what: "packed file" (what a record of it would name), "given file", or "tensors" (those of a factory's network,
         as they are in memory, with no file around them).
@@ -67,8 +70,8 @@ class Own:
 
 
 def is_own(model: str) -> bool:
-    """Whether `model` names a model of one's own rather than a record: FILE.py:FUNCTION, or a file with a suffix of an exported network."""
-    return bool(_FACTORY.fullmatch(model)) or model.endswith((".py", *exported.SUFFIXES))
+    """Whether `model` names a model without a record: FILE.py:FUNCTION, a file with a suffix of an exported network, robustbench:NAME."""
+    return bool(_FACTORY.fullmatch(model) or _LEADERBOARD.fullmatch(model)) or model.endswith((".py", *exported.SUFFIXES))
 
 
 def describe(model: str) -> Attackable:
@@ -83,6 +86,9 @@ def with_checkpoint(model: str, checkpoint: Path | None) -> str:
         raise UsageError("a file of weights goes with a function that makes the network: FILE.py:FUNCTION")
     if not is_own(model):
         return model
+    if leader := _LEADERBOARD.fullmatch(model):
+        folder = Path(leader["folder"] or robustbench.FOLDER).resolve()
+        return f"robustbench:{leader['dataset'] or 'cifar10'}/{leader['norm'] or 'Linf'}/{leader['name']}@{folder}"
     if named is None:
         return str(Path(model).resolve())
     weights = checkpoint or (Path(named["checkpoint"]) if named["checkpoint"] else None)
@@ -96,6 +102,8 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
     ----------
     model : str
         "FILE.py:FUNCTION", "FILE.py:FUNCTION@WEIGHTS", or a file with TorchScript, torch.export or ONNX. All but ONNX is code, which runs.
+        "robustbench:NAME" is what the leaderboard of CIFAR-10 at Linf has under that name, "robustbench:cifar100/Linf/NAME" another's; its
+        file is fetched into the folder `models`, as robustbench does, or into FOLDER where "@FOLDER" follows.
 
     Raises
     ------
@@ -104,6 +112,8 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
     RefusedError
         If it does not run on images, or no gradient comes back to them.
     """
+    if leader := _LEADERBOARD.fullmatch(model):
+        return _open_leader(leader["name"], leader["dataset"] or "cifar10", leader["norm"] or "Linf", leader["folder"])
     named = _FACTORY.fullmatch(model)
     if named is None:
         if model.endswith(".py"):
@@ -122,6 +132,14 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
     architecture = {"name": "factory", "code": factory.fingerprint(path, made), "classes": _classes(made)}
     size = sum(tensor.nbytes for tensor in made.state_dict().values())
     return _own(path.stem, title, architecture, made, size, "tensors"), made
+
+
+def _open_leader(name: str, dataset: str, norm: str, folder: str | None) -> tuple[Own, nn.Module]:
+    where = Path(folder or robustbench.FOLDER)
+    loaded = robustbench.load_robustbench(name, where, dataset, norm)
+    size = robustbench.file_of(where, name, dataset, norm).stat().st_size
+    architecture = {"name": "robustbench", "model": f"{dataset}/{norm}/{name}", "classes": _classes(loaded)}
+    return _own(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, size, "given file"), loaded
 
 
 def _own(stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, size: int, convention: str, affine: bool = True) -> Own:

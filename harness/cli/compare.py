@@ -59,9 +59,9 @@ def command(
 ) -> None:
     """Attack MODEL and others on the same images, and say which is better, by how much, and at how many bytes.
 
-    MODEL is an id, the path of a record, or a model of your own: FILE.py:FUNCTION (called without arguments, it returns a torch module
-    that takes images in [0, 1] to logits), or a file with TorchScript, torch.export (.pt2) or ONNX. A Python function, TorchScript and
-    torch.export are code that runs with your rights; ONNX and --checkpoint are read as data.
+    MODEL is an id, the path of a record, robustbench:NAME, or a model of your own: FILE.py:FUNCTION (called without arguments, it returns
+    a torch module that takes images in [0, 1] to logits), or a file with TorchScript, torch.export (.pt2) or ONNX. A Python function,
+    TorchScript and torch.export are code that runs with your rights; ONNX and --checkpoint are read as data.
 
     Outcomes that the store has of these images are used as they are, whoever ran them: `harness merge CLONE/results` takes up those of the
     shipped models from a clone of the repository.

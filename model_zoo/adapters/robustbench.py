@@ -11,14 +11,29 @@ from torch import nn
 from model_zoo.adapters.compat import import_robustbench
 from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
 
+# Where robustbench itself keeps files, in the current folder.
+FOLDER = "models"
+
 
 def robustbench_names(dataset: str = "cifar10", norm: str = "Linf") -> list[str]:
-    """Names that `load_robustbench` knows for a data set ("cifar10", "cifar100", "imagenet") and a norm ("Linf", "L2"), sorted."""
+    """Names that `load_robustbench` knows for a data set ("cifar10", "cifar100", "imagenet") and a norm ("Linf", "L2"), sorted.
+
+    An UnknownNameError for a leaderboard that there is not.
+    """
     import_robustbench()
     from robustbench.model_zoo import model_dicts
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
 
-    return sorted(model_dicts[BenchmarkDataset(dataset)][ThreatModel(norm)])
+    try:
+        return sorted(model_dicts[BenchmarkDataset(dataset)][ThreatModel(norm)])
+    except (ValueError, KeyError):
+        boards = [f"{data.value}/{threat.value}" for data, threats in model_dicts.items() for threat in threats]
+        raise UnknownNameError("RobustBench leaderboard", f"{dataset}/{norm}", boards, "https://robustbench.github.io") from None
+
+
+def file_of(model_dir: Path, name: str, dataset: str, norm: str) -> Path:
+    """Where the package keeps a model's file."""
+    return model_dir / dataset / norm / f"{name}.pt"
 
 
 def load_robustbench(name: str, model_dir: Path, dataset: str = "cifar10", norm: str = "Linf") -> nn.Module:
@@ -42,7 +57,7 @@ def load_robustbench(name: str, model_dir: Path, dataset: str = "cifar10", norm:
     known = robustbench_names(dataset, norm)
     if name not in known:
         raise UnknownNameError("RobustBench model", name, known, "https://robustbench.github.io")
-    path = model_dir / dataset / norm / f"{name}.pt"
+    path = file_of(model_dir, name, dataset, norm)
     before = path.is_file()
     try:
         model: nn.Module = robustbench.load_model(name, model_dir=model_dir, dataset=dataset, threat_model=norm)

@@ -10,6 +10,7 @@ from model_zoo.adapters.compat import import_robustbench
 from model_zoo.adapters.hydra import load_hydra
 from model_zoo.adapters.robustbench import load_robustbench, robustbench_names
 from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
+from model_zoo.own import is_own, open_own, with_checkpoint
 
 pytestmark = pytest.mark.needs_robustbench
 NAME = "Addepalli2022Efficient_RN18"
@@ -39,6 +40,22 @@ def test_the_loaded_model_computes_what_the_saved_one_did(folder: Path) -> None:
     with torch.no_grad():
         assert torch.equal(loaded(images), original(images))
     assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_leaderboard_name_is_a_model_of_ones_own(folder: Path) -> None:
+    original = architecture()
+    path = folder / "cifar10" / "Linf" / f"{NAME}.pt"
+    torch.save({f"module.{name}": tensor for name, tensor in original.state_dict().items()}, path)
+    whole = with_checkpoint(f"robustbench:{NAME}@{folder}", None)
+    assert is_own(f"robustbench:{NAME}") and whole == f"robustbench:cifar10/Linf/{NAME}@{folder.resolve()}"
+    own, loaded = open_own(whole)
+    assert (own.classes, own.bytes, own.convention) == (10, path.stat().st_size, "given file")
+    assert own.weights_sha256 == open_own(whole)[0].weights_sha256 and own.architecture["model"] == f"cifar10/Linf/{NAME}"
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(loaded(images), original(images))
+    with pytest.raises(UnknownNameError, match="cifar10/Linf"):
+        open_own(f"robustbench:cifar11/Linf/{NAME}")
 
 
 def test_a_state_that_lacks_a_tensor_is_refused_by_file(folder: Path) -> None:
