@@ -13,6 +13,7 @@ REASONS = {
     "needs_cifar": "the full CIFAR data sets (name their folder in HARNESS_DATA_DIR)",
     "needs_robustbench": "the extra `robustbench`",
     "needs_ray": "the extra `ray`",
+    "needs_numba": "the extra `fast`",
 }
 
 
