@@ -16,7 +16,7 @@ from harness.runner.identity import unit_id, unit_seed
 from harness.runner.plan import plan_request
 from harness.runner.results import read, select
 from harness.runner.store import Store
-from harness.runner.work import declared
+from harness.runner.work import declared, prepared
 from model_zoo import loading
 from model_zoo.errors import UserError
 from model_zoo.packing.frozen import weights_sha256
@@ -45,6 +45,7 @@ def evaluate(
     dataset: str = "cifar10-sample",
     n: int | None = None,
     radius: str | None = None,
+    engine: str = "auto",
     seed: int = 0,
     data_dir: str | Path | None = None,
     store: str | Path | None = None,
@@ -64,6 +65,8 @@ def evaluate(
         Number of images, the first of the data set's order; all where None.
     radius : str, optional
         An exact fraction such as "8/255"; the protocol's for the data set and the attack's norm where None.
+    engine : str
+        What attacks differentiate, see `harness.engines`; registered models only.
     seed : int
         Base seed.
     data_dir : path, optional
@@ -86,12 +89,14 @@ def evaluate(
         frames = [_evaluate_module(model, name, dataset, n, radius, seed, folder, progress) for name in names]
         return pd.concat(frames, ignore_index=True)
     threats = [ThreatModel(attacks.get(name).norm, parse_radius(radius)) for name in names] if radius is not None else []
-    plan = plan_request([model], names, dataset, n, tuple(dict.fromkeys(threats)), seed, folder)
+    plan = plan_request([model], names, dataset, n, tuple(dict.fromkeys(threats)), seed, folder, engine=engine)
     if store is None:
         loaded = loading.load_model(model)
         frames = []
         for unit in plan.units:
-            outcome = evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress, **declared(unit.record))
+            attacked = prepared(unit, loaded, "cpu").model
+            given = declared(unit.record)
+            outcome = evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress, attacked=attacked, **given)
             frames.append(outcome.frame.assign(**unit.labels))
         return pd.concat(frames, ignore_index=True)
     kept = Store(Path(store))

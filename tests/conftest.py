@@ -18,6 +18,7 @@ REASONS = {
     "needs_page": "the extra `page`",
     "needs_chromium": "Chromium, its driver, Selenium, axe-core and the extra `page`",
     "needs_onnx": "the extra `onnx`",
+    "needs_numba": "the extra `fast`",
 }
 
 CHROMIUM = ("chromium", "chromedriver")

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from harness.runner.plan import Plan
 
 
+# harness.engines.NAMES, whose module loads too much for a help text; a test holds them together.
+ENGINES = ("auto", "dense", "folded", "sparse")
+
+
 def count(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
     """Read a number of images, or "all"."""
     if value is None or value == "all":
@@ -31,12 +35,13 @@ _OPTIONS = (
     click.option("--dataset", help="Images to attack.  [default: cifar10-sample]"),
     click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
     click.option("--radius", "radii", multiple=True, help="An exact fraction such as 8/255; may be repeated.  [default: the protocol's]"),
+    click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What attacks differentiate."),
     click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]"),
     click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is."),
     click.option("--download", is_flag=True, help="Download CIFAR if it is not there."),
     click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept."),
 )
-_NAMES = ("suite", "models", "attack_names", "dataset", "n", "radii", "seed", "data_dir", "download")
+_NAMES = ("suite", "models", "attack_names", "dataset", "n", "radii", "engine", "seed", "data_dir", "download")
 
 
 def planned(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,6 +64,7 @@ def make_plan(
     dataset: str | None,
     n: int | str | None,
     radii: tuple[str, ...],
+    engine: str,
     seed: int | None,
     data_dir: Path | None,
     download: bool,
@@ -90,12 +96,12 @@ def make_plan(
         norms = dict.fromkeys(attacks.get(name).norm for name in names)
         threats = [ThreatModel(norm, parse_radius(radius)) for radius in radii for norm in norms]
         count = n if isinstance(n, int) else None
-        return plan_request(models, names, dataset or "cifar10-sample", count, threats, seed or 0, data_dir, download)
+        return plan_request(models, names, dataset or "cifar10-sample", count, threats, seed or 0, data_dir, download, engine)
     if attack_names or dataset or radii or seed is not None:
         raise UsageError("a suite fixes its attacks, images, radii and seed: give only --n beside --suite, or use --model")
     from harness.runner.suite import get_suite
 
-    plan = plan_suite(get_suite(suite), data_dir, n if isinstance(n, int) else None, n == "all", download)
+    plan = plan_suite(get_suite(suite), data_dir, n if isinstance(n, int) else None, n == "all", download, engine)
     for line in plan.left_out:
         err.print(f"left out: {line}", style="dim", markup=False)
     if not plan.units:

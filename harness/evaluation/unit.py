@@ -41,6 +41,7 @@ def evaluate_unit(
     backward: str = "exact",
     draws: tuple[int, int] | None = None,
     memory: Memory | None = None,
+    attacked: nn.Module | None = None,
 ) -> UnitOutcome:
     """Attack the images of `block` that `model` gets right and say what happened to each image.
 
@@ -62,6 +63,9 @@ def evaluate_unit(
     memory : Memory, optional
         Where an attack of several components leaves off, the meter's counts with it; the outcome is the same as without.
 
+    attacked : nn.Module, optional
+        What the attack sees in place of the model: an engine equal to it. Judged is the model.
+
     Raises
     ------
     RefusedError
@@ -73,7 +77,7 @@ def evaluate_unit(
         classes = len(block.classes)
         check_images(images, labels, classes)
         check_model(judged, images.to(device_of(model)), classes, alone=draws is None)
-        return _evaluate(as_attacked(model, backward, draws), judged, block, threat, spec, seed, progress, memory)
+        return _evaluate(as_attacked(attacked or model, backward, draws), judged, block, threat, spec, seed, progress, memory)
 
 
 class _WithMeter:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness import attacks, datasets
+from harness import attacks, datasets, engines
 from harness.attacks.spec import AttackSpec
 from harness.datasets.base import ImageSet
 from harness.runner import protocol
@@ -34,6 +34,7 @@ class Unit:
     threat: ThreatModel
     attack: AttackSpec
     base_seed: int
+    engine: str = "dense"
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -48,7 +49,7 @@ class Unit:
                 "backward": self.record.backward,
                 **draws,
             },
-            "engine": "dense",
+            "engine": self.engine,
             "data": {"dataset": self.block.name, "block": self.block.sha256},
             "threat": {"norm": self.threat.norm, "radius": radius_text(self.threat.radius)},
             "attack": self.attack.identity(),
@@ -106,7 +107,9 @@ class Plan:
         return [{**dict(zip(CELL, cell, strict=True)), "images": images} for cell, images in cells.items()]
 
 
-def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None, whole: bool = False, download: bool = False) -> Plan:
+def plan_suite(
+    suite: Suite, data_dir: Path | None = None, n: int | None = None, whole: bool = False, download: bool = False, engine: str = "auto"
+) -> Plan:
     """Expand a suite.
 
     Parameters
@@ -121,6 +124,8 @@ def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None,
         All images of every data set instead.
     download : bool
         Whether data sets that are absent may be downloaded.
+    engine : str
+        One of `engines.NAMES`.
 
     Raises
     ------
@@ -140,7 +145,7 @@ def plan_suite(suite: Suite, data_dir: Path | None = None, n: int | None = None,
             continue
         # "all" means all that fit; a model that was named and does not is left out with a word.
         leave_out = (lambda reason: None) if suite.models == "all" else left_out.append
-        units += _expand(models, part, images, info.family, suite.seed, leave_out)
+        units += _expand(models, part, images, info.family, suite.seed, leave_out, engine)
     # Model by model, so that each is loaded once; inside a model in the suite's order.
     order = {model: position for position, model in enumerate(models)}
     return Plan(tuple(sorted(units, key=lambda unit: order[unit.model])), tuple(dict.fromkeys(left_out)))
@@ -155,6 +160,7 @@ def plan_request(
     seed: int = 0,
     data_dir: Path | None = None,
     download: bool = False,
+    engine: str = "auto",
 ) -> Plan:
     """Plan given models against given attacks on one data set; a model that does not fit the data is an error here."""
     images = datasets.load(dataset, data_dir, n, download)
@@ -163,11 +169,11 @@ def plan_request(
     def refuse(reason: str) -> None:
         raise UserError(reason)
 
-    return Plan(tuple(_expand(models, part, images, datasets.describe(dataset).family, seed, refuse)))
+    return Plan(tuple(_expand(models, part, images, datasets.describe(dataset).family, seed, refuse, engine)))
 
 
 def _expand(
-    models: Iterable[str], part: Evaluation, images: ImageSet, family: str, seed: int, leave_out: Callable[[str], None]
+    models: Iterable[str], part: Evaluation, images: ImageSet, family: str, seed: int, leave_out: Callable[[str], None], engine: str
 ) -> list[Unit]:
     specs = [attacks.get(name) for name in part.attacks]
     units = []
@@ -185,7 +191,7 @@ def _expand(
                 attacks.check(spec, threat, record.classes)
                 for start in range(0, len(images), protocol.BLOCK):
                     block = images.slice(start, min(start + protocol.BLOCK, len(images)))
-                    units.append(Unit(record, model, block, threat, spec, seed))
+                    units.append(Unit(record, model, block, threat, spec, seed, engines.resolve(engine, record, spec)))
             if given and not fitting:
                 raise UserError(f"attack {spec.name} is for {spec.norm}; none of {', '.join(part.threats)} is")
     return units

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness import datasets
+from harness import datasets, engines
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
 from harness.evaluation.outcomes import UnitOutcome
-from harness.evaluation.unit import THREADS, evaluate_unit
+from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
 from harness.runner import protocol
 from harness.runner.claims import Held
 from harness.runner.plan import Unit
@@ -77,9 +77,13 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
         if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
             raise RefusedError("model refused: its files have changed since the run was planned")
         model = model.to(device)
-        outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, **given)
+        ready = prepared(unit, model, device)
+        outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, attacked=ready.model, **given)
         _check_clean(unit, outcome)
-        store.write(unit, outcome, {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)})
+        facts = {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)}
+        if unit.engine != "dense":
+            facts["engine"] = {"used": ready.engine, "finding": ready.finding}
+        store.write(unit, outcome, facts)
     except (UserError, RuntimeError, ValueError, OSError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             # Whatever comes next could not be stored either.
@@ -131,3 +135,17 @@ def _model(name: str) -> tuple[Attackable, nn.Module]:
     model, record = load_model(name), get_record(name)
     check_alphabet(effective_weights(model), record.weight_bits, pruned=record.keep_ratio is not None)
     return record, model
+
+
+@lru_cache(maxsize=2)
+def _engine(name: str, engine: str) -> nn.Module:
+    return engines.build(_model(name)[1], engine)
+
+
+def prepared(unit: Unit, model: nn.Module, device: str) -> engines.Prepared:
+    """The unit's engine, compared with the model on the unit's own images; the model itself where they differ."""
+    if unit.engine == "dense":
+        return engines.Prepared(model, "dense", "")
+    with unit_threads():
+        images = unit.block.tensors()[0].to(device)
+        return engines.prepare(model, _engine(unit.model, unit.engine).to(device), unit.engine, images)

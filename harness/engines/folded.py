@@ -1,0 +1,85 @@
+"""Engine folded: the frozen network in PyTorch with batch norms folded, channels that keep nothing removed, channels last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from harness.engines.graph import Convolution, Graph, Pool, Step, lower
+
+
+class FoldedModel(nn.Module):
+    """Takes what the classifier takes and gives what it gives, up to float32 rounding.
+
+    Raises
+    ------
+    UnsuitedError
+        For a model that the engine cannot express.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        graph = lower(model)
+        self.steps = narrowed(graph)
+        for place, step in enumerate(self.steps):
+            if isinstance(step, Convolution):
+                self._keep(f"weight_{place}", step.weight)
+                self._keep(f"bias_{place}", step.bias)
+                if step.ones is not None:
+                    self._keep(f"ones_{place}", step.ones[:, None])
+        self.register_buffer("mean", torch.from_numpy(graph.mean).view(1, -1, 1, 1))
+        self.register_buffer("deviation", torch.from_numpy(graph.deviation).view(1, -1, 1, 1))
+        device = next(model.parameters()).device
+        self.to(device).eval()
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        tensor = torch.from_numpy(array.astype(np.float32))
+        self.register_buffer(name, tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of `images`."""
+        values = {0: ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)}
+        for place, step in enumerate(self.steps):
+            source = values[step.source]
+            if isinstance(step, Pool):
+                values[step.target] = F.max_pool2d(source, 3, 2, 1) if step.window else F.adaptive_avg_pool2d(source, 1)
+                continue
+            weight, bias = self.get_buffer(f"weight_{place}"), self.get_buffer(f"bias_{place}")
+            out = F.conv2d(source, weight, bias, step.stride, step.padding)
+            if step.ones is not None:
+                ones = torch.ones_like(source[:1, :1])
+                out = out + F.conv2d(ones, self.get_buffer(f"ones_{place}"), None, step.stride, step.padding)
+            if step.residual is not None:
+                out = out + values[step.residual]
+            values[step.target] = F.relu(out) if step.relu else out
+        return values[self.steps[-1].target].flatten(1).contiguous()
+
+
+def narrowed(graph: Graph) -> tuple[Step, ...]:
+    """The steps without the channels that are constant or never read, of values that no residual passes on."""
+    fixed = {0, graph.steps[-1].target}
+    for step in graph.steps:
+        if isinstance(step, Pool):
+            fixed |= {step.source, step.target}
+        elif step.residual is not None:
+            fixed |= {step.residual, step.target}
+    kept: dict[int, np.ndarray] = {}
+    found: list[Step] = []
+    for step in graph.steps:
+        if isinstance(step, Pool):
+            found.append(step)
+            continue
+        weight = step.weight if step.source not in kept else step.weight[:, kept[step.source]]
+        rows = np.arange(len(weight))
+        if step.target not in fixed and step.live is not None and step.varying is not None and (step.live & step.varying).any():
+            rows = kept[step.target] = np.flatnonzero(step.live & step.varying)
+        ones = None if step.ones is None or not step.ones[rows].any() else step.ones[rows]
+        found.append(replace(step, weight=weight[rows], bias=step.bias[rows], ones=ones))
+    return tuple(found)

@@ -1,0 +1,182 @@
+"""A stored classifier as a list of convolutions: batch norms folded in, and channels that keep nothing taken out.
+
+A channel whose weights are all dropped still gives a constant through its batch norm and ReLU. Inside the image the next layer sees that
+constant, beyond the border it sees zero padding: what is read from such channels is therefore kept as a convolution of an image of ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from model_zoo.architectures.resnet import BasicBlock, Bottleneck, ResNet
+from model_zoo.classifier import Classifier
+from model_zoo.errors import UserError
+
+
+class UnsuitedError(UserError):
+    """The model is not one that an engine can express."""
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """target = relu?(weight * source + ones * 1 + bias + residual).
+
+    Attributes
+    ----------
+    source, target : int
+        Values: 0 is the normalised image.
+    weight : np.ndarray
+        float64 [out, in, k, k], the batch norm's scale multiplied in.
+    bias : np.ndarray
+        float64 [out].
+    ones : np.ndarray or None
+        float64 [out, k, k]: what is read from an image of ones under the same zero padding, in place of constant channels.
+    residual : int or None
+        A value of the target's shape.
+    live, varying : np.ndarray
+        bool [out]: the channels that something later depends on; those that are not the same for every image.
+    """
+
+    source: int
+    target: int
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int
+    padding: int
+    relu: bool
+    residual: int | None = None
+    ones: np.ndarray | None = None
+    live: np.ndarray | None = None
+    varying: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """target [C, 1, 1] = mean of source over the image, or with `window` the largest of each 3x3 window, every second one."""
+
+    source: int
+    target: int
+    window: bool = False
+
+
+Step = Convolution | Pool
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Steps in order; the last one's target are the logits [classes, 1, 1]. `mean` and `deviation` float32 [3] normalise the image."""
+
+    steps: tuple[Step, ...]
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def lower(model: nn.Module) -> Graph:
+    """Read a frozen classifier of the zoo.
+
+    Raises
+    ------
+    UnsuitedError
+        For anything that is not one of our residual networks with plain convolutions, in eval mode.
+    """
+    if not (isinstance(model, Classifier) and isinstance(model.network, ResNet)) or model.training:
+        raise UnsuitedError(f"a {type(model).__name__} is no frozen residual network of the zoo: only engine dense runs it")
+    network = model.network
+    steps: list[Step] = []
+    value = _convolution(steps, 0, network.conv1, network.bn1, relu=True)
+    if not isinstance(network.pool, nn.Identity):
+        steps.append(Pool(value, value + 1, window=True))
+        value += 1
+    for number in range(1, network.stages + 1):
+        for block in getattr(network, f"layer{number}"):
+            value = _block(steps, value, block)
+    steps.append(Pool(value, value + 1))
+    _convolution(steps, value + 1, network.fc, network.last_bn, relu=False)
+    return Graph(tuple(_simplified(steps)), model.mean.cpu().numpy().reshape(-1), model.deviation.cpu().numpy().reshape(-1))
+
+
+def _block(steps: list[Step], value: int, block: nn.Module) -> int:
+    if not isinstance(block, (BasicBlock, Bottleneck)):
+        raise UnsuitedError(f"no engine but dense knows a {type(block).__name__}")
+    shortcut = getattr(block, block.shortcut_name)
+    around = value if isinstance(shortcut, nn.Identity) else _convolution(steps, value, shortcut[0], shortcut[1], relu=False)
+    layers = ("1", "2", "3") if isinstance(block, Bottleneck) else ("1", "2")
+    for name in layers:
+        last = name == layers[-1]
+        convolution, norm = getattr(block, f"conv{name}"), getattr(block, f"bn{name}")
+        value = _convolution(steps, value, convolution, norm, relu=True, residual=around if last else None)
+    return value
+
+
+def _convolution(steps: list[Step], source: int, layer: nn.Module, norm: nn.Module, relu: bool, residual: int | None = None) -> int:
+    if type(layer).forward is not nn.Conv2d.forward:
+        raise UnsuitedError(f"no engine but dense knows a {type(layer).__name__}")
+    plain = cast(nn.Conv2d, layer)
+    weight = plain.weight.detach().cpu().double().numpy()
+    scale, bias = _scale_and_shift(norm, len(weight))
+    target = 1 + max((step.target for step in steps), default=0)
+    folded = weight * scale[:, None, None, None]
+    steps.append(Convolution(source, target, folded, bias, plain.stride[0], int(plain.padding[0]), relu, residual))
+    return target
+
+
+def _scale_and_shift(norm: nn.Module, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(norm, nn.Identity):
+        return np.ones(channels), np.zeros(channels)
+    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
+        raise UnsuitedError(f"no engine but dense knows a {type(norm).__name__} behind a convolution")
+
+    def numbers(tensor: torch.Tensor | None, default: float) -> np.ndarray:
+        return np.full(channels, default) if tensor is None else tensor.detach().cpu().double().numpy()
+
+    scale = numbers(norm.weight, 1.0) / np.sqrt(numbers(norm.running_var, 1.0) + norm.eps)
+    return scale, numbers(norm.bias, 0.0) - numbers(norm.running_mean, 0.0) * scale
+
+
+def _simplified(steps: list[Step]) -> list[Step]:
+    """Replace what is read from constant channels, then drop what nothing reads."""
+    constants: dict[int, np.ndarray] = {0: np.full(3, np.nan)}  # NaN: not constant
+    found: list[Step] = []
+    for step in steps:
+        if isinstance(step, Pool):
+            constants[step.target] = constants[step.source]
+            found.append(step)
+            continue
+        known = constants[step.source]
+        constant = ~np.isnan(known)
+        ones = np.einsum("oiyx,i->oyx", step.weight[:, constant], known[constant]) if constant.any() else None
+        weight = np.where(constant[None, :, None, None], 0.0, step.weight)
+        flat, still = step.bias.copy(), ~weight.any(axis=(1, 2, 3))
+        if ones is not None:
+            # One tap on ones is the same everywhere; several are not, next to the border.
+            still &= ~ones.any(axis=(1, 2)) if ones.shape[1] > 1 else True
+            flat += ones[:, 0, 0] if ones.shape[1] == 1 else 0.0
+        if step.residual is not None:
+            flat += constants[step.residual]
+        value = np.maximum(flat, 0.0) if step.relu else flat
+        constants[step.target] = np.where(still, value, np.nan)
+        varying = np.isnan(constants[step.target])
+        found.append(replace(step, weight=weight, ones=ones if ones is not None and ones.any() else None, varying=varying))
+    live: dict[int, np.ndarray] = {found[-1].target: np.ones(len(constants[found[-1].target]), dtype=bool)}
+    for place in reversed(range(len(found))):
+        step = found[place]
+        mine = live.get(step.target, np.zeros(len(constants[step.target]), dtype=bool))
+        if isinstance(step, Pool):
+            _read(live, step.source, mine)
+            continue
+        weight = np.where(mine[:, None, None, None], step.weight, 0.0)
+        ones = None if step.ones is None else np.where(mine[:, None, None], step.ones, 0.0)
+        found[place] = replace(step, weight=weight, ones=ones, live=mine)
+        _read(live, step.source, np.asarray(weight.any(axis=(0, 2, 3))))
+        if step.residual is not None:
+            _read(live, step.residual, mine)
+    return found
+
+
+def _read(live: dict[int, np.ndarray], value: int, channels: np.ndarray) -> None:
+    live[value] = live[value] | channels if value in live else channels

@@ -1,0 +1,278 @@
+"""What the sparse engine runs, compiled by numba once and kept on disk.
+
+Values lie as [channel, row, column, 16 images] with a border of zeros one position wide, and behind the last channel one that holds ones
+inside the border, see `graph`. Sixteen images side by side make one vector register hold one position of one channel for all of them; a
+kept weight is then one multiply-add of a register with sixteen numbers read from the first-level cache, which is what bounds the speed.
+The factor is the sign times the batch norm's scale. The innermost loop is written as LLVM code, because no loop of numba's keeps an array
+in registers; it stands in this file because numba compiles anew when the file of a compiled function changes, and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+# Bytes of one position.
+CELL = 4 * LANES
+
+_FLOAT, _INT, _SHORT = ir.FloatType(), ir.IntType(64), ir.IntType(16)
+_VECTOR, _BITS = ir.VectorType(_FLOAT, LANES), ir.VectorType(ir.IntType(1), LANES)
+_FIRST = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+_ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
+
+
+def make_tile(rows: int, columns: int, channels: int, stride: int) -> Callable[..., None]:
+    """A function for numba code that computes `rows` x `columns` positions of `channels` output channels, all arguments 64-bit integers.
+
+    Its arguments, addresses and distances in bytes: the input at the tile's first position; tap offsets (int32) and weights (float32,
+    `channels` to a tap) and how many; the distance of the input's rows; the bias of the first channel (float32); whether sums begin with
+    the bias or go on from what is in the output; output, distances of its rows, columns and channels; the same place in the residual, or
+    0; masks (16 bits a position) or 0, distances of rows, columns and channels; what ends it: 0 nothing, the sums go on later; 1 the
+    residual is added; 2 and the ReLU taken, with the mask written; 3 and what the mask does not let through set to zero.
+
+    Parameters
+    ----------
+    stride : int
+        Of the convolution: neighbouring output positions read input positions so far apart.
+    """
+    places = [(row, column) for row in range(rows) for column in range(columns)]
+
+    def codegen(context: Any, b: ir.IRBuilder, signature: Any, given: Any) -> Any:
+        (x, offsets, weights, count, x_row, bias, fresh) = given[:7]
+        (out, out_row, out_column, out_channel, residual, mask, mask_row, mask_column, mask_channel, end) = given[7:]
+
+        def number(value: int) -> ir.Constant:
+            return ir.Constant(_INT, value)
+
+        def at(address: ir.Value, kind: ir.Type) -> ir.Value:
+            return b.inttoptr(address, kind.as_pointer())
+
+        def load(address: ir.Value) -> ir.Value:
+            return b.load(at(address, _VECTOR), align=4)
+
+        def spread(address: ir.Value) -> ir.Value:
+            scalar = b.load(at(address, _FLOAT))
+            first = b.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+            return b.shuffle_vector(
+                first, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+            )
+
+        def place(row: ir.Value, column: ir.Value, channel: ir.Value) -> list[list[ir.Value]]:
+            ahead = [[b.add(b.mul(row, number(r)), b.mul(column, number(c))) for r, c in places]] * channels
+            return [[b.add(each, b.mul(channel, number(k))) for each in ahead[k]] for k in range(channels)]
+
+        fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+        # Slots that LLVM turns into registers.
+        sums = [[cgutils.alloca_once(b, _VECTOR) for _ in places] for _ in range(channels)]
+        every = [(k, p) for k in range(channels) for p in range(len(places))]
+        ahead = place(out_row, out_column, out_channel)
+        with b.if_else(b.icmp_signed("!=", fresh, number(0))) as (begin, resume):
+            with begin:
+                for k in range(channels):
+                    start = spread(b.add(bias, number(4 * k)))
+                    for slot in sums[k]:
+                        b.store(start, slot)
+            with resume:
+                for k, p in every:
+                    b.store(load(b.add(out, ahead[k][p])), sums[k][p])
+        lines = [b.mul(x_row, number(row)) for row in range(rows)]
+        with cgutils.for_range(b, count, intp=_INT) as loop:
+            offset = b.load(at(b.add(offsets, b.mul(loop.index, number(4))), ir.IntType(32)))
+            tap = b.add(x, b.sext(offset, _INT))
+            factors = b.add(weights, b.mul(loop.index, number(4 * channels)))
+            factor = [spread(b.add(factors, number(4 * k))) for k in range(channels)]
+            for p, (row, column) in enumerate(places):
+                value = load(b.add(b.add(tap, lines[row]), number(column * stride * CELL)))
+                for k in range(channels):
+                    b.store(b.call(fma, [factor[k], value, b.load(sums[k][p])]), sums[k][p])
+        with b.if_then(b.and_(b.icmp_signed("!=", end, number(0)), b.icmp_signed("!=", residual, number(0)))):
+            for k, p in every:
+                b.store(b.fadd(b.load(sums[k][p]), load(b.add(residual, ahead[k][p]))), sums[k][p])
+        seen = place(mask_row, mask_column, mask_channel)
+        with b.if_then(b.icmp_signed("==", end, number(2))):
+            positive = [[b.fcmp_ordered(">", b.load(slot), _ZERO) for slot in sums[k]] for k in range(channels)]
+            for k, p in every:
+                b.store(b.select(positive[k][p], b.load(sums[k][p]), _ZERO), sums[k][p])
+            with b.if_then(b.icmp_signed("!=", mask, number(0))):
+                for k, p in every:
+                    b.store(b.bitcast(positive[k][p], _SHORT), at(b.add(mask, seen[k][p]), _SHORT))
+        with b.if_then(b.icmp_signed("==", end, number(3))):
+            for k, p in every:
+                through = b.bitcast(b.load(at(b.add(mask, seen[k][p]), _SHORT)), _BITS)
+                b.store(b.select(through, b.load(sums[k][p]), _ZERO), sums[k][p])
+        for k, p in every:
+            b.store(b.load(sums[k][p]), at(b.add(out, ahead[k][p]), _VECTOR), align=4)
+        return context.get_dummy_value()
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(
+        typing: Any, x: Any, offsets: Any, weights: Any, count: Any, x_row: Any, bias: Any, fresh: Any, out: Any, out_row: Any,
+        out_column: Any, out_channel: Any, residual: Any, mask: Any, mask_row: Any, mask_column: Any, mask_channel: Any, end: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(*[types.intp] * 17), codegen
+
+    return tile
+
+
+# Rows, columns and output channels of a tile: sixteen sums, which leave a vector unit with 32 registers room for the rest.
+SPARSE, DENSE, SINGLE = ((2, 8, 1), (4, 4, 1)), (2, 2, 4), (1, 1, 1)
+
+_sparse_2x8_1, _sparse_2x8_2 = make_tile(2, 8, 1, 1), make_tile(2, 8, 1, 2)
+_sparse_4x4_1, _sparse_4x4_2 = make_tile(4, 4, 1, 1), make_tile(4, 4, 1, 2)
+_dense_1, _dense_2 = make_tile(*DENSE, 1), make_tile(*DENSE, 2)
+_single = make_tile(*SINGLE, 1)
+
+# How a convolution's sums end; see `tile.make_tile`.
+ADD, RELU, MASKED = 1, 2, 3
+
+
+@njit(cache=True, nogil=True)
+def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, shape, at):  # type: ignore[no-untyped-def]
+    """Compute every position of the output channels.
+
+    Parameters
+    ----------
+    x, out, residual : np.ndarray
+        float32, flat; `residual` may be empty.
+    mask : np.ndarray
+        uint16, flat; may be empty.
+    bias, offsets, weights : np.ndarray
+        float32 by channel; int32, bytes; float32.
+    starts : np.ndarray
+        int64 [groups, blocks + 1]: where the taps of a block of output channels begin, for each group of input channels.
+    channels : np.ndarray
+        int64 [blocks]: the first channel of each block.
+    shape : np.ndarray
+        int64: output rows and columns, tile rows, columns and channels, stride, how the sums end.
+    at : np.ndarray
+        int64, bytes: first input position and distance of its rows; first output position, distances of rows, columns and channels; the
+        same for the mask.
+    """
+    rows, columns, high, wide, deep, stride, end = shape
+    x_first, x_row, out_first, out_row, out_column, out_channel, mask_first, mask_row, mask_column, mask_channel = at
+    source, target, taps, factors, start = x.ctypes.data, out.ctypes.data, offsets.ctypes.data, weights.ctypes.data, bias.ctypes.data
+    added = residual.ctypes.data if residual.size else 0
+    bits = mask.ctypes.data if mask.size else 0
+    groups = starts.shape[0]
+    step = stride * x_row
+    for high_row in range(0, rows, high):
+        row = min(high_row, rows - high)
+        for wide_column in range(0, columns, wide):
+            column = min(wide_column, columns - wide)
+            there = source + x_first + row * step + column * stride * CELL
+            place = out_first + row * out_row + column * out_column
+            seen = mask_first + row * mask_row + column * mask_column
+            # A group's share of the tile's input stays in the first-level cache while all output channels read it.
+            for group in range(groups):
+                fresh = 1 if group == 0 else 0
+                ending = end if group == groups - 1 else 0
+                for block in range(channels.shape[0]):
+                    channel = channels[block]
+                    first = starts[group, block]
+                    count = starts[group, block + 1] - first
+                    if count == 0 and fresh == 0 and ending == 0:
+                        continue
+                    here = place + channel * out_channel
+                    also = added + here if added else 0
+                    bit = bits + seen + channel * mask_channel if bits else 0
+                    taps_here, factors_here, bias_here = taps + 4 * first, factors + 4 * deep * first, start + 4 * channel
+                    if deep == 4 and stride == 1:
+                        _dense_1(
+                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
+                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        )  # fmt: skip
+                    elif deep == 4:
+                        _dense_2(
+                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
+                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        )  # fmt: skip
+                    elif wide == 1:
+                        _single(
+                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
+                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        )  # fmt: skip
+                    elif wide == 8 and stride == 1:
+                        _sparse_2x8_1(
+                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
+                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        )  # fmt: skip
+                    elif wide == 8 and stride == 2:
+                        _sparse_2x8_2(
+                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
+                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        )  # fmt: skip
+                    elif stride == 1:
+                        _sparse_4x4_1(
+                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
+                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        )  # fmt: skip
+                    else:
+                        _sparse_4x4_2(
+                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
+                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def pack(images, value, mean, deviation):  # type: ignore[no-untyped-def]
+    """Up to 16 images float32 [n, C, H, W], normalised, into value [C + 1, H + 2, W + 2, 16]; lanes left over hold zeros."""
+    count, channels, rows, columns = images.shape
+    for channel in range(channels):
+        for row in range(rows):
+            for lane in range(LANES):
+                if lane < count:
+                    for column in range(columns):
+                        value[channel, row + 1, column + 1, lane] = (images[lane, channel, row, column] - mean[channel]) / deviation[
+                            channel
+                        ]
+                else:
+                    for column in range(columns):
+                        value[channel, row + 1, column + 1, lane] = np.float32(0.0)
+
+
+@njit(cache=True, nogil=True)
+def unpack(value, gradient, deviation):  # type: ignore[no-untyped-def]
+    """The gradient by the images, float32 [n, C, H, W], from that by their normalised form."""
+    count, channels, rows, columns = gradient.shape
+    for channel in range(channels):
+        for row in range(rows):
+            for lane in range(count):
+                for column in range(columns):
+                    gradient[lane, channel, row, column] = value[channel, row + 1, column + 1, lane] / deviation[channel]
+
+
+@njit(cache=True, nogil=True)
+def average(value, pooled, channels):  # type: ignore[no-untyped-def]
+    """Mean over the positions of value [C + 1, H + 2, W + 2, 16] into pooled [C + 1, 3, 3, 16]."""
+    rows, columns = value.shape[1] - 2, value.shape[2] - 2
+    share = np.float32(1.0 / (rows * columns))
+    for channel in range(channels):
+        for lane in range(LANES):
+            pooled[channel, 1, 1, lane] = np.float32(0.0)
+        for row in range(1, rows + 1):
+            for column in range(1, columns + 1):
+                for lane in range(LANES):
+                    pooled[channel, 1, 1, lane] += value[channel, row, column, lane]
+        for lane in range(LANES):
+            pooled[channel, 1, 1, lane] *= share
+
+
+@njit(cache=True, nogil=True)
+def spread(pooled, value, mask, channels):  # type: ignore[no-untyped-def]
+    """The gradient of `average`, where the mask [C, H, W] lets it through."""
+    rows, columns = value.shape[1] - 2, value.shape[2] - 2
+    share = np.float32(1.0 / (rows * columns))
+    for channel in range(channels):
+        for row in range(rows):
+            for column in range(columns):
+                bits = mask[(channel * rows + row) * columns + column]
+                for lane in range(LANES):
+                    through = (bits >> lane) & 1
+                    value[channel, row + 1, column + 1, lane] = pooled[channel, 1, 1, lane] * share if through else np.float32(0.0)

@@ -1,0 +1,193 @@
+"""The order of work of the sparse engine for images of one size: which buffers are read and written, forwards and backwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.engines.graph import Convolution, Graph, Pool, UnsuitedError
+from harness.engines.kernels import ADD, MASKED, RELU
+from harness.engines.taps import Shape, Taps, backward_taps, forward_taps
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One call of `kernels.convolve`: numbers of buffers, and the part of the masks it writes or reads."""
+
+    taps: Taps
+    source: int
+    target: int
+    residual: int | None = None
+    mask: slice | None = None
+
+
+@dataclass(frozen=True)
+class Average:
+    """Average pooling; backwards, the gradient spread again through the mask of what was pooled."""
+
+    source: int
+    target: int
+    channels: int
+    mask: slice
+
+
+Work = Run | Average
+
+
+@dataclass
+class Buffers:
+    """Numbered buffers by shape; what is given back is used again."""
+
+    shapes: list[Shape] = field(default_factory=list)
+    free: list[int] = field(default_factory=list)
+
+    def take(self, shape: Shape) -> int:
+        """A buffer of that shape that nobody holds, the one given back last: it may still be cached."""
+        for number in reversed(self.free):
+            if self.shapes[number] == shape:
+                self.free.remove(number)
+                return number
+        self.shapes.append(shape)
+        return len(self.shapes) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Work for sixteen images at a time, and the buffers for it.
+
+    Attributes
+    ----------
+    forward, backward : list
+        In order.
+    shapes : list of Shape
+        Of the buffers.
+    image, logits, logits_gradient, image_gradient : int
+        The buffers that the first and the last work of either direction read and write.
+    masks : int
+        Words of 16 bits that the forward work leaves for the backward: which sums were positive.
+    """
+
+    forward: list[Work]
+    backward: list[Work]
+    shapes: list[Shape]
+    image: int
+    logits: int
+    logits_gradient: int
+    image_gradient: int
+    masks: int
+
+
+def make_schedule(graph: Graph, rows: int, columns: int) -> Schedule:
+    """Plan for images of `rows` x `columns` pixels.
+
+    Raises
+    ------
+    UnsuitedError
+        Where a layer pads by more than one position or pools by maxima: the stems of ImageNet networks.
+    """
+    shapes = _shapes(graph, rows, columns)
+    masks, words = _masks(graph, shapes)
+    buffers = Buffers()
+    forward, image, logits = _forward(graph, shapes, masks, buffers)
+    buffers.free = list(range(len(buffers.shapes)))
+    backward, given, gradient = _backward(graph, shapes, masks, buffers)
+    return Schedule(forward, backward, buffers.shapes, image, logits, given, gradient, words)
+
+
+def _shapes(graph: Graph, rows: int, columns: int) -> dict[int, Shape]:
+    shapes = {0: Shape(len(graph.mean), rows, columns)}
+    for step in graph.steps:
+        source = shapes[step.source]
+        if isinstance(step, Pool):
+            if step.window:
+                raise UnsuitedError("engine sparse has no maximum pooling")
+            shapes[step.target] = Shape(source.channels, 1, 1)
+            continue
+        kernel = step.weight.shape[2]
+        if step.padding > 1 or step.stride > 2:
+            raise UnsuitedError(f"engine sparse has no {kernel}x{kernel} convolution that pads by {step.padding}")
+        high, wide = ((size + 2 * step.padding - kernel) // step.stride + 1 for size in (source.rows, source.columns))
+        shapes[step.target] = Shape(len(step.weight), high, wide)
+    return shapes
+
+
+def _masks(graph: Graph, shapes: dict[int, Shape]) -> tuple[dict[int, slice], int]:
+    found, words = {}, 0
+    for step in graph.steps:
+        if isinstance(step, Convolution) and step.relu:
+            shape = shapes[step.target]
+            size = shape.channels * shape.rows * shape.columns
+            found[step.target] = slice(words, words + size)
+            words += size
+    return found, words
+
+
+def _reads(step: Convolution | Pool) -> list[int]:
+    return [step.source] + ([step.residual] if isinstance(step, Convolution) and step.residual is not None else [])
+
+
+def _forward(graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], buffers: Buffers) -> tuple[list[Work], int, int]:
+    readers = Counter(value for step in graph.steps for value in _reads(step))
+    image = buffers.take(shapes[0])
+    held = {0: image}
+    work: list[Work] = []
+    for step in graph.steps:
+        source, target = held[step.source], buffers.take(shapes[step.target])
+        held[step.target] = target
+        if isinstance(step, Pool):
+            work.append(Average(source, target, shapes[step.source].channels, masks[step.source]))
+        else:
+            live = np.flatnonzero(step.live if step.live is not None else np.ones(len(step.weight), dtype=bool))
+            ones, end = step.ones, RELU if step.relu else ADD
+            taps = forward_taps(
+                step.weight, ones, step.bias, step.stride, step.padding, shapes[step.source], shapes[step.target], live, end
+            )
+            residual = None if step.residual is None else held[step.residual]
+            work.append(Run(taps, source, target, residual, masks.get(step.target)))
+        for value in _reads(step):
+            readers[value] -= 1
+            if not readers[value]:
+                buffers.free.append(held[value])
+    return work, image, held[graph.steps[-1].target]
+
+
+def _backward(graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], buffers: Buffers) -> tuple[list[Work], int, int]:
+    """The gradient by every value, the last first. One that a ReLU gave is kept as the gradient by what went into the ReLU."""
+    given = buffers.take(shapes[graph.steps[-1].target])
+    # The gradient's buffer of each value, and how many values share it: a residual passes its gradient on as it is.
+    held = {graph.steps[-1].target: given}
+    work: list[Work] = []
+    for value in reversed(range(graph.steps[-1].target)):
+        readers = [step for step in graph.steps if value in _reads(step)]
+        through = [step for step in readers if isinstance(step, Convolution) and step.source == value]
+        around = [step for step in readers if isinstance(step, Convolution) and step.residual == value]
+        pools = [step for step in readers if isinstance(step, Pool)]
+        mask = masks.get(value)
+        if pools:
+            if len(readers) > 1 or mask is None:
+                raise UnsuitedError("engine sparse pools nothing but the last block")
+            target = buffers.take(shapes[value])
+            work.append(Average(held[pools[0].target], target, shapes[value].channels, mask))
+        elif not through:
+            if len(around) != 1 or mask is not None:
+                raise UnsuitedError("engine sparse does not know this residual")
+            held[value] = held[around[0].target]
+            continue
+        else:
+            residual = held[around[0].target] if around else None
+            for step in through:
+                last = step is through[-1]
+                target = buffers.take(shapes[value])
+                end = MASKED if last and mask is not None else ADD
+                for taps in backward_taps(step.weight, step.stride, step.padding, shapes[value], shapes[step.target], end):
+                    work.append(Run(taps, held[step.target], target, residual, mask if end == MASKED else None))
+                if residual is not None and not (around and residual == held[around[0].target]):
+                    buffers.free.append(residual)
+                residual = target
+        held[value] = target
+        done = {held[step.target] for step in readers}
+        later = {held[step.target] for other in range(value) for step in graph.steps if other in _reads(step) and step.target in held}
+        buffers.free += sorted(done - later)
+    return work, given, held[0]

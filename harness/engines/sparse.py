@@ -1,0 +1,149 @@
+"""Engine sparse: the frozen network as additions of what it kept, in numba, behind one autograd function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from harness.engines import kernels
+from harness.engines.graph import Graph, lower
+from harness.engines.kernels import CELL, LANES
+from harness.engines.schedule import Average, Schedule, Work, make_schedule
+
+_NO_RESIDUAL, _NO_MASK = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+
+
+class SparseModel(nn.Module):
+    """Takes what the classifier takes and gives what it gives, up to float32 rounding; gradients with respect to the images alone.
+
+    What an image gets does not depend on its batch, not in the last bit. `torch.get_num_threads()` threads share a batch, sixteen images
+    at a time.
+
+    Raises
+    ------
+    UnsuitedError
+        For a model that the engine cannot express.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.graph = lower(model)
+        self._runners: dict[tuple[int, int], Runner] = {}
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits float32 [N, classes] of images float32 [N, 3, H, W] on the CPU."""
+        found: torch.Tensor = _Network.apply(images, self.runner(images.shape[2], images.shape[3]))  # type: ignore[no-untyped-call]
+        return found
+
+    def runner(self, rows: int, columns: int) -> Runner:
+        """What runs images of that size."""
+        if (rows, columns) not in self._runners:
+            self._runners[rows, columns] = Runner(self.graph, make_schedule(self.graph, rows, columns))
+        return self._runners[rows, columns]
+
+
+class _Network(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: torch.Tensor, runner: Runner) -> torch.Tensor:
+        logits, masks = runner.forward(images.detach().contiguous().numpy(), keep=ctx.needs_input_grad[0])
+        ctx.runner, ctx.masks, ctx.size = runner, masks, images.shape
+        return torch.from_numpy(logits)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return torch.from_numpy(ctx.runner.backward(gradient.contiguous().numpy(), ctx.masks, tuple(ctx.size))), None
+
+
+class Runner:
+    """Runs a schedule, with buffers that are kept from call to call."""
+
+    def __init__(self, graph: Graph, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.mean, self.deviation = graph.mean.astype(np.float32), graph.deviation.astype(np.float32)
+        self._idle: list[list[np.ndarray]] = []
+
+    def forward(self, images: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits [N, classes] of float32 images [N, C, H, W], and the masks that `backward` needs if they are to be kept."""
+        shape = self.schedule.shapes[self.schedule.logits]
+        logits = np.empty((len(images), shape.channels), np.float32)
+        masks = np.empty((-(-len(images) // LANES), self.schedule.masks), np.uint16) if keep else None
+
+        def work(begin: int, buffers: list[np.ndarray]) -> None:
+            part = slice(begin, begin + LANES)
+            kernels.pack(images[part], buffers[self.schedule.image], self.mean, self.deviation)
+            _run(self.schedule.forward, buffers, _NO_MASK if masks is None else masks[begin // LANES], back=False)
+            lanes = len(logits[part])
+            logits[part] = buffers[self.schedule.logits][: shape.channels, 1, 1, :lanes].T
+
+        self._share(len(images), work)
+        return logits, masks
+
+    def backward(self, gradient: np.ndarray, masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """The gradient by the images from that by the logits, float32 [N, classes]."""
+        found = np.empty(size, np.float32)
+
+        def work(begin: int, buffers: list[np.ndarray]) -> None:
+            part = gradient[begin : begin + LANES]
+            given = buffers[self.schedule.logits_gradient]
+            given[: part.shape[1], 1, 1] = 0.0
+            given[: part.shape[1], 1, 1, : len(part)] = part.T
+            _run(self.schedule.backward, buffers, masks[begin // LANES], back=True)
+            kernels.unpack(buffers[self.schedule.image_gradient], found[begin : begin + LANES], self.deviation)
+
+        self._share(len(gradient), work)
+        return found
+
+    def _share(self, images: int, work: Callable[[int, list[np.ndarray]], None]) -> None:
+        begins = range(0, images, LANES)
+        threads = max(1, min(torch.get_num_threads(), len(begins)))
+
+        def several(first: int) -> None:
+            buffers = self._idle.pop() if self._idle else self._allocate()
+            for begin in begins[first::threads]:
+                work(begin, buffers)
+            self._idle.append(buffers)
+
+        if threads <= 1:
+            several(0)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(several, range(threads)))
+
+    def _allocate(self) -> list[np.ndarray]:
+        sizes = [int(np.prod(shape.stored)) for shape in self.schedule.shapes]
+        # In one piece, which numpy asks huge pages for; values begin with a cache line.
+        room = np.empty(sum(sizes) + CELL // 4, np.float32)
+        room.fill(0.0)
+        begin, found = -room.ctypes.data % CELL // 4, []
+        for shape, size in zip(self.schedule.shapes, sizes, strict=True):
+            value = room[begin : begin + size].reshape(shape.stored)
+            value[-1, 1:-1, 1:-1] = 1.0
+            found.append(value)
+            begin += size
+        return found
+
+
+def _run(work: list[Work], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
+    for item in work:
+        source, target = buffers[item.source], buffers[item.target]
+        if isinstance(item, Average):
+            if back:
+                kernels.spread(source, target, masks[item.mask], item.channels)
+            else:
+                kernels.average(source, target, item.channels)
+            continue
+        taps = item.taps
+        residual = _NO_RESIDUAL if item.residual is None else buffers[item.residual].reshape(-1)
+        mask = _NO_MASK if item.mask is None or not masks.size else masks[item.mask]
+        kernels.convolve(
+            source.reshape(-1), target.reshape(-1), residual, mask,
+            taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at,
+        )  # fmt: skip

@@ -1,0 +1,175 @@
+"""Engines against the models they stand for, and what happens to one that is not its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import attacks, engines
+from harness.cli.planned import ENGINES
+from harness.engines.equivalence import compare
+from harness.engines.graph import UnsuitedError, lower
+from harness.runner.execute import execute
+from harness.runner.plan import plan_request, plan_suite
+from harness.runner.store import Store
+from harness.runner.suite import get_suite
+from model_zoo import registry
+from model_zoo.errors import UnknownNameError
+from model_zoo.loading import load_model
+from tests.harness.engines.conftest import network
+
+MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
+both = pytest.mark.parametrize("engine", ["folded", pytest.param("sparse", marks=pytest.mark.needs_numba)])
+
+
+def run(model, images):
+    point = images.clone().requires_grad_(True)
+    logits = model(point)
+    (gradient,) = torch.autograd.grad((logits * torch.arange(1.0, 11.0)).sum(), point)
+    return logits.detach(), gradient
+
+
+@both
+@pytest.mark.parametrize(
+    "fields", [{}, {"last_batch_norm": "none"}, {"stem_stride": 2}, {"name": "cifar-resnet50", "width": 8, "kept": 0.7}]
+)
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_network_with_dead_channels_is_computed_exactly(images, engine, fields, affine):
+    model = network(affine=affine, **fields)
+    logits, gradient = run(model.double(), images.double()[:5])
+    assert gradient.any()
+    ours = engines.build(model.float(), engine)
+    found = run(ours, images[:5])
+    assert float((found[0] - logits).abs().max() / logits.abs().max()) < 1e-5
+    assert float(((found[1] - gradient).abs() / gradient.abs().amax()).flatten(1).median()) < 1e-5
+
+
+def test_dead_channels_are_taken_out():
+    from harness.engines.folded import narrowed
+
+    graph = lower(network())
+    inner = graph.steps[1]
+    assert inner.varying is not None and not inner.varying.all()
+    assert any(getattr(step, "ones", None) is not None for step in graph.steps)
+    assert narrowed(graph)[1].weight.shape[0] < inner.weight.shape[0]
+
+
+@both
+def test_shipped_models_are_equal_in_logits_and_gradients(images, engine):
+    for name in registry.model_ids():
+        if name.startswith("cifar10"):
+            model = load_model(name)
+            found = compare(model, engines.build(model, engine), images)
+            assert found.refusal is None, f"{name}: {found}"
+
+
+@pytest.mark.needs_numba
+def test_an_image_gets_the_same_bits_in_any_batch_on_any_number_of_threads(images):
+    model = engines.build(load_model(MODEL), "sparse")
+    logits, gradient = run(model, images)
+    for count in (1, 2, 15, 16, 17, 33):
+        found = run(model, images[:count])
+        assert torch.equal(found[0], logits[:count])
+        assert torch.equal(found[1], gradient[:count])
+    torch.set_num_threads(2)
+    try:
+        assert all(torch.equal(one, other) for one, other in zip(run(model, images), (logits, gradient), strict=True))
+    finally:
+        torch.set_num_threads(1)
+    assert model(images[:0]).shape == (0, 10)
+    with torch.no_grad():
+        assert torch.equal(model(images), logits)
+
+
+@pytest.mark.needs_numba
+def test_gradients_of_single_logits_from_one_forward_pass(images):
+    stored, model = load_model(MODEL), engines.build(load_model(MODEL), "sparse")
+    for target in (0, 7):
+        one, other = (images[:3].clone().requires_grad_(True) for _ in range(2))
+        logits = model(one)
+        torch.autograd.grad(logits[:, 3].sum(), one, retain_graph=True)
+        (found,) = torch.autograd.grad(logits[:, target].sum(), one)
+        (expected,) = torch.autograd.grad(stored(other)[:, target].sum(), other)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-3)
+
+
+@both
+def test_an_engine_of_a_tampered_model_is_refused(images, engine):
+    model, tampered = load_model(MODEL), load_model(MODEL)
+    weight = tampered.network.layer2[0].conv1.weight
+    place = tuple(np.argwhere(weight.numpy() != 0)[40])
+    with torch.no_grad():
+        weight[place] = -weight[place]
+    prepared = engines.prepare(model, engines.build(tampered, engine), engine, images)
+    assert prepared.engine == "dense"
+    assert prepared.model is model
+    assert "refused: logits differ" in prepared.finding
+    assert engines.prepare(model, engines.build(model, engine), engine, images).engine == engine
+
+
+def test_a_difference_that_is_no_number_is_refused(images):
+    model = load_model(MODEL)
+
+    class Broken(torch.nn.Module):
+        def forward(self, batch):
+            return model(batch) * torch.nan
+
+    assert compare(model, Broken(), images[:2]).refusal is not None
+
+
+def test_other_modules_are_not_taken_for_ours():
+    with pytest.raises(UnsuitedError, match="Linear"):
+        lower(torch.nn.Linear(3, 3).eval())
+    changed = network()
+    changed.network.layer1[0].conv1 = torch.nn.Sequential(changed.network.layer1[0].conv1)
+    with pytest.raises(UnsuitedError, match="Sequential"):
+        engines.build(changed, "folded")
+
+
+@pytest.mark.needs_numba
+def test_a_stem_that_the_sparse_engine_lacks_is_unsuited_and_folded_runs_it():
+    model = network("imagenet-resnet18", normalisation="imagenet")
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UnsuitedError, match=r"maximum pooling|pads by 3"):
+        engines.build(model, "sparse")(images)
+    assert compare(model, engines.build(model, "folded"), images).refusal is None
+
+
+def test_the_engine_is_resolved_by_record_and_attack_alone():
+    record, spec = registry.get_record(MODEL), attacks.get("autoattack")
+    assert [engines.resolve(name, record, spec) for name in engines.NAMES] == ["dense", "dense", "folded", "sparse"]
+    steps = record.model_copy(update={"backward": "ste"})
+    imagenet = record.model_copy(update={"architecture": {**record.architecture, "name": "imagenet-resnet18"}})
+    assert engines.resolve("sparse", steps, spec) == "dense"
+    assert engines.resolve("sparse", imagenet, spec) == "folded"
+    with pytest.raises(UnknownNameError, match="sparse"):
+        engines.resolve("spars", record, spec)
+    assert ENGINES == engines.NAMES
+
+
+def test_what_is_stored_is_found_again_and_another_engine_is_another_unit():
+    held = {path.stem for path in (Path(__file__).parents[3] / "results" / "units").glob("*.json")}
+    plan = plan_suite(get_suite("quick"))
+    assert set(plan.ids) <= held
+    ids = {engine: plan_request([MODEL], ["pgd"], "cifar10-sample", 4, engine=engine).ids for engine in engines.NAMES}
+    assert ids["auto"] == ids["dense"]
+    assert len({ids[engine][0] for engine in ("dense", "folded", "sparse")}) == 3
+
+
+@both
+def test_a_unit_is_run_with_its_engine_and_says_so(tmp_path, engine, monkeypatch):
+    plan = plan_request([MODEL], ["pgd-20"], "cifar10-sample", 8, engine=engine)
+    store = Store(tmp_path)
+    assert not execute(plan, store).failed
+    manifest = store.manifest(plan.ids[0])
+    assert manifest["identity"]["engine"] == manifest["engine"]["used"] == engine
+    dense = plan_request([MODEL], ["pgd-20"], "cifar10-sample", 8)
+    execute(dense, store)
+    assert "engine" not in store.manifest(dense.ids[0])
+    monkeypatch.setattr("harness.engines.equivalence.LOGITS", 0.0)
+    execute(plan, store, existing="always")
+    assert store.manifest(plan.ids[0])["engine"]["used"] == "dense"
+    assert "refused" in store.manifest(plan.ids[0])["engine"]["finding"]

@@ -1,0 +1,117 @@
+"""The kernels against PyTorch's dense convolution in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+pytestmark = pytest.mark.needs_numba
+
+# Rows, columns, kernel, stride, padding.
+LAYERS = [
+    (32, 32, 3, 1, 1),
+    (16, 16, 3, 2, 1),
+    (8, 8, 3, 1, 1),
+    (4, 4, 3, 1, 1),
+    (2, 2, 3, 1, 1),
+    (1, 1, 1, 1, 0),
+    (8, 8, 1, 2, 0),
+    (16, 16, 1, 1, 0),
+    (9, 13, 3, 1, 1),
+    (9, 11, 3, 2, 1),
+    (7, 5, 1, 2, 0),
+]
+
+
+def store(values, shape):
+    """[16, C, H, W] as the kernels want it."""
+    stored = np.zeros(shape.stored, np.float32)
+    stored[:-1, 1:-1, 1:-1] = values.transpose(1, 2, 3, 0)
+    stored[-1, 1:-1, 1:-1] = 1.0
+    return stored
+
+
+def drawn(inputs, outputs, kernel, density, seed=0):
+    generator = np.random.default_rng(seed)
+    kept = generator.random((outputs, inputs, kernel, kernel)) < density
+    return np.where(kept, generator.choice([-1.0, 1.0], kept.shape), 0.0)
+
+
+def run(taps, source, target, residual=None, mask=None):
+    from harness.engines.kernels import convolve
+
+    nothing, no_mask = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+    convolve(
+        source.reshape(-1), target.reshape(-1), nothing if residual is None else residual.reshape(-1), no_mask if mask is None else mask,
+        taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at,
+    )  # fmt: skip
+    return target[:-1, 1:-1, 1:-1].transpose(3, 0, 1, 2)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_forward_and_gradient_are_those_of_a_dense_convolution(layer, density):
+    from harness.engines.kernels import ADD, MASKED, RELU
+    from harness.engines.taps import Shape, backward_taps, forward_taps
+
+    rows, columns, kernel, stride, padding = layer
+    inputs, outputs = 37, 10
+    weight, generator = drawn(inputs, outputs, kernel, density), np.random.default_rng(1)
+    x = generator.standard_normal((16, inputs, rows, columns)).astype(np.float32)
+    bias = generator.standard_normal(outputs)
+    ones = generator.standard_normal((outputs, kernel, kernel))
+    point = torch.from_numpy(x).double().requires_grad_(True)
+    expected = F.conv2d(point, torch.from_numpy(weight), torch.from_numpy(bias), stride, padding)
+    expected = expected + F.conv2d(torch.ones_like(point[:, :1]), torch.from_numpy(ones)[:, None], None, stride, padding)
+    residual = generator.standard_normal(expected.shape).astype(np.float32)
+    expected = F.relu(expected + torch.from_numpy(residual))
+    source, target = Shape(inputs, rows, columns), Shape(outputs, *expected.shape[2:])
+
+    mask = np.zeros(expected[0].numel(), np.uint16)
+    taps = forward_taps(weight, ones, bias, stride, padding, source, target, np.arange(outputs), RELU)
+    out = store(np.full(expected.shape, 7.0, np.float32), target)
+    found = run(taps, store(x, source), out, store(residual, target), mask)
+    np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-4)
+    assert not out[:, 0].any() and not out[:, :, 0].any() and not out[:, -1].any() and not out[:, :, -1].any()
+    bits = ((mask.reshape(expected.shape[1:])[None] >> np.arange(16)[:, None, None, None]) & 1).astype(bool)
+    assert (bits == (found > 0)).all()
+
+    given = generator.standard_normal(expected.shape).astype(np.float32)
+    (gradient,) = torch.autograd.grad(
+        F.conv2d(point, torch.from_numpy(weight), None, stride, padding), point, torch.from_numpy(given).double()
+    )
+    added = generator.standard_normal(x.shape).astype(np.float32)
+    through = generator.integers(0, 2**16, x[0].size).astype(np.uint16)
+    lanes = ((through.reshape(x.shape[1:])[None] >> np.arange(16)[:, None, None, None]) & 1).astype(bool)
+    for end, wanted in ((ADD, gradient.numpy() + added), (MASKED, np.where(lanes, gradient.numpy() + added, 0.0))):
+        back = store(np.full(x.shape, 7.0, np.float32), source)
+        for part in backward_taps(weight, stride, padding, source, target, end):
+            run(part, store(given, target), back, store(added, source), through if end == MASKED else None)
+        np.testing.assert_allclose(back[:-1, 1:-1, 1:-1].transpose(3, 0, 1, 2), wanted, atol=1e-4)
+
+
+def test_only_the_channels_asked_for_are_written():
+    from harness.engines.kernels import ADD
+    from harness.engines.taps import Shape, forward_taps
+
+    shape = Shape(6, 8, 8)
+    taps = forward_taps(drawn(6, 6, 3, 0.3), None, np.ones(6), 1, 1, shape, shape, np.array([1, 4]), ADD)
+    found = run(taps, store(np.zeros((16, 6, 8, 8)), shape), store(np.full((16, 6, 8, 8), 7.0), shape))
+    assert [bool((found[:, channel] == 7.0).all()) for channel in range(6)] == [True, False, True, True, False, True]
+
+
+def test_the_rule_takes_dense_tiles_where_most_is_kept_and_groups_where_sums_are_long():
+    from harness.engines.kernels import ADD, DENSE, SINGLE, SPARSE
+    from harness.engines.taps import Shape, forward_taps
+
+    def taps(density, size):
+        shape = Shape(64, size, size)
+        return forward_taps(drawn(64, 64, 3, density), None, np.zeros(64), 1, 1, shape, shape, np.arange(64), ADD)
+
+    assert tuple(taps(0.9, 32).shape[2:5]) == DENSE
+    assert tuple(taps(0.5, 32).shape[2:5]) == SPARSE[0]
+    assert tuple(taps(0.5, 4).shape[2:5]) == SPARSE[1]
+    assert tuple(taps(0.5, 2).shape[2:5]) == SINGLE
+    assert [len(taps(density, 32).starts) for density in (0.9, 0.5, 0.13, 0.01)] == [1, 4, 4, 1]
