@@ -33,7 +33,9 @@ def run(model, images):
 
 
 @both
-@pytest.mark.parametrize("fields", [{}, {"last_batch_norm": "none"}, {"stem_stride": 2}, {"name": "cifar-resnet50", "width": 8, "kept": 0.7}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"last_batch_norm": "none"}, {"stem_stride": 2}, {"name": "cifar-resnet50", "width": 8, "kept": 0.7}]
+)
 @pytest.mark.parametrize("affine", [True, False])
 def test_a_network_with_dead_channels_is_computed_exactly(images, engine, fields, affine):
     model = network(affine=affine, **fields)
