@@ -1,0 +1,106 @@
+"""APGD in Linf (Croce and Hein, arXiv 2003.01690, algorithm 1), image by image: on the cross-entropy, or on the targeted DLR loss.
+
+A run ends at its first adversarial query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from harness.attacks.losses import cross_entropy
+from harness.attacks.pool import Ask, State, best_others, columns
+
+# The paper's: momentum, and the checkpoints as shares of the iterations: the first period, the least, and what each is shorter by.
+MOMENTUM = 0.75
+FIRST, LEAST, SHORTER = 0.22, 0.06, 0.03
+
+
+@dataclass
+class APGD:
+    """A component of `pool`; `targets` 0 for the cross-entropy, else how many classes are aimed at, each in a run of its own.
+
+    `stuck` counts runs whose first gradient was zero everywhere.
+    """
+
+    epsilon: float
+    iterations: int
+    rho: float
+    targets: int = 0
+    stuck: int = 0
+
+    def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
+        """From a random point of the ball's surface, the noise being scaled to touch it."""
+        runs = max(self.targets, 1)
+        noise = torch.empty(runs, *clean.shape[1:]).uniform_(-1.0, 1.0, generator=generator)
+        begin = (clean + self.epsilon * noise / noise.abs().amax((1, 2, 3), keepdim=True)).clamp(0.0, 1.0)
+        target = best_others(logits, labels, self.targets)[0] if self.targets else labels
+        zeros, whole = torch.zeros(runs), torch.zeros(runs, dtype=torch.int64)
+        return {
+            "query": begin,
+            "before": begin,
+            "best": begin,
+            "best_gradient": torch.zeros_like(begin),
+            "best_loss": zeros - torch.inf,
+            "checked_loss": zeros - torch.inf,
+            "last_loss": zeros - torch.inf,
+            "step": zeros + 2.0 * self.epsilon,
+            "target": target.clone(),
+            "rises": whole,
+            "since": whole,
+            "period": whole + max(int(FIRST * self.iterations), 1),
+            "halved": whole.bool(),
+            "iteration": whole,
+        }
+
+    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+        """One iteration of every run."""
+        query, label, iteration = state["query"], state["label"], state["iteration"]
+        logits, gradient = ask(query, lambda found: self._loss(found, label, state["target"]))
+        assert gradient is not None
+        found = logits.argmax(1) != label
+        first, last = iteration == 0, iteration == self.iterations
+        self.stuck += int((first & ~found & (gradient.flatten(1) == 0).all(1)).sum())
+        loss = self._loss(logits, label, state["target"])
+        better = loss > state["best_loss"]
+        state["best"] = torch.where(columns(better), query, state["best"])
+        state["best_gradient"] = torch.where(columns(better), gradient, state["best_gradient"])
+        state["best_loss"] = torch.where(better, loss, state["best_loss"])
+        state["rises"] = torch.where(first, 0, state["rises"] + (loss > state["last_loss"]).long())
+        state["checked_loss"] = torch.where(first, loss, state["checked_loss"])
+        since = torch.where(first, 0, state["since"] + 1)
+        at = query
+        # A checkpoint: too few steps that rose, or a best that has not moved under a step that was not halved, halve the step.
+        check = ~first & (since == state["period"])
+        if check.any():
+            slow = state["rises"] <= self.rho * state["period"]
+            level = ~state["halved"] & (state["best_loss"] <= state["checked_loss"])
+            halve = check & (slow | level)
+            state["halved"] = torch.where(check, slow | level, state["halved"])
+            state["step"] = torch.where(halve, state["step"] / 2.0, state["step"])
+            at = torch.where(columns(halve), state["best"], query)
+            gradient = torch.where(columns(halve), state["best_gradient"], gradient)
+            state["checked_loss"] = torch.where(check, state["best_loss"], state["checked_loss"])
+            shorter = max(int(SHORTER * self.iterations), 1)
+            period = (state["period"] - shorter).clamp_min(max(int(LEAST * self.iterations), 1))
+            state["period"] = torch.where(check, period, state["period"])
+            state["rises"] = torch.where(check, 0, state["rises"])
+            since = torch.where(check, 0, since)
+        state["since"], state["last_loss"] = since, loss
+        ahead = self._inside(at + columns(state["step"]) * gradient.sign(), state["clean"])
+        pull = columns(torch.where(first, 1.0, MOMENTUM))
+        state["query"] = self._inside(at + (ahead - at) * pull + (at - state["before"]) * (1.0 - pull), state["clean"])
+        state["before"], state["iteration"] = at, iteration + 1
+        return found, last
+
+    def _inside(self, point: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+        return torch.min(torch.max(point, clean - self.epsilon), clean + self.epsilon).clamp(0.0, 1.0)
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if not self.targets:
+            return cross_entropy(logits, labels)
+        ordered = logits.sort(1, descending=True).values
+        scale = ordered[:, 0] - 0.5 * (ordered[:, 2] + ordered[:, 3]) + 1e-12
+        gap = logits.gather(1, labels[:, None]) - logits.gather(1, targets[:, None])
+        return -gap[:, 0] / scale
