@@ -1,0 +1,270 @@
+"""What engines and our own AutoAttack save: python -m benchmarks.engine [PART ...], parts: engines, attack, verdicts, compiled.
+
+Same model, images, threads and process, the contestants in turn; the median of the ratios of neighbouring runs, with the smallest and the
+largest. Processor time on one thread, wall time on two. Prints Markdown; the first part also draws docs/speed.svg. The first three parts
+take under ten minutes on two quiet cores; `compiled`, bfloat16 through torch.compile, is asked for by name, as compiling takes minutes.
+ResNet-34 has no trained weights here: its masks are random, of the counts that the allocation gives, and its batch norms have seen images.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import nn
+
+from harness import attacks, datasets, engines
+from harness.attacks.passes import passes
+from harness.engines import sparse
+from harness.engines.equivalence import compare
+from harness.engines.kernels import ADD, convolve
+from harness.engines.schedule import Run
+from harness.engines.taps import Shape, forward_taps
+from harness.evaluation.referee import judge
+from harness.runner.results import read
+from model_zoo.classifier import Classifier
+from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
+from model_zoo.loading import load_model
+from model_zoo.packing.frozen import freeze
+from model_zoo.pruning.allocation import layer_keep_counts
+from model_zoo.registry import package_folder
+from model_zoo.threat import ThreatModel
+from model_zoo.training.recipe import Recipe
+from model_zoo.training.trainer import build_model
+
+BATCH, ROUNDS = 64, 5
+SMALL = ("cifar10-rn8w32-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8w32-pruned-binary-k10-p01")
+DENSE = ("cifar10-rn8w32-dense-binary", "cifar10-rn8w28-dense", "cifar10-rn8s29-dense")
+FIGURE = Path(__file__).parents[1] / "docs" / "speed.svg"
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def resnet34(power: float) -> Classifier:
+    """The paper's network at keep ratio 0.01, random masks."""
+    recipe = Recipe.load(package_folder("recipes") / "cifar10-rn34-pruned-binary-k01-p01.toml")
+    torch.manual_seed(0)
+    model = build_model(recipe)
+    layers = [layer for layer in model.modules() if isinstance(layer, PrunedBinaryConv2d)]
+    for layer, kept in zip(layers, layer_keep_counts([layer.scores.numel() for layer in layers], 0.01, power), strict=True):
+        layer.set_kept(kept)
+    images = datasets.load("cifar10-sample").first(BATCH).tensors()[0]
+    model.train()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None  # the average of what was seen, from the first batch on
+    with torch.no_grad():
+        model(images)
+    return freeze(model, recipe.architecture, False)
+
+
+def ratios(one: Callable[[], Any], other: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, list[float]]:
+    """Median seconds of either, in turn, and the ratios of neighbours."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for work in (one, other):
+        work()
+    for _ in range(rounds):
+        for found, work in zip(seconds, (one, other), strict=True):
+            begun = clock()
+            work()
+            found.append(clock() - begun)
+    return median(seconds[0]), median(seconds[1]), [a / b for a, b in zip(*seconds, strict=True)]
+
+
+def spread(found: list[float]) -> str:
+    """As 10.2 (9.9 to 10.4)."""
+    return f"{median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
+
+
+def both(model: nn.Module, images: torch.Tensor) -> Callable[[], None]:
+    """A forward pass and the gradient by the images."""
+
+    def work() -> None:
+        point = images.clone().requires_grad_(True)
+        torch.autograd.grad(model(point).sum(), point)
+
+    return work
+
+
+def measure_engines() -> None:
+    """Forward and input gradient of every model, on one thread and on two."""
+    images = datasets.load("cifar10-sample").first(BATCH).tensors()[0]
+    models: dict[str, nn.Module] = {f"ResNet-34, keep 0.01, p = {power}": resnet34(power) for power in (0.1, 1.0)}
+    models |= {name: load_model(name) for name in (*SMALL, *DENSE)}
+    say("| model | threads | dense, ms an image | folded, times as fast | sparse, ms an image | sparse, times as fast |")
+    say("| --- | --- | --- | --- | --- | --- |")
+    for name, model in models.items():
+        folded, fast = engines.build(model, "folded"), engines.build(model, "sparse")
+        refusal = compare(model, fast, images).refusal
+        assert refusal is None, refusal
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            rounds = 3 if name.startswith("ResNet-34") else ROUNDS
+            dense, mine, faster = ratios(both(model, images), both(fast, images), rounds)
+            _, _, folding = ratios(both(model, images), both(folded, images), rounds)
+            scale = 1e3 / BATCH
+            say(f"| {name} | {threads} | {dense * scale:.3f} | {spread(folding)} | {mine * scale:.3f} | {spread(faster)} |")
+        torch.set_num_threads(1)
+    draw(engines.build(models["ResNet-34, keep 0.01, p = 0.1"], "sparse"), images)
+
+
+@njit  # type: ignore[untyped-decorator]
+def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels, shape, at):  # type: ignore[no-untyped-def]
+    for _ in range(times):
+        convolve(x, out, none, bits, bias, offsets, weights, starts, channels, shape, at)
+
+
+def limits() -> tuple[float, float]:
+    """Additions a second of the kernel on four channels that stay in the first-level cache; bytes a second of a copy that stays in none."""
+    shape, times = Shape(4, 2, 8), 20000
+    weight = np.ones((4, 4, 3, 3))
+    weight[:, :, 0] = 0.0  # two thirds kept: the rule takes sparse tiles
+    taps = forward_taps(weight, None, np.zeros(4), 1, 1, shape, shape, np.arange(4), ADD)
+    x, out = (np.zeros(int(np.prod(shape.stored)), np.float32) for _ in range(2))
+    given = (x, out, x[:0], np.zeros(0, np.uint16), taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at)
+    _repeat(1, *given)
+    rates = []
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        _repeat(times, *given)
+        rates.append(times * taps.additions * 16 / (time.process_time() - begun))
+    source, target = (np.ones(2**26, np.float32) for _ in range(2))
+    copies = []
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        np.copyto(target, source)
+        copies.append(2 * source.nbytes / (time.process_time() - begun))
+    return median(rates), median(copies)
+
+
+def draw(model: nn.Module, images: torch.Tensor) -> None:
+    """The roofline: what each layer reaches, against what it adds for every byte of values it reads and writes."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    peak, memory = limits()
+    spent: dict[tuple[bool, int], list[float]] = {}
+    run = sparse._run
+
+    def clocked(work: list[Any], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
+        for place, item in enumerate(work):
+            begun = time.process_time()
+            run([item], buffers, masks, back)
+            spent.setdefault((back, place), []).append(time.process_time() - begun)
+
+    sparse._run = clocked
+    try:
+        for _ in range(ROUNDS):
+            both(model, images)()
+    finally:
+        sparse._run = run
+    assert isinstance(model, sparse.SparseModel)
+    schedule = model.runner(*images.shape[2:]).schedule
+    figure, axes = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
+    added = seconds = 0.0
+    for back, work, colour in ((False, schedule.forward, "tab:blue"), (True, schedule.backward, "tab:orange")):
+        points = []
+        for place, item in enumerate(work):
+            if isinstance(item, Run) and item.taps.additions > 1e5:
+                additions, took = 16 * item.taps.additions, median(spent[back, place])
+                added, seconds = added + additions, seconds + took
+                values = [item.source, item.target] + ([item.residual] if item.residual is not None else [])
+                points.append((additions / sum(4 * np.prod(schedule.shapes[value].stored) for value in values), additions / took / 1e9))
+        axes.scatter(*zip(*points, strict=True), s=14, color=colour, label="input gradient" if back else "forward")
+    intensity = np.geomspace(0.3, 60.0, 50)
+    axes.plot(intensity, np.minimum(intensity * memory, peak) / 1e9, color="black", label="limit of this machine")
+    axes.set(xscale="log", yscale="log", xlabel="additions for a byte of values read and written", ylabel="additions a second, 10⁹")
+    axes.legend(frameon=False)
+    pyplot.rcParams["svg.hashsalt"] = "speed"
+    figure.savefig(FIGURE, metadata={"Date": None})
+    say(f"\nfirst-level cache: {peak / 1e9:.1f} G additions/s; copy: {memory / 1e9:.1f} GB/s; layers of more than 0.1 M additions reach ")
+    say(
+        f"{added / seconds / 1e9:.1f} G additions/s together, {100 * added / seconds / peak:.0f} % of the former; figure in {FIGURE.name}\n"
+    )
+
+
+def measure_attack() -> None:
+    """Eight images that survive: the package on the stored model against ours on its engine."""
+    images = datasets.load("cifar10-sample").first(8).tensors()[0]
+    threat = ThreatModel.parse("Linf 1/25500")
+    say("| model | AutoAttack by the package, s | ours, s | times as fast | passes an image, package | ours |")
+    say("| --- | --- | --- | --- | --- | --- |")
+    shorter = {"apgd_n_iter": 10, "fab_n_iter": 10, "square_n_queries": 500}
+    least = {"apgd_n_iter": 5, "fab_n_iter": 5, "square_n_queries": 250}
+    for name, model, changes in (
+        ("cifar10-rn8w32-pruned-binary-k05-p01", load_model(SMALL[1]), shorter),
+        ("ResNet-34, keep 0.01, p = 0.1", resnet34(0.1), least),
+    ):
+        labels, fast = model(images).argmax(1), engines.build(model, "sparse")
+        both(fast, images)()
+        specs = [attacks.get(attack) for attack in ("autoattack", "fast-autoattack")]
+        specs = [replace(spec, parameters={**spec.parameters, **changes}) for spec in specs]
+        seconds = []
+        for spec, attacked in zip(specs, (model, fast), strict=True):
+            begun = time.process_time()
+            result = attacks.run(spec, attacked, images, labels, threat, 0, classes=10)
+            seconds.append(time.process_time() - begun)
+            assert not any(result.broken_by), "an image was broken at a radius so small"
+        counts = [passes(spec, 10)[1] for spec in specs]
+        told = " | ".join(f"{count.forwards} + {count.backwards}" for count in counts)
+        part = f"1/{attacks.get('autoattack').parameters['apgd_n_iter'] // changes['apgd_n_iter']} of the iterations"
+        say(f"| {name}, {part} | {seconds[0]:.1f} | {seconds[1]:.1f} | {seconds[0] / seconds[1]:.1f} | {told} |")
+
+
+def measure_verdicts() -> None:
+    """Our AutoAttack on its engine against the outcomes that are stored of the package's, image by image, both refereed."""
+    stored = read(Path("results"))
+    images, labels = datasets.load("cifar10-sample").first(250).tensors()
+    threat = ThreatModel.parse("Linf 8/255")
+    say("\n| model | images | robust, package | robust, ours | outcomes that differ |")
+    say("| --- | --- | --- | --- | --- |")
+    for name in SMALL[:2]:
+        model = load_model(name)
+        theirs = stored[(stored["model"] == name) & (stored["attack"] == "autoattack") & (stored["radius"] == "8/255")]
+        theirs = theirs[theirs["dataset"] == "cifar10-sample"].set_index("image")["robust"]
+        index = [image for image in datasets.load("cifar10-sample").first(250).index.tolist() if image in theirs.index]
+        rows = [row for row, image in enumerate(datasets.load("cifar10-sample").first(250).index.tolist()) if image in theirs.index]
+        x, y = images[rows].contiguous(), labels[rows]
+        right = (model(x).argmax(1) == y).nonzero().flatten()
+        result = attacks.run(attacks.get("fast-autoattack"), engines.build(model, "sparse"), x[right], y[right], threat, 0, classes=10)
+        robust = np.zeros(len(rows), dtype=bool)
+        robust[right.numpy()] = ~judge(model, x[right], result.adversarial, y[right], threat).broken.numpy()
+        wanted = theirs.loc[index].to_numpy(dtype=bool)
+        say(f"| {name} | {len(rows)} | {wanted.sum()} | {robust.sum()} | {(wanted != robust).sum()} |")
+
+
+def measure_compiled() -> None:
+    """bfloat16 through torch.compile, on the folded network."""
+    images, model = datasets.load("cifar10-sample").first(BATCH).tensors()[0], resnet34(0.1)
+    compiled = torch.compile(engines.build(model, "folded").bfloat16())
+
+    def half(batch: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = compiled(batch.bfloat16()).float()
+        return found
+
+    _, _, found = ratios(both(half, images), both(engines.build(model, "sparse"), images), 3)  # type: ignore[arg-type]
+    say(f"\nResNet-34, keep 0.01, p = 0.1: sparse is {spread(found)} times as fast as compiled bfloat16, one thread")
+
+
+PARTS = {"engines": measure_engines, "attack": measure_attack, "verdicts": measure_verdicts, "compiled": measure_compiled}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for chosen in sys.argv[1:] or ["engines", "attack", "verdicts"]:
+        PARTS[chosen]()
