@@ -28,7 +28,6 @@ PRUNED, DENSE, HUNDRED, IDLE = (
 HOSTILE = "hostile"
 TITLE = "<script>alert('title')</script> & \"quoted\""
 REASON = "the GPU was <b>too hot</b>"
-TAXONOMY = '\n[pruning]\nwhen = "before"\nscored = "learned"\nstructured = false\nscope = "local"\n'
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,12 @@ class Material:
 
 
 def hostile_record(folder: Path) -> Path:
-    """A shipped model under another name, with a title that is markup, and with a taxonomy."""
+    """A shipped model under another name, with a title that is markup, and pruned otherwise."""
     original = "cifar10-rn8w32-pruned-binary-k20-p01"
     text = registry.record_path(original).read_text().replace(f'id = "{original}"', f'id = "{HOSTILE}"')
     title = next(line for line in text.splitlines() if line.startswith("title"))
     path = folder / f"{HOSTILE}.toml"
-    path.write_text(text.replace(title, f"title = {json.dumps(TITLE)}") + TAXONOMY)
+    path.write_text(text.replace(title, f"title = {json.dumps(TITLE)}").replace('scored = "learned"', 'scored = "random"'))
     checkpoint = registry.checkpoint_path(original)
     shutil.copy(checkpoint, folder / checkpoint.name)
     return path

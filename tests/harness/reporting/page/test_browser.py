@@ -161,7 +161,7 @@ def test_filters_hide_rows_and_points(opened: Any) -> None:
     set_value(browser, "#bytes", "0")
     assert left() == {PRUNED} and browser.find_element(By.ID, "bytes-said").text == "16,950"
     reset()
-    set_value(browser, "[data-taxonomy=scored]", "learned")
+    set_value(browser, "[data-taxonomy=scored]", "random")
     assert left() == {HOSTILE}
     browser.find_element(By.ID, "name").send_keys("nothing is called so")
     assert shown(browser) == []

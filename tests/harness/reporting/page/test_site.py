@@ -151,11 +151,11 @@ def test_the_taxonomy_of_a_record_can_be_filtered_by(page: Path) -> None:
     rows = rows_of(page, "full-cifar10-sample-linf-8-255")
     assert {name: rows[HOSTILE][name] for name in ("when", "scored", "structured", "scope")} == {
         "when": "before",
-        "scored": "learned",
+        "scored": "random",
         "structured": "no",
         "scope": "local",
     }
-    assert rows[PRUNED]["when"] == ""
+    assert rows[PRUNED]["scored"] == "learned" and rows[DENSE]["when"] == ""
 
 
 def test_a_model_page_says_what_there_is(page: Path) -> None:
