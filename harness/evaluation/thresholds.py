@@ -27,7 +27,10 @@ LOSS_GAP = Threshold(
 ZERO_GRADIENT = Threshold(0.05, "share of images without any gradient of the margin: a network of ReLUs has next to none")
 ZERO_GRADIENT_CE = Threshold(0.05, "share of images without any gradient of the cross-entropy: from here PGD on it prints a wrong number")
 LARGE_RADIUS = Threshold(64 / 255, "a quarter of the pixel range hides the image: whoever is still right was not attacked")
-LARGE_RADIUS_ACCURACY = Threshold(0.02, "robust accuracy that may be left at the large radius")
+LARGE_RADIUS_ACCURACY = Threshold(
+    0.02,
+    "share of images that may be left at the large radius: the null hypothesis of a binomial test, so that one image of 31 is no alarm",
+)
 RISING = Threshold(0.10, "share of robust images whose loss still rises when the attack ends: more steps would break more")
 NOISE = Threshold(0.0, "images that random noise breaks and the gradient attacks do not: none is expected, noise being the weaker attack")
 

@@ -107,9 +107,11 @@ def _sweep(found: Diagnostics) -> list[Reason]:
         if sum(after) > sum(before) and p < thresholds.SIGNIFICANCE.value:
             text = f"at {larger} more images are robust ({sum(after)}) than at {smaller} ({sum(before)}; p = {p:.1g})"
             reasons.append(Reason("masked", "not-monotone", text))
-    left = sum(found.sweep[radii[-1]]) / found.n
-    if left > thresholds.LARGE_RADIUS_ACCURACY.value:
-        text = f"{_percent(left)} of images are left at {radii[-1]}"
+    # Of few images one that is left says nothing: the share is tested, not compared.
+    left = sum(found.sweep[radii[-1]])
+    p = binomtest(left, found.n, thresholds.LARGE_RADIUS_ACCURACY.value, alternative="greater").pvalue
+    if p < thresholds.SIGNIFICANCE.value:
+        text = f"{_percent(left / found.n)} of images are left at {radii[-1]} (p = {p:.1g})"
         if found.near_constant:
             reasons.append(Reason("suspicious", "near-constant", f"{text}, most predictions being one class"))
         else:

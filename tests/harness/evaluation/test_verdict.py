@@ -33,6 +33,16 @@ HONEST = Diagnostics(
 )
 
 
+def test_one_image_of_a_small_set_left_at_the_large_radius_is_no_alarm() -> None:
+    def left(count: int, n: int) -> str:
+        lists = {name: first(n)[:n] for name in ("robust_ce", "robust_margin", "robust_square", "robust_noise")}
+        sweep = {"0": [True] * n, "64/255": [place < count for place in range(n)]}
+        return judge(replace(HONEST, n=n, **lists, robust_transfer=None, sweep=sweep)).level
+
+    assert left(1, 31) == "ok" and left(4, 31) == "masked"
+    assert left(5, 250) == "ok" and left(13, 250) == "masked"
+
+
 def test_an_honest_model_is_ok() -> None:
     verdict = judge(HONEST)
     assert (verdict.level, verdict.reasons, str(verdict)) == ("ok", (), "ok")
