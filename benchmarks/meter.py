@@ -19,7 +19,8 @@ from model_zoo.loading import load_model
 from model_zoo.threat import ThreatModel
 
 MODELS = ("cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8s29-dense-binary", "cifar10-rn8w28-dense")
-IMAGES = 100
+# A block of the protocol.
+IMAGES = 250
 
 
 class Clocked(nn.Module):

@@ -47,6 +47,8 @@ class Meter(nn.Module):
         self.backwards = torch.zeros(len(images), dtype=torch.int64)
         self.examples = images.clone()
         self.margins = torch.full((len(images),), -torch.inf, device=images.device)
+        # The rows of a query of all images in order: most queries of most attacks.
+        self._all = torch.arange(len(images), device=images.device)
         self._grids = _grids(images)
         self._half_squares = self._grids.square().sum(1) / 2
         self.train(model.training)
@@ -55,7 +57,7 @@ class Meter(nn.Module):
         """Logits of `queries` [M, 3, H, W]."""
         logits: torch.Tensor = self.model(queries)
         rows = self._rows(queries.detach())
-        self.forwards += torch.bincount(rows.cpu(), minlength=len(self.forwards))
+        self._count(self.forwards, rows)
         self._keep_best(queries.detach(), logits.detach(), rows)
         if logits.requires_grad:
             logits.register_hook(lambda _: self._count_backward(rows))
@@ -71,16 +73,20 @@ class Meter(nn.Module):
             setattr(self, name, state[name].to(getattr(self, name)))
 
     def _count_backward(self, rows: torch.Tensor) -> None:
-        self.backwards += torch.bincount(rows.cpu(), minlength=len(self.backwards))
+        self._count(self.backwards, rows)
+
+    def _count(self, passes: torch.Tensor, rows: torch.Tensor) -> None:
+        passes += 1 if rows is self._all else torch.bincount(rows.cpu(), minlength=len(passes))
 
     def _rows(self, queries: torch.Tensor) -> torch.Tensor:
         if len(queries) == len(self.images):
-            return torch.arange(len(self.images), device=queries.device)
+            return self._all
         # The nearest grid: its distance squared, less what all have in common.
         return (self._half_squares - _grids(queries) @ self._grids.T).argmin(1)
 
     def _keep_best(self, queries: torch.Tensor, logits: torch.Tensor, rows: torch.Tensor) -> None:
-        wrong = (logits.argmax(1) != self.labels[rows]).nonzero().flatten()
+        expected = self.labels if rows is self._all else self.labels[rows]
+        wrong = (logits.argmax(1) != expected).nonzero().flatten()
         if not len(wrong):
             return
         found = torch.full((len(rows),), -torch.inf, device=logits.device)
