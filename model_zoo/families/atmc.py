@@ -157,6 +157,8 @@ FAMILY = Family(
     taxonomy={"when": "after", "scored": "magnitude", "structured": False, "scope": "global"},
     convolution=lambda options: FactoredConv2d,
     affine=True,
+    # Values that are nearest to the centre at zero leave the budget unused.
+    moves_keep_ratio=True,
     defaults={"keep_ratio": None, "pretrain_epochs": None, "admm_epochs": None, "bits": 8, "rho": 0.1, "every": 10},
     prepare=prepare,
     at_epoch=at_epoch,

@@ -15,6 +15,7 @@ import torch
 from model_zoo.classifier import Classifier
 from model_zoo.families import get_family
 from model_zoo.files import place
+from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import effective_weights, freeze, weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Training
@@ -104,8 +105,11 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
 
 
 def _reached(frozen: Classifier) -> float:
+    """What is stored that is not zero, of factors where there are any, as a share of the dense network's weights."""
     weights = effective_weights(frozen)
-    return round(sum(int(np.count_nonzero(array)) for array in weights) / sum(array.size for array in weights), 4)
+    factors, _ = value_counts(stored_factors(frozen))
+    kept = sum(count for _, count, _ in factors) or sum(int(np.count_nonzero(array)) for array in weights)
+    return round(kept / sum(array.size for array in weights), 4)
 
 
 def _machine(trained: Trained) -> str:
