@@ -35,7 +35,7 @@ from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.loading import load_model
 from model_zoo.packing.frozen import freeze
 from model_zoo.pruning.allocation import layer_keep_counts
-from model_zoo.registry import package_folder
+from model_zoo.registry import model_ids, package_folder
 from model_zoo.threat import ThreatModel
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.trainer import build_model
@@ -231,9 +231,10 @@ def measure_verdicts() -> None:
     stored = read(Path("results"))
     images, labels = datasets.load("cifar10-sample").first(250).tensors()
     threat = ThreatModel.parse("Linf 8/255")
+    agree = total = 0
     say("\n| model | images | robust, package | robust, ours | outcomes that differ |")
     say("| --- | --- | --- | --- | --- |")
-    for name in SMALL[:2]:
+    for name in [model for model in model_ids() if model.startswith("cifar10") and "pruned-binary" in model]:
         model = load_model(name)
         theirs = stored[(stored["model"] == name) & (stored["attack"] == "autoattack") & (stored["radius"] == "8/255")]
         theirs = theirs[theirs["dataset"] == "cifar10-sample"].set_index("image")["robust"]
@@ -246,6 +247,8 @@ def measure_verdicts() -> None:
         robust[right.numpy()] = ~judge(model, x[right], result.adversarial, y[right], threat).broken.numpy()
         wanted = theirs.loc[index].to_numpy(dtype=bool)
         say(f"| {name} | {len(rows)} | {wanted.sum()} | {robust.sum()} | {(wanted != robust).sum()} |")
+        agree, total = agree + int((wanted == robust).sum()), total + len(rows)
+    say(f"\noutcomes agree on {agree} of {total} images ({100 * agree / total:.1f} %)")
 
 
 def measure_compiled() -> None:
