@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from harness import datasets, engines
+from harness.engines.graph import UnsuitedError
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
@@ -143,9 +144,12 @@ def _engine(name: str, engine: str) -> nn.Module:
 
 
 def prepared(unit: Unit, model: nn.Module, device: str) -> engines.Prepared:
-    """The unit's engine, compared with the model on the unit's own images; the model itself where they differ."""
+    """The unit's engine, compared with the model on the unit's own images; the model itself where they differ or it has none."""
     if unit.engine == "dense":
         return engines.Prepared(model, "dense", "")
     with unit_threads():
-        images = unit.block.tensors()[0].to(device)
-        return engines.prepare(model, _engine(unit.model, unit.engine).to(device), unit.engine, images)
+        try:
+            built = _engine(unit.model, unit.engine).to(device)
+        except UnsuitedError as error:
+            return engines.Prepared(model, "dense", f"engine {unit.engine} refused: {error}")
+        return engines.prepare(model, built, unit.engine, unit.block.tensors()[0].to(device))

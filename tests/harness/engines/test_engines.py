@@ -16,6 +16,7 @@ from harness.runner.execute import execute
 from harness.runner.plan import plan_request, plan_suite
 from harness.runner.store import Store
 from harness.runner.suite import get_suite
+from harness.runner.work import prepared
 from model_zoo import registry
 from model_zoo.errors import UnknownNameError
 from model_zoo.loading import load_model
@@ -173,3 +174,12 @@ def test_a_unit_is_run_with_its_engine_and_says_so(tmp_path, engine, monkeypatch
     execute(plan, store, existing="always")
     assert store.manifest(plan.ids[0])["engine"]["used"] == "dense"
     assert "refused" in store.manifest(plan.ids[0])["engine"]["finding"]
+
+
+def test_a_model_that_no_engine_can_express_is_attacked_as_it_is(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n")
+    (unit,) = plan_request([f"{file}:make"], ["fast-autoattack"], "cifar10-sample", 4).units
+    model = load_model(unit.model)
+    found = prepared(unit, model, "cpu")
+    assert unit.engine != "dense" and found.model is model and found.engine == "dense" and "refused" in found.finding
