@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import sys
 from collections.abc import Iterator
@@ -52,3 +53,10 @@ def isolated(seed: int) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
         if sys.gettrace() is not trace:
             sys.settrace(trace)
+
+
+def image_generator(image: torch.Tensor, seed: int, what: bytes) -> torch.Generator:
+    """Random numbers on the CPU that depend on the seed (unsigned 64-bit), `what` and the pixels of one image, never on its batch mates."""
+    pixels = image.cpu().contiguous().numpy().tobytes()
+    digest = hashlib.sha256(seed.to_bytes(8, "little") + what + pixels).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))

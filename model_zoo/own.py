@@ -86,9 +86,9 @@ def with_checkpoint(model: str, checkpoint: Path | None) -> str:
         raise UsageError("a file of weights goes with a function that makes the network: FILE.py:FUNCTION")
     if not is_own(model):
         return model
-    if leader := _LEADERBOARD.fullmatch(model):
-        folder = Path(leader["folder"] or robustbench.FOLDER).resolve()
-        return f"robustbench:{leader['dataset'] or 'cifar10'}/{leader['norm'] or 'Linf'}/{leader['name']}@{folder}"
+    if leader := _leader(model):
+        name, dataset, norm, folder = leader
+        return f"robustbench:{dataset}/{norm}/{name}@{folder.resolve()}"
     if named is None:
         return str(Path(model).resolve())
     weights = checkpoint or (Path(named["checkpoint"]) if named["checkpoint"] else None)
@@ -112,8 +112,8 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
     RefusedError
         If it does not run on images, or no gradient comes back to them.
     """
-    if leader := _LEADERBOARD.fullmatch(model):
-        return _open_leader(leader["name"], leader["dataset"] or "cifar10", leader["norm"] or "Linf", leader["folder"])
+    if leader := _leader(model):
+        return _open_leader(*leader)
     named = _FACTORY.fullmatch(model)
     if named is None:
         if model.endswith(".py"):
@@ -134,10 +134,17 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
     return _own(path.stem, title, architecture, made, size, "tensors"), made
 
 
-def _open_leader(name: str, dataset: str, norm: str, folder: str | None) -> tuple[Own, nn.Module]:
-    where = Path(folder or robustbench.FOLDER)
-    loaded = robustbench.load_robustbench(name, where, dataset, norm)
-    size = robustbench.file_of(where, name, dataset, norm).stat().st_size
+def _leader(model: str) -> tuple[str, str, str, Path] | None:
+    """Name, data set, norm and folder of a leaderboard's model; None where `model` names none."""
+    found = _LEADERBOARD.fullmatch(model)
+    if found is None:
+        return None
+    return found["name"], found["dataset"] or "cifar10", found["norm"] or "Linf", Path(found["folder"] or robustbench.FOLDER)
+
+
+def _open_leader(name: str, dataset: str, norm: str, folder: Path) -> tuple[Own, nn.Module]:
+    loaded = robustbench.load_robustbench(name, folder, dataset, norm)
+    size = robustbench.file_of(folder, name, dataset, norm).stat().st_size
     architecture = {"name": "robustbench", "model": f"{dataset}/{norm}/{name}", "classes": _classes(loaded)}
     return _own(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, size, "given file"), loaded
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
 
 from harness.attacks.losses import Loss, margin
+from harness.randomness import image_generator
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def _gradient(value: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
 def random_start(images: torch.Tensor, epsilon: float, seed: int, restart: int) -> torch.Tensor:
     """Uniform in the ball, clipped to the box; the noise of an image depends on the seed, the restart and the image alone."""
     noise = torch.empty(images.shape, dtype=images.dtype)
-    for row, image in enumerate(images.cpu().contiguous().numpy()):
-        digest = hashlib.sha256(seed.to_bytes(8, "little") + restart.to_bytes(8, "little") + image.tobytes()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+    for row, image in enumerate(images.cpu()):
+        generator = image_generator(image, seed, restart.to_bytes(8, "little"))
         noise[row].uniform_(-epsilon, epsilon, generator=generator)
     return (images + noise.to(images.device)).clamp(0.0, 1.0)

@@ -6,12 +6,13 @@ and an attack's state is a row of tensors that never look at each other.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+
+from harness.randomness import image_generator
 
 State = dict[str, torch.Tensor]
 
@@ -75,7 +76,7 @@ def run(
             row = waiting.pop()
             one = slice(row, row + 1)
             # Drawn on the CPU, so that every device gets the same numbers.
-            generator = generator_of(seed, name, images[row])
+            generator = image_generator(images[row], seed, name.encode())
             state_of = component.start(images[one].cpu(), labels[one].cpu(), logits[one].cpu(), generator)
             begun = {key: value.to(device) for key, value in state_of.items()}
             runs = len(begun["query"])
@@ -101,13 +102,6 @@ def run(
             state = {key: value[~gone] for key, value in state.items()}
             running = len(state["row"])
     return Pooled(broken, examples)
-
-
-def generator_of(seed: int, name: str, image: torch.Tensor) -> torch.Generator:
-    """Random numbers that depend on the seed, the component and the image alone."""
-    pixels = image.cpu().contiguous().numpy().tobytes()
-    digest = hashlib.sha256(seed.to_bytes(8, "little") + name.encode() + pixels).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
 
 
 def _asking(model: torch.nn.Module, images: int, rows: torch.Tensor) -> Ask:

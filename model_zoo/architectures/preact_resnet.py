@@ -21,15 +21,15 @@ Convolution = Callable[..., nn.Module]
 
 
 class PreActBlock(nn.Module):
-    """Batch norm, ReLU, 3x3 convolution, twice, and a shortcut."""
+    """Batch norm, ReLU, 3x3 convolution, twice, and a shortcut: the input, or a 1x1 convolution where `projected`."""
 
-    def __init__(self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool) -> None:
+    def __init__(self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool, projected: bool) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs, affine=affine)
         self.conv1 = convolution(inputs, width, 3, stride=stride, padding=1)
         self.bn2 = nn.BatchNorm2d(width, affine=affine)
         self.conv2 = convolution(width, width, 3, stride=1, padding=1)
-        self.shortcut = convolution(inputs, width, 1, stride=stride) if stride != 1 or inputs != width else None
+        self.shortcut = convolution(inputs, width, 1, stride=stride) if projected else None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """[N, inputs, H, W] to [N, width, H/stride, W/stride]."""
@@ -52,7 +52,8 @@ class PreActResNet(nn.Module):
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
             blocks = []
             for position in range(depth):
-                blocks.append(PreActBlock(convolution, channels, width, 2 if number > 1 and position == 0 else 1, affine))
+                stride = 2 if number > 1 and position == 0 else 1
+                blocks.append(PreActBlock(convolution, channels, width, stride, affine, stride != 1 or channels != width))
                 channels = width
             setattr(self, f"layer{number}", nn.Sequential(*blocks))
         self.bn = nn.BatchNorm2d(channels, affine=affine)

@@ -13,29 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from model_zoo.architectures.preact_resnet import PreActBlock
 from model_zoo.errors import UsageError
 from model_zoo.layers.bias import optional_bias
 
 Convolution = Callable[..., nn.Module]
-
-
-class WideBlock(nn.Module):
-    """Batch norm, ReLU, 3x3 convolution, twice, and a shortcut."""
-
-    def __init__(self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs, affine=affine)
-        self.conv1 = convolution(inputs, width, 3, stride=stride, padding=1)
-        self.bn2 = nn.BatchNorm2d(width, affine=affine)
-        self.conv2 = convolution(width, width, 3, stride=1, padding=1)
-        # Only where the width changes, whatever the stride: the official rule.
-        self.shortcut = convolution(inputs, width, 1, stride=stride) if inputs != width else None
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[N, inputs, H, W] to [N, width, H/stride, W/stride]."""
-        out = F.relu(self.bn1(inputs))
-        shortcut = inputs if self.shortcut is None else self.shortcut(out)
-        return self.conv2(F.relu(self.bn2(self.conv1(out)))) + shortcut
 
 
 class WideResNet(nn.Module):
@@ -62,7 +44,9 @@ class WideResNet(nn.Module):
         for number, width in enumerate(widths[1:], start=1):
             blocks = []
             for position in range((depth - 4) // 6):
-                blocks.append(WideBlock(convolution, channels, width, 2 if number > 1 and position == 0 else 1, affine))
+                stride = 2 if number > 1 and position == 0 else 1
+                # Only where the width changes, whatever the stride: the official rule.
+                blocks.append(PreActBlock(convolution, channels, width, stride, affine, channels != width))
                 channels = width
             setattr(self, f"block{number}", nn.Sequential(*blocks))
         self.bn1 = nn.BatchNorm2d(channels, affine=affine)
