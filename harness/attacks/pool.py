@@ -91,7 +91,7 @@ def run(
             parts = ([state] if state else []) + fresh
             state = {key: torch.cat([part[key] for part in parts]) for key in fresh[0]}
         asked = state["query"]
-        found, over = component.advance(_asking(model, len(images), state["row"]), state)
+        found, over = component.advance(_asking(model), state)
         for place in found.nonzero().flatten().tolist():
             row = int(state["row"][place])
             # Of an image's runs the first counts.
@@ -104,23 +104,18 @@ def run(
     return Pooled(broken, examples)
 
 
-def _asking(model: torch.nn.Module, images: int, rows: torch.Tensor) -> Ask:
-    # The meter takes as many queries as there are images for those images in order: anything else of that size is asked in two parts.
-    ambiguous = len(rows) == images and len(rows) > 1 and not torch.equal(rows.cpu(), torch.arange(images))
-
+def _asking(model: torch.nn.Module) -> Ask:
     def ask(queries: torch.Tensor, value: Callable[[torch.Tensor], torch.Tensor] | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        sizes = [1, len(queries) - 1] if ambiguous else [len(queries)]
-        points = [part.detach().clone().requires_grad_(value is not None) for part in queries.split(sizes)]
+        point = queries.detach().clone().requires_grad_(value is not None)
         with torch.set_grad_enabled(value is not None):
-            logits = torch.cat([model(point) for point in points])
+            logits = model(point)
             if value is None:
                 return logits, None
             numbers = value(logits).sum()
             if not numbers.requires_grad:
                 return logits.detach(), torch.zeros_like(queries)
-            gradients = torch.autograd.grad(numbers, points, allow_unused=True)
-        found = [torch.zeros_like(p) if g is None else g for p, g in zip(points, gradients, strict=True)]
-        return logits.detach(), torch.cat(found)
+            (gradient,) = torch.autograd.grad(numbers, point, allow_unused=True)
+        return logits.detach(), torch.zeros_like(queries) if gradient is None else gradient
 
     return ask
 

@@ -89,3 +89,26 @@ def test_an_example_outside_the_box_is_not_kept() -> None:
     queries[0, 0, 0, 0] = -1e-3
     metered(queries)
     assert torch.equal(metered.examples[1], IMAGES[1])
+
+
+def test_as_many_runs_as_images_of_a_few_images_count_for_those() -> None:
+    metered = meter()
+    metered(perturbed([3, 3, 3, 0, 0, 5]))
+    assert metered.forwards.tolist() == [2, 0, 0, 3, 0, 1]
+
+
+def test_all_images_in_order_count_once_however_far_two_of_them_have_gone() -> None:
+    metered = meter()
+    queries = perturbed([0, 1, 2, 3, 4, 5])
+    queries[[1, 2]] = IMAGES[[4, 5]]
+    metered(queries)
+    assert metered.forwards.tolist() == [1] * 6
+
+
+def test_a_restored_meter_goes_on_counting_and_keeping() -> None:
+    first, second = meter(), meter()
+    first(pushed(first, [2, 3], 12 / 255))
+    second.restore(first.state())
+    second(pushed(second, [2], 16 / 255))
+    assert second.forwards.tolist() == [0, 0, 2, 1, 0, 0] and first.forwards.tolist() == [0, 0, 1, 1, 0, 0]
+    assert second.margins[2] > first.margins[2] and torch.equal(second.examples[3], first.examples[3])
