@@ -9,7 +9,6 @@ RobustBench's ImageNet images are not here: how they are resized and cropped dep
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,9 +100,7 @@ def _load(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tensor, tor
     from robustbench.model_zoo.enums import BenchmarkDataset
 
     # A DataLoader draws a seed from the global generator, also where nothing is shuffled.
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # The official files were pickled by an old numpy, of whose types a new one warns.
-        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+    with torch.random.fork_rng(devices=[]):
         images, labels = load_clean_dataset(BenchmarkDataset(data.name), n, str(data_dir), PREPROCESSINGS[None])
     return images, labels
 

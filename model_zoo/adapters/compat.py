@@ -56,6 +56,4 @@ def import_robustbench() -> ModuleType:
             warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
             return importlib.import_module("robustbench")
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"RobustBench needs the extra: pip install 'robust-binary-harness[robustbench]' (missing: {error.name})"
-        ) from None
+        raise UserError(f"RobustBench needs the extra: pip install 'robust-binary-harness[robustbench]' (missing: {error.name})") from None
