@@ -101,7 +101,8 @@ def _load(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tensor, tor
 
     # A DataLoader draws a seed from the global generator, also where nothing is shuffled.
     with torch.random.fork_rng(devices=[]):
-        images, labels = load_clean_dataset(BenchmarkDataset(data.name), n, str(data_dir), PREPROCESSINGS[None])
+        # Resolved: torchvision would read a "~" at the beginning as the home folder, and look and download there.
+        images, labels = load_clean_dataset(BenchmarkDataset(data.name), n, str(data_dir.resolve()), PREPROCESSINGS[None])
     return images, labels
 
 
