@@ -74,6 +74,11 @@ def is_own(model: str) -> bool:
     return bool(_FACTORY.fullmatch(model) or _LEADERBOARD.fullmatch(model)) or model.endswith((".py", *exported.SUFFIXES))
 
 
+def is_leader(model: str) -> bool:
+    """Whether `model` names one of the RobustBench leaderboard, robustbench:NAME."""
+    return _LEADERBOARD.fullmatch(model) is not None
+
+
 def describe(model: str) -> Attackable:
     """The record of an id or record path, or what can be told of a model of one's own; errors as `registry.get_record` and `open_own`."""
     return open_own(model)[0] if is_own(model) else registry.get_record(model)

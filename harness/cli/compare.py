@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="Whom to compare with; may be repeated.  [default: those of --must-beat, else the suite's]",
 )
 @click.option("--suite", default="quick", show_default=True, help="Whose attacks and images (`harness ls suites`).")
-@click.option("--dataset", help="One of the suite's data sets.  [default: the first that fits the model]")
+@click.option("--dataset", help="One of the suite's data sets, or another of their kind.  [default: the suite's first that fits]")
 @click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the same first ones for all.  [default: the suite's]")
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
 @click.option("--download", is_flag=True, help="Download CIFAR if it is not there.")
@@ -75,6 +75,7 @@ def command(
     Examples:
       harness compare my_model.py:make_model
       harness compare my_model.py:make_model --checkpoint weights.safetensors --against all --n 100
+      harness compare robustbench:Addepalli2022Efficient_RN18 --dataset robustbench-cifar10 --data-dir ~/data
       harness compare net.onnx --against dense-binary --fail-under 20 --must-beat cifar10-rn8s29-dense
     """
     from harness.cli.console import err, out

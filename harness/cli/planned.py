@@ -30,7 +30,7 @@ def count(context: click.Context, parameter: click.Parameter, value: str | None)
 
 _OPTIONS = (
     click.option("--suite", help="A named plan: smoke, quick, epsilon, full, paper (see `harness ls suites`)."),
-    click.option("--model", "models", multiple=True, help="A model id or the path of a record; may be repeated."),
+    click.option("--model", "models", multiple=True, help="A model id, the path of a record, or robustbench:NAME; may be repeated."),
     click.option("--attack", "attack_names", multiple=True, help="An attack; may be repeated.  [default: pgd]"),
     click.option("--dataset", help="Images to attack.  [default: cifar10-sample]"),
     click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
@@ -83,11 +83,12 @@ def make_plan(
 
     if (suite is None) == (not models):
         raise UsageError("say what to run: either --suite NAME or --model ID (`harness ls suites`, `harness ls models`)")
-    from model_zoo.own import is_own
+    from model_zoo.own import is_leader, is_own, with_checkpoint
 
     for model in models:
-        if is_own(model):
+        if is_own(model) and not is_leader(model):
             raise UsageError(f"{model} has no record: `harness compare` attacks it as it is, `harness add` makes a record of it")
+    models = tuple(with_checkpoint(model, None) for model in models)
     if suite is None:
         from harness import attacks
         from model_zoo.threat import ThreatModel, parse_radius

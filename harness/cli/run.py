@@ -68,6 +68,7 @@ def command(
       harness run --suite quick
       harness run --suite full --n 100
       harness run --model cifar10-rn8w28-dense --attack pgd --attack autoattack --n 200
+      harness run --model robustbench:Addepalli2022Efficient_RN18 --dataset robustbench-cifar10 --attack autoattack --n 50
       harness run --model my-model.toml --dataset cifar10 --data-dir ~/data --n all
       RAY_ADDRESS=auto harness run --suite full --executor ray --device cuda --gpus-per-unit 0.25
     """

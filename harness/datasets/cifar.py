@@ -33,8 +33,9 @@ TRAIN, TEST = "train", "test"
 class Cifar:
     """One of the two data sets: where it comes from, and what its files hash to.
 
-    `batches` gives, for each split, file names and their published md5, in the official order; `content`, for each split, the
-    `content_sha256` of its arrays. Where copies differ in order, any order is accepted (`ordered` is False).
+    `batches` gives, for each split, file names and their published md5, in the official order; `meta` is the file beside them with the
+    names of the classes, which others read; `content`, for each split, the `content_sha256` of its arrays. Where copies differ in order,
+    any order is accepted (`ordered` is False).
     """
 
     name: str
@@ -45,6 +46,7 @@ class Cifar:
     md5: str
     label_key: bytes
     batches: Mapping[str, Mapping[str, str]]
+    meta: str
     content: Mapping[str, str]
     ordered: bool
 
@@ -68,6 +70,7 @@ SETS = {
             },
             TEST: {"test_batch": "40351d587109b95175f43aff81a1287e"},
         },
+        "batches.meta",
         {
             TRAIN: "f346965a853863b685ff3f267b92ee7672256cd6bf6c129812f80c65b0ca1b84",
             TEST: "e54cbeffd1115844b94dc3b192d5e925e31f92bd4dded0cbb618da6f6e628569",
@@ -83,6 +86,7 @@ SETS = {
         "eb9058c3a382ffc7106e4002c42a8d85",
         b"fine_labels",
         {TRAIN: {"train": "16019d7e3df5f24257cddd939b257f8d"}, TEST: {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}},
+        "meta",
         {
             TRAIN: "1c84180f6d8ae8d7ff27cd3f4b3ab4ba9f05ee6fe6c2d0b33773ae0c088aeb99",
             TEST: "aed05841c627c0c04bb6b9b75c9e1abcce9b5bf3ef2ea06d606088a6eb685e18",
@@ -162,7 +166,7 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
     """
     batches, arrays = folder / data.folder, folder / f"{data.name}_{split}.npz"
     if download and not _has_batches(data, split, folder) and not arrays.is_file():
-        _download(data, folder, report)
+        fetch_batches(data, folder, report)
     if _has_batches(data, split, folder):
         parts = [read_batch(batches / file, md5, data.label_key) for file, md5 in data.batches[split].items()]
         images, labels = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
@@ -193,11 +197,12 @@ def _has_batches(data: Cifar, split: str, folder: Path) -> bool:
     return all((folder / data.folder / file).is_file() for file in data.batches[split])
 
 
-def _download(data: Cifar, data_dir: Path, report: Report) -> None:
+def fetch_batches(data: Cifar, data_dir: Path, report: Report = lambda done, total: None) -> None:
+    """Download the official batches of both splits, and the names of the classes, into `data_dir`; errors as `model_zoo.download.fetch`."""
     logging.getLogger("pooch").setLevel(logging.ERROR)
     archive = fetch(data.url, data.md5, data_dir, instead(data), report)
     folder = data_dir / data.folder
-    expected = {file for files in data.batches.values() for file in files}
+    expected = {data.meta, *(file for files in data.batches.values() for file in files)}
     try:
         folder.mkdir(exist_ok=True)
         with tarfile.open(archive) as members:

@@ -12,7 +12,7 @@ from harness.evaluation.gates import check_images, check_model
 from harness.evaluation.unit import as_judged, unit_threads
 from harness.runner import protocol
 from harness.runner.plan import Plan, plan_suite
-from harness.runner.suite import Suite
+from harness.runner.suite import Evaluation, Suite
 from model_zoo import registry
 from model_zoo.errors import MissingDataError, UnknownNameError, UsageError
 from model_zoo.loading import load_model
@@ -41,7 +41,8 @@ def plan_comparison(
     against : sequence of str
         Each an id, the path of a record, a family (all of it that fits the data), or "all"; the suite's own models where there is none.
     dataset : str, optional
-        One of the suite's data sets; the first that fits the model where None.
+        One of the suite's data sets, or one of the same family, to which the suite's attacks and threats of that family then apply; the
+        first of the suite's that fits the model where None.
     n, whole
         As `harness.runner.plan.plan_suite` takes them.
 
@@ -53,11 +54,10 @@ def plan_comparison(
         If the data is not on this machine.
     """
     ours = describe(model)
-    info = _data(ours, suite, dataset)
+    info, parts = _data(ours, suite, dataset)
     opponents = [other for other in _opponents(against, suite, info) if not _same(describe(other), ours)]
     if not opponents:
         raise UsageError(f"nobody to compare {ours.id} with on {info.name}: name models with --against (`harness ls models`)")
-    parts = [part for part in suite.evaluation if part.dataset == info.name]
     plan = plan_suite(suite.model_copy(update={"models": [model, *opponents], "evaluation": parts}), data_dir, n, whole, download)
     if not any(unit.model == model for unit in plan.units):
         raise MissingDataError(plan.left_out[0])
@@ -74,17 +74,22 @@ def admit(plan: Plan) -> None:
         check_model(as_judged(load_model(first.model), draws), images, len(first.block.classes), alone=draws is None)
 
 
-def _data(ours: Attackable, suite: Suite, dataset: str | None) -> DatasetInfo:
+def _data(ours: Attackable, suite: Suite, dataset: str | None) -> tuple[DatasetInfo, list[Evaluation]]:
+    """The data set, and the suite's parts of it; where the suite has it not, those of the first that it has of the family, on this one."""
     infos = [datasets.describe(name) for name in dict.fromkeys(part.dataset for part in suite.evaluation)]
-    if dataset is not None:
-        found = [info for info in infos if info.name == dataset]
-        if not found:
-            raise UnknownNameError(f"data set of suite {suite.name!r}", dataset, [info.name for info in infos], "harness ls suites")
-        return found[0]
-    fitting = [info for info in infos if _fits(ours, info)]
-    if not fitting:
-        raise UsageError(f"suite {suite.name!r} has no data for {ours.id}, which has {ours.classes} classes: name another with --suite")
-    return fitting[0]
+    if dataset is None:
+        fitting = [info for info in infos if _fits(ours, info)]
+        if not fitting:
+            raise UsageError(f"suite {suite.name!r} has no data for {ours.id}, which has {ours.classes} classes: name another with --suite")
+        wanted = fitting[0]
+    else:
+        wanted = datasets.describe(dataset)
+        fitting = [info for info in infos if info.name == wanted.name] or [info for info in infos if info.family == wanted.family]
+        if not fitting:
+            has = ", ".join(dict.fromkeys(info.family for info in infos))
+            raise UsageError(f"suite {suite.name!r} has no attacks on data like {wanted.name}, only on {has}: name another with --suite")
+    parts = [part for part in suite.evaluation if part.dataset == fitting[0].name]
+    return wanted, [part.model_copy(update={"dataset": wanted.name}) for part in parts]
 
 
 def _fits(model: Attackable, info: DatasetInfo) -> bool:

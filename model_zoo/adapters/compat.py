@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import warnings
 from types import ModuleType
 
 import torch
@@ -50,8 +51,9 @@ def import_robustbench() -> ModuleType:
         if "autoattack" not in sys.modules and importlib.util.find_spec("autoattack") is None:
             sys.modules["autoattack"] = importlib.import_module("pyautoattack")
             sys.modules["autoattack.state"] = importlib.import_module("pyautoattack.state")
-        return importlib.import_module("robustbench")
+        with warnings.catch_warnings():
+            # Of its use of pkg_resources, which the extra's bound on setuptools keeps working.
+            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+            return importlib.import_module("robustbench")
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"RobustBench models need the extra: pip install 'robust-binary-harness[robustbench]' (missing: {error.name})"
-        ) from None
+        raise UserError(f"RobustBench needs the extra: pip install 'robust-binary-harness[robustbench]' (missing: {error.name})") from None

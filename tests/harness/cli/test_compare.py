@@ -90,7 +90,8 @@ def test_a_refused_model_is_attacked_by_nothing(there: Path) -> None:
         (("my_model.py:make_model", "--checkpoint", "absent.pt"), "no file"),
         (("my_model.py",), "say which function"),
         ((DENSE, "--against", DENSE), "nobody to compare"),
-        ((DENSE, "--dataset", "cifar100-sample"), "unknown data set of suite 'smoke'"),
+        ((DENSE, "--dataset", "cifar100-sample"), "suite 'smoke' has no attacks on data like cifar100-sample"),
+        ((DENSE, "--dataset", "cifar10-sampel"), "Did you mean 'cifar10-sample'"),
         (("cifar100-rn8w28-dense",), "has no data for"),
     ],
 )

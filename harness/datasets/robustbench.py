@@ -1,0 +1,118 @@
+"""The test images that RobustBench evaluates on, CIFAR-10 and CIFAR-100, through the robustbench package's own loading code.
+
+The package takes the first n images of torchvision's test split, which is in the official order; `index` is the place there.
+`robustbench-cifar10` are the images of `cifar10` in the same order. `robustbench-cifar100` are those of `cifar100` in another
+(`harness.datasets.cifar` says why ours is not the official one), so the first n of the two are different images.
+
+RobustBench's ImageNet images are not here: how they are resized and cropped depends on the model, and a data set knows of none.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.cifar import SETS, Cifar, fetch_batches, instead
+from model_zoo.errors import DamagedFileError, MissingDataError, RefusedError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """Float images [N, 3, H, W] in [0, 1] as uint8 [N, H, W, 3], of which `ImageSet.tensors` makes the very same floats again.
+
+    Raises
+    ------
+    RefusedError
+        If a value is not an integer over 255, as float32 rounds it.
+    """
+    import torch
+
+    whole = images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    if images.dtype != torch.float32 or not torch.equal(whole.float().div_(255.0), images):
+        raise RefusedError(f"images refused: {images.dtype} with values that are not integers over 255")
+    return np.ascontiguousarray(whole.permute(0, 2, 3, 1).numpy())
+
+
+def read(data: Cifar, data_dir: Path, n: int | None = None, download: bool = False) -> ImageSet:
+    """The first n test images in the official order (all where n is None); the parameters are those of `harness.datasets.load`.
+
+    Raises
+    ------
+    MissingDataError
+        If official files are absent, and not to be downloaded or not to be had.
+    DamagedFileError
+        If one is not the official file.
+    UserError
+        If the extra `robustbench` is not installed.
+    """
+    absent = _absent(data, data_dir)
+    name = _name(data)
+    if absent and not download:
+        raise MissingDataError(f"{name}: no {absent[0]} in {data_dir}; the package reads the official batches only. {instead(data)}")
+    # Not at the top: a list of the data sets has to do without the package, and its import takes seconds.
+    from model_zoo.adapters.compat import import_robustbench
+
+    import_robustbench()
+    if absent:
+        # Not left to the package, which prints, cannot resume, and unpacks whatever an archive holds.
+        fetch_batches(data, data_dir)
+    _check(data, data_dir)
+    images, labels = _load(data, data_dir, n)
+    return ImageSet(name, to_uint8(images), labels.numpy(), np.arange(len(images)), data.classes)
+
+
+def _name(data: Cifar) -> str:
+    return f"robustbench-{data.name}"
+
+
+def _absent(data: Cifar, data_dir: Path) -> list[str]:
+    """Which of the files that the package asks for, those of the training split among them, are not there."""
+    files = [*(file for split in data.batches.values() for file in split), data.meta]
+    return [f"{data.folder}/{file}" for file in files if not (data_dir / data.folder / file).is_file()]
+
+
+def _check(data: Cifar, data_dir: Path) -> None:
+    """Refuse files whose md5 is not torchvision's: the package would download them again, whether that is allowed or not.
+
+    torchvision unpickles with the plain `pickle.load`, but only what has these md5: its constructor compares the batches of both splits
+    before it opens one, and the names of the classes before it reads them.
+    """
+    from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity
+
+    official = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[data.name]
+    for file, md5 in [*official.train_list, *official.test_list, (official.meta["filename"], official.meta["md5"])]:
+        path = data_dir / official.base_folder / file
+        if not check_integrity(path, md5):
+            raise DamagedFileError(path, f"md5 {md5}", "another")
+
+
+def _load(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float32 [N, 3, 32, 32] in [0, 1] and int64 [N], as `robustbench.eval.benchmark` gets them."""
+    import torch
+    from robustbench.data import PREPROCESSINGS, load_clean_dataset
+    from robustbench.model_zoo.enums import BenchmarkDataset
+
+    # A DataLoader draws a seed from the global generator, also where nothing is shuffled.
+    with torch.random.fork_rng(devices=[]):
+        # Resolved: torchvision would read a "~" at the beginning as the home folder, and look and download there.
+        images, labels = load_clean_dataset(BenchmarkDataset(data.name), n, str(data_dir.resolve()), PREPROCESSINGS[None])
+    return images, labels
+
+
+def _source(data: Cifar) -> Source:
+    def present(folder: Path) -> bool:
+        return not _absent(data, folder)
+
+    title = f"{data.title}, through the robustbench package"
+    info = DatasetInfo(_name(data), title, len(data.classes), 10_000, (3, 32, 32), data.name, present, instead(data))
+    return Source(info, partial(read, data))
+
+
+SOURCES = {source.info.name: source for source in map(_source, SETS.values())}

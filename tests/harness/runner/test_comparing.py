@@ -1,0 +1,41 @@
+"""Which of a suite's parts a comparison takes, and on which data."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness import datasets
+from harness.datasets.base import Source
+from harness.runner.comparing import plan_comparison
+from harness.runner.suite import Suite, get_suite
+
+DENSE, PRUNED = "cifar10-rn8s29-dense", "cifar10-rn8w32-pruned-binary-k05-p01"
+MINE = "cifar10-mine"
+
+
+@pytest.fixture(autouse=True)
+def another_of_the_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = replace(datasets.describe("cifar10-sample"), name=MINE)
+    images = replace(datasets.load("cifar10-sample"), name=MINE)
+    monkeypatch.setitem(datasets._sources(), MINE, Source(info, lambda folder, n, download: images))
+
+
+def planned(suite: Suite, dataset: str) -> set[tuple[str, str, str]]:
+    units = plan_comparison(DENSE, [PRUNED], suite, dataset, n=2).units
+    assert {unit.model for unit in units} == {DENSE, PRUNED} and {len(unit.block) for unit in units} == {2}
+    return {(unit.block.name, unit.attack.name, str(unit.threat)) for unit in units}
+
+
+def test_data_of_a_suites_family_get_its_attacks_and_threats() -> None:
+    for name in ("smoke", "epsilon"):
+        suite = get_suite(name)
+        assert planned(suite, MINE) == {(MINE, attack, threat) for _, attack, threat in planned(suite, "cifar10-sample")}
+    assert len(planned(get_suite("epsilon"), MINE)) == 12
+
+
+def test_what_a_suite_says_of_the_data_itself_comes_first() -> None:
+    parts = [{"dataset": "cifar10-sample", "attacks": ["pgd"]}, {"dataset": MINE, "attacks": ["cw-linf"]}]
+    suite = Suite.model_validate({"name": "test", "title": "test", "models": "all", "evaluation": parts})
+    assert planned(suite, MINE) == {(MINE, "cw-linf", "Linf 8/255")}
+    reversed_ = suite.model_copy(update={"evaluation": suite.evaluation[::-1]})
+    assert planned(reversed_, "cifar10-sample") == {("cifar10-sample", "pgd", "Linf 8/255")}
