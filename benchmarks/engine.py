@@ -1,9 +1,12 @@
-"""What engines and our own AutoAttack save: python -m benchmarks.engine [PART ...], parts: engines, attack, verdicts, compiled.
+"""What engines and our own AutoAttack save: python -m benchmarks.engine [PART ...].
+
+Parts: engines, forward pass and input gradient by model; attack, whole AutoAttack on eight images that survive, small models; verdicts,
+ours beside the stored ones of the package, image by image; compiled, bfloat16 through torch.compile, which takes a C++ compiler; resnet34,
+part `attack` for the paper's network. The first takes two minutes, the others five to forty each; all of them where none is named.
 
 Same model, images, threads and process, the contestants in turn; the median of the ratios of neighbouring runs, with the smallest and the
-largest. Processor time on one thread, wall time on two. Prints Markdown; the first part also draws docs/speed.svg. The first three parts
-take under ten minutes on two quiet cores; `compiled`, bfloat16 through torch.compile, is asked for by name, as compiling takes minutes.
-ResNet-34 has no trained weights here: its masks are random, of the counts that the allocation gives, and its batch norms have seen images.
+largest. Processor time on one thread, wall time on two. Prints Markdown; the first part also draws docs/speed.svg. ResNet-34 has no trained
+weights here: its masks are random, of the counts that the allocation gives, and its batch norms have seen images.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +27,7 @@ from harness import attacks, datasets, engines
 from harness.attacks.passes import passes
 from harness.engines import sparse
 from harness.engines.equivalence import compare
-from harness.engines.kernels import ADD, convolve
+from harness.engines.kernels import ADD, CELL, LANES, convolve
 from harness.engines.schedule import Run
 from harness.engines.taps import Shape, forward_taps
 from harness.evaluation.referee import judge
@@ -35,12 +37,12 @@ from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.loading import load_model
 from model_zoo.packing.frozen import freeze
 from model_zoo.pruning.allocation import layer_keep_counts
-from model_zoo.registry import model_ids, package_folder
+from model_zoo.registry import package_folder
 from model_zoo.threat import ThreatModel
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.trainer import build_model
 
-BATCH, ROUNDS = 64, 5
+BATCH, ROUNDS, VERDICTS = 64, 5, 250
 SMALL = ("cifar10-rn8w32-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8w32-pruned-binary-k10-p01")
 DENSE = ("cifar10-rn8w32-dense-binary", "cifar10-rn8w28-dense", "cifar10-rn8s29-dense")
 FIGURE = Path(__file__).parents[1] / "docs" / "speed.svg"
@@ -127,26 +129,33 @@ def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels,
         convolve(x, out, none, bits, bias, offsets, weights, starts, channels, shape, at)
 
 
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros that begin with a cache line, as the engine's buffers do."""
+    room = np.zeros(int(np.prod(shape)) + LANES, np.float32)
+    begin = -room.ctypes.data % CELL // 4
+    return room[begin : begin + int(np.prod(shape))]
+
+
 def limits() -> tuple[float, float]:
-    """Additions a second of the kernel on four channels that stay in the first-level cache; bytes a second of a copy that stays in none."""
-    shape, times = Shape(4, 2, 8), 20000
-    weight = np.ones((4, 4, 3, 3))
+    """Additions a second of the kernel on eight channels in the first-level cache; bytes a second of a copy that no cache holds."""
+    source, target, times = Shape(8, 2, 8), Shape(32, 2, 8), 5000
+    weight = np.ones((target.channels, source.channels, 3, 3))
     weight[:, :, 0] = 0.0  # two thirds kept: the rule takes sparse tiles
-    taps = forward_taps(weight, None, np.zeros(4), 1, 1, shape, shape, np.arange(4), ADD)
-    x, out = (np.zeros(int(np.prod(shape.stored)), np.float32) for _ in range(2))
+    taps = forward_taps(weight, None, np.zeros(target.channels), 1, 1, source, target, np.arange(target.channels), ADD)
+    x, out = _aligned(source.stored), _aligned(target.stored)
     given = (x, out, x[:0], np.zeros(0, np.uint16), taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at)
     _repeat(1, *given)
     rates = []
     for _ in range(ROUNDS):
         begun = time.process_time()
         _repeat(times, *given)
-        rates.append(times * taps.additions * 16 / (time.process_time() - begun))
-    source, target = (np.ones(2**26, np.float32) for _ in range(2))
+        rates.append(times * taps.additions * LANES / (time.process_time() - begun))
+    there, here = (np.ones(2**26, np.float32) for _ in range(2))
     copies = []
     for _ in range(ROUNDS):
         begun = time.process_time()
-        np.copyto(target, source)
-        copies.append(2 * source.nbytes / (time.process_time() - begun))
+        np.copyto(here, there)
+        copies.append(2 * there.nbytes / (time.process_time() - begun))
     return median(rates), median(copies)
 
 
@@ -181,7 +190,7 @@ def draw(model: nn.Module, images: torch.Tensor) -> None:
         points = []
         for place, item in enumerate(work):
             if isinstance(item, Run) and item.taps.additions > 1e5:
-                additions, took = 16 * item.taps.additions, median(spent[back, place])
+                additions, took = LANES * item.taps.additions, median(spent[back, place])
                 added, seconds = added + additions, seconds + took
                 values = [item.source, item.target] + ([item.residual] if item.residual is not None else [])
                 points.append((additions / sum(4 * np.prod(schedule.shapes[value].stored) for value in values), additions / took / 1e9))
@@ -198,57 +207,61 @@ def draw(model: nn.Module, images: torch.Tensor) -> None:
     )
 
 
-def measure_attack() -> None:
-    """Eight images that survive: the package on the stored model against ours on its engine."""
+def _attack(name: str, model: nn.Module) -> None:
+    """One row: eight images that survive, by the package on the stored model and by ours on its engine."""
     images = datasets.load("cifar10-sample").first(8).tensors()[0]
     threat = ThreatModel.parse("Linf 1/25500")
-    say("| model | AutoAttack by the package, s | ours, s | times as fast | passes an image, package | ours |")
+    labels, fast = model(images).argmax(1), engines.build(model, "sparse")
+    both(fast, images)()
+    seconds, counts = [], []
+    for spec, attacked in ((attacks.get("autoattack"), model), (attacks.get("fast-autoattack"), fast)):
+        begun = time.process_time()
+        result = attacks.run(spec, attacked, images, labels, threat, 0, classes=10)
+        seconds.append(time.process_time() - begun)
+        assert not any(result.broken_by), "an image was broken at a radius so small"
+        counts.append("{0.forwards} + {0.backwards}".format(passes(spec, 10)[1]))
+    say(f"| {name} | {seconds[0]:.1f} | {seconds[1]:.1f} | {seconds[0] / seconds[1]:.1f} | {' | '.join(counts)} |")
+
+
+def _head() -> None:
+    say("\n| model | AutoAttack by the package, s | ours, s | times as fast | passes an image, package | ours |")
     say("| --- | --- | --- | --- | --- | --- |")
-    shorter = {"apgd_n_iter": 10, "fab_n_iter": 10, "square_n_queries": 500}
-    least = {"apgd_n_iter": 5, "fab_n_iter": 5, "square_n_queries": 250}
-    for name, model, changes in (
-        ("cifar10-rn8w32-pruned-binary-k05-p01", load_model(SMALL[1]), shorter),
-        ("ResNet-34, keep 0.01, p = 0.1", resnet34(0.1), least),
-    ):
-        labels, fast = model(images).argmax(1), engines.build(model, "sparse")
-        both(fast, images)()
-        specs = [attacks.get(attack) for attack in ("autoattack", "fast-autoattack")]
-        specs = [replace(spec, parameters={**spec.parameters, **changes}) for spec in specs]
-        seconds = []
-        for spec, attacked in zip(specs, (model, fast), strict=True):
-            begun = time.process_time()
-            result = attacks.run(spec, attacked, images, labels, threat, 0, classes=10)
-            seconds.append(time.process_time() - begun)
-            assert not any(result.broken_by), "an image was broken at a radius so small"
-        counts = [passes(spec, 10)[1] for spec in specs]
-        told = " | ".join(f"{count.forwards} + {count.backwards}" for count in counts)
-        part = f"1/{attacks.get('autoattack').parameters['apgd_n_iter'] // changes['apgd_n_iter']} of the iterations"
-        say(f"| {name}, {part} | {seconds[0]:.1f} | {seconds[1]:.1f} | {seconds[0] / seconds[1]:.1f} | {told} |")
+
+
+def measure_attack() -> None:
+    """AutoAttack on the small models."""
+    _head()
+    for name in (*SMALL, *DENSE):
+        _attack(name, load_model(name))
+
+
+def measure_resnet34() -> None:
+    """AutoAttack on the paper's network: half an hour by the package."""
+    _head()
+    _attack("ResNet-34, keep 0.01, p = 0.1", resnet34(0.1))
 
 
 def measure_verdicts() -> None:
     """Our AutoAttack on its engine against the outcomes that are stored of the package's, image by image, both refereed."""
     stored = read(Path("results"))
-    images, labels = datasets.load("cifar10-sample").first(250).tensors()
-    threat = ThreatModel.parse("Linf 8/255")
+    stored = stored[(stored["attack"] == "autoattack") & (stored["radius"] == "8/255") & (stored["dataset"] == "cifar10-sample")]
+    sample, threat = datasets.load("cifar10-sample").first(VERDICTS), ThreatModel.parse("Linf 8/255")
+    x, y = sample.tensors()
     agree = total = 0
     say("\n| model | images | robust, package | robust, ours | outcomes that differ |")
     say("| --- | --- | --- | --- | --- |")
-    for name in [model for model in model_ids() if model.startswith("cifar10") and "pruned-binary" in model]:
-        model = load_model(name)
-        theirs = stored[(stored["model"] == name) & (stored["attack"] == "autoattack") & (stored["radius"] == "8/255")]
-        theirs = theirs[theirs["dataset"] == "cifar10-sample"].set_index("image")["robust"]
-        index = [image for image in datasets.load("cifar10-sample").first(250).index.tolist() if image in theirs.index]
-        rows = [row for row, image in enumerate(datasets.load("cifar10-sample").first(250).index.tolist()) if image in theirs.index]
-        x, y = images[rows].contiguous(), labels[rows]
+    for name in sorted(set(stored["model"])):
+        theirs = stored[stored["model"] == name].set_index("image")["robust"]
+        if theirs.index.isin(sample.index).sum() != VERDICTS:
+            continue
+        model, wanted = load_model(name), theirs.loc[sample.index].to_numpy(dtype=bool)
         right = (model(x).argmax(1) == y).nonzero().flatten()
         result = attacks.run(attacks.get("fast-autoattack"), engines.build(model, "sparse"), x[right], y[right], threat, 0, classes=10)
-        robust = np.zeros(len(rows), dtype=bool)
+        robust = np.zeros(VERDICTS, dtype=bool)
         robust[right.numpy()] = ~judge(model, x[right], result.adversarial, y[right], threat).broken.numpy()
-        wanted = theirs.loc[index].to_numpy(dtype=bool)
-        say(f"| {name} | {len(rows)} | {wanted.sum()} | {robust.sum()} | {(wanted != robust).sum()} |")
-        agree, total = agree + int((wanted == robust).sum()), total + len(rows)
-    say(f"\noutcomes agree on {agree} of {total} images ({100 * agree / total:.1f} %)")
+        say(f"| {name} | {VERDICTS} | {wanted.sum()} | {robust.sum()} | {(wanted != robust).sum()} |")
+        agree, total = agree + int((wanted == robust).sum()), total + VERDICTS
+    say(f"\noutcomes agree on {agree} of {total} images ({100 * agree / max(total, 1):.2f} %)")
 
 
 def measure_compiled() -> None:
@@ -264,10 +277,16 @@ def measure_compiled() -> None:
     say(f"\nResNet-34, keep 0.01, p = 0.1: sparse is {spread(found)} times as fast as compiled bfloat16, one thread")
 
 
-PARTS = {"engines": measure_engines, "attack": measure_attack, "verdicts": measure_verdicts, "compiled": measure_compiled}
+PARTS = {
+    "engines": measure_engines,
+    "attack": measure_attack,
+    "verdicts": measure_verdicts,
+    "compiled": measure_compiled,
+    "resnet34": measure_resnet34,
+}
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for chosen in sys.argv[1:] or ["engines", "attack", "verdicts"]:
+    for chosen in sys.argv[1:] or PARTS:
         PARTS[chosen]()
