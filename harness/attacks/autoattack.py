@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from harness.attacks.autoattack_flags import LOGGER, collected_flags
-from harness.attacks.memory import Memory, Saved
+from harness.attacks.memory import Memory
 from harness.attacks.parameters import parse
 from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
-from harness.attacks.spec import AttackResult, Flag
+from harness.attacks.spec import AttackResult
+from harness.attacks.standing import CLEAN, Standing
 from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel
 
@@ -83,7 +84,7 @@ def attack(
     targets = min(given.targets, classes - 1)
     weights = {name: _PASSES[name](given, targets) for name in components}
 
-    so_far = _Progress.resumed(memory.load() if memory is not None else None, images, components)
+    so_far = Standing.begin(images, components, memory)
     accuracy = {"clean": 1.0}
     done = 0
     with collected_flags(so_far.flags) as collector:
@@ -105,42 +106,15 @@ def attack(
             so_far.take(place, survivors, examples, predictions != y)
             accuracy[name] = len(so_far.survivors(place + 1)) / len(images)
             so_far.done.append(name)
-            if memory is not None:
-                memory.save(Saved(tuple(so_far.done), {"adversarial": so_far.adversarial, "broken_in": so_far.broken_in}, collector.flags))
+            so_far.flags = collector.flags
+            so_far.save(memory)
         _check_square(accuracy)
     if progress is not None:
         progress(1.0, components[-1])
     # The runner attacks only what the model gets right, but next to a boundary that can depend on the batch.
-    moved = (so_far.adversarial != images).flatten(1).any(1).tolist()
-    broken_by: list[str | None] = []
-    for place, moves in zip(so_far.broken_in.tolist(), moved, strict=True):
-        broken_by.append(None if place == len(components) else components[place] if moves else "clean")
-    return AttackResult(so_far.adversarial, tuple(broken_by), collector.flags)
-
-
-@dataclass
-class _Progress:
-    """Examples so far, the place of the component that broke each image (int64 [N]; their number where none has), and who is done."""
-
-    adversarial: torch.Tensor
-    broken_in: torch.Tensor
-    done: list[str]
-    flags: tuple[Flag, ...]
-
-    @classmethod
-    def resumed(cls, saved: Saved | None, images: torch.Tensor, components: list[str]) -> _Progress:
-        if saved is not None and saved.tensors["adversarial"].shape == images.shape and list(saved.done) == components[: len(saved.done)]:
-            adversarial, broken_in = (saved.tensors[name].to(images.device) for name in ("adversarial", "broken_in"))
-            return cls(adversarial, broken_in, list(saved.done), saved.flags)
-        return cls(images.clone(), torch.full((len(images),), len(components), device=images.device), [], ())
-
-    def survivors(self, place: int) -> torch.Tensor:
-        """Rows that no component before `place` has broken."""
-        return (self.broken_in >= place).nonzero().flatten()
-
-    def take(self, place: int, rows: torch.Tensor, examples: torch.Tensor, broken: torch.Tensor) -> None:
-        self.adversarial[rows[broken]] = examples[broken]
-        self.broken_in[rows[broken]] = place
+    moved = (so_far.adversarial != images).flatten(1).any(1)
+    so_far.broken_in[(so_far.broken_in < len(components)) & ~moved] = CLEAN
+    return AttackResult(so_far.adversarial, so_far.broken_by(components), collector.flags)
 
 
 def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:

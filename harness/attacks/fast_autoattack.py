@@ -17,16 +17,19 @@ import torch
 from harness.attacks import pool
 from harness.attacks.apgd import APGD
 from harness.attacks.fab import FAB
+from harness.attacks.memory import Memory
 from harness.attacks.parameters import parse
 from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
 from harness.attacks.spec import AttackResult, Flag
 from harness.attacks.square import Square
+from harness.attacks.standing import CLEAN, Standing
 from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel
 
 PACKAGE = None
 VERSION = 1
+RESUMABLE = True
 # What it runs on where no engine is asked for, see `harness.engines`.
 ENGINE = "sparse"
 
@@ -59,35 +62,39 @@ def attack(
     parameters: Mapping[str, Any],
     seed: int,
     progress: Callable[[float, str], None] | None,
+    memory: Memory | None = None,
 ) -> AttackResult:
-    """Run the components in order, each on what the ones before have left; an image is left alone once it is broken."""
+    """Run the components in order, each on what the ones before have left, and go on after those that `memory` has.
+
+    An image is left alone once it is broken.
+    """
     given = parse(Parameters, parameters, "fast-autoattack")
     with torch.no_grad():
         logits = model(images)
     names = _components(given, logits.shape[1])
     costs = {name: _cost(given, name, logits.shape[1]) for name in names}
     total = sum(cost.forwards for cost in costs.values())
-    adversarial = images.clone()
-    broken_by: list[str | None] = ["clean" if wrong else None for wrong in (logits.argmax(1) != labels).tolist()]
-    flags: list[Flag] = []
+    so_far = Standing.begin(images, names, memory)
+    if not so_far.done:
+        so_far.broken_in[logits.argmax(1) != labels] = CLEAN
     done = 0
-    for name in names:
-        rows = torch.tensor([row for row, component in enumerate(broken_by) if component is None], dtype=torch.int64)
-        cost = costs[name].forwards
-        if len(rows):
+    for place, name in enumerate(names):
+        rows, cost = so_far.survivors(place), costs[name].forwards
+        if len(rows) and name not in so_far.done:
             component = _make(given, name, threat.epsilon, logits.shape[1])
             calls = ceil(len(rows) * cost / given.batch_size)
             with counted(model, progress, name, max(calls, 1), done / total, cost / total):
                 found = pool.run(component, name, model, images, labels, logits, rows, seed, given.batch_size)
-            adversarial[found.broken] = found.examples[found.broken]
-            for row in found.broken.nonzero().flatten().tolist():
-                broken_by[row] = name
+            so_far.take(place, rows, found.examples[rows], found.broken[rows])
             if isinstance(component, APGD) and not component.targets and component.stuck:
-                flags.append(Flag("zero-gradient", f"{component.stuck} of {len(rows)} images had a zero gradient at the start point"))
+                flag = Flag("zero-gradient", f"{component.stuck} of {len(rows)} images had a zero gradient at the start point")
+                so_far.flags += (flag,)
+            so_far.done.append(name)
+            so_far.save(memory)
         done += cost
     if progress is not None:
         progress(1.0, names[-1])
-    return AttackResult(adversarial, tuple(broken_by), tuple(flags))
+    return AttackResult(so_far.adversarial, so_far.broken_by(names), so_far.flags)
 
 
 def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness import attacks, datasets
-from harness.attacks import autoattack
+from harness.attacks import autoattack, pool
 from harness.attacks.memory import Saved
 from harness.attacks.spec import Flag
 from harness.evaluation.unit import evaluate_unit
@@ -15,7 +15,6 @@ from harness.runner.partial import PartialFile
 from harness.selftest.toys import THREAT, toy
 
 SHORT = {"apgd_n_iter": 8, "fab_n_iter": 4, "square_n_queries": 60, "targets": 3}
-SPEC = replace(attacks.get("autoattack"), parameters={**attacks.get("autoattack").parameters, **SHORT})
 BLOCK = datasets.load("cifar10-sample").first(60)
 
 
@@ -23,29 +22,36 @@ class Killed(BaseException):
     """Stands for a signal: nothing catches it."""
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_killed_unit_goes_on_with_the_next_component(after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = evaluate_unit(toy("relu"), BLOCK, THREAT, SPEC, 5)
-    memory, run, ran = PartialFile(tmp_path / "unit.safetensors"), autoattack.run_component, []
+# The attack, what it calls for each component, and which argument of that is the component's name.
+ATTACKS = {"autoattack": (autoattack, "run_component", 0), "fast-autoattack": (pool, "run", 1)}
 
-    def killed(name, *given, **named):
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_killed_unit_goes_on_with_the_next_component(name: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(attacks.get(name), parameters={**attacks.get(name).parameters, **SHORT})
+    module, function, place = ATTACKS[name]
+    expected = evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5)
+    memory, run, ran = PartialFile(tmp_path / "unit.safetensors"), getattr(module, function), []
+
+    def killed(*given, **named):
         if len(ran) == after:
             raise Killed
-        ran.append(name)
-        return run(name, *given, **named)
+        ran.append(given[place])
+        return run(*given, **named)
 
-    monkeypatch.setattr(autoattack, "run_component", killed)
+    monkeypatch.setattr(module, function, killed)
     with pytest.raises(Killed):
-        evaluate_unit(toy("relu"), BLOCK, THREAT, SPEC, 5, memory=memory)
-    assert ran == SPEC.parameters["components"][:after]
+        evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5, memory=memory)
+    assert ran == spec.parameters["components"][:after]
 
-    def counted(name, *given, **named):
-        ran.append(name)
-        return run(name, *given, **named)
+    def counted(*given, **named):
+        ran.append(given[place])
+        return run(*given, **named)
 
-    monkeypatch.setattr(autoattack, "run_component", counted)
-    outcome = evaluate_unit(toy("relu"), BLOCK, THREAT, SPEC, 5, memory=memory)
-    assert ran == SPEC.parameters["components"]
+    monkeypatch.setattr(module, function, counted)
+    outcome = evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5, memory=memory)
+    assert ran == spec.parameters["components"]
     assert outcome.frame.equals(expected.frame)
     assert outcome.flags == expected.flags and outcome.boundary_flips == expected.boundary_flips
     # Every component had something to do.
