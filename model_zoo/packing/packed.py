@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ FORMAT = "robust-binary-packed"
 VERSION = 3
 # The version that brought a kind of weights; the others came with version 2, as scales of the first did.
 SINCE = {"signs": 1, "pruned-signs": 1, "float32": 1, "int8": 3, "pruned-int8": 3, KIND: 3}
+
+
+# Weights of the largest network that is read: four times those of the largest on RobustBench, WRN-70-16.
+LARGEST = 2**30
 
 
 @dataclass(frozen=True)
@@ -129,8 +134,15 @@ def load_packed(path: Path) -> Packed:
 
 def _unpack(header: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Classifier:
     architecture = header["architecture"]
-    layout = empty(architecture, header["affine"])
+    # Shapes alone: nothing is allocated because a header says so.
+    with torch.device("meta"):
+        layout = empty(architecture, header["affine"])
     shapes = [tuple(weight.shape) for weight in dense_weights(layout)]
+    lengths = [tensor.numel() for tensor in batch_norm_tensors(layout)]
+    statistics = np.split(exact(tensors.pop("batch_norm"), sum(lengths)), np.cumsum(lengths)[:-1]) if lengths else []
+    weights_there = sum(math.prod(shape) for shape in shapes)
+    if weights_there > LARGEST:
+        raise ValueError(f"{weights_there:,} weights, where {LARGEST:,} are the most that is read")
     factors: list[Factors] = []
     if header["weights"] == KIND:
         factors = decode_factors(header, tensors, shapes)
@@ -138,9 +150,6 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Classi
     else:
         signs = draw_signs(architecture, header["drawn"]) if header["weights"] == "pruned-drawn" else []
         parts = decode(header, tensors, [int(np.prod(shape)) for shape in shapes], signs)
-    targets = batch_norm_tensors(layout)
-    lengths = [tensor.numel() for tensor in targets]
-    statistics = np.split(exact(tensors.pop("batch_norm"), sum(lengths)), np.cumsum(lengths)[:-1]) if lengths else []
     if tensors:
         raise ValueError(f"unexpected tensor {sorted(tensors)[0]!r}")
     weights = [np.ascontiguousarray(part).reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

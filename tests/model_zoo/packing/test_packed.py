@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.numpy import load, save
 from model_zoo.classifier import Classifier, build_classifier
 from model_zoo.errors import DamagedFileError
 from model_zoo.families import get_family
-from model_zoo.packing.frozen import effective_weights, freeze, weights_sha256
+from model_zoo.packing.frozen import batch_norm_tensors, effective_weights, empty, freeze, weights_sha256
 from model_zoo.packing.packed import check_file, load_packed, pack
 
 ARCHITECTURE = {
@@ -134,6 +135,21 @@ def test_missing_extra_or_misshapen_content_is_refused_by_file(tmp_path: Path) -
         repack(path, header, **tensors)
         with pytest.raises(DamagedFileError, match=r"model\.safetensors"):
             load_packed(path)
+
+
+def test_a_header_that_asks_for_a_network_too_large_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    model, affine = trained("dense")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pack(model, ARCHITECTURE, affine, {}))
+    with torch.device("meta"):
+        wide = empty({**ARCHITECTURE, "width": 6000}, affine)
+    statistics = np.zeros(sum(tensor.numel() for tensor in batch_norm_tensors(wide)), np.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    repack(path, {"architecture": {**ARCHITECTURE, "width": 6000}}, batch_norm=statistics)
+    with pytest.raises(DamagedFileError, match="weights, where"):
+        load_packed(path)
+    # The weights would be forty gigabytes; ru_maxrss is in KiB (on macOS in bytes, which makes the bound stricter).
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20
 
 
 def test_a_truncated_or_foreign_file_is_refused_by_file(tmp_path: Path) -> None:
