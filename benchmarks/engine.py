@@ -129,7 +129,7 @@ def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels,
         convolve(x, out, none, bits, bias, offsets, weights, starts, channels, shape, at)
 
 
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
     """Zeros that begin with a cache line, as the engine's buffers do."""
     room = np.zeros(int(np.prod(shape)) + LANES, np.float32)
     begin = -room.ctypes.data % CELL // 4
@@ -142,7 +142,7 @@ def limits() -> tuple[float, float]:
     weight = np.ones((target.channels, source.channels, 3, 3))
     weight[:, :, 0] = 0.0  # two thirds kept: the rule takes sparse tiles
     taps = forward_taps(weight, None, np.zeros(target.channels), 1, 1, source, target, np.arange(target.channels), ADD)
-    x, out = _aligned(source.stored), _aligned(target.stored)
+    x, out = aligned(source.stored), aligned(target.stored)
     given = (x, out, x[:0], np.zeros(0, np.uint16), taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at)
     _repeat(1, *given)
     rates = []

@@ -35,14 +35,15 @@ class UnknownNameError(UsageError):
     known : iterable of str
         The names that exist.
     listing : str
-        The command that lists them, for example "harness ls models".
+        The command that lists them, for example "harness ls models", or the address of a page that does.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], listing: str) -> None:
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"unknown {kind} {name!r}.{hint} `{listing}` lists what exists.")
+        where = listing if "://" in listing else f"`{listing}`"
+        super().__init__(f"unknown {kind} {name!r}.{hint} {where} lists what exists.")
         self.kind, self.name, self.suggestion = kind, name, close[0] if close else None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.engines.kernels import CELL, DENSE, SINGLE, SPARSE
 
-# From this share of weights kept, four output channels share what they read (benchmarks/engine.py: 55 against 45 G additions a second).
+# From this share of weights kept, four output channels share what they read; benchmarks/rule.py tries this and the next two.
 DENSE_FROM = 0.75
 # Input channels whose part of a tile fits the first-level cache, and the additions to a sum that pay for putting it down and taking it up.
 CACHED_CHANNELS, PAYING_TAPS = 16, 12

@@ -1,0 +1,102 @@
+"""Why the sparse engine runs a layer as it does: python -m benchmarks.rule. About three minutes on one core.
+
+The constants of `harness.engines.taps`, each set to other values. First, from what share of kept weights on four output channels should
+share what they read (`DENSE_FROM`): layers of ResNet-34's shapes, a random mask of each density, run both ways in turn. Then how many input
+channels are read before the next (`CACHED_CHANNELS`), and how many additions have to pay for interrupting a sum (`PAYING_TAPS`): forward
+pass and input gradient of the whole network. Medians of processor time on one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmarks.engine import BATCH, aligned, both, resnet34, say
+from harness import datasets, engines
+from harness.engines import taps
+from harness.engines.kernels import RELU, convolve
+from harness.engines.taps import Shape, forward_taps
+
+LAYERS = ((64, 32), (128, 16), (256, 8), (512, 4))
+DENSITIES = (0.01, 0.1, 0.3, 0.5, 0.65, 0.75, 0.85, 1.0)
+ROUNDS = 7
+
+
+@contextmanager
+def changed(name: str, value: float) -> Iterator[None]:
+    """Another value of a constant of the rule."""
+    before = getattr(taps, name)
+    setattr(taps, name, value)
+    try:
+        yield
+    finally:
+        setattr(taps, name, before)
+
+
+def alternating(*contestants: Callable[[], None]) -> list[float]:
+    """Median seconds of each, in turn."""
+    seconds: list[list[float]] = [[] for _ in contestants]
+    for work in contestants:
+        work()
+    for _ in range(ROUNDS):
+        for found, work in zip(seconds, contestants, strict=True):
+            begun = time.process_time()
+            work()
+            found.append(time.process_time() - begun)
+    return [median(found) for found in seconds]
+
+
+def layer(channels: int, size: int, density: float, dense_from: float) -> Callable[[], None]:
+    """A 3 x 3 convolution with ReLU on 16 images, as the given threshold has it run."""
+    shape = Shape(channels, size, size)
+    random = np.random.default_rng(channels)
+    weight = np.where(random.random((channels, channels, 3, 3)) < density, random.choice([-1.0, 1.0], (channels, channels, 3, 3)), 0.0)
+    with changed("DENSE_FROM", dense_from):
+        given = forward_taps(weight, None, np.zeros(channels), 1, 1, shape, shape, np.arange(channels), RELU)
+    x, out, mask = aligned(shape.stored), aligned(shape.stored), np.zeros(channels * size * size, np.uint16)
+    x[:] = random.standard_normal(len(x))
+
+    def work() -> None:
+        convolve(x, out, x[:0], mask, given.bias, given.offsets, given.weights, given.starts, given.channels, given.shape, given.at)
+
+    return work
+
+
+def densities() -> None:
+    """One line a layer shape: how many times as fast dense tiles are as sparse ones."""
+    say(f"Dense tiles, times as fast as sparse ones; the rule takes them from {taps.DENSE_FROM} on.\n")
+    say("| layer | " + " | ".join(f"keeps {density}" for density in DENSITIES) + " |")
+    say("| --- |" + " --- |" * len(DENSITIES))
+    for channels, size in LAYERS:
+        found = []
+        for density in DENSITIES:
+            sparse, dense = alternating(layer(channels, size, density, 2.0), layer(channels, size, density, 0.0))
+            found.append(f"{sparse / dense:.2f}")
+        say(f"| {channels} channels, {size} x {size} | {' | '.join(found)} |")
+
+
+def groups() -> None:
+    """ResNet-34 with other values of the two constants that cut input channels into groups."""
+    images = datasets.load("cifar10-sample").first(BATCH).tensors()[0]
+    model = resnet34(0.1)
+    for name, values in (("CACHED_CHANNELS", (2, 4, 8, 16, 32, 64, 512)), ("PAYING_TAPS", (1, 4, 8, 12, 16, 24, 48))):
+        runs = []
+        for value in values:
+            with changed(name, value):
+                built = engines.build(model, "sparse")
+                built(images[:1])
+            runs.append(both(built, images))
+        seconds = alternating(*runs)
+        told = ", ".join(f"{value}: {1e3 * took / BATCH:.2f}" for value, took in zip(values, seconds, strict=True))
+        say(f"\n{name} (the rule has {getattr(taps, name)}), ResNet-34, keep 0.01, p = 0.1, ms an image: {told}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    densities()
+    groups()
