@@ -207,11 +207,20 @@ def draw(model: nn.Module, images: torch.Tensor) -> None:
     )
 
 
+def _far(model: nn.Module, images: torch.Tensor, count: int) -> torch.Tensor:
+    """The images whose boundary, linearised, is farthest in Linf."""
+    point = images.clone().requires_grad_(True)
+    first, second = model(point).topk(2).values.T
+    (gradient,) = torch.autograd.grad((first - second).sum(), point)
+    distance = (first - second).detach() / gradient.flatten(1).abs().sum(1)
+    return images[distance.topk(count).indices].contiguous()
+
+
 def _attack(name: str, model: nn.Module) -> None:
     """One row: eight images that survive, by the package on the stored model and by ours on its engine."""
-    images = datasets.load("cifar10-sample").first(8).tensors()[0]
-    threat = ThreatModel.parse("Linf 1/25500")
-    labels, fast = model(images).argmax(1), engines.build(model, "sparse")
+    fast = engines.build(model, "sparse")
+    images = _far(fast, datasets.load("cifar10-sample").first(BATCH).tensors()[0], 8)
+    labels, threat = model(images).argmax(1), ThreatModel.parse("Linf 1/255000")
     both(fast, images)()
     seconds, counts = [], []
     for spec, attacked in ((attacks.get("autoattack"), model), (attacks.get("fast-autoattack"), fast)):

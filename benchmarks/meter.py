@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -44,9 +45,9 @@ class ClockedMeter(Meter):
 
     backward_seconds = 0.0
 
-    def _count_backward(self, rows: torch.Tensor) -> None:
+    def _count_backward(self, counts: np.ndarray) -> None:
         begun = time.process_time()
-        super()._count_backward(rows)
+        super()._count_backward(counts)
         self.backward_seconds += time.process_time() - begun
 
 

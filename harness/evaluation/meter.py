@@ -12,6 +12,7 @@ Small models answer in milliseconds, so rows are counted and compared in numpy, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +26,17 @@ GRID = 8
 # By so much a margin must exceed the one that is kept: an attack that goes on climbing would be copied at every step.
 BETTER = 1.1
 _KEPT = ("forwards", "backwards", "examples", "margins")
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a query is about: of each row the image, its label and its grid; how near all are certainly near; how often each image."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    grids: np.ndarray
+    certain: float
+    counts: np.ndarray
 
 
 class Meter(nn.Module):
@@ -51,22 +63,27 @@ class Meter(nn.Module):
         self.examples = images.clone()
         self.margins = torch.full((len(images),), -torch.inf)
         # The same memory.
-        self._margins, self._labels = self.margins.numpy(), labels.cpu().numpy()
-        self._in_order = np.arange(len(images))
-        grids = _grids(images)
-        self._half_squares, self._grids = grids.square().sum(1) / 2, grids.T.contiguous()
+        self._forwards, self._backwards, self._margins = self.forwards.numpy(), self.backwards.numpy(), self.margins.numpy()
+        self._labels = _numpy(labels)
+        self._grids = _grid(images).flatten(1)
+        self._half_squares = self._grids.square().sum(1) / 2
+        self._columns = self._grids.T.contiguous()
+        distances = torch.cdist(self._grids, self._grids).fill_diagonal_(torch.inf)
+        # A grid no pixel of which is farther than this, from an image's, has no nearer image: it is not half way to the nearest other.
+        self._certain = _numpy(0.499 * distances.amin(1) / self._grids.shape[1] ** 0.5)
+        self._last: _Asked | None = None
         self._inside_size = threat.epsilon + TOLERANCE
         self.train(model.training)
 
     def forward(self, queries: torch.Tensor) -> torch.Tensor:
         """Logits of `queries` [M, 3, H, W]."""
         logits: torch.Tensor = self.model(queries)
-        asked = queries.detach()
-        rows = self._rows(asked)
-        self._count(self.forwards, rows)
-        self._keep_best(asked, logits.detach().float().cpu().numpy(), rows)
+        seen = queries.detach()
+        asked = self._last = self._identify(seen)
+        self._forwards += asked.counts
+        self._keep_best(seen, _numpy(logits.detach()), asked)
         if logits.requires_grad:
-            logits.register_hook(lambda _: self._count_backward(rows))
+            logits.register_hook(lambda _: self._count_backward(asked.counts))
         return logits
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -78,28 +95,34 @@ class Meter(nn.Module):
         for name in _KEPT:
             getattr(self, name).copy_(state[name])
 
-    def _count_backward(self, rows: np.ndarray) -> None:
-        self._count(self.backwards, rows)
+    def _count_backward(self, counts: np.ndarray) -> None:
+        self._backwards += counts
 
-    def _count(self, passes: torch.Tensor, rows: np.ndarray) -> None:
-        counts = passes.numpy()
-        counts += 1 if rows is self._in_order else np.bincount(rows, minlength=len(counts))
-
-    def _rows(self, queries: torch.Tensor) -> np.ndarray:
+    def _identify(self, queries: torch.Tensor) -> _Asked:
+        last = self._last
+        if last is not None and len(last.rows) == len(queries):
+            # Most queries are about the images of the one before, which is sooner seen than found again.
+            away = _numpy(_grid(queries)) - last.grids
+            if away.max() < last.certain and away.min() > -last.certain:
+                return last
         # The nearest grid: its distance squared, less what all have in common.
-        distances = torch.addmm(self._half_squares, _grids(queries), self._grids, alpha=-1)
-        rows: np.ndarray = distances.argmin(1).cpu().numpy()
-        if len(rows) == len(self._in_order) and 2 * np.count_nonzero(rows == self._in_order) > len(rows):
-            return self._in_order
-        return rows
+        grids = _grid(queries).flatten(1)
+        rows = _numpy(torch.addmm(self._half_squares, grids, self._columns, alpha=-1).argmin(1))
+        in_order = np.arange(len(self._labels))
+        if len(rows) == len(in_order) and 2 * np.count_nonzero(rows == in_order) > len(rows):
+            rows = in_order
+        clean = _numpy(_grid(self.images)[rows])
+        counts = np.bincount(rows, minlength=len(in_order))
+        return _Asked(rows, self._labels[rows], clean, float(self._certain[rows].min()), counts)
 
-    def _keep_best(self, queries: torch.Tensor, logits: np.ndarray, rows: np.ndarray) -> None:
-        wrong = np.flatnonzero(logits.argmax(1) != self._labels[rows])
-        if not len(wrong):
+    def _keep_best(self, queries: torch.Tensor, logits: np.ndarray, asked: _Asked) -> None:
+        mistaken = logits.argmax(1) != asked.labels
+        if not mistaken.any():
             return
-        mine = rows[wrong]
+        wrong = np.flatnonzero(mistaken)
+        mine = asked.rows[wrong]
         # The largest logit of a misclassified query is that of another class.
-        found = logits[wrong].max(1) - logits[wrong, self._labels[mine]]
+        found = logits[wrong].max(1) - logits[wrong, asked.labels[wrong]]
         better = found > BETTER * self._margins[mine]
         if not better.any():
             return
@@ -118,10 +141,15 @@ class Meter(nn.Module):
         if low < 0.0 or high > 1.0:
             flat = queries.flatten(1)
             inside &= (flat.amin(1) >= 0.0) & (flat.amax(1) <= 1.0)
-        found: np.ndarray = inside.cpu().numpy()
-        return found
+        return _numpy(inside)
 
 
-def _grids(images: torch.Tensor) -> torch.Tensor:
+def _grid(images: torch.Tensor) -> torch.Tensor:
+    """A view: the pixels [N, 3, GRID, GRID] (fewer of a small image) that tell images apart."""
     down, across = max(1, images.shape[2] // GRID), max(1, images.shape[3] // GRID)
-    return images[:, :, down // 2 :: down, across // 2 :: across].flatten(1)
+    return images[:, :, down // 2 :: down, across // 2 :: across]
+
+
+def _numpy(values: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = (values if values.device.type == "cpu" else values.cpu()).numpy()
+    return found

@@ -112,3 +112,17 @@ def test_a_restored_meter_goes_on_counting_and_keeping() -> None:
     second(pushed(second, [2], 16 / 255))
     assert second.forwards.tolist() == [0, 0, 2, 1, 0, 0] and first.forwards.tolist() == [0, 0, 1, 1, 0, 0]
     assert second.margins[2] > first.margins[2] and torch.equal(second.examples[3], first.examples[3])
+
+
+def test_another_image_after_one_in_a_query_of_the_same_size_is_told() -> None:
+    metered = meter()
+    for rows in ([4, 1], [4, 1], [4, 2], [2, 4]):
+        metered(perturbed(rows))
+    assert metered.forwards.tolist() == [0, 2, 2, 0, 4, 0]
+
+
+def test_an_iterate_that_has_gone_over_to_another_image_counts_for_that() -> None:
+    metered = meter()
+    metered(IMAGES[[0, 3]])
+    metered(torch.lerp(IMAGES[[0, 3]], IMAGES[[1, 3]], 0.6))
+    assert metered.forwards.tolist() == [1, 1, 0, 2, 0, 0]
