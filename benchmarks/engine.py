@@ -27,8 +27,9 @@ from harness import attacks, datasets, engines
 from harness.attacks.passes import passes
 from harness.engines import sparse
 from harness.engines.equivalence import compare
-from harness.engines.kernels import ADD, CELL, LANES, convolve
+from harness.engines.kernels import ADD, LANES, convolve
 from harness.engines.schedule import Run
+from harness.engines.sparse import LINE
 from harness.engines.taps import Shape, forward_taps
 from harness.evaluation.referee import judge
 from harness.runner.results import read
@@ -131,8 +132,8 @@ def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels,
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
     """Zeros that begin with a cache line, as the engine's buffers do."""
-    room = np.zeros(int(np.prod(shape)) + LANES, np.float32)
-    begin = -room.ctypes.data % CELL // 4
+    room = np.zeros(int(np.prod(shape)) + LINE, np.float32)
+    begin = -room.ctypes.data // 4 % LINE
     return room[begin : begin + int(np.prod(shape))]
 
 

@@ -19,16 +19,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16
-# Bytes of one position.
-CELL = 4 * LANES
+# Up to so many images lie in cells of half the size and take half a register: half the time, half the memory.
+HALF = 8
 
 _FLOAT, _INT, _SHORT = ir.FloatType(), ir.IntType(64), ir.IntType(16)
-_VECTOR, _BITS = ir.VectorType(_FLOAT, LANES), ir.VectorType(ir.IntType(1), LANES)
-_FIRST = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-_ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
 
 
-def make_tile(rows: int, columns: int, channels: int, stride: int) -> Callable[..., None]:
+def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -> Callable[..., None]:
     """A function for numba code that computes `rows` x `columns` positions of `channels` output channels, all arguments 64-bit integers.
 
     Its arguments, addresses and distances in bytes: the input at the tile's first position; tap offsets (int32) and weights (float32,
@@ -41,7 +38,11 @@ def make_tile(rows: int, columns: int, channels: int, stride: int) -> Callable[.
     ----------
     stride : int
         Of the convolution: neighbouring output positions read input positions so far apart.
+    lanes : int
+        Images side by side: `LANES` or `HALF`.
     """
+    vector, flags = ir.VectorType(_FLOAT, lanes), ir.VectorType(ir.IntType(1), lanes)
+    packed, zero = ir.IntType(lanes), ir.Constant(vector, [0.0] * lanes)
     places = [(row, column) for row in range(rows) for column in range(columns)]
 
     def codegen(context: Any, b: ir.IRBuilder, signature: Any, given: Any) -> Any:
@@ -55,22 +56,20 @@ def make_tile(rows: int, columns: int, channels: int, stride: int) -> Callable[.
             return b.inttoptr(address, kind.as_pointer())
 
         def load(address: ir.Value) -> ir.Value:
-            return b.load(at(address, _VECTOR), align=4)
+            return b.load(at(address, vector), align=4)
 
         def spread(address: ir.Value) -> ir.Value:
             scalar = b.load(at(address, _FLOAT))
-            first = b.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-            return b.shuffle_vector(
-                first, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            )
+            nothing, everywhere = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            return b.shuffle_vector(b.insert_element(nothing, scalar, ir.Constant(ir.IntType(32), 0)), nothing, everywhere)
 
         def place(row: ir.Value, column: ir.Value, channel: ir.Value) -> list[list[ir.Value]]:
             ahead = [[b.add(b.mul(row, number(r)), b.mul(column, number(c))) for r, c in places]] * channels
             return [[b.add(each, b.mul(channel, number(k))) for each in ahead[k]] for k in range(channels)]
 
-        fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32")
+        fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f32")
         # Slots that LLVM turns into registers.
-        sums = [[cgutils.alloca_once(b, _VECTOR) for _ in places] for _ in range(channels)]
+        sums = [[cgutils.alloca_once(b, vector) for _ in places] for _ in range(channels)]
         every = [(k, p) for k in range(channels) for p in range(len(places))]
         ahead = place(out_row, out_column, out_channel)
         with b.if_else(b.icmp_signed("!=", fresh, number(0))) as (begin, resume):
@@ -89,7 +88,7 @@ def make_tile(rows: int, columns: int, channels: int, stride: int) -> Callable[.
             factors = b.add(weights, b.mul(loop.index, number(4 * channels)))
             factor = [spread(b.add(factors, number(4 * k))) for k in range(channels)]
             for p, (row, column) in enumerate(places):
-                value = load(b.add(b.add(tap, lines[row]), number(column * stride * CELL)))
+                value = load(b.add(b.add(tap, lines[row]), number(4 * lanes * column * stride)))
                 for k in range(channels):
                     b.store(b.call(fma, [factor[k], value, b.load(sums[k][p])]), sums[k][p])
         with b.if_then(b.and_(b.icmp_signed("!=", end, number(0)), b.icmp_signed("!=", residual, number(0)))):
@@ -97,18 +96,20 @@ def make_tile(rows: int, columns: int, channels: int, stride: int) -> Callable[.
                 b.store(b.fadd(b.load(sums[k][p]), load(b.add(residual, ahead[k][p]))), sums[k][p])
         seen = place(mask_row, mask_column, mask_channel)
         with b.if_then(b.icmp_signed("==", end, number(2))):
-            positive = [[b.fcmp_ordered(">", b.load(slot), _ZERO) for slot in sums[k]] for k in range(channels)]
+            positive = [[b.fcmp_ordered(">", b.load(slot), zero) for slot in sums[k]] for k in range(channels)]
             for k, p in every:
-                b.store(b.select(positive[k][p], b.load(sums[k][p]), _ZERO), sums[k][p])
+                b.store(b.select(positive[k][p], b.load(sums[k][p]), zero), sums[k][p])
             with b.if_then(b.icmp_signed("!=", mask, number(0))):
                 for k, p in every:
-                    b.store(b.bitcast(positive[k][p], _SHORT), at(b.add(mask, seen[k][p]), _SHORT))
+                    bits = b.bitcast(positive[k][p], packed)
+                    b.store(bits if lanes == LANES else b.zext(bits, _SHORT), at(b.add(mask, seen[k][p]), _SHORT))
         with b.if_then(b.icmp_signed("==", end, number(3))):
             for k, p in every:
-                through = b.bitcast(b.load(at(b.add(mask, seen[k][p]), _SHORT)), _BITS)
-                b.store(b.select(through, b.load(sums[k][p]), _ZERO), sums[k][p])
+                bits = b.load(at(b.add(mask, seen[k][p]), _SHORT))
+                through = b.bitcast(bits if lanes == LANES else b.trunc(bits, packed), flags)
+                b.store(b.select(through, b.load(sums[k][p]), zero), sums[k][p])
         for k, p in every:
-            b.store(b.load(sums[k][p]), at(b.add(out, ahead[k][p]), _VECTOR), align=4)
+            b.store(b.load(sums[k][p]), at(b.add(out, ahead[k][p]), vector), align=4)
         return context.get_dummy_value()
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -124,10 +125,35 @@ def make_tile(rows: int, columns: int, channels: int, stride: int) -> Callable[.
 # Rows, columns and output channels of a tile: sixteen sums, which leave a vector unit with 32 registers room for the rest.
 SPARSE, DENSE, SINGLE = ((2, 8, 1), (4, 4, 1)), (2, 2, 4), (1, 1, 1)
 
-_sparse_2x8_1, _sparse_2x8_2 = make_tile(2, 8, 1, 1), make_tile(2, 8, 1, 2)
-_sparse_4x4_1, _sparse_4x4_2 = make_tile(4, 4, 1, 1), make_tile(4, 4, 1, 2)
-_dense_1, _dense_2 = make_tile(*DENSE, 1), make_tile(*DENSE, 2)
-_single = make_tile(*SINGLE, 1)
+
+def _choice(lanes: int) -> Callable[..., None]:
+    """A function that runs the tile of the given depth, width and stride; the other arguments are those of `make_tile`'s."""
+    wide_1, wide_2 = (make_tile(*SPARSE[0], stride, lanes) for stride in (1, 2))
+    square_1, square_2 = (make_tile(*SPARSE[1], stride, lanes) for stride in (1, 2))
+    dense_1, dense_2 = (make_tile(*DENSE, stride, lanes) for stride in (1, 2))
+    single = make_tile(*SINGLE, 1, lanes)
+
+    @njit(nogil=True, forceinline=True)
+    def run(deep, wide, stride, x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end):  # type: ignore[no-untyped-def]
+        if deep == 4 and stride == 1:
+            dense_1(x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end)
+        elif deep == 4:
+            dense_2(x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end)
+        elif wide == 1:
+            single(x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end)
+        elif wide == 8 and stride == 1:
+            wide_1(x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end)
+        elif wide == 8:
+            wide_2(x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end)
+        elif stride == 1:
+            square_1(x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end)
+        else:
+            square_2(x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end)
+
+    return run
+
+
+_all, _half = _choice(LANES), _choice(HALF)
 
 # How a convolution's sums end; see `tile.make_tile`.
 ADD, RELU, MASKED = 1, 2, 3
@@ -150,12 +176,12 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
     channels : np.ndarray
         int64 [blocks]: the first channel of each block.
     shape : np.ndarray
-        int64: output rows and columns, tile rows, columns and channels, stride, how the sums end.
+        int64: output rows and columns, tile rows, columns and channels, stride, how the sums end, lanes.
     at : np.ndarray
         int64, bytes: first input position and distance of its rows; first output position, distances of rows, columns and channels; the
         same for the mask.
     """
-    rows, columns, high, wide, deep, stride, end = shape
+    rows, columns, high, wide, deep, stride, end, lanes = shape
     x_first, x_row, out_first, out_row, out_column, out_channel, mask_first, mask_row, mask_column, mask_channel = at
     source, target, taps, factors, start = x.ctypes.data, out.ctypes.data, offsets.ctypes.data, weights.ctypes.data, bias.ctypes.data
     added = residual.ctypes.data if residual.size else 0
@@ -166,7 +192,7 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
         row = min(high_row, rows - high)
         for wide_column in range(0, columns, wide):
             column = min(wide_column, columns - wide)
-            there = source + x_first + row * step + column * stride * CELL
+            there = source + x_first + row * step + 4 * lanes * column * stride
             place = out_first + row * out_row + column * out_column
             seen = mask_first + row * mask_row + column * mask_column
             # A group's share of the tile's input stays in the first-level cache while all output channels read it.
@@ -183,50 +209,25 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
                     also = added + here if added else 0
                     bit = bits + seen + channel * mask_channel if bits else 0
                     taps_here, factors_here, bias_here = taps + 4 * first, factors + 4 * deep * first, start + 4 * channel
-                    if deep == 4 and stride == 1:
-                        _dense_1(
-                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
-                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
-                        )  # fmt: skip
-                    elif deep == 4:
-                        _dense_2(
-                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
-                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
-                        )  # fmt: skip
-                    elif wide == 1:
-                        _single(
-                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
-                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
-                        )  # fmt: skip
-                    elif wide == 8 and stride == 1:
-                        _sparse_2x8_1(
-                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
-                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
-                        )  # fmt: skip
-                    elif wide == 8 and stride == 2:
-                        _sparse_2x8_2(
-                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
-                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
-                        )  # fmt: skip
-                    elif stride == 1:
-                        _sparse_4x4_1(
-                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
-                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                    if lanes == HALF:
+                        _half(
+                            deep, wide, stride, there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row,
+                            out_column, out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
                         )  # fmt: skip
                     else:
-                        _sparse_4x4_2(
-                            there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row, out_column,
-                            out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        _all(
+                            deep, wide, stride, there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row,
+                            out_column, out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
                         )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def pack(images, value, mean, deviation):  # type: ignore[no-untyped-def]
-    """Up to 16 images float32 [n, C, H, W], normalised, into value [C + 1, H + 2, W + 2, 16]; lanes left over hold zeros."""
+    """Images float32 [n, C, H, W], n at most lanes, normalised, into value [C + 1, H + 2, W + 2, lanes]; lanes left over hold zeros."""
     count, channels, rows, columns = images.shape
     for channel in range(channels):
         for row in range(rows):
-            for lane in range(LANES):
+            for lane in range(value.shape[3]):
                 if lane < count:
                     for column in range(columns):
                         value[channel, row + 1, column + 1, lane] = (images[lane, channel, row, column] - mean[channel]) / deviation[
@@ -250,17 +251,17 @@ def unpack(value, gradient, deviation):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def average(value, pooled, channels):  # type: ignore[no-untyped-def]
-    """Mean over the positions of value [C + 1, H + 2, W + 2, 16] into pooled [C + 1, 3, 3, 16]."""
+    """Mean over the positions of value [C + 1, H + 2, W + 2, lanes] into pooled [C + 1, 3, 3, lanes]."""
     rows, columns = value.shape[1] - 2, value.shape[2] - 2
     share = np.float32(1.0 / (rows * columns))
     for channel in range(channels):
-        for lane in range(LANES):
+        for lane in range(value.shape[3]):
             pooled[channel, 1, 1, lane] = np.float32(0.0)
         for row in range(1, rows + 1):
             for column in range(1, columns + 1):
-                for lane in range(LANES):
+                for lane in range(value.shape[3]):
                     pooled[channel, 1, 1, lane] += value[channel, row, column, lane]
-        for lane in range(LANES):
+        for lane in range(value.shape[3]):
             pooled[channel, 1, 1, lane] *= share
 
 
@@ -273,6 +274,6 @@ def spread(pooled, value, mask, channels):  # type: ignore[no-untyped-def]
         for row in range(rows):
             for column in range(columns):
                 bits = mask[(channel * rows + row) * columns + column]
-                for lane in range(LANES):
+                for lane in range(value.shape[3]):
                     through = (bits >> lane) & 1
                     value[channel, row + 1, column + 1, lane] = pooled[channel, 1, 1, lane] * share if through else np.float32(0.0)

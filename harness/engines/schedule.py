@@ -55,7 +55,7 @@ class Buffers:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Work for sixteen images at a time, and the buffers for it.
+    """Work for `lanes` images at a time, and the buffers for it.
 
     Attributes
     ----------
@@ -79,15 +79,15 @@ class Schedule:
     masks: int
 
 
-def make_schedule(graph: Graph, rows: int, columns: int) -> Schedule:
-    """Plan for images of `rows` x `columns` pixels.
+def make_schedule(graph: Graph, rows: int, columns: int, lanes: int) -> Schedule:
+    """Plan for images of `rows` x `columns` pixels, `lanes` at a time.
 
     Raises
     ------
     UnsuitedError
         Where a layer pads by more than one position or pools by maxima: the stems of ImageNet networks.
     """
-    shapes = _shapes(graph, rows, columns)
+    shapes = _shapes(graph, Shape(len(graph.mean), rows, columns, lanes))
     masks, words = _masks(graph, shapes)
     buffers = Buffers()
     forward, image, logits = _forward(graph, shapes, masks, buffers)
@@ -96,20 +96,20 @@ def make_schedule(graph: Graph, rows: int, columns: int) -> Schedule:
     return Schedule(forward, backward, buffers.shapes, image, logits, given, gradient, words)
 
 
-def _shapes(graph: Graph, rows: int, columns: int) -> dict[int, Shape]:
-    shapes = {0: Shape(len(graph.mean), rows, columns)}
+def _shapes(graph: Graph, image: Shape) -> dict[int, Shape]:
+    shapes = {0: image}
     for step in graph.steps:
         source = shapes[step.source]
         if isinstance(step, Pool):
             if step.window:
                 raise UnsuitedError("engine sparse has no maximum pooling")
-            shapes[step.target] = Shape(source.channels, 1, 1)
+            shapes[step.target] = Shape(source.channels, 1, 1, image.lanes)
             continue
         kernel = step.weight.shape[2]
         if step.padding > 1 or step.stride > 2:
             raise UnsuitedError(f"engine sparse has no {kernel}x{kernel} convolution that pads by {step.padding}")
         high, wide = ((size + 2 * step.padding - kernel) // step.stride + 1 for size in (source.rows, source.columns))
-        shapes[step.target] = Shape(len(step.weight), high, wide)
+        shapes[step.target] = Shape(len(step.weight), high, wide, image.lanes)
     return shapes
 
 

@@ -13,9 +13,11 @@ from torch.autograd.function import once_differentiable
 
 from harness.engines import kernels
 from harness.engines.graph import Graph, lower
-from harness.engines.kernels import CELL, LANES
+from harness.engines.kernels import HALF, LANES
 from harness.engines.schedule import Average, Schedule, Work, make_schedule
 
+# Numbers in a cache line.
+LINE = 16
 _NO_RESIDUAL, _NO_MASK = np.zeros(0, np.float32), np.zeros(0, np.uint16)
 
 
@@ -23,7 +25,7 @@ class SparseModel(nn.Module):
     """Takes what the classifier takes and gives what it gives, up to float32 rounding; gradients with respect to the images alone.
 
     What an image gets does not depend on its batch, not in the last bit. `torch.get_num_threads()` threads share a batch, sixteen images
-    at a time.
+    at a time; a batch of eight or fewer lies in cells of half the size.
 
     Raises
     ------
@@ -34,19 +36,21 @@ class SparseModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.graph = lower(model)
-        self._runners: dict[tuple[int, int], Runner] = {}
+        self._runners: dict[tuple[int, int, int], Runner] = {}
         self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits float32 [N, classes] of images float32 [N, 3, H, W] on the CPU."""
-        found: torch.Tensor = _Network.apply(images, self.runner(images.shape[2], images.shape[3]))  # type: ignore[no-untyped-call]
+        lanes = HALF if len(images) <= HALF else LANES
+        found: torch.Tensor = _Network.apply(images, self.runner(images.shape[2], images.shape[3], lanes))  # type: ignore[no-untyped-call]
         return found
 
-    def runner(self, rows: int, columns: int) -> Runner:
-        """What runs images of that size."""
-        if (rows, columns) not in self._runners:
-            self._runners[rows, columns] = Runner(self.graph, make_schedule(self.graph, rows, columns))
-        return self._runners[rows, columns]
+    def runner(self, rows: int, columns: int, lanes: int = LANES) -> Runner:
+        """What runs images of that size, so many at a time."""
+        key = (rows, columns, lanes)
+        if key not in self._runners:
+            self._runners[key] = Runner(self.graph, make_schedule(self.graph, *key), lanes)
+        return self._runners[key]
 
 
 class _Network(torch.autograd.Function):
@@ -65,8 +69,8 @@ class _Network(torch.autograd.Function):
 class Runner:
     """Runs a schedule, with buffers that are kept from call to call."""
 
-    def __init__(self, graph: Graph, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, graph: Graph, schedule: Schedule, lanes: int) -> None:
+        self.schedule, self.lanes = schedule, lanes
         self.mean, self.deviation = graph.mean.astype(np.float32), graph.deviation.astype(np.float32)
         self._idle: list[list[np.ndarray]] = []
 
@@ -74,14 +78,13 @@ class Runner:
         """Logits [N, classes] of float32 images [N, C, H, W], and the masks that `backward` needs if they are to be kept."""
         shape = self.schedule.shapes[self.schedule.logits]
         logits = np.empty((len(images), shape.channels), np.float32)
-        masks = np.empty((-(-len(images) // LANES), self.schedule.masks), np.uint16) if keep else None
+        masks = np.empty((-(-len(images) // self.lanes), self.schedule.masks), np.uint16) if keep else None
 
         def work(begin: int, buffers: list[np.ndarray]) -> None:
-            part = slice(begin, begin + LANES)
+            part = slice(begin, begin + self.lanes)
             kernels.pack(images[part], buffers[self.schedule.image], self.mean, self.deviation)
-            _run(self.schedule.forward, buffers, _NO_MASK if masks is None else masks[begin // LANES], back=False)
-            lanes = len(logits[part])
-            logits[part] = buffers[self.schedule.logits][: shape.channels, 1, 1, :lanes].T
+            _run(self.schedule.forward, buffers, _NO_MASK if masks is None else masks[begin // self.lanes], back=False)
+            logits[part] = buffers[self.schedule.logits][: shape.channels, 1, 1, : len(logits[part])].T
 
         self._share(len(images), work)
         return logits, masks
@@ -91,18 +94,18 @@ class Runner:
         found = np.empty(size, np.float32)
 
         def work(begin: int, buffers: list[np.ndarray]) -> None:
-            part = gradient[begin : begin + LANES]
+            part = gradient[begin : begin + self.lanes]
             given = buffers[self.schedule.logits_gradient]
             given[: part.shape[1], 1, 1] = 0.0
             given[: part.shape[1], 1, 1, : len(part)] = part.T
-            _run(self.schedule.backward, buffers, masks[begin // LANES], back=True)
-            kernels.unpack(buffers[self.schedule.image_gradient], found[begin : begin + LANES], self.deviation)
+            _run(self.schedule.backward, buffers, masks[begin // self.lanes], back=True)
+            kernels.unpack(buffers[self.schedule.image_gradient], found[begin : begin + self.lanes], self.deviation)
 
         self._share(len(gradient), work)
         return found
 
     def _share(self, images: int, work: Callable[[int, list[np.ndarray]], None]) -> None:
-        begins = range(0, images, LANES)
+        begins = range(0, images, self.lanes)
         threads = max(1, min(torch.get_num_threads(), len(begins)))
 
         def several(first: int) -> None:
@@ -120,9 +123,9 @@ class Runner:
     def _allocate(self) -> list[np.ndarray]:
         sizes = [int(np.prod(shape.stored)) for shape in self.schedule.shapes]
         # In one piece, which numpy asks huge pages for; values begin with a cache line.
-        room = np.empty(sum(sizes) + CELL // 4, np.float32)
+        room = np.empty(sum(sizes) + LINE, np.float32)
         room.fill(0.0)
-        begin, found = -room.ctypes.data % CELL // 4, []
+        begin, found = -room.ctypes.data // 4 % LINE, []
         for shape, size in zip(self.schedule.shapes, sizes, strict=True):
             value = room[begin : begin + size].reshape(shape.stored)
             value[-1, 1:-1, 1:-1] = 1.0

@@ -8,7 +8,7 @@ from math import ceil
 
 import numpy as np
 
-from harness.engines.kernels import CELL, DENSE, SINGLE, SPARSE
+from harness.engines.kernels import DENSE, LANES, SINGLE, SPARSE
 
 # From this share of weights kept, four output channels share what they read; benchmarks/rule.py tries this and the next two.
 DENSE_FROM = 0.75
@@ -18,16 +18,22 @@ CACHED_CHANNELS, PAYING_TAPS = 16, 12
 
 @dataclass(frozen=True)
 class Shape:
-    """Channels, rows and columns of a value. Stored, a row has a border cell at either end, and there is one channel more."""
+    """Channels, rows and columns of a value of so many images. Stored, a row has a border cell at either end; there is one channel more."""
 
     channels: int
     rows: int
     columns: int
+    lanes: int = LANES
+
+    @property
+    def cell(self) -> int:
+        """Bytes of one position."""
+        return 4 * self.lanes
 
     @property
     def row(self) -> int:
         """Bytes from a row to the next."""
-        return (self.columns + 2) * CELL
+        return (self.columns + 2) * self.cell
 
     @property
     def channel(self) -> int:
@@ -37,7 +43,7 @@ class Shape:
     @property
     def stored(self) -> tuple[int, int, int, int]:
         """The array's shape."""
-        return self.channels + 1, self.rows + 2, self.columns + 2, CELL // 4
+        return self.channels + 1, self.rows + 2, self.columns + 2, self.lanes
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +79,7 @@ def forward_taps(
     """Of a convolution [out, in, k, k] that computes the given output `channels`."""
     full = weight if ones is None else np.concatenate([weight, ones[:, None]], axis=1)
     # The border is one wide: a layer that pads by less begins further inside.
-    first = (1 - padding) * (source.row + CELL)
+    first = (1 - padding) * (source.row + source.cell)
     return _taps(full, bias, stride, source, first, target, (0, 0), (1, 1), channels, end)
 
 
@@ -89,7 +95,7 @@ def backward_taps(weight: np.ndarray, stride: int, padding: int, source: Shape, 
             part = weight[:, :, down][:, :, :, across].transpose(1, 0, 2, 3)
             high = 1 + (row + padding - down[0]) // stride if down else 0
             wide = 1 + (column + padding - across[0]) // stride if across else 0
-            first = high * target.row + wide * CELL
+            first = high * target.row + wide * target.cell
             every, nothing = np.arange(source.channels), np.zeros(source.channels)
             found.append(_taps(part, nothing, 1, target, first, source, (row, column), (stride, stride), every, end))
     return found
@@ -122,11 +128,11 @@ def _taps(
     counts = np.bincount(channel // group * len(blocks) + block, minlength=groups * len(blocks)).reshape(groups, len(blocks))
     ends = counts.cumsum().reshape(groups, len(blocks))
     starts = np.concatenate([ends[:, :1] - counts[:, :1], ends], axis=1)
-    offsets = first + channel * source.channel + down * source.row + across * CELL
+    offsets = first + channel * source.channel + down * source.row + across * source.cell
     weights = weight[members[block], channel[:, None], down[:, None], across[:, None]]
-    out = (1 + start[0]) * target.row + (1 + start[1]) * CELL
+    out = (1 + start[0]) * target.row + (1 + start[1]) * target.cell
     mask_row = 2 * target.columns
-    at = [0, source.row, out, step[0] * target.row, step[1] * CELL, target.channel]
+    at = [0, source.row, out, step[0] * target.row, step[1] * target.cell, target.channel]
     at += [start[0] * mask_row + 2 * start[1], step[0] * mask_row, 2 * step[1], target.rows * mask_row]
     return Taps(
         bias.astype(np.float32),
@@ -134,7 +140,7 @@ def _taps(
         weights.astype(np.float32).reshape(-1),
         starts.astype(np.int64),
         np.asarray(blocks, np.int64),
-        np.array([rows, columns, *tile, stride, end], np.int64),
+        np.array([rows, columns, *tile, stride, end, source.lanes], np.int64),
         np.array(at, np.int64),
     )
 

@@ -26,7 +26,7 @@ LAYERS = [
 
 
 def store(values, shape):
-    """[16, C, H, W] as the kernels want it."""
+    """[lanes, C, H, W] as the kernels want it."""
     stored = np.zeros(shape.stored, np.float32)
     stored[:-1, 1:-1, 1:-1] = values.transpose(1, 2, 3, 0)
     stored[-1, 1:-1, 1:-1] = 1.0
@@ -52,14 +52,15 @@ def run(taps, source, target, residual=None, mask=None):
 
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_forward_and_gradient_are_those_of_a_dense_convolution(layer, density):
+@pytest.mark.parametrize("lanes", [16, 8])
+def test_forward_and_gradient_are_those_of_a_dense_convolution(lanes, layer, density):
     from harness.engines.kernels import ADD, MASKED, RELU
     from harness.engines.taps import Shape, backward_taps, forward_taps
 
     rows, columns, kernel, stride, padding = layer
     inputs, outputs = 37, 10
     weight, generator = drawn(inputs, outputs, kernel, density), np.random.default_rng(1)
-    x = generator.standard_normal((16, inputs, rows, columns)).astype(np.float32)
+    x = generator.standard_normal((lanes, inputs, rows, columns)).astype(np.float32)
     bias = generator.standard_normal(outputs)
     ones = generator.standard_normal((outputs, kernel, kernel))
     point = torch.from_numpy(x).double().requires_grad_(True)
@@ -67,7 +68,7 @@ def test_forward_and_gradient_are_those_of_a_dense_convolution(layer, density):
     expected = expected + F.conv2d(torch.ones_like(point[:, :1]), torch.from_numpy(ones)[:, None], None, stride, padding)
     residual = generator.standard_normal(expected.shape).astype(np.float32)
     expected = F.relu(expected + torch.from_numpy(residual))
-    source, target = Shape(inputs, rows, columns), Shape(outputs, *expected.shape[2:])
+    source, target = Shape(inputs, rows, columns, lanes), Shape(outputs, *expected.shape[2:], lanes)
 
     mask = np.zeros(expected[0].numel(), np.uint16)
     taps = forward_taps(weight, ones, bias, stride, padding, source, target, np.arange(outputs), RELU)
@@ -76,7 +77,8 @@ def test_forward_and_gradient_are_those_of_a_dense_convolution(layer, density):
     np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-4)
     assert not out[:, 0].any() and not out[:, :, 0].any() and not out[:, -1].any() and not out[:, :, -1].any()
     bits = ((mask.reshape(expected.shape[1:])[None] >> np.arange(16)[:, None, None, None]) & 1).astype(bool)
-    assert (bits == (found > 0)).all()
+    assert (bits[:lanes] == (found > 0)).all()
+    assert not bits[lanes:].any()
 
     given = generator.standard_normal(expected.shape).astype(np.float32)
     (gradient,) = torch.autograd.grad(
@@ -84,8 +86,8 @@ def test_forward_and_gradient_are_those_of_a_dense_convolution(layer, density):
     )
     added = generator.standard_normal(x.shape).astype(np.float32)
     through = generator.integers(0, 2**16, x[0].size).astype(np.uint16)
-    lanes = ((through.reshape(x.shape[1:])[None] >> np.arange(16)[:, None, None, None]) & 1).astype(bool)
-    for end, wanted in ((ADD, gradient.numpy() + added), (MASKED, np.where(lanes, gradient.numpy() + added, 0.0))):
+    passed = ((through.reshape(x.shape[1:])[None] >> np.arange(lanes)[:, None, None, None]) & 1).astype(bool)
+    for end, wanted in ((ADD, gradient.numpy() + added), (MASKED, np.where(passed, gradient.numpy() + added, 0.0))):
         back = store(np.full(x.shape, 7.0, np.float32), source)
         for part in backward_taps(weight, stride, padding, source, target, end):
             run(part, store(given, target), back, store(added, source), through if end == MASKED else None)
