@@ -72,7 +72,7 @@ class Meter(nn.Module):
         # A grid no pixel of which is farther than this, from an image's, has no nearer image: it is not half way to the nearest other.
         self._certain = _numpy(0.499 * distances.amin(1) / self._grids.shape[1] ** 0.5)
         self._last: _Asked | None = None
-        self._inside_size = threat.epsilon + TOLERANCE
+        self._limit = threat.epsilon + TOLERANCE
         self.train(model.training)
 
     def forward(self, queries: torch.Tensor) -> torch.Tensor:
@@ -126,22 +126,30 @@ class Meter(nn.Module):
         better = found > BETTER * self._margins[mine]
         if not better.any():
             return
-        inside = self._inside(queries[wrong[better]], mine[better])
-        wrong, mine, found = (values[better][inside] for values in (wrong, mine, found))
+        wrong, mine, found = (values[better] for values in (wrong, mine, found))
+        # FAB asks mostly outside; the grid alone tells, nearly always.
+        near = self._size(_numpy(_grid(queries))[wrong] - asked.grids[wrong]) <= self._limit
+        if not near.any():
+            return
+        wrong, mine, found = (values[near] for values in (wrong, mine, found))
+        inside = self._inside(queries[wrong], mine)
+        wrong, mine, found = (values[inside] for values in (wrong, mine, found))
         # An image may be there twice: the larger margin stays.
         np.maximum.at(self._margins, mine, found)
         best = found == self._margins[mine]
         self.examples[mine[best]] = queries[wrong[best]]
 
+    def _size(self, difference: np.ndarray) -> np.ndarray:
+        """Of each row, in the threat model's norm."""
+        rows = difference.reshape(len(difference), -1)
+        found: np.ndarray = np.abs(rows).max(1) if self.threat.norm == "Linf" else np.sqrt((rows * rows).sum(1))
+        return found
+
     def _inside(self, queries: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-        difference = (queries - self.images[rows]).flatten(1)
-        size = difference.abs().amax(1) if self.threat.norm == "Linf" else difference.norm(dim=1)
-        inside = size <= self._inside_size
-        low, high = queries.aminmax()
-        if low < 0.0 or high > 1.0:
-            flat = queries.flatten(1)
-            inside &= (flat.amin(1) >= 0.0) & (flat.amax(1) <= 1.0)
-        return _numpy(inside)
+        asked = _numpy(queries)
+        inside: np.ndarray = self._size(asked - _numpy(self.images[rows])) <= self._limit
+        pixels = asked.reshape(len(asked), -1)
+        return inside & (pixels.min(1) >= 0.0) & (pixels.max(1) <= 1.0)
 
 
 def _grid(images: torch.Tensor) -> torch.Tensor:
