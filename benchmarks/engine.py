@@ -253,7 +253,7 @@ def measure_resnet34() -> None:
 
 def measure_verdicts() -> None:
     """Our AutoAttack on its engine against the outcomes that are stored of the package's, image by image, both refereed."""
-    stored = read(Path("results"))
+    stored = read(Path("results/main"))
     stored = stored[(stored["attack"] == "autoattack") & (stored["radius"] == "8/255") & (stored["dataset"] == "cifar10-sample")]
     sample, threat = datasets.load("cifar10-sample").first(VERDICTS), ThreatModel.parse("Linf 8/255")
     x, y = sample.tensors()

@@ -29,7 +29,7 @@ def count(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 _OPTIONS = (
-    click.option("--suite", help="A named plan: smoke, quick, epsilon, full, paper (see `harness ls suites`)."),
+    click.option("--suite", help="A named plan: smoke, quick, main, epsilon, full, paper (see `harness ls suites`)."),
     click.option("--model", "models", multiple=True, help="A model id, the path of a record, or robustbench:NAME; may be repeated."),
     click.option("--attack", "attack_names", multiple=True, help="An attack; may be repeated.  [default: pgd]"),
     click.option("--dataset", help="Images to attack.  [default: cifar10-sample]"),
