@@ -3,7 +3,7 @@
 Overhead: suite quick's attacks on one model and one block of the protocol, 250 images; the clock is read around the attacks, and around
 the model inside them, so that gates, meter, referee and store are told from the attack in one and the same run. On a few survivors the
 meter weighs more: the same is printed for the quick suite's own 40 images. Workers: suite main's attacks but AutoAttack, a block each for
-three models, with one worker and with two, alternating, wall time, start of the processes included. A quarter of an hour on two cores.
+five models, with one worker and with two, alternating, wall time, start of the processes included. Twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.runner.suite import get_suite
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 # Images of a block of the protocol, and of the quick suite.
 BLOCK, QUICK = 250, 40
-OTHERS = ("cifar10-rn8w32-dense-binary", "cifar10-rn8w28-dense")
+OTHERS = ("cifar10-rn8w32-dense-binary", "cifar10-rn8w28-dense", "cifar10-rn8w32-rst-k10", "cifar10-rn8w32-hydra-k10")
 PAIRS = 2
 
 
