@@ -29,7 +29,7 @@ from harness.engines import sparse
 from harness.engines.equivalence import compare
 from harness.engines.kernels import ADD, LANES, convolve
 from harness.engines.schedule import Run
-from harness.engines.sparse import LINE
+from harness.engines.sparse import aligned
 from harness.engines.taps import Shape, forward_taps
 from harness.evaluation.referee import judge
 from harness.runner.results import read
@@ -130,20 +130,13 @@ def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels,
         convolve(x, out, none, bits, bias, offsets, weights, starts, channels, shape, at)
 
 
-def aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros that begin with a cache line, as the engine's buffers do."""
-    room = np.zeros(int(np.prod(shape)) + LINE, np.float32)
-    begin = -room.ctypes.data // 4 % LINE
-    return room[begin : begin + int(np.prod(shape))]
-
-
 def limits() -> tuple[float, float]:
     """Additions a second of the kernel on eight channels in the first-level cache; bytes a second of a copy that no cache holds."""
     source, target, times = Shape(8, 2, 8), Shape(32, 2, 8), 5000
     weight = np.ones((target.channels, source.channels, 3, 3))
     weight[:, :, 0] = 0.0  # two thirds kept: the rule takes sparse tiles
     taps = forward_taps(weight, None, np.zeros(target.channels), 1, 1, source, target, np.arange(target.channels), ADD)
-    x, out = aligned(source.stored), aligned(target.stored)
+    x, out = (aligned(int(np.prod(shape.stored))) for shape in (source, target))
     given = (x, out, x[:0], np.zeros(0, np.uint16), taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at)
     _repeat(1, *given)
     rates = []

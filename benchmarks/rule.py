@@ -16,10 +16,11 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.engine import BATCH, aligned, both, resnet34, say
+from benchmarks.engine import BATCH, both, resnet34, say
 from harness import datasets, engines
 from harness.engines import taps
 from harness.engines.kernels import RELU, convolve
+from harness.engines.sparse import aligned
 from harness.engines.taps import Shape, forward_taps
 
 LAYERS = ((64, 32), (128, 16), (256, 8), (512, 4))
@@ -58,7 +59,8 @@ def layer(channels: int, size: int, density: float, dense_from: float) -> Callab
     weight = np.where(random.random((channels, channels, 3, 3)) < density, random.choice([-1.0, 1.0], (channels, channels, 3, 3)), 0.0)
     with changed("DENSE_FROM", dense_from):
         given = forward_taps(weight, None, np.zeros(channels), 1, 1, shape, shape, np.arange(channels), RELU)
-    x, out, mask = aligned(shape.stored), aligned(shape.stored), np.zeros(channels * size * size, np.uint16)
+    x, out = (aligned(int(np.prod(shape.stored))) for _ in range(2))
+    mask = np.zeros(channels * size * size, np.uint16)
     x[:] = random.standard_normal(len(x))
 
     def work() -> None:

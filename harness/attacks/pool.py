@@ -65,7 +65,7 @@ def run(
     slots: int,
 ) -> Pooled:
     """Attack the images at `rows`; `slots` runs at a time, or those of one image if they are more."""
-    device = images.device
+    device, ask = images.device, _asking(model)
     broken, examples = torch.zeros(len(images), dtype=torch.bool, device=device), images.clone()
     waiting = rows.tolist()[::-1]
     state: State = {}
@@ -91,7 +91,7 @@ def run(
             parts = ([state] if state else []) + fresh
             state = {key: torch.cat([part[key] for part in parts]) for key in fresh[0]}
         asked = state["query"]
-        found, over = component.advance(_asking(model), state)
+        found, over = component.advance(ask, state)
         for place in found.nonzero().flatten().tolist():
             row = int(state["row"][place])
             # Of an image's runs the first counts.

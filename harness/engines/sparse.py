@@ -123,15 +123,22 @@ class Runner:
     def _allocate(self) -> list[np.ndarray]:
         sizes = [int(np.prod(shape.stored)) for shape in self.schedule.shapes]
         # In one piece, which numpy asks huge pages for; values begin with a cache line.
-        room = np.empty(sum(sizes) + LINE, np.float32)
-        room.fill(0.0)
-        begin, found = -room.ctypes.data // 4 % LINE, []
+        room = aligned(sum(sizes))
+        begin, found = 0, []
         for shape, size in zip(self.schedule.shapes, sizes, strict=True):
             value = room[begin : begin + size].reshape(shape.stored)
             value[-1, 1:-1, 1:-1] = 1.0
             found.append(value)
             begin += size
         return found
+
+
+def aligned(size: int) -> np.ndarray:
+    """So many zeros, float32, that begin with a cache line."""
+    room = np.empty(size + LINE, np.float32)
+    room.fill(0.0)
+    begin = -room.ctypes.data // 4 % LINE
+    return room[begin : begin + size]
 
 
 def _run(work: list[Work], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:

@@ -6,7 +6,7 @@ nearest grid. A query of as many rows as there are images, most of them nearest 
 however far a row has gone. Totals are exact; an iterate that wanders far from its image (FAB's may) can count for another. What the meter
 keeps as an example is inside the threat model of the image it keeps it for, whichever the attack meant it for.
 
-Small models answer in milliseconds, so rows are counted and compared in numpy, whose calls cost a fraction of torch's.
+Small models answer in milliseconds, so as little as can be is done for each query, in numpy.
 """
 
 from __future__ import annotations
