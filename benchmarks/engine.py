@@ -107,10 +107,13 @@ def measure_engines() -> None:
     images = datasets.load("cifar10-sample").first(BATCH).tensors()[0]
     models: dict[str, nn.Module] = {f"ResNet-34, keep 0.01, p = {power}": resnet34(power) for power in (0.1, 1.0)}
     models |= {name: load_model(name) for name in (*SMALL, *DENSE)}
-    say("| model | threads | dense, ms an image | folded, times as fast | sparse, ms an image | sparse, times as fast |")
-    say("| --- | --- | --- | --- | --- | --- |")
+    say(
+        "| model | threads | dense, ms an image | folded, times as fast | bf16, times as fast | sparse, ms an image | sparse, times as fast |"
+    )
+    say("| --- | --- | --- | --- | --- | --- | --- |")
     for name, model in models.items():
-        folded, fast = engines.build(model, "folded"), engines.build(model, "sparse")
+        folded, fast, half = (engines.build(model, engine) for engine in ("folded", "sparse", "bf16"))
+        fits = engines.prepare(model, half, "bf16", images).model is half
         refusal = compare(model, fast, images).refusal
         assert refusal is None, refusal
         for threads in (1, 2):
@@ -118,8 +121,9 @@ def measure_engines() -> None:
             rounds = 3 if name.startswith("ResNet-34") else ROUNDS
             dense, mine, faster = ratios(both(model, images), both(fast, images), rounds)
             _, _, folding = ratios(both(model, images), both(folded, images), rounds)
+            halving = spread(ratios(both(model, images), both(half, images), rounds)[2]) if fits else "refused"
             scale = 1e3 / BATCH
-            say(f"| {name} | {threads} | {dense * scale:.3f} | {spread(folding)} | {mine * scale:.3f} | {spread(faster)} |")
+            say(f"| {name} | {threads} | {dense * scale:.3f} | {spread(folding)} | {halving} | {mine * scale:.3f} | {spread(faster)} |")
         torch.set_num_threads(1)
     draw(engines.build(models["ResNet-34, keep 0.01, p = 0.1"], "sparse"), images)
 
@@ -250,21 +254,29 @@ def measure_verdicts() -> None:
     stored = stored[(stored["attack"] == "autoattack") & (stored["radius"] == "8/255") & (stored["dataset"] == "cifar10-sample")]
     sample, threat = datasets.load("cifar10-sample").first(VERDICTS), ThreatModel.parse("Linf 8/255")
     x, y = sample.tensors()
-    agree = total = 0
-    say("\n| model | images | robust, package | robust, ours | outcomes that differ |")
-    say("| --- | --- | --- | --- | --- |")
+    agree = dict.fromkeys(("sparse", "bf16"), 0)
+    total = 0
+    say("\n| model | images | robust, package | robust, ours, sparse | differ | robust, ours, bf16 | differ |")
+    say("| --- | --- | --- | --- | --- | --- | --- |")
     for name in sorted(set(stored["model"])):
         theirs = stored[stored["model"] == name].set_index("image")["robust"]
         if theirs.index.isin(sample.index).sum() != VERDICTS:
             continue
         model, wanted = load_model(name), theirs.loc[sample.index].to_numpy(dtype=bool)
         right = (model(x).argmax(1) == y).nonzero().flatten()
-        result = attacks.run(attacks.get("fast-autoattack"), engines.build(model, "sparse"), x[right], y[right], threat, 0, classes=10)
-        robust = np.zeros(VERDICTS, dtype=bool)
-        robust[right.numpy()] = ~judge(model, x[right], result.adversarial, y[right], threat).broken.numpy()
-        say(f"| {name} | {VERDICTS} | {wanted.sum()} | {robust.sum()} | {(wanted != robust).sum()} |")
-        agree, total = agree + int((wanted == robust).sum()), total + VERDICTS
-    say(f"\noutcomes agree on {agree} of {total} images ({100 * agree / max(total, 1):.2f} %)")
+        row = f"| {name} | {VERDICTS} | {wanted.sum()}"
+        for engine in agree:
+            attacked = engines.prepare(model, engines.build(model, engine), engine, x).model
+            assert attacked is not model, f"{engine} refused"
+            result = attacks.run(attacks.get("fast-autoattack"), attacked, x[right], y[right], threat, 0, classes=10)
+            robust = np.zeros(VERDICTS, dtype=bool)
+            robust[right.numpy()] = ~judge(model, x[right], result.adversarial, y[right], threat).broken.numpy()
+            row += f" | {robust.sum()} | {(wanted != robust).sum()}"
+            agree[engine] += int((wanted == robust).sum())
+        say(row + " |")
+        total += VERDICTS
+    for engine, same in agree.items():
+        say(f"\n{engine}: outcomes agree on {same} of {total} images ({100 * same / max(total, 1):.2f} %)")
 
 
 def measure_compiled() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # harness.engines.NAMES, whose module loads too much for a help text; a test holds them together.
-ENGINES = ("auto", "dense", "folded", "sparse")
+ENGINES = ("auto", "dense", "folded", "sparse", "bf16")
 
 
 def count(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:

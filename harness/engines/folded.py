@@ -13,7 +13,10 @@ from harness.engines.graph import Convolution, Graph, Pool, Step, lower
 
 
 class FoldedModel(nn.Module):
-    """Takes what the classifier takes and gives what it gives, up to float32 rounding.
+    """Takes what the classifier takes and gives what it gives, up to the rounding of `precision`.
+
+    The first and the last layer are always float32: the first sees perturbations far smaller than the pixels they are added to, the last
+    gives the logits.
 
     Raises
     ------
@@ -21,16 +24,18 @@ class FoldedModel(nn.Module):
         For a model that the engine cannot express.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
+        self.precision = precision
         graph = lower(model)
         self.steps = narrowed(graph)
         for place, step in enumerate(self.steps):
             if isinstance(step, Convolution):
-                self._keep(f"weight_{place}", step.weight)
-                self._keep(f"bias_{place}", step.bias)
+                kind = torch.float32 if place in (0, len(self.steps) - 1) else precision
+                self._keep(f"weight_{place}", step.weight, kind)
+                self._keep(f"bias_{place}", step.bias, kind)
                 if step.ones is not None:
-                    self._keep(f"ones_{place}", step.ones[:, None])
+                    self._keep(f"ones_{place}", step.ones[:, None], kind)
         self.register_buffer("mean", torch.from_numpy(graph.mean).view(1, -1, 1, 1))
         self.register_buffer("deviation", torch.from_numpy(graph.deviation).view(1, -1, 1, 1))
         device = next(model.parameters()).device
@@ -39,26 +44,28 @@ class FoldedModel(nn.Module):
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def _keep(self, name: str, array: np.ndarray) -> None:
-        tensor = torch.from_numpy(array.astype(np.float32))
+    def _keep(self, name: str, array: np.ndarray, kind: torch.dtype) -> None:
+        tensor = torch.from_numpy(array.astype(np.float32)).to(kind)
         self.register_buffer(name, tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of `images`."""
+        """Logits float32 [N, classes] of images float32 [N, 3, H, W]."""
         values = {0: ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)}
         for place, step in enumerate(self.steps):
             source = values[step.source]
             if isinstance(step, Pool):
-                values[step.target] = F.max_pool2d(source, 3, 2, 1) if step.window else F.adaptive_avg_pool2d(source, 1)
+                values[step.target] = F.max_pool2d(source, 3, 2, 1) if step.window else F.adaptive_avg_pool2d(source.float(), 1)
                 continue
             weight, bias = self.get_buffer(f"weight_{place}"), self.get_buffer(f"bias_{place}")
+            source = source.to(weight.dtype)
             out = F.conv2d(source, weight, bias, step.stride, step.padding)
             if step.ones is not None:
                 ones = torch.ones_like(source[:1, :1])
                 out = out + F.conv2d(ones, self.get_buffer(f"ones_{place}"), None, step.stride, step.padding)
             if step.residual is not None:
                 out = out + values[step.residual]
-            values[step.target] = F.relu(out) if step.relu else out
+            out = F.relu(out) if step.relu else out
+            values[step.target] = out if step is self.steps[-1] else out.to(self.precision)
         return values[self.steps[-1].target].flatten(1).contiguous()
 
 

@@ -10,7 +10,7 @@ import torch
 
 from harness import attacks, engines
 from harness.cli.planned import ENGINES
-from harness.engines.equivalence import compare
+from harness.engines.equivalence import Bounds, compare
 from harness.engines.graph import UnsuitedError, lower
 from harness.runner.execute import execute
 from harness.runner.plan import plan_request, plan_suite
@@ -23,7 +23,9 @@ from model_zoo.loading import load_model
 from tests.harness.engines.conftest import network
 
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
-both = pytest.mark.parametrize("engine", ["folded", pytest.param("sparse", marks=pytest.mark.needs_numba)])
+exact = ["folded", pytest.param("sparse", marks=pytest.mark.needs_numba)]
+both = pytest.mark.parametrize("engine", exact)
+every = pytest.mark.parametrize("engine", [*exact, "bf16"])
 
 
 def run(model, images):
@@ -97,7 +99,7 @@ def test_gradients_of_single_logits_from_one_forward_pass(images):
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-3)
 
 
-@both
+@every
 def test_an_engine_of_a_tampered_model_is_refused(images, engine):
     model, tampered = load_model(MODEL), load_model(MODEL)
     weight = tampered.network.layer2[0].conv1.weight
@@ -107,8 +109,38 @@ def test_an_engine_of_a_tampered_model_is_refused(images, engine):
     prepared = engines.prepare(model, engines.build(tampered, engine), engine, images)
     assert prepared.engine == "dense"
     assert prepared.model is model
-    assert "refused: logits differ" in prepared.finding
+    assert f"refused: {'in float32 ' if engine == 'bf16' else ''}logits differ" in prepared.finding
     assert engines.prepare(model, engines.build(model, engine), engine, images).engine == engine
+
+
+def test_shipped_models_may_be_rounded_to_bfloat16(images):
+    for name in registry.model_ids():
+        if name.startswith("cifar10"):
+            model = load_model(name)
+            found = engines.prepare(model, engines.build(model, "bf16"), "bf16", images)
+            assert found.engine == "bf16", f"{name}: {found.finding}"
+
+
+def test_at_the_boundary_bf16_decides_as_float32(images):
+    model, engine = load_model(MODEL), engines.build(load_model(MODEL), "bf16")
+    with torch.no_grad():
+        # Bisected between neighbouring images, to where the prediction changes.
+        near, far = images, images.roll(1, 0)
+        differ = model(near).argmax(1) != model(far).argmax(1)
+        near, far = near[differ], far[differ]
+        first = model(near).argmax(1)
+        for _ in range(12):
+            middle = (near + far) / 2
+            same = (model(middle).argmax(1) == first)[:, None, None, None]
+            near, far = torch.where(same, middle, near), torch.where(same, far, middle)
+        points = torch.cat([near, far])
+        wanted, rounded = model(points), engine.get_submodule("rounded")(points)
+        assert (rounded.argmax(1) != wanted.argmax(1)).any()
+        assert torch.equal(engine(points).argmax(1), wanted.argmax(1))
+        torch.testing.assert_close(engine(points), wanted, atol=1e-4, rtol=1e-4)
+    # Gradients are those of bfloat16.
+    found, rounded = run(engine, points)[1], run(engine.get_submodule("rounded"), points)[1]
+    assert found.any() and torch.equal(found, rounded)
 
 
 def test_a_difference_that_is_no_number_is_refused(images):
@@ -141,7 +173,7 @@ def test_a_stem_that_the_sparse_engine_lacks_is_unsuited_and_folded_runs_it():
 
 def test_the_engine_is_resolved_by_record_and_attack_alone():
     record, spec = registry.get_record(MODEL), attacks.get("autoattack")
-    assert [engines.resolve(name, record, spec) for name in engines.NAMES] == ["dense", "dense", "folded", "sparse"]
+    assert [engines.resolve(name, record, spec) for name in engines.NAMES] == ["dense", "dense", "folded", "sparse", "bf16"]
     steps = record.model_copy(update={"backward": "ste"})
     imagenet = record.model_copy(update={"architecture": {**record.architecture, "name": "imagenet-resnet18"}})
     assert engines.resolve("sparse", steps, spec) == "dense"
@@ -160,7 +192,7 @@ def test_what_is_stored_is_found_again_and_another_engine_is_another_unit():
     assert len({ids[engine][0] for engine in ("dense", "folded", "sparse")}) == 3
 
 
-@both
+@every
 def test_a_unit_is_run_with_its_engine_and_says_so(tmp_path, engine, monkeypatch):
     plan = plan_request([MODEL], ["pgd-20"], "cifar10-sample", 8, engine=engine)
     store = Store(tmp_path)
@@ -170,7 +202,7 @@ def test_a_unit_is_run_with_its_engine_and_says_so(tmp_path, engine, monkeypatch
     dense = plan_request([MODEL], ["pgd-20"], "cifar10-sample", 8)
     execute(dense, store)
     assert "engine" not in store.manifest(dense.ids[0])
-    monkeypatch.setattr("harness.engines.equivalence.LOGITS", 0.0)
+    monkeypatch.setattr("harness.engines.equivalence.FLOAT32", Bounds(0.0, 1.0, 1.0))
     execute(plan, store, existing="always")
     assert store.manifest(plan.ids[0])["engine"]["used"] == "dense"
     assert "refused" in store.manifest(plan.ids[0])["engine"]["finding"]
