@@ -107,9 +107,7 @@ def measure_engines() -> None:
     images = datasets.load("cifar10-sample").first(BATCH).tensors()[0]
     models: dict[str, nn.Module] = {f"ResNet-34, keep 0.01, p = {power}": resnet34(power) for power in (0.1, 1.0)}
     models |= {name: load_model(name) for name in (*SMALL, *DENSE)}
-    say(
-        "| model | threads | dense, ms an image | folded, times as fast | bf16, times as fast | sparse, ms an image | sparse, times as fast |"
-    )
+    say("| model | threads | dense, ms an image | folded, times as fast | bf16, times | sparse, ms an image | sparse, times |")
     say("| --- | --- | --- | --- | --- | --- | --- |")
     for name, model in models.items():
         folded, fast, half = (engines.build(model, engine) for engine in ("folded", "sparse", "bf16"))

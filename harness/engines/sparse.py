@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -109,16 +111,18 @@ class Runner:
         threads = max(1, min(torch.get_num_threads(), len(begins)))
 
         def several(first: int) -> None:
-            buffers = self._idle.pop() if self._idle else self._allocate()
+            try:
+                buffers = self._idle.pop()
+            except IndexError:
+                buffers = self._allocate()
             for begin in begins[first::threads]:
                 work(begin, buffers)
             self._idle.append(buffers)
 
-        if threads <= 1:
-            several(0)
-            return
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(several, range(threads)))
+        others = [_helpers(os.getpid(), threads).submit(several, first) for first in range(1, threads)]
+        several(0)
+        for other in others:
+            other.result()
 
     def _allocate(self) -> list[np.ndarray]:
         sizes = [int(np.prod(shape.stored)) for shape in self.schedule.shapes]
@@ -131,6 +135,12 @@ class Runner:
             found.append(value)
             begin += size
         return found
+
+
+@lru_cache(maxsize=1)
+def _helpers(process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that are kept: to start them costs as much as a small layer. A fork has none of its parent's."""
+    return ThreadPoolExecutor(threads)
 
 
 def aligned(size: int) -> np.ndarray:
