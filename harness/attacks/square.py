@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.attacks.losses import margin
-from harness.attacks.pool import Ask, State, columns
+from harness.attacks.pool import Ask, State
 
 # After these many queries the square's area is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -26,41 +26,47 @@ class Square:
 
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
         """From vertical stripes, one sign to each column and channel."""
-        _, channels, _, width = clean.shape
+        _, channels, height, width = clean.shape
         stripes = _signs(torch.rand(1, channels, 1, width, generator=generator))
+        low, high = (clean - self.epsilon).clamp_min(0.0), (clean + self.epsilon).clamp_max(1.0)
         begin = (clean + self.epsilon * stripes).clamp(0.0, 1.0)
+        draws = torch.rand(1, self.queries, 2 + channels, generator=generator)
+        side = self._sides(height, width)[:, None]
+        first = (draws[..., :2] * (torch.tensor([height, width]) - side + 1)).long()
         return {
             "query": begin,
-            "best": begin,
+            "best": begin.clone(),
             "best_margin": torch.full((1,), -torch.inf),
-            "draws": torch.rand(1, self.queries, 2 + channels, generator=generator),
+            "low": low,
+            "high": high,
+            # Of every query the square's first row and column, those after its last, and what it adds to each channel.
+            "square": torch.cat([first, first + side], dim=2).to(torch.int32),
+            "change": 2.0 * self.epsilon * _signs(draws[..., 2:]),
             "iteration": torch.zeros(1, dtype=torch.int64),
         }
 
     def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """One query of every run."""
-        query, iteration = state["query"], state["iteration"]
+        query, iteration, label = state["query"], state["iteration"], state["label"]
         logits, _ = ask(query, None)
-        found = margin(logits, state["label"])
-        better = found > state["best_margin"]
-        state["best"] = torch.where(columns(better), query, state["best"])
-        state["best_margin"] = torch.where(better, found, state["best_margin"])
-        over = iteration >= self.queries
-        draws = state["draws"][torch.arange(len(query), device=query.device), iteration.clamp_max(self.queries - 1)]
-        height, width = query.shape[2:]
-        share = self.share * 0.5 ** torch.bucketize(iteration, torch.tensor(HALVINGS, device=query.device)).to(query)
-        side = (share * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)
-        inside = []
-        for draw, size in ((draws[:, 0], height), (draws[:, 1], width)):
-            first = (draw * (size - side + 1)).long()
-            place = torch.arange(size, device=query.device)
-            inside.append((place >= first[:, None]) & (place < (first + side)[:, None]))
-        square = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
-        change = 2.0 * self.epsilon * _signs(draws[:, 2:])[:, :, None, None] * square
-        clean = state["clean"]
-        moved = torch.min(torch.max(state["best"] + change, clean - self.epsilon), clean + self.epsilon).clamp(0.0, 1.0)
-        state["query"], state["iteration"] = moved, iteration + 1
-        return logits.argmax(1) != state["label"], over
+        found = margin(logits, label)
+        better, best = (found > state["best_margin"]).nonzero().flatten(), state["best"]
+        # In place: few queries are better, and `where` costs more than all the rest.
+        best[better], state["best_margin"][better] = query[better], found[better]
+        state["iteration"] = iteration + 1
+        # Of every run its own.
+        drawn = torch.arange(len(query), device=query.device), iteration.clamp_max(self.queries - 1)
+        top, left, bottom, right = state["square"][drawn].unsqueeze(2).unbind(1)
+        down, across = (torch.arange(size, device=query.device) for size in query.shape[2:])
+        rows, places = (down >= top) & (down < bottom), (across >= left) & (across < right)
+        square = (rows[:, :, None] & places[:, None, :])[:, None]
+        state["query"] = (state["change"][drawn][:, :, None, None] * square).add_(best).clamp_(state["low"], state["high"])
+        return logits.argmax(1) != label, iteration >= self.queries
+
+    def _sides(self, height: int, width: int) -> torch.Tensor:
+        """Of the square of every query, in pixels: int64 [queries]."""
+        share = self.share * 0.5 ** torch.bucketize(torch.arange(self.queries), torch.tensor(HALVINGS)).float()
+        return (share * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)
 
 
 def _signs(uniform: torch.Tensor) -> torch.Tensor:
