@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MAIN = "index.html"
+# The names of all files of a page, so that the next one made in their place knows which are of no use any more.
+LISTING = "files.txt"
 # Matplotlib's markers of the families, as Plotly calls them.
 SYMBOLS = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "x"}
 
@@ -80,6 +82,7 @@ def build(
     for path in sorted(Path(str(files(__package__) / "assets")).iterdir()):
         site.write(f"assets/{path.name}", path.read_bytes())
     site.write("assets/plotly.min.js", site.plotly)
+    site.finish()
     return sorted(site.written, key=lambda path: (path != folder / MAIN, path))
 
 
@@ -100,6 +103,16 @@ class _Site:
 
     def page(self, name: str, template: str, **context: Any) -> None:
         self.write(name, self.environment.get_template(template).render(root="../" * name.count("/"), **context))
+
+    def finish(self) -> None:
+        """Delete what an earlier page left and this one lacks; files that no page wrote stay."""
+        listing, root = self.folder / LISTING, self.folder.resolve()
+        written = {path.relative_to(self.folder).as_posix() for path in self.written} | {LISTING}
+        for name in set(listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else ()) - written:
+            path = (self.folder / name).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                path.unlink()
+        self.write(LISTING, "".join(f"{name}\n" for name in sorted(written)))
 
 
 @dataclass

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from harness.reporting.frames import summary
+from harness.reporting.page.site import build
 from harness.runner.store import Store
 from model_zoo.errors import UserError
 from tests.harness.reporting.page.conftest import DENSE, HOSTILE, HUNDRED, IDLE, PRUNED, REASON, TITLE, Material
@@ -94,6 +95,19 @@ def test_built_twice_it_is_the_same_bytes(page: Path, material: Material, tmp_pa
     first, second = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()} for root in (page, tmp_path))
     assert first == second
     assert str(material.store.root).encode() not in b"".join(content for name, content in first.items() if name.name != "plotly.min.js")
+
+
+def test_what_an_older_page_had_goes_and_what_others_put_there_stays(material: Material, tmp_path: Path) -> None:
+    build(material.store, [], [], {IDLE: IDLE, DENSE: DENSE}, tmp_path / "page")
+    outside, own = tmp_path / "outside.txt", tmp_path / "page" / "CNAME"
+    for path in (outside, own):
+        path.write_text("mine")
+    with (tmp_path / "page" / "files.txt").open("a", encoding="utf-8") as listing:
+        listing.write("../outside.txt\n")
+    written = build(material.store, [], [], {IDLE: IDLE}, tmp_path / "page")
+    assert not list((tmp_path / "page").rglob(f"*{DENSE}*"))
+    assert {path for path in (tmp_path / "page").rglob("*") if path.is_file()} == {*written, own}
+    assert outside.read_text() == "mine"
 
 
 def test_markup_in_a_record_or_a_store_is_text(page: Path) -> None:
