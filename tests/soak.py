@@ -77,11 +77,11 @@ def same(store: Path, undisturbed: Path, what: str) -> None:
 
 
 def killed(folder: Path, undisturbed: Path, kills: int, workers: int, chance: random.Random) -> str:
-    """Kill the run and all its workers `kills` times, then let it finish."""
+    """Kill the run and all its workers `kills` times while it runs, then let it finish. A kill that comes too late does not count."""
     store = folder / f"killed-{workers}"
     done: dict[str, int] = {}
     happened = 0
-    for _ in range(kills):
+    while happened < kills:
         if len(done) == UNITS:
             # All of it is done: once more from the start.
             shutil.rmtree(store)
