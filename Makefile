@@ -41,7 +41,6 @@ types: .venv/dev
 
 report: .venv/base
 	@$(BIN)/harness report --store results --out reports
-	@$(BIN)/harness report --store results/main --suite main --out reports
 
 clean:
 	rm -rf .venv .run

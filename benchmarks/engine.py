@@ -33,6 +33,7 @@ from harness.engines.sparse import aligned
 from harness.engines.taps import Shape, forward_taps
 from harness.evaluation.referee import judge
 from harness.runner.results import read
+from harness.runner.suite import get_suite
 from model_zoo.classifier import Classifier
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.loading import load_model
@@ -248,7 +249,7 @@ def measure_resnet34() -> None:
 
 def measure_verdicts() -> None:
     """Our AutoAttack on its engine against the outcomes that are stored of the package's, image by image, both refereed."""
-    stored = read(Path("results/main"))
+    stored = read(Path("results"))
     stored = stored[(stored["attack"] == "autoattack") & (stored["radius"] == "8/255") & (stored["dataset"] == "cifar10-sample")]
     sample, threat = datasets.load("cifar10-sample").first(VERDICTS), ThreatModel.parse("Linf 8/255")
     x, y = sample.tensors()
@@ -256,7 +257,7 @@ def measure_verdicts() -> None:
     total = 0
     say("\n| model | images | robust, package | robust, ours, sparse | differ | robust, ours, bf16 | differ |")
     say("| --- | --- | --- | --- | --- | --- | --- |")
-    for name in sorted(set(stored["model"])):
+    for name in get_suite("main").models:
         theirs = stored[stored["model"] == name].set_index("image")["robust"]
         if theirs.index.isin(sample.index).sum() != VERDICTS:
             continue

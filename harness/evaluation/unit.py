@@ -62,7 +62,6 @@ def evaluate_unit(
         it is attacked and judged by its expectation. Such a model is refused where this is None.
     memory : Memory, optional
         Where an attack of several components leaves off, the meter's counts with it; the outcome is the same as without.
-
     attacked : nn.Module, optional
         What the attack sees in place of the model: an engine equal to it. Judged is the model.
 
