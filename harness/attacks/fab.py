@@ -70,18 +70,25 @@ def project(point: torch.Tensor, normal: torch.Tensor, rise: torch.Tensor) -> to
     With room_i the way from point_i to the box in the direction that helps, the step is min(size, room_i) in that direction, and the size
     solves sum |normal_i| min(size, room_i) = |rise|: piecewise linear and concave, so Newton's steps from below end at the root.
     """
+    # All in float32: on the CPU, masks of another type cost several times as much as the numbers they mask.
     direction = normal.sign() * rise.sign()[:, None]
-    weight = normal.abs()
-    room = torch.where(direction > 0, 1.0 - point, point)
-    wanted = rise.abs()
-    size = torch.zeros_like(wanted)
+    weight, upwards = normal.abs(), direction.clamp_min(0.0)
+    room = (upwards - point) * (2.0 * upwards - 1.0)
+    size = torch.zeros_like(rise)
+    # Most rows are done after two steps: the others go on alone.
+    rows, some = torch.arange(len(point), device=point.device), (rise.abs(), size, room, weight, weight * room)
     for _ in range(STEPS):
-        free = room > size[:, None]
-        left = wanted - (weight * room * ~free).sum(1)
-        slope = (weight * free).sum(1)
+        wanted, before, space, each, full = some
+        free = space.clone().gt_(before[:, None])
+        slope = (each * free).sum(1)
+        left = wanted - (full * (1.0 - free)).sum(1)
         better = torch.where(slope > 1e-12, left / slope.clamp_min(1e-12), 1.0).clamp(max=1.0)
-        better = torch.maximum(better, size)
-        if torch.equal(better, size):
+        better = torch.maximum(better, before)
+        moving = (better != before).nonzero().flatten()
+        size[rows] = better
+        if not len(moving):
             break
-        size = better
+        some = (wanted, better, space, each, full)
+        if 2 * len(moving) <= len(rows):
+            rows, some = rows[moving], tuple(values[moving] for values in some)
     return direction * torch.minimum(size[:, None], room)
