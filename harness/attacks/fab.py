@@ -76,7 +76,8 @@ def project(point: torch.Tensor, normal: torch.Tensor, rise: torch.Tensor) -> to
     room = (upwards - point) * (2.0 * upwards - 1.0)
     size = torch.zeros_like(rise)
     # Most rows are done after two steps: the others go on alone.
-    rows, some = torch.arange(len(point), device=point.device), (rise.abs(), size, room, weight, weight * room)
+    rows = torch.arange(len(point), device=point.device)
+    some: tuple[torch.Tensor, ...] = (rise.abs(), size, room, weight, weight * room)
     for _ in range(STEPS):
         wanted, before, space, each, full = some
         free = space.clone().gt_(before[:, None])
