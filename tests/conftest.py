@@ -19,6 +19,7 @@ REASONS = {
     "needs_chromium": "Chromium, its driver, Selenium, axe-core and the extra `page`",
     "needs_onnx": "the extra `onnx`",
     "needs_numba": "the extra `fast`",
+    "needs_cuda": "a GPU that PyTorch can use",
 }
 
 CHROMIUM = ("chromium", "chromedriver")
@@ -29,6 +30,10 @@ def present(marker: str) -> bool:
     if marker == "needs_cifar":
         folder = os.environ.get("HARNESS_DATA_DIR")
         return folder is not None and any(Path(folder).glob("cifar*"))
+    if marker == "needs_cuda":
+        import torch
+
+        return torch.cuda.is_available()
     if marker == "needs_latex":
         return shutil.which("pdflatex") is not None
     if marker == "needs_chromium" and not all(map(shutil.which, CHROMIUM)):

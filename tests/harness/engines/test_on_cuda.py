@@ -1,0 +1,38 @@
+"""On a GPU: engines are equal to the stored model there, and units end as on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import engines
+from harness.evaluation.unit import unit_threads
+from harness.runner.execute import execute
+from harness.runner.plan import plan_request
+from harness.runner.store import Store
+from model_zoo.loading import load_model
+
+pytestmark = pytest.mark.needs_cuda
+MODELS = ["cifar10-rn8w28-dense", "cifar10-rn8w32-dense-binary", "cifar10-rn8w32-pruned-binary-k01-p01"]
+DEVICE = "cuda"
+
+
+@pytest.mark.parametrize("engine", ["folded", "bf16"])
+@pytest.mark.parametrize("name", MODELS)
+def test_an_engine_is_accepted_beside_the_stored_model(images, name, engine):
+    model = load_model(name).to(DEVICE)
+    with unit_threads():
+        found = engines.prepare(model, engines.build(model, engine), engine, images.to(DEVICE))
+    assert found.engine == engine, found.finding
+
+
+def test_a_unit_ends_as_on_the_cpu(tmp_path):
+    plan = plan_request(MODELS[:1], ["pgd-20", "fast-autoattack"], "cifar10-sample", 16, engine="bf16")
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    for store, device in ((here, "cpu"), (there, DEVICE)):
+        assert not execute(plan, store, device=device).failed
+    for unit in plan.units:
+        assert there.manifest(unit.id)["engine"]["used"] == "bf16"
+        one, other = (store.read(unit.id).table.to_pandas()["robust"] for store in (here, there))
+        # Sums are in another order: an image at the very boundary may end otherwise.
+        assert (one != other).sum() <= 1
+        assert one.any() and not one.all()
