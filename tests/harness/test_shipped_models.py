@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from pyautoattack import AutoAttack
-from scipy.stats import binomtest
 
 from harness import datasets
 from harness.attacks.autoattack import package_seed
-from harness.evaluation import thresholds
 from harness.randomness import isolated
 from harness.reporting.frames import summary
 from harness.runner.plan import Plan, plan_suite
@@ -47,11 +45,7 @@ def test_robust_accuracy_falls_with_the_radius_and_vanishes_at_64() -> None:
         worst = part.sort_values("epsilon")["worst"].tolist()
         assert worst == sorted(worst, reverse=True)
         assert part["clean"].iloc[0] >= worst[0]
-        last = part.sort_values("epsilon").iloc[-1]
-        # Of forty images one that is left says nothing: the rule of the diagnostics.
-        left, allowed = round(last["worst"] * last["worst_n"]), thresholds.LARGE_RADIUS_ACCURACY.value
-        p = binomtest(left, int(last["worst_n"]), allowed, alternative="greater").pvalue
-        assert p >= thresholds.SIGNIFICANCE.value or part["near_constant"].all()
+        assert worst[-1] <= 0.02 or part["near_constant"].all()
 
 
 @pytest.mark.slow
