@@ -25,16 +25,17 @@ from torch import nn
 
 from harness import attacks, datasets, engines
 from harness.attacks.passes import passes
-from harness.engines import sparse
 from harness.engines.equivalence import compare
-from harness.engines.kernels import ADD, LANES, convolve
-from harness.engines.schedule import Run
-from harness.engines.sparse import aligned
-from harness.engines.taps import Shape, forward_taps
+from harness.engines.sparse import SparseModel
 from harness.evaluation.referee import judge
 from harness.runner.results import read
 from harness.runner.suite import get_suite
 from model_zoo.classifier import Classifier
+from model_zoo.kernels import runner as kernel_runner
+from model_zoo.kernels.convolve import ADD, LANES, convolve
+from model_zoo.kernels.runner import aligned
+from model_zoo.kernels.schedule import Run
+from model_zoo.kernels.taps import Shape, forward_taps
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.loading import load_model
 from model_zoo.packing.frozen import freeze
@@ -165,7 +166,7 @@ def draw(model: nn.Module, images: torch.Tensor) -> None:
 
     peak, memory = limits()
     spent: dict[tuple[bool, int], list[float]] = {}
-    run = sparse._run
+    run = kernel_runner._run
 
     def clocked(work: list[Any], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
         for place, item in enumerate(work):
@@ -173,13 +174,13 @@ def draw(model: nn.Module, images: torch.Tensor) -> None:
             run([item], buffers, masks, back)
             spent.setdefault((back, place), []).append(time.process_time() - begun)
 
-    sparse._run = clocked
+    kernel_runner._run = clocked
     try:
         for _ in range(ROUNDS):
             both(model, images)()
     finally:
-        sparse._run = run
-    assert isinstance(model, sparse.SparseModel)
+        kernel_runner._run = run
+    assert isinstance(model, SparseModel)
     schedule = model.runner(*images.shape[2:]).schedule
     figure, axes = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
     added = seconds = 0.0

@@ -1,6 +1,6 @@
 """Why the sparse engine runs a layer as it does: python -m benchmarks.rule. About three minutes on one core.
 
-The constants of `harness.engines.taps`, each set to other values. First, from what share of kept weights on four output channels should
+The constants of `model_zoo.kernels.taps`, each set to other values. First, from what share of kept weights on four output channels should
 share what they read (`DENSE_FROM`): layers of ResNet-34's shapes, a random mask of each density, run both ways in turn. Then how many input
 channels are read before the next (`CACHED_CHANNELS`), and how many additions have to pay for interrupting a sum (`PAYING_TAPS`): forward
 pass and input gradient of the whole network. Medians of processor time on one thread.
@@ -19,9 +19,9 @@ import torch
 from benchmarks.engine import BATCH, both, resnet34, say
 from harness import datasets, engines
 from harness.engines import taps
-from harness.engines.kernels import RELU, convolve
 from harness.engines.sparse import aligned
-from harness.engines.taps import Shape, forward_taps
+from model_zoo.kernels.convolve import RELU, convolve
+from model_zoo.kernels.taps import Shape, forward_taps
 
 LAYERS = ((64, 32), (128, 16), (256, 8), (512, 4))
 DENSITIES = (0.01, 0.1, 0.3, 0.5, 0.65, 0.75, 0.85, 1.0)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.engines.graph import Convolution, Graph, Pool, Step, lower
+from model_zoo.kernels.graph import Convolution, Graph, Pool, Step, lower
 
 
 class FoldedModel(nn.Module):

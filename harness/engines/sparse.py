@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any
-
-import numpy as np
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
-from harness.engines import kernels
-from harness.engines.graph import Graph, lower
-from harness.engines.kernels import HALF, LANES
-from harness.engines.schedule import Average, Schedule, Work, make_schedule
-
-# Numbers in a cache line.
-LINE = 16
-_NO_RESIDUAL, _NO_MASK = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+from model_zoo.kernels.convolve import HALF, LANES
+from model_zoo.kernels.graph import lower
+from model_zoo.kernels.runner import FrozenNetwork, Runner
+from model_zoo.kernels.schedule import make_schedule
 
 
 class SparseModel(nn.Module):
@@ -44,8 +32,8 @@ class SparseModel(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits float32 [N, classes] of images float32 [N, 3, H, W] on the CPU."""
         lanes = HALF if len(images) <= HALF else LANES
-        found: torch.Tensor = _Network.apply(images, self.runner(images.shape[2], images.shape[3], lanes))  # type: ignore[no-untyped-call]
-        return found
+        logits: torch.Tensor = FrozenNetwork.apply(images, self.runner(images.shape[2], images.shape[3], lanes))  # type: ignore[no-untyped-call]
+        return logits
 
     def runner(self, rows: int, columns: int, lanes: int = LANES) -> Runner:
         """What runs images of that size, so many at a time."""
@@ -53,117 +41,3 @@ class SparseModel(nn.Module):
         if key not in self._runners:
             self._runners[key] = Runner(self.graph, make_schedule(self.graph, *key), lanes)
         return self._runners[key]
-
-
-class _Network(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, images: torch.Tensor, runner: Runner) -> torch.Tensor:
-        logits, masks = runner.forward(images.detach().contiguous().numpy(), keep=ctx.needs_input_grad[0])
-        ctx.runner, ctx.masks, ctx.size = runner, masks, images.shape
-        return torch.from_numpy(logits)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return torch.from_numpy(ctx.runner.backward(gradient.contiguous().numpy(), ctx.masks, tuple(ctx.size))), None
-
-
-class Runner:
-    """Runs a schedule, with buffers that are kept from call to call."""
-
-    def __init__(self, graph: Graph, schedule: Schedule, lanes: int) -> None:
-        self.schedule, self.lanes = schedule, lanes
-        self.mean, self.deviation = graph.mean.astype(np.float32), graph.deviation.astype(np.float32)
-        self._idle: list[list[np.ndarray]] = []
-
-    def forward(self, images: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits [N, classes] of float32 images [N, C, H, W], and the masks that `backward` needs if they are to be kept."""
-        shape = self.schedule.shapes[self.schedule.logits]
-        logits = np.empty((len(images), shape.channels), np.float32)
-        masks = np.empty((-(-len(images) // self.lanes), self.schedule.masks), np.uint16) if keep else None
-
-        def work(begin: int, buffers: list[np.ndarray]) -> None:
-            part = slice(begin, begin + self.lanes)
-            kernels.pack(images[part], buffers[self.schedule.image], self.mean, self.deviation)
-            _run(self.schedule.forward, buffers, _NO_MASK if masks is None else masks[begin // self.lanes], back=False)
-            logits[part] = buffers[self.schedule.logits][: shape.channels, 1, 1, : len(logits[part])].T
-
-        self._share(len(images), work)
-        return logits, masks
-
-    def backward(self, gradient: np.ndarray, masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-        """The gradient by the images from that by the logits, float32 [N, classes]."""
-        found = np.empty(size, np.float32)
-
-        def work(begin: int, buffers: list[np.ndarray]) -> None:
-            part = gradient[begin : begin + self.lanes]
-            given = buffers[self.schedule.logits_gradient]
-            given[: part.shape[1], 1, 1] = 0.0
-            given[: part.shape[1], 1, 1, : len(part)] = part.T
-            _run(self.schedule.backward, buffers, masks[begin // self.lanes], back=True)
-            kernels.unpack(buffers[self.schedule.image_gradient], found[begin : begin + self.lanes], self.deviation)
-
-        self._share(len(gradient), work)
-        return found
-
-    def _share(self, images: int, work: Callable[[int, list[np.ndarray]], None]) -> None:
-        begins = range(0, images, self.lanes)
-        threads = max(1, min(torch.get_num_threads(), len(begins)))
-
-        def several(first: int) -> None:
-            try:
-                buffers = self._idle.pop()
-            except IndexError:
-                buffers = self._allocate()
-            for begin in begins[first::threads]:
-                work(begin, buffers)
-            self._idle.append(buffers)
-
-        others = [_helpers(os.getpid(), threads).submit(several, first) for first in range(1, threads)]
-        several(0)
-        for other in others:
-            other.result()
-
-    def _allocate(self) -> list[np.ndarray]:
-        sizes = [int(np.prod(shape.stored)) for shape in self.schedule.shapes]
-        # In one piece, which numpy asks huge pages for; values begin with a cache line.
-        room = aligned(sum(sizes))
-        begin, found = 0, []
-        for shape, size in zip(self.schedule.shapes, sizes, strict=True):
-            value = room[begin : begin + size].reshape(shape.stored)
-            value[-1, 1:-1, 1:-1] = 1.0
-            found.append(value)
-            begin += size
-        return found
-
-
-@lru_cache(maxsize=1)
-def _helpers(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that are kept: to start them costs as much as a small layer. A fork has none of its parent's."""
-    return ThreadPoolExecutor(threads)
-
-
-def aligned(size: int) -> np.ndarray:
-    """So many zeros, float32, that begin with a cache line."""
-    room = np.empty(size + LINE, np.float32)
-    room.fill(0.0)
-    begin = -room.ctypes.data // 4 % LINE
-    return room[begin : begin + size]
-
-
-def _run(work: list[Work], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
-    for item in work:
-        source, target = buffers[item.source], buffers[item.target]
-        if isinstance(item, Average):
-            if back:
-                kernels.spread(source, target, masks[item.mask], item.channels)
-            else:
-                kernels.average(source, target, item.channels)
-            continue
-        taps = item.taps
-        residual = _NO_RESIDUAL if item.residual is None else buffers[item.residual].reshape(-1)
-        mask = _NO_MASK if item.mask is None or not masks.size else masks[item.mask]
-        kernels.convolve(
-            source.reshape(-1), target.reshape(-1), residual, mask,
-            taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at,
-        )  # fmt: skip

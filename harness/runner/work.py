@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from harness import datasets, engines
-from harness.engines.graph import UnsuitedError
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
@@ -24,6 +23,7 @@ from harness.runner.claims import Held
 from harness.runner.plan import Unit
 from harness.runner.store import Store
 from model_zoo.errors import RefusedError, UserError
+from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.loading import load_model
 from model_zoo.own import is_own, open_own
 from model_zoo.packing.frozen import effective_weights

@@ -11,7 +11,6 @@ import torch
 from harness import attacks, engines
 from harness.cli.planned import ENGINES
 from harness.engines.equivalence import Bounds, compare
-from harness.engines.graph import UnsuitedError, lower
 from harness.runner.execute import execute
 from harness.runner.plan import plan_request, plan_suite
 from harness.runner.store import Store
@@ -19,6 +18,7 @@ from harness.runner.suite import get_suite
 from harness.runner.work import prepared
 from model_zoo import registry
 from model_zoo.errors import UnknownNameError
+from model_zoo.kernels.graph import UnsuitedError, lower
 from model_zoo.loading import load_model
 from tests.harness.engines.conftest import network
 

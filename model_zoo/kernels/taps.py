@@ -8,7 +8,7 @@ from math import ceil
 
 import numpy as np
 
-from harness.engines.kernels import DENSE, LANES, SINGLE, SPARSE
+from model_zoo.kernels.convolve import DENSE, LANES, SINGLE, SPARSE
 
 # From this share of weights kept, four output channels share what they read; benchmarks/rule.py tries this and the next two.
 DENSE_FROM = 0.75

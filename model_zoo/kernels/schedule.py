@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.engines.graph import Convolution, Graph, Pool, UnsuitedError
-from harness.engines.kernels import ADD, MASKED, RELU
-from harness.engines.taps import Shape, Taps, backward_taps, forward_taps
+from model_zoo.kernels.convolve import ADD, MASKED, RELU
+from model_zoo.kernels.graph import Convolution, Graph, Pool, UnsuitedError
+from model_zoo.kernels.taps import Shape, Taps, backward_taps, forward_taps
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,7 @@ def drawn(inputs, outputs, kernel, density, seed=0):
 
 
 def run(taps, source, target, residual=None, mask=None):
-    from harness.engines.kernels import convolve
+    from model_zoo.kernels.convolve import convolve
 
     nothing, no_mask = np.zeros(0, np.float32), np.zeros(0, np.uint16)
     convolve(
@@ -54,8 +54,8 @@ def run(taps, source, target, residual=None, mask=None):
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("lanes", [16, 8])
 def test_forward_and_gradient_are_those_of_a_dense_convolution(lanes, layer, density):
-    from harness.engines.kernels import ADD, MASKED, RELU
-    from harness.engines.taps import Shape, backward_taps, forward_taps
+    from model_zoo.kernels.convolve import ADD, MASKED, RELU
+    from model_zoo.kernels.taps import Shape, backward_taps, forward_taps
 
     rows, columns, kernel, stride, padding = layer
     inputs, outputs = 37, 10
@@ -95,8 +95,8 @@ def test_forward_and_gradient_are_those_of_a_dense_convolution(lanes, layer, den
 
 
 def test_only_the_channels_asked_for_are_written():
-    from harness.engines.kernels import ADD
-    from harness.engines.taps import Shape, forward_taps
+    from model_zoo.kernels.convolve import ADD
+    from model_zoo.kernels.taps import Shape, forward_taps
 
     shape = Shape(6, 8, 8)
     taps = forward_taps(drawn(6, 6, 3, 0.3), None, np.ones(6), 1, 1, shape, shape, np.array([1, 4]), ADD)
@@ -105,8 +105,8 @@ def test_only_the_channels_asked_for_are_written():
 
 
 def test_the_rule_takes_dense_tiles_where_most_is_kept_and_groups_where_sums_are_long():
-    from harness.engines.kernels import ADD, DENSE, SINGLE, SPARSE
-    from harness.engines.taps import Shape, forward_taps
+    from model_zoo.kernels.convolve import ADD, DENSE, SINGLE, SPARSE
+    from model_zoo.kernels.taps import Shape, forward_taps
 
     def taps(density, size):
         shape = Shape(64, size, size)
