@@ -81,6 +81,15 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
             with resume:
                 for k, p in every:
                     b.store(load(b.add(out, ahead[k][p])), sums[k][p])
+        if channels == 1 and len(places) > 1:
+            # The next output channel's place lies too far away for the processor to foresee it.
+            byte, half = ir.IntType(8), ir.IntType(32)
+            prefetch = cgutils.get_or_insert_function(
+                b.module, ir.FunctionType(ir.VoidType(), [byte.as_pointer(), half, half, half]), "llvm.prefetch.p0"
+            )
+            to_write, keep, data = (ir.Constant(half, value) for value in (1, 3, 1))
+            for ahead_by in ahead[0]:
+                b.call(prefetch, [at(b.add(b.add(out, out_channel), ahead_by), byte), to_write, keep, data])
         lines = [b.mul(x_row, number(row)) for row in range(rows)]
         with cgutils.for_range(b, count, intp=_INT) as loop:
             offset = b.load(at(b.add(offsets, b.mul(loop.index, number(4))), ir.IntType(32)))

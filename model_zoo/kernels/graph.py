@@ -7,7 +7,7 @@ constant, beyond the border it sees zero padding: what is read from such channel
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,6 +76,73 @@ class Graph:
     deviation: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A convolution module with the batch norm behind it: target = relu?(norm(convolution(source)) + residual).
+
+    Attributes
+    ----------
+    convolution, norm : nn.Module
+        The convolution may be any layer with a weight [out, in, k, k]; `norm` is an `nn.BatchNorm2d` or an `nn.Identity`.
+    stride, padding : int
+        Of the convolution.
+    """
+
+    source: int
+    target: int
+    convolution: nn.Module
+    norm: nn.Module
+    stride: int
+    padding: int
+    relu: bool
+    residual: int | None = None
+
+
+def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
+    """The layers of one of our residual networks in the order of computation, with the values that they read and write.
+
+    Value 0 is the normalised image.
+
+    Raises
+    ------
+    UnsuitedError
+        For anything that is not one of our residual networks.
+    """
+    if not (isinstance(model, Classifier) and isinstance(model.network, ResNet)):
+        raise UnsuitedError(f"a {type(model).__name__} is no residual network of the zoo: only engine dense runs it")
+    network = model.network
+    layers: list[Layer | Pool] = []
+
+    def add(source: int, convolution: nn.Module, norm: nn.Module, relu: bool, residual: int | None = None) -> int:
+        if not hasattr(convolution, "stride"):
+            raise UnsuitedError(f"no engine but dense knows a {type(convolution).__name__}")
+        # A plain convolution has pairs of numbers, ours have one number.
+        stride, padding = (int(np.ravel(cast(Any, value))[0]) for value in (convolution.stride, convolution.padding))
+        target = 1 + max((layer.target for layer in layers), default=0)
+        layers.append(Layer(source, target, convolution, norm, stride, padding, relu, residual))
+        return target
+
+    value = add(0, network.conv1, network.bn1, relu=True)
+    if not isinstance(network.pool, nn.Identity):
+        layers.append(Pool(value, value + 1, window=True))
+        value += 1
+    for number in range(1, network.stages + 1):
+        for block in getattr(network, f"layer{number}"):
+            if not isinstance(block, (BasicBlock, Bottleneck)):
+                raise UnsuitedError(f"no engine but dense knows a {type(block).__name__}")
+            shortcut = getattr(block, block.shortcut_name)
+            around = value if isinstance(shortcut, nn.Identity) else add(value, shortcut[0], shortcut[1], relu=False)
+            names = ("1", "2", "3") if isinstance(block, Bottleneck) else ("1", "2")
+            for name in names:
+                last = name == names[-1]
+                value = add(value, getattr(block, f"conv{name}"), getattr(block, f"bn{name}"), True, around if last else None)
+    layers.append(Pool(value, value + 1))
+    if not isinstance(network.fc_bias, nn.Identity):
+        raise UnsuitedError("no engine but dense knows a classifier with a bias")
+    add(value + 1, network.fc, network.last_bn, relu=False)
+    return tuple(layers)
+
+
 def lower(model: nn.Module) -> Graph:
     """Read a frozen classifier of the zoo.
 
@@ -84,45 +151,26 @@ def lower(model: nn.Module) -> Graph:
     UnsuitedError
         For anything that is not one of our residual networks with plain convolutions, in eval mode.
     """
-    if not (isinstance(model, Classifier) and isinstance(model.network, ResNet)) or model.training:
-        raise UnsuitedError(f"a {type(model).__name__} is no frozen residual network of the zoo: only engine dense runs it")
-    network = model.network
-    steps: list[Step] = []
-    value = _convolution(steps, 0, network.conv1, network.bn1, relu=True)
-    if not isinstance(network.pool, nn.Identity):
-        steps.append(Pool(value, value + 1, window=True))
-        value += 1
-    for number in range(1, network.stages + 1):
-        for block in getattr(network, f"layer{number}"):
-            value = _block(steps, value, block)
-    steps.append(Pool(value, value + 1))
-    _convolution(steps, value + 1, network.fc, network.last_bn, relu=False)
-    return Graph(tuple(_simplified(steps)), model.mean.cpu().numpy().reshape(-1), model.deviation.cpu().numpy().reshape(-1))
+    layers = trace(model)
+    if model.training:
+        raise UnsuitedError("a network in training mode is not frozen: only engine dense runs it")
+    assert isinstance(model, Classifier)
+    steps = [layer if isinstance(layer, Pool) else _folded(layer) for layer in layers]
+    return Graph(tuple(_simplified(steps)), *normalisation(model))
 
 
-def _block(steps: list[Step], value: int, block: nn.Module) -> int:
-    if not isinstance(block, (BasicBlock, Bottleneck)):
-        raise UnsuitedError(f"no engine but dense knows a {type(block).__name__}")
-    shortcut = getattr(block, block.shortcut_name)
-    around = value if isinstance(shortcut, nn.Identity) else _convolution(steps, value, shortcut[0], shortcut[1], relu=False)
-    layers = ("1", "2", "3") if isinstance(block, Bottleneck) else ("1", "2")
-    for name in layers:
-        last = name == layers[-1]
-        convolution, norm = getattr(block, f"conv{name}"), getattr(block, f"bn{name}")
-        value = _convolution(steps, value, convolution, norm, relu=True, residual=around if last else None)
-    return value
+def normalisation(model: Classifier) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of the images' channels, float32 [3] each."""
+    return model.mean.cpu().numpy().reshape(-1), model.deviation.cpu().numpy().reshape(-1)
 
 
-def _convolution(steps: list[Step], source: int, layer: nn.Module, norm: nn.Module, relu: bool, residual: int | None = None) -> int:
-    if type(layer).forward is not nn.Conv2d.forward:
-        raise UnsuitedError(f"no engine but dense knows a {type(layer).__name__}")
-    plain = cast(nn.Conv2d, layer)
-    weight = plain.weight.detach().cpu().double().numpy()
-    scale, bias = _scale_and_shift(norm, len(weight))
-    target = 1 + max((step.target for step in steps), default=0)
+def _folded(layer: Layer) -> Convolution:
+    if type(layer.convolution).forward is not nn.Conv2d.forward:
+        raise UnsuitedError(f"no engine but dense knows a {type(layer.convolution).__name__}")
+    weight = cast(nn.Conv2d, layer.convolution).weight.detach().cpu().double().numpy()
+    scale, bias = _scale_and_shift(layer.norm, len(weight))
     folded = weight * scale[:, None, None, None]
-    steps.append(Convolution(source, target, folded, bias, plain.stride[0], int(plain.padding[0]), relu, residual))
-    return target
+    return Convolution(layer.source, layer.target, folded, bias, layer.stride, layer.padding, layer.relu, layer.residual)
 
 
 def _scale_and_shift(norm: nn.Module, channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -79,24 +80,55 @@ class Schedule:
     masks: int
 
 
-def make_schedule(graph: Graph, rows: int, columns: int, lanes: int) -> Schedule:
-    """Plan for images of `rows` x `columns` pixels, `lanes` at a time.
+class TapMaker(Protocol):
+    """Makes the taps of a convolution, forwards and backwards."""
+
+    def forward(self, step: Convolution, source: Shape, target: Shape, end: int) -> Taps:
+        """Those that compute the convolution's output."""
+
+    def backward(self, step: Convolution, source: Shape, target: Shape, end: int) -> list[Taps]:
+        """Those that compute the gradient by the convolution's source."""
+
+
+class FixedTaps:
+    """The taps of a graph's own weights."""
+
+    def forward(self, step: Convolution, source: Shape, target: Shape, end: int) -> Taps:
+        """As of `TapMaker`, of the channels that something depends on."""
+        live = np.flatnonzero(step.live if step.live is not None else np.ones(len(step.weight), dtype=bool))
+        return forward_taps(step.weight, step.ones, step.bias, step.stride, step.padding, source, target, live, end)
+
+    def backward(self, step: Convolution, source: Shape, target: Shape, end: int) -> list[Taps]:
+        """As of `TapMaker`."""
+        return backward_taps(step.weight, step.stride, step.padding, source, target, end)
+
+
+def make_schedule(graph: Graph, rows: int, columns: int, lanes: int, taps: TapMaker | None = None) -> Schedule:
+    """Plan for images of `rows` x `columns` pixels, `lanes` at a time, with the taps that `taps` makes (default: `FixedTaps`).
 
     Raises
     ------
     UnsuitedError
         Where a layer pads by more than one position or pools by maxima: the stems of ImageNet networks.
     """
-    shapes = _shapes(graph, Shape(len(graph.mean), rows, columns, lanes))
+    maker = taps or FixedTaps()
+    shapes = value_shapes(graph, Shape(len(graph.mean), rows, columns, lanes))
     masks, words = _masks(graph, shapes)
     buffers = Buffers()
-    forward, image, logits = _forward(graph, shapes, masks, buffers)
+    forward, image, logits = _forward(graph, shapes, masks, buffers, maker)
     buffers.free = list(range(len(buffers.shapes)))
-    backward, given, gradient = _backward(graph, shapes, masks, buffers)
+    backward, given, gradient = _backward(graph, shapes, masks, buffers, maker)
     return Schedule(forward, backward, buffers.shapes, image, logits, given, gradient, words)
 
 
-def _shapes(graph: Graph, image: Shape) -> dict[int, Shape]:
+def value_shapes(graph: Graph, image: Shape) -> dict[int, Shape]:
+    """The shape of every value of a graph, from that of the image.
+
+    Raises
+    ------
+    UnsuitedError
+        As of `make_schedule`.
+    """
     shapes = {0: image}
     for step in graph.steps:
         source = shapes[step.source]
@@ -128,7 +160,9 @@ def _reads(step: Convolution | Pool) -> list[int]:
     return [step.source] + ([step.residual] if isinstance(step, Convolution) and step.residual is not None else [])
 
 
-def _forward(graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], buffers: Buffers) -> tuple[list[Work], int, int]:
+def _forward(
+    graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], buffers: Buffers, maker: TapMaker
+) -> tuple[list[Work], int, int]:
     readers = Counter(value for step in graph.steps for value in _reads(step))
     image = buffers.take(shapes[0])
     held = {0: image}
@@ -139,11 +173,7 @@ def _forward(graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], bu
         if isinstance(step, Pool):
             work.append(Average(source, target, shapes[step.source].channels, masks[step.source]))
         else:
-            live = np.flatnonzero(step.live if step.live is not None else np.ones(len(step.weight), dtype=bool))
-            ones, end = step.ones, RELU if step.relu else ADD
-            taps = forward_taps(
-                step.weight, ones, step.bias, step.stride, step.padding, shapes[step.source], shapes[step.target], live, end
-            )
+            taps = maker.forward(step, shapes[step.source], shapes[step.target], RELU if step.relu else ADD)
             residual = None if step.residual is None else held[step.residual]
             work.append(Run(taps, source, target, residual, masks.get(step.target)))
         for value in _reads(step):
@@ -153,7 +183,9 @@ def _forward(graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], bu
     return work, image, held[graph.steps[-1].target]
 
 
-def _backward(graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], buffers: Buffers) -> tuple[list[Work], int, int]:
+def _backward(
+    graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], buffers: Buffers, maker: TapMaker
+) -> tuple[list[Work], int, int]:
     """The gradient by every value, the last first. One that a ReLU gave is kept as the gradient by what went into the ReLU."""
     given = buffers.take(shapes[graph.steps[-1].target])
     # The gradient's buffer of each value, and how many values share it: a residual passes its gradient on as it is.
@@ -181,7 +213,7 @@ def _backward(graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], b
                 last = step is through[-1]
                 target = buffers.take(shapes[value])
                 end = MASKED if last and mask is not None else ADD
-                for taps in backward_taps(step.weight, step.stride, step.padding, shapes[value], shapes[step.target], end):
+                for taps in maker.backward(step, shapes[value], shapes[step.target], end):
                     work.append(Run(taps, held[step.target], target, residual, mask if end == MASKED else None))
                 if residual is not None and not (around and residual == held[around[0].target]):
                     buffers.free.append(residual)

@@ -1,9 +1,9 @@
-"""A convolution as lists of what is added to each output channel: the tables that `kernels.convolve` reads."""
+"""A convolution as lists of what is added to each output channel: the tables that `convolve.convolve` reads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -46,9 +46,9 @@ class Shape:
         return self.channels + 1, self.rows + 2, self.columns + 2, self.lanes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Taps:
-    """Arguments of `kernels.convolve` by the same names."""
+    """Arguments of `convolve.convolve` by the same names."""
 
     bias: np.ndarray
     offsets: np.ndarray
@@ -58,11 +58,84 @@ class Taps:
     shape: np.ndarray
     at: np.ndarray
 
-    @cached_property
+    @property
     def additions(self) -> int:
         """Multiply-adds for one image, those of zero weights in dense tiles among them."""
         rows, columns, deep = self.shape[0], self.shape[1], self.shape[4]
         return int(len(self.offsets) * deep * rows * columns)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The geometry of one pass of `convolve.convolve` over a convolution, without its weights.
+
+    Attributes
+    ----------
+    source, target : Shape
+        What is read and written; the gradient by the convolution's output and by its input on the way back.
+    down, across : tuple of int
+        The kernel's rows and columns that take part, in the order of the source's rows and columns.
+    stride : int
+        Source positions between neighbouring target positions that are computed.
+    first : int
+        Bytes from the source's beginning to the first position that is read.
+    start, step : tuple of int
+        The first target row and column that are computed, and the distance to the next.
+    end : int
+        How the sums end: `convolve.ADD`, `RELU` or `MASKED`.
+    """
+
+    source: Shape
+    target: Shape
+    down: tuple[int, ...]
+    across: tuple[int, ...]
+    stride: int
+    first: int
+    start: tuple[int, int]
+    step: tuple[int, int]
+    end: int
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Rows and columns of the target that are computed."""
+        sizes = (self.target.rows, self.target.columns)
+        rows, columns = (ceil((size - begin) / every) for size, begin, every in zip(sizes, self.start, self.step, strict=True))
+        return rows, columns
+
+    @property
+    def at(self) -> np.ndarray:
+        """The places that `convolve.convolve` takes, int64, in bytes."""
+        target, (row, column), (every_row, every_column) = self.target, self.start, self.step
+        out = (1 + row) * target.row + (1 + column) * target.cell
+        mask_row = 2 * target.columns
+        places = [0, self.source.row, out, every_row * target.row, every_column * target.cell, target.channel]
+        places += [row * mask_row + 2 * column, every_row * mask_row, 2 * every_column, target.rows * mask_row]
+        return np.array(places, np.int64)
+
+    def shape(self, tile: tuple[int, int, int]) -> np.ndarray:
+        """The sizes that `convolve.convolve` takes, int64."""
+        return np.array([*self.positions, *tile, self.stride, self.end, self.source.lanes], np.int64)
+
+
+def forward_pass(kernel: int, stride: int, padding: int, source: Shape, target: Shape, end: int) -> Pass:
+    """The pass that computes a convolution's output from its input."""
+    every = tuple(range(kernel))
+    # The border is one position wide: a layer that pads by less begins further inside.
+    first = (1 - padding) * (source.row + source.cell)
+    return Pass(source, target, every, every, stride, first, (0, 0), (1, 1), end)
+
+
+def backward_passes(kernel: int, stride: int, padding: int, source: Shape, target: Shape, end: int) -> Iterator[Pass]:
+    """The passes that compute the gradient by a convolution's `source` from that by its `target`: one for each parity of row and column."""
+    for row in range(stride):
+        for column in range(stride):
+            # Input row stride * a + row meets kernel row k at output row a + (row + padding - k) / stride.
+            down = tuple(k for k in reversed(range(kernel)) if (row + padding - k) % stride == 0)
+            across = tuple(k for k in reversed(range(kernel)) if (column + padding - k) % stride == 0)
+            high = 1 + (row + padding - down[0]) // stride if down else 0
+            wide = 1 + (column + padding - across[0]) // stride if across else 0
+            first = high * target.row + wide * target.cell
+            yield Pass(target, source, down, across, 1, first, (row, column), (stride, stride), end)
 
 
 def forward_taps(
@@ -78,48 +151,25 @@ def forward_taps(
 ) -> Taps:
     """Of a convolution [out, in, k, k] that computes the given output `channels`."""
     full = weight if ones is None else np.concatenate([weight, ones[:, None]], axis=1)
-    # The border is one wide: a layer that pads by less begins further inside.
-    first = (1 - padding) * (source.row + source.cell)
-    return _taps(full, bias, stride, source, first, target, (0, 0), (1, 1), channels, end)
+    return _taps(full, bias, forward_pass(weight.shape[2], stride, padding, source, target, end), channels)
 
 
 def backward_taps(weight: np.ndarray, stride: int, padding: int, source: Shape, target: Shape, end: int) -> list[Taps]:
     """Of the gradient by a convolution's source, from that by its target: for stride 2 one for each parity of row and column."""
-    kernel = weight.shape[2]
-    found = []
-    for row in range(stride):
-        for column in range(stride):
-            # Input row stride * a + row meets kernel row k at output row a + (row + padding - k) / stride.
-            down = [k for k in reversed(range(kernel)) if (row + padding - k) % stride == 0]
-            across = [k for k in reversed(range(kernel)) if (column + padding - k) % stride == 0]
-            part = weight[:, :, down][:, :, :, across].transpose(1, 0, 2, 3)
-            high = 1 + (row + padding - down[0]) // stride if down else 0
-            wide = 1 + (column + padding - across[0]) // stride if across else 0
-            first = high * target.row + wide * target.cell
-            every, nothing = np.arange(source.channels), np.zeros(source.channels)
-            found.append(_taps(part, nothing, 1, target, first, source, (row, column), (stride, stride), every, end))
-    return found
+    every, nothing = np.arange(source.channels), np.zeros(source.channels)
+    passes = backward_passes(weight.shape[2], stride, padding, source, target, end)
+    return [_taps(weight[:, :, each.down][:, :, :, each.across].transpose(1, 0, 2, 3), nothing, each, every) for each in passes]
 
 
-def _taps(
-    weight: np.ndarray,
-    bias: np.ndarray,
-    stride: int,
-    source: Shape,
-    first: int,
-    target: Shape,
-    start: tuple[int, int],
-    step: tuple[int, int],
-    channels: np.ndarray,
-    end: int,
-) -> Taps:
-    rows, columns = (ceil((size - begin) / every) for size, begin, every in zip((target.rows, target.columns), start, step, strict=True))
+def _taps(weight: np.ndarray, bias: np.ndarray, geometry: Pass, channels: np.ndarray) -> Taps:
+    """The taps of `weight` [outputs, inputs, rows, columns], the window in the order of the source's positions."""
+    source = geometry.source
     used = weight != 0
-    tile = _tile(used, rows, columns)
+    tile = _tile(used, *geometry.positions)
     deep, inputs = tile[2], weight.shape[1]
     blocks = channels if deep == 1 else np.minimum(np.arange(0, len(weight), deep), len(weight) - deep)
     members = blocks[:, None] + np.arange(deep)
-    group = _group(used[channels]) if tile in SPARSE else inputs
+    group = group_size(int(used[channels].sum()), len(channels), inputs) if tile in SPARSE else inputs
     groups = ceil(inputs / group)
     # In order of block, then of input channel; sorted by group first, which leaves that order inside a group.
     block, channel, down, across = np.nonzero(used[members].any(axis=1))
@@ -128,20 +178,16 @@ def _taps(
     counts = np.bincount(channel // group * len(blocks) + block, minlength=groups * len(blocks)).reshape(groups, len(blocks))
     ends = counts.cumsum().reshape(groups, len(blocks))
     starts = np.concatenate([ends[:, :1] - counts[:, :1], ends], axis=1)
-    offsets = first + channel * source.channel + down * source.row + across * source.cell
+    offsets = geometry.first + channel * source.channel + down * source.row + across * source.cell
     weights = weight[members[block], channel[:, None], down[:, None], across[:, None]]
-    out = (1 + start[0]) * target.row + (1 + start[1]) * target.cell
-    mask_row = 2 * target.columns
-    at = [0, source.row, out, step[0] * target.row, step[1] * target.cell, target.channel]
-    at += [start[0] * mask_row + 2 * start[1], step[0] * mask_row, 2 * step[1], target.rows * mask_row]
     return Taps(
         bias.astype(np.float32),
         offsets.astype(np.int32),
         weights.astype(np.float32).reshape(-1),
         starts.astype(np.int64),
         np.asarray(blocks, np.int64),
-        np.array([rows, columns, *tile, stride, end, source.lanes], np.int64),
-        np.array(at, np.int64),
+        geometry.shape(tile),
+        geometry.at,
     )
 
 
@@ -149,12 +195,16 @@ def _tile(used: np.ndarray, rows: int, columns: int) -> tuple[int, int, int]:
     """The rule by which a layer is run dense or sparse: how much is kept, and whether a tile fits."""
     if used.size and used.mean() >= DENSE_FROM and len(used) >= DENSE[2] and rows >= DENSE[0] and columns >= DENSE[1]:
         return DENSE
+    return sparse_tile(rows, columns)
+
+
+def sparse_tile(rows: int, columns: int) -> tuple[int, int, int]:
+    """The largest tile of one output channel that fits."""
     return next((tile for tile in SPARSE if rows >= tile[0] and columns >= tile[1]), SINGLE)
 
 
-def _group(used: np.ndarray) -> int:
+def group_size(kept: int, outputs: int, inputs: int) -> int:
     """Input channels that are read before the next ones: few enough for the cache, enough to pay for interrupting a sum."""
-    outputs, inputs = used.shape[:2]
-    taps = used.sum() / max(outputs * inputs, 1)
+    taps = kept / max(outputs * inputs, 1)
     wanted = max(CACHED_CHANNELS, ceil(PAYING_TAPS / taps)) if taps else inputs
     return max(1, min(wanted, inputs))

@@ -1,0 +1,144 @@
+"""Taps that are written anew when masks or batch statistics change, in milliseconds, for schedules made once from dense shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numba import njit
+
+from model_zoo.kernels.convolve import SPARSE
+from model_zoo.kernels.graph import Convolution
+from model_zoo.kernels.taps import Pass, Shape, Taps, backward_passes, forward_pass, group_size, sparse_tile
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """The entries of a convolution's weight [out, in, k, k] that are not zero.
+
+    Attributes
+    ----------
+    places : np.ndarray
+        int64 [n]: flat positions, ascending.
+    values : np.ndarray
+        float32 [n].
+    shape : tuple of int
+        Of the weight.
+    """
+
+    places: np.ndarray
+    values: np.ndarray
+    shape: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, weight: np.ndarray) -> Entries:
+        """The entries of a contiguous float32 weight [out, in, k, k]."""
+        places, values = _nonzero(weight.reshape(-1))
+        outputs, inputs, rows, columns = weight.shape
+        return cls(places, values, (outputs, inputs, rows, columns))
+
+
+class LiveTaps:
+    """Makes empty taps for a schedule, and fills them for each new set of entries, scales and shifts."""
+
+    def __init__(self) -> None:
+        self._taps: dict[int, list[tuple[Taps, Pass, bool]]] = {}
+
+    def forward(self, step: Convolution, source: Shape, target: Shape, end: int) -> Taps:
+        """Empty taps that compute the convolution's output."""
+        return self._register(step, forward_pass(step.weight.shape[2], step.stride, step.padding, source, target, end), backward=False)
+
+    def backward(self, step: Convolution, source: Shape, target: Shape, end: int) -> list[Taps]:
+        """Empty taps that compute the gradient by the convolution's source."""
+        passes = backward_passes(step.weight.shape[2], step.stride, step.padding, source, target, end)
+        return [self._register(step, each, backward=True) for each in passes]
+
+    def _register(self, step: Convolution, geometry: Pass, backward: bool) -> Taps:
+        taps = empty_taps(geometry, step.weight.shape[1 if backward else 0])
+        self._taps.setdefault(step.target, []).append((taps, geometry, backward))
+        return taps
+
+    def fill(self, target: int, entries: Entries, scale: np.ndarray, shift: np.ndarray) -> None:
+        """Fill the taps of the convolution that computes value `target` with `scale` * entries, float32 [out], and bias `shift` [out]."""
+        for taps, geometry, backward in self._taps[target]:
+            fill_taps(taps, geometry, backward, entries, scale)
+            if not backward:
+                taps.bias = np.asarray(shift, np.float32)
+
+
+def empty_taps(geometry: Pass, outputs: int) -> Taps:
+    """Taps without entries for a pass that computes so many channels, biases zero."""
+    nothing = np.zeros(0, np.int32)
+    starts = np.zeros((1, outputs + 1), np.int64)
+    shape = geometry.shape(sparse_tile(*geometry.positions))
+    return Taps(np.zeros(outputs, np.float32), nothing, nothing.astype(np.float32), starts, np.arange(outputs), shape, geometry.at)
+
+
+def fill_taps(taps: Taps, geometry: Pass, backward: bool, entries: Entries, scale: np.ndarray) -> None:
+    """Write offsets, weights and starts of `entries`, each times the `scale` of its output channel."""
+    outputs, inputs, kernel, _ = entries.shape
+    source = geometry.source
+    down, across = _order(geometry.down, kernel), _order(geometry.across, kernel)
+    blocks, channels = (inputs, outputs) if backward else (outputs, inputs)
+    tile = tuple(int(size) for size in taps.shape[2:5])
+    share = len(geometry.down) * len(geometry.across) / kernel**2
+    group = group_size(round(share * len(entries.places)), blocks, channels) if tile in SPARSE else channels
+    offsets, weights, starts = _sorted(
+        entries.places, entries.values, scale, inputs, kernel, down, across, backward, group, ceil(channels / group), blocks,
+        np.array([geometry.first, source.channel, source.row, source.cell], np.int64),
+    )  # fmt: skip
+    taps.offsets, taps.weights, taps.starts = offsets, weights, starts
+
+
+def _order(part: tuple[int, ...], kernel: int) -> np.ndarray:
+    """For each kernel row or column its place among those that take part, -1 if it does not."""
+    order = np.full(kernel, -1, np.int64)
+    order[list(part)] = np.arange(len(part))
+    return order
+
+
+@njit(cache=True, nogil=True)
+def _nonzero(flat):  # type: ignore[no-untyped-def]
+    count = 0
+    for value in flat:
+        count += value != 0
+    places, values = np.empty(count, np.int64), np.empty(count, np.float32)
+    count = 0
+    for place in range(flat.shape[0]):
+        if flat[place] != 0:
+            places[count], values[count] = place, flat[place]
+            count += 1
+    return places, values
+
+
+@njit(cache=True, nogil=True)
+def _sorted(places, values, scale, inputs, kernel, down, across, backward, group, groups, blocks, at):  # type: ignore[no-untyped-def]
+    """Sort by group of source channels, then by target channel, by counting; inside a block the order of the entries stays."""
+    area = kernel * kernel
+    starts = np.zeros((groups, blocks + 1), np.int64)
+    for place in places:
+        window = place % area
+        if down[window // kernel] >= 0 and across[window % kernel] >= 0:
+            output, source = place // area // inputs, place // area % inputs
+            block, channel = (source, output) if backward else (output, source)
+            starts[channel // group, block + 1] += 1
+    total = 0
+    for number in range(groups):
+        starts[number, 0] = total
+        for block in range(blocks):
+            total += starts[number, block + 1]
+            starts[number, block + 1] = total
+    offsets, weights, free = np.empty(total, np.int32), np.empty(total, np.float32), starts[:, :-1].copy()
+    for entry in range(places.shape[0]):
+        place = places[entry]
+        window = place % area
+        row, column = down[window // kernel], across[window % kernel]
+        if row >= 0 and column >= 0:
+            output, source = place // area // inputs, place // area % inputs
+            block, channel = (source, output) if backward else (output, source)
+            here = free[channel // group, block]
+            free[channel // group, block] = here + 1
+            offsets[here] = at[0] + channel * at[1] + row * at[2] + column * at[3]
+            weights[here] = values[entry] * scale[output]
+    return offsets, weights, starts

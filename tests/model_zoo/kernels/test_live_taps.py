@@ -1,0 +1,48 @@
+"""Taps that are filled anew are those that a schedule of the folded network has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.model_zoo.kernels.test_convolve import LAYERS, drawn
+
+pytestmark = pytest.mark.needs_numba
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3])
+def test_the_taps_are_those_made_from_dense_weights(layer, density):
+    from model_zoo.kernels.convolve import ADD
+    from model_zoo.kernels.live_taps import Entries, empty_taps, fill_taps
+    from model_zoo.kernels.taps import Shape, backward_passes, backward_taps, forward_pass, forward_taps
+
+    rows, columns, kernel, stride, padding = layer
+    weight = drawn(20, 12, kernel, density).astype(np.float32)
+    scale = np.linspace(0.5, 2.0, 12).astype(np.float32)
+    source = Shape(20, rows, columns)
+    high, wide = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
+    target = Shape(12, high, wide)
+    folded, entries = weight * scale[:, None, None, None], Entries.of(weight)
+    assert len(entries.places) == np.count_nonzero(weight)
+
+    passes = [(forward_pass(kernel, stride, padding, source, target, ADD), False, 12)]
+    passes += [(each, True, 20) for each in backward_passes(kernel, stride, padding, source, target, ADD)]
+    dense = [forward_taps(folded, None, np.zeros(12), stride, padding, source, target, np.arange(12), ADD)]
+    dense += backward_taps(folded, stride, padding, source, target, ADD)
+    for (geometry, backward, outputs), expected in zip(passes, dense, strict=True):
+        taps = empty_taps(geometry, outputs)
+        for number in range(2):  # a second filling leaves nothing of the first
+            fill_taps(taps, geometry, backward, entries, scale if number else -scale)
+        np.testing.assert_array_equal(taps.at, expected.at)
+        np.testing.assert_array_equal(taps.shape, expected.shape)
+        # The groups follow from an estimate of how many entries take part, so only the sums are bound to agree.
+        assert _sums(taps) == _sums(expected)
+
+
+def _sums(taps):
+    found = set()
+    for group in taps.starts:
+        for channel, begin, end in zip(taps.channels, group[:-1], group[1:], strict=True):
+            found |= {(int(channel), int(taps.offsets[t]), round(float(taps.weights[t]), 5)) for t in range(begin, end)}
+    return found
