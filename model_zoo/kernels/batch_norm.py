@@ -1,0 +1,107 @@
+"""Batch normalisation of values in cells of sixteen images, [channels, rows + 2, columns + 2, 16] with a border of zeros, one cell per call.
+
+Sums over several cells and the statistics are put together by the caller, in the order of the cells. Loops run over slices, rows of
+positions and images that lie in one piece: the compiler vectorises those, and none that index into more dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from model_zoo.kernels.convolve import LANES
+
+# Sums may be taken in any order; infinities and NaN keep their meaning.
+_REORDER = {"reassoc", "contract", "nsz"}
+
+# What a gradient is multiplied by in `backward_sums`: one, the ReLU's slope as the normalised value has it, or as the output has it.
+LINEAR, RELU_OF_NORM, RELU_OF_OUTPUT = 0, 1, 2
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _row(value, channel, row):  # type: ignore[no-untyped-def]
+    """A row of a channel without its border, [columns * 16]."""
+    return value[channel, row].reshape(-1)[LANES:-LANES]
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
+def moments(z, sums):  # type: ignore[no-untyped-def]
+    """Write the sum and the sum of squares of every channel into sums float64 [channels, 2]."""
+    for c in range(z.shape[0]):
+        total, squares = 0.0, 0.0
+        for y in range(1, z.shape[1] - 1):
+            values = _row(z, c, y)
+            row_total, row_squares = np.float32(0.0), np.float32(0.0)
+            for k in range(values.shape[0]):
+                row_total += values[k]
+                row_squares += values[k] * values[k]
+            total += row_total
+            squares += row_squares
+        sums[c, 0], sums[c, 1] = total, squares
+
+
+@njit(cache=True, nogil=True)
+def normalise(z, scale, shift, residual, relu, out):  # type: ignore[no-untyped-def]
+    """Write relu?(scale * z + shift + residual) into `out`; scale and shift float32 [channels], `residual` empty or of z's shape."""
+    zero = np.float32(0.0)
+    for c in range(z.shape[0]):
+        a, b = scale[c], shift[c]
+        for y in range(1, z.shape[1] - 1):
+            values, written = _row(z, c, y), _row(out, c, y)
+            for k in range(values.shape[0]):
+                written[k] = values[k] * a + b
+            if residual.shape[0]:
+                added = _row(residual, c, y)
+                for k in range(values.shape[0]):
+                    written[k] += added[k]
+            if relu:
+                for k in range(values.shape[0]):
+                    written[k] = max(written[k], zero)
+
+
+@njit(cache=True, nogil=True, fastmath=_REORDER)
+def backward_sums(g, z, out, slope, scale, shift, sums):  # type: ignore[no-untyped-def]
+    """Multiply the gradient by the ReLU's slope, in place, and write the channel sums of g and of g * z into sums float64 [channels, 2]."""
+    zero = np.float32(0.0)
+    for c in range(z.shape[0]):
+        a, b = scale[c], shift[c]
+        total, products = 0.0, 0.0
+        for y in range(1, z.shape[1] - 1):
+            gradient, values = _row(g, c, y), _row(z, c, y)
+            if slope == RELU_OF_NORM:
+                for k in range(values.shape[0]):
+                    gradient[k] = gradient[k] if values[k] * a + b > zero else zero
+            elif slope == RELU_OF_OUTPUT:
+                written = _row(out, c, y)
+                for k in range(values.shape[0]):
+                    gradient[k] = gradient[k] if written[k] > zero else zero
+            row_total, row_products = zero, zero
+            for k in range(values.shape[0]):
+                row_total += gradient[k]
+                row_products += gradient[k] * values[k]
+            total += row_total
+            products += row_products
+        sums[c, 0], sums[c, 1] = total, products
+
+
+@njit(cache=True, nogil=True)
+def backward(g, z, by_g, by_z, constant, dz):  # type: ignore[no-untyped-def]
+    """Write by_g * g + by_z * z + constant, each float32 [channels], into `dz`: the gradient by what was normalised."""
+    for c in range(z.shape[0]):
+        p, q, r = by_g[c], by_z[c], constant[c]
+        for y in range(1, z.shape[1] - 1):
+            gradient, values, written = _row(g, c, y), _row(z, c, y), _row(dz, c, y)
+            for k in range(values.shape[0]):
+                written[k] = p * gradient[k] + q * values[k] + r
+
+
+@njit(cache=True, nogil=True)
+def spread_mean(pooled, value):  # type: ignore[no-untyped-def]
+    """The gradient by a value [channels, rows + 2, columns + 2, 16] from that by its mean over positions [channels, 3, 3, 16]."""
+    channels, rows, columns, _ = value.shape
+    share = np.float32(1.0 / ((rows - 2) * (columns - 2)))
+    for c in range(channels):
+        mean = pooled[c, 1, 1] * share
+        for y in range(1, rows - 1):
+            for x in range(1, columns - 1):
+                value[c, y, x] = mean

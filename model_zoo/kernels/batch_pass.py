@@ -1,0 +1,370 @@
+"""Forward and backward pass of a network in training mode: batch statistics, sparse convolutions, dense weight gradients.
+
+The batch lies in cells of sixteen images. A layer's statistics are those of all cells, so layers follow one after the other; within a
+layer, a cell is normalised, converted and convolved while it is in the cache. Threads share the cells; sums over cells are made in their
+order, so results do not depend on the number of threads (up to the matrix products of the weight gradients).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from model_zoo.kernels import batch_norm, convolve
+from model_zoo.kernels.batch_norm import LINEAR, RELU_OF_NORM, RELU_OF_OUTPUT
+from model_zoo.kernels.convolve import ADD, LANES
+from model_zoo.kernels.graph import Layer, Pool, UnsuitedError
+from model_zoo.kernels.live_taps import Entries, empty_taps, fill_taps
+from model_zoo.kernels.runner import aligned, in_threads
+from model_zoo.kernels.taps import Pass, Shape, Taps, backward_passes, forward_pass
+from model_zoo.kernels.weight_gradient import Operand, half_type, weight_gradient
+
+_NOTHING, _NO_MASK = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+_NO_VALUE = np.zeros((0, 0, 0, 0), np.float32)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Parameters of the batch norm behind a layer: scale and shift float32 [channels], None if it has none; `eps` None for no norm."""
+
+    eps: float | None
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Norm:
+        """The parameters of an `nn.BatchNorm2d` or `nn.Identity`."""
+        if not isinstance(module, nn.BatchNorm2d):
+            return cls(None)
+        weight, bias = (None if tensor is None else tensor.detach().numpy() for tensor in (module.weight, module.bias))
+        return cls(module.eps, weight, bias)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of a layer's convolution over a batch: mean and biased variance, float64 [channels], over so many numbers."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    count: int
+
+    def fold(self, norm: Norm) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and shift float32 [channels] that normalise by these statistics."""
+        if norm.eps is None:
+            return np.ones(len(self.mean), np.float32), np.zeros(len(self.mean), np.float32)
+        scale = (1.0 if norm.weight is None else norm.weight) / np.sqrt(self.variance + norm.eps)
+        shift = (0.0 if norm.bias is None else norm.bias) - self.mean * scale
+        return scale.astype(np.float32), shift.astype(np.float32)
+
+
+@dataclass
+class Gradients:
+    """Of a layer: by its weight float32 [out, in, k, k], and by its batch norm's scale and shift if it has them."""
+
+    weight: torch.Tensor
+    norm_weight: torch.Tensor | None = None
+    norm_bias: torch.Tensor | None = None
+
+
+@dataclass
+class Tape:
+    """What a forward pass leaves for the backward pass: values, operands of the weight gradients and statistics, by value."""
+
+    convolved: dict[int, np.ndarray]
+    outputs: dict[int, np.ndarray]
+    operands: dict[tuple[int, int], Operand]
+    live: dict[int, np.ndarray] = field(default_factory=dict)
+    folds: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    statistics: dict[int, Statistics] = field(default_factory=dict)
+    norms: dict[int, Norm] = field(default_factory=dict)
+
+
+class _Place:
+    """A layer with the shapes around it and its taps."""
+
+    def __init__(self, layer: Layer, source: Shape, target: Shape, kernel: int) -> None:
+        self.layer, self.source, self.target, self.kernel = layer, source, target, kernel
+        forward = forward_pass(kernel, layer.stride, layer.padding, source, target, ADD)
+        backward = list(backward_passes(kernel, layer.stride, layer.padding, source, target, ADD))
+        self.forward: tuple[Taps, Pass] = (empty_taps(forward, target.channels), forward)
+        self.backward = [(empty_taps(each, source.channels), each) for each in backward]
+        self.reached = np.zeros(target.channels, dtype=bool)
+
+    def fill(self, entries: Entries) -> None:
+        one = np.ones(self.target.channels, np.float32)
+        fill_taps(*self.forward, False, entries, one)
+        for taps, geometry in self.backward:
+            fill_taps(taps, geometry, True, entries, one)
+        self.reached = np.zeros(self.target.channels, dtype=bool)
+        self.reached[entries.places // (self.source.channels * self.kernel**2)] = True
+
+
+class BatchPass:
+    """Passes of batches of one size through one network; what is allocated is used again.
+
+    Parameters
+    ----------
+    layers : sequence
+        As `model_zoo.kernels.graph.trace` gives them.
+    shapes : mapping
+        Of all values, as `model_zoo.kernels.schedule.value_shapes` gives them.
+    mean, deviation : np.ndarray
+        float32 [3], of the images' normalisation.
+    images : int
+        In a batch, a multiple of sixteen.
+
+    Raises
+    ------
+    UnsuitedError
+        If the batch is no multiple of sixteen.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer | Pool], shapes: Mapping[int, Shape], mean: np.ndarray, deviation: np.ndarray, images: int
+    ) -> None:
+        if images % LANES:
+            raise UnsuitedError(f"engine sparse trains on batches that are multiples of {LANES}, not {images}")
+        self.layers, self.shapes, self.cells = layers, shapes, images // LANES
+        self.mean, self.deviation, self.half = mean.astype(np.float32), deviation.astype(np.float32), half_type()
+        self.places = {
+            layer.target: _Place(layer, shapes[layer.source], shapes[layer.target], _kernel(layer))
+            for layer in layers
+            if isinstance(layer, Layer)
+        }
+        self.last = layers[-1].target
+        self._producers = {layer.target: layer for layer in layers}
+        self._residuals = {layer.residual for layer in layers if isinstance(layer, Layer) and layer.residual is not None}
+        self._pools = {layer.source: layer for layer in layers if isinstance(layer, Pool)}
+        self._readers = {value: [place for place in self.places.values() if place.layer.source == value] for value in shapes}
+        self._tapes: list[Tape] = []
+        self._scratches: list[_Scratch] = []
+        self._by_output: dict[Shape, Operand] = {}
+        self._free: dict[tuple[int, ...], list[np.ndarray]] = {}
+
+    def fill(self, entries: Mapping[int, Entries]) -> None:
+        """Take the weights of every layer, by target value."""
+        for target, place in self.places.items():
+            place.fill(entries[target])
+
+    def forward(self, images: np.ndarray, norms: Mapping[int, Norm]) -> tuple[np.ndarray, Tape]:
+        """Logits [N, classes] of float32 images [N, 3, H, W], and the tape that `backward` or `release` takes."""
+        tape = self._tapes.pop() if self._tapes else self._new_tape()
+        tape.norms = dict(norms)
+        sums = {target: np.empty((self.cells, place.target.channels, 2)) for target, place in self.places.items()}
+        nonzero: dict[int, np.ndarray] = {}
+        for value in sorted(self.shapes):
+            self._prepare(tape, value, nonzero)
+            self._share(lambda cell, scratch, value=value: self._forward_cell(tape, value, cell, scratch, images, sums))  # type: ignore[misc]
+            for place in self._readers[value]:
+                target = place.layer.target
+                count = self.cells * LANES * place.target.rows * place.target.columns
+                mean, squares = sums[target].sum(0).T / count
+                tape.statistics[target] = Statistics(mean, np.maximum(squares - mean * mean, 0.0), count)
+                tape.folds[target] = tape.statistics[target].fold(norms[target])
+        logits = tape.outputs[self.last][:, :, 1, 1].transpose(0, 2, 1).reshape(len(images), -1)
+        return np.ascontiguousarray(logits), tape
+
+    def release(self, tape: Tape) -> None:
+        """Give a tape back without a backward pass."""
+        self._tapes.append(tape)
+
+    def backward(self, gradient: np.ndarray, tape: Tape) -> dict[int, Gradients]:
+        """Gradients of every layer, by target value, from that by the logits, float32 [N, classes]; gives the tape back."""
+        gradients: dict[int, Gradients] = {}
+        by_value: dict[int, np.ndarray] = {self.last: self._take(self.shapes[self.last])}
+        by_value[self.last][:, :, 1, 1] = gradient.reshape(self.cells, LANES, -1).transpose(0, 2, 1)
+        sums = {target: np.empty((self.cells, place.target.channels, 2)) for target, place in self.places.items()}
+        self._share(lambda cell, scratch: self._finish_cell(tape, self.last, cell, by_value[self.last], sums))
+        waiting = {value: len(readers) for value, readers in self._readers.items()}
+        for layer in reversed(self.layers):
+            if isinstance(layer, Pool):
+                pooled, by_value[layer.source] = by_value.pop(layer.target), self._take(self.shapes[layer.source])
+
+                def spread(cell: int, scratch: _Scratch, layer: Pool = layer, pooled: np.ndarray = pooled) -> None:
+                    batch_norm.spread_mean(pooled[cell], by_value[layer.source][cell])
+                    self._finish_cell(tape, layer.source, cell, by_value[layer.source], sums)
+
+                self._share(spread)
+                self._give(pooled, by_value)
+                continue
+            gradients[layer.target] = self._backward_layer(tape, self.places[layer.target], by_value, sums, waiting)
+        self._tapes.append(tape)
+        return gradients
+
+    def _prepare(self, tape: Tape, value: int, nonzero: dict[int, np.ndarray]) -> None:
+        """Say which channels of a value may be other than zero, once the statistics of its layer are known."""
+        producer = self._producers.get(value)
+        if isinstance(producer, Layer):
+            bias = tape.norms[value].bias
+            moved = np.zeros(self.shapes[value].channels, dtype=bool) if bias is None else bias > 0 if producer.relu else bias != 0
+            nonzero[value] = self.places[value].reached | moved
+            if producer.residual is not None:
+                nonzero[value] = np.ones_like(moved) if bias is not None else nonzero[value] | nonzero[producer.residual]
+        elif producer is not None:
+            nonzero[value] = nonzero[producer.source]
+        else:
+            nonzero[value] = np.ones(self.shapes[value].channels, dtype=bool)
+        tape.live[value] = np.flatnonzero(nonzero[value])
+
+    def _forward_cell(
+        self, tape: Tape, value: int, cell: int, scratch: _Scratch, images: np.ndarray, sums: Mapping[int, np.ndarray]
+    ) -> None:
+        """Finish a value in one cell, and run what reads it."""
+        producer = self._producers.get(value)
+        out = tape.outputs[value][cell] if value in tape.outputs else scratch.take(self.shapes[value])
+        if producer is None:
+            convolve.pack(images[cell * LANES : (cell + 1) * LANES], out, self.mean, self.deviation)
+        elif isinstance(producer, Layer):
+            residual = _NO_VALUE if producer.residual is None else tape.outputs[producer.residual][cell]
+            batch_norm.normalise(tape.convolved[value][cell], *tape.folds[value], residual, producer.relu, out)
+        if value in self._pools:
+            target = self._pools[value].target
+            convolve.average(out, tape.outputs[target][cell], self.shapes[value].channels)
+        for stride in {place.layer.stride for place in self._readers[value]}:
+            tape.operands[value, stride].write(out, cell, tape.live[value])
+        for place in self._readers[value]:
+            convolved = tape.convolved[place.layer.target][cell]
+            _convolve(out, convolved, place.forward[0], _NOTHING)
+            batch_norm.moments(convolved, sums[place.layer.target][cell])
+
+    def _finish_cell(self, tape: Tape, value: int, cell: int, by_value: np.ndarray, sums: Mapping[int, np.ndarray]) -> None:
+        """Take the whole gradient by a layer's output back through its ReLU, and sum it up for the batch norm."""
+        layer = self._producers.get(value)
+        if not isinstance(layer, Layer):
+            return
+        slope = LINEAR if not layer.relu else RELU_OF_NORM if layer.residual is None else RELU_OF_OUTPUT
+        out = tape.outputs[value][cell] if slope == RELU_OF_OUTPUT else _NO_VALUE
+        batch_norm.backward_sums(by_value[cell], tape.convolved[value][cell], out, slope, *tape.folds[value], sums[value][cell])
+
+    def _backward_layer(
+        self, tape: Tape, place: _Place, by_value: dict[int, np.ndarray], sums: Mapping[int, np.ndarray], waiting: dict[int, int]
+    ) -> Gradients:
+        layer = place.layer
+        by_output = by_value.pop(layer.target)
+        if layer.residual is not None:
+            by_value[layer.residual] = by_output
+        (by_g, by_z, constant), gradients = self._through_norm(tape, layer.target, sums[layer.target].sum(0))
+        operand = self._operand_by_output(place.target)
+        everything = np.arange(place.target.channels)
+        waiting[layer.source] -= 1
+        before = by_value.get(layer.source)
+        after = self._take(place.source) if layer.source else None
+
+        def work(cell: int, scratch: _Scratch) -> None:
+            by_convolved = scratch.take(place.target)
+            batch_norm.backward(by_output[cell], tape.convolved[layer.target][cell], by_g, by_z, constant, by_convolved)
+            operand.write(by_convolved, cell, everything)
+            if layer.residual is not None and not self._readers[layer.residual]:
+                self._finish_cell(tape, layer.residual, cell, by_output, sums)
+            if after is not None:
+                for taps, _ in place.backward:
+                    _convolve(by_convolved, after[cell], taps, _NOTHING if before is None else before[cell].reshape(-1))
+                if not waiting[layer.source]:
+                    self._finish_cell(tape, layer.source, cell, after, sums)
+
+        self._share(work)
+        if after is not None:
+            by_value[layer.source] = after
+        for done in (by_output, before):
+            if done is not None:
+                self._give(done, by_value)
+        live = tape.live[layer.source]
+        gradients.weight = weight_gradient(
+            tape.operands[layer.source, layer.stride], operand, place.kernel, layer.padding, place.source.channels, live
+        )
+        return gradients
+
+    def _through_norm(self, tape: Tape, target: int, sums: np.ndarray) -> tuple[tuple[np.ndarray, ...], Gradients]:
+        """Factors of `batch_norm.backward`, and the gradients by the batch norm's parameters, from the sums of g and g * z."""
+        norm, statistics = tape.norms[target], tape.statistics[target]
+        if norm.eps is None:
+            one = np.ones(len(sums), np.float32)
+            return (one, np.zeros_like(one), np.zeros_like(one)), Gradients(torch.empty(0))
+        inverse = 1.0 / np.sqrt(statistics.variance + norm.eps)
+        total, by_weight = sums[:, 0], (sums[:, 1] - statistics.mean * sums[:, 0]) * inverse
+        scale = inverse if norm.weight is None else inverse * norm.weight
+        by_z = -scale * inverse * by_weight / statistics.count
+        constant = -scale * total / statistics.count - by_z * statistics.mean
+        gradients = Gradients(torch.empty(0))
+        if norm.weight is not None:
+            gradients.norm_weight = torch.from_numpy(by_weight.astype(np.float32))
+        if norm.bias is not None:
+            gradients.norm_bias = torch.from_numpy(total.astype(np.float32))
+        return tuple(each.astype(np.float32) for each in (scale, by_z, constant)), gradients
+
+    def _new_tape(self) -> Tape:
+        stored = {0, self.last} | self._residuals | {pool.target for pool in self._pools.values()}
+        stored |= {target for target, place in self.places.items() if place.layer.residual is not None}
+        operands = {
+            (value, place.layer.stride): self._operand(self.shapes[value], place.layer.stride)
+            for value, readers in self._readers.items()
+            for place in readers
+        }
+        return Tape(
+            {target: self._allocate(place.target) for target, place in self.places.items()},
+            {value: self._allocate(self.shapes[value]) for value in stored},
+            operands,
+        )
+
+    def _allocate(self, shape: Shape) -> np.ndarray:
+        stored = (self.cells, shape.channels, shape.rows + 2, shape.columns + 2, LANES)
+        return aligned(int(np.prod(stored))).reshape(stored)
+
+    def _take(self, shape: Shape) -> np.ndarray:
+        key = (shape.channels, shape.rows, shape.columns)
+        free = self._free.setdefault(key, [])
+        return free.pop() if free else self._allocate(shape)
+
+    def _give(self, array: np.ndarray, by_value: Mapping[int, np.ndarray]) -> None:
+        """Give a gradient back unless another value shares it."""
+        if not any(other is array for other in by_value.values()):
+            self._free[array.shape[1], array.shape[2] - 2, array.shape[3] - 2].append(array)
+
+    def _operand(self, shape: Shape, stride: int) -> Operand:
+        # Of single positions, behind the pooling, products are small and few numbers are summed up.
+        return Operand(shape, self.cells, stride, torch.float32 if shape.rows * shape.columns == 1 else self.half)
+
+    def _operand_by_output(self, shape: Shape) -> Operand:
+        if shape not in self._by_output:
+            self._by_output[shape] = self._operand(shape, 1)
+        return self._by_output[shape]
+
+    def _share(self, work: Callable[[int, _Scratch], None]) -> None:
+        threads = max(1, min(torch.get_num_threads(), self.cells))
+        while len(self._scratches) < threads:
+            self._scratches.append(_Scratch())
+
+        def several(first: int) -> None:
+            for cell in range(first, self.cells, threads):
+                work(cell, self._scratches[first])
+
+        in_threads(several, threads)
+
+
+class _Scratch:
+    """Cells of one thread by shape; a cell is overwritten by the next that takes its shape."""
+
+    def __init__(self) -> None:
+        self._cells: dict[Shape, np.ndarray] = {}
+
+    def take(self, shape: Shape) -> np.ndarray:
+        if shape not in self._cells:
+            stored = (shape.channels, shape.rows + 2, shape.columns + 2, LANES)
+            self._cells[shape] = aligned(int(np.prod(stored))).reshape(stored)
+        return self._cells[shape]
+
+
+def _kernel(layer: Layer) -> int:
+    size = layer.convolution.kernel_size
+    return int(np.ravel(np.asarray(size))[0])
+
+
+def _convolve(source: np.ndarray, target: np.ndarray, taps: Taps, residual: np.ndarray) -> None:
+    convolve.convolve(
+        source.reshape(-1), target.reshape(-1), residual, _NO_MASK,
+        taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at,
+    )  # fmt: skip
