@@ -42,8 +42,8 @@ from model_zoo.packing.frozen import freeze
 from model_zoo.pruning.allocation import layer_keep_counts
 from model_zoo.registry import package_folder
 from model_zoo.threat import ThreatModel
+from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import build_model
 
 BATCH, ROUNDS, VERDICTS = 64, 5, 250
 SMALL = ("cifar10-rn8w32-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8w32-pruned-binary-k10-p01")

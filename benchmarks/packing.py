@@ -18,8 +18,8 @@ from model_zoo.packing.drawn import GENERATOR
 from model_zoo.packing.frozen import freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.registry import package_folder
+from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import build_model
 
 RUNS = 3
 

@@ -67,12 +67,16 @@ class Taxonomy(_Strict):
 
 
 class Training(_Strict):
-    """How the training run went: facts for the reader, outside the model's identity."""
+    """How the training run went: facts for the reader, outside the model's identity.
+
+    `engine` is what computed the run, "dense" for plain PyTorch; records of before there were others do not have it.
+    """
 
     epochs: int
     minutes: float
     machine: str
     precision: str
+    engine: str = "dense"
     threads: int
     torch: str
     hold_out_clean_accuracy: float = Field(ge=0, le=1)

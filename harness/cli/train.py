@@ -17,7 +17,23 @@ from model_zoo.errors import UsageError
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; part of what decides the weights.  [default: torch's]")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the network (torch.compile): slower to begin, faster on a GPU.")
-def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, device: str, threads: int | None, compiled: bool) -> None:
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "dense", "sparse"]),
+    default="auto",
+    show_default=True,
+    help="What computes the training: plain PyTorch (dense), or code for sparse networks where there is one.",
+)
+def command(
+    recipe: str,
+    folder: Path,
+    data_dir: Path | None,
+    download: bool,
+    device: str,
+    threads: int | None,
+    compiled: bool,
+    engine: str,
+) -> None:
     """Train a model adversarially from a RECIPE: the id of one that ships, or a TOML file of your own.
 
     Writes a packed checkpoint, a record and the training curve (CSV and figure); `harness run --model OUT/ID.toml` then attacks it.
@@ -40,11 +56,12 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
     from harness.datasets import data_folder
     from harness.datasets.cifar import load_train
     from harness.reporting.curves import draw
+    from model_zoo.training.curve import EpochRecord
     from model_zoo.training.outcome import keep
     from model_zoo.training.recipe import Recipe, recipe_path
     from model_zoo.training.sharing import first_process
     from model_zoo.training.state import state_path
-    from model_zoo.training.trainer import EpochRecord, Step, finished, train
+    from model_zoo.training.trainer import Step, finished, train
 
     chosen = Recipe.load(recipe_path(recipe))
     if device == "cuda" and not torch.cuda.is_available():
@@ -69,7 +86,7 @@ def command(recipe: str, folder: Path, data_dir: Path | None, download: bool, de
                     err.print(str(event), markup=False)
 
             try:
-                trained = train(chosen, images.images, images.labels, device, report, state, compiled)
+                trained = train(chosen, images.images, images.labels, device, report, state, compiled, engine)
             except KeyboardInterrupt:
                 bar.stop()
                 err.print(f"stopped; {state} is at most a minute old. The same command goes on.", markup=False)

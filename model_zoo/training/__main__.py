@@ -16,11 +16,12 @@ import torch
 from model_zoo.arrays import read_arrays
 from model_zoo.errors import UserError
 from model_zoo.files import place
-from model_zoo.training.curve import curve_csv
+from model_zoo.training.curve import EpochRecord, curve_csv
+from model_zoo.training.engine import ENGINES
 from model_zoo.training.recipe import Recipe, recipe_path
 from model_zoo.training.sharing import first_process
 from model_zoo.training.state import state_path
-from model_zoo.training.trainer import EpochRecord, Step, finished, train
+from model_zoo.training.trainer import Step, finished, train
 
 # Seconds between two lines about where training is.
 SPEAK_EVERY = 10.0
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="CPU threads; part of what decides the weights (default: torch's)")
     parser.add_argument("--compile", action="store_true", dest="compiled", help="compile the network")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes the training (default: auto)")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO if first_process() else logging.ERROR)
     try:
@@ -65,7 +67,7 @@ def _train(given: argparse.Namespace) -> None:
 
     trained = finished(recipe, state)
     if trained is None:
-        trained = train(recipe, *read_arrays(given.arrays), given.device, report, state, given.compiled)
+        trained = train(recipe, *read_arrays(given.arrays), given.device, report, state, given.compiled, given.engine)
     if first_process():
         curve = given.out / f"{recipe.id}.csv"
         place(curve, curve_csv(trained.curve).encode())

@@ -94,6 +94,7 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
             minutes=round(last.seconds / 60, 1),
             machine=_machine(trained),
             precision=trained.precision,
+            engine=trained.engine,
             threads=trained.threads,
             torch=torch.__version__.split("+")[0],
             hold_out_clean_accuracy=selected.hold_out_clean_accuracy,

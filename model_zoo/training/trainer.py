@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,40 +14,26 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from model_zoo.classifier import Classifier, build_classifier
+from model_zoo.classifier import Classifier
 from model_zoo.errors import UsageError
 from model_zoo.families import get_family
 from model_zoo.threat import ThreatModel
-from model_zoo.training.inner_attack import Forward, input_gradients_only, pgd
+from model_zoo.training.building import build_model
+from model_zoo.training.curve import EpochRecord
+from model_zoo.training.engine import make_engine, refresh, resolve_engine
+from model_zoo.training.hold_out import hold_out_accuracy
+from model_zoo.training.inner_attack import Forward
 from model_zoo.training.methods import Setting, get_method
-from model_zoo.training.recipe import Optimiser, Recipe
+from model_zoo.training.optimiser import make_optimiser
+from model_zoo.training.recipe import Recipe
 from model_zoo.training.sampler import Batch, Sampler
 from model_zoo.training.schedule import learning_rate
-from model_zoo.training.sharing import Draws, Share, joined, shared
+from model_zoo.training.sharing import Draws, Share, joined
 from model_zoo.training.state import arrays_sha256, check_same, read_state, write_state
 
-HOLD_OUT_STEPS = 10
 # Seconds between two stored states, and how many times longer than storing one the time between two is at least.
 SAVE_EVERY = 60.0
 SAVE_SHARE = 50.0
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of the curve. Accuracies are fractions; `seconds` is time spent since the start, interruptions left out."""
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_robust_accuracy: float
-    hold_out_clean_accuracy: float
-    hold_out_pgd_accuracy: float
-    seconds: float
-
-    def __str__(self) -> str:
-        """A line for people, accuracies in per cent."""
-        clean, robust = 100 * self.hold_out_clean_accuracy, 100 * self.hold_out_pgd_accuracy
-        return f"epoch {self.epoch}: loss {self.train_loss:.3f}, hold-out clean {clean:.1f} %, PGD-10 {robust:.1f} %"
 
 
 @dataclass
@@ -63,6 +47,7 @@ class Trained:
     threads: int = 1
     device: str = "cpu"
     images: int = 0
+    engine: str = "dense"
 
 
 @dataclass(frozen=True)
@@ -72,24 +57,6 @@ class Step:
     done: int
     total: int
     images_per_second: float
-
-
-def build_model(recipe: Recipe) -> Classifier:
-    """The recipe's untrained classifier, drawn from its seed; the global random state is left as it was."""
-    family = get_family(recipe.family)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = build_classifier(recipe.architecture, family.convolution(recipe.options), family.affine)
-        family.prepare(model, recipe.options)
-    return model
-
-
-def refresh(model: nn.Module) -> None:
-    """Bring masks or latent weights up to date after an optimiser step; once a step, not once a forward pass."""
-    for module in model.modules():
-        update = getattr(module, "refresh", None)
-        if update is not None:
-            update()
 
 
 def after_step(model: nn.Module, progress: float) -> None:
@@ -121,6 +88,7 @@ def train(
     report: Callable[[Step | EpochRecord], None] = lambda step: None,
     state: Path | None = None,
     compiled: bool = False,
+    engine: str = "auto",
 ) -> Trained:
     """Train the recipe's model adversarially and return it in eval mode.
 
@@ -139,6 +107,8 @@ def train(
         of a run that was never interrupted (on a CPU, with the same number of threads).
     compiled : bool
         Compile the network with `torch.compile`.
+    engine : str
+        "auto", or the name of the engine that computes, see `model_zoo.training.engine.resolve_engine`.
 
     Raises
     ------
@@ -148,7 +118,7 @@ def train(
         If the stored run cannot be read.
     """
     with joined(device) as (share, where):
-        run = _Run(recipe, images, labels, where, share, compiled)
+        run = _Run(recipe, images, labels, where, share, compiled, resolve_engine(recipe, where.type, engine))
         if state is not None and state.is_file():
             run.restore(state)
         run.go_on(report, state if share.rank == 0 else None)
@@ -171,7 +141,9 @@ def finished(recipe: Recipe, state: Path) -> Trained | None:
 class _Run:
     """A training run between two moments at which it can be stored."""
 
-    def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, device: torch.device, share: Share, compiled: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, device: torch.device, share: Share, compiled: bool, engine: str
+    ) -> None:
         self.recipe, self.share = recipe, share
         self.family = get_family(recipe.family)
         self.model = build_model(recipe).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -185,15 +157,14 @@ class _Run:
         pixels, targets = pixels[recipe.data.hold_out :], targets[recipe.data.hold_out :]
 
         attack = recipe.attack
-        autocast, precision = _precision(device.type, attack.faithful)
-        network = torch.compile(self.model) if compiled else self.model
+        self.engine = make_engine(engine, self.model, recipe, share, compiled)
         self.epsilon = ThreatModel.parse(attack.threat).epsilon
         draws = Draws(self.generator, share)
         method = get_method(attack.method)
         setting = Setting(
             model=self.model,
-            forward=_under(autocast, network),  # type: ignore[arg-type]
-            trained=_under(autocast, shared(network, share, recipe.optimiser.batch)),  # type: ignore[arg-type]
+            attacked=self.engine.attacked,
+            trained=self.engine.trained,
             epsilon=self.epsilon,
             step=float(Fraction(attack.step)),
             steps=attack.steps,
@@ -204,13 +175,14 @@ class _Run:
         )
         self.method = method(setting)
         self.sampler = Sampler(pixels, targets, recipe.optimiser.batch, method.crop(attack.faithful), draws)
-        self.optimiser = _optimiser(recipe.optimiser, self.model.parameters())
+        self.optimiser = make_optimiser(recipe.optimiser, self.model.parameters())
         # What is fixed for the whole run, and what a resumed one is compared with.
         self.facts = {
             "recipe": recipe.to_dict(),
             "data": arrays_sha256(images, labels),
             "images": len(images),
-            "precision": precision,
+            "precision": self.engine.precision,
+            "engine": self.engine.name,
             "threads": torch.get_num_threads(),
             "device": device.type,
             "processes": share.world,
@@ -228,6 +200,7 @@ class _Run:
         first = len(self.curve) * per_epoch + self.sampler.position
         for epoch in range(len(self.curve), options.epochs):
             self.family.at_epoch(self.model, self.recipe.options, epoch, options.epochs)
+            self.engine.refresh()
             self.model.train()
             for batch in self.sampler.epoch():
                 done = epoch * per_epoch + self.sampler.position
@@ -241,7 +214,7 @@ class _Run:
                 loss.backward()
                 self.optimiser.step()
                 after_step(self.model, done / (options.epochs * per_epoch))
-                refresh(self.model)
+                self.engine.refresh()
                 self.sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
                 now = time.perf_counter()
                 report(Step(done, options.epochs * per_epoch, (done - first) * options.batch / (now - begun)))
@@ -260,7 +233,7 @@ class _Run:
 
     def _close_epoch(self, epoch: int) -> None:
         rate = learning_rate(self.recipe.optimiser, (epoch * self.sampler.batches - 1) / self.sampler.batches)
-        clean, robust = hold_out_accuracy(self.model, self.held, self.held_targets, self.epsilon, self.recipe.seed)
+        clean, robust = hold_out_accuracy(self.engine, self.held, self.held_targets, self.epsilon, self.recipe.seed)
         loss, correct = (self.sums / self.sampler.batches).tolist()
         self.curve.append(EpochRecord(epoch, rate, loss, correct, clean, robust, self.spent))
         self.sums.zero_()
@@ -273,6 +246,7 @@ class _Run:
         state = {
             **self.facts,
             "model": _copied(self.model),
+            "engine_state": self.engine.state(),
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "order": self.sampler.order,
@@ -294,7 +268,8 @@ class _Run:
         if len(self.curve) < self.recipe.optimiser.epochs:
             self.family.at_epoch(self.model, self.recipe.options, len(self.curve), self.recipe.optimiser.epochs)
         self.model.load_state_dict(state["model"])
-        refresh(self.model)
+        self.engine.restore(state["engine_state"])
+        self.engine.refresh()
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.sampler.order, self.sampler.position = state["order"], state["position"]
@@ -314,59 +289,9 @@ def _trained(
     if best is not None:
         model.load_state_dict(best)
     refresh(model)
-    kept = {name: facts[name] for name in ("precision", "threads", "device", "images")}
+    kept = {name: facts[name] for name in ("precision", "threads", "device", "images", "engine")}
     return Trained(model.eval(), curve[-1] if best is None else curve[selected], curve, **kept)
 
 
 def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def hold_out_accuracy(model: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, epsilon: float, seed: int) -> tuple[float, float]:
-    """Clean accuracy and accuracy under PGD-10 (step eps/4, eval mode, float32) on uint8 images [N, 3, H, W]; NaN where there are none."""
-    if not len(pixels):
-        return math.nan, math.nan
-    model.eval()
-    generator = torch.Generator().manual_seed(seed)
-    clean = robust = 0
-    with input_gradients_only(model):
-        for part, expected in zip(pixels.split(250), labels.split(250), strict=True):
-            images = part.float().div(255.0).contiguous(memory_format=torch.channels_last)
-            start = torch.rand(images.shape, generator=generator).to(images)
-            adversarial = pgd(model, images, expected, epsilon, epsilon / 4.0, HOLD_OUT_STEPS, start)
-            with torch.no_grad():
-                correct = model(images).argmax(1) == expected
-                clean += int(correct.sum())
-                robust += int((correct & (model(adversarial).argmax(1) == expected)).sum())
-    model.train()
-    return clean / len(pixels), robust / len(pixels)
-
-
-def _optimiser(options: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    if options.kind == "adam":
-        return torch.optim.Adam(parameters, options.learning_rate, weight_decay=options.weight_decay)
-    return torch.optim.SGD(
-        parameters, options.learning_rate, momentum=options.momentum, weight_decay=options.weight_decay, nesterov=options.nesterov
-    )
-
-
-def _precision(device: str, faithful: bool) -> tuple[Callable[[], AbstractContextManager[object]], str]:
-    """bfloat16 autocast where the device computes in it, float32 elsewhere (emulated bfloat16 would be slower) and in faithful runs."""
-    if faithful:
-        fast = False
-    elif device == "cpu":
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    else:
-        fast = torch.cuda.is_bf16_supported()
-    if not fast:
-        return nullcontext, "float32"
-    return lambda: torch.autocast(device, torch.bfloat16), "bfloat16 autocast"
-
-
-def _under(context: Callable[[], AbstractContextManager[object]], network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    def forward(inputs: torch.Tensor) -> torch.Tensor:
-        with context():
-            logits: torch.Tensor = network(inputs)
-            return logits
-
-    return forward

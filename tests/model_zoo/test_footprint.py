@@ -14,8 +14,8 @@ from model_zoo.footprint import Footprint, measure, measure_layers, peak_activat
 from model_zoo.packing.frozen import assemble, batch_norm_tensors, effective_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.registry import package_folder
+from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import build_model
 
 RECIPE = Recipe.load(package_folder("recipes") / "cifar10-rn34-pruned-binary-k01-p01.toml")
 

@@ -24,7 +24,10 @@ class Setting:
     Attributes
     ----------
     model : nn.Module
-        The network; `forward` computes its logits, `trained` the same for the pass whose gradient reaches the weights.
+        The network.
+    attacked, trained : callable
+        Logits of the network: for the inner attack, and for the pass whose gradient reaches the parameters. Both as in
+        `model_zoo.training.engine.Engine`.
     epsilon, step : float
         In units of the [0, 1] range.
     faithful : bool
@@ -36,7 +39,7 @@ class Setting:
     """
 
     model: nn.Module
-    forward: Forward
+    attacked: Forward
     trained: Forward
     epsilon: float
     step: float

@@ -22,7 +22,7 @@ class NoisyStep(Method):
         noise = given.draws.uniform(batch.images).mul_(2.0).sub_(1.0).mul_(NOISE * given.epsilon)
         with input_gradients_only(given.model, keep_statistics=not given.faithful):
             noisy = (batch.images + noise).requires_grad_(True)
-            loss = F.cross_entropy(given.forward(noisy).float(), batch.labels, reduction="sum")
+            loss = F.cross_entropy(given.attacked(noisy).float(), batch.labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, noisy)
         adversarial = noisy.detach().add_(gradient.sign_(), alpha=given.step).clamp_(0.0, 1.0)
         logits = given.trained(adversarial).float()

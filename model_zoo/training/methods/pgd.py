@@ -25,7 +25,9 @@ class Madry(Method):
         given = self.setting
         with input_gradients_only(given.model, keep_statistics=not given.faithful):
             start = given.draws.uniform(batch.images)
-            adversarial = pgd(given.forward, batch.images, batch.labels, given.epsilon, given.step, given.steps, start, best=given.faithful)
+            adversarial = pgd(
+                given.attacked, batch.images, batch.labels, given.epsilon, given.step, given.steps, start, best=given.faithful
+            )
         logits = given.trained(adversarial).float()
         return F.cross_entropy(logits, batch.labels), logits
 

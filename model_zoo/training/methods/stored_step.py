@@ -43,7 +43,7 @@ class StoredStep(Method):
         kept = cut(canvas[batch.index].float(), batch.rows, batch.columns)
         with input_gradients_only(given.model, keep_statistics=not given.faithful):
             start = project(batch.images + kept, batch.images, given.epsilon).requires_grad_(True)
-            loss = F.cross_entropy(given.forward(start).float(), batch.labels, reduction="sum")
+            loss = F.cross_entropy(given.attacked(start).float(), batch.labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, start)
         adversarial = project(start.detach().add_(gradient.sign_(), alpha=given.step), batch.images, given.epsilon)
         moved = (adversarial - batch.images).permute(0, 2, 3, 1).half()

@@ -22,11 +22,11 @@ class Trades(Method):
         given.model.eval()
         with input_gradients_only(given.model):
             with torch.no_grad():
-                target = F.softmax(given.forward(images).float(), dim=1)
+                target = F.softmax(given.attacked(images).float(), dim=1)
             adversarial = images + START * given.draws.normal(images)
             for _ in range(given.steps):
                 adversarial.requires_grad_(True)
-                divergence = F.kl_div(F.log_softmax(given.forward(adversarial).float(), dim=1), target, reduction="sum")
+                divergence = F.kl_div(F.log_softmax(given.attacked(adversarial).float(), dim=1), target, reduction="sum")
                 (gradient,) = torch.autograd.grad(divergence, adversarial)
                 adversarial = project(adversarial.detach().add_(gradient.sign_(), alpha=given.step), images, given.epsilon)
         given.model.train()

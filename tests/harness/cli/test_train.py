@@ -12,6 +12,8 @@ from harness.datasets.base import ImageSet
 from model_zoo.loading import load_model
 from model_zoo.registry import read_record
 from model_zoo.training import trainer
+from model_zoo.training.methods.pgd import Madry
+from model_zoo.training.sampler import Batch
 from model_zoo.training.trainer import train
 from tests.model_zoo.training.test_main import toml
 from tests.model_zoo.training.tiny import SAMPLE, recipe
@@ -49,15 +51,15 @@ def test_a_stopped_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
     whole = harness("train", "tiny.toml", "--threads", "1", "--out", "whole")
     monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
-    steps, refresh = iter(range(100)), trainer.refresh
+    steps, loss = iter(range(100)), Madry.loss
 
-    def interrupted(model: torch.nn.Module) -> None:
+    def interrupted(method: Madry, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         if next(steps) == 13:
             raise KeyboardInterrupt
-        refresh(model)
+        return loss(method, batch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "refresh", interrupted)
+        patched.setattr(Madry, "loss", interrupted)
         stopped = harness("train", "tiny.toml", "--threads", "1")
     assert stopped.exit_code == 130 and "goes on" in stopped.output
     assert Path("trained/tiny.state.pt").is_file() and not Path("trained/tiny.toml").is_file()

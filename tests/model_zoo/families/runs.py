@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from model_zoo.classifier import Classifier
 from model_zoo.layers.masked import masked_layers
 from model_zoo.training import trainer
+from model_zoo.training.curve import EpochRecord
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import Trained, train
+from model_zoo.training.trainer import Step, Trained, train
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 SGD = {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
@@ -51,16 +53,18 @@ def trained(chosen: Recipe) -> Trained:
 
 def watched(chosen: Recipe, look: Callable[[nn.Module, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
     """Train, and call `look` with the model and the number of the step after every one, counted from 1."""
-    refresh, steps = trainer.refresh, 0
+    build, models = trainer.build_model, []
 
-    def and_look(model: nn.Module) -> None:
-        nonlocal steps
-        refresh(model)
-        steps += 1
-        look(model, steps)
+    def remembered(chosen: Recipe) -> Classifier:
+        models.append(build(chosen))
+        return models[-1]
 
-    monkeypatch.setattr(trainer, "refresh", and_look)
-    return trained(chosen)
+    def report(event: Step | EpochRecord) -> None:
+        if isinstance(event, Step):
+            look(models[-1], event.done)
+
+    monkeypatch.setattr(trainer, "build_model", remembered)
+    return train(chosen, SAMPLE.images, SAMPLE.labels, report=report)
 
 
 def kept(model: nn.Module) -> list[int]:

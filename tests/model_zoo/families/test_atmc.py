@@ -11,7 +11,8 @@ from model_zoo.errors import UsageError
 from model_zoo.families.atmc import Compression
 from model_zoo.layers.factored import FactoredConv2d, Factors, factored_layers
 from model_zoo.pruning.stages import FINETUNE, SEARCH
-from model_zoo.training.trainer import build_model, penalty
+from model_zoo.training.building import build_model
+from model_zoo.training.trainer import penalty
 from tests.model_zoo.families.runs import tiny, watched
 
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from model_zoo.families.bcs import NEW, SignedConv2d
 from model_zoo.layers.masked import masked_layers
+from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe, recipe_path
-from model_zoo.training.trainer import build_model
 from tests.model_zoo.families.runs import kept, sizes, tiny, watched
 
 

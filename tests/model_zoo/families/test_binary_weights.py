@@ -9,9 +9,9 @@ from model_zoo.errors import UsageError
 from model_zoo.layers.masked import BinaryWeights, masked_layers
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.packing.packed import load_packed
+from model_zoo.training.building import build_model
 from model_zoo.training.outcome import keep
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import build_model
 from tests.model_zoo.families.runs import OPTIONS, kept, tiny, trained
 from tests.model_zoo.training.tiny import recipe
 

@@ -11,8 +11,9 @@ from model_zoo.families import get_family
 from model_zoo.families.flying_bird_plus import AdaptiveRewiring
 from model_zoo.layers.masked import MaskedConv2d, masked_layers
 from model_zoo.pruning.regrowth import balanced_counts
+from model_zoo.training.building import build_model
+from model_zoo.training.curve import EpochRecord
 from model_zoo.training.outcome import describe
-from model_zoo.training.trainer import EpochRecord, build_model
 from tests.model_zoo.families.runs import kept, masks, sizes, tiny, trained, watched
 
 

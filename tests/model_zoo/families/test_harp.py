@@ -9,7 +9,8 @@ from torch import nn
 
 from model_zoo.families.harp import RatedConv2d
 from model_zoo.layers.masked import masked_layers
-from model_zoo.training.trainer import build_model, penalty
+from model_zoo.training.building import build_model
+from model_zoo.training.trainer import penalty
 from tests.model_zoo.families.runs import kept, sizes, tiny, trained, watched
 
 

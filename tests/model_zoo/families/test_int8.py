@@ -9,7 +9,7 @@ from model_zoo.families.int8 import Int8Conv2d
 from model_zoo.footprint import measure
 from model_zoo.packing.frozen import effective_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
-from model_zoo.training.trainer import build_model
+from model_zoo.training.building import build_model
 from tests.model_zoo.families.runs import tiny, trained
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from model_zoo.families.robust_bird import HISTORY, EarlyBird
 from model_zoo.layers.masked import masked_layers
 from model_zoo.training import trainer
-from model_zoo.training.trainer import build_model
+from model_zoo.training.building import build_model
 from tests.model_zoo.families.runs import kept, sizes, tiny, trained, watched
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from model_zoo.families.biprop import BipropConv2d
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
-from model_zoo.training.trainer import build_model
+from model_zoo.training.building import build_model
 from tests.model_zoo.families.runs import tiny, watched
 
 

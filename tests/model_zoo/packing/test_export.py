@@ -17,8 +17,8 @@ from model_zoo.packing.export import export, parts
 from model_zoo.packing.frozen import effective_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.registry import checkpoint_path, get_record, model_ids, package_folder, record_path
+from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import build_model
 
 PRUNED = "cifar10-rn8w32-pruned-binary-k05-p01"
 PROBE, _ = datasets.load("cifar10-sample").first(8).tensors()

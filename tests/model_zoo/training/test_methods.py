@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from model_zoo.errors import UsageError
+from model_zoo.training.building import build_model
 from model_zoo.training.inner_attack import input_gradients_only, pgd
 from model_zoo.training.methods import Method, Setting, get_method, method_names
 from model_zoo.training.sampler import Batch, Sampler, cut
 from model_zoo.training.sharing import Draws, Share
-from model_zoo.training.trainer import build_model
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 EPSILON = 8 / 255

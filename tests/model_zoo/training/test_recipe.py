@@ -7,8 +7,8 @@ import pytest
 
 from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
 from model_zoo.registry import model_ids, package_folder
+from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import build_model
 from tests.model_zoo.training.tiny import recipe
 
 SHIPPED = {path.stem: path for path in package_folder("recipes").glob("*.toml")}

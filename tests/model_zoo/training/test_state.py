@@ -13,10 +13,11 @@ import torch
 
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.training import trainer
+from model_zoo.training.curve import EpochRecord
 from model_zoo.training.methods import method_names
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.state import read_state, state_path, write_state
-from model_zoo.training.trainer import EpochRecord, Step, Trained, finished, train
+from model_zoo.training.trainer import Step, Trained, finished, train
 from tests.model_zoo.training.test_trainer import weights
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 

@@ -10,8 +10,11 @@ import torch
 from model_zoo.errors import UsageError
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.packing.frozen import freeze, weights_sha256
+from model_zoo.training.building import build_model
+from model_zoo.training.curve import EpochRecord
+from model_zoo.training.engine import DenseEngine
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import EpochRecord, Step, Trained, build_model, train
+from model_zoo.training.trainer import Step, Trained, train
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 
@@ -61,7 +64,8 @@ def test_the_model_of_the_best_epoch_is_selected(monkeypatch: pytest.MonkeyPatch
     chosen = recipe(top={"select": "hold-out"}, epochs=3)
     seen: list[dict[str, torch.Tensor]] = []
 
-    def scripted(model: torch.nn.Module, *_: object) -> tuple[float, float]:
+    def scripted(engine: DenseEngine, *_: object) -> tuple[float, float]:
+        model = engine.model
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return 0.5, (0.2, 0.4, 0.3)[len(seen) - 1]
 
@@ -76,8 +80,8 @@ def test_gradual_pruning_keeps_a_power_of_the_keep_ratio_in_each_stage(monkeypat
     options = {"keep_ratio": 0.25, "allocation_power": 1.0, "stages": 2}
     shares: list[float] = []
 
-    def counted(model: torch.nn.Module, *_: object) -> tuple[float, float]:
-        layers = [layer for layer in model.modules() if isinstance(layer, PrunedBinaryConv2d)]
+    def counted(engine: DenseEngine, *_: object) -> tuple[float, float]:
+        layers = [layer for layer in engine.model.modules() if isinstance(layer, PrunedBinaryConv2d)]
         shares.append(sum(layer.kept for layer in layers) / sum(layer.scores.numel() for layer in layers))
         assert all(int(layer.mask.sum()) == layer.kept for layer in layers)
         return 0.5, 0.5

@@ -1,0 +1,42 @@
+"""Accuracy of the network on images that it is not trained on."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from model_zoo.training.engine import Engine
+from model_zoo.training.inner_attack import pgd
+
+STEPS = 10
+BATCH = 250
+
+
+def hold_out_accuracy(engine: Engine, pixels: torch.Tensor, labels: torch.Tensor, epsilon: float, seed: int) -> tuple[float, float]:
+    """Return clean accuracy and accuracy under PGD-10 (step epsilon / 4, float32, running statistics).
+
+    Parameters
+    ----------
+    engine : Engine
+        Computes the logits of the frozen network.
+    pixels, labels : torch.Tensor
+        uint8 [N, 3, H, W] and int64 [N], on the engine's device. Both accuracies are NaN if there are no images.
+    epsilon : float
+        Linf radius in units of the [0, 1] range.
+    seed : int
+        Of the random starts: the same images and seed give the same starts in every epoch.
+    """
+    if not len(pixels):
+        return math.nan, math.nan
+    generator = torch.Generator().manual_seed(seed)
+    clean = robust = 0
+    for part, expected in zip(pixels.split(BATCH), labels.split(BATCH), strict=True):
+        images = part.float().div(255.0).contiguous(memory_format=torch.channels_last)
+        start = torch.rand(images.shape, generator=generator).to(images)
+        adversarial = pgd(engine.evaluated, images, expected, epsilon, epsilon / 4.0, STEPS, start)
+        with torch.no_grad():
+            correct = engine.evaluated(images).argmax(1) == expected
+            clean += int(correct.sum())
+            robust += int((correct & (engine.evaluated(adversarial).argmax(1) == expected)).sum())
+    return clean / len(pixels), robust / len(pixels)
