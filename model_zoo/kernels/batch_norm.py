@@ -1,4 +1,4 @@
-"""Batch normalisation of values in cells of sixteen images, [channels, rows + 2, columns + 2, 16] with a border of zeros, one cell per call.
+"""Batch normalisation of values in cells of sixteen images, [channels, rows + 2, columns + 2, 16] with a border of zeros, cell by cell.
 
 Sums over several cells and the statistics are put together by the caller, in the order of the cells. Loops run over slices, rows of
 positions and images that lie in one piece: the compiler vectorises those, and none that index into more dimensions.
@@ -27,11 +27,12 @@ def _row(value, channel, row):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, fastmath=_REORDER)
 def moments(z, sums):  # type: ignore[no-untyped-def]
     """Write the sum and the sum of squares of every channel into sums float64 [channels, 2]."""
+    zero = np.float32(0.0)
     for c in range(z.shape[0]):
-        total, squares = 0.0, 0.0
+        total = squares = np.float64(0.0)
         for y in range(1, z.shape[1] - 1):
             values = _row(z, c, y)
-            row_total, row_squares = np.float32(0.0), np.float32(0.0)
+            row_total = row_squares = zero
             for k in range(values.shape[0]):
                 row_total += values[k]
                 row_squares += values[k] * values[k]
@@ -65,7 +66,7 @@ def backward_sums(g, z, out, slope, scale, shift, sums):  # type: ignore[no-unty
     zero = np.float32(0.0)
     for c in range(z.shape[0]):
         a, b = scale[c], shift[c]
-        total, products = 0.0, 0.0
+        total = products = np.float64(0.0)
         for y in range(1, z.shape[1] - 1):
             gradient, values = _row(g, c, y), _row(z, c, y)
             if slope == RELU_OF_NORM:
@@ -75,7 +76,7 @@ def backward_sums(g, z, out, slope, scale, shift, sums):  # type: ignore[no-unty
                 written = _row(out, c, y)
                 for k in range(values.shape[0]):
                     gradient[k] = gradient[k] if written[k] > zero else zero
-            row_total, row_products = zero, zero
+            row_total = row_products = zero
             for k in range(values.shape[0]):
                 row_total += gradient[k]
                 row_products += gradient[k] * values[k]

@@ -1,8 +1,8 @@
 """The dense gradient by a convolution's weight, as matrix products of whole batches of cells.
 
-dW[o, i, ky, kx] is the sum over images and positions of dz[o] times the input i moved by (ky, kx). In cells with a border of zeros a move is
-an offset, so each entry of the kernel is one product [out, positions] x [positions, in], with nothing to rearrange. Operands are bfloat16
-where the processor multiplies it, float32 elsewhere. An input channel that is zero everywhere has no gradient and is left out.
+dW[o, i, ky, kx] is the sum over images and positions of dz[o] times the input i moved by (ky, kx). In a matrix whose rows of positions end
+with a zero, a move is an offset, so each entry of the kernel is one product [out, positions] x [positions, in]. Operands are bfloat16 where
+the processor multiplies it, float32 elsewhere. An input channel that is zero everywhere has no gradient and is left out.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ resumed with the same one.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -13,12 +15,18 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from model_zoo.classifier import Classifier
 from model_zoo.errors import UsageError
 from model_zoo.training.inner_attack import input_gradients_only
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.sharing import Share, shared
 
 ENGINES = ("auto", "dense", "sparse")
+INSTALL_FAST = "pip install 'robust-binary-harness[fast]'"
+# Families whose networks are masked, from the first step or in later stages.
+MASKED = ("pruned-binary", "rst", "biprop", "flying-bird", "flying-bird-plus", "bcs", "hydra", "harp", "lwm", "robust-bird")
+# A network that keeps less than this share of its weights is computed by the sparse kernels, one that keeps more densely.
+SPARSE_BELOW = 0.5
 
 
 class Engine(ABC):
@@ -154,14 +162,44 @@ def resolve_engine(recipe: Recipe, device: str, asked: str = "auto") -> str:
     """
     if asked not in ENGINES:
         raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {asked!r}")
-    if asked == "sparse":
-        raise UsageError("no sparse engine can train this recipe: use --engine dense")
-    return "dense"
+    if asked == "dense":
+        return asked
+    refusal = _not_for_sparse(recipe, device)
+    if refusal is None and importlib.util.find_spec("numba") is None:
+        raise UsageError(f"recipe {recipe.id!r} trains on engine sparse, which needs numba: {INSTALL_FAST}, or train with --engine dense")
+    if refusal is not None and asked == "sparse":
+        raise UsageError(f"engine sparse cannot train recipe {recipe.id!r}: {refusal}; use --engine dense")
+    return "dense" if refusal is not None else "sparse"
 
 
-def make_engine(name: str, model: nn.Module, recipe: Recipe, share: Share, compiled: bool = False) -> Engine:
+def _not_for_sparse(recipe: Recipe, device: str) -> str | None:
+    """Why engine sparse does not train the recipe, None if it does."""
+    if device != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "it runs on the CPU, in one process"
+    architecture = str(recipe.architecture["name"])
+    if not architecture.startswith("cifar-") or "resnet" not in architecture:
+        return f"it knows the residual networks for CIFAR, not {architecture}"
+    if recipe.architecture.get("head_bias"):
+        return "it knows no classifier with a bias"
+    if recipe.family not in MASKED:
+        return f"a network of family {recipe.family!r} keeps all of its weights"
+    if recipe.options["keep_ratio"] >= SPARSE_BELOW:
+        return f"it pays for keep ratios below {SPARSE_BELOW}, not {recipe.options['keep_ratio']}"
+    if recipe.attack.faithful:
+        return "a faithful run attacks with the statistics of the attacked batch"
+    if recipe.optimiser.batch % 16:
+        return f"its batches are multiples of 16, not {recipe.optimiser.batch}"
+    return None
+
+
+def make_engine(name: str, model: Classifier, recipe: Recipe, share: Share, compiled: bool = False) -> Engine:
     """Return the engine called `name`, a result of `resolve_engine`, for the recipe's model on its device."""
-    return DenseEngine(model, share, recipe.optimiser.batch, recipe.attack.faithful, compiled)
+    dense = DenseEngine(model, share, recipe.optimiser.batch, recipe.attack.faithful, compiled)
+    if name == "dense":
+        return dense
+    from model_zoo.training.sparse_engine import SparseEngine
+
+    return SparseEngine(model, dense)
 
 
 def _precision(device: str, faithful: bool) -> tuple[Callable[[], AbstractContextManager[object]], str]:

@@ -1,0 +1,238 @@
+"""Engine sparse: training passes that cost what the network keeps, on the CPU.
+
+The inner attack differentiates the network with the batch norms of the previous training pass folded in; the training pass computes batch
+statistics and the dense gradient by the weights. Both run on the kernels of `model_zoo.kernels`, so numba is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from model_zoo.classifier import Classifier
+from model_zoo.kernels.batch_pass import BatchPass, Norm, Statistics
+from model_zoo.kernels.convolve import LANES
+from model_zoo.kernels.graph import Convolution, Graph, Layer, Pool, normalisation, trace
+from model_zoo.kernels.live_taps import Entries, LiveTaps
+from model_zoo.kernels.runner import FrozenNetwork, Runner
+from model_zoo.kernels.schedule import make_schedule, value_shapes
+from model_zoo.kernels.taps import Shape
+from model_zoo.kernels.weight_gradient import half_type
+from model_zoo.training.engine import SPARSE_BELOW, DenseEngine, Engine, refresh
+
+
+class SparseEngine(Engine):
+    """Computes a residual network by the weights that it keeps.
+
+    The statistics that the attack folds in are those of the batch before, not of the batch that is attacked. Stages of a method in
+    which the network is dense are computed by the dense engine.
+
+    Parameters
+    ----------
+    model : Classifier
+        The network, on the CPU.
+    dense : DenseEngine
+        Computes the stages in which the network keeps half of its weights or more.
+
+    Raises
+    ------
+    UnsuitedError
+        If the network is not one of our residual networks.
+    """
+
+    name = "sparse"
+
+    def __init__(self, model: Classifier, dense: DenseEngine) -> None:
+        self.model, self.dense = model, dense
+        gradients = "bfloat16" if half_type() == torch.bfloat16 else "float32"
+        self.precision = f"float32, weight gradients {gradients}"
+        self.layers = trace(model)
+        self.convolutions = [layer for layer in self.layers if isinstance(layer, Layer)]
+        self.graph = _dense_graph(model, self.layers)
+        self._sizes: dict[tuple[int, int], _Frozen] = {}
+        self._passes: dict[tuple[int, int, int], BatchPass] = {}
+        self._statistics: dict[int, Statistics] = {}
+        self._entries: dict[int, Entries] = {}
+        self._is_sparse = False
+        self._update()
+
+    def attacked(self, images: torch.Tensor) -> torch.Tensor:
+        """As in `Engine`; in training mode with the statistics of the previous training pass."""
+        if not self._is_sparse:
+            return self.dense.attacked(images)
+        if not self.model.training:
+            return self._frozen(images, self._running())
+        if not self._statistics:
+            batch, values = self._batch(images), images.detach().contiguous().numpy()
+            tape = batch.forward(values, self._norms())[1]
+            self._statistics = dict(tape.statistics)
+            batch.release(tape)
+        return self._frozen(images, self._statistics)
+
+    def trained(self, images: torch.Tensor) -> torch.Tensor:
+        """As in `Engine`."""
+        if not self._is_sparse:
+            return self.dense.trained(images)
+        parameters: list[torch.Tensor | None] = []
+        for layer in self.convolutions:
+            parameters += [_weight(layer), getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)]
+        logits: torch.Tensor = _BatchLogits.apply(images, self, *parameters)  # type: ignore[no-untyped-call]
+        return logits
+
+    def evaluated(self, images: torch.Tensor) -> torch.Tensor:
+        """As in `Engine`."""
+        return self._frozen(images, self._running()) if self._is_sparse else self.dense.evaluated(images)
+
+    def refresh(self) -> None:
+        """As in `Engine`."""
+        refresh(self.model)
+        self._update()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The statistics of the previous training pass."""
+        return {
+            f"{target}.{name}": torch.from_numpy(getattr(statistics, name))
+            for target, statistics in self._statistics.items()
+            for name in ("mean", "variance")
+        }
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """As in `Engine`."""
+        targets = {int(name.split(".")[0]) for name in state}
+        self._statistics = {
+            target: Statistics(state[f"{target}.mean"].numpy().copy(), state[f"{target}.variance"].numpy().copy(), 0) for target in targets
+        }
+
+    def _update(self) -> None:
+        """Read which weights are kept."""
+        with torch.no_grad():
+            weights = {layer.target: _weight(layer).detach().contiguous().numpy() for layer in self.convolutions}
+        self._entries = {target: Entries.of(weight) for target, weight in weights.items()}
+        kept, total = (sum(sizes) for sizes in zip(*((len(self._entries[t].places), weights[t].size) for t in weights), strict=True))
+        self._is_sparse = kept < SPARSE_BELOW * total
+        for frozen in self._sizes.values():
+            frozen.entries = None
+        for batch in self._passes.values():
+            if self._is_sparse:
+                batch.fill(self._entries)
+
+    def _norms(self) -> dict[int, Norm]:
+        return {layer.target: Norm.of(layer.norm) for layer in self.convolutions}
+
+    def _running(self) -> dict[int, Statistics]:
+        found = {}
+        for layer in self.convolutions:
+            if isinstance(layer.norm, nn.BatchNorm2d):
+                mean, variance = layer.norm.running_mean, layer.norm.running_var
+                assert mean is not None and variance is not None
+                found[layer.target] = Statistics(mean.double().numpy(), variance.double().numpy(), 0)
+            else:
+                nothing = np.zeros(len(_weight(layer)))
+                found[layer.target] = Statistics(nothing, nothing, 0)
+        return found
+
+    def _frozen(self, images: torch.Tensor, statistics: Mapping[int, Statistics]) -> torch.Tensor:
+        size = (images.shape[2], images.shape[3])
+        if size not in self._sizes:
+            self._sizes[size] = _Frozen(self.graph, *size)
+        norms = self._norms()
+        folds = {target: statistics[target].fold(norms[target]) for target in statistics}
+        logits: torch.Tensor = FrozenNetwork.apply(images, self._sizes[size].filled(self._entries, folds))  # type: ignore[no-untyped-call]
+        return logits
+
+    def _batch(self, images: torch.Tensor) -> BatchPass:
+        key = (len(images), images.shape[2], images.shape[3])
+        if key not in self._passes:
+            shapes = value_shapes(self.graph, Shape(images.shape[1], *key[1:]))
+            self._passes[key] = BatchPass(self.layers, shapes, self.graph.mean, self.graph.deviation, len(images))
+            self._passes[key].fill(self._entries)
+        return self._passes[key]
+
+
+class _Frozen:
+    """A runner for images of one size, and what its taps were last filled with."""
+
+    def __init__(self, graph: Graph, rows: int, columns: int) -> None:
+        self._taps = LiveTaps()
+        self._runner = Runner(graph, make_schedule(graph, rows, columns, LANES, self._taps), LANES)
+        self.entries: Mapping[int, Entries] | None = None
+        self._folds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def filled(self, entries: Mapping[int, Entries], folds: dict[int, tuple[np.ndarray, np.ndarray]]) -> Runner:
+        """The runner with these weights, scales and shifts."""
+        same = self.entries is not None and all(
+            np.array_equal(new, old) for target in folds for new, old in zip(folds[target], self._folds[target], strict=True)
+        )
+        if not same:
+            for target, (scale, shift) in folds.items():
+                self._taps.fill(target, entries[target], scale, shift)
+            self.entries, self._folds = entries, folds
+        return self._runner
+
+
+class _BatchLogits(torch.autograd.Function):
+    """Logits in training mode, with gradients by the weights and the batch norms' parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, images: torch.Tensor, engine: SparseEngine, *parameters: torch.Tensor | None) -> torch.Tensor:
+        batch = engine._batch(images)
+        logits, tape = batch.forward(images.detach().contiguous().numpy(), engine._norms())
+        engine._statistics = dict(tape.statistics)
+        for layer in engine.convolutions:
+            if isinstance(layer.norm, nn.BatchNorm2d):
+                _track(layer.norm, tape.statistics[layer.target])
+        if any(ctx.needs_input_grad[2:]):
+            ctx.engine, ctx.batch, ctx.tape = engine, batch, tape
+        else:
+            batch.release(tape)
+        return torch.from_numpy(logits)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradients = ctx.batch.backward(gradient.contiguous().numpy(), ctx.tape)
+        found: list[torch.Tensor | None] = [None, None]
+        for layer in ctx.engine.convolutions:
+            each = gradients[layer.target]
+            found += [each.weight, each.norm_weight, each.norm_bias]
+        return tuple(found)
+
+
+def _track(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
+    """Move the running statistics as PyTorch does: unbiased variance, cumulative average if the momentum is None."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        unbiased = statistics.variance * (statistics.count / max(statistics.count - 1, 1))
+        norm.running_mean.lerp_(torch.from_numpy(statistics.mean).to(norm.running_mean), share)
+        norm.running_var.lerp_(torch.from_numpy(unbiased).to(norm.running_var), share)
+
+
+def _weight(layer: Layer) -> torch.Tensor:
+    """The weight [out, in, k, k] that a layer computes with, with a gradient to what it is made of."""
+    convolution: Any = layer.convolution
+    weight: torch.Tensor = convolution.effective_weight() if hasattr(convolution, "effective_weight") else convolution.weight
+    return weight
+
+
+def _dense_graph(model: Classifier, layers: tuple[Layer | Pool, ...]) -> Graph:
+    """The graph of the network's shapes; its weights are placeholders, since they change with every step."""
+    steps: list[Convolution | Pool] = []
+    for layer in layers:
+        if isinstance(layer, Pool):
+            steps.append(layer)
+            continue
+        shape = tuple(_weight(layer).shape)
+        placeholder = np.broadcast_to(np.float32(0.0), shape)
+        steps.append(
+            Convolution(
+                layer.source, layer.target, placeholder, np.zeros(shape[0]), layer.stride, layer.padding, layer.relu, layer.residual
+            )
+        )
+    return Graph(tuple(steps), *normalisation(model))
