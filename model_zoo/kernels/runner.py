@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -114,9 +115,37 @@ class Runner:
         return buffers
 
 
+@contextmanager
+def flush_denormals(flush: bool = True) -> Iterator[None]:
+    """Let this thread compute with zero for numbers below 1.2e-38, or not; as before on exit.
+
+    Gradients through a network that has not learned anything yet are so small, and processors are slow on such numbers.
+    """
+    before = flushes_denormals()
+    torch.set_flush_denormal(flush)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def flushes_denormals() -> bool:
+    """Whether this thread computes with zero for numbers below 1.2e-38."""
+    return float(torch.tensor(1e-39) * 1.0) == 0.0
+
+
 def in_threads(work: Callable[[int], None], threads: int) -> None:
-    """Call `work` with 0, 1, ..., threads - 1, each in a thread of its own, and wait for all; the caller's thread does the first."""
-    others = [_helpers(os.getpid(), threads).submit(work, number) for number in range(1, threads)]
+    """Call `work` with 0, 1, ..., threads - 1, each in a thread of its own, and wait for all; the caller's thread does the first.
+
+    The other threads treat very small numbers as the caller's does, see `flush_denormals`.
+    """
+    flush = flushes_denormals() if threads > 1 else False
+
+    def elsewhere(number: int) -> None:
+        with flush_denormals(flush):
+            work(number)
+
+    others = [_helpers(os.getpid(), threads).submit(elsewhere, number) for number in range(1, threads)]
     work(0)
     for other in others:
         other.result()

@@ -107,6 +107,12 @@ class PrunedBinaryConv2d(nn.Module):
         self.mask.copy_(top_mask(self.scores, self.kept))
         self._effective = self.weights * self.mask
 
+    def keep(self, places: torch.Tensor) -> None:
+        """Keep the weights at flat positions `places`, int64 [kept], in place of `refresh`; memory has to be contiguous."""
+        self.mask.zero_()
+        self.mask.view(-1)[places] = 1.0
+        self._effective = None
+
     @property
     def weights(self) -> torch.Tensor:
         """The frozen weights, kept or not, float [out, in, k, k]."""

@@ -71,6 +71,10 @@ class Engine(ABC):
         Such changes are an optimiser step, the beginning of an epoch, restoring a run, and exchanging weights for their average.
         """
 
+    def arithmetic(self) -> AbstractContextManager[object]:
+        """Context in which the run's steps are computed; does nothing by default."""
+        return nullcontext()
+
     def state(self) -> dict[str, torch.Tensor]:
         """Tensors that decide how the run continues and that the model does not hold; none by default."""
         return {}

@@ -6,7 +6,9 @@ statistics and the dense gradient by the weights. Both run on the kernels of `mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,13 @@ from model_zoo.kernels.batch_pass import BatchPass, Norm, Statistics
 from model_zoo.kernels.convolve import LANES
 from model_zoo.kernels.graph import Convolution, Graph, Layer, Pool, normalisation, trace
 from model_zoo.kernels.live_taps import Entries, LiveTaps
-from model_zoo.kernels.runner import FrozenNetwork, Runner
+from model_zoo.kernels.runner import FrozenNetwork, Runner, flush_denormals
 from model_zoo.kernels.schedule import make_schedule, value_shapes
+from model_zoo.kernels.selection import Selection, by_scores
 from model_zoo.kernels.taps import Shape
 from model_zoo.kernels.weight_gradient import half_type
-from model_zoo.training.engine import SPARSE_BELOW, DenseEngine, Engine, refresh
+from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
+from model_zoo.training.engine import SPARSE_BELOW, DenseEngine, Engine
 
 
 class SparseEngine(Engine):
@@ -53,6 +57,9 @@ class SparseEngine(Engine):
         self.precision = f"float32, weight gradients {gradients}"
         self.layers = trace(model)
         self.convolutions = [layer for layer in self.layers if isinstance(layer, Layer)]
+        # Kernels read weights and scores in the order of their indices.
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self._sources = {layer.target: _source(layer.convolution) for layer in self.convolutions}
         self.graph = _dense_graph(model, self.layers)
         self._sizes: dict[tuple[int, int], _Frozen] = {}
         self._passes: dict[tuple[int, int, int], BatchPass] = {}
@@ -80,7 +87,7 @@ class SparseEngine(Engine):
             return self.dense.trained(images)
         parameters: list[torch.Tensor | None] = []
         for layer in self.convolutions:
-            parameters += [_weight(layer), getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)]
+            parameters += [self._sources[layer.target].parameter(), getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)]
         logits: torch.Tensor = _BatchLogits.apply(images, self, *parameters)  # type: ignore[no-untyped-call]
         return logits
 
@@ -90,8 +97,16 @@ class SparseEngine(Engine):
 
     def refresh(self) -> None:
         """As in `Engine`."""
-        refresh(self.model)
+        scored = {id(source.layer) for source in self._sources.values() if isinstance(source, _Scores)}
+        for module in self.model.modules():
+            update = getattr(module, "refresh", None)
+            if update is not None and id(module) not in scored:
+                update()
         self._update()
+
+    def arithmetic(self) -> AbstractContextManager[object]:
+        """Numbers below 1.2e-38 count as zero."""
+        return flush_denormals()
 
     def state(self) -> dict[str, torch.Tensor]:
         """The statistics of the previous training pass."""
@@ -110,11 +125,9 @@ class SparseEngine(Engine):
 
     def _update(self) -> None:
         """Read which weights are kept."""
-        with torch.no_grad():
-            weights = {layer.target: _weight(layer).detach().contiguous().numpy() for layer in self.convolutions}
-        self._entries = {target: Entries.of(weight) for target, weight in weights.items()}
-        kept, total = (sum(sizes) for sizes in zip(*((len(self._entries[t].places), weights[t].size) for t in weights), strict=True))
-        self._is_sparse = kept < SPARSE_BELOW * total
+        self._entries = {target: source.entries() for target, source in self._sources.items()}
+        kept = sum(len(entries.places) for entries in self._entries.values())
+        self._is_sparse = kept < SPARSE_BELOW * sum(math.prod(entries.shape) for entries in self._entries.values())
         for frozen in self._sizes.values():
             frozen.entries = None
         for batch in self._passes.values():
@@ -132,7 +145,7 @@ class SparseEngine(Engine):
                 assert mean is not None and variance is not None
                 found[layer.target] = Statistics(mean.double().numpy(), variance.double().numpy(), 0)
             else:
-                nothing = np.zeros(len(_weight(layer)))
+                nothing = np.zeros(self._entries[layer.target].shape[0])
                 found[layer.target] = Statistics(nothing, nothing, 0)
         return found
 
@@ -199,7 +212,7 @@ class _BatchLogits(torch.autograd.Function):
         found: list[torch.Tensor | None] = [None, None]
         for layer in ctx.engine.convolutions:
             each = gradients[layer.target]
-            found += [each.weight, each.norm_weight, each.norm_bias]
+            found += [ctx.engine._sources[layer.target].gradient(each.weight), each.norm_weight, each.norm_bias]
         return tuple(found)
 
 
@@ -214,11 +227,54 @@ def _track(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
         norm.running_var.lerp_(torch.from_numpy(unbiased).to(norm.running_var), share)
 
 
-def _weight(layer: Layer) -> torch.Tensor:
-    """The weight [out, in, k, k] that a layer computes with, with a gradient to what it is made of."""
-    convolution: Any = layer.convolution
-    weight: torch.Tensor = convolution.effective_weight() if hasattr(convolution, "effective_weight") else convolution.weight
-    return weight
+class _Weights:
+    """The weight that a layer computes with, as autograd makes it out of the parameters."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer: Any = layer
+
+    def parameter(self) -> torch.Tensor:
+        """What the training pass is differentiated by, [out, in, k, k]."""
+        weight: torch.Tensor = self.layer.effective_weight() if hasattr(self.layer, "effective_weight") else self.layer.weight
+        return weight
+
+    def gradient(self, by_weight: torch.Tensor) -> torch.Tensor:
+        """The gradient by `parameter`."""
+        return by_weight
+
+    def entries(self) -> Entries:
+        """The weights that are not zero."""
+        with torch.no_grad():
+            return Entries.of(self.parameter().detach().contiguous().numpy())
+
+
+class _Scores:
+    """The scores of a layer with frozen weights: the mask is selected and its gradient computed without passes over dense weights."""
+
+    def __init__(self, layer: PrunedBinaryConv2d) -> None:
+        self.layer, self._selection = layer, Selection()
+
+    def parameter(self) -> torch.Tensor:
+        """As of `_Weights`."""
+        return self.layer.scores
+
+    def gradient(self, by_weight: torch.Tensor) -> torch.Tensor:
+        """As of `_Weights`; overwrites its argument."""
+        slope, scores = self.layer.slope.detach().contiguous(), self.layer.scores.detach()
+        by_scores(by_weight.numpy().reshape(-1), slope.numpy().reshape(-1), scores.numpy().reshape(-1))
+        return by_weight
+
+    def entries(self) -> Entries:
+        """The weights that the scores keep."""
+        scores = self.layer.scores.detach().numpy()
+        places = self._selection.largest(scores.reshape(-1), self.layer.kept)
+        self.layer.keep(torch.from_numpy(places))
+        outputs, inputs, rows, columns = scores.shape
+        return Entries(places, self.layer.weights.numpy().reshape(-1)[places], (outputs, inputs, rows, columns))
+
+
+def _source(layer: nn.Module) -> _Weights | _Scores:
+    return _Scores(layer) if isinstance(layer, PrunedBinaryConv2d) else _Weights(layer)
 
 
 def _dense_graph(model: Classifier, layers: tuple[Layer | Pool, ...]) -> Graph:
@@ -228,7 +284,7 @@ def _dense_graph(model: Classifier, layers: tuple[Layer | Pool, ...]) -> Graph:
         if isinstance(layer, Pool):
             steps.append(layer)
             continue
-        shape = tuple(_weight(layer).shape)
+        shape = tuple(_source(layer.convolution).parameter().shape)
         placeholder = np.broadcast_to(np.float32(0.0), shape)
         steps.append(
             Convolution(

@@ -121,7 +121,8 @@ def train(
         run = _Run(recipe, images, labels, where, share, compiled, resolve_engine(recipe, where.type, engine))
         if state is not None and state.is_file():
             run.restore(state)
-        run.go_on(report, state if share.rank == 0 else None)
+        with run.engine.arithmetic():
+            run.go_on(report, state if share.rank == 0 else None)
         return run.result()
 
 
