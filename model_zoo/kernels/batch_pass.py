@@ -56,7 +56,8 @@ class Statistics:
         """Scale and shift float32 [channels] that normalise by these statistics."""
         if norm.eps is None:
             return np.ones(len(self.mean), np.float32), np.zeros(len(self.mean), np.float32)
-        scale = (1.0 if norm.weight is None else norm.weight) / np.sqrt(self.variance + norm.eps)
+        # A channel that was empty gives nothing until its variance is known: one that has just been filled would be multiplied by 316.
+        scale = np.where(self.variance > 0.0, 1.0 if norm.weight is None else norm.weight, 0.0) / np.sqrt(self.variance + norm.eps)
         shift = (0.0 if norm.bias is None else norm.bias) - self.mean * scale
         return scale.astype(np.float32), shift.astype(np.float32)
 
