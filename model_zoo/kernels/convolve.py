@@ -10,10 +10,11 @@ in registers; it stands in this file because numba compiles anew when the file o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -21,28 +22,50 @@ from numba.extending import intrinsic
 LANES = 16
 # Up to so many images lie in cells of half the size and take half a register: half the time, half the memory.
 HALF = 8
+# So many images share a cell of float16 numbers, on processors that compute with them (AVX512_FP16): half the time for each.
+SHORT = 32
 
-_FLOAT, _INT, _SHORT = ir.FloatType(), ir.IntType(64), ir.IntType(16)
+_INT, _BITS = ir.IntType(64), ir.IntType(16)
+
+
+@lru_cache(maxsize=1)
+def computes_float16() -> bool:
+    """Whether this processor has vector instructions for float16 numbers."""
+    return bool(binding.get_host_cpu_features().get("avx512fp16", False))
+
+
+def item_bytes(lanes: int) -> int:
+    """Bytes of a number in cells of so many images."""
+    return 2 if lanes == SHORT else 4
+
+
+def mask_bytes(lanes: int) -> int:
+    """Bytes of the mask of one position."""
+    return 4 if lanes == SHORT else 2
 
 
 def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -> Callable[..., None]:
     """A function for numba code that computes `rows` x `columns` positions of `channels` output channels, all arguments 64-bit integers.
 
-    Its arguments, addresses and distances in bytes: the input at the tile's first position; tap offsets (int32) and weights (float32,
-    `channels` to a tap) and how many; the distance of the input's rows; the bias of the first channel (float32); whether sums begin with
-    the bias or go on from what is in the output; output, distances of its rows, columns and channels; the same place in the residual, or
-    0; masks (16 bits a position) or 0, distances of rows, columns and channels; what ends it: 0 nothing, the sums go on later; 1 the
-    residual is added; 2 and the ReLU taken, with the mask written; 3 and what the mask does not let through set to zero.
+    Its arguments, addresses and distances in bytes: the input at the tile's first position; tap offsets (int32) and weights (`channels`
+    to a tap) and how many; the distance of the input's rows; the bias of the first channel; whether sums begin with the bias or go on
+    from what is in the output; output, distances of its rows, columns and channels; the same place in the residual, or 0; masks (a bit
+    for each image, at least 16) or 0, distances of rows, columns and channels; what ends it: 0 nothing, the sums go on later; 1 the
+    residual is added; 2 and the ReLU taken, with the mask written; 3 and what the mask does not let through set to zero. Values, weights
+    and biases are float32, or all of them float16 for `SHORT` lanes.
 
     Parameters
     ----------
     stride : int
         Of the convolution: neighbouring output positions read input positions so far apart.
     lanes : int
-        Images side by side: `LANES` or `HALF`.
+        Images side by side: `LANES`, `HALF` or `SHORT`.
     """
-    vector, flags = ir.VectorType(_FLOAT, lanes), ir.VectorType(ir.IntType(1), lanes)
+    element: ir.Type = ir.HalfType() if lanes == SHORT else ir.FloatType()
+    size, suffix = item_bytes(lanes), "f16" if lanes == SHORT else "f32"
+    vector, flags = ir.VectorType(element, lanes), ir.VectorType(ir.IntType(1), lanes)
     packed, zero = ir.IntType(lanes), ir.Constant(vector, [0.0] * lanes)
+    bits_type = ir.IntType(32) if lanes == SHORT else _BITS
     places = [(row, column) for row in range(rows) for column in range(columns)]
 
     def codegen(context: Any, b: ir.IRBuilder, signature: Any, given: Any) -> Any:
@@ -56,10 +79,10 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
             return b.inttoptr(address, kind.as_pointer())
 
         def load(address: ir.Value) -> ir.Value:
-            return b.load(at(address, vector), align=4)
+            return b.load(at(address, vector), align=size)
 
         def spread(address: ir.Value) -> ir.Value:
-            scalar = b.load(at(address, _FLOAT))
+            scalar = b.load(at(address, element))
             nothing, everywhere = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
             return b.shuffle_vector(b.insert_element(nothing, scalar, ir.Constant(ir.IntType(32), 0)), nothing, everywhere)
 
@@ -67,7 +90,7 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
             ahead = [[b.add(b.mul(row, number(r)), b.mul(column, number(c))) for r, c in places]] * channels
             return [[b.add(each, b.mul(channel, number(k))) for each in ahead[k]] for k in range(channels)]
 
-        fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f32")
+        fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}{suffix}")
         # Slots that LLVM turns into registers.
         sums = [[cgutils.alloca_once(b, vector) for _ in places] for _ in range(channels)]
         every = [(k, p) for k in range(channels) for p in range(len(places))]
@@ -75,7 +98,7 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
         with b.if_else(b.icmp_signed("!=", fresh, number(0))) as (begin, resume):
             with begin:
                 for k in range(channels):
-                    start = spread(b.add(bias, number(4 * k)))
+                    start = spread(b.add(bias, number(size * k)))
                     for slot in sums[k]:
                         b.store(start, slot)
             with resume:
@@ -94,10 +117,10 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
         with cgutils.for_range(b, count, intp=_INT) as loop:
             offset = b.load(at(b.add(offsets, b.mul(loop.index, number(4))), ir.IntType(32)))
             tap = b.add(x, b.sext(offset, _INT))
-            factors = b.add(weights, b.mul(loop.index, number(4 * channels)))
-            factor = [spread(b.add(factors, number(4 * k))) for k in range(channels)]
+            factors = b.add(weights, b.mul(loop.index, number(size * channels)))
+            factor = [spread(b.add(factors, number(size * k))) for k in range(channels)]
             for p, (row, column) in enumerate(places):
-                value = load(b.add(b.add(tap, lines[row]), number(4 * lanes * column * stride)))
+                value = load(b.add(b.add(tap, lines[row]), number(size * lanes * column * stride)))
                 for k in range(channels):
                     b.store(b.call(fma, [factor[k], value, b.load(sums[k][p])]), sums[k][p])
         with b.if_then(b.and_(b.icmp_signed("!=", end, number(0)), b.icmp_signed("!=", residual, number(0)))):
@@ -111,14 +134,14 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
             with b.if_then(b.icmp_signed("!=", mask, number(0))):
                 for k, p in every:
                     bits = b.bitcast(positive[k][p], packed)
-                    b.store(bits if lanes == LANES else b.zext(bits, _SHORT), at(b.add(mask, seen[k][p]), _SHORT))
+                    b.store(b.zext(bits, bits_type) if lanes == HALF else bits, at(b.add(mask, seen[k][p]), bits_type))
         with b.if_then(b.icmp_signed("==", end, number(3))):
             for k, p in every:
-                bits = b.load(at(b.add(mask, seen[k][p]), _SHORT))
-                through = b.bitcast(bits if lanes == LANES else b.trunc(bits, packed), flags)
+                bits = b.load(at(b.add(mask, seen[k][p]), bits_type))
+                through = b.bitcast(b.trunc(bits, packed) if lanes == HALF else bits, flags)
                 b.store(b.select(through, b.load(sums[k][p]), zero), sums[k][p])
         for k, p in every:
-            b.store(b.load(sums[k][p]), at(b.add(out, ahead[k][p]), vector), align=4)
+            b.store(b.load(sums[k][p]), at(b.add(out, ahead[k][p]), vector), align=size)
         return context.get_dummy_value()
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -162,7 +185,7 @@ def _choice(lanes: int) -> Callable[..., None]:
     return run
 
 
-_all, _half = _choice(LANES), _choice(HALF)
+_all, _half, _short = _choice(LANES), _choice(HALF), _choice(SHORT)
 
 # How a convolution's sums end; see `tile.make_tile`.
 ADD, RELU, MASKED = 1, 2, 3
@@ -175,11 +198,11 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
     Parameters
     ----------
     x, out, residual : np.ndarray
-        float32, flat; `residual` may be empty.
+        float32, flat; `residual` may be empty. Float16 numbers as uint16 for cells of 32 images.
     mask : np.ndarray
-        uint16, flat; may be empty.
+        uint16, flat; may be empty. uint32 for cells of 32 images.
     bias, offsets, weights : np.ndarray
-        float32 by channel; int32, bytes; float32.
+        As x, by channel; int32, bytes; as x.
     starts : np.ndarray
         int64 [groups, blocks + 1]: where the taps of a block of output channels begin, for each group of input channels.
     channels : np.ndarray
@@ -196,12 +219,12 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
     added = residual.ctypes.data if residual.size else 0
     bits = mask.ctypes.data if mask.size else 0
     groups = starts.shape[0]
-    step = stride * x_row
+    step, size = stride * x_row, x.itemsize
     for high_row in range(0, rows, high):
         row = min(high_row, rows - high)
         for wide_column in range(0, columns, wide):
             column = min(wide_column, columns - wide)
-            there = source + x_first + row * step + 4 * lanes * column * stride
+            there = source + x_first + row * step + size * lanes * column * stride
             place = out_first + row * out_row + column * out_column
             seen = mask_first + row * mask_row + column * mask_column
             # A group's share of the tile's input stays in the first-level cache while all output channels read it.
@@ -217,8 +240,13 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
                     here = place + channel * out_channel
                     also = added + here if added else 0
                     bit = bits + seen + channel * mask_channel if bits else 0
-                    taps_here, factors_here, bias_here = taps + 4 * first, factors + 4 * deep * first, start + 4 * channel
-                    if lanes == HALF:
+                    taps_here, factors_here, bias_here = taps + 4 * first, factors + size * deep * first, start + size * channel
+                    if x.itemsize == 2:
+                        _short(
+                            deep, wide, stride, there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row,
+                            out_column, out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        )  # fmt: skip
+                    elif lanes == HALF:
                         _half(
                             deep, wide, stride, there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row,
                             out_column, out_channel, also, bit, mask_row, mask_column, mask_channel, ending,

@@ -8,7 +8,7 @@ from math import ceil
 import numpy as np
 from numba import njit
 
-from model_zoo.kernels.convolve import SPARSE
+from model_zoo.kernels.convolve import SHORT, SPARSE
 from model_zoo.kernels.graph import Convolution
 from model_zoo.kernels.taps import Pass, Shape, Taps, backward_passes, forward_pass, group_size, sparse_tile
 
@@ -64,7 +64,7 @@ class LiveTaps:
         for taps, geometry, backward in self._taps[target]:
             fill_taps(taps, geometry, backward, entries, scale)
             if not backward:
-                taps.bias = np.asarray(shift, np.float32)
+                taps.bias = _stored(shift, geometry)
 
 
 def empty_taps(geometry: Pass, outputs: int) -> Taps:
@@ -72,7 +72,8 @@ def empty_taps(geometry: Pass, outputs: int) -> Taps:
     nothing = np.zeros(0, np.int32)
     starts = np.zeros((1, outputs + 1), np.int64)
     shape = geometry.shape(sparse_tile(*geometry.positions))
-    return Taps(np.zeros(outputs, np.float32), nothing, nothing.astype(np.float32), starts, np.arange(outputs), shape, geometry.at)
+    none = _stored(np.zeros(0), geometry)
+    return Taps(_stored(np.zeros(outputs), geometry), nothing, none, starts, np.arange(outputs), shape, geometry.at)
 
 
 def fill_taps(taps: Taps, geometry: Pass, backward: bool, entries: Entries, scale: np.ndarray) -> None:
@@ -88,7 +89,12 @@ def fill_taps(taps: Taps, geometry: Pass, backward: bool, entries: Entries, scal
         entries.places, entries.values, scale, inputs, kernel, down, across, backward, group, ceil(channels / group), blocks,
         np.array([geometry.first, source.channel, source.row, source.cell], np.int64),
     )  # fmt: skip
-    taps.offsets, taps.weights, taps.starts = offsets, weights, starts
+    taps.offsets, taps.weights, taps.starts = offsets, _stored(weights, geometry), starts
+
+
+def _stored(values: np.ndarray, geometry: Pass) -> np.ndarray:
+    """As `convolve.convolve` takes them for the cells of a pass: float32, or the bits of float16 numbers."""
+    return values.astype(np.float16).view(np.uint16) if geometry.source.lanes == SHORT else values.astype(np.float32, copy=False)
 
 
 def _order(part: tuple[int, ...], kernel: int) -> np.ndarray:

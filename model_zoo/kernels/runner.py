@@ -14,12 +14,13 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from model_zoo.kernels import convolve as kernels
+from model_zoo.kernels import short_cells
 from model_zoo.kernels.graph import Graph
 from model_zoo.kernels.schedule import Average, Schedule, Work
 
 # Float32 numbers in a cache line.
 LINE = 16
-_NO_RESIDUAL, _NO_MASK = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+_NO_MASK = {np.dtype(kind): np.zeros(0, kind) for kind in (np.uint16, np.uint32)}
 
 
 class FrozenNetwork(torch.autograd.Function):
@@ -49,25 +50,30 @@ class Runner:
     schedule : Schedule
         Work for `lanes` images at a time.
     lanes : int
-        Images side by side in a cell.
+        Images side by side in a cell. With `SHORT` of them the numbers are float16: activations and gradients keep three digits, and a
+        gradient beyond the range of float16 counts as zero.
     """
 
     def __init__(self, graph: Graph, schedule: Schedule, lanes: int) -> None:
         self.schedule, self.lanes = schedule, lanes
         self.mean, self.deviation = graph.mean.astype(np.float32), graph.deviation.astype(np.float32)
+        self._is_short = lanes == kernels.SHORT
+        self._cells: Any = short_cells if self._is_short else kernels
+        self._mask_type = np.dtype(np.uint32 if self._is_short else np.uint16)
         self._idle: list[list[np.ndarray]] = []
 
     def forward(self, images: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Logits [N, classes] of float32 images [N, C, H, W], and the masks that `backward` needs if they are to be kept."""
         shape = self.schedule.shapes[self.schedule.logits]
         logits = np.empty((len(images), shape.channels), np.float32)
-        masks = np.empty((-(-len(images) // self.lanes), self.schedule.masks), np.uint16) if keep else None
+        masks = np.empty((-(-len(images) // self.lanes), self.schedule.masks), self._mask_type) if keep else None
+        nothing = _NO_MASK[self._mask_type]
 
         def work(begin: int, buffers: list[np.ndarray]) -> None:
             part = slice(begin, begin + self.lanes)
-            kernels.pack(images[part], buffers[self.schedule.image], self.mean, self.deviation)
-            _run(self.schedule.forward, buffers, _NO_MASK if masks is None else masks[begin // self.lanes], back=False)
-            logits[part] = buffers[self.schedule.logits][: shape.channels, 1, 1, : len(logits[part])].T
+            self._cells.pack(images[part], buffers[self.schedule.image], self.mean, self.deviation)
+            self._run(self.schedule.forward, buffers, nothing if masks is None else masks[begin // self.lanes], back=False)
+            logits[part] = self._numbers(buffers[self.schedule.logits])[: shape.channels, 1, 1, : len(logits[part])].T
 
         self._share(len(images), work)
         return logits, masks
@@ -75,17 +81,25 @@ class Runner:
     def backward(self, gradient: np.ndarray, masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """The gradient by the images from that by the logits, float32 [N, classes]."""
         by_images = np.empty(size, np.float32)
+        # Float16 numbers are precise around one; float32 gradients are left as they are.
+        largest = np.abs(gradient).max(1, keepdims=True) if self._is_short else np.ones((len(gradient), 1), np.float32)
+        scale = np.where(largest > 0.0, largest, np.float32(1.0))
 
         def work(begin: int, buffers: list[np.ndarray]) -> None:
-            part = gradient[begin : begin + self.lanes]
-            by_logits = buffers[self.schedule.logits_gradient]
+            here = slice(begin, begin + self.lanes)
+            part = gradient[here] / scale[here]
+            by_logits = self._numbers(buffers[self.schedule.logits_gradient])
             by_logits[: part.shape[1], 1, 1] = 0.0
             by_logits[: part.shape[1], 1, 1, : len(part)] = part.T
-            _run(self.schedule.backward, buffers, masks[begin // self.lanes], back=True)
-            kernels.unpack(buffers[self.schedule.image_gradient], by_images[begin : begin + self.lanes], self.deviation)
+            self._run(self.schedule.backward, buffers, masks[begin // self.lanes], back=True)
+            self._cells.unpack(buffers[self.schedule.image_gradient], by_images[here], self.deviation)
+            by_images[here] *= scale[here, :, None, None]
 
         self._share(len(gradient), work)
         return by_images
+
+    def _numbers(self, cell: np.ndarray) -> np.ndarray:
+        return short_cells.numbers(cell) if self._is_short else cell
 
     def _share(self, images: int, work: Callable[[int, list[np.ndarray]], None]) -> None:
         begins = range(0, images, self.lanes)
@@ -105,14 +119,31 @@ class Runner:
     def _allocate(self) -> list[np.ndarray]:
         sizes = [int(np.prod(shape.stored)) for shape in self.schedule.shapes]
         # In one piece, which numpy asks huge pages for; values begin with a cache line.
-        room = aligned(sum(sizes))
+        room = aligned(sum(sizes) // 2).view(np.uint16) if self._is_short else aligned(sum(sizes))
         begin, buffers = 0, []
         for shape, size in zip(self.schedule.shapes, sizes, strict=True):
             value = room[begin : begin + size].reshape(shape.stored)
-            value[-1, 1:-1, 1:-1] = 1.0
+            self._numbers(value)[-1, 1:-1, 1:-1] = 1.0
             buffers.append(value)
             begin += size
         return buffers
+
+    def _run(self, work: list[Work], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
+        for item in work:
+            source, target = buffers[item.source], buffers[item.target]
+            if isinstance(item, Average):
+                if back:
+                    self._cells.spread(source, target, masks[item.mask], item.channels)
+                else:
+                    self._cells.average(source, target, item.channels)
+                continue
+            taps = item.taps
+            residual = source[:0].reshape(-1) if item.residual is None else buffers[item.residual].reshape(-1)
+            mask = masks[:0] if item.mask is None or not masks.size else masks[item.mask]
+            kernels.convolve(
+                source.reshape(-1), target.reshape(-1), residual, mask,
+                taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at,
+            )  # fmt: skip
 
 
 @contextmanager
@@ -163,21 +194,3 @@ def aligned(size: int) -> np.ndarray:
     room.fill(0.0)
     begin = -room.ctypes.data // 4 % LINE
     return room[begin : begin + size]
-
-
-def _run(work: list[Work], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
-    for item in work:
-        source, target = buffers[item.source], buffers[item.target]
-        if isinstance(item, Average):
-            if back:
-                kernels.spread(source, target, masks[item.mask], item.channels)
-            else:
-                kernels.average(source, target, item.channels)
-            continue
-        taps = item.taps
-        residual = _NO_RESIDUAL if item.residual is None else buffers[item.residual].reshape(-1)
-        mask = _NO_MASK if item.mask is None or not masks.size else masks[item.mask]
-        kernels.convolve(
-            source.reshape(-1), target.reshape(-1), residual, mask,
-            taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at,
-        )  # fmt: skip

@@ -8,7 +8,7 @@ from math import ceil
 
 import numpy as np
 
-from model_zoo.kernels.convolve import DENSE, LANES, SINGLE, SPARSE
+from model_zoo.kernels.convolve import DENSE, LANES, SINGLE, SPARSE, item_bytes, mask_bytes
 
 # From this share of weights kept, four output channels share what they read; benchmarks/rule.py tries this and the next two.
 DENSE_FROM = 0.75
@@ -28,7 +28,7 @@ class Shape:
     @property
     def cell(self) -> int:
         """Bytes of one position."""
-        return 4 * self.lanes
+        return item_bytes(self.lanes) * self.lanes
 
     @property
     def row(self) -> int:
@@ -107,9 +107,10 @@ class Pass:
         """The places that `convolve.convolve` takes, int64, in bytes."""
         target, (row, column), (every_row, every_column) = self.target, self.start, self.step
         out = (1 + row) * target.row + (1 + column) * target.cell
-        mask_row = 2 * target.columns
+        bits = mask_bytes(target.lanes)
+        mask_row = bits * target.columns
         places = [0, self.source.row, out, every_row * target.row, every_column * target.cell, target.channel]
-        places += [row * mask_row + 2 * column, every_row * mask_row, 2 * every_column, target.rows * mask_row]
+        places += [row * mask_row + bits * column, every_row * mask_row, bits * every_column, target.rows * mask_row]
         return np.array(places, np.int64)
 
     def shape(self, tile: tuple[int, int, int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from model_zoo.classifier import Classifier
 from model_zoo.kernels.batch_pass import BatchPass, Norm, Statistics
-from model_zoo.kernels.convolve import LANES
+from model_zoo.kernels.convolve import LANES, SHORT, computes_float16
 from model_zoo.kernels.graph import Convolution, Graph, Layer, Pool, normalisation, trace
 from model_zoo.kernels.live_taps import Entries, LiveTaps
 from model_zoo.kernels.runner import FrozenNetwork, Runner, flush_denormals
@@ -54,14 +54,15 @@ class SparseEngine(Engine):
     def __init__(self, model: Classifier, dense: DenseEngine) -> None:
         self.model, self.dense = model, dense
         gradients = "bfloat16" if half_type() == torch.bfloat16 else "float32"
-        self.precision = f"float32, weight gradients {gradients}"
+        self._attack_lanes = SHORT if computes_float16() else LANES
+        self.precision = f"attack {'float16' if computes_float16() else 'float32'}, training pass float32, weight gradients {gradients}"
         self.layers = trace(model)
         self.convolutions = [layer for layer in self.layers if isinstance(layer, Layer)]
         # Kernels read weights and scores in the order of their indices.
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._sources = {layer.target: _source(layer.convolution) for layer in self.convolutions}
         self.graph = _dense_graph(model, self.layers)
-        self._sizes: dict[tuple[int, int], _Frozen] = {}
+        self._sizes: dict[tuple[int, int, int], _Frozen] = {}
         self._passes: dict[tuple[int, int, int], BatchPass] = {}
         self._statistics: dict[int, Statistics] = {}
         self._entries: dict[int, Entries] = {}
@@ -73,13 +74,13 @@ class SparseEngine(Engine):
         if not self._is_sparse:
             return self.dense.attacked(images)
         if not self.model.training:
-            return self._frozen(images, self._running())
+            return self._frozen(images, self._running(), self._attack_lanes)
         if not self._statistics:
             batch, values = self._batch(images), images.detach().contiguous().numpy()
             tape = batch.forward(values, self._norms())[1]
             self._statistics = dict(tape.statistics)
             batch.release(tape)
-        return self._frozen(images, self._statistics)
+        return self._frozen(images, self._statistics, self._attack_lanes)
 
     def trained(self, images: torch.Tensor) -> torch.Tensor:
         """As in `Engine`."""
@@ -93,7 +94,7 @@ class SparseEngine(Engine):
 
     def evaluated(self, images: torch.Tensor) -> torch.Tensor:
         """As in `Engine`."""
-        return self._frozen(images, self._running()) if self._is_sparse else self.dense.evaluated(images)
+        return self._frozen(images, self._running(), LANES) if self._is_sparse else self.dense.evaluated(images)
 
     def refresh(self) -> None:
         """As in `Engine`."""
@@ -149,8 +150,8 @@ class SparseEngine(Engine):
                 found[layer.target] = Statistics(nothing, nothing, 0)
         return found
 
-    def _frozen(self, images: torch.Tensor, statistics: Mapping[int, Statistics]) -> torch.Tensor:
-        size = (images.shape[2], images.shape[3])
+    def _frozen(self, images: torch.Tensor, statistics: Mapping[int, Statistics], lanes: int) -> torch.Tensor:
+        size = (images.shape[2], images.shape[3], lanes)
         if size not in self._sizes:
             self._sizes[size] = _Frozen(self.graph, *size)
         norms = self._norms()
@@ -170,9 +171,9 @@ class SparseEngine(Engine):
 class _Frozen:
     """A runner for images of one size, and what its taps were last filled with."""
 
-    def __init__(self, graph: Graph, rows: int, columns: int) -> None:
+    def __init__(self, graph: Graph, rows: int, columns: int, lanes: int) -> None:
         self._taps = LiveTaps()
-        self._runner = Runner(graph, make_schedule(graph, rows, columns, LANES, self._taps), LANES)
+        self._runner = Runner(graph, make_schedule(graph, rows, columns, lanes, self._taps), lanes)
         self.entries: Mapping[int, Entries] | None = None
         self._folds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
