@@ -16,9 +16,8 @@ from torch.nn import functional as F
 
 from model_zoo.classifier import Classifier
 from model_zoo.errors import UsageError
-from model_zoo.families import get_family
 from model_zoo.threat import ThreatModel
-from model_zoo.training.building import build_model
+from model_zoo.training.building import build, build_model
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.engine import make_engine, refresh, resolve_engine
 from model_zoo.training.hold_out import hold_out_accuracy
@@ -57,21 +56,6 @@ class Step:
     done: int
     total: int
     images_per_second: float
-
-
-def after_step(model: nn.Module, progress: float) -> None:
-    """Let parts of the network that change weights by a rule do so, at `progress` in (0, 1] of all optimiser steps.
-
-    Once after every step, never when a run is taken up again.
-    """
-    for module in model.modules():
-        if hasattr(module, "after_step"):
-            module.after_step(progress)  # type: ignore[operator]
-
-
-def penalty(model: nn.Module) -> torch.Tensor | float:
-    """What parts of the network add to the loss."""
-    return sum((module.penalty() for module in model.modules() if hasattr(module, "penalty")), 0.0)  # type: ignore[operator]
 
 
 def clean_loss(forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,8 +129,9 @@ class _Run:
         self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, device: torch.device, share: Share, compiled: bool, engine: str
     ) -> None:
         self.recipe, self.share = recipe, share
-        self.family = get_family(recipe.family)
-        self.model = build_model(recipe).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model, self.controller = build(recipe)
+        self.model = self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.controller.to(device)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         order = torch.randperm(len(images), generator=self.generator).numpy()[: recipe.data.images]
         if len(order) < recipe.data.hold_out + recipe.optimiser.batch:
@@ -199,7 +184,7 @@ class _Run:
         before, begun, saved, cost = self.spent, time.perf_counter(), time.perf_counter(), 0.0
         first = len(self.curve) * per_epoch + self.sampler.position
         for epoch in range(len(self.curve), options.epochs):
-            self.family.at_epoch(self.model, self.recipe.options, epoch, options.epochs)
+            self.controller.at_epoch(epoch, options.epochs)
             self.engine.refresh()
             self.model.train()
             for batch in self.sampler.epoch():
@@ -207,13 +192,13 @@ class _Run:
                 rate = learning_rate(options, (done - 1) / per_epoch)
                 for group in self.optimiser.param_groups:
                     group["lr"] = rate
-                on_clean = self.family.on_clean(self.model)
-                loss, logits = clean_loss(self.method.setting.trained, batch) if on_clean else self.method.loss(batch)
-                loss = loss + penalty(self.model)
+                on_clean = self.controller.on_clean()
+                loss, logits = clean_loss(self.engine.trained, batch) if on_clean else self.method.loss(batch)
+                loss = loss + self.controller.penalty()
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimiser.step()
-                after_step(self.model, done / (options.epochs * per_epoch))
+                self.controller.after_step(done / (options.epochs * per_epoch))
                 self.engine.refresh()
                 self.sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
                 now = time.perf_counter()
@@ -225,7 +210,7 @@ class _Run:
                     cost = saved - now
             self.spent = before + time.perf_counter() - begun
             self._close_epoch(epoch + 1)
-            self.family.after_epoch(self.model, self.recipe.options, self.curve)
+            self.controller.after_epoch(self.curve)
             report(self.curve[-1])
             if state is not None:
                 self.save(state)
@@ -246,6 +231,7 @@ class _Run:
         state = {
             **self.facts,
             "model": _copied(self.model),
+            "controller": self.controller.state(),
             "engine_state": self.engine.state(),
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
@@ -266,8 +252,9 @@ class _Run:
         check_same(path, state, self.facts)
         self.curve = [EpochRecord(**record) for record in state["curve"]]
         if len(self.curve) < self.recipe.optimiser.epochs:
-            self.family.at_epoch(self.model, self.recipe.options, len(self.curve), self.recipe.optimiser.epochs)
+            self.controller.at_epoch(len(self.curve), self.recipe.optimiser.epochs)
         self.model.load_state_dict(state["model"])
+        self.controller.restore(state["controller"])
         self.engine.restore(state["engine_state"])
         self.engine.refresh()
         self.optimiser.load_state_dict(state["optimiser"])
