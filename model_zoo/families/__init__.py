@@ -39,6 +39,8 @@ class Family:
         Whether its batch norms have a learned scale and shift.
     moves_keep_ratio : bool
         Whether training ends at another keep ratio than the recipe's; a record then says the one reached.
+    averages : bool
+        Whether a moving average of the parameters is a network of the family; False if the mean breaks a constraint of the method.
     defaults : mapping
         Options of the family and their defaults; `None` marks one that has to be given.
     prepare : callable
@@ -55,6 +57,7 @@ class Family:
     weight_bits: int = 32
     taxonomy: Mapping[str, Any] = field(default_factory=dict)
     moves_keep_ratio: bool = False
+    averages: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[nn.Module, Mapping[str, Any]], None] = lambda network, options: None
     controller: Callable[[nn.Module, Mapping[str, Any]], Controller] = lambda network, options: Controller()

@@ -143,6 +143,8 @@ FAMILY = Family(
     affine=True,
     # Values that are nearest to the centre at zero leave the budget unused.
     moves_keep_ratio=True,
+    # A mean of projected factors has more nonzeros and more values than the budget allows.
+    averages=False,
     defaults={"keep_ratio": None, "pretrain_epochs": None, "admm_epochs": None, "bits": 8, "rho": 0.1, "every": 10},
     controller=Compression,
 )

@@ -22,12 +22,13 @@ def migrate(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
-    """Take the state of methods out of the network; there was one engine."""
+    """Take the state of methods out of the network; there was one engine, no average and no file to start from."""
     model, controller = _without_controller(state["model"])
     if state["recipe"]["family"] in STAGED:
         controller["stage"] = next(tensor for name, tensor in state["model"].items() if name.endswith(".stage"))
     best = None if state["best"] is None else _without_controller(state["best"])[0]
-    return {**state, "version": 2, "model": model, "best": best, "controller": controller, "engine": "dense", "engine_state": {}}
+    added = {"controller": controller, "engine": "dense", "engine_state": {}, "average": None, "starting_weights": ""}
+    return {**state, "version": 2, "model": model, "best": best, **added}
 
 
 def _without_controller(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -14,6 +14,7 @@ import torch
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.files import placing
 from model_zoo.training.migrations import VERSION, migrate
+from model_zoo.training.recipe import Recipe
 
 FORMAT = "robust-binary-training"
 
@@ -58,7 +59,17 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def check_same(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Compare what must not have changed since the state was written; a UsageError names the first that did."""
+    """Compare what must not have changed since the state was written; a UsageError names the first that did.
+
+    A recipe may have been stored before some of its fields existed: those have their defaults.
+    """
     for name, value in expected.items():
-        if state[name] != value:
+        if (_complete(path, state[name]) if name == "recipe" else state[name]) != value:
             raise UsageError(f"{path} was begun with another {name}: finish it as it was begun, or delete it to begin again")
+
+
+def _complete(path: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return Recipe.from_dict(recipe).to_dict()
+    except UsageError as error:
+        raise UsageError(f"{path} was begun with another recipe, which cannot be read any more: {error}") from None

@@ -13,7 +13,8 @@ from model_zoo.training import trainer
 from model_zoo.training.controller import Controller
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import Step, Trained, train
+from model_zoo.training.trained import Step, Trained
+from model_zoo.training.trainer import train
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 SGD = {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}

@@ -14,7 +14,7 @@ from model_zoo.packing.factors import decode_factors, encode_factors
 from model_zoo.packing.frozen import dense_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import Trained
+from model_zoo.training.trained import Trained
 from tests.model_zoo.families.runs import tiny, trained
 
 GENERATOR = np.random.default_rng(0)

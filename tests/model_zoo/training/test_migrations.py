@@ -17,7 +17,8 @@ from model_zoo.training.curve import EpochRecord
 from model_zoo.training.migrations import STEPS, VERSION
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.state import read_state
-from model_zoo.training.trainer import Step, finished, train
+from model_zoo.training.trained import Step
+from model_zoo.training.trainer import finished, train
 from tests.model_zoo.training.test_state import Killed
 from tests.model_zoo.training.tiny import SAMPLE
 
