@@ -17,6 +17,7 @@ from model_zoo.errors import UsageError
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; part of what decides the weights.  [default: torch's]")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the network (torch.compile): slower to begin, faster on a GPU.")
+@click.option("--test", metavar="DATASET", help="Evaluate this data set, too, after every epoch: for the curve alone.")
 @click.option(
     "--engine",
     type=click.Choice(["auto", "dense", "sparse"]),
@@ -32,6 +33,7 @@ def command(
     device: str,
     threads: int | None,
     compiled: bool,
+    test: str | None,
     engine: str,
 ) -> None:
     """Train a model adversarially from a RECIPE: the id of one that ships, or a TOML file of your own.
@@ -46,14 +48,14 @@ def command(
     \b
     Examples:
       harness train cifar10-rn8s29-dense --data-dir ~/data
-      harness train my-recipe.toml --out my-models --threads 1
+      harness train my-recipe.toml --out my-models --threads 1 --test cifar10-sample
       harness train cifar10-rn18-pruned-binary-k01-p01 --device cuda --compile
       torchrun --nproc-per-node 4 -m harness.cli.main train my-recipe.toml --device cuda
     """
     import torch
 
     from harness.cli.console import err, progress_bar
-    from harness.datasets import data_folder
+    from harness.datasets import data_folder, load
     from harness.datasets.cifar import load_train
     from harness.reporting.curves import draw
     from model_zoo.training.curve import EpochRecord
@@ -61,7 +63,8 @@ def command(
     from model_zoo.training.recipe import Recipe, recipe_path
     from model_zoo.training.sharing import first_process
     from model_zoo.training.state import state_path
-    from model_zoo.training.trainer import Step, finished, train
+    from model_zoo.training.trained import Step
+    from model_zoo.training.trainer import finished, train
 
     chosen = Recipe.load(recipe_path(recipe))
     if device == "cuda" and not torch.cuda.is_available():
@@ -75,6 +78,8 @@ def command(
         if state.is_file() and first:
             err.print(f"going on with {state}", markup=False)
         images = load_train(chosen.data.dataset, data_folder(data_dir), download)
+        tested = None if test is None else load(test, data_dir, download=download)
+        arrays = None if tested is None else (tested.images, tested.labels)
         with progress_bar("steps") as bar:
             bar.disable = bar.disable or not first
             task = bar.add_task(chosen.id, total=None, speed="–")
@@ -86,7 +91,7 @@ def command(
                     err.print(str(event), markup=False)
 
             try:
-                trained = train(chosen, images.images, images.labels, device, report, state, compiled, engine)
+                trained = train(chosen, images.images, images.labels, device, report, state, compiled, engine, arrays)
             except KeyboardInterrupt:
                 bar.stop()
                 err.print(f"stopped; {state} is at most a minute old. The same command goes on.", markup=False)

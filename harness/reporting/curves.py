@@ -25,6 +25,11 @@ ACCURACIES: list[tuple[str, str, dict[str, Any]]] = [
     ("hold_out_pgd_accuracy", "held-out images, PGD", {"color": "#D55E00", "marker": "o", "linestyle": "-"}),
     ("train_robust_accuracy", "training images, attack of the training", {"color": "#009E73", "marker": "^", "linestyle": ":"}),
 ]
+# Drawn if the run was asked to evaluate test images.
+TEST_ACCURACIES: list[tuple[str, str, dict[str, Any]]] = [
+    ("test_clean_accuracy", "test images, clean", {"color": "#56B4E9", "marker": "s", "markerfacecolor": "white", "linestyle": "--"}),
+    ("test_pgd_accuracy", "test images, PGD", {"color": "#CC79A7", "marker": "s", "linestyle": "-"}),
+]
 # Beyond so many epochs marks would touch.
 MARKED = 40
 
@@ -50,13 +55,15 @@ def read(path: Path) -> pd.DataFrame:
             raise ValueError(f"no column {absent[0]!r}")
         if curve.empty:
             raise ValueError("no epoch")
-        return curve.astype(dict.fromkeys(needed, float))
+        tested = [column for column, _, _ in TEST_ACCURACIES if column in curve]
+        return curve.astype(dict.fromkeys([*needed, *tested], float))
     except (OSError, ValueError) as error:
         raise DamagedFileError(path, "a training curve", str(error)) from None
 
 
 def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     """Loss, and accuracies in per cent, against the epoch, side by side; what was not measured is left out."""
+    drawn = [*ACCURACIES, *(accuracy for accuracy in TEST_ACCURACIES if accuracy[0] in curve)]
     figure, whole = new_figure(7.2, 3.3, "Training curve", title)
     whole.remove()
     mark = 5.0 if len(curve) <= MARKED else 0.0
@@ -64,11 +71,11 @@ def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
         loss, accuracy = figure.subplots(1, 2)
         loss.plot(curve["epoch"], curve[LOSS], color=INK, marker="s", markersize=mark, linewidth=1.5)
         loss.set_ylabel("training loss")
-        for column, name, look in ACCURACIES:
+        for column, name, look in drawn:
             if curve[column].notna().any():
                 accuracy.plot(curve["epoch"], 100 * curve[column], markersize=mark, linewidth=1.5, label=name, **look)
         accuracy.set_ylabel("accuracy, per cent")
-        accuracy.set_ylim(0, max(10.0, 110 * float(curve[[column for column, _, _ in ACCURACIES]].max().max())))
+        accuracy.set_ylim(0, max(10.0, 110 * float(curve[[column for column, _, _ in drawn]].max().max())))
         for axes in (loss, accuracy):
             _epochs(axes)
         figure.legend(

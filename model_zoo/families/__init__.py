@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from model_zoo.errors import UnknownNameError, UsageError
+from model_zoo.training.controller import Controller
 
 Convolution = Callable[..., nn.Module]
 
@@ -38,17 +39,14 @@ class Family:
         Whether its batch norms have a learned scale and shift.
     moves_keep_ratio : bool
         Whether training ends at another keep ratio than the recipe's; a record then says the one reached.
+    averages : bool
+        Whether a moving average of the parameters is a network of the family; False if the mean breaks a constraint of the method.
     defaults : mapping
         Options of the family and their defaults; `None` marks one that has to be given.
     prepare : callable
         Called with (network, options) once the network is built.
-    at_epoch : callable
-        Called with (network, options, epoch, epochs) before every epoch of training, counted from 0, and again when a run goes on inside
-        one: what it does to the network it may do only once.
-    after_epoch : callable
-        Called with (network, options, curve) after every epoch, the curve as `model_zoo.training.trainer.Trained` has it.
-    on_clean : callable
-        Called with the network before every batch: whether it is trained on clean images for now.
+    controller : callable
+        Called with (network, options) after `prepare`: returns what changes the network while it is trained.
     """
 
     name: str
@@ -59,11 +57,10 @@ class Family:
     weight_bits: int = 32
     taxonomy: Mapping[str, Any] = field(default_factory=dict)
     moves_keep_ratio: bool = False
+    averages: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[nn.Module, Mapping[str, Any]], None] = lambda network, options: None
-    at_epoch: Callable[[nn.Module, Mapping[str, Any], int, int], None] = lambda network, options, epoch, epochs: None
-    after_epoch: Callable[[nn.Module, Mapping[str, Any], Sequence[Any]], None] = lambda network, options, curve: None
-    on_clean: Callable[[nn.Module], bool] = lambda network: False
+    controller: Callable[[nn.Module, Mapping[str, Any]], Controller] = lambda network, options: Controller()
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given` over the defaults; an option the family does not have, or one that is missing, is a UsageError."""

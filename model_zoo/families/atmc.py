@@ -13,7 +13,7 @@ differ from it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -23,38 +23,37 @@ from model_zoo.families import Family
 from model_zoo.layers.factored import FactoredConv2d, factored_layers
 from model_zoo.pruning.clustering import assign, codes, fit_centres, means
 from model_zoo.pruning.stages import FINETUNE, PRETRAIN, SEARCH, stage_of
+from model_zoo.training.controller import Controller
 
 BITS = (2, 8)
 
 
-class Compression(nn.Module):
+class Compression(Controller):
     """Holds the factors of a network to the budget, and to their values: `targets` and `duals` are ADMM's Z and U, one long vector each.
 
     `codes` says which centre of its tensor an entry has, once that is fixed.
     """
 
-    targets: torch.Tensor
-    duals: torch.Tensor
-    codes: torch.Tensor
-    steps: torch.Tensor
-    stage: torch.Tensor
+    stored: ClassVar[tuple[str, ...]] = ("targets", "duals", "codes", "steps", "stage")
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
-        super().__init__()
-        # In a list of its own: the layers are already parts of the network.
-        self.layers = [factored_layers(network)]
-        self.options = dict(options)
-        self.budget = round(options["keep_ratio"] * sum(layer.rest.numel() for layer in self.layers[0]))
+        least, most = BITS
+        if not least <= options["bits"] <= most:
+            raise UsageError(f"bits of a value: between {least} and {most}, not {options['bits']}")
+        self.layers, self.options = factored_layers(network), dict(options)
+        self.budget = round(options["keep_ratio"] * sum(layer.rest.numel() for layer in self.layers))
         total = sum(part.numel() for part in self.parts())
-        self.register_buffer("targets", torch.zeros(total))
-        self.register_buffer("duals", torch.zeros(total))
-        self.register_buffer("codes", torch.zeros(total, dtype=torch.int16))
-        for name in ("steps", "stage"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.long))
+        self.targets, self.duals = torch.zeros(total), torch.zeros(total)
+        self.codes = torch.zeros(total, dtype=torch.int16)
+        self.steps, self.stage = torch.zeros((), dtype=torch.long), torch.zeros((), dtype=torch.long)
+
+    def at_epoch(self, epoch: int, epochs: int) -> None:
+        """Enter the stage that the epoch is in."""
+        self.enter(stage_of({**self.options, "search_epochs": self.options["admm_epochs"]}, epoch, epochs))
 
     def parts(self) -> list[nn.Parameter]:
         """The tensors, layer after layer."""
-        return [part for layer in self.layers[0] for part in layer.factors()]
+        return [part for layer in self.layers for part in layer.factors()]
 
     def entries(self) -> torch.Tensor:
         """All their entries, one long vector."""
@@ -69,10 +68,10 @@ class Compression(nn.Module):
         """The parts of one long vector that belong to each tensor."""
         return entries.split([part.numel() for part in self.parts()])
 
-    def penalty(self) -> torch.Tensor:
+    def penalty(self) -> torch.Tensor | float:
         """ADMM's pull to the targets, rho / 2 |W + U - Z|^2; added to the loss."""
         if int(self.stage) != SEARCH:
-            return torch.zeros(())
+            return 0.0
         return 0.5 * self.options["rho"] * (self.entries() + self.duals - self.targets).square().sum()
 
     def enter(self, stage: int) -> None:
@@ -92,7 +91,7 @@ class Compression(nn.Module):
                 self.targets.copy_(entries)
 
     def after_step(self, progress: float) -> None:
-        """Called after an optimiser step."""
+        """Project to the budget, or to the fixed centres in the last stage."""
         if int(self.stage) == PRETRAIN:
             return
         with torch.no_grad():
@@ -135,21 +134,6 @@ class Compression(nn.Module):
         self.write(torch.cat(held))
 
 
-def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Add what compresses."""
-    least, most = BITS
-    if not least <= options["bits"] <= most:
-        raise UsageError(f"bits of a value: between {least} and {most}, not {options['bits']}")
-    network.add_module("compression", Compression(network, options))
-
-
-def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
-    """Enter the stage that the epoch is in."""
-    compression = network.get_submodule("compression")
-    assert isinstance(compression, Compression)
-    compression.enter(stage_of({**options, "search_epochs": options["admm_epochs"]}, epoch, epochs))
-
-
 FAMILY = Family(
     name="atmc",
     kind="sparse",
@@ -159,7 +143,8 @@ FAMILY = Family(
     affine=True,
     # Values that are nearest to the centre at zero leave the budget unused.
     moves_keep_ratio=True,
+    # A mean of projected factors has more nonzeros and more values than the budget allows.
+    averages=False,
     defaults={"keep_ratio": None, "pretrain_epochs": None, "admm_epochs": None, "bits": 8, "rho": 0.1, "every": 10},
-    prepare=prepare,
-    at_epoch=at_epoch,
+    controller=Compression,
 )

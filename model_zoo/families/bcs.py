@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from model_zoo.families import Family
 from model_zoo.layers.masked import MaskedConv2d, masked_layers
 from model_zoo.layers.signs import sign
 from model_zoo.pruning.regrowth import grow_random
+from model_zoo.training.controller import Controller
 
 # Where a new connection begins.
 NEW = 1e-12
@@ -36,51 +37,49 @@ class SignedConv2d(MaskedConv2d):
         return self.signs * super().effective_weight()
 
 
-class Connectivity(nn.Module):
+class Connectivity(Controller):
     """After every step: noise on the connected magnitudes, those at or below zero disconnect, as many as are missing connect anew.
 
     Where a new connection goes is drawn over the whole network, layers in proportion to their size, so that the total stays while the
     densities of layers float.
     """
 
-    steps: torch.Tensor
+    stored: ClassVar[tuple[str, ...]] = ("steps",)
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
-        super().__init__()
-        # In a list of its own: the layers are already parts of the network.
-        self.layers = [masked_layers(network)]
-        sizes = [layer.mask.numel() for layer in self.layers[0]]
+        self.layers = masked_layers(network)
+        sizes = [layer.mask.numel() for layer in self.layers]
         self.total = round(options["keep_ratio"] * sum(sizes))
         self.noise = options["noise"]
         self.seed = int(torch.randint(2**31, ()))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        for number, layer in enumerate(self.layers[0]):
+        self.steps = torch.zeros((), dtype=torch.long)
+        for number, layer in enumerate(self.layers):
             density = ENDS if number in (0, len(sizes) - 1) else OTHERS * options["keep_ratio"]
             layer.keep_top(torch.rand(layer.mask.shape), round(density * layer.mask.numel()))
         self.after_step(0.0)
 
     def after_step(self, progress: float) -> None:
-        """Called after an optimiser step; the noise falls with the learning rate."""
+        """Disconnect and connect after an optimiser step; the noise falls with the learning rate."""
         temperature = 0.5 * (1.0 + math.cos(math.pi * progress))
         generator = torch.Generator().manual_seed(self.seed + int(self.steps))
         self.steps += 1
         with torch.no_grad():
-            for layer in self.layers[0]:
+            for layer in self.layers:
                 drawn = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
                 layer.weight.add_(drawn * layer.mask, alpha=self.noise * temperature)
                 layer.mask.mul_(layer.weight > 0)
                 # The optimiser moves those that are not connected, too: momentum, decay.
                 layer.weight.mul_(layer.mask)
-        missing = self.total - sum(int(layer.mask.sum()) for layer in self.layers[0])
+        missing = self.total - sum(int(layer.mask.sum()) for layer in self.layers)
         if missing > 0:
             self.connect(missing, generator)
 
     def connect(self, missing: int, generator: torch.Generator) -> None:
         """Draw a layer for each new connection, then its place in the layer."""
         while missing:
-            sizes = torch.tensor([float(layer.mask.numel()) for layer in self.layers[0]])
+            sizes = torch.tensor([float(layer.mask.numel()) for layer in self.layers])
             drawn = torch.bincount(torch.multinomial(sizes, missing, replacement=True, generator=generator), minlength=len(sizes))
-            for layer, count in zip(self.layers[0], drawn.tolist(), strict=True):
+            for layer, count in zip(self.layers, drawn.tolist(), strict=True):
                 # A layer that is full takes no more; others get what it leaves.
                 fits = min(count, int((layer.mask == 0).sum()))
                 grow_random(layer, fits, generator, NEW)
@@ -96,5 +95,5 @@ FAMILY = Family(
     affine=True,
     # Deviation of the noise at the learning rate's highest, 0.1: the official code's is 1e-6 times the rate.
     defaults={"keep_ratio": None, "noise": 1e-7},
-    prepare=lambda network, options: network.add_module("connectivity", Connectivity(network, options)),
+    controller=Connectivity,
 )

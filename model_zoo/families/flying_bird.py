@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -12,31 +12,29 @@ from torch import nn
 from model_zoo.families import Family
 from model_zoo.layers.masked import MaskedConv2d, masked_layers, with_weights
 from model_zoo.pruning.regrowth import balanced_counts, death_rate, drop_smallest, grow_random
+from model_zoo.training.controller import Controller
 
 
-class Rewiring(nn.Module):
+class Rewiring(Controller):
     """Exchanges places after every `every` optimiser steps: in each layer drops a share of the kept weights and grows as many at random.
 
-    A part of the network, so that its count of steps is stored with it; what is drawn follows from the seed and that count.
+    What is drawn follows from the seed and the count of steps.
     """
 
-    steps: torch.Tensor
+    stored: ClassVar[tuple[str, ...]] = ("steps",)
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
-        super().__init__()
-        # In a list of its own: the layers are already parts of the network.
-        self.layers = [masked_layers(network)]
-        self.options = dict(options)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.layers, self.options = masked_layers(network), dict(options)
+        self.steps = torch.zeros((), dtype=torch.long)
         self.seed = int(torch.randint(2**31, ()))
 
     def after_step(self, progress: float) -> None:
-        """Called after an optimiser step, at `progress` of training: the later, the fewer places are exchanged."""
+        """Exchange places every so many steps; the later in training, the fewer."""
         self.steps += 1
         if int(self.steps) % self.options["every"] == 0:
             rate = death_rate(progress, self.options["death_rate"], self.options["last_death_rate"])
             generator = torch.Generator().manual_seed(self.seed + int(self.steps))
-            for layer in self.layers[0]:
+            for layer in self.layers:
                 self.update(layer, rate, generator)
 
     def update(self, layer: MaskedConv2d, rate: float, generator: torch.Generator) -> None:
@@ -54,9 +52,8 @@ def draw_masks(network: nn.Module, keep_ratio: float) -> None:
 
 
 def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Masks, and what rewires them."""
+    """Draw the masks."""
     draw_masks(network, options["keep_ratio"])
-    network.add_module("rewiring", Rewiring(network, options))
 
 
 FAMILY = Family(
@@ -68,4 +65,5 @@ FAMILY = Family(
     affine=True,
     defaults={"keep_ratio": None, "every": 100, "death_rate": 0.5, "last_death_rate": 0.005, "weights": "real"},
     prepare=prepare,
+    controller=Rewiring,
 )

@@ -10,16 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from model_zoo.errors import UsageError
 from model_zoo.families import Family
-from model_zoo.families.flying_bird import Rewiring, draw_masks
+from model_zoo.families.flying_bird import Rewiring, prepare
 from model_zoo.layers.masked import MaskedConv2d
 from model_zoo.pruning.regrowth import drop_smallest, grow_random
+from model_zoo.training.curve import EpochRecord
 
 # The share of the last differences that has to point one way.
 SHARE = 0.5
@@ -28,13 +29,11 @@ SHARE = 0.5
 class AdaptiveRewiring(Rewiring):
     """Exchanges places; past `begin` of training it drops or grows more of them, as the last epochs asked for."""
 
-    overfits: torch.Tensor
-    falls: torch.Tensor
+    stored: ClassVar[tuple[str, ...]] = (*Rewiring.stored, "overfits", "falls")
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
         super().__init__(network, options)
-        for name in ("overfits", "falls"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.bool))
+        self.overfits, self.falls = torch.zeros((), dtype=torch.bool), torch.zeros((), dtype=torch.bool)
         self.late = False
 
     def after_step(self, progress: float) -> None:
@@ -55,8 +54,8 @@ class AdaptiveRewiring(Rewiring):
         drop_smallest(layer, dropped)
         grow_random(layer, min(grown, layer.mask.numel() - kept + dropped), generator)
 
-    def judge(self, curve: Sequence[Any]) -> None:
-        """Look at the last `window` changes from epoch to epoch."""
+    def after_epoch(self, curve: Sequence[EpochRecord]) -> None:
+        """Judge the last `window` changes from epoch to epoch; the next exchange of places follows the judgement."""
         robust = [record.hold_out_pgd_accuracy for record in curve]
         if any(math.isnan(accuracy) for accuracy in robust):
             raise UsageError("family 'flying-bird-plus' needs held-out images: its density follows their robust accuracy")
@@ -71,19 +70,6 @@ def _changes(values: Sequence[float], window: int) -> list[tuple[float, float]]:
 
 def _mostly(signs: Sequence[bool]) -> bool:
     return bool(signs) and sum(signs) >= SHARE * len(signs)
-
-
-def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Masks as of FlyingBird, and what rewires them."""
-    draw_masks(network, options["keep_ratio"])
-    network.add_module("rewiring", AdaptiveRewiring(network, options))
-
-
-def after_epoch(network: nn.Module, options: Mapping[str, Any], curve: Sequence[Any]) -> None:
-    """Judge how training goes; what follows from it waits for the next exchange."""
-    rewiring = network.get_submodule("rewiring")
-    assert isinstance(rewiring, AdaptiveRewiring)
-    rewiring.judge(curve)
 
 
 FAMILY = Family(
@@ -105,5 +91,5 @@ FAMILY = Family(
         "extra_growth": 0.05,
     },
     prepare=prepare,
-    after_epoch=after_epoch,
+    controller=AdaptiveRewiring,
 )

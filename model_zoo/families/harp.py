@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from model_zoo.families import Convolution, Family, hydra
-from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.layers.masked import MaskedConv2d
 from model_zoo.layers.pruned_binary import keep_count
-from model_zoo.pruning.stages import FINETUNE, SEARCH, enter, stage_of
+from model_zoo.pruning.stages import FINETUNE, SEARCH, Stages, stage_of
 
 
 class RatedConv2d(hydra.ScoredConv2d):
@@ -52,58 +52,45 @@ class RatedConv2d(hydra.ScoredConv2d):
         super().refresh()
 
 
-class Budget(nn.Module):
-    """Pulls the fractions down while the network is larger than wanted: gamma max(keep ratio / wanted - 1, 0)."""
+class Harp(Stages):
+    """HYDRA's stages; in the search, gamma max(keep ratio / wanted - 1, 0) pulls the fractions down while the network is too large."""
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
-        super().__init__()
-        # In a list of its own: the layers are already parts of the network.
-        self.layers = [_layers(network)]
+        super().__init__(network, options)
+        self.rated = [layer for layer in self.layers if isinstance(layer, RatedConv2d)]
         self.wanted, self.gamma = float(options["keep_ratio"]), float(options["gamma"])
 
     def keep_ratio(self) -> torch.Tensor:
-        """Of the whole network."""
-        sizes = [layer.mask.numel() for layer in self.layers[0]]
-        kept = torch.stack([layer.keep_ratio() * size for layer, size in zip(self.layers[0], sizes, strict=True)])
+        """Keep ratio of the whole network, a number with a gradient."""
+        sizes = [layer.mask.numel() for layer in self.rated]
+        kept = torch.stack([layer.keep_ratio() * size for layer, size in zip(self.rated, sizes, strict=True)])
         return kept.sum() / sum(sizes)
 
-    def penalty(self) -> torch.Tensor:
-        """Added to the loss while fractions are learned."""
-        learning = self.layers[0][0].logit.requires_grad
-        return self.gamma * torch.relu(self.keep_ratio() / self.wanted - 1.0) if learning else torch.zeros(())
+    def penalty(self) -> torch.Tensor | float:
+        """Return the pull on the fractions while they are learned."""
+        learning = self.rated[0].logit.requires_grad
+        return self.gamma * torch.relu(self.keep_ratio() / self.wanted - 1.0) if learning else 0.0
 
+    def at_epoch(self, epoch: int, epochs: int) -> None:
+        """Enter the stage that the epoch is in. The search ends near the budget; all fractions are then scaled to meet it."""
+        stage = stage_of(self.options, epoch, epochs)
+        if stage >= SEARCH:
+            self.enter(SEARCH, hydra.begin_search)
+        for layer in self.rated:
+            layer.logit.requires_grad_(stage == SEARCH)
+            if stage == SEARCH:
+                layer.train_scores()
+                layer.refresh()
+            else:
+                layer.train_weights()
+        if stage == FINETUNE:
+            scale = self.wanted / self.keep_ratio().item()
 
-def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Add what watches the budget."""
-    network.add_module("budget", Budget(network, options))
+            def prune(layer: MaskedConv2d) -> None:
+                assert isinstance(layer, RatedConv2d)
+                layer.keep_top(layer.scores, keep_count(layer.mask.numel(), min(1.0, layer.keep_ratio().item() * scale)))
 
-
-def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
-    """Enter the stage that the epoch is in. The search ends near the budget; all fractions are then scaled to meet it."""
-    stage = stage_of(options, epoch, epochs)
-    budget = network.get_submodule("budget")
-    assert isinstance(budget, Budget)
-    if stage >= SEARCH:
-        enter(network, SEARCH, hydra.begin_search)
-    for layer in _layers(network):
-        layer.logit.requires_grad_(stage == SEARCH)
-        if stage == SEARCH:
-            layer.train_scores()
-            layer.refresh()
-        else:
-            layer.train_weights()
-    if stage == FINETUNE:
-        scale = budget.wanted / budget.keep_ratio().item()
-
-        def prune(layer: MaskedConv2d) -> None:
-            assert isinstance(layer, RatedConv2d)
-            layer.keep_top(layer.scores, keep_count(layer.mask.numel(), min(1.0, layer.keep_ratio().item() * scale)))
-
-        enter(network, FINETUNE, prune)
-
-
-def _layers(network: nn.Module) -> list[RatedConv2d]:
-    return [layer for layer in masked_layers(network) if isinstance(layer, RatedConv2d)]
+            self.enter(FINETUNE, prune)
 
 
 def convolution(options: Mapping[str, Any]) -> Convolution:
@@ -120,6 +107,5 @@ FAMILY = Family(
     affine=True,
     # `least` is a share of the keep ratio; gamma that of the official instructions, 0.01 times the epoch, halfway through 20 epochs.
     defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "initial_keep_ratio": None, "least": 0.1, "gamma": 0.1},
-    prepare=prepare,
-    at_epoch=at_epoch,
+    controller=Harp,
 )

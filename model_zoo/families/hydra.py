@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from torch import nn
 
 from model_zoo.families import Family
-from model_zoo.layers.masked import MaskedConv2d, masked_layers, with_weights
+from model_zoo.layers.masked import MaskedConv2d, with_weights
 from model_zoo.pruning.scores import scaled
-from model_zoo.pruning.stages import FINETUNE, SEARCH, enter, stage_of, uniform_count
+from model_zoo.pruning.stages import FINETUNE, SEARCH, Stages, stage_of, uniform_count
 
 
 class ScoredConv2d(MaskedConv2d):
@@ -31,22 +27,25 @@ def begin_search(layer: MaskedConv2d) -> None:
         layer.scores.copy_(scaled(layer.weight))
 
 
-def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
-    """Enter the stage that the epoch is in."""
-    stage = stage_of(options, epoch, epochs)
-    for layer in masked_layers(network):
-        assert isinstance(layer, ScoredConv2d)
-        layer.kept = uniform_count(layer, options["keep_ratio"])
-    if stage >= SEARCH:
-        enter(network, SEARCH, begin_search)
-    for layer in masked_layers(network):
-        if stage == SEARCH:
-            layer.train_scores()
-            layer.refresh()
-        else:
-            layer.train_weights()
-    if stage == FINETUNE:
-        enter(network, FINETUNE, lambda layer: layer.keep_top(layer.scores, uniform_count(layer, options["keep_ratio"])))
+class Hydra(Stages):
+    """Train all weights, then the scores, then the kept weights."""
+
+    def at_epoch(self, epoch: int, epochs: int) -> None:
+        """Enter the stage that the epoch is in."""
+        stage, keep_ratio = stage_of(self.options, epoch, epochs), self.options["keep_ratio"]
+        for layer in self.layers:
+            assert isinstance(layer, ScoredConv2d)
+            layer.kept = uniform_count(layer, keep_ratio)
+        if stage >= SEARCH:
+            self.enter(SEARCH, begin_search)
+        for layer in self.layers:
+            if stage == SEARCH:
+                layer.train_scores()
+                layer.refresh()
+            else:
+                layer.train_weights()
+        if stage == FINETUNE:
+            self.enter(FINETUNE, lambda layer: layer.keep_top(layer.scores, uniform_count(layer, keep_ratio)))
 
 
 FAMILY = Family(
@@ -57,5 +56,5 @@ FAMILY = Family(
     convolution=lambda options: with_weights(ScoredConv2d, options["weights"]),
     affine=True,
     defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "weights": "real"},
-    at_epoch=at_epoch,
+    controller=Hydra,
 )

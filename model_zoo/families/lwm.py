@@ -5,20 +5,18 @@ The control of HYDRA's paper (Sehwag et al. 2020): the same stages without the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from torch import nn
-
 from model_zoo.families import Family
 from model_zoo.layers.masked import MaskedConv2d, with_weights
-from model_zoo.pruning.stages import FINETUNE, enter, stage_of, uniform_count
+from model_zoo.pruning.stages import FINETUNE, Stages, stage_of, uniform_count
 
 
-def at_epoch(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
-    """Prune where the last stage begins."""
-    if stage_of(options, epoch, epochs) == FINETUNE:
-        enter(network, FINETUNE, lambda layer: layer.keep_top(layer.weight, uniform_count(layer, options["keep_ratio"])))
+class MagnitudePruning(Stages):
+    """Train all weights, then the largest of every layer."""
+
+    def at_epoch(self, epoch: int, epochs: int) -> None:
+        """Prune if the last stage begins."""
+        if stage_of(self.options, epoch, epochs) == FINETUNE:
+            self.enter(FINETUNE, lambda layer: layer.keep_top(layer.weight, uniform_count(layer, self.options["keep_ratio"])))
 
 
 FAMILY = Family(
@@ -29,5 +27,5 @@ FAMILY = Family(
     convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
     defaults={"keep_ratio": None, "pretrain_epochs": None, "weights": "real"},
-    at_epoch=at_epoch,
+    controller=MagnitudePruning,
 )

@@ -14,6 +14,7 @@ from model_zoo.errors import UsageError
 from model_zoo.families import Convolution, Family
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.pruning.allocation import layer_keep_counts
+from model_zoo.training.controller import Controller
 
 SCORE_FANS = ("none", "all", "except-last", "only-last")
 
@@ -48,14 +49,20 @@ def allocate(network: nn.Module, options: Mapping[str, Any], keep_ratio: float |
         layer.set_kept(count)
 
 
-def prune_gradually(network: nn.Module, options: Mapping[str, Any], epoch: int, epochs: int) -> None:
-    """With K `stages`, keep k^(i/K) of the weights during the i-th of K equal parts of training; with one, nothing happens."""
-    stages = options["stages"]
-    if not 1 <= stages <= epochs:
-        raise UsageError(f"stages of pruning: between 1 and the number of epochs, not {stages}")
-    stage, before = (max(0, when) * stages // epochs for when in (epoch, epoch - 1))
-    if stages > 1 and (epoch == 0 or stage != before):
-        allocate(network, options, options["keep_ratio"] ** ((stage + 1) / stages))
+class GradualPruning(Controller):
+    """With K `stages`, keep k^(i/K) of the weights during the i-th of K equal parts of training; with one stage, do nothing."""
+
+    def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
+        self.network, self.options = network, dict(options)
+
+    def at_epoch(self, epoch: int, epochs: int) -> None:
+        """Allocate for the stage of the epoch; every time, because a resumed run begins with the counts of the last stage."""
+        stages = self.options["stages"]
+        if not 1 <= stages <= epochs:
+            raise UsageError(f"stages of pruning: between 1 and the number of epochs, not {stages}")
+        if stages > 1:
+            stage = epoch * stages // epochs
+            allocate(self.network, self.options, self.options["keep_ratio"] ** ((stage + 1) / stages))
 
 
 def _layers(network: nn.Module) -> list[PrunedBinaryConv2d]:
@@ -79,5 +86,5 @@ FAMILY = Family(
         "stages": 1,
     },
     prepare=prepare,
-    at_epoch=prune_gradually,
+    controller=GradualPruning,
 )

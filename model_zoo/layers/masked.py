@@ -39,12 +39,10 @@ class _Chosen(torch.autograd.Function):
 class MaskedConv2d(nn.Module):
     """Convolution without bias; `weight` and `scores` are parameters, `mask` in {0, 1} a buffer, all of shape [out, in, k, k].
 
-    `stage` counts what has been done to the layer and is stored with it, so that a run that goes on does nothing twice. `rate`, where a
-    method learns it, is the keep ratio as a number with a gradient.
+    `rate` is the keep ratio as a number with a gradient, in methods that learn it, and None in others.
     """
 
     mask: torch.Tensor
-    stage: torch.Tensor
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
@@ -55,7 +53,6 @@ class MaskedConv2d(nn.Module):
         self.weight = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5)))
         self.scores = nn.Parameter(torch.zeros(shape), requires_grad=False)
         self.register_buffer("mask", torch.ones(shape))
-        self.register_buffer("stage", torch.zeros((), dtype=torch.long))
         self.rate: torch.Tensor | None = None
 
     def train_weights(self) -> None:

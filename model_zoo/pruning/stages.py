@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from model_zoo.errors import UsageError
 from model_zoo.layers.masked import MaskedConv2d, masked_layers
 from model_zoo.layers.pruned_binary import keep_count
+from model_zoo.training.controller import Controller
 
 PRETRAIN, SEARCH, FINETUNE = 0, 1, 2
 
@@ -28,12 +30,21 @@ def stage_of(options: Mapping[str, Any], epoch: int, epochs: int) -> int:
     return PRETRAIN if epoch < first else SEARCH if epoch < first + second else FINETUNE
 
 
-def enter(network: nn.Module, stage: int, begin: Callable[[MaskedConv2d], None]) -> None:
-    """Call `begin` with every masked layer that has not entered `stage` yet, and note that it has."""
-    for layer in masked_layers(network):
-        if int(layer.stage) < stage:
-            begin(layer)
-            layer.stage.fill_(stage)
+class Stages(Controller):
+    """Controller of a method in stages; `stage` is the last one that the masked layers have entered."""
+
+    stored: ClassVar[tuple[str, ...]] = ("stage",)
+
+    def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
+        self.layers, self.options = masked_layers(network), dict(options)
+        self.stage = torch.zeros((), dtype=torch.long)
+
+    def enter(self, stage: int, begin: Callable[[MaskedConv2d], None]) -> None:
+        """Call `begin` with every masked layer, unless they have entered `stage` before."""
+        if int(self.stage) < stage:
+            for layer in self.layers:
+                begin(layer)
+            self.stage.fill_(stage)
 
 
 def uniform_count(layer: MaskedConv2d, keep_ratio: float) -> int:

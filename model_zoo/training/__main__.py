@@ -21,7 +21,8 @@ from model_zoo.training.engine import ENGINES
 from model_zoo.training.recipe import Recipe, recipe_path
 from model_zoo.training.sharing import first_process
 from model_zoo.training.state import state_path
-from model_zoo.training.trainer import Step, finished, train
+from model_zoo.training.trained import Step
+from model_zoo.training.trainer import finished, train
 
 # Seconds between two lines about where training is.
 SPEAK_EVERY = 10.0
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="CPU threads; part of what decides the weights (default: torch's)")
     parser.add_argument("--compile", action="store_true", dest="compiled", help="compile the network")
+    parser.add_argument("--test-arrays", type=Path, help="an .npz file of test images, evaluated after every epoch for the curve alone")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes the training (default: auto)")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO if first_process() else logging.ERROR)
@@ -67,7 +69,8 @@ def _train(given: argparse.Namespace) -> None:
 
     trained = finished(recipe, state)
     if trained is None:
-        trained = train(recipe, *read_arrays(given.arrays), given.device, report, state, given.compiled, given.engine)
+        test = None if given.test_arrays is None else read_arrays(given.test_arrays)
+        trained = train(recipe, *read_arrays(given.arrays), given.device, report, state, given.compiled, given.engine, test)
     if first_process():
         curve = given.out / f"{recipe.id}.csv"
         place(curve, curve_csv(trained.curve).encode())

@@ -6,14 +6,21 @@ import torch
 
 from model_zoo.classifier import Classifier, build_classifier
 from model_zoo.families import get_family
+from model_zoo.training.controller import Controller
 from model_zoo.training.recipe import Recipe
 
 
-def build_model(recipe: Recipe) -> Classifier:
-    """Return the recipe's untrained classifier, drawn from its seed; the global random state is left as it was."""
+def build(recipe: Recipe) -> tuple[Classifier, Controller]:
+    """Return the recipe's untrained classifier and its controller, drawn from the seed; the global random state is left as it was."""
     family = get_family(recipe.family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build_classifier(recipe.architecture, family.convolution(recipe.options), family.affine)
         family.prepare(model, recipe.options)
-    return model
+        controller = family.controller(model, recipe.options)
+    return model, controller
+
+
+def build_model(recipe: Recipe) -> Classifier:
+    """Return the recipe's untrained classifier alone."""
+    return build(recipe)[0]

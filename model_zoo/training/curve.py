@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of the curve. Accuracies are fractions; `seconds` is the time since the run began, without interruptions."""
+    """One line of the curve. Accuracies are fractions; `seconds` is the time since the run began, without interruptions.
+
+    Accuracies on test images are NaN if nobody asked for them, those on held-out images if there are none.
+    """
 
     epoch: int
     learning_rate: float
@@ -19,17 +24,33 @@ class EpochRecord:
     hold_out_clean_accuracy: float
     hold_out_pgd_accuracy: float
     seconds: float
+    test_clean_accuracy: float = math.nan
+    test_pgd_accuracy: float = math.nan
+
+    @classmethod
+    def restored(cls, fields: Mapping[str, Any]) -> EpochRecord:
+        """Return a record from its stored fields; equal to the one that was stored, also if a number in it is NaN."""
+        restored: dict[str, Any] = {name: math.nan if value != value else value for name, value in fields.items()}
+        return cls(**restored)
 
     def __str__(self) -> str:
         """A line for people, accuracies in per cent."""
         clean, robust = 100 * self.hold_out_clean_accuracy, 100 * self.hold_out_pgd_accuracy
-        return f"epoch {self.epoch}: loss {self.train_loss:.3f}, hold-out clean {clean:.1f} %, PGD-10 {robust:.1f} %"
+        text = f"epoch {self.epoch}: loss {self.train_loss:.3f}, hold-out clean {clean:.1f} %, PGD-10 {robust:.1f} %"
+        if math.isnan(self.test_clean_accuracy):
+            return text
+        return f"{text}, test clean {100 * self.test_clean_accuracy:.1f} %, PGD-10 {100 * self.test_pgd_accuracy:.1f} %"
 
 
 def curve_csv(curve: Sequence[EpochRecord]) -> str:
-    """Return the curve as CSV: a header and one line per epoch; accuracies as fractions."""
+    """Return the curve as CSV: a header and one line per epoch; accuracies as fractions.
+
+    The columns of test accuracies are left out if no epoch has them.
+    """
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(EpochRecord)], lineterminator="\n")
+    tested = any(not math.isnan(epoch.test_clean_accuracy) for epoch in curve)
+    names = [field.name for field in fields(EpochRecord) if tested or not field.name.startswith("test_")]
+    writer = csv.DictWriter(buffer, names, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for epoch in curve:
         row = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in asdict(epoch).items()}

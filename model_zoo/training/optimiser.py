@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from model_zoo.training.recipe import Optimiser
+from model_zoo.training.sections import Optimiser
 
 
 def make_optimiser(options: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

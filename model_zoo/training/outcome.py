@@ -22,11 +22,18 @@ from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Tr
 from model_zoo.threat import ThreatModel, radius_text
 from model_zoo.training.curve import curve_csv
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import Trained
+from model_zoo.training.trained import Trained
 
 # Keys into the bibliography, for dense networks: how they were trained, or that training was stopped early (Rice et al. 2020).
 STOPPED_EARLY = "rice2020"
-TRAINING_METHODS = {"pgd": "madry2018", "trades": "zhang2019", "stored-step": "zheng2020", "n-fgsm": "dejorge2022"}
+TRAINING_METHODS = {
+    "clean": "natural",
+    "n-fgsm": "dejorge2022",
+    "nuat": "sriramanan2021",
+    "pgd": "madry2018",
+    "stored-step": "zheng2020",
+    "trades": "zhang2019",
+}
 
 
 def keep(trained: Trained, recipe: Recipe, folder: Path) -> Record:

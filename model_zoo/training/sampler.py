@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from model_zoo.training.sharing import Draws
@@ -64,6 +65,14 @@ def cut(padded: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torc
     """The crops [N, C, H, W] of `padded` [N, C, H + 2p, W + 2p]."""
     which = torch.arange(len(padded), device=padded.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def on_device(images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images uint8 [N, H, W, 3] and labels [N] as uint8 [N, 3, H, W] and int64 [N] on `device`."""
+    # PyTorch warns of arrays that cannot be written to.
+    writable = np.require(images, requirements=["C", "W"])
+    pixels = torch.from_numpy(writable).permute(0, 3, 1, 2).contiguous().to(device)
+    return pixels, torch.from_numpy(labels.astype(np.int64)).to(device)
 
 
 class Sampler:

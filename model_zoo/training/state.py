@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import torch
 
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.files import placing
+from model_zoo.training.migrations import VERSION, migrate
+from model_zoo.training.recipe import Recipe
 
 FORMAT = "robust-binary-training"
-VERSION = 2
 
 
 def state_path(folder: Path, recipe: str) -> Path:
@@ -57,24 +58,18 @@ def read_state(path: Path) -> dict[str, Any]:
     return migrate(state)
 
 
-def migrate(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state of an older version in the present one, one version after the other."""
-    for version in range(state["version"], VERSION):
-        state = MIGRATIONS[version](state)
-    return state
-
-
-def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
-    # Version 1 knew one engine only.
-    return {**state, "version": 2, "engine": "dense", "engine_state": {}}
-
-
-# The function that brings a state of each older version to the next one.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}
-
-
 def check_same(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Compare what must not have changed since the state was written; a UsageError names the first that did."""
+    """Compare what must not have changed since the state was written; a UsageError names the first that did.
+
+    A recipe may have been stored before some of its fields existed: those have their defaults.
+    """
     for name, value in expected.items():
-        if state[name] != value:
+        if (_complete(path, state[name]) if name == "recipe" else state[name]) != value:
             raise UsageError(f"{path} was begun with another {name}: finish it as it was begun, or delete it to begin again")
+
+
+def _complete(path: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return Recipe.from_dict(recipe).to_dict()
+    except UsageError as error:
+        raise UsageError(f"{path} was begun with another recipe, which cannot be read any more: {error}") from None

@@ -2,82 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from fractions import Fraction
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from model_zoo.classifier import Classifier
 from model_zoo.errors import UsageError
-from model_zoo.families import get_family
 from model_zoo.threat import ThreatModel
-from model_zoo.training.building import build_model
+from model_zoo.training.averaging import ParameterAverage, epoch_sampler, recompute_statistics
+from model_zoo.training.building import build, build_model
 from model_zoo.training.curve import EpochRecord
-from model_zoo.training.engine import make_engine, refresh, resolve_engine
+from model_zoo.training.engine import make_engine, resolve_engine
 from model_zoo.training.hold_out import hold_out_accuracy
-from model_zoo.training.inner_attack import Forward
 from model_zoo.training.methods import Setting, get_method
+from model_zoo.training.methods.clean import clean_loss
 from model_zoo.training.optimiser import make_optimiser
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.sampler import Batch, Sampler
+from model_zoo.training.sampler import Sampler, on_device
 from model_zoo.training.schedule import learning_rate
 from model_zoo.training.sharing import Draws, Share, joined
+from model_zoo.training.starting import start_from, start_sha256
 from model_zoo.training.state import arrays_sha256, check_same, read_state, write_state
+from model_zoo.training.trained import Step, Trained, make_trained
 
 # Seconds between two stored states, and how many times longer than storing one the time between two is at least.
 SAVE_EVERY = 60.0
 SAVE_SHARE = 50.0
-
-
-@dataclass
-class Trained:
-    """What training leaves: the classifier in eval mode, its curve, the epoch it is of, and how it was run."""
-
-    model: Classifier
-    selected: EpochRecord
-    curve: list[EpochRecord] = field(default_factory=list)
-    precision: str = "float32"
-    threads: int = 1
-    device: str = "cpu"
-    images: int = 0
-    engine: str = "dense"
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where training is: `done` of `total` optimiser steps, and images a second since this process began."""
-
-    done: int
-    total: int
-    images_per_second: float
-
-
-def after_step(model: nn.Module, progress: float) -> None:
-    """Let parts of the network that change weights by a rule do so, at `progress` in (0, 1] of all optimiser steps.
-
-    Once after every step, never when a run is taken up again.
-    """
-    for module in model.modules():
-        if hasattr(module, "after_step"):
-            module.after_step(progress)  # type: ignore[operator]
-
-
-def penalty(model: nn.Module) -> torch.Tensor | float:
-    """What parts of the network add to the loss."""
-    return sum((module.penalty() for module in model.modules() if hasattr(module, "penalty")), 0.0)  # type: ignore[operator]
-
-
-def clean_loss(forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cross-entropy on images as they are, and their logits."""
-    logits = forward(batch.images).float()
-    return F.cross_entropy(logits, batch.labels), logits
 
 
 def train(
@@ -89,6 +45,7 @@ def train(
     state: Path | None = None,
     compiled: bool = False,
     engine: str = "auto",
+    test: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Trained:
     """Train the recipe's model adversarially and return it in eval mode.
 
@@ -109,6 +66,8 @@ def train(
         Compile the network with `torch.compile`.
     engine : str
         "auto", or the name of the engine that computes, see `model_zoo.training.engine.resolve_engine`.
+    test : tuple of np.ndarray, optional
+        Images and labels, as above, that are evaluated after every epoch for the curve. Nothing is selected by them.
 
     Raises
     ------
@@ -118,7 +77,7 @@ def train(
         If the stored run cannot be read.
     """
     with joined(device) as (share, where):
-        run = _Run(recipe, images, labels, where, share, compiled, resolve_engine(recipe, where.type, engine))
+        run = _Run(recipe, images, labels, where, share, compiled, resolve_engine(recipe, where.type, engine), test)
         if state is not None and state.is_file():
             run.restore(state)
         with run.engine.arithmetic():
@@ -136,24 +95,37 @@ def finished(recipe: Recipe, state: Path) -> Trained | None:
         return None
     model = build_model(recipe)
     model.load_state_dict(stored["model"])
-    return _trained(model, [EpochRecord(**record) for record in stored["curve"]], stored["best"], stored["selected"], stored)
+    return make_trained(model, [EpochRecord.restored(record) for record in stored["curve"]], stored["best"], stored["selected"], stored)
 
 
 class _Run:
     """A training run between two moments at which it can be stored."""
 
     def __init__(
-        self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, device: torch.device, share: Share, compiled: bool, engine: str
+        self,
+        recipe: Recipe,
+        images: np.ndarray,
+        labels: np.ndarray,
+        device: torch.device,
+        share: Share,
+        compiled: bool,
+        engine: str,
+        test: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
         self.recipe, self.share = recipe, share
-        self.family = get_family(recipe.family)
-        self.model = build_model(recipe).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model, self.controller = build(recipe)
+        start_from(self.model, recipe)
+        self.model = self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.controller.to(device)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         order = torch.randperm(len(images), generator=self.generator).numpy()[: recipe.data.images]
         if len(order) < recipe.data.hold_out + recipe.optimiser.batch:
             raise UsageError(f"{len(order)} training images are too few for a hold-out of {recipe.data.hold_out} and one batch")
-        pixels = torch.from_numpy(images[order]).permute(0, 3, 1, 2).contiguous().to(device)
-        targets = torch.from_numpy(labels[order].astype(np.int64)).to(device)
+        pixels, targets = on_device(images[order], labels[order], device)
+        classes = int(recipe.architecture["classes"])
+        if test is not None and (test[0].shape[1:] != images.shape[1:] or int(test[1].max(initial=0)) >= classes):
+            raise UsageError(f"test images have the shape {list(images.shape[1:])} and the {classes} classes of the training images")
+        self.test = None if test is None else on_device(*test, device)
         self.held, self.held_targets = pixels[: recipe.data.hold_out], targets[: recipe.data.hold_out]
         pixels, targets = pixels[recipe.data.hold_out :], targets[recipe.data.hold_out :]
 
@@ -167,20 +139,25 @@ class _Run:
             attacked=self.engine.attacked,
             trained=self.engine.trained,
             epsilon=self.epsilon,
-            step=float(Fraction(attack.step)),
+            step=attack.strength(0)[1],
             steps=attack.steps,
             faithful=attack.faithful,
             beta=attack.beta,
+            nuclear_weight=attack.nuclear_weight,
+            nuclear_ramp=attack.nuclear_ramp,
+            noise=attack.noise,
             images=pixels,
             draws=draws,
         )
         self.method = method(setting)
         self.sampler = Sampler(pixels, targets, recipe.optimiser.batch, method.crop(attack.faithful), draws)
         self.optimiser = make_optimiser(recipe.optimiser, self.model.parameters())
+        self.average = ParameterAverage(self.model, recipe.average) if recipe.average else None
         # What is fixed for the whole run, and what a resumed one is compared with.
         self.facts = {
             "recipe": recipe.to_dict(),
             "data": arrays_sha256(images, labels),
+            "starting_weights": start_sha256(recipe),
             "images": len(images),
             "precision": self.engine.precision,
             "engine": self.engine.name,
@@ -200,22 +177,27 @@ class _Run:
         before, begun, saved, cost = self.spent, time.perf_counter(), time.perf_counter(), 0.0
         first = len(self.curve) * per_epoch + self.sampler.position
         for epoch in range(len(self.curve), options.epochs):
-            self.family.at_epoch(self.model, self.recipe.options, epoch, options.epochs)
+            self.controller.at_epoch(epoch, options.epochs)
             self.engine.refresh()
+            if self.average is not None:
+                self.average.at_epoch()
+            self.method.at_epoch(*self.recipe.attack.strength(epoch), epoch / options.epochs)
             self.model.train()
             for batch in self.sampler.epoch():
                 done = epoch * per_epoch + self.sampler.position
                 rate = learning_rate(options, (done - 1) / per_epoch)
                 for group in self.optimiser.param_groups:
                     group["lr"] = rate
-                on_clean = self.family.on_clean(self.model)
-                loss, logits = clean_loss(self.method.setting.trained, batch) if on_clean else self.method.loss(batch)
-                loss = loss + penalty(self.model)
+                on_clean = self.controller.on_clean()
+                loss, logits = clean_loss(self.engine.trained, batch) if on_clean else self.method.loss(batch)
+                loss = loss + self.controller.penalty()
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimiser.step()
-                after_step(self.model, done / (options.epochs * per_epoch))
+                self.controller.after_step(done / (options.epochs * per_epoch))
                 self.engine.refresh()
+                if self.average is not None:
+                    self.average.update()
                 self.sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
                 now = time.perf_counter()
                 report(Step(done, options.epochs * per_epoch, (done - first) * options.batch / (now - begun)))
@@ -226,33 +208,55 @@ class _Run:
                     cost = saved - now
             self.spent = before + time.perf_counter() - begun
             self._close_epoch(epoch + 1)
-            self.family.after_epoch(self.model, self.recipe.options, self.curve)
+            self.controller.after_epoch(self.curve)
             report(self.curve[-1])
             if state is not None:
                 self.save(state)
                 saved = time.perf_counter()
 
     def _close_epoch(self, epoch: int) -> None:
+        """Evaluate the network, or its average, after `epoch` epochs, and remember it if it is the one to return."""
         rate = learning_rate(self.recipe.optimiser, (epoch * self.sampler.batches - 1) / self.sampler.batches)
-        clean, robust = hold_out_accuracy(self.engine, self.held, self.held_targets, self.epsilon, self.recipe.seed)
         loss, correct = (self.sums / self.sampler.batches).tolist()
-        self.curve.append(EpochRecord(epoch, rate, loss, correct, clean, robust, self.spent))
+        with self._averaged(epoch):
+            seed = self.recipe.seed
+            clean, robust = hold_out_accuracy(self.engine, self.held, self.held_targets, self.epsilon, seed)
+            test = (math.nan, math.nan) if self.test is None else hold_out_accuracy(self.engine, *self.test, self.epsilon, seed)
+            self.curve.append(EpochRecord(epoch, rate, loss, correct, clean, robust, self.spent, *test))
+            if self.recipe.select == "hold-out":
+                chosen = self.best is None or robust > self.curve[self.selected].hold_out_pgd_accuracy
+            else:
+                # Without an average, the model after the last epoch is the one that was trained.
+                chosen = self.average is not None and epoch == self.recipe.optimiser.epochs
+            if chosen:
+                self.selected, self.best = epoch - 1, _copied(self.model)
         self.sums.zero_()
         self.sampler.position = 0
-        if self.recipe.select == "hold-out" and (self.best is None or robust > self.curve[self.selected].hold_out_pgd_accuracy):
-            self.selected, self.best = epoch - 1, _copied(self.model)
+
+    @contextmanager
+    def _averaged(self, epoch: int) -> Iterator[None]:
+        """Inside the block, the network is the averaged one with its own running statistics, if the recipe averages."""
+        if self.average is None:
+            yield
+            return
+        with self.average.in_place(self.engine):
+            recompute_statistics(self.engine, self.model, epoch_sampler(self.sampler, self.recipe.seed, epoch), self.epsilon)
+            self.engine.refresh()
+            yield
 
     def save(self, path: Path) -> None:
         """Store everything that decides how the run goes on."""
         state = {
             **self.facts,
             "model": _copied(self.model),
+            "controller": self.controller.state(),
             "engine_state": self.engine.state(),
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "order": self.sampler.order,
             "position": self.sampler.position,
             "memory": self.method.memory,
+            "average": None if self.average is None else self.average.state(),
             "curve": [asdict(record) for record in self.curve],
             "sums": self.sums,
             "spent": self.spent,
@@ -265,33 +269,25 @@ class _Run:
         """Take up a stored run."""
         state = read_state(path)
         check_same(path, state, self.facts)
-        self.curve = [EpochRecord(**record) for record in state["curve"]]
+        self.curve = [EpochRecord.restored(record) for record in state["curve"]]
         if len(self.curve) < self.recipe.optimiser.epochs:
-            self.family.at_epoch(self.model, self.recipe.options, len(self.curve), self.recipe.optimiser.epochs)
+            self.controller.at_epoch(len(self.curve), self.recipe.optimiser.epochs)
         self.model.load_state_dict(state["model"])
+        self.controller.restore(state["controller"])
         self.engine.restore(state["engine_state"])
         self.engine.refresh()
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.sampler.order, self.sampler.position = state["order"], state["position"]
         self.method.restore(state["memory"])
+        if self.average is not None:
+            self.average.restore(state["average"])
         self.sums.copy_(state["sums"])
         self.spent, self.best, self.selected = state["spent"], state["best"], state["selected"]
 
     def result(self) -> Trained:
         """The trained model, that of the selected epoch."""
-        return _trained(self.model, self.curve, self.best, self.selected, self.facts)
-
-
-def _trained(
-    model: Classifier, curve: list[EpochRecord], best: dict[str, torch.Tensor] | None, selected: int, facts: Mapping[str, Any]
-) -> Trained:
-    """The result of a run from the model after its last epoch, or from the `best` one, that of epoch `selected` (counted from 0)."""
-    if best is not None:
-        model.load_state_dict(best)
-    refresh(model)
-    kept = {name: facts[name] for name in ("precision", "threads", "device", "images", "engine")}
-    return Trained(model.eval(), curve[-1] if best is None else curve[selected], curve, **kept)
+        return make_trained(self.model, self.curve, self.best, self.selected, self.facts)
 
 
 def _copied(model: nn.Module) -> dict[str, torch.Tensor]:

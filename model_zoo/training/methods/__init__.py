@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -36,6 +36,10 @@ class Setting:
         Weight of the robust term, where a method has one.
     images : torch.Tensor
         All training images, uint8 [N, 3, H, W].
+    nuclear_weight, nuclear_ramp, noise : float
+        As in a recipe's [attack].
+    progress : float
+        Share of all epochs that had ended when the present one began.
     """
 
     model: nn.Module
@@ -48,6 +52,10 @@ class Setting:
     beta: float
     images: torch.Tensor
     draws: Draws
+    nuclear_weight: float = 4.5
+    nuclear_ramp: float = 0.9
+    noise: float = 0.5
+    progress: float = 0.0
 
 
 @dataclass
@@ -65,6 +73,10 @@ class Method(ABC):
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss to go down, and the logits float32 [N, classes] on the adversarial images."""
+
+    def at_epoch(self, steps: int, step: float, progress: float) -> None:
+        """Take over what the recipe says of the epoch that begins: attack steps, their size, and the share of epochs that have ended."""
+        self.setting = replace(self.setting, steps=steps, step=step, progress=progress)
 
     def restore(self, memory: Mapping[str, torch.Tensor]) -> None:
         """Take up what an interrupted run had kept."""

@@ -87,3 +87,16 @@ def test_an_absent_device_is_one_line(here: Path) -> None:
         pytest.skip("there is a CUDA device")
     done = harness("train", "tiny.toml", "--device", "cuda")
     assert done.exit_code == 2 and "no CUDA device" in done.output
+
+
+def test_test_images_join_the_curve(here: Path) -> None:
+    done = harness("train", "tiny.toml", "--threads", "1", "--test", "cifar10-sample", "--engine", "dense")
+    assert done.exit_code == 0, done.output
+    assert "test clean" in done.output
+    assert "test_pgd_accuracy" in Path("trained/tiny.csv").read_text().splitlines()[0]
+    assert Path("trained/tiny.png").is_file()
+
+
+def test_an_engine_that_cannot_train_the_recipe_is_one_line(here: Path) -> None:
+    done = harness("train", "tiny.toml", "--engine", "sparse")
+    assert done.exit_code == 2 and "sparse" in done.output

@@ -10,9 +10,11 @@ from torch import nn
 from model_zoo.classifier import Classifier
 from model_zoo.layers.masked import masked_layers
 from model_zoo.training import trainer
+from model_zoo.training.controller import Controller
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import Step, Trained, train
+from model_zoo.training.trained import Step, Trained
+from model_zoo.training.trainer import train
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 SGD = {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
@@ -53,17 +55,22 @@ def trained(chosen: Recipe) -> Trained:
 
 def watched(chosen: Recipe, look: Callable[[nn.Module, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
     """Train, and call `look` with the model and the number of the step after every one, counted from 1."""
-    build, models = trainer.build_model, []
+    return watched_with_controller(chosen, lambda model, controller, step: look(model, step), monkeypatch)
 
-    def remembered(chosen: Recipe) -> Classifier:
-        models.append(build(chosen))
-        return models[-1]
+
+def watched_with_controller(chosen: Recipe, look: Callable[[nn.Module, Controller, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """As `watched`; `look` gets the model, its controller and the number of the step."""
+    build, built = trainer.build, []
+
+    def remembered(recipe: Recipe) -> tuple[Classifier, Controller]:
+        built.append(build(recipe))
+        return built[-1]
 
     def report(event: Step | EpochRecord) -> None:
         if isinstance(event, Step):
-            look(models[-1], event.done)
+            look(*built[-1], event.done)
 
-    monkeypatch.setattr(trainer, "build_model", remembered)
+    monkeypatch.setattr(trainer, "build", remembered)
     return train(chosen, SAMPLE.images, SAMPLE.labels, report=report)
 
 

@@ -11,22 +11,29 @@ from model_zoo.errors import UsageError
 from model_zoo.families.atmc import Compression
 from model_zoo.layers.factored import FactoredConv2d, Factors, factored_layers
 from model_zoo.pruning.stages import FINETUNE, SEARCH
-from model_zoo.training.building import build_model
-from model_zoo.training.trainer import penalty
-from tests.model_zoo.families.runs import tiny, watched
+from model_zoo.training.building import build, build_model
+from model_zoo.training.controller import Controller
+from tests.model_zoo.families.runs import tiny, watched_with_controller
 
 
-def compression(model: nn.Module) -> Compression:
-    found: Any = model.get_submodule("compression")
-    assert isinstance(found, Compression)
-    return found
+def compression(**options: Any) -> Compression:
+    controller = build(tiny("atmc", **options))[1]
+    assert isinstance(controller, Compression)
+    return controller
 
 
 def test_the_budget_holds_over_all_factors_after_every_step_and_values_are_few_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = tiny("atmc")
     seen: list[torch.Tensor] = []
-    model = watched(chosen, lambda model, step: seen.append(compression(model).entries().detach().clone()), monkeypatch).model
-    held = compression(model)
+    controllers: list[Compression] = []
+
+    def look(model: nn.Module, controller: Controller, step: int) -> None:
+        assert isinstance(controller, Compression)
+        controllers.append(controller)
+        seen.append(controller.entries().detach().clone())
+
+    model = watched_with_controller(chosen, look, monkeypatch).model
+    held = controllers[0]
     assert held.budget == round(0.2 * sum(layer.rest.numel() for layer in factored_layers(model)))
     counts = [int((entries != 0).sum()) for entries in seen]
     # Steps 1-10 are free, 11-20 ADMM's, 21-30 those of the centres.
@@ -43,7 +50,7 @@ def test_the_budget_holds_over_all_factors_after_every_step_and_values_are_few_i
 
 
 def test_the_projection_keeps_the_largest_entries_of_the_whole_network() -> None:
-    held = compression(build_model(tiny("atmc")))
+    held = compression()
     entries = torch.randn(held.targets.shape, generator=torch.Generator().manual_seed(0))
     projected = held.project(entries)
     assert int((projected != 0).sum()) == held.budget
@@ -52,15 +59,14 @@ def test_the_projection_keeps_the_largest_entries_of_the_whole_network() -> None
 
 
 def test_admm_pulls_to_targets_of_few_values_and_duals_gather_the_difference() -> None:
-    model = build_model(tiny("atmc", rho=0.4))
-    held = compression(model)
-    assert float(torch.as_tensor(penalty(model))) == 0.0
+    held = compression(rho=0.4)
+    assert held.penalty() == 0.0
     held.enter(SEARCH)
     entries = held.entries().detach()
     held.draw(entries)
     assert all(len(part.unique()) <= 2**3 for part in held.split(held.targets))
     assert torch.equal(held.duals, entries - held.targets)
-    pull = torch.as_tensor(penalty(model))
+    pull = torch.as_tensor(held.penalty())
     assert float(pull.detach()) == pytest.approx(0.2 * float((2.0 * (entries - held.targets)).square().sum()), rel=1e-4)
     pull.backward()
     gradient = torch.cat([part.grad.flatten() for part in held.parts() if part.grad is not None])
@@ -100,7 +106,7 @@ def test_the_product_does_not_depend_on_how_a_library_adds() -> None:
 
 
 def test_stages_are_entered_once() -> None:
-    held = compression(build_model(tiny("atmc")))
+    held = compression()
     held.enter(FINETUNE)
     codes, entries = held.codes.clone(), held.entries().detach().clone()
     held.enter(SEARCH)

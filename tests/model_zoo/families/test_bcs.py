@@ -1,14 +1,12 @@
 """BCS: the total stays while densities of layers float, signs never change, and the gradient, not the noise, decides."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
 
 from model_zoo.families.bcs import NEW, SignedConv2d
 from model_zoo.layers.masked import masked_layers
-from model_zoo.training.building import build_model
+from model_zoo.training.building import build, build_model
 from model_zoo.training.recipe import Recipe, recipe_path
 from tests.model_zoo.families.runs import kept, sizes, tiny, watched
 
@@ -35,8 +33,7 @@ def test_signs_are_drawn_once_and_magnitudes_are_positive_where_connected(monkey
 
 
 def test_what_falls_below_zero_disconnects_and_another_connects_at_next_to_nothing() -> None:
-    model = build_model(tiny("bcs", noise=0.0))
-    connectivity: Any = model.get_submodule("connectivity")
+    model, connectivity = build(tiny("bcs", noise=0.0))
     layer = masked_layers(model)[4]
     lost = (layer.mask > 0) & (torch.rand(layer.mask.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
     with torch.no_grad():
@@ -57,8 +54,7 @@ def test_the_noise_is_a_millionth_of_the_learning_rate() -> None:
 
 @pytest.mark.parametrize(("progress", "share"), [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)])
 def test_the_noise_falls_with_the_learning_rate(progress: float, share: float) -> None:
-    model = build_model(tiny("bcs", noise=1e-3))
-    connectivity: Any = model.get_submodule("connectivity")
+    model, connectivity = build(tiny("bcs", noise=1e-3))
     layer = max(masked_layers(model), key=lambda layer: layer.mask.numel())
     with torch.no_grad():
         layer.weight.copy_(layer.mask)

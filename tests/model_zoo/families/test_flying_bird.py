@@ -1,17 +1,15 @@
 """FlyingBird keeps the count of every layer and grows at random places, at zero; FlyingBird+ moves it as the curve asks."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
 
 from model_zoo.errors import UsageError
-from model_zoo.families import get_family
+from model_zoo.families.flying_bird import Rewiring
 from model_zoo.families.flying_bird_plus import AdaptiveRewiring
 from model_zoo.layers.masked import MaskedConv2d, masked_layers
 from model_zoo.pruning.regrowth import balanced_counts
-from model_zoo.training.building import build_model
+from model_zoo.training.building import build, build_model
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.outcome import describe
 from tests.model_zoo.families.runs import kept, masks, sizes, tiny, trained, watched
@@ -38,9 +36,9 @@ def test_every_exchange_keeps_the_count_of_every_layer_and_moves_places(monkeypa
 
 
 def test_an_exchange_drops_the_smallest_and_grows_at_random_at_zero() -> None:
-    model = build_model(tiny("flying-bird"))
+    model, rewiring = build(tiny("flying-bird"))
+    assert isinstance(rewiring, Rewiring)
     layer = max(masked_layers(model), key=lambda layer: layer.mask.numel())
-    rewiring: Any = model.get_submodule("rewiring")
     mask = layer.mask.clone()
     held = layer.weight.detach().abs()[mask > 0].sort().values
     dropped = -(-held.numel() * 3 // 10)
@@ -50,12 +48,19 @@ def test_an_exchange_drops_the_smallest_and_grows_at_random_at_zero() -> None:
     grown = (layer.mask > 0) & (layer.weight.detach() == 0)
     assert int(grown.sum()) == dropped and int(layer.mask.sum()) == int(mask.sum())
     # At random: another seed, other places; free places and just dropped ones have the same chance.
-    again = build_model(tiny("flying-bird"))
+    again, another = build(tiny("flying-bird"))
+    assert isinstance(another, Rewiring)
     other = max(masked_layers(again), key=lambda layer: layer.mask.numel())
-    again.get_submodule("rewiring").update(other, 0.3, torch.Generator().manual_seed(1))  # type: ignore[operator]
+    another.update(other, 0.3, torch.Generator().manual_seed(1))
     assert not torch.equal(other.mask, layer.mask)
     chance = float((grown & (mask > 0)).sum()) / dropped
     assert chance == pytest.approx(dropped / (mask.numel() - held.numel() + dropped), abs=0.08)
+
+
+def plus() -> AdaptiveRewiring:
+    controller = build(tiny("flying-bird-plus"))[1]
+    assert isinstance(controller, AdaptiveRewiring)
+    return controller
 
 
 def record(robust: float, held: float) -> EpochRecord:
@@ -75,16 +80,14 @@ def record(robust: float, held: float) -> EpochRecord:
     ],
 )
 def test_the_curve_decides_what_the_plus_does(curve: list[EpochRecord], overfits: bool, falls: bool) -> None:
-    model = build_model(tiny("flying-bird-plus"))
-    get_family("flying-bird-plus").after_epoch(model, {}, curve)
-    rewiring: Any = model.get_submodule("rewiring")
+    rewiring = plus()
+    rewiring.after_epoch(curve)
     assert (bool(rewiring.overfits), bool(rewiring.falls)) == (overfits, falls)
 
 
 @pytest.mark.parametrize(("overfits", "falls", "progress"), [(True, False, 0.9), (False, True, 0.9), (True, True, 0.9), (True, True, 0.2)])
 def test_the_plus_drops_or_grows_more_late_in_training(overfits: bool, falls: bool, progress: float) -> None:
-    model = build_model(tiny("flying-bird-plus", death_rate=0.3, last_death_rate=0.3, every=1))
-    rewiring: Any = model.get_submodule("rewiring")
+    model, rewiring = build(tiny("flying-bird-plus", death_rate=0.3, last_death_rate=0.3, every=1))
     assert isinstance(rewiring, AdaptiveRewiring)
     rewiring.overfits.fill_(overfits)
     rewiring.falls.fill_(falls)
@@ -100,7 +103,7 @@ def test_the_plus_drops_or_grows_more_late_in_training(overfits: bool, falls: bo
 
 def test_the_record_says_the_keep_ratio_that_training_ended_at(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = tiny("flying-bird-plus")
-    monkeypatch.setattr(AdaptiveRewiring, "judge", lambda self, curve: self.overfits.fill_(True))
+    monkeypatch.setattr(AdaptiveRewiring, "after_epoch", lambda self, curve: self.overfits.fill_(True))
     result = trained(chosen)
     described = describe(result, chosen, result.model, b"packed")
     nonzero = sum(int((layer.effective_weight() != 0).sum()) for layer in masked_layers(result.model))
@@ -110,14 +113,13 @@ def test_the_record_says_the_keep_ratio_that_training_ended_at(monkeypatch: pyte
 
 def test_the_plus_wants_held_out_images() -> None:
     with pytest.raises(UsageError, match="held-out images"):
-        get_family("flying-bird-plus").after_epoch(build_model(tiny("flying-bird-plus")), {}, [record(0.3, float("nan"))])
+        plus().after_epoch([record(0.3, float("nan"))])
 
 
 def test_no_layer_loses_its_last_weight() -> None:
     layer = MaskedConv2d(2, 2, 1)
     layer.keep_top(layer.weight, 1)
-    model = build_model(tiny("flying-bird-plus"))
-    rewiring: Any = model.get_submodule("rewiring")
+    rewiring = plus()
     rewiring.late = True
     rewiring.overfits.fill_(True)
     rewiring.update(layer, 1.0, torch.Generator().manual_seed(0))

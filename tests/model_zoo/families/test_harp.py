@@ -1,7 +1,6 @@
 """HARP's fractions are learned with the scores, and together meet the budget."""
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -9,8 +8,7 @@ from torch import nn
 
 from model_zoo.families.harp import RatedConv2d
 from model_zoo.layers.masked import masked_layers
-from model_zoo.training.building import build_model
-from model_zoo.training.trainer import penalty
+from model_zoo.training.building import build, build_model
 from tests.model_zoo.families.runs import kept, sizes, tiny, trained, watched
 
 
@@ -69,8 +67,8 @@ def test_a_fraction_starts_where_it_should_stays_above_its_least_and_gets_the_su
 
 
 def test_the_penalty_is_gamma_times_the_relative_excess() -> None:
-    model: Any = build_model(tiny("harp", initial_keep_ratio=0.3, gamma=0.7))
-    assert float(penalty(model)) == 0.0
+    model, controller = build(tiny("harp", initial_keep_ratio=0.3, gamma=0.7))
+    assert controller.penalty() == 0.0
     for layer in layers(model):
         layer.logit.requires_grad_(True)
-    assert float(torch.as_tensor(penalty(model)).detach()) == pytest.approx(0.7 * (0.3 / 0.2 - 1.0), rel=1e-4)
+    assert float(torch.as_tensor(controller.penalty()).detach()) == pytest.approx(0.7 * (0.3 / 0.2 - 1.0), rel=1e-4)

@@ -9,14 +9,14 @@ from torch import nn
 from model_zoo.families.robust_bird import HISTORY, EarlyBird
 from model_zoo.layers.masked import masked_layers
 from model_zoo.training import trainer
-from model_zoo.training.building import build_model
+from model_zoo.training.building import build
 from tests.model_zoo.families.runs import kept, sizes, tiny, trained, watched
 
 
-def bird(model: nn.Module) -> EarlyBird:
-    found: Any = model.get_submodule("early_bird")
-    assert isinstance(found, EarlyBird)
-    return found
+def bird(**options: Any) -> tuple[nn.Module, EarlyBird]:
+    model, controller = build(tiny("robust-bird", **options))
+    assert isinstance(controller, EarlyBird)
+    return model, controller
 
 
 def scrambled(model: nn.Module, share: float) -> None:
@@ -34,8 +34,7 @@ def scrambled(model: nn.Module, share: float) -> None:
 
 @pytest.mark.parametrize(("share", "found"), [(0.04, True), (0.06, False)])
 def test_the_distance_of_two_masks_is_the_share_of_all_weights_in_which_they_differ(share: float, found: bool) -> None:
-    model = build_model(tiny("robust-bird", tolerance=0.05))
-    watcher = bird(model)
+    model, watcher = bird(tolerance=0.05)
     for _ in range(HISTORY):
         watcher.compare()
     assert not bool(watcher.found)
@@ -45,7 +44,7 @@ def test_the_distance_of_two_masks_is_the_share_of_all_weights_in_which_they_dif
 
 
 def test_four_masks_before_the_newest_are_needed() -> None:
-    watcher = bird(build_model(tiny("robust-bird")))
+    _, watcher = bird()
     found = []
     for _ in range(6):
         watcher.compare()

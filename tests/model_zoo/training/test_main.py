@@ -65,6 +65,22 @@ def test_it_trains_with_torch_and_numpy_alone_and_the_state_becomes_a_model(fold
     assert weights(trained, recipe()) == weights(train(recipe(), SAMPLE.images, SAMPLE.labels), recipe())
 
 
+def test_test_arrays_join_the_curve(folder: Path) -> None:
+    np.savez(folder / "test.npz", x=SAMPLE.images[:50], y=SAMPLE.labels[:50])
+    done = run(folder, sys.executable, "-c", ALONE, "--test-arrays", "test.npz", "--engine", "dense")
+    assert done.returncode == 0, done.stderr
+    assert "test clean" in done.stderr
+    assert (folder / "trained" / "tiny.csv").read_text().splitlines()[0].endswith("test_clean_accuracy,test_pgd_accuracy")
+
+
+def test_starting_from_a_checkpoint_says_what_is_missing(folder: Path) -> None:
+    (folder / "mask.safetensors").write_bytes(b"")
+    (folder / "tiny.toml").write_text(toml(dataclasses.replace(recipe(), start_from="mask.safetensors")))
+    done = run(folder, sys.executable, "-c", ALONE)
+    assert done.returncode == UsageError.exit_code
+    assert "mask.safetensors needs the packages safetensors and constriction" in done.stderr
+
+
 def test_two_processes_train_one_model(folder: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
     done = run(folder, *launcher)
@@ -77,6 +93,15 @@ def test_two_processes_train_one_model(folder: Path) -> None:
     alone = train(recipe(), SAMPLE.images, SAMPLE.labels)
     assert trained.curve[-1].train_loss == pytest.approx(alone.curve[-1].train_loss, rel=0.2)
     assert weights(trained, recipe()) != weights(alone, recipe())
+
+
+def test_two_processes_average_one_model(folder: Path) -> None:
+    chosen = recipe(top={"average": 0.9}, epochs=1)
+    (folder / "tiny.toml").write_text(toml(chosen))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
+    done = run(folder, *launcher)
+    assert done.returncode == 0, done.stderr
+    assert finished(chosen, folder / "trained" / "tiny.state.pt") is not None
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(folder: Path) -> None:

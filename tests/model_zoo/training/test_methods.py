@@ -1,6 +1,7 @@
 """Each way of training has its defining property: where the attack ends, what it moves, what the loss is."""
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ PIXELS = torch.from_numpy(SAMPLE.images.copy()).permute(0, 3, 1, 2).contiguous()
 class Setup:
     """A method on an untrained network, with what went through each of its two passes."""
 
-    def __init__(self, name: str, steps: int = 1, step: float = EPSILON, faithful: bool = False, world: int = 1) -> None:
+    def __init__(
+        self, name: str, steps: int = 1, step: float = EPSILON, faithful: bool = False, world: int = 1, progress: float = 0.5
+    ) -> None:
         self.model = build_model(recipe()).train()
         self.attacked: list[torch.Tensor] = []
         self.trained: list[torch.Tensor] = []
@@ -37,7 +40,8 @@ class Setup:
 
         kind = get_method(name)
         images = PIXELS[:100]
-        setting = Setting(self.model, watched(self.attacked), watched(self.trained), EPSILON, step, steps, faithful, 6.0, images, draws)
+        attacked, trained = watched(self.attacked), watched(self.trained)
+        setting = Setting(self.model, attacked, trained, EPSILON, step, steps, faithful, 6.0, images, draws, progress=progress)
         self.method: Method = kind(setting)
         labels = torch.from_numpy(SAMPLE.labels[:100].copy())
         self.sampler = Sampler(images, labels, 50, kind.crop(faithful), draws)
@@ -168,7 +172,7 @@ def test_trades_attacks_the_divergence_in_eval_mode_and_adds_it() -> None:
 
 
 def test_every_method_lowers_its_loss() -> None:
-    assert method_names() == ["n-fgsm", "pgd", "stored-step", "trades"]
+    assert method_names() == ["clean", "n-fgsm", "nuat", "pgd", "stored-step", "trades"]
     for name in method_names():
         setup = Setup(name, step=4 / 255)
         optimiser = torch.optim.Adam(setup.model.parameters(), 0.02)
@@ -183,3 +187,86 @@ def test_every_method_lowers_its_loss() -> None:
                 getattr(module, "refresh", lambda: None)()
             losses.append(loss.item())
         assert losses[-1] < losses[0], name
+
+
+def test_clean_training_attacks_nothing() -> None:
+    setup = Setup("clean", steps=0, step=0.0)
+    batch = setup.batch()
+    loss, logits = setup.method.loss(batch)
+    assert setup.attacked == [] and len(setup.trained) == 1
+    assert torch.equal(setup.trained[0], batch.images)
+    assert torch.equal(loss, F.cross_entropy(logits, batch.labels))
+
+
+def warm(setup: Setup) -> None:
+    """Give running statistics that leave logits in eval mode unsaturated."""
+    with torch.no_grad():
+        for _ in range(40):
+            setup.model(PIXELS[:100].float() / 255)
+
+
+def test_nuat_takes_one_step_from_random_signs_of_half_the_radius_in_eval_mode() -> None:
+    setup = Setup("nuat")
+    warm(setup)
+    frozen = deepcopy(setup.model).eval()
+    modes: list[bool] = []
+    setup.model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    batch = setup.batch()
+    setup.method.loss(batch)
+    # The first batch is attacked on the cross-entropy alone and needs no clean logits for that.
+    assert modes == [False, True, True] and setup.model.training
+    (start,), (adversarial, clean) = setup.attacked, setup.trained
+    inside = (batch.images > 0.02) & (batch.images < 0.98)
+    assert torch.allclose((start - batch.images).abs()[inside], torch.tensor(EPSILON / 2), atol=1e-6)
+    assert torch.equal(clean, batch.images)
+    assert float((adversarial - clean).abs().max()) <= EPSILON + 1e-6
+    with input_gradients_only(frozen):
+        point = start.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(frozen(point), batch.labels), point)
+    expected = (batch.images + (start + EPSILON * gradient.sign() - batch.images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
+    assert torch.allclose(adversarial, expected, atol=1e-6)
+
+
+def test_nuat_raises_the_nuclear_norm_in_every_other_batch() -> None:
+    setup = Setup("nuat", progress=1.0)
+    warm(setup)
+    setup.method.loss(setup.batch())
+    setup.attacked.clear()
+    setup.trained.clear()
+    batch, frozen = setup.batch(), deepcopy(setup.model)
+    setup.method.loss(batch)
+    clean, start = setup.attacked
+    assert torch.equal(clean, batch.images)
+    with torch.no_grad(), input_gradients_only(frozen):
+        reference = frozen(batch.images)
+    with input_gradients_only(frozen.eval()):
+        point = start.clone().requires_grad_(True)
+        logits = frozen(point)
+        raised = F.cross_entropy(logits, batch.labels) + 4.5 * torch.linalg.matrix_norm(logits - reference, "nuc") / len(logits)
+        (gradient,) = torch.autograd.grad(raised, point)
+        (alone,) = torch.autograd.grad(F.cross_entropy(frozen(point), batch.labels), point)
+    expected = (batch.images + (start + EPSILON * gradient.sign() - batch.images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
+    # Signs of gradients next to zero may differ.
+    assert float(((setup.trained[0] - expected).abs() > 1e-6).float().mean()) < 0.01
+    assert float((gradient.sign() != alone.sign()).float().mean()) > 0.05
+
+
+@pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.0), (0.45, 2.25), (0.9, 4.5), (1.0, 4.5)])
+def test_nuats_loss_is_clean_and_its_smoothness_rises(progress: float, weight: float) -> None:
+    setup = Setup("nuat", progress=progress)
+    batch = setup.batch()
+    loss, logits = setup.method.loss(batch)
+    with torch.no_grad(), input_gradients_only(setup.model):
+        robust, clean = setup.model(setup.trained[0]), setup.model(setup.trained[1])
+        expected = F.cross_entropy(clean, batch.labels) + weight * torch.linalg.svdvals(robust - clean).sum() / len(clean)
+    assert loss.item() == pytest.approx(float(expected), rel=1e-4)
+    assert torch.allclose(logits, robust, atol=1e-5)
+
+
+def test_an_epoch_changes_the_strength_of_the_attack() -> None:
+    setup = Setup("pgd", steps=1)
+    setup.method.at_epoch(3, 2 / 255, 0.5)
+    batch = setup.batch()
+    setup.method.loss(batch)
+    assert len(setup.attacked) == 3
+    assert float((setup.attacked[1] - setup.attacked[0]).abs().max()) == pytest.approx(2 / 255, abs=1e-6)

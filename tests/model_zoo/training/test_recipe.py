@@ -26,6 +26,11 @@ def test_every_small_recipe_builds_its_network(name: str) -> None:
     assert Recipe.from_dict(chosen.to_dict()) == chosen
 
 
+PGD = {"threat": "Linf 8/255", "step": "1/255", "steps": 2}
+SGD = {"kind": "sgd", "learning_rate": 0.1, "epochs": 2, "batch": 50}
+ATMC = {"keep_ratio": 0.2, "pretrain_epochs": 1, "admm_epochs": 0}
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -40,6 +45,27 @@ def test_every_small_recipe_builds_its_network(name: str) -> None:
         ({"attack": {"threat": "Linf 8/255", "step": "a bit", "steps": 2}}, UsageError, "a bit"),
         ({"attack": {"threat": "Linf 8/255", "step": "1/255", "steps": 1, "method": "trade"}}, UnknownNameError, "trades"),
         ({"attack": {"threat": "Linf 8/255", "step": "1/255", "steps": 2, "method": "n-fgsm"}}, UsageError, "one step"),
+        ({"attack": {"threat": "Linf 8/255", "step": "1/255", "steps": 2, "method": "nuat"}}, UsageError, "one step"),
+        ({"attack": {"threat": "Linf 8/255", "steps": 2}}, UsageError, "'step' is missing"),
+        ({"attack": {"threat": "Linf 8/255", "step": "1/255"}}, UsageError, "at least one step"),
+        ({"attack": {"threat": "Linf 8/255", "step": "1/255", "steps": 1, "noise": -1.0}}, UsageError, "noise"),
+        ({"attack": {**PGD, "later": [{"epoch": 1, "steps": 3}]}}, UsageError, "'step' is missing"),
+        ({"attack": {**PGD, "later": [{"epoch": 1, "steps": 3, "step": "1/255", "size": 1}]}}, UsageError, "no field 'size'"),
+        ({"attack": {**PGD, "later": [{"epoch": 1, "steps": 0, "step": "1/255"}]}}, UsageError, "at least one step"),
+        ({"attack": {**PGD, "later": [{"epoch": 0, "steps": 3, "step": "1/255"}]}}, UsageError, "rising epochs"),
+        ({"attack": {**PGD, "later": [{"epoch": 2, "steps": 3, "step": "1/255"}]}}, UsageError, "before the end of the 2 epochs"),
+        ({"attack": {**PGD, "later": [{"epoch": 1, "steps": 3, "step": "1/255"}] * 2}}, UsageError, "rising epochs"),
+        (
+            {"attack": {"threat": "Linf 8/255", "method": "clean", "later": [{"epoch": 1, "steps": 3, "step": "1/255"}]}},
+            UsageError,
+            "clean",
+        ),
+        ({"average": 1.0}, UsageError, "less than 1"),
+        ({"average": 0.9, "family": "atmc", "options": ATMC}, UsageError, "cannot be averaged"),
+        ({"folder": "somewhere"}, UsageError, "no field 'folder'"),
+        ({"optimiser": {**SGD, "schedule": "linear"}}, UsageError, "cosine or one-cycle"),
+        ({"optimiser": {**SGD, "schedule": "one-cycle", "milestones": [1]}}, UsageError, "neither milestones nor restarts"),
+        ({"optimiser": {**SGD, "schedule": "one-cycle", "warmup": 2.0}}, UsageError, "rises for fewer"),
         ({"optimiser": {"kind": "lion", "learning_rate": 1.0, "epochs": 1, "batch": 8}}, UsageError, "lion"),
         ({"data": {"dataset": "cifar10"}}, UsageError, "hold_out"),
     ],
@@ -63,3 +89,29 @@ def test_files_that_are_no_recipes_are_refused_by_file(tmp_path: Path) -> None:
         Recipe.load(path)
     with pytest.raises(UsageError, match="no recipe file"):
         Recipe.load(tmp_path / "absent.toml")
+
+
+def test_attacks_change_at_their_epochs() -> None:
+    later = [{"epoch": 2, "steps": 5, "step": "4/255"}, {"epoch": 5, "steps": 7, "step": "2/255"}]
+    chosen = recipe(attack={"later": later}, epochs=8)
+    strengths = [chosen.attack.strength(epoch) for epoch in range(8)]
+    assert strengths == [(2, 6 / 255)] * 2 + [(5, 4 / 255)] * 3 + [(7, 2 / 255)] * 3
+    assert Recipe.from_dict(chosen.to_dict()) == chosen
+
+
+def test_clean_training_needs_neither_steps_nor_their_size() -> None:
+    fields = recipe().to_dict()
+    fields["attack"] = {"threat": "Linf 8/255", "method": "clean"}
+    chosen = Recipe.from_dict(fields)
+    assert chosen.attack.strength(0) == (0, 0.0)
+    assert Recipe.from_dict(chosen.to_dict()) == chosen
+
+
+def test_the_file_to_start_from_is_relative_to_the_recipe_and_its_folder_is_no_part_of_the_recipe(tmp_path: Path) -> None:
+    fields = {**recipe().to_dict(), "start_from": "mask.safetensors"}
+    one, other = Recipe.from_dict(fields, tmp_path), Recipe.from_dict(fields, tmp_path / "elsewhere")
+    assert one.start_path == tmp_path / "mask.safetensors"
+    assert one == other and one.to_dict() == other.to_dict() and str(tmp_path) not in str(one.to_dict())
+    absolute = Recipe.from_dict({**fields, "start_from": str(tmp_path / "mask.safetensors")})
+    assert absolute.start_path == tmp_path / "mask.safetensors"
+    assert recipe().start_path is None

@@ -16,8 +16,10 @@ from model_zoo.training import trainer
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.methods import method_names
 from model_zoo.training.recipe import Recipe
+from model_zoo.training.sections import SINGLE_STEP
 from model_zoo.training.state import read_state, state_path, write_state
-from model_zoo.training.trainer import Step, Trained, finished, train
+from model_zoo.training.trained import Step, Trained
+from model_zoo.training.trainer import finished, train
 from tests.model_zoo.training.test_trainer import weights
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
@@ -43,7 +45,7 @@ def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pyt
 
 @pytest.mark.parametrize("method", method_names())
 def test_a_resumed_run_gives_the_same_weights(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = recipe(attack={"method": method, "steps": 1 if method in ("n-fgsm", "stored-step") else 2})
+    chosen = recipe(attack={"method": method, "steps": 1 if method in SINGLE_STEP else 2})
     whole = train(chosen, SAMPLE.images, SAMPLE.labels)
     again = interrupted(chosen, tmp_path / "tiny.state.pt", [1, 4, 10, 11, 20], monkeypatch)
     assert weights(again, chosen) == weights(whole, chosen)
@@ -65,6 +67,14 @@ def test_so_does_one_with_other_options_and_selection(options: dict[str, object]
     assert again.selected.epoch == whole.selected.epoch
 
 
+def test_a_run_resumed_within_a_stage_of_gradual_pruning_keeps_as_many_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(top={"options": {"keep_ratio": 0.2, "allocation_power": 0.1, "stages": 2}}, epochs=4)
+    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
+    # In the second of the two epochs of the first stage.
+    again = interrupted(chosen, tmp_path / "tiny.state.pt", [14], monkeypatch)
+    assert weights(again, chosen) == weights(whole, chosen)
+
+
 def test_a_finished_run_is_read_without_images(tmp_path: Path) -> None:
     chosen, path = recipe(), tmp_path / "tiny.state.pt"
     assert finished(chosen, path) is None
@@ -84,6 +94,21 @@ def test_another_recipe_or_other_images_are_refused(tmp_path: Path) -> None:
         train(recipe(epochs=1), np.ascontiguousarray(SAMPLE.images[::-1]), SAMPLE.labels, state=path)
     with pytest.raises(UsageError, match="another recipe"):
         finished(recipe(epochs=2), path)
+
+
+def test_a_field_that_a_stored_recipe_does_not_have_means_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.state.pt"
+    train(recipe(epochs=1), SAMPLE.images, SAMPLE.labels, state=path)
+    state = read_state(path)
+    del state["recipe"]["average"], state["recipe"]["attack"]["later"], state["recipe"]["optimiser"]["schedule"]
+    write_state(path, state)
+    assert finished(recipe(epochs=1), path) is not None
+    with pytest.raises(UsageError, match="another recipe"):
+        finished(recipe(epochs=1, top={"average": 0.5}), path)
+    state["recipe"]["attack"]["strength"] = 3
+    write_state(path, state)
+    with pytest.raises(UsageError, match=r"cannot be read any more.*strength"):
+        finished(recipe(epochs=1), path)
 
 
 class Evil:

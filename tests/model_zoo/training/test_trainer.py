@@ -1,6 +1,7 @@
 """Training on a few real images: seeded, faithful to its recipe, and nothing outside it moves."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.training.building import build_model
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.engine import DenseEngine
+from model_zoo.training.methods.pgd import Madry
 from model_zoo.training.recipe import Recipe
-from model_zoo.training.trainer import Step, Trained, train
+from model_zoo.training.sampler import Batch
+from model_zoo.training.trained import Step, Trained
+from model_zoo.training.trainer import train
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 
@@ -102,3 +106,59 @@ def test_a_compiled_network_is_trained_to_nearly_the_same_loss() -> None:
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(UsageError, match="too few"):
         train(recipe(), np.zeros((20, 32, 32, 3), np.uint8), np.zeros(20, np.int64))
+
+
+def test_test_images_join_the_curve_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = recipe(top={"select": "hold-out"})
+    plain = train(chosen, SAMPLE.images, SAMPLE.labels)
+    test = (SAMPLE.images[:60], SAMPLE.labels[:60])
+    tested = train(chosen, SAMPLE.images, SAMPLE.labels, test=test)
+    assert weights(tested, chosen) == weights(plain, chosen) and tested.selected.epoch == plain.selected.epoch
+    for one, other in zip(plain.curve, tested.curve, strict=True):
+        assert math.isnan(one.test_clean_accuracy) and math.isnan(one.test_pgd_accuracy)
+        assert one.hold_out_pgd_accuracy == other.hold_out_pgd_accuracy
+        assert 0.0 <= other.test_pgd_accuracy <= other.test_clean_accuracy <= 1.0
+    images, labels = SAMPLE.first(60).tensors()
+    with torch.no_grad():
+        clean = float((tested.model(images).argmax(1) == labels).float().mean())
+    assert tested.selected.test_clean_accuracy == pytest.approx(clean)
+    assert "test clean" in str(tested.curve[0]) and "test clean" not in str(plain.curve[0])
+
+    # The best epoch on the test images is not the one that is selected.
+    def scripted(engine: DenseEngine, pixels: torch.Tensor, *_: object) -> tuple[float, float]:
+        scores.append(len(pixels))
+        return 0.5, {100: (0.4, 0.3), 60: (0.1, 0.9)}[len(pixels)][(len(scores) - 1) // 2]
+
+    scores: list[int] = []
+    monkeypatch.setattr("model_zoo.training.trainer.hold_out_accuracy", scripted)
+    assert train(chosen, SAMPLE.images, SAMPLE.labels, test=test).selected.epoch == 1
+    assert sorted(scores) == [60, 60, 100, 100]
+
+
+def test_test_images_of_other_classes_or_shapes_are_refused() -> None:
+    with pytest.raises(UsageError, match="10 classes"):
+        train(recipe(), SAMPLE.images, SAMPLE.labels, test=(SAMPLE.images[:5], np.full(5, 10)))
+    with pytest.raises(UsageError, match="shape"):
+        train(recipe(), SAMPLE.images, SAMPLE.labels, test=(SAMPLE.images[:5, :16], SAMPLE.labels[:5]))
+
+
+def test_the_attack_changes_at_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def noted(method: Madry, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append((method.setting.steps, method.setting.step))
+        return original(method, batch)
+
+    original = Madry.loss
+    monkeypatch.setattr(Madry, "loss", noted)
+    later = [{"epoch": 1, "steps": 3, "step": "4/255"}, {"epoch": 2, "steps": 1, "step": "10/255"}]
+    train(recipe(attack={"later": later}, epochs=3), SAMPLE.images[:200], SAMPLE.labels[:200])
+    assert seen == [(2, 6 / 255)] * 2 + [(3, 4 / 255)] * 2 + [(1, 10 / 255)] * 2
+
+
+def test_clean_training_fits_clean_images_and_is_evaluated_at_the_radius() -> None:
+    fields = recipe("dense", epochs=4).to_dict()
+    chosen = Recipe.from_dict({**fields, "attack": {"threat": "Linf 8/255", "method": "clean"}})
+    natural, robust = (train(which, SAMPLE.images, SAMPLE.labels) for which in (chosen, recipe("dense", epochs=4)))
+    assert natural.curve[-1].train_loss < robust.curve[-1].train_loss
+    assert natural.curve[-1].hold_out_pgd_accuracy < natural.curve[-1].hold_out_clean_accuracy

@@ -1,0 +1,130 @@
+"""Exponential moving average of the trained parameters, and batch-norm statistics for the averaged network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.training.engine import Engine
+from model_zoo.training.inner_attack import input_gradients_only, pgd
+from model_zoo.training.sampler import Sampler
+from model_zoo.training.sharing import Draws
+
+# Batches of training images that the running statistics of an averaged network are computed from.
+BATCHES = 16
+
+
+class ParameterAverage:
+    """Exponential moving average of a network's parameters, with min(decay, (1 + t) / (10 + t)) as the decay of update t = 0, 1, ...
+
+    A parameter is averaged while it is trained. While it is not, its average is its value; when it is trained again, t begins at 0.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network that is trained; the average begins at its present parameters.
+    decay : float
+        Share of the old average that is kept at every update, in (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model, self.decay = model, decay
+        self.values = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        self.updates = dict.fromkeys(self.values, 0)
+
+    @torch.no_grad()
+    def at_epoch(self) -> None:
+        """Take over parameters that are not being averaged; call it after the method has prepared an epoch."""
+        for name, parameter in self.model.named_parameters():
+            if not self.updates[name]:
+                self.values[name].copy_(parameter)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Update the average after an optimiser step."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                done = self.updates[name]
+                self.values[name].lerp_(parameter, 1.0 - min(self.decay, (1.0 + done) / (10.0 + done)))
+                self.updates[name] = done + 1
+            else:
+                self.values[name].copy_(parameter)
+                self.updates[name] = 0
+
+    @contextmanager
+    def in_place(self, engine: Engine) -> Iterator[None]:
+        """Put the averaged parameters into the network inside the block; its parameters, masks and buffers are as before on exit."""
+        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        try:
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    parameter.copy_(self.values[name])
+            engine.refresh()
+            yield
+        finally:
+            self.model.load_state_dict(before)
+            engine.refresh()
+
+    def state(self) -> dict[str, Any]:
+        """Return copies on the CPU of what decides how the average continues."""
+        return {"values": {name: value.cpu().clone() for name, value in self.values.items()}, "updates": dict(self.updates)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        for name, value in self.values.items():
+            value.copy_(state["values"][name])
+            self.updates[name] = int(state["updates"][name])
+
+
+def recompute_statistics(engine: Engine, model: nn.Module, sampler: Sampler, epsilon: float) -> None:
+    """Set the running statistics of all batch norms to their mean over `BATCHES` batches of attacked training images.
+
+    Every batch is attacked by one FGSM-RS step: a uniform start in the ball, one step of 5/4 the radius, projected, in training mode. A
+    radius of 0 means no attack. Statistics count every batch alike, as `momentum=None` does; that is not used because passes of the
+    attack would be counted too.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Draws images, augmentation and starts; at the beginning of an epoch.
+    epsilon : float
+        Linf radius in units of the [0, 1] range.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module.track_running_stats]
+    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+    momenta = [norm.momentum for norm in norms]
+    sums, number = [torch.zeros_like(buffer) for buffer in buffers], 0
+    model.train()
+    try:
+        for norm in norms:
+            # The running statistics become those of the last batch.
+            norm.momentum = 1.0
+        for batch in islice(sampler.epoch(), BATCHES):
+            images = batch.images
+            if epsilon > 0:
+                with input_gradients_only(model):
+                    uniform = sampler.draws.uniform(images)
+                    images = pgd(engine.attacked, images, batch.labels, epsilon, 1.25 * epsilon, 1, uniform)
+            with torch.no_grad():
+                engine.trained(images)
+            number += 1
+            for total, buffer in zip(sums, buffers, strict=True):
+                total += buffer
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    for total, buffer in zip(sums, buffers, strict=True):
+        buffer.copy_(total / number)
+
+
+def epoch_sampler(sampler: Sampler, seed: int, epoch: int) -> Sampler:
+    """Return a sampler of the same images whose draws follow from `seed` and `epoch` alone and leave the run's generator alone."""
+    digest = hashlib.sha256(f"running statistics {seed} {epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return Sampler(sampler.images, sampler.labels, sampler.size, sampler.crop, Draws(generator, sampler.draws.share))

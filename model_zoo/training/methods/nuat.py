@@ -1,0 +1,71 @@
+"""NuAT (Sriramanan et al. 2021): one attack step, and a nuclear norm that keeps the batch's logits near those of clean images.
+
+The nuclear norm of the [N, classes] matrix of logit differences, adversarial less clean, is the sum of its singular values: an upper
+bound of the Frobenius norm that sees the whole batch at once.
+
+From the official code (github.com/val-iisc/NuAT, commit 8962290, CIFAR10/NuAT_cifar10.py: CIFAR-10, ResNet-18, radius 8/255):
+
+- start at the image plus random signs of size 4/255 (`noise` = 1/2), clipped to [0, 1];
+- one step of 8/255, projected to the ball, on the cross-entropy in every other batch, and on the cross-entropy plus the weighted nuclear
+  norm in those between;
+- the attack's network is in evaluation mode, the clean logits that it is compared with in training mode;
+- the weight rises from 0 by equal amounts after every epoch to 4.5 (`nuclear_weight`) after 90 of 100 epochs (`nuclear_ramp` = 0.9);
+- the nuclear norm is divided by the number of images.
+
+The official step size is the radius: `step` = "8/255" in a recipe for that radius.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from model_zoo.training.inner_attack import input_gradients_only, project
+from model_zoo.training.methods import Method, Setting
+from model_zoo.training.sampler import Batch
+
+
+def nuclear_norm(difference: torch.Tensor) -> torch.Tensor:
+    """Sum of singular values of logit differences [N, classes], divided by N."""
+    return torch.linalg.svdvals(difference.float()).sum() / len(difference)
+
+
+class NuclearNorm(Method):
+    """Faithful to the official code: the clean pass before the attack moves the running statistics. Otherwise, only training passes do."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, {"batches": torch.zeros((), dtype=torch.long)})
+
+    @property
+    def weight(self) -> float:
+        """Weight of the nuclear norm in the present epoch."""
+        given = self.setting
+        return given.nuclear_weight * (min(1.0, given.progress / given.nuclear_ramp) if given.nuclear_ramp else 1.0)
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """As in `Method`."""
+        given, images = self.setting, batch.images
+        smooth = int(self.memory["batches"]) % 2 == 1
+        self.memory["batches"] += 1
+        signs = torch.where(given.draws.uniform(images) < 0.5, -1.0, 1.0)
+        start = (images + given.noise * given.epsilon * signs).clamp_(0.0, 1.0)
+        reference = None
+        if smooth or given.faithful:
+            with input_gradients_only(given.model, keep_statistics=not given.faithful), torch.no_grad():
+                reference = given.attacked(images).float()
+        given.model.eval()
+        with input_gradients_only(given.model):
+            start.requires_grad_(True)
+            logits = given.attacked(start).float()
+            raised = F.cross_entropy(logits, batch.labels)
+            if smooth and reference is not None:
+                raised = raised + self.weight * nuclear_norm(logits - reference)
+            (gradient,) = torch.autograd.grad(raised, start)
+        given.model.train()
+        adversarial = project(start.detach().add_(gradient.sign_(), alpha=given.step), images, given.epsilon)
+        # One pass after the other, as in the official code: each has its own batch statistics.
+        logits, clean = given.trained(adversarial).float(), given.trained(images).float()
+        return F.cross_entropy(clean, batch.labels) + self.weight * nuclear_norm(logits - clean), logits
+
+
+METHOD = NuclearNorm

@@ -1,0 +1,42 @@
+"""Stored training runs of older versions, brought to the present one step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+VERSION = 2
+# Version 1 kept the state of methods in the network, as buffers of these submodules, ...
+CONTROLLERS = ("rewiring.", "early_bird.", "connectivity.", "compression.")
+# ... and the stage of methods in stages in every masked layer; other families had the buffer, too, and never used it.
+STAGED = ("lwm", "hydra", "harp")
+
+
+def migrate(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored run of this or an older version as one of version `VERSION`."""
+    for version in range(state["version"], VERSION):
+        state = STEPS[version](state)
+    return state
+
+
+def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Take the state of methods out of the network; there was one engine, no average and no file to start from."""
+    model, controller = _without_controller(state["model"])
+    if state["recipe"]["family"] in STAGED:
+        controller["stage"] = next(tensor for name, tensor in state["model"].items() if name.endswith(".stage"))
+    best = None if state["best"] is None else _without_controller(state["best"])[0]
+    added = {"controller": controller, "engine": "dense", "engine_state": {}, "average": None, "starting_weights": ""}
+    return {**state, "version": 2, "model": model, "best": best, **added}
+
+
+def _without_controller(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Split the tensors of a network of version 1 into those of the network and those of its method."""
+    ours = {name: tensor for name, tensor in tensors.items() if name.startswith(CONTROLLERS)}
+    network = {name: tensor for name, tensor in tensors.items() if name not in ours and not name.endswith(".stage")}
+    return network, {name.partition(".")[2]: tensor for name, tensor in ours.items()}
+
+
+# The function that brings a state of each older version to the next one.
+STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}

@@ -1,0 +1,184 @@
+"""Sections of a recipe, validated as they are built: inner attack, optimiser, training data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from model_zoo.errors import UnknownNameError, UsageError
+from model_zoo.threat import ThreatModel
+from model_zoo.training.methods import method_names
+
+SectionType = TypeVar("SectionType")
+# Training methods whose attack takes exactly one step, and the one without an attack.
+SINGLE_STEP = ("stored-step", "n-fgsm", "nuat")
+CLEAN = "clean"
+SCHEDULES = ("cosine", "one-cycle")
+
+
+@dataclass(frozen=True)
+class Later:
+    """Strength of the inner attack from `epoch`, counted from 0, on: `steps` steps of size `step`."""
+
+    epoch: int
+    steps: int
+    step: str
+
+
+@dataclass(frozen=True)
+class InnerAttack:
+    """The attack of adversarial training, inside the Linf ball.
+
+    Attributes
+    ----------
+    threat : str
+        Norm and radius, "Linf 8/255"; also the radius of the PGD-10 that measures accuracy on held-out images.
+    step : str
+        Step size as an exact fraction of the [0, 1] range.
+    steps : int
+        Gradient steps; single-step methods take one.
+    method : str
+        A module of `model_zoo.training.methods`: "pgd" (with one step of 5/4 the radius it is FGSM-RS), "stored-step" (the paper's fast
+        variant), "trades", "n-fgsm", "nuat", and "clean", which trains without an attack and needs neither `step` nor `steps`.
+    faithful : bool
+        Follow the official code in every detail that changes the weights, in float32, instead of the cheaper choices that each method
+        names.
+    beta : float
+        Weight of the robust term of TRADES.
+    later : sequence of Later
+        Stronger or weaker attacks for later epochs, by rising epoch.
+    nuclear_weight, nuclear_ramp, noise : float
+        Of NuAT: weight of the nuclear norm; share of the epochs over which it rises linearly from zero; size of the random signs that the
+        attack starts from, as a multiple of the radius.
+    """
+
+    threat: str
+    step: str = ""
+    steps: int = 0
+    method: str = "pgd"
+    faithful: bool = False
+    beta: float = 6.0
+    later: Sequence[Later] = ()
+    nuclear_weight: float = 4.5
+    nuclear_ramp: float = 0.9
+    noise: float = 0.5
+
+    def __post_init__(self) -> None:
+        where = "recipe section [attack]"
+        later = tuple(part if isinstance(part, Later) else section(Later, part, f"{where}, later") for part in self.later)
+        object.__setattr__(self, "later", later)
+        if ThreatModel.parse(self.threat).norm != "Linf":
+            raise UsageError("the inner attack of a recipe is Linf")
+        if self.method not in method_names():
+            raise UnknownNameError("training method", self.method, method_names(), "harness train --help")
+        if self.method == CLEAN:
+            if self.later:
+                raise UsageError("training on clean images has no inner attack that could change later")
+            return
+        if not self.step:
+            raise UsageError(f"{where}: field 'step' is missing")
+        for strength in (Later(0, self.steps, self.step), *later):
+            self._check(strength)
+        moments = [part.epoch for part in later]
+        if moments != sorted(set(moments)) or any(moment < 1 for moment in moments):
+            raise UsageError(f"later attacks begin at rising epochs, from 1 on, not at {moments}")
+        if self.nuclear_weight < 0 or self.noise < 0 or not 0 <= self.nuclear_ramp <= 1:
+            raise UsageError("nuclear_weight and noise are not negative, and nuclear_ramp is a share of the epochs")
+
+    def _check(self, strength: Later) -> None:
+        try:
+            positive = Fraction(strength.step) > 0
+        except (ValueError, ZeroDivisionError, TypeError):
+            raise UsageError(f"the step of the inner attack is a fraction such as '2/255', not {strength.step!r}") from None
+        if strength.steps < 1 or not positive:
+            raise UsageError("the inner attack takes at least one step of positive size")
+        if strength.steps > 1 and self.method in SINGLE_STEP:
+            raise UsageError(f"{self.method} takes one step, not {strength.steps}")
+
+    def strength(self, epoch: int) -> tuple[int, float]:
+        """Return the number of steps and their size, in units of the [0, 1] range, of an epoch counted from 0."""
+        reached = [part for part in self.later if part.epoch <= epoch]
+        steps, step = (reached[-1].steps, reached[-1].step) if reached else (self.steps, self.step)
+        return steps, float(Fraction(step)) if step else 0.0
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """The outer optimiser and its learning rate.
+
+    Attributes
+    ----------
+    kind : str
+        "sgd" or "adam"; `weight_decay` is the coupled kind (L2 added to the gradient) in both.
+    schedule : str
+        "cosine": linear warm-up over `warmup` epochs, then half a cosine to zero. "one-cycle" (Smith 2018): linear from zero to
+        `learning_rate` over `warmup` epochs, then linear to zero at the end.
+    milestones, decay : sequence of int, float
+        Multiply the rate by `decay` at the end of each of these epochs instead of following a cosine.
+    per_epoch : bool
+        Hold the rate fixed during an epoch, as the official code does.
+    restarts, restart_rates : sequences of int, float
+        Epochs at which the cosine begins anew, each from its own rate: the stages of methods that train, prune and train again.
+    """
+
+    kind: str
+    learning_rate: float
+    epochs: int
+    batch: int
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    warmup: float = 0.0
+    milestones: Sequence[int] = ()
+    decay: float = 0.1
+    per_epoch: bool = False
+    restarts: Sequence[int] = ()
+    restart_rates: Sequence[float] = ()
+    schedule: str = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("sgd", "adam"):
+            raise UsageError(f"optimiser kind is sgd or adam, not {self.kind!r}")
+        if self.epochs < 1 or self.batch < 2:
+            raise UsageError("a recipe needs at least one epoch and two images a batch")
+        for name in ("milestones", "restarts", "restart_rates"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.restarts) != len(self.restart_rates):
+            raise UsageError("a restart of the learning rate needs its rate: as many restart_rates as restarts")
+        if list(self.restarts) != sorted(set(self.restarts)) or any(not 0 < when < self.epochs for when in self.restarts):
+            raise UsageError(f"restarts rise, between the first epoch and the last of {self.epochs}")
+        if self.restarts and self.milestones:
+            raise UsageError("a learning rate has milestones or restarts, not both")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"schedule is {' or '.join(SCHEDULES)}, not {self.schedule!r}")
+        if self.schedule == "one-cycle" and (self.milestones or self.restarts):
+            raise UsageError("a one-cycle learning rate has neither milestones nor restarts")
+        if self.schedule == "one-cycle" and not 0 <= self.warmup < self.epochs:
+            raise UsageError(f"one cycle rises for fewer than its {self.epochs} epochs, not for {self.warmup}")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Which images: the first `images` of the shuffled training split (all where None), `hold_out` of them kept apart."""
+
+    dataset: str
+    hold_out: int
+    images: int | None = None
+
+
+def section(kind: type[SectionType], fields: Mapping[str, Any], where: str) -> SectionType:
+    """Build a section from parsed TOML; an unknown or missing field is a UsageError that names it."""
+    if not isinstance(fields, Mapping):
+        raise UsageError(f"{where}: expected fields, not {fields!r}")
+    # A field without a place in the file, such as the file's own folder, says so in its metadata.
+    declared = {item.name: item for item in dataclasses.fields(kind) if item.metadata.get("in_file", True)}  # type: ignore[arg-type]
+    unknown = sorted(set(fields) - set(declared))
+    if unknown:
+        raise UsageError(f"{where}: no field {unknown[0]!r}; there are {', '.join(declared)}")
+    for name, item in declared.items():
+        if name not in fields and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise UsageError(f"{where}: field {name!r} is missing")
+    return kind(**fields)

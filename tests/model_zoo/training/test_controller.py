@@ -1,0 +1,75 @@
+"""Controllers keep the state of methods out of networks, and give it back."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+
+from model_zoo.families import families
+from model_zoo.training.building import build, build_model
+from model_zoo.training.controller import Controller
+from tests.model_zoo.families.runs import tiny
+
+# Families that have something to remember.
+STORED = {
+    "atmc": {"targets", "duals", "codes", "steps", "stage"},
+    "bcs": {"steps"},
+    "flying-bird": {"steps"},
+    "flying-bird-plus": {"steps", "overfits", "falls"},
+    "harp": {"stage"},
+    "hydra": {"stage"},
+    "lwm": {"stage"},
+    "robust-bird": {"masks", "compared", "steps", "found"},
+}
+
+
+class Counting(Controller):
+    stored: ClassVar[tuple[str, ...]] = ("steps", "values")
+
+    def __init__(self) -> None:
+        self.steps, self.values = torch.zeros((), dtype=torch.long), torch.zeros(3)
+
+    def after_step(self, progress: float) -> None:
+        self.steps += 1
+        self.values += progress
+
+
+def test_a_plain_controller_does_nothing() -> None:
+    plain = Controller()
+    plain.at_epoch(0, 1)
+    plain.after_step(0.5)
+    plain.after_epoch([])
+    assert plain.penalty() == 0.0 and not plain.on_clean() and plain.state() == {}
+    plain.restore({})
+
+
+def test_state_is_a_copy_that_restores_another_controller() -> None:
+    one, other = Counting(), Counting()
+    one.after_step(0.5)
+    state = one.state()
+    one.after_step(1.0)
+    other.restore(state)
+    other.after_step(1.0)
+    assert int(state["steps"]) == 1 and int(other.steps) == 2
+    assert torch.equal(one.values, other.values)
+    assert int(state["steps"]) == 1 and float(state["values"][0]) == 0.5
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"steps": torch.zeros(())}, {"steps": torch.zeros(()), "values": torch.zeros(3), "more": torch.zeros(())}]
+)
+def test_a_state_of_another_controller_is_refused(state: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="stores"):
+        Counting().restore(state)
+    with pytest.raises(ValueError, match="shape"):
+        Counting().restore({"steps": torch.zeros(()), "values": torch.zeros(4)})
+
+
+@pytest.mark.parametrize("name", sorted(families()))
+def test_networks_hold_weights_and_nothing_of_their_method(name: str) -> None:
+    model, controller = build(tiny(name))
+    assert set(controller.state()) == STORED.get(name, set())
+    assert {key.split(".")[0] for key in model.state_dict()} == {"network"}
+    assert not any(key.endswith((".stage", ".steps")) for key in model.state_dict())
+    again = build_model(tiny(name)).state_dict()
+    assert all(torch.equal(again[key], tensor) for key, tensor in model.state_dict().items())
