@@ -61,6 +61,7 @@ class ParameterAverage:
     def in_place(self, engine: Engine) -> Iterator[None]:
         """Put the averaged parameters into the network inside the block; its parameters, masks and buffers are as before on exit."""
         before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        of_engine = engine.state()
         try:
             with torch.no_grad():
                 for name, parameter in self.model.named_parameters():
@@ -69,6 +70,7 @@ class ParameterAverage:
             yield
         finally:
             self.model.load_state_dict(before)
+            engine.restore(of_engine)
             engine.refresh()
 
     def state(self) -> dict[str, Any]:
