@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from model_zoo.kernels.convolve import LANES
+from model_zoo.kernels.weight_gradient import copy_channel
 
 # Sums may be taken in any order; infinities and NaN keep their meaning.
 _REORDER = {"reassoc", "contract", "nsz"}
@@ -42,8 +43,20 @@ def moments(z, sums):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def normalise(z, scale, shift, residual, relu, out):  # type: ignore[no-untyped-def]
-    """Write relu?(scale * z + shift + residual) into `out`; scale and shift float32 [channels], `residual` empty or of z's shape."""
+def normalise(z, scale, shift, residual, relu, out, rows, parts, begin, width, stride):  # type: ignore[no-untyped-def]
+    """Write relu?(scale * z + shift + residual) into `out`, and its channels into the matrices of an operand.
+
+    Parameters
+    ----------
+    scale, shift : np.ndarray
+        float32 [channels].
+    residual : np.ndarray
+        Empty or of z's shape.
+    rows : np.ndarray
+        int64 [channels]: the row of each channel in the matrices, -1 for none.
+    parts, begin, width, stride
+        As of `weight_gradient.copy_channel`.
+    """
     zero = np.float32(0.0)
     for c in range(z.shape[0]):
         a, b = scale[c], shift[c]
@@ -58,6 +71,8 @@ def normalise(z, scale, shift, residual, relu, out):  # type: ignore[no-untyped-
             if relu:
                 for k in range(values.shape[0]):
                     written[k] = max(written[k], zero)
+        if rows[c] >= 0:
+            copy_channel(out[c], parts, rows[c], begin, width, stride)
 
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
@@ -86,14 +101,15 @@ def backward_sums(g, z, out, slope, scale, shift, sums):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def backward(g, z, by_g, by_z, constant, dz):  # type: ignore[no-untyped-def]
-    """Write by_g * g + by_z * z + constant, each float32 [channels], into `dz`: the gradient by what was normalised."""
+def backward(g, z, by_g, by_z, constant, dz, parts, begin, width, stride):  # type: ignore[no-untyped-def]
+    """Write by_g * g + by_z * z + constant, each float32 [channels], the gradient by what was normalised, into `dz` and an operand."""
     for c in range(z.shape[0]):
         p, q, r = by_g[c], by_z[c], constant[c]
         for y in range(1, z.shape[1] - 1):
             gradient, values, written = _row(g, c, y), _row(z, c, y), _row(dz, c, y)
             for k in range(values.shape[0]):
                 written[k] = p * gradient[k] + q * values[k] + r
+        copy_channel(dz[c], parts, c, begin, width, stride)
 
 
 @njit(cache=True, nogil=True)

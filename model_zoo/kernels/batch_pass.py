@@ -79,6 +79,7 @@ class Tape:
     outputs: dict[int, np.ndarray]
     operands: dict[tuple[int, int], Operand]
     live: dict[int, np.ndarray] = field(default_factory=dict)
+    rows: dict[int, np.ndarray] = field(default_factory=dict)
     folds: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     statistics: dict[int, Statistics] = field(default_factory=dict)
     norms: dict[int, Norm] = field(default_factory=dict)
@@ -144,6 +145,7 @@ class BatchPass:
         self._tapes: list[Tape] = []
         self._scratches: list[_Scratch] = []
         self._by_output: dict[Shape, Operand] = {}
+        self._none = Operand(Shape(1, 1, 1), 1, 1, self.half)
         self._free: dict[tuple[int, ...], list[np.ndarray]] = {}
 
     def fill(self, entries: Mapping[int, Entries]) -> None:
@@ -210,23 +212,27 @@ class BatchPass:
         else:
             nonzero[value] = np.ones(self.shapes[value].channels, dtype=bool)
         tape.live[value] = np.flatnonzero(nonzero[value])
+        tape.rows[value] = np.where(nonzero[value] & bool(self._readers[value]), nonzero[value].cumsum() - 1, -1)
 
     def _forward_cell(
         self, tape: Tape, value: int, cell: int, scratch: _Scratch, images: np.ndarray, sums: Mapping[int, np.ndarray]
     ) -> None:
         """Finish a value in one cell, and run what reads it."""
-        producer = self._producers.get(value)
+        producer, others = self._producers.get(value), self._operands_of(tape, value)
         out = tape.outputs[value][cell] if value in tape.outputs else scratch.take(self.shapes[value])
         if producer is None:
             convolve.pack(images[cell * LANES : (cell + 1) * LANES], out, self.mean, self.deviation)
         elif isinstance(producer, Layer):
             residual = _NO_VALUE if producer.residual is None else tape.outputs[producer.residual][cell]
-            batch_norm.normalise(tape.convolved[value][cell], *tape.folds[value], residual, producer.relu, out)
+            # A value that nothing convolves has no rows in the operand.
+            first, *others = self._operands_of(tape, value) or [self._none]
+            arguments = tape.convolved[value][cell], *tape.folds[value], residual, producer.relu, out
+            batch_norm.normalise(*arguments, tape.rows[value], first.parts, *first.place(cell))
         if value in self._pools:
             target = self._pools[value].target
             convolve.average(out, tape.outputs[target][cell], self.shapes[value].channels)
-        for stride in {place.layer.stride for place in self._readers[value]}:
-            tape.operands[value, stride].write(out, cell, tape.live[value])
+        for operand in others:
+            operand.write(out, cell, tape.rows[value])
         for place in self._readers[value]:
             convolved = tape.convolved[place.layer.target][cell]
             _convolve(out, convolved, place.forward[0], _NOTHING)
@@ -250,15 +256,14 @@ class BatchPass:
             by_value[layer.residual] = by_output
         (by_g, by_z, constant), gradients = self._through_norm(tape, layer.target, sums[layer.target].sum(0))
         operand = self._operand_by_output(place.target)
-        everything = np.arange(place.target.channels)
         waiting[layer.source] -= 1
         before = by_value.get(layer.source)
         after = self._take(place.source) if layer.source else None
 
         def work(cell: int, scratch: _Scratch) -> None:
             by_convolved = scratch.take(place.target)
-            batch_norm.backward(by_output[cell], tape.convolved[layer.target][cell], by_g, by_z, constant, by_convolved)
-            operand.write(by_convolved, cell, everything)
+            gradient, convolved = by_output[cell], tape.convolved[layer.target][cell]
+            batch_norm.backward(gradient, convolved, by_g, by_z, constant, by_convolved, operand.parts, *operand.place(cell))
             if layer.residual is not None and not self._readers[layer.residual]:
                 self._finish_cell(tape, layer.residual, cell, by_output, sums)
             if after is not None:
@@ -324,6 +329,10 @@ class BatchPass:
         """Give a gradient back unless another value shares it."""
         if not any(other is array for other in by_value.values()):
             self._free[array.shape[1], array.shape[2] - 2, array.shape[3] - 2].append(array)
+
+    def _operands_of(self, tape: Tape, value: int) -> list[Operand]:
+        """The operands of a value's weight gradients, one for each stride."""
+        return [tape.operands[value, stride] for stride in sorted({place.layer.stride for place in self._readers[value]})]
 
     def _operand(self, shape: Shape, stride: int) -> Operand:
         # Of single positions, behind the pooling, products are small and few numbers are summed up.

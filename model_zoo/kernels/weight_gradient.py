@@ -27,6 +27,8 @@ def half_type() -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+# Up to so many rows of all moves together are copied into one matrix: a product with few rows costs as much as one with many.
+FEW_ROWS = 64
 # Images side by side in a matrix: two cells, so that every move is by whole cache lines.
 WIDE = 2 * LANES
 
@@ -75,10 +77,12 @@ class Geometry:
     def matrix(self, channels: int, dtype: torch.dtype) -> torch.Tensor:
         """Zeros for the matrix with its guards, [channels, guard + length + guard], rows aligned to cache lines."""
         width = self.length + 2 * self.guard
-        size = torch.empty((), dtype=dtype).element_size()
-        room = torch.zeros(channels * width + 64 // size, dtype=dtype)
-        begin = -room.data_ptr() // size % (64 // size)
-        return room[begin : begin + channels * width].view(channels, width)
+        kind = np.dtype(np.uint16 if dtype == torch.bfloat16 else np.float32)
+        # NumPy asks for huge pages, PyTorch does not.
+        room = np.empty(channels * width + 64 // kind.itemsize, kind)
+        room.fill(0)
+        begin = -room.ctypes.data // kind.itemsize % (64 // kind.itemsize)
+        return torch.from_numpy(room[begin : begin + channels * width].reshape(channels, width)).view(dtype)
 
 
 class Operand:
@@ -95,21 +99,24 @@ class Operand:
     def __init__(self, value: Shape, cells: int, stride: int, dtype: torch.dtype) -> None:
         self.stride = stride
         self.geometry = Geometry(-(-value.rows // stride), -(-value.columns // stride), cells)
-        self.parts = [[self.geometry.matrix(value.channels, dtype) for _ in range(stride)] for _ in range(stride)]
-        self._bits = [[_bits(part) for part in row] for row in self.parts]
+        self.matrices = [self.geometry.matrix(value.channels, dtype) for _ in range(stride * stride)]
+        self.parts = tuple(_bits(matrix) for matrix in self.matrices)
 
-    def write(self, value: np.ndarray, cell: int, live: np.ndarray) -> None:
-        """Write the channels `live`, int64, of a cell [channels, rows + 2, columns + 2, 16] into the first rows of the matrices."""
-        source, begin = _bits(value), self.geometry.begin(cell)
-        for row in range(self.stride):
-            for column in range(self.stride):
-                _copy(source, live, self.stride, row, column, self._bits[row][column], begin, self.geometry.columns + 1)
+    def write(self, value: np.ndarray, cell: int, rows: np.ndarray) -> None:
+        """Write the channels of a cell [channels, rows + 2, columns + 2, 16] into the matrices' `rows`, int64 [channels]; -1 is left out."""
+        for channel in np.flatnonzero(rows >= 0):
+            copy_channel(value[channel], self.parts, rows[channel], *self.place(cell))
+
+    def place(self, cell: int) -> tuple[int, int, int]:
+        """Where a cell begins, the positions of a row with its zero, and the stride, as `copy_channel` takes them."""
+        return self.geometry.begin(cell), self.geometry.columns + 1, self.stride
 
     def moved(self, kernel_row: int, kernel_column: int, padding: int, channels: int) -> torch.Tensor:
         """The first `channels` rows of the matrix that an entry of the kernel reads."""
         down, across = kernel_row - padding, kernel_column - padding
         begin = self.geometry.move(down // self.stride, across // self.stride)
-        return self.parts[down % self.stride][across % self.stride][:channels, begin : begin + self.geometry.length]
+        part = down % self.stride * self.stride + across % self.stride
+        return self.matrices[part][:channels, begin : begin + self.geometry.length]
 
 
 def weight_gradient(operand: Operand, by_output: Operand, kernel: int, padding: int, inputs: int, live: np.ndarray) -> torch.Tensor:
@@ -126,10 +133,14 @@ def weight_gradient(operand: Operand, by_output: Operand, kernel: int, padding: 
     live : np.ndarray
         int64: the input channels that were written.
     """
-    left = by_output.parts[0][0][:, by_output.geometry.guard : by_output.geometry.guard + by_output.geometry.length]
-    products = torch.empty((kernel * kernel, len(left), len(live)), dtype=left.dtype)
-    for entry, product in enumerate(products):
-        torch.mm(left, operand.moved(entry // kernel, entry % kernel, padding, len(live)).t(), out=product)
+    left = by_output.matrices[0][:, by_output.geometry.guard : by_output.geometry.guard + by_output.geometry.length]
+    moves = [operand.moved(entry // kernel, entry % kernel, padding, len(live)) for entry in range(kernel * kernel)]
+    if len(moves) * len(live) <= FEW_ROWS:
+        products = torch.stack(torch.mm(left, torch.cat(moves).t()).split(len(live), 1))
+    else:
+        products = torch.empty((len(moves), len(left), len(live)), dtype=left.dtype)
+        for move, product in zip(moves, products, strict=True):
+            torch.mm(left, move.t(), out=product)
     gradient = torch.empty if len(live) == inputs else torch.zeros
     by_weight = gradient((len(left), inputs, kernel, kernel))
     if products.dtype == torch.bfloat16:
@@ -139,11 +150,9 @@ def weight_gradient(operand: Operand, by_output: Operand, kernel: int, padding: 
     return by_weight
 
 
-def _bits(values: np.ndarray | torch.Tensor) -> np.ndarray:
-    """The same memory as unsigned whole numbers, or float32 as it is for float32 tensors."""
-    if isinstance(values, np.ndarray):
-        return values.view(np.uint32)
-    return values.view(torch.uint16).numpy() if values.dtype == torch.bfloat16 else values.numpy().view(np.uint32)
+def _bits(values: torch.Tensor) -> np.ndarray:
+    """The same memory for numba: bfloat16 as uint16, float32 as it is."""
+    return values.view(torch.uint16).numpy() if values.dtype == torch.bfloat16 else values.numpy()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -170,13 +179,23 @@ def _round_row(typing: Any, source: Any, source_step: Any, target: Any, target_s
 
 
 @njit(cache=True, nogil=True)
-def _copy(source, live, stride, row, column, target, begin, width):  # type: ignore[no-untyped-def]
-    """Rounded to the nearest bfloat16, ties to even, where the target has 16 bits; as it is where it has 32."""
-    columns = source.shape[2] - 2
-    count = (columns - column + stride - 1) // stride
-    for number in range(live.shape[0]):
-        for y in range(row, source.shape[1] - 2, stride):
-            values = source[live[number], y + 1].reshape(-1)[(1 + column) * LANES :]
+def copy_channel(channel, parts, number, begin, width, stride):  # type: ignore[no-untyped-def]
+    """Copy a channel [rows + 2, columns + 2, 16] into a row of the matrices of an `Operand`.
+
+    Parameters
+    ----------
+    parts : tuple of np.ndarray
+        `Operand.parts`; uint16 takes bfloat16, float32 takes the numbers as they are.
+    number : int
+        Of the row.
+    begin, width, stride : int
+        As `Operand.place` gives them.
+    """
+    for part in range(len(parts)):
+        row, column, target = part // stride, part % stride, parts[part]
+        count = (channel.shape[1] - 2 - column + stride - 1) // stride
+        for y in range(row, channel.shape[0] - 2, stride):
+            values = channel[y + 1].reshape(-1)[(1 + column) * LANES :]
             written = target[number, begin + y // stride * width * WIDE :]
             if target.itemsize == 2:
                 _round_row(values.ctypes.data, 4 * stride * LANES, written.ctypes.data, 2 * WIDE, count)
