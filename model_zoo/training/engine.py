@@ -47,14 +47,16 @@ class Engine(ABC):
     def attacked(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [N, classes] that the inner attack differentiates with respect to `images`; called inside `input_gradients_only`.
 
-        The network is in the mode, training or evaluation, that the caller has set.
+        The network is in the mode, training or evaluation, that the caller has set. In training mode, running statistics are updated with
+        the batch norms' `momentum`, which `input_gradients_only` sets to zero if they are to stay.
         """
 
     @abstractmethod
     def trained(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [N, classes] whose gradient reaches the parameters; uses batch statistics and updates the running statistics.
 
-        Also called without gradients, to recompute running statistics.
+        Also called without gradients, to recompute running statistics: each batch norm updates them with its own `momentum`, which changes
+        between calls.
         """
 
     @abstractmethod

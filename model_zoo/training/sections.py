@@ -100,9 +100,11 @@ class InnerAttack:
 
     def strength(self, epoch: int) -> tuple[int, float]:
         """Return the number of steps and their size, in units of the [0, 1] range, of an epoch counted from 0."""
+        if self.method == CLEAN:
+            return 0, 0.0
         reached = [part for part in self.later if part.epoch <= epoch]
         steps, step = (reached[-1].steps, reached[-1].step) if reached else (self.steps, self.step)
-        return steps, float(Fraction(step)) if step else 0.0
+        return steps, float(Fraction(step))
 
 
 @dataclass(frozen=True)

@@ -39,32 +39,32 @@ class NuclearNorm(Method):
     @property
     def weight(self) -> float:
         """Weight of the nuclear norm in the present epoch."""
-        given = self.setting
-        return given.nuclear_weight * (min(1.0, given.progress / given.nuclear_ramp) if given.nuclear_ramp else 1.0)
+        full, ramp = self.setting.nuclear_weight, self.setting.nuclear_ramp
+        return full * (min(1.0, self.setting.progress / ramp) if ramp else 1.0)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """As in `Method`."""
-        given, images = self.setting, batch.images
+        setting, images = self.setting, batch.images
         smooth = int(self.memory["batches"]) % 2 == 1
         self.memory["batches"] += 1
-        signs = torch.where(given.draws.uniform(images) < 0.5, -1.0, 1.0)
-        start = (images + given.noise * given.epsilon * signs).clamp_(0.0, 1.0)
+        signs = torch.where(setting.draws.uniform(images) < 0.5, -1.0, 1.0)
+        start = (images + setting.noise * setting.epsilon * signs).clamp_(0.0, 1.0)
         reference = None
-        if smooth or given.faithful:
-            with input_gradients_only(given.model, keep_statistics=not given.faithful), torch.no_grad():
-                reference = given.attacked(images).float()
-        given.model.eval()
-        with input_gradients_only(given.model):
+        if smooth or setting.faithful:
+            with input_gradients_only(setting.model, keep_statistics=not setting.faithful), torch.no_grad():
+                reference = setting.attacked(images).float()
+        setting.model.eval()
+        with input_gradients_only(setting.model):
             start.requires_grad_(True)
-            logits = given.attacked(start).float()
+            logits = setting.attacked(start).float()
             raised = F.cross_entropy(logits, batch.labels)
             if smooth and reference is not None:
                 raised = raised + self.weight * nuclear_norm(logits - reference)
             (gradient,) = torch.autograd.grad(raised, start)
-        given.model.train()
-        adversarial = project(start.detach().add_(gradient.sign_(), alpha=given.step), images, given.epsilon)
+        setting.model.train()
+        adversarial = project(start.detach().add_(gradient.sign_(), alpha=setting.step), images, setting.epsilon)
         # One pass after the other, as in the official code: each has its own batch statistics.
-        logits, clean = given.trained(adversarial).float(), given.trained(images).float()
+        logits, clean = setting.trained(adversarial).float(), setting.trained(images).float()
         return F.cross_entropy(clean, batch.labels) + self.weight * nuclear_norm(logits - clean), logits
 
 

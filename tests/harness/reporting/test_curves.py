@@ -46,6 +46,15 @@ def test_what_was_not_measured_is_left_out(path: Path) -> None:
     assert [line.get_label() for line in figure.axes[1].lines] == ["training images, attack of the training"]
 
 
+def test_test_accuracies_are_drawn_if_there_are_any(path: Path) -> None:
+    path.write_text(
+        HEADER.strip() + ",test_clean_accuracy,test_pgd_accuracy\n1,0.1,2.25,0.15,0.3,0.2,10,nan,nan\n2,0.1,2,0.2,0.3,0.2,20,0.5,0.25\n"
+    )
+    shown = {str(line.get_label()): line.get_ydata() for line in curve_figure(read(path), "model").axes[1].lines}
+    assert len(shown) == 5
+    assert (float(shown["test images, clean"][1]), float(shown["test images, PGD"][1])) == (50.0, 25.0)  # type: ignore[index,arg-type]
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [("epoch\n1\n", "no column 'train_loss'"), (HEADER, "no epoch"), ("", "No columns"), (CURVE.replace("2.25", "x"), "'x'")],

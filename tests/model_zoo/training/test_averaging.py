@@ -17,7 +17,7 @@ from model_zoo.training.recipe import Recipe
 from model_zoo.training.sampler import Crop, Sampler, on_device
 from model_zoo.training.sharing import Draws, Share
 from model_zoo.training.state import read_state
-from model_zoo.training.trainer import train
+from model_zoo.training.trainer import finished, train
 from tests.model_zoo.families.runs import OPTIONS, SGD
 from tests.model_zoo.training.test_state import interrupted
 from tests.model_zoo.training.test_trainer import weights
@@ -179,6 +179,8 @@ def test_a_resumed_run_returns_the_same_average(family: str, tmp_path: Path, mon
     expected = whole.model.state_dict()
     assert all(torch.equal(again.model.state_dict()[name], tensor) for name, tensor in expected.items())
     assert [record.hold_out_pgd_accuracy for record in again.curve] == [record.hold_out_pgd_accuracy for record in whole.curve]
+    read = finished(chosen, path)
+    assert read is not None and all(torch.equal(read.model.state_dict()[name], tensor) for name, tensor in expected.items())
     state = read_state(path)["average"]
     assert set(state["values"]) == {name for name, _ in whole.model.named_parameters()}
     if family == "hydra":

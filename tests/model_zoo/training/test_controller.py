@@ -73,3 +73,9 @@ def test_networks_hold_weights_and_nothing_of_their_method(name: str) -> None:
     assert not any(key.endswith((".stage", ".steps")) for key in model.state_dict())
     again = build_model(tiny(name)).state_dict()
     assert all(torch.equal(again[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_stored_tensors_move_to_the_device_and_single_numbers_stay() -> None:
+    counting = Counting()
+    counting.to(torch.device("meta"))
+    assert counting.values.device.type == "meta" and counting.steps.device.type == "cpu"
