@@ -103,7 +103,7 @@ class Operand:
         self.parts = tuple(_bits(matrix) for matrix in self.matrices)
 
     def write(self, value: np.ndarray, cell: int, rows: np.ndarray) -> None:
-        """Write the channels of a cell [channels, rows + 2, columns + 2, 16] into the matrices' `rows`, int64 [channels]; -1 is left out."""
+        """Write the channels of a cell [channels, rows + 2, columns + 2, 16] into the matrices' `rows`, int64 [channels], -1 for none."""
         for channel in np.flatnonzero(rows >= 0):
             copy_channel(value[channel], self.parts, rows[channel], *self.place(cell))
 
