@@ -37,6 +37,8 @@ class Family:
         Takes the family's options, returns a layer factory called as factory(in, out, kernel, stride=, padding=).
     affine : bool
         Whether its batch norms have a learned scale and shift.
+    is_masked : bool
+        Whether networks compute with part of their weights, from the first step or in later stages: engine sparse can train those.
     moves_keep_ratio : bool
         Whether training ends at another keep ratio than the recipe's; a record then says the one reached.
     averages : bool
@@ -56,6 +58,7 @@ class Family:
     affine: bool
     weight_bits: int = 32
     taxonomy: Mapping[str, Any] = field(default_factory=dict)
+    is_masked: bool = False
     moves_keep_ratio: bool = False
     averages: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)

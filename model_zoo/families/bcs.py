@@ -91,6 +91,7 @@ FAMILY = Family(
     kind="sparse",
     method="ozdenizci2021",
     taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "global"},
+    is_masked=True,
     convolution=lambda options: SignedConv2d,
     affine=True,
     # Deviation of the noise at the learning rate's highest, 0.1: the official code's is 1e-6 times the rate.

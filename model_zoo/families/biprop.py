@@ -56,6 +56,7 @@ FAMILY = Family(
     weight_bits=1,
     method="diffenderfer2021",
     taxonomy={"when": "before", "scored": "learned", "structured": False, "scope": "local"},
+    is_masked=True,
     convolution=convolution,
     affine=True,
     defaults={"keep_ratio": None},

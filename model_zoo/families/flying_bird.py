@@ -61,6 +61,7 @@ FAMILY = Family(
     kind="sparse",
     method="chen2022-flying-bird",
     taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "local"},
+    is_masked=True,
     convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
     defaults={"keep_ratio": None, "every": 100, "death_rate": 0.5, "last_death_rate": 0.005, "weights": "real"},

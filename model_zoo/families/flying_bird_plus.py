@@ -77,6 +77,7 @@ FAMILY = Family(
     kind="sparse",
     method="chen2022-flying-bird-plus",
     taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "local"},
+    is_masked=True,
     moves_keep_ratio=True,
     convolution=lambda options: MaskedConv2d,
     affine=True,

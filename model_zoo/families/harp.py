@@ -103,6 +103,7 @@ FAMILY = Family(
     kind="sparse",
     method="zhao2023",
     taxonomy={"when": "after", "scored": "learned", "structured": False, "scope": "global"},
+    is_masked=True,
     convolution=convolution,
     affine=True,
     # `least` is a share of the keep ratio; gamma that of the official instructions, 0.01 times the epoch, halfway through 20 epochs.

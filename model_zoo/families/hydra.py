@@ -53,6 +53,7 @@ FAMILY = Family(
     kind="sparse",
     method="sehwag2020",
     taxonomy={"when": "after", "scored": "learned", "structured": False, "scope": "local"},
+    is_masked=True,
     convolution=lambda options: with_weights(ScoredConv2d, options["weights"]),
     affine=True,
     defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "weights": "real"},

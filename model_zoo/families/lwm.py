@@ -24,6 +24,7 @@ FAMILY = Family(
     kind="sparse",
     method="han2015",
     taxonomy={"when": "after", "scored": "magnitude", "structured": False, "scope": "local"},
+    is_masked=True,
     convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
     defaults={"keep_ratio": None, "pretrain_epochs": None, "weights": "real"},

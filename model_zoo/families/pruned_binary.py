@@ -75,6 +75,7 @@ FAMILY = Family(
     method="liu2022",
     weight_bits=1,
     taxonomy={"when": "before", "scored": "learned", "structured": False, "scope": "local"},
+    is_masked=True,
     convolution=convolution,
     affine=False,
     defaults={

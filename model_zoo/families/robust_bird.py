@@ -79,6 +79,7 @@ FAMILY = Family(
     kind="sparse",
     method="chen2022-robust-bird",
     taxonomy={"when": "before", "scored": "magnitude", "structured": False, "scope": "global"},
+    is_masked=True,
     convolution=lambda options: MaskedConv2d,
     affine=True,
     defaults={"keep_ratio": None, "clean_epochs": None, "every": 50, "tolerance": 0.08},

@@ -34,6 +34,7 @@ FAMILY = Family(
     weight_bits=1,
     method="fu2021",
     taxonomy={"when": "before", "scored": "learned", "structured": False, "scope": "local"},
+    is_masked=True,
     convolution=convolution,
     affine=False,
     defaults={"keep_ratio": None},

@@ -17,14 +17,13 @@ from torch import nn
 
 from model_zoo.classifier import Classifier
 from model_zoo.errors import UsageError
+from model_zoo.families import get_family
 from model_zoo.training.inner_attack import input_gradients_only
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.sharing import Share, shared
 
 ENGINES = ("auto", "dense", "sparse")
 INSTALL_FAST = "pip install 'robust-binary-harness[fast]'"
-# Families whose networks are masked, from the first step or in later stages.
-MASKED = ("pruned-binary", "rst", "biprop", "flying-bird", "flying-bird-plus", "bcs", "hydra", "harp", "lwm", "robust-bird")
 # A network that keeps less than this share of its weights is computed by the sparse kernels, one that keeps more densely.
 SPARSE_BELOW = 0.5
 
@@ -187,7 +186,7 @@ def _not_for_sparse(recipe: Recipe, device: str) -> str | None:
         return f"it knows the residual networks for CIFAR, not {architecture}"
     if recipe.architecture.get("head_bias"):
         return "it knows no classifier with a bias"
-    if recipe.family not in MASKED:
+    if not get_family(recipe.family).is_masked:
         return f"a network of family {recipe.family!r} keeps all of its weights"
     if recipe.options["keep_ratio"] >= SPARSE_BELOW:
         return f"it pays for keep ratios below {SPARSE_BELOW}, not {recipe.options['keep_ratio']}"
