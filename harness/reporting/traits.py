@@ -23,7 +23,8 @@ def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFra
     """The catalogue with more of what records and recipes say.
 
     Added are `architecture` (its name), `network` (as papers call it), `training` ("pgd", "fast" or "trades"), `last_batch_norm`,
-    `weight_init` (of weights that are never trained), `seed`, `trained_on` (the data set), `trained_for` (the threat model) and `setting`.
+    `weight_init` (of weights that are never trained), `seed`, `epochs`, `trained_on` (the data set), `trained_for` (the threat model) and
+    `setting`.
     Two models of one setting differ in nothing that decides on their weights but the fields of `harness.reporting.ablations.VARIED`. What
     a record does not say is taken from its recipe, where that ships. A model that is not registered has none.
 
@@ -50,6 +51,7 @@ def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFra
             "last_batch_norm",
             "weight_init",
             "seed",
+            "epochs",
             "trained_on",
             "trained_for",
             "setting",
@@ -85,6 +87,7 @@ def _traits(record: Record) -> dict[str, Any]:
         "last_batch_norm": record.architecture.get("last_batch_norm"),
         "weight_init": weight_init if pruned else None,
         "seed": record.seed,
+        "epochs": record.training.epochs if record.training else None,
         "trained_on": record.data.train,
         "trained_for": f"{threat.norm} {threat.radius}",
         "setting": hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:12],

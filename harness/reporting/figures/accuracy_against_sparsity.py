@@ -51,15 +51,35 @@ def series(group: pd.DataFrame) -> pd.DataFrame:
     return min(lines, key=lambda part: (-len(part), part["seed"].iloc[0], part["model"].min()))
 
 
+def following(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
+    """Pruned models of the same architecture as `line` whose allocation power p follows their keep ratio, falling; the largest such series.
+
+    One setting, one model per keep ratio, two powers at least. Empty if there are no three such models beside those of `line`.
+    """
+    alike = [field for field in SHARED if field != "allocation_power"]
+    if not {"keep_ratio", "worst", "allocation_power", *alike} <= set(group):
+        return group.iloc[:0]
+    pruned = group.dropna(subset=["setting", "keep_ratio", "worst"])
+    pruned = pruned[~pruned["model"].isin(line["model"])]
+    if "architecture" in pruned:
+        pruned = pruned[pruned["architecture"] == line["architecture"].iloc[0]]
+    parts = [
+        part for _, part in pruned.groupby(alike, sort=True) if part["keep_ratio"].is_unique and part["allocation_power"].nunique() > 1
+    ]
+    parts = [part for part in parts if len(part) > 2]
+    return max(parts, key=len).sort_values("keep_ratio", ascending=False) if parts else pruned.iloc[:0]
+
+
 def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
     """Worst-case robust and clean accuracy of the largest series of pruned models against their keep ratio, on a log axis.
 
     `group` is a summary of one threat model with the columns of `harness.reporting.traits.with_traits` and a `series`. Intervals are 95 %
-    Wilson's. Models that differ from one of the series in the seed alone are faint dots. Dense models of the same architecture, trained on
-    the same data for the same threat model, stand at the right edge, with a line across at their worst case.
+    Wilson's. A series whose p follows the keep ratio stands beside it, with its p at every point. Models that differ from one of the
+    series in the seed alone are faint dots. Dense models of the same architecture, trained on the same data for the same threat model,
+    stand at the right edge, with a line across at their worst case.
     """
     line = series(group)
-    seeds, dense = _other_seeds(group, line), _dense(group, line)
+    seeds, dense, other = _other_seeds(group, line), _dense(group, line), following(group, line)
     figure, axes = new_figure(WIDTH, HEIGHT, "Robust accuracy against sparsity", f"{title}; pruned models: {_shared(line)}")
     colour, marker, name = family_style(line["family"].iloc[0])
     kept = 100 * line["keep_ratio"].astype(float)
@@ -68,10 +88,13 @@ def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
         look: dict[str, Any] = {"color": colour, "marker": marker, "zorder": 4}
         _with_intervals(axes, kept, line, "clean", linestyle=(0, (4, 2)), markerfacecolor="white", markersize=5.5, linewidth=1.1, **look)
         _with_intervals(axes, kept, line, "worst", linestyle="-", markersize=7, linewidth=1.8, **look)
+        if len(other):
+            _with_intervals(axes, 100 * other["keep_ratio"].astype(float), other, "worst", markersize=6, linewidth=1.4, **OTHER)
         axes.plot(100 * seeds["keep_ratio"].astype(float), 100 * seeds["worst"].astype(float), **DOT)
-        axes.set_xlim(float(kept.min()) / 1.35, 150)
-        _keep_axis(axes, [float(value) for value in kept], bool(len(dense)))
-        top = pd.concat([line, dense])[["clean_high", "worst_high"]].to_numpy(float).max()
+        ratios = sorted({float(value) for value in pd.concat([kept, 100 * other["keep_ratio"].astype(float)])})
+        axes.set_xlim(ratios[0] / 1.35, 150)
+        _keep_axis(axes, ratios, bool(len(dense)))
+        top = pd.concat([line, dense, other])[["clean_high", "worst_high"]].to_numpy(float).max()
         axes.set_ylim(0, max(10.0, 106 * float(top)))
         axes.set_ylabel("accuracy, per cent")
         for place, (_, row) in enumerate(dense.iterrows()):
@@ -81,6 +104,10 @@ def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
             Line2D([], [], color=colour, marker=marker, markersize=7, linewidth=1.8, label=f"{name}, worst case"),
             Line2D([], [], color=colour, marker=marker, label="its clean accuracy", **dashed),
         ]
+        if len(other):
+            handles.append(
+                Line2D([], [], markersize=6, linewidth=1.4, label=f"p follows the keep ratio{_epochs(other, line)}, worst case", **OTHER)
+            )
         handles += [Line2D([], [], **DOT, label="other seeds, worst case")] if len(seeds) else []
         if len(dense):
             hollow: dict[str, Any] = {"marker": "s", "markersize": 4.5, "markerfacecolor": "white", "linestyle": "none"}
@@ -88,9 +115,24 @@ def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
         legend_below(figure, handles, handlelength=3.0)
         _edge_labels(figure, axes, dense, group)
         _warnings(axes, line, group, kept, darker(colour))
+        _powers(axes, other)
     return figure
 
 
+def _epochs(other: pd.DataFrame, line: pd.DataFrame) -> str:
+    """How long the two series were trained, if that differs."""
+    known = [part["epochs"].iloc[0] if "epochs" in part else None for part in (other, line)]
+    return "" if any(pd.isna(epochs) for epochs in known) or known[0] == known[1] else f" ({known[0]:g} epochs, not {known[1]:g})"
+
+
+def _powers(axes: Axes, other: pd.DataFrame) -> None:
+    """The allocation power at every point of a series in which it varies."""
+    for _, row in other.iterrows():
+        at = (100 * float(row["keep_ratio"]), 100 * float(row["worst_high"]))
+        axes.annotate(f"p = {row['allocation_power']:g}", at, (0, 3), textcoords="offset points", fontsize=LABEL, color=INK, ha="center")
+
+
+OTHER: dict[str, Any] = {"color": INK, "marker": "D", "linestyle": "-", "zorder": 3}
 DOT: dict[str, Any] = {"color": FAINT, "marker": "o", "markersize": 3.5, "linestyle": "none", "zorder": 5}
 
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from harness.reporting.figures.accuracy_against_sparsity import _apart, accuracy_against_sparsity, series
+from harness.reporting.figures.accuracy_against_sparsity import _apart, accuracy_against_sparsity, following, series
 from harness.reporting.frames import summary
 from harness.reporting.style import save
-from tests.harness.reporting.registry import ablated, dense
+from tests.harness.reporting.registry import ablated, dense, pruned
 
 
 @pytest.fixture
@@ -42,6 +42,33 @@ def test_of_two_equal_series_the_one_of_the_lowest_seed_counts(group: pd.DataFra
     pair = group[group["model"].isin(["k50", "k10"])]
     both = pd.concat([pair.assign(seed=5, model=["a", "b"]), pair])
     assert set(series(both)["model"]) == {"k50", "k10"}
+
+
+def swept() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """With three models of a longer setting whose p follows the keep ratio."""
+    outcomes, models = ablated()
+    longer = [
+        pruned(f"{name}-e15", keep_ratio=keep, allocation_power=power, setting="longer", epochs=15)
+        for name, keep, power in (("k50", 0.5, 1.0), ("k05", 0.05, 0.8), ("k01", 0.01, 0.1))
+    ]
+    copies = [outcomes[outcomes["model"] == "k20"].assign(model=row["id"]) for row in longer]
+    return pd.concat([outcomes, *copies], ignore_index=True), pd.concat([models.assign(epochs=5), pd.DataFrame(longer)], ignore_index=True)
+
+
+def test_a_series_whose_p_follows_the_keep_ratio_stands_beside_the_other() -> None:
+    group = summary(*swept())
+    line = series(group)
+    assert following(group, line)["model"].tolist() == ["k50-e15", "k05-e15", "k01-e15"]
+    assert following(summary(*ablated()), line).empty
+    # One power is a series of its own, two models are none.
+    assert following(group.assign(allocation_power=0.1), line).empty
+    assert following(group[group["model"] != "k05-e15"], line).empty
+    axes = accuracy_against_sparsity(group, "title").axes[0]
+    (other,) = [container[0] for container in axes.containers if len(container[0].get_xdata()) == 3]
+    assert numbers(other.get_xdata()) == pytest.approx([50.0, 5.0, 1.0]) and numbers(other.get_ydata()) == pytest.approx([37.5] * 3)
+    assert [text.get_text() for text in axes.texts if text.get_text().startswith("p = ")] == ["p = 1", "p = 0.8", "p = 0.1"]
+    labels = [text.get_text() for text in axes.figure.legends[0].get_texts()] if axes.figure.legends else []
+    assert any("p follows the keep ratio (15 epochs, not 5)" in label for label in labels)
 
 
 def test_the_lines_are_the_frames_and_seeds_are_dots(group: pd.DataFrame) -> None:
