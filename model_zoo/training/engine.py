@@ -167,18 +167,18 @@ def resolve_engine(recipe: Recipe, device: str, asked: str = "auto") -> str:
     """
     if asked not in ENGINES:
         raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {asked!r}")
-    if asked == "dense":
-        return asked
-    refusal = _not_for_sparse(recipe, device)
-    if refusal is None and importlib.util.find_spec("numba") is None:
+    impossible = _impossible(recipe, device)
+    if asked == "sparse" and impossible is not None:
+        raise UsageError(f"engine sparse cannot train recipe {recipe.id!r}: {impossible}; use --engine dense")
+    if asked == "dense" or (asked == "auto" and (impossible is not None or not _is_worthwhile(recipe))):
+        return "dense"
+    if importlib.util.find_spec("numba") is None:
         raise UsageError(f"recipe {recipe.id!r} trains on engine sparse, which needs numba: {INSTALL_FAST}, or train with --engine dense")
-    if refusal is not None and asked == "sparse":
-        raise UsageError(f"engine sparse cannot train recipe {recipe.id!r}: {refusal}; use --engine dense")
-    return "dense" if refusal is not None else "sparse"
+    return "sparse"
 
 
-def _not_for_sparse(recipe: Recipe, device: str) -> str | None:
-    """Why engine sparse does not train the recipe, None if it does."""
+def _impossible(recipe: Recipe, device: str) -> str | None:
+    """Why engine sparse cannot train the recipe, None if it can."""
     if device != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "it runs on the CPU, in one process"
     architecture = str(recipe.architecture["name"])
@@ -186,15 +186,16 @@ def _not_for_sparse(recipe: Recipe, device: str) -> str | None:
         return f"it knows the residual networks for CIFAR, not {architecture}"
     if recipe.architecture.get("head_bias"):
         return "it knows no classifier with a bias"
-    if not get_family(recipe.family).is_masked:
-        return f"a network of family {recipe.family!r} keeps all of its weights"
-    if recipe.options["keep_ratio"] >= SPARSE_BELOW:
-        return f"it pays for keep ratios below {SPARSE_BELOW}, not {recipe.options['keep_ratio']}"
     if recipe.attack.faithful:
         return "a faithful run attacks with the statistics of the attacked batch"
     if recipe.optimiser.batch % 16:
         return f"its batches are multiples of 16, not {recipe.optimiser.batch}"
     return None
+
+
+def _is_worthwhile(recipe: Recipe) -> bool:
+    """Whether the recipe's network computes with less than half of its weights, at least in later stages."""
+    return get_family(recipe.family).is_masked and recipe.options["keep_ratio"] < SPARSE_BELOW
 
 
 def make_engine(name: str, model: Classifier, recipe: Recipe, share: Share, compiled: bool = False) -> Engine:

@@ -29,12 +29,15 @@ from model_zoo.kernels.weight_gradient import half_type
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.training.engine import SPARSE_BELOW, DenseEngine, Engine
 
+# A dense network with at most so many products per image is attacked by the kernels, a larger one by the dense engine.
+ATTACKED_BELOW = 1e8
+
 
 class SparseEngine(Engine):
     """Computes a residual network by the weights that it keeps.
 
-    The statistics that the attack folds in are those of the batch before, not of the batch that is attacked. Stages of a method in
-    which the network is dense are computed by the dense engine.
+    The statistics that the attack folds in are those of the batch before, not of the batch that is attacked. While the network keeps half
+    of its weights or more, the training pass is that of the dense engine, and so is the attack unless the network is small.
 
     Parameters
     ----------
@@ -64,6 +67,7 @@ class SparseEngine(Engine):
         self.graph = _dense_graph(model, self.layers)
         self._sizes: dict[tuple[int, int, int], _Frozen] = {}
         self._passes: dict[tuple[int, int, int], BatchPass] = {}
+        self._values: dict[tuple[int, int, int], dict[int, Shape]] = {}
         self._statistics: dict[int, Statistics] = {}
         self._entries: dict[int, Entries] = {}
         self._is_sparse = False
@@ -71,7 +75,7 @@ class SparseEngine(Engine):
 
     def attacked(self, images: torch.Tensor) -> torch.Tensor:
         """As in `Engine`; in training mode with the statistics of the previous training pass."""
-        if not self._is_sparse:
+        if not self._attacks(images) or (self.model.training and not self._statistics and not self._is_sparse):
             return self.dense.attacked(images)
         if not self.model.training:
             return self._frozen(images, self._running(), self._attack_lanes)
@@ -85,7 +89,7 @@ class SparseEngine(Engine):
     def trained(self, images: torch.Tensor) -> torch.Tensor:
         """As in `Engine`."""
         if not self._is_sparse:
-            return self.dense.trained(images)
+            return self._trained_densely(images)
         parameters: list[torch.Tensor | None] = []
         for layer in self.convolutions:
             parameters += [self._sources[layer.target].parameter(), getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)]
@@ -94,7 +98,7 @@ class SparseEngine(Engine):
 
     def evaluated(self, images: torch.Tensor) -> torch.Tensor:
         """As in `Engine`."""
-        return self._frozen(images, self._running(), LANES) if self._is_sparse else self.dense.evaluated(images)
+        return self._frozen(images, self._running(), LANES) if self._attacks(images) else self.dense.evaluated(images)
 
     def refresh(self) -> None:
         """As in `Engine`."""
@@ -135,6 +139,34 @@ class SparseEngine(Engine):
             if self._is_sparse:
                 batch.fill(self._entries)
 
+    def _attacks(self, images: torch.Tensor) -> bool:
+        """Whether the kernels compute the frozen network."""
+        if self._is_sparse:
+            return True
+        shapes = self._shapes(images)
+        products = sum(len(entries.places) * shapes[target].rows * shapes[target].columns for target, entries in self._entries.items())
+        return products <= ATTACKED_BELOW
+
+    def _trained_densely(self, images: torch.Tensor) -> torch.Tensor:
+        """The dense engine's training pass; the batch's statistics are recovered from how it moves the running ones."""
+        before = self._running()
+        logits = self.dense.trained(images)
+        if self._attacks(images):
+            shapes = self._shapes(images)
+            counts = {target: len(images) * shapes[target].rows * shapes[target].columns for target in before}
+            after, shares = self._running(), {layer.target: _share(layer.norm) for layer in self.convolutions}
+            if all(shares.values()):
+                self._statistics = {target: _recovered(before[target], after[target], shares[target], counts[target]) for target in before}
+        return logits
+
+    def _shapes(self, images: torch.Tensor) -> dict[int, Shape]:
+        """Shapes of all values, for images of one size."""
+        channels, rows, columns = images.shape[1:]
+        key = (channels, rows, columns)
+        if key not in self._values:
+            self._values[key] = value_shapes(self.graph, Shape(channels, rows, columns))
+        return self._values[key]
+
     def _norms(self) -> dict[int, Norm]:
         return {layer.target: Norm.of(layer.norm) for layer in self.convolutions}
 
@@ -144,6 +176,7 @@ class SparseEngine(Engine):
             if isinstance(layer.norm, nn.BatchNorm2d):
                 mean, variance = layer.norm.running_mean, layer.norm.running_var
                 assert mean is not None and variance is not None
+                # Double copies: the running statistics move in place.
                 found[layer.target] = Statistics(mean.double().numpy(), variance.double().numpy(), 0)
             else:
                 nothing = np.zeros(self._entries[layer.target].shape[0])
@@ -162,8 +195,7 @@ class SparseEngine(Engine):
     def _batch(self, images: torch.Tensor) -> BatchPass:
         key = (len(images), images.shape[2], images.shape[3])
         if key not in self._passes:
-            shapes = value_shapes(self.graph, Shape(images.shape[1], *key[1:]))
-            self._passes[key] = BatchPass(self.layers, shapes, self.graph.mean, self.graph.deviation, len(images))
+            self._passes[key] = BatchPass(self.layers, self._shapes(images), self.graph.mean, self.graph.deviation, len(images))
             self._passes[key].fill(self._entries)
         return self._passes[key]
 
@@ -215,6 +247,19 @@ class _BatchLogits(torch.autograd.Function):
             each = gradients[layer.target]
             found += [ctx.engine._sources[layer.target].gradient(each.weight), each.norm_weight, each.norm_bias]
         return tuple(found)
+
+
+def _share(norm: nn.Module) -> float:
+    """The share of the newest batch in a batch norm's running statistics; 1 for a layer without."""
+    if not isinstance(norm, nn.BatchNorm2d):
+        return 1.0
+    return 1.0 / float(norm.num_batches_tracked or 1) if norm.momentum is None else float(norm.momentum)
+
+
+def _recovered(before: Statistics, after: Statistics, share: float, count: int) -> Statistics:
+    """Statistics of the batch of `count` numbers that moved running statistics from `before` to `after` by `share` of the way."""
+    mean, variance = (old + (new - old) / share for old, new in ((before.mean, after.mean), (before.variance, after.variance)))
+    return Statistics(mean, np.maximum(variance, 0.0) * ((count - 1) / count), count)
 
 
 def _track(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
