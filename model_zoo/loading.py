@@ -8,6 +8,7 @@ from torch import nn
 
 from model_zoo.adapters.exported import load_onnx
 from model_zoo.errors import DamagedFileError
+from model_zoo.fence import Fenced
 from model_zoo.own import is_own, open_own
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import check_file, load_packed
@@ -37,6 +38,8 @@ def load_model(model: str) -> nn.Module:
     found = weights_sha256(loaded)
     if found != record.weights_sha256:
         raise DamagedFileError(path, f"weights with sha256 {record.weights_sha256}", f"sha256 {found}")
+    if record.architecture["name"] == "onnx":
+        return Fenced(loaded, lambda: _load_onnx(record, path), stochastic=record.stochastic)
     return loaded
 
 
