@@ -26,8 +26,8 @@ _ADDED = {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__",
 def object_sha256(value: Any, modules: Collection[str] = ()) -> str:
     """Hash everything that can be reached from an object.
 
-    Classes count with their attributes and functions if they are defined in one of `modules`, else by their names; torch's functions too. Memory addresses,
-    devices, and the order in which attributes were set do not count.
+    Classes count with their attributes and functions if they are defined in one of `modules`, else by their names, as torch's functions
+    do. Memory addresses, devices, and the order in which attributes were set do not count.
     """
     walk = _Walk(frozenset(modules))
     walk.add(value)
@@ -114,6 +114,10 @@ class _Walk:
             self._say(kind.__module__)
 
     def _object(self, value: Any) -> None:
+        if type(value).__module__ == "torch._dynamo.eval_frame" and hasattr(value, "_orig_mod"):
+            # What torch.compile adds differs from process to process; the network is the one inside. (The import of its class is slow.)
+            self.add(value._orig_mod)
+            return
         self.add(type(value))
         if isinstance(value, Mapping):
             self._all("keys", value.keys())

@@ -108,3 +108,8 @@ def test_classes_of_the_users_modules_count_with_what_they_hold(monkeypatch: pyt
     monkeypatch.setattr(Net, "forward", closing_over(2.0))
     patched = object_sha256(Net(0), [__name__])
     assert len({before, after, patched}) == 3 and object_sha256(Net(0)) == named
+
+
+def test_a_compiled_network_is_the_network_inside() -> None:
+    first, second = (torch.compile(Net(value), backend="eager") for value in (1.0, 2.0))
+    assert object_sha256(first) == object_sha256(torch.compile(Net(1.0), backend="eager")) != object_sha256(second)
