@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from harness.runner.store import Store
 from harness.runner.work import declared, prepared
 from model_zoo import loading
 from model_zoo.errors import UserError
+from model_zoo.fence import Fenced
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.threat import ThreatModel, parse_radius, radius_text
 
@@ -127,6 +129,7 @@ def _evaluate_module(
     data_dir: Path | None,
     progress: Callable[[float, str], None] | None,
 ) -> pd.DataFrame:
+    fenced = Fenced(model, _copies(model))
     spec = attacks.get(attack)
     images = datasets.load(dataset, data_dir, n=n)
     family = datasets.describe(dataset).family
@@ -143,9 +146,19 @@ def _evaluate_module(
     for start in range(0, len(images), protocol.BLOCK):
         block = images.slice(start, min(start + protocol.BLOCK, len(images)))
         identity = {"weights": weights_sha256(model), "block": block.sha256, "threat": str(threat), "attack": spec.identity(), "seed": seed}
-        outcome = evaluate_unit(model, block, threat, spec, unit_seed(unit_id(identity)), progress)
+        outcome = evaluate_unit(fenced, block, threat, spec, unit_seed(unit_id(identity)), progress)
         frames.append(outcome.frame.assign(**labels))
     return pd.concat(frames, ignore_index=True)
+
+
+def _copies(model: nn.Module) -> Callable[[], nn.Module] | None:
+    """Gives the module as it is now, again and again; None where it cannot be copied."""
+    try:
+        untouched = copy.deepcopy(model)
+    except Exception:
+        # A module of anybody's making: anything may come out of copying it.
+        return None
+    return lambda: copy.deepcopy(untouched)
 
 
 __all__ = ["evaluate", "load_model", "results"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -22,8 +23,8 @@ _TORCH = str(Path(torch.__file__).parent)
 def user_code(what: str) -> Iterator[None]:
     """Turn whatever the block raises into a `UserCodeError` that begins with `what`.
 
-    `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code included. Errors of this package, exhausted memory, and the
-    `KeyboardInterrupt` of a person who stops the run pass unchanged.
+    `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code included. Errors of this package, exhausted memory, a full
+    disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged.
     """
     with _exits_raise(), _interrupts() as came:
         try:
@@ -31,7 +32,7 @@ def user_code(what: str) -> Iterator[None]:
         except UserError:
             raise
         except BaseException as error:
-            if (isinstance(error, KeyboardInterrupt) and came) or is_memory(error):
+            if (isinstance(error, KeyboardInterrupt) and came) or is_memory(error) or is_full(error):
                 raise
             raise failure(what, error) from None
 
@@ -49,6 +50,11 @@ def is_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
     )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an exception says that nothing can be written to a disk."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _text(error: BaseException) -> str:

@@ -32,8 +32,8 @@ WAIT = 3.0
 class Event:
     """What is told while a plan runs.
 
-    `kind` is "found" (the store holds the unit), "progress" (with `fraction` of the unit done), "waiting" (another run is at it),
-    "finished" or "failed" (with `message`).
+    `kind` is "found" (the store holds the unit), "progress" (with `fraction` of the unit done), "waiting" (another run is at it), "ended"
+    (the process that was at it before ended without a word), "finished" or "failed" (with `message`).
     """
 
     kind: str
@@ -97,6 +97,10 @@ def execute(
     if name != "here":
         # The longest last would leave the others idle.
         missing.sort(key=length, reverse=True)
+    ended = {claim.unit for claim in store.claims.abandoned()}
+    for unit in missing:
+        if unit.id in ended:
+            tell(Event("ended", unit, 0.0, f"{unit}: the process that ran it before ended (killed, out of memory, or by the model's code)"))
     while missing:
         units, busy = {unit.id: unit for unit in missing}, []
         for done in run(missing, store, lambda unit, fraction, component: tell(Event("progress", unit, fraction, component)), resources):

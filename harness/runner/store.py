@@ -206,11 +206,11 @@ class Store:
         with held_back():
             place(self.units / f"{unit}.json", _json(manifest))
 
-    def fail(self, unit: Unit, message: str) -> None:
-        """Leave a word about a unit that could not be finished, for whoever looks at the store."""
+    def fail(self, unit: Unit, message: str, trace: str = "") -> None:
+        """Leave a line about a unit that could not be finished, and the traceback, for whoever looks at the store."""
         folder = self.root / "failed"
         folder.mkdir(parents=True, exist_ok=True)
-        place(folder / f"{unit.id}.json", _json({"unit": unit.id, "message": message, "when": _now()}))
+        place(folder / f"{unit.id}.json", _json({"unit": unit.id, "message": message, "when": _now(), "traceback": trace}))
 
     def failures(self) -> dict[str, str]:
         """Messages of units that could not be finished, by unit."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import platform
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,12 +23,13 @@ from harness.runner import protocol
 from harness.runner.claims import Held
 from harness.runner.plan import Unit
 from harness.runner.store import Store
-from model_zoo.errors import RefusedError, UserError
+from model_zoo.errors import RefusedError, UserCodeError, UserError
 from model_zoo.loading import load_model
 from model_zoo.own import is_own, open_own
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.registry import get_record
 from model_zoo.schema import Attackable
+from model_zoo.user_code import is_full, is_memory
 
 Progress = Callable[[float, str], None]
 
@@ -76,7 +77,9 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
         given = declared(unit.record)
         found, model = _model(unit.model)
         if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
-            raise RefusedError("model refused: its files have changed since the run was planned")
+            raise RefusedError(
+                "model refused: its files have changed since the run was planned, or it is another network each time it is made"
+            )
         model = model.to(device)
         ready = prepared(unit, model, device)
         outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, attacked=ready.model, **given)
@@ -85,21 +88,23 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
         if unit.engine != "dense":
             facts["engine"] = {"used": ready.engine, "finding": ready.finding}
         store.write(unit, outcome, facts)
-    except (UserError, RuntimeError, ValueError, OSError, MemoryError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    except Exception as error:
+        if is_full(error):
             # Whatever comes next could not be stored either.
-            return Done(unit.id, "failed", f"{store.root}: {error.strerror}; what is finished is stored", fatal=True)
+            text = getattr(error, "strerror", None) or error
+            return Done(unit.id, "failed", f"{store.root}: {text}; what is finished is stored", fatal=True)
         message = f"{unit}: {_line(error, unit)}"
-        store.fail(unit, message)
+        store.fail(unit, message, error.trace if isinstance(error, UserCodeError) else "".join(traceback.format_exception(error)))
         return Done(unit.id, "failed", message)
     return Done(unit.id, "finished", f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
 
 
 def _line(error: BaseException, unit: Unit) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in text or "out of memory" in text.lower()
     # Batches are not split: kernels round otherwise for another batch size, which may change an outcome.
-    return f"out of memory with a batch of {len(unit.block)} images ({text})" if memory else text
+    if is_memory(error):
+        return f"out of memory with a batch of {len(unit.block)} images ({text})"
+    return text if isinstance(error, (UserError, RuntimeError, ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def declared(record: Attackable) -> dict[str, Any]:
