@@ -17,8 +17,9 @@ from model_zoo.user_code import user_code
 
 # Logits of one image from two calls may differ by this share of the batch's range: other kernels, and steps that rounding flips.
 TOLERANCE = 1e-2
-# Calls that are audited: powers of two, and multiples of this.
+# Calls that are audited: powers of two (with a network made again) and multiples of this; and how many images of the batch.
 AUDIT_EVERY = 64
+AUDIT_IMAGES = 5
 
 Imports = Callable[[], AbstractContextManager[None]]
 
@@ -41,7 +42,7 @@ class Fenced(nn.Module):
     -----
     `forward` refuses by name (`RefusedError`): a network that writes to its images, changes torch's settings, draws random numbers
     without being declared stochastic, or returns anything but logits. Some calls are audited: single images of the batch are asked again,
-    alone and without gradients, and must get the same logits. Any exception becomes a `UserCodeError`.
+    alone and without gradients, some of a network made again, and must get the same logits. Any exception becomes a `UserCodeError`.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class Fenced(nn.Module):
         """Float32 logits [N, classes] of images [N, C, H, W]."""
         logits = self._ask(images)
         self.calls += 1
-        if not self.stochastic and len(images) and (self.calls & (self.calls - 1) == 0 or self.calls % AUDIT_EVERY == 0):
-            self._audit(images.detach(), logits.detach())
+        power = self.calls & (self.calls - 1) == 0
+        if not self.stochastic and len(images) and (power or self.calls % AUDIT_EVERY == 0):
+            self._audit(images.detach(), logits.detach(), again=power)
         return logits
 
     def fresh(self) -> Fenced:
@@ -91,10 +93,11 @@ class Fenced(nn.Module):
             raise RefusedError("model refused: it writes to the images it is given (an operation in place?)")
         return _as_logits(logits, len(images))
 
-    def _audit(self, images: torch.Tensor, logits: torch.Tensor) -> None:
-        rows = sorted({0, len(images) // 2, len(images) - 1})
+    def _audit(self, images: torch.Tensor, logits: torch.Tensor, again: bool) -> None:
+        rows = np.unique(np.linspace(0, len(images) - 1, AUDIT_IMAGES).round().astype(int)).tolist()
+        asked = self.fresh().to(images.device) if again else self
         with torch.no_grad():
-            alone = torch.cat([self._ask(images[row : row + 1]) for row in rows])
+            alone = torch.cat([asked._ask(images[row : row + 1]) for row in rows])
         wrong = int(disagree(logits[rows], alone, logits).sum())
         if 2 * wrong > len(rows):
             raise RefusedError(

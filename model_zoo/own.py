@@ -46,8 +46,10 @@ class Own:
         hash stands for its code: `sha256` that of the file, `code` that of a factory (`model_zoo.adapters.factory.Made.code`); or `model`
         which one of a leaderboard it is.
     bytes, convention : int, str
-        Its size, and of what: "packed file" (what a record of it would name), "given file", or "tensors" (those of a factory's network,
+        Bytes, and of what: "packed file" (what a record of it would name), "given file", or "tensors" (those of a factory's network,
         as they are in memory, with no file around them).
+    size : int
+        Height and width of images that it runs on, in pixels.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Own:
     weights_sha256: str
     bytes: int
     convention: str
+    size: int
     backward: str = "exact"
     stochastic: bool = False
     family: str | None = None
@@ -136,20 +139,20 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
         packed = _as_packed(made.network)
     if packed is not None:
         architecture, affine, frozen = packed
-        size = len(pack(frozen, architecture, affine, {"id": path.stem}))
-        return _own(path.stem, title, architecture, frozen, size, "packed file", affine), frozen
+        content = pack(frozen, architecture, affine, {"id": path.stem})
+        return _own(path.stem, title, architecture, frozen, (len(content), "packed file"), 32, affine), frozen
     fenced = fence(lambda network: network)
     try:
-        classes = _classes(fenced)
+        classes, pixels = _classes(fenced)
     except RefusedError:
         kind = _lower_precision(made.network)
         if kind is None:
             raise
         fenced = fence(lambda network: _CastImages(network, kind))
-        classes = _classes(fenced)
+        classes, pixels = _classes(fenced)
     architecture = {"name": "factory", "code": made.code, "classes": classes}
     size = sum(tensor.nbytes for tensor in made.network.state_dict().values() if isinstance(tensor, torch.Tensor))
-    return _own(path.stem, title, architecture, fenced, size, "tensors"), fenced
+    return _own(path.stem, title, architecture, fenced, (size, "tensors"), pixels), fenced
 
 
 def _open_file(model: str) -> tuple[Own, Fenced]:
@@ -163,8 +166,9 @@ def _open_file(model: str) -> tuple[Own, Fenced]:
 
     given = load()
     fenced = Fenced(given.module, lambda: load().module)
-    architecture = {"name": given.kind, "sha256": given.sha256, "classes": _classes(fenced)}
-    return _own(path.stem, path.name, architecture, fenced, len(given.content), "given file"), fenced
+    classes, pixels = _classes(fenced)
+    architecture = {"name": given.kind, "sha256": given.sha256, "classes": classes}
+    return _own(path.stem, path.name, architecture, fenced, (len(given.content), "given file"), pixels), fenced
 
 
 class _CastImages(nn.Module):
@@ -213,20 +217,23 @@ def _open_leader(name: str, dataset: str, norm: str, folder: Path) -> tuple[Own,
 
     loaded = Fenced(load(), load)
     size = robustbench.file_of(folder, name, dataset, norm).stat().st_size
-    architecture = {"name": "robustbench", "model": f"{dataset}/{norm}/{name}", "classes": _classes(loaded)}
-    return _own(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, size, "given file"), loaded
+    classes, pixels = _classes(loaded)
+    architecture = {"name": "robustbench", "model": f"{dataset}/{norm}/{name}", "classes": classes}
+    return _own(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, (size, "given file"), pixels), loaded
 
 
-def _own(stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, size: int, convention: str, affine: bool = True) -> Own:
+def _own(
+    stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, stored: tuple[int, str], pixels: int, affine: bool = True
+) -> Own:
     weights = weights_sha256(unfenced(model))
     whole = json.dumps([dict(architecture), affine, weights], sort_keys=True)
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
     name = f"{slug}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
-    return Own(name, title, dict(architecture), affine, weights, size, convention)
+    return Own(name, title, dict(architecture), affine, weights, *stored, pixels)
 
 
-def _classes(model: Fenced) -> int:
-    """How many logits a network gives for an image; refuses one that attacks could not differentiate."""
+def _classes(model: Fenced) -> tuple[int, int]:
+    """How many logits a network gives for an image, and of how many pixels; refuses one that attacks could not differentiate."""
     said = ""
     for size in _SIZES:
         images = torch.full((2, 3, size, size), 0.5, requires_grad=True)
@@ -239,7 +246,7 @@ def _classes(model: Fenced) -> int:
             gradient = torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] if logits.requires_grad else None
         if gradient is None:
             raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")
-        return int(logits.shape[1])
+        return int(logits.shape[1]), size
     raise RefusedError(
         f"model refused: it runs on no batch of two images of {' or '.join(map(str, _SIZES))} pixels ({said}); "
         "an exported network needs a dynamic batch dimension"

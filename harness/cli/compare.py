@@ -82,6 +82,7 @@ def command(
     from harness.cli.run import execute_plan
     from harness.reporting.comparison import compare, sentences
     from harness.runner.comparing import admit, plan_comparison
+    from harness.runner.fingerprints import check_fingerprints
     from harness.runner.plan import Plan
     from harness.runner.results import find, without_covered
     from harness.runner.store import Store
@@ -98,6 +99,7 @@ def command(
         err.print(f"left out: {line}", style="dim", markup=False)
     admit(plan)
     kept = Store(store)
+    check_fingerprints(plan.units, kept)
     missing = without_covered(plan, find(kept.read_all(), plan, longer=True).outcomes)
     others = list(dict.fromkeys(unit.record.id for unit in missing.units if unit.model != found_by))
     if others:

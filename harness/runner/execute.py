@@ -11,6 +11,7 @@ import torch
 from harness.runner import executors
 from harness.runner.cost import length
 from harness.runner.executors import Resources
+from harness.runner.fingerprints import check_fingerprints
 from harness.runner.plan import Plan, Unit
 from harness.runner.results import cell
 from harness.runner.store import Store
@@ -80,9 +81,15 @@ def execute(
         What an executor that places tasks reserves for one unit.
     device : str
         "cpu" or "cuda"; outcomes are promised the same for one of them.
+
+    Raises
+    ------
+    RefusedError
+        If the store has outcomes of another network under the identity of one of the plan's.
     """
     report = Report()
     missing = _missing(plan, store, existing, report)
+    check_fingerprints(report.found, store)
     for unit in report.found:
         tell(Event("found", unit, 1.0))
     if existing == "only-cache":

@@ -21,11 +21,12 @@ from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
 from harness.runner import protocol
 from harness.runner.claims import Held
+from harness.runner.fingerprints import check_fingerprint, fingerprint_of
 from harness.runner.plan import Unit
 from harness.runner.store import Store
 from model_zoo.errors import RefusedError, UserCodeError, UserError
 from model_zoo.loading import load_model
-from model_zoo.own import is_own, open_own
+from model_zoo.own import Own, is_own, open_own
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.registry import get_record
 from model_zoo.schema import Attackable
@@ -80,11 +81,16 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
             raise RefusedError(
                 "model refused: its files have changed since the run was planned, or it is another network each time it is made"
             )
+        taken = {}
+        if isinstance(found, Own):
+            # On the CPU, before the model goes elsewhere.
+            taken = {"fingerprint": fingerprint_of(found, model.cpu())}
+            check_fingerprint(unit.identity, taken["fingerprint"], store)
         model = model.to(device)
         ready = prepared(unit, model, device)
         outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, attacked=ready.model, **given)
         _check_clean(unit, outcome)
-        facts = {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)}
+        facts = {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3), **taken}
         if unit.engine != "dense":
             facts["engine"] = {"used": ready.engine, "finding": ready.finding}
         store.write(unit, outcome, facts)

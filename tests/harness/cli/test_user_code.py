@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import harness
 from harness.cli.main import main
 from harness.runner.claims import Claims
 from harness.runner.execute import Event, execute
 from harness.runner.plan import plan_request
 from harness.runner.store import Store
+from model_zoo.errors import UserError
 
 DENSE = "cifar10-rn8s29-dense"
 FILE = """
@@ -109,3 +111,22 @@ def test_a_run_says_that_the_one_before_ended_in_the_middle(there: Path) -> None
     execute(plan, store, told.append)
     assert [event.kind for event in told if event.kind in ("ended", "finished")] == ["ended", "finished"]
     assert not store.claims.abandoned()
+
+
+def test_another_network_under_the_same_identity_is_refused_by_name(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (there / "outside.py").write_text(
+        "import os\nfrom torch import nn\n\nclass Net(nn.Sequential):\n    def forward(self, images):\n"
+        "        return float(os.environ['FACTOR']) * super().forward(images)\n\n"
+        "def make():\n    return Net(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))\n"
+    )
+    model = f"{there}/outside.py:make"
+    monkeypatch.setenv("FACTOR", "1")
+    first = harness.evaluate(model, n=2, store="results")
+    assert harness.evaluate(model, n=2, store="results").equals(first)
+    monkeypatch.setenv("FACTOR", "-1")
+    for attack in ("pgd", "cw-linf"):
+        with pytest.raises(UserError, match="same code and weights but other"):
+            harness.evaluate(model, attack=attack, n=2, store="results")
+    options = ("--against", DENSE, "--suite", "smoke", "--n", "2", "--workers", "1")
+    result = CliRunner().invoke(main, ["compare", model, *options])
+    assert result.exit_code == 1 and "same code and weights but other" in result.stderr

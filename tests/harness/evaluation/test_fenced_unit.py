@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from harness import attacks, datasets
+from harness.evaluation.consistency import ask_again
 from harness.evaluation.gates import check_model
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import evaluate_unit
@@ -132,9 +133,18 @@ def test_an_honest_network_has_the_numbers_it_has_without_a_fence(attack: str) -
     assert unit(Net, attack).frame.equals(plain) and 0 < plain["robust"].sum() < len(plain)
 
 
-def test_a_network_that_remembers_is_at_fault() -> None:
-    with pytest.raises(RefusedError, match="at fault: made again"):
-        unit(Remembers)
+@pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
+def test_a_network_that_remembers_does_not_profit(attack: str) -> None:
+    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+        unit(Remembers, attack)
+
+
+def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
+    images, _ = BLOCK.tensors()
+    honest = ask_again(Fenced(Net(), Net), images, BASE(images))
+    assert honest.shape == (2, 20) and (honest == BASE(images).argmax(1)).all()
+    with pytest.raises(RefusedError, match=r"made again .* for 20 of 20 images"):
+        ask_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
 
 
 def test_a_network_that_changes_its_state_is_at_fault() -> None:
