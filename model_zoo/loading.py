@@ -30,8 +30,12 @@ def load_model(model: str) -> nn.Module:
     DamagedFileError
         If the checkpoint is not the file the record names, or does not hold the weights it names.
     """
-    if is_own(model):
-        return open_own(model)[1]
+    loaded = open_own(model)[1] if is_own(model) else _load(model)
+    loaded.loaded_from = model  # type: ignore[assignment]
+    return loaded
+
+
+def _load(model: str) -> nn.Module:
     record, path = get_record(model), checkpoint_path(model)
     check_file(path, record.checkpoint.sha256, record.checkpoint.bytes)
     loaded = _load_onnx(record, path) if record.architecture["name"] == "onnx" else _load_packed(record, path)

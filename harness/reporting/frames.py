@@ -43,7 +43,8 @@ def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame
     Raises
     ------
     UserError
-        If there are no outcomes, outcomes of several protocol versions are mixed, or an image occurs twice in a cell.
+        If there are no outcomes, outcomes of several protocol versions or of two models of one id are mixed, or an image occurs twice in a
+        cell.
     """
     _refuse_mixtures(outcomes)
     planned = expected if expected is not None else _as_many_as_there_are(outcomes)
@@ -145,6 +146,11 @@ def _refuse_mixtures(outcomes: pd.DataFrame) -> None:
     versions: Sequence[Any] = sorted(outcomes["protocol"].unique())
     if len(versions) > 1:
         raise UserError(f"outcomes of protocols {', '.join(map(str, versions))} never share a table: choose one")
+    if "model_sha256" in outcomes:
+        hashes = outcomes.groupby("model")["model_sha256"].unique()
+        for model, found in hashes[hashes.map(len) > 1].items():
+            which = ", ".join(sorted(sha256[:12] for sha256 in found))
+            raise UserError(f"outcomes of {len(found)} models called {model} (model_sha256 {which}): choose one, or give one another id")
     twice = outcomes.duplicated([*CELL, "image"])
     if twice.any():
         first = outcomes.loc[twice, [*CELL, "image"]].drop_duplicates().head(3).to_numpy().tolist()

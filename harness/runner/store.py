@@ -24,6 +24,7 @@ from safetensors.numpy import load, save
 
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
 from harness.runner.claims import Claims
+from harness.runner.identity import model_sha256
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.signals import held_back
@@ -32,6 +33,9 @@ from model_zoo.files import place
 
 # 2 added the column robust_to_seen and the hash of the broken images: of version 1 we only know what the attacks returned.
 SCHEMA_VERSION = 2
+
+# What identifies a unit and its model, beside its outcomes.
+LABELS = ("unit", "protocol", "model", "family", "dataset", "norm", "radius", "attack", "seed", "model_sha256")
 
 _PARQUET = pa.schema(
     [
@@ -59,9 +63,15 @@ class Stored:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The outcomes, each beside the unit's labels."""
+        """The outcomes, each beside the unit's labels and the hash of its model."""
         frame = self.table.to_pandas()
-        return pd.concat([pd.DataFrame(dict(self.manifest["labels"]), index=frame.index), frame], axis=1)
+        return pd.concat([pd.DataFrame(labels_of(self.manifest), index=frame.index), frame], axis=1)
+
+
+def labels_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns `LABELS` that stand beside the outcomes of a unit."""
+    labels = {**manifest["labels"], "model_sha256": model_sha256(manifest["identity"]["model"])}
+    return {name: labels.get(name) for name in LABELS}
 
 
 class Store:
