@@ -21,6 +21,7 @@ from harness.evaluation.expectation import Expectation
 from harness.evaluation.gates import check_images, check_model
 from harness.evaluation.meter import Meter
 from harness.evaluation.outcomes import COLUMNS, KEPT_IMAGES, UnitOutcome
+from harness.evaluation.probes import gradient_flags
 from harness.evaluation.referee import device_of, judge, logits_of, predict
 from model_zoo.errors import RefusedError
 from model_zoo.fence import Fenced
@@ -85,11 +86,11 @@ def evaluate_unit(
         check_model(judged, images.to(device_of(model)), classes, alone=draws is None)
         seen = as_attacked(model if attacked is None else attacked, backward, draws)
         if not isinstance(model, Fenced):
-            return _evaluate(seen, judged, block, threat, spec, seed, progress, memory)
+            return _evaluate(seen, judged, block, threat, spec, seed, progress, memory, draws is None)
         before = model.state_sha256()
         # Its backward passes run outside the fence.
         with user_code(f"{spec.name} on the model failed"):
-            outcome = _evaluate(seen, judged, block, threat, spec, seed, progress, memory)
+            outcome = _evaluate(seen, judged, block, threat, spec, seed, progress, memory, draws is None)
         if model.state_sha256() != before:
             raise RefusedError("model at fault: its parameters or buffers are others after the attack than before")
         return outcome
@@ -145,6 +146,7 @@ def _evaluate(
     seed: int,
     progress: Progress | None,
     memory: Memory | None,
+    is_deterministic: bool,
 ) -> UnitOutcome:
     images, labels = block.tensors()
     clean = predict(model, images)
@@ -165,6 +167,8 @@ def _evaluate(
         broken_by[rows.numpy()] = result.broken_by
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards
         flags += [(flag.kind, flag.message) for flag in result.flags]
+        if is_deterministic:
+            flags += [flag for flag in gradient_flags(attacked_model, x, y, threat.epsilon) if flag[0] not in dict(flags)]
         non_finite[rows] = meter.non_finite
         # Attacks do not look for logits that are no numbers, which break an image as a wrong class does.
         lost = rows[torch.isposinf(meter.margins)]

@@ -61,7 +61,7 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
         if not manifest["at_fault"] and "invalid" not in manifest:
             tables.append(table)
             rows.append(table.num_rows)
-            kept.append({**labels_of(manifest), **called, "asked": asked, "block_images": item.table.num_rows})
+            kept.append({**labels_of(item), **called, "asked": asked, "block_images": item.table.num_rows})
     if not tables:
         return Found(pd.DataFrame(columns=[*LABELS, *COLUMNS]), damaged, invalid)
     labels = pd.DataFrame(kept)

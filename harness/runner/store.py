@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from harness.evaluation.marks import marks
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
 from harness.runner.claims import Claims
 from harness.runner.identity import model_sha256
@@ -35,7 +36,7 @@ from model_zoo.files import place
 SCHEMA_VERSION = 2
 
 # What identifies a unit and its model, beside its outcomes.
-LABELS = ("unit", "protocol", "model", "family", "dataset", "norm", "radius", "attack", "seed", "model_sha256")
+LABELS = ("unit", "protocol", "model", "family", "dataset", "norm", "radius", "attack", "seed", "model_sha256", "flags")
 
 _PARQUET = pa.schema(
     [
@@ -65,12 +66,15 @@ class Stored:
     def frame(self) -> pd.DataFrame:
         """The outcomes, each beside the unit's labels and the hash of its model."""
         frame = self.table.to_pandas()
-        return pd.concat([pd.DataFrame(labels_of(self.manifest), index=frame.index), frame], axis=1)
+        return pd.concat([pd.DataFrame(labels_of(self), index=frame.index), frame], axis=1)
 
 
-def labels_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns `LABELS` that stand beside the outcomes of a unit."""
-    labels = {**manifest["labels"], "model_sha256": model_sha256(manifest["identity"]["model"])}
+def labels_of(stored: Stored) -> dict[str, Any]:
+    """The columns `LABELS` that stand beside the outcomes of a unit; `flags` are its marks (`harness.evaluation.marks`), "" for none."""
+    manifest = stored.manifest
+    flags = [(flag["kind"], flag["message"]) for flag in manifest.get("flags", ())]
+    marked = marks(flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas())
+    labels = {**manifest["labels"], "model_sha256": model_sha256(manifest["identity"]["model"]), "flags": ", ".join(marked)}
     return {name: labels.get(name) for name in LABELS}
 
 
