@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pandas as pd
 from torch import nn
 
 from harness import attacks, datasets
+from harness.evaluation.marks import in_words, marks, union
+from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import evaluate_unit
 from harness.runner import protocol
 from harness.runner.execute import execute
@@ -26,6 +29,11 @@ from model_zoo.fingerprint import differs, fingerprint
 from model_zoo.own import describe
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.threat import ThreatModel, radius_text, threats_for
+
+
+class FlagWarning(UserWarning):
+    """What was found out about a model makes its robust accuracy doubtful."""
+
 
 DEFAULT_STORE = Path("results")
 
@@ -58,6 +66,7 @@ def evaluate(
 ) -> pd.DataFrame:
     """Attack a model and return one row per image: what identifies unit and model, then the columns of `harness.evaluation.outcomes`.
 
+    The column `flags` names what a unit found out, see `harness.evaluation.marks`; a `FlagWarning` says so too.
     A module that `load_model` gave stands under its model's id, any other under its class and the beginning of a hash of its weights.
 
     Parameters
@@ -104,13 +113,14 @@ def evaluate(
             attacked = prepared(unit, loaded, "cpu").model
             given = declared(unit.record)
             outcome = evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress, attacked=attacked, **given)
-            frames.append(_beside({**unit.labels, "model_sha256": model_sha256(unit.identity["model"])}, outcome.frame))
-        return pd.concat(frames, ignore_index=True)
+            labels = {**unit.labels, "model_sha256": model_sha256(unit.identity["model"])}
+            frames.append(_beside(labels, outcome))
+        return _warned(pd.concat(frames, ignore_index=True))
     kept = Store(Path(store))
     report = execute(plan, kept)
     if report.failed:
         raise UserError(report.failed[0][1])
-    return pd.concat([kept.read(unit.id).frame for unit in plan.units], ignore_index=True)
+    return _warned(pd.concat([kept.read(unit.id).frame for unit in plan.units], ignore_index=True))
 
 
 def results(
@@ -120,8 +130,11 @@ def results(
     attack: str | Sequence[str] | None = None,
     dataset: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Stored outcomes, one row for every image of every finished unit; an empty frame where there are none."""
-    return select(read(Path(store)), model, attack, dataset)
+    """Stored outcomes, one row for every image of every finished unit; an empty frame with the same columns if there are none.
+
+    The column `flags` names what a unit found out, see `harness.evaluation.marks`; a `FlagWarning` says which models have any.
+    """
+    return _warned(select(read(Path(store)), model, attack, dataset))
 
 
 def _evaluate_module(
@@ -160,12 +173,19 @@ def _evaluate_module(
                 "model_sha256": model_sha256({"weights": weights}),
             }
             outcome = evaluate_unit(fenced, block, threat, spec, unit_seed(unit), progress)
-            frames.append(_beside(labels, outcome.frame))
-    return pd.concat(frames, ignore_index=True)
+            frames.append(_beside(labels, outcome))
+    return _warned(pd.concat(frames, ignore_index=True))
 
 
-def _beside(labels: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([pd.DataFrame(dict(labels), index=frame.index), frame], axis=1)
+def _beside(labels: Mapping[str, Any], outcome: UnitOutcome) -> pd.DataFrame:
+    whole = {**labels, "flags": ", ".join(marks(outcome.flags, outcome.frame))}
+    return pd.concat([pd.DataFrame(whole, index=outcome.frame.index), outcome.frame], axis=1)
+
+
+def _warned(frame: pd.DataFrame) -> pd.DataFrame:
+    for model, flags in frame[frame["flags"] != ""].groupby("model")["flags"]:
+        warnings.warn(f"{model}: {in_words(union(flags))}", FlagWarning, stacklevel=3)
+    return frame
 
 
 def _named(model: nn.Module, weights: str, size: int) -> tuple[str, str | None]:

@@ -30,12 +30,13 @@ class Found:
     invalid: list[str]
 
 
-def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False) -> Found:
+def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False, beyond: bool = False) -> Found:
     """All usable outcomes of what `Store.read_all` gave, or those that a plan asks for.
 
     Units whose attack was at fault are left out, and invalid ones. Where two units cover the same image (runs with different numbers of
     images have different blocks), the one that the plan names counts, then the one with more images, then the smaller id. A plan is thus
-    also served by runs of fewer images than it asks for, and if `longer` is true by runs of more: of those, the images that it asks for.
+    also served by runs of fewer images than it asks for, and if `longer` is true by runs of more: of those, the images that it asks for,
+    or if `beyond` is true all.
     Outcomes stand under the name that the plan has for their model. Models of one id are told apart by the column `model_sha256`.
     """
     wanted = None if plan is None else _cells(plan)
@@ -53,7 +54,7 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
             if asking is None:
                 continue
             called = {name: asking.labels[name] for name in ("model", "family")}
-            within = table.filter(compute.is_in(table["image"], pa.array(sorted(asking.images))))
+            within = table if beyond else table.filter(compute.is_in(table["image"], pa.array(sorted(asking.images))))
             if not within.num_rows or (within.num_rows < table.num_rows and not longer):
                 continue
             table = within

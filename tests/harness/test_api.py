@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import harness
+from harness.api import FlagWarning
 from harness.evaluation.outcomes import COLUMNS
 from model_zoo.errors import RefusedError, UnknownNameError, UserError
 
@@ -74,3 +75,15 @@ def test_several_norms_do_not_share_a_radius() -> None:
 def test_l2_is_not_an_attribute() -> None:
     with pytest.raises(AttributeError, match="nothing_like_it"):
         harness.nothing_like_it  # noqa: B018
+
+
+def test_flags_are_a_column_and_a_warning() -> None:
+    class Masked(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = harness.load_model(MODEL)(images.detach())
+            return logits + 0.0 * images.sum((1, 2, 3))[:, None]
+
+    with pytest.warns(FlagWarning, match=r"Masked-.* no gradient"):
+        frame = harness.evaluate(Masked().eval(), n=5)
+    assert set(frame["flags"]) == {"zero-gradient"}
+    assert set(harness.evaluate(MODEL, n=5)["flags"]) == {""}
