@@ -225,7 +225,7 @@ def sentences(found: Comparison) -> list[str]:
         if verdict in by_verdict:
             said.append(f"{words} {', '.join(opponent.standing.model for opponent in by_verdict[verdict])}.")
     said += [
-        f"(The interval of {opponent.standing.model} excludes 0, but p = {p_text(opponent.adjusted)} after Holm's correction.)"
+        f"(The interval of {opponent.standing.model} excludes 0, but p = {p_text(opponent.adjusted)}{_after(opponent) or ' by the exact test'}.)"
         for opponent in by_verdict.get("no difference shown", ())
         if opponent.low > 0 or opponent.high < 0
     ]
@@ -241,8 +241,11 @@ def _against(ours: Standing, opponent: Opponent) -> str:
 
 def _figures(ours: Standing, opponent: Opponent) -> str:
     spread = f"{points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on {opponent.images} images"
-    after = " after Holm's correction" if opponent.adjusted != opponent.p else ""
-    return f"{spread}, p = {p_text(opponent.adjusted)}{after}"
+    return f"{spread}, p = {p_text(opponent.adjusted)}{_after(opponent)}"
+
+
+def _after(opponent: Opponent) -> str:
+    return " after Holm's correction" if opponent.adjusted != opponent.p else ""
 
 
 def _pareto(found: Comparison) -> str:
