@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from model_zoo.errors import RefusedError
+from model_zoo.surroundings import restore, settings
 from model_zoo.user_code import user_code
 
 # Logits of one image from two calls may differ by this share of the batch's range: other kernels, and steps that rounding flips.
@@ -79,14 +80,17 @@ class Fenced(nn.Module):
 
     def _ask(self, images: torch.Tensor) -> torch.Tensor:
         given = images.clone()
-        settings, drawn = _settings(), None if self.stochastic else _generators()
+        before, drawn = settings(), None if self.stochastic else _generators()
+        gradient = images.grad if images.is_leaf else None
         try:
             with self.imports(), user_code(f"model failed on images {list(images.shape)}"):
                 logits = self.network(given)
         finally:
-            changed = _restore(settings)
+            changed = restore(before)
         if changed:
-            raise RefusedError(f"model refused: a call of it changes {changed}")
+            raise RefusedError(f"model refused: a call of it changes {changed[0]}")
+        if images.is_leaf and images.grad is not gradient:
+            raise RefusedError("model refused: a call of it runs a backward pass into the images it is given")
         if drawn is not None and drawn != _generators():
             raise RefusedError("model refused: it draws or seeds random numbers; a stochastic model has to be declared as one")
         if not torch.equal(_bits(given), _bits(images)):
@@ -133,22 +137,6 @@ def tensor_bytes(tensor: torch.Tensor) -> bytes:
 def _bits(images: torch.Tensor) -> torch.Tensor:
     """Integers in place of floats, so that NaN equals itself."""
     return images.detach().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[images.element_size()])
-
-
-def _settings() -> tuple[Any, ...]:
-    return torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype()
-
-
-def _restore(settings: tuple[Any, ...]) -> str:
-    """Put the settings back, and name those that were changed."""
-    found = _settings()
-    if found == settings:
-        return ""
-    torch.set_grad_enabled(settings[0])
-    torch.set_num_threads(settings[1])
-    torch.set_default_dtype(settings[2])
-    names = ("torch's gradient mode", "torch's number of threads", "torch's default type")
-    return ", ".join(name for name, before, after in zip(names, settings, found, strict=True) if before != after)
 
 
 def _generators() -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,11 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
     RefusedError
         If it does not run on images, or no gradient comes back to them.
     """
+    with user_code(f"{model} failed"):
+        return _opened(model)
+
+
+def _opened(model: str) -> tuple[Own, nn.Module]:
     if leader := _leader(model):
         return _open_leader(*leader)
     named = _FACTORY.fullmatch(model)
@@ -242,7 +248,9 @@ def _classes(model: Fenced) -> tuple[int, int]:
         except UserCodeError as error:
             said = said or str(error)
             continue
-        with user_code("model refused: no gradient comes back to the images"):
+        with warnings.catch_warnings(), user_code("model refused: no gradient comes back to the images"):
+            # Of operators that have none, torch warns at length.
+            warnings.simplefilter("ignore")
             gradient = torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] if logits.requires_grad else None
         if gradient is None:
             raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 
 from model_zoo.errors import UserCodeError, UserError
+from model_zoo.surroundings import surroundings_kept
 
 _TORCH = str(Path(torch.__file__).parent)
 
@@ -24,9 +25,9 @@ def user_code(what: str) -> Iterator[None]:
     """Turn whatever the block raises into a `UserCodeError` that begins with `what`.
 
     `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code included. Errors of this package, exhausted memory, a full
-    disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged.
+    disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged. What is printed inside goes to standard error.
     """
-    with _exits_raise(), _interrupts() as came:
+    with _exits_raise(), surroundings_kept(), _interrupts() as came:
         try:
             yield
         except UserError:

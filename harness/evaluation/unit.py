@@ -25,6 +25,7 @@ from harness.evaluation.probes import gradient_flags
 from harness.evaluation.referee import device_of, judge, logits_of, predict
 from model_zoo.errors import RefusedError
 from model_zoo.fence import Fenced
+from model_zoo.surroundings import libraries_kept
 from model_zoo.threat import ThreatModel
 from model_zoo.user_code import user_code
 
@@ -79,21 +80,26 @@ def evaluate_unit(
         If code of a user's network fails.
     """
     with unit_threads():
-        judged = as_judged(model, draws)
         images, labels = block.tensors()
-        classes = len(block.classes)
-        check_images(images, labels, classes)
-        check_model(judged, images.to(device_of(model)), classes, alone=draws is None)
-        seen = as_attacked(model if attacked is None else attacked, backward, draws)
-        if not isinstance(model, Fenced):
+        check_images(images, labels, len(block.classes))
+
+        def run() -> UnitOutcome:
+            judged = as_judged(model, draws)
+            check_model(judged, images.to(device_of(model)), len(block.classes), alone=draws is None)
+            seen = as_attacked(model if attacked is None else attacked, backward, draws)
             return _evaluate(seen, judged, block, threat, spec, seed, progress, memory, draws is None)
+
+        return _behind_fence(model, spec.name, run) if isinstance(model, Fenced) else run()
+
+
+def _behind_fence(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:
+    """Run a unit of a user's network: its backward passes run outside the fence, and its state must stay."""
+    with libraries_kept(), user_code(f"{attack} on the model failed"):
         before = model.state_sha256()
-        # Its backward passes run outside the fence.
-        with user_code(f"{spec.name} on the model failed"):
-            outcome = _evaluate(seen, judged, block, threat, spec, seed, progress, memory, draws is None)
+        outcome = run()
         if model.state_sha256() != before:
             raise RefusedError("model at fault: its parameters or buffers are others after the attack than before")
-        return outcome
+    return outcome
 
 
 class _WithMeter:

@@ -225,7 +225,7 @@ def sentences(found: Comparison) -> list[str]:
         if verdict in by_verdict:
             said.append(f"{words} {', '.join(opponent.standing.model for opponent in by_verdict[verdict])}.")
     said += [
-        f"(The interval of {opponent.standing.model} excludes 0, but p = {p_text(opponent.adjusted)}{_after(opponent) or ' by the exact test'}.)"
+        f"(The interval of {opponent.standing.model} excludes 0; p = {p_text(opponent.adjusted)}{_after(opponent) or ', exact test'}.)"
         for opponent in by_verdict.get("no difference shown", ())
         if opponent.low > 0 or opponent.high < 0
     ]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +23,7 @@ from torch.nn.parameter import is_lazy
 from model_zoo.adapters.user_modules import UserModules
 from model_zoo.errors import DamagedFileError, UsageError, UserError
 from model_zoo.object_hash import object_sha256
+from model_zoo.surroundings import libraries_kept, restore, settings
 from model_zoo.user_code import user_code
 
 
@@ -34,14 +37,19 @@ class Made:
         Frozen, in eval mode.
     modules : UserModules
         What its file imports from the user's folders.
-    code : str
-        Hash of all that the network is beside its state: the name of the function, every imported file of the user's, and everything that
-        can be reached from the network: attributes, nested containers, tensors that are no parameters, functions and what they close over.
+    reached : str
+        Hash of the name of the function and of everything that can be reached from it and from the network: attributes, nested containers,
+        tensors, functions and what they close over.
     """
 
     network: nn.Module
     modules: UserModules
-    code: str
+    reached: str
+
+    @property
+    def code(self) -> str:
+        """Hash of `reached` and of every file of the user's that has been imported up to now."""
+        return hashlib.sha256(f"{self.modules.sha256()} {self.reached}".encode()).hexdigest()
 
 
 def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
@@ -62,7 +70,7 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
     if not path.is_file():
         raise UsageError(f"no file {path}")
     modules = UserModules(path)
-    with modules.active(), user_code(f"{path}:{function} failed"), isolated_torch():
+    with libraries_kept(), modules.active(), user_code(f"{path}:{function} failed"), isolated_torch():
         made = getattr(modules.load(), function, None)
         if not callable(made):
             raise UsageError(f"{path} has no function {function!r}")
@@ -75,22 +83,22 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
             _fill(network, checkpoint)
         network.eval()
         network.requires_grad_(False)
-        code = object_sha256([function, made, network], modules.modules)
-    return Made(network, modules, hashlib.sha256(f"{modules.sha256()} {code}".encode()).hexdigest())
+        reached = object_sha256([function, made, network], modules.modules)
+    return Made(network, modules, reached)
 
 
 @contextmanager
 def isolated_torch() -> Iterator[None]:
-    """Seed torch's generator inside the block; its state and settings are as before on exit."""
-    settings = torch.is_grad_enabled(), torch.get_num_threads(), torch.get_default_dtype()
+    """Seed torch's generator inside the block; all generators, and torch's settings, are as before on exit."""
+    before, python, numpy = settings(), random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             yield
     finally:
-        torch.set_grad_enabled(settings[0])
-        torch.set_num_threads(settings[1])
-        torch.set_default_dtype(settings[2])
+        restore(before)
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -74,7 +74,7 @@ class UserModules:
             self._paths = list(dict.fromkeys([*self._paths, *(path for path in sys.path if path not in paths)]))
             sys.path[:] = paths
             found = {name: module for name, module in sys.modules.items() if before.get(name) is not module}
-            self.modules |= {name: module for name, module in found.items() if not _is_installed(module)}
+            self.modules |= {name: module for name, module in found.items() if not is_installed(module)}
             for name in found.keys() & self.modules.keys():
                 del sys.modules[name]
             sys.modules.update({name: module for name, module in before.items() if name not in sys.modules})
@@ -98,7 +98,7 @@ class UserModules:
         if name in _OURS:
             # Who works in a checkout of this package has it beside the file.
             return _origin(module).startswith(str(self.file.parent / name))
-        return name == "__main__" or name in sys.stdlib_module_names or (_origin(module) != "" and _is_installed(module))
+        return name == "__main__" or name in sys.stdlib_module_names or (_origin(module) != "" and is_installed(module))
 
 
 def _origin(module: object) -> str:
@@ -108,7 +108,7 @@ def _origin(module: object) -> str:
     return str(Path(file or folders[0]).resolve()) if file or folders else ""
 
 
-def _is_installed(module: object) -> bool:
+def is_installed(module: object) -> bool:
     """Whether a module is Python's, in site-packages, or this package's own."""
     origin = _origin(module)
     return not origin or origin.startswith((*_INSTALLED, *_OUR_FOLDERS))

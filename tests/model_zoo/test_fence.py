@@ -3,13 +3,16 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from model_zoo import errors
 from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced
+from model_zoo.surroundings import libraries_kept
 from model_zoo.user_code import user_code
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -194,3 +197,38 @@ def test_a_network_that_meets_images_without_numbers_is_not_blamed_for_writing()
     images = IMAGES.clone()
     images[2] = torch.nan
     assert not torch.isfinite(Fenced(Net())(images)[2]).any()
+
+
+def test_a_backward_pass_into_our_images_is_refused() -> None:
+    def backward(z: torch.Tensor) -> torch.Tensor:
+        if z.requires_grad:
+            z.sum().backward(retain_graph=True)
+        return z
+
+    with pytest.raises(RefusedError, match="backward pass into the images"):
+        Fenced(Net(after=backward))(IMAGES.clone().requires_grad_(True))
+
+
+def test_the_working_folder_and_standard_output_are_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def chatty(x: torch.Tensor) -> torch.Tensor:
+        print("hello")  # noqa: T201 - what a user's network may do
+        os.chdir(tmp_path)
+        return x
+
+    before = Path.cwd()
+    Fenced(Net(chatty))(IMAGES)
+    printed = capsys.readouterr()
+    assert Path.cwd() == before and printed.out == "" and "hello" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(torch.Tensor, "argmax"), (nn.functional, "cross_entropy"), (errors, "UserError"), (torch, "isfinite")]
+)
+def test_code_that_replaces_our_functions_is_refused_and_they_are_put_back(owner: object, name: str) -> None:
+    original = getattr(owner, name)
+    with pytest.raises(RefusedError, match=rf"replaces .*{name}"), libraries_kept():
+        setattr(owner, name, lambda *arguments: None)
+    assert getattr(owner, name) is original
+    with libraries_kept():
+        owner.harness_test_extra = 1  # type: ignore[attr-defined]
+    del owner.harness_test_extra  # type: ignore[attr-defined]

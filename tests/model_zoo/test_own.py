@@ -295,3 +295,26 @@ def test_a_network_of_this_package_that_computes_something_else_is_not_taken_for
     own, model = open_own(f"{file}:make")
     images = torch.rand(2, 3, 32, 32)
     assert own.architecture["name"] == "factory" and torch.allclose(model(images), -load_model(SHIPPED)(images))
+
+
+def test_code_that_replaces_functions_of_torch_is_refused_by_name(tmp_path: Path) -> None:
+    original = torch.Tensor.argmax
+    (tmp_path / "patch.py").write_text(
+        "import torch\nfrom torch import nn\n\ntorch.Tensor.argmax = lambda self, *a, **k: torch.zeros(len(self)).long()\n\n"
+        "def make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n"
+    )
+    with pytest.raises(RefusedError, match=r"replaces torch\.Tensor\.argmax"):
+        open_own(f"{tmp_path}/patch.py:make")
+    assert torch.Tensor.argmax is original
+
+
+def test_a_module_that_is_imported_at_a_call_is_part_of_the_identity(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
+        "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
+    )
+    found = []
+    for factor in (3.0, 2.0):
+        (tmp_path / "late.py").write_text(f"FACTOR = {factor}\n# {factor}\n")
+        found.append(describe(f"{tmp_path}/net.py:make").id)
+    assert found[0] != found[1]
