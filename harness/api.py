@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from torch import nn
 
 from harness import attacks, datasets
+from harness.evaluation.marks import in_words, marks, union
+from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import evaluate_unit
 from harness.runner import protocol
 from harness.runner.execute import execute
-from harness.runner.identity import unit_id, unit_seed
+from harness.runner.identity import model_sha256, unit_id, unit_seed
 from harness.runner.plan import plan_request
 from harness.runner.results import read, select
 from harness.runner.store import Store
 from harness.runner.work import declared, prepared
 from model_zoo import loading
 from model_zoo.errors import UserError
+from model_zoo.fence import Fenced, unfenced
+from model_zoo.fingerprint import differs, fingerprint
+from model_zoo.own import describe
 from model_zoo.packing.frozen import weights_sha256
-from model_zoo.threat import ThreatModel, parse_radius, radius_text
+from model_zoo.threat import ThreatModel, radius_text, threats_for
+
+
+class FlagWarning(UserWarning):
+    """What was found out about a model makes its robust accuracy doubtful."""
+
 
 DEFAULT_STORE = Path("results")
 
@@ -51,7 +64,10 @@ def evaluate(
     store: str | Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> pd.DataFrame:
-    """Attack a model and return one row an image (columns as in `harness.evaluation.outcomes`, and what identifies the unit before them).
+    """Attack a model and return one row per image: what identifies unit and model, then the columns of `harness.evaluation.outcomes`.
+
+    The column `flags` names what a unit found out, see `harness.evaluation.marks`; a `FlagWarning` says so too.
+    A module that `load_model` gave stands under its model's id, any other under its class and the beginning of a hash of its weights.
 
     Parameters
     ----------
@@ -64,7 +80,8 @@ def evaluate(
     n : int, optional
         Number of images, the first of the data set's order; all where None.
     radius : str, optional
-        An exact fraction such as "8/255"; the protocol's for the data set and the attack's norm where None.
+        An exact fraction such as "8/255", with the norm before it ("Linf 8/255") if the attacks are for several; the protocol's for the
+        data set and the attack's norm where None.
     engine : str
         What attacks differentiate, see `harness.engines`; registered models only.
     seed : int
@@ -83,13 +100,12 @@ def evaluate(
     """
     names = [attack] if isinstance(attack, str) else list(attack)
     folder = Path(data_dir) if data_dir is not None else None
+    threats = threats_for((attacks.get(name).norm for name in names), [radius] if radius is not None else [])
     if isinstance(model, nn.Module):
         if store is not None:
             raise UserError("a store holds registered models: give a model id or a record, or leave the store out")
-        frames = [_evaluate_module(model, name, dataset, n, radius, seed, folder, progress) for name in names]
-        return pd.concat(frames, ignore_index=True)
-    threats = [ThreatModel(attacks.get(name).norm, parse_radius(radius)) for name in names] if radius is not None else []
-    plan = plan_request([model], names, dataset, n, tuple(dict.fromkeys(threats)), seed, folder, engine=engine)
+        return _evaluate_module(model, names, threats, dataset, n, seed, folder, progress)
+    plan = plan_request([model], names, dataset, n, threats, seed, folder, engine=engine)
     if store is None:
         loaded = loading.load_model(model)
         frames = []
@@ -97,13 +113,14 @@ def evaluate(
             attacked = prepared(unit, loaded, "cpu").model
             given = declared(unit.record)
             outcome = evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress, attacked=attacked, **given)
-            frames.append(outcome.frame.assign(**unit.labels))
-        return pd.concat(frames, ignore_index=True)
+            labels = {**unit.labels, "model_sha256": model_sha256(unit.identity["model"])}
+            frames.append(_beside(labels, outcome))
+        return _warned(pd.concat(frames, ignore_index=True))
     kept = Store(Path(store))
     report = execute(plan, kept)
     if report.failed:
         raise UserError(report.failed[0][1])
-    return pd.concat([kept.read(unit.id).frame for unit in plan.units], ignore_index=True)
+    return _warned(pd.concat([kept.read(unit.id).frame for unit in plan.units], ignore_index=True))
 
 
 def results(
@@ -113,39 +130,83 @@ def results(
     attack: str | Sequence[str] | None = None,
     dataset: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Stored outcomes, one row for every image of every finished unit; an empty frame where there are none."""
-    return select(read(Path(store)), model, attack, dataset)
+    """Stored outcomes, one row for every image of every finished unit; an empty frame with the same columns if there are none.
+
+    The column `flags` names what a unit found out, see `harness.evaluation.marks`; a `FlagWarning` says which models have any.
+    """
+    return _warned(select(read(Path(store)), model, attack, dataset))
 
 
 def _evaluate_module(
     model: nn.Module,
-    attack: str,
+    names: Sequence[str],
+    threats: Sequence[ThreatModel],
     dataset: str,
     n: int | None,
-    radius: str | None,
     seed: int,
     data_dir: Path | None,
     progress: Callable[[float, str], None] | None,
 ) -> pd.DataFrame:
-    spec = attacks.get(attack)
+    fenced = model if isinstance(model, Fenced) else Fenced(model, _copies(model))
     images = datasets.load(dataset, data_dir, n=n)
-    family = datasets.describe(dataset).family
-    threat = ThreatModel(spec.norm, parse_radius(radius)) if radius is not None else protocol.default_threat(spec.norm, family)
-    attacks.check(spec, threat, len(images.classes))
-    labels = {
-        "model": type(model).__name__,
-        "dataset": dataset,
-        "norm": threat.norm,
-        "radius": radius_text(threat.radius),
-        "attack": attack,
-    }
+    info = datasets.describe(dataset)
+    weights = weights_sha256(unfenced(model))
+    name, family = _named(model, weights, images.images.shape[1])
     frames = []
-    for start in range(0, len(images), protocol.BLOCK):
-        block = images.slice(start, min(start + protocol.BLOCK, len(images)))
-        identity = {"weights": weights_sha256(model), "block": block.sha256, "threat": str(threat), "attack": spec.identity(), "seed": seed}
-        outcome = evaluate_unit(model, block, threat, spec, unit_seed(unit_id(identity)), progress)
-        frames.append(outcome.frame.assign(**labels))
-    return pd.concat(frames, ignore_index=True)
+    for spec in map(attacks.get, names):
+        threat = next((one for one in threats if one.norm == spec.norm), None) or protocol.default_threat(spec.norm, info.family)
+        attacks.check(spec, threat, len(images.classes))
+        for start in range(0, len(images), protocol.BLOCK):
+            block = images.slice(start, min(start + protocol.BLOCK, len(images)))
+            identity = {"weights": weights, "block": block.sha256, "threat": str(threat), "attack": spec.identity(), "seed": seed}
+            unit = unit_id(identity)
+            labels = {
+                "unit": unit,
+                "protocol": protocol.VERSION,
+                "model": name,
+                "family": family,
+                "dataset": images.name,
+                "norm": threat.norm,
+                "radius": radius_text(threat.radius),
+                "attack": spec.name,
+                "seed": seed,
+                "model_sha256": model_sha256({"weights": weights}),
+            }
+            outcome = evaluate_unit(fenced, block, threat, spec, unit_seed(unit), progress)
+            frames.append(_beside(labels, outcome))
+    return _warned(pd.concat(frames, ignore_index=True))
+
+
+def _beside(labels: Mapping[str, Any], outcome: UnitOutcome) -> pd.DataFrame:
+    whole = {**labels, "flags": ", ".join(marks(outcome.flags, outcome.frame))}
+    return pd.concat([pd.DataFrame(whole, index=outcome.frame.index), outcome.frame], axis=1)
+
+
+def _warned(frame: pd.DataFrame) -> pd.DataFrame:
+    for model, flags in frame[frame["flags"] != ""].groupby("model")["flags"]:
+        warnings.warn(f"{model}: {in_words(union(flags))}", FlagWarning, stacklevel=3)
+    return frame
+
+
+def _named(model: nn.Module, weights: str, size: int) -> tuple[str, str | None]:
+    """Id and family of a model that `load_model` gave and that still computes the same; else its class with the beginning of a hash."""
+    reference = getattr(model, "loaded_from", None)
+    if isinstance(reference, str) and not any(module.training for module in model.modules()):
+        record = describe(reference)
+        original = loading.load_model(reference)
+        if record.weights_sha256 == weights and not differs(fingerprint(model, size), fingerprint(original, size)):
+            return record.id, record.family
+    return f"{type(unfenced(model)).__name__}-{weights[:6]}", None
+
+
+def _copies(model: nn.Module) -> Callable[[], nn.Module] | None:
+    """Gives the module as it is now, again and again; None where it cannot be copied."""
+    try:
+        untouched = copy.deepcopy(model)
+    except Exception:
+        # A module of anybody's making: anything may come out of copying it.
+        return None
+    return lambda: copy.deepcopy(untouched)
 
 
 __all__ = ["evaluate", "load_model", "results"]

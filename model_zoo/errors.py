@@ -61,3 +61,14 @@ class MissingDataError(UserError):
 
 class RefusedError(UserError):
     """A model or images that no attack may be run on; the message names the gate that refused them."""
+
+
+class UserCodeError(UserError):
+    """Code of a user's network failed: the exception and its place in one line; `trace` is the whole traceback."""
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[type[UserCodeError], tuple[str, str]]:
+        return type(self), (str(self), self.trace)

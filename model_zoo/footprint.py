@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model_zoo.fence import unfenced
 from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import batch_norm_tensors, convolutions, effective_weights
 from model_zoo.packing.weights import value_bits
@@ -124,6 +125,7 @@ class Footprint:
 
 def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3, 32, 32)) -> Footprint:
     """Count the footprint of a frozen model stored in `checkpoint`, on images of `input_shape` [C, H, W]."""
+    model = unfenced(model)
     weights = effective_weights(model)
     layers = measure_layers(model, input_shape)
     total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)

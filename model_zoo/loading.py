@@ -8,6 +8,7 @@ from torch import nn
 
 from model_zoo.adapters.exported import load_onnx
 from model_zoo.errors import DamagedFileError
+from model_zoo.fence import Fenced
 from model_zoo.own import is_own, open_own
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import check_file, load_packed
@@ -29,14 +30,20 @@ def load_model(model: str) -> nn.Module:
     DamagedFileError
         If the checkpoint is not the file the record names, or does not hold the weights it names.
     """
-    if is_own(model):
-        return open_own(model)[1]
+    loaded = open_own(model)[1] if is_own(model) else _load(model)
+    loaded.loaded_from = model  # type: ignore[assignment]
+    return loaded
+
+
+def _load(model: str) -> nn.Module:
     record, path = get_record(model), checkpoint_path(model)
     check_file(path, record.checkpoint.sha256, record.checkpoint.bytes)
     loaded = _load_onnx(record, path) if record.architecture["name"] == "onnx" else _load_packed(record, path)
     found = weights_sha256(loaded)
     if found != record.weights_sha256:
         raise DamagedFileError(path, f"weights with sha256 {record.weights_sha256}", f"sha256 {found}")
+    if record.architecture["name"] == "onnx":
+        return Fenced(loaded, lambda: _load_onnx(record, path), stochastic=record.stochastic)
     return loaded
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from torch import nn
 from model_zoo import registry
 from model_zoo.adapters import exported, factory, robustbench
 from model_zoo.classifier import Classifier
-from model_zoo.errors import RefusedError, UsageError
+from model_zoo.errors import RefusedError, UsageError, UserCodeError
+from model_zoo.fence import Fenced, unfenced
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import Attackable, TrainedOn, Training
+from model_zoo.user_code import user_code
 
 # FILE.py:FUNCTION, and @FILE where weights come from a file.
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(@(?P<checkpoint>.+))?")
@@ -41,11 +44,13 @@ class Own:
         What the user wrote.
     architecture : mapping
         Of a network of this package, its architecture: the same as in a record of it. Else `name` says what the network came as, and a
-        hash stands for its code: `sha256` that of the file, `code` that of a factory (`model_zoo.adapters.factory.fingerprint`); or `model`
+        hash stands for its code: `sha256` that of the file, `code` that of a factory (`model_zoo.adapters.factory.Made.code`); or `model`
         which one of a leaderboard it is.
     bytes, convention : int, str
-        Its size, and of what: "packed file" (what a record of it would name), "given file", or "tensors" (those of a factory's network,
+        Bytes, and of what: "packed file" (what a record of it would name), "given file", or "tensors" (those of a factory's network,
         as they are in memory, with no file around them).
+    size : int
+        Height and width of images that it runs on, in pixels.
     """
 
     id: str
@@ -55,6 +60,7 @@ class Own:
     weights_sha256: str
     bytes: int
     convention: str
+    size: int
     backward: str = "exact"
     stochastic: bool = False
     family: str | None = None
@@ -117,26 +123,90 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
     RefusedError
         If it does not run on images, or no gradient comes back to them.
     """
+    with user_code(f"{model} failed"):
+        return _opened(model)
+
+
+def _opened(model: str) -> tuple[Own, nn.Module]:
     if leader := _leader(model):
         return _open_leader(*leader)
     named = _FACTORY.fullmatch(model)
     if named is None:
-        if model.endswith(".py"):
-            raise UsageError(f"say which function of {model} makes the network: {model}:FUNCTION")
-        path = Path(model)
-        given = exported.load_exported(path)
-        architecture = {"name": given.kind, "sha256": given.sha256, "classes": _classes(given.module)}
-        return _own(path.stem, path.name, architecture, given.module, len(given.content), "given file"), given.module
+        return _open_file(model)
     path, weights = Path(named["file"]), Path(named["checkpoint"]) if named["checkpoint"] else None
     made = factory.make(path, named["function"], weights)
     title = f"{path.name}:{named['function']}" + (f" with {weights.name}" if weights else "")
-    if isinstance(made, Classifier) and made.architecture is not None:
-        frozen = freeze(made, made.architecture, made.affine)
-        size = len(pack(frozen, made.architecture, made.affine, {"id": path.stem}))
-        return _own(path.stem, title, made.architecture, frozen, size, "packed file", made.affine), frozen
-    architecture = {"name": "factory", "code": factory.fingerprint(path, made), "classes": _classes(made)}
-    size = sum(tensor.nbytes for tensor in made.state_dict().values())
-    return _own(path.stem, title, architecture, made, size, "tensors"), made
+    imports = made.modules.active
+
+    def fence(change: Callable[[nn.Module], nn.Module]) -> Fenced:
+        return Fenced(change(made.network), lambda: change(factory.make(path, named["function"], weights).network), imports)
+
+    with imports():
+        packed = _as_packed(made.network)
+    if packed is not None:
+        architecture, affine, frozen = packed
+        content = pack(frozen, architecture, affine, {"id": path.stem})
+        return _own(path.stem, title, architecture, frozen, (len(content), "packed file"), 32, affine), frozen
+    fenced = fence(lambda network: network)
+    try:
+        classes, pixels = _classes(fenced)
+    except RefusedError:
+        kind = _lower_precision(made.network)
+        if kind is None:
+            raise
+        fenced = fence(lambda network: _CastImages(network, kind))
+        classes, pixels = _classes(fenced)
+    architecture = {"name": "factory", "code": made.code, "classes": classes}
+    size = sum(tensor.nbytes for tensor in made.network.state_dict().values() if isinstance(tensor, torch.Tensor))
+    return _own(path.stem, title, architecture, fenced, (size, "tensors"), pixels), fenced
+
+
+def _open_file(model: str) -> tuple[Own, Fenced]:
+    if model.endswith(".py"):
+        raise UsageError(f"say which function of {model} makes the network: {model}:FUNCTION")
+    path = Path(model)
+
+    def load() -> exported.Exported:
+        with user_code(f"{path} failed"):
+            return exported.load_exported(path)
+
+    given = load()
+    fenced = Fenced(given.module, lambda: load().module)
+    classes, pixels = _classes(fenced)
+    architecture = {"name": given.kind, "sha256": given.sha256, "classes": classes}
+    return _own(path.stem, path.name, architecture, fenced, (len(given.content), "given file"), pixels), fenced
+
+
+class _CastImages(nn.Module):
+    """A network whose weights are of a lower precision, and that expects its images to be."""
+
+    def __init__(self, network: nn.Module, kind: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+        self.training = network.training
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of float32 images."""
+        logits: torch.Tensor = self.network(images.to(self.kind))
+        return logits
+
+
+def _lower_precision(network: nn.Module) -> torch.dtype | None:
+    """The one floating type of all parameters where it is not float32."""
+    kinds = {parameter.dtype for parameter in network.parameters()}
+    return kinds.pop() if len(kinds) == 1 and torch.float32 not in kinds else None
+
+
+def _as_packed(network: nn.Module) -> tuple[Mapping[str, Any], bool, Classifier] | None:
+    """Architecture, `affine` and frozen form of a network of this package, unless the frozen form computes something else than it."""
+    if not isinstance(network, Classifier) or network.architecture is None:
+        return None
+    frozen = freeze(network, network.architecture, network.affine)
+    noise = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), user_code("model failed"):
+        # A forward method or a hook of the user's would be lost.
+        same = exported.close(network(noise.clone()), frozen(noise))
+    return (network.architecture, network.affine, frozen) if same else None
 
 
 def _leader(model: str) -> tuple[str, str, str, Path] | None:
@@ -148,37 +218,43 @@ def _leader(model: str) -> tuple[str, str, str, Path] | None:
 
 
 def _open_leader(name: str, dataset: str, norm: str, folder: Path) -> tuple[Own, nn.Module]:
-    loaded = robustbench.load_robustbench(name, folder, dataset, norm)
+    def load() -> nn.Module:
+        return robustbench.load_robustbench(name, folder, dataset, norm)
+
+    loaded = Fenced(load(), load)
     size = robustbench.file_of(folder, name, dataset, norm).stat().st_size
-    architecture = {"name": "robustbench", "model": f"{dataset}/{norm}/{name}", "classes": _classes(loaded)}
-    return _own(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, size, "given file"), loaded
+    classes, pixels = _classes(loaded)
+    architecture = {"name": "robustbench", "model": f"{dataset}/{norm}/{name}", "classes": classes}
+    return _own(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, (size, "given file"), pixels), loaded
 
 
-def _own(stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, size: int, convention: str, affine: bool = True) -> Own:
-    weights = weights_sha256(model)
+def _own(
+    stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, stored: tuple[int, str], pixels: int, affine: bool = True
+) -> Own:
+    weights = weights_sha256(unfenced(model))
     whole = json.dumps([dict(architecture), affine, weights], sort_keys=True)
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
     name = f"{slug}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
-    return Own(name, title, dict(architecture), affine, weights, size, convention)
+    return Own(name, title, dict(architecture), affine, weights, *stored, pixels)
 
 
-def _classes(model: nn.Module) -> int:
-    """How many logits a network gives for an image; refuses one that attacks could not differentiate."""
+def _classes(model: Fenced) -> tuple[int, int]:
+    """How many logits a network gives for an image, and of how many pixels; refuses one that attacks could not differentiate."""
     said = ""
     for size in _SIZES:
         images = torch.full((2, 3, size, size), 0.5, requires_grad=True)
         try:
             logits = model(images)
-        except Exception as error:
-            # A network of anybody's: anything may come out of it.
-            said = said or f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        except UserCodeError as error:
+            said = said or str(error)
             continue
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 2:
-            shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise RefusedError(f"model refused: logits [2, classes] expected for two images, found {shape}")
-        if not logits.requires_grad:
+        with warnings.catch_warnings(), user_code("model refused: no gradient comes back to the images"):
+            # Of operators that have none, torch warns at length.
+            warnings.simplefilter("ignore")
+            gradient = torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] if logits.requires_grad else None
+        if gradient is None:
             raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")
-        return int(logits.shape[1])
+        return int(logits.shape[1]), size
     raise RefusedError(
         f"model refused: it runs on no batch of two images of {' or '.join(map(str, _SIZES))} pixels ({said}); "
         "an exported network needs a dynamic batch dimension"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -28,6 +29,9 @@ class ThreatModel:
             raise UsageError(f"unknown norm {self.norm!r}: a threat model is one of {', '.join(NORMS)} and a radius such as 8/255")
         if self.radius < 0:
             raise UsageError(f"a radius is not negative, and {self.radius} is")
+        if self.norm == "Linf" and self.radius > 1:
+            hint = f"; {self.radius}/255?" if self.radius.denominator == 1 and self.radius <= 255 else ""
+            raise UsageError(f"Linf radius {self.radius} is more than the whole range of a pixel, [0, 1]{hint}")
 
     @property
     def epsilon(self) -> float:
@@ -42,6 +46,20 @@ class ThreatModel:
 
     def __str__(self) -> str:
         return f"{self.norm} {radius_text(self.radius)}"
+
+
+def threats_for(norms: Iterable[str], radii: Iterable[str]) -> list[ThreatModel]:
+    """A threat model for each radius, written "8/255" or "Linf 8/255", and norm; a radius without a norm is for one norm alone."""
+    wanted = list(dict.fromkeys(norms))
+    threats = []
+    for radius in radii:
+        if radius.replace(":", " ").split(" ")[0] in NORMS:
+            threats.append(ThreatModel.parse(radius))
+        elif len(wanted) > 1:
+            raise UsageError(f"the attacks are for {' and '.join(wanted)}: say which norm the radius is of, '{wanted[0]} {radius}'")
+        else:
+            threats += [ThreatModel(norm, parse_radius(radius)) for norm in wanted]
+    return list(dict.fromkeys(threats))
 
 
 def parse_radius(text: str) -> Fraction:

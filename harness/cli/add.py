@@ -61,12 +61,12 @@ def command(
     from model_zoo.loading import load_model
     from model_zoo.own import is_own, open_own, with_checkpoint
     from model_zoo.packing.frozen import effective_weights
-    from model_zoo.threat import parse_radius, radius_text
+    from model_zoo.threat import ThreatModel, parse_radius, radius_text
 
     if not is_own(model):
         raise UsageError(f"{model} is no model of one's own: FILE.py:FUNCTION, or a file with torch.export (.pt2) or ONNX (.onnx)")
     given = with_checkpoint(model, checkpoint)
-    threat = {"norm": norm, "radius": radius_text(parse_radius(radius))}
+    threat = {"norm": norm, "radius": radius_text(ThreatModel(norm, parse_radius(radius)).radius)}
     own, loaded = open_own(given)
     images, _ = datasets.load(f"{dataset}-sample" if dataset != "imagenet100" else dataset, n=16).tensors()
     check_model(loaded, images, datasets.describe(dataset).classes or own.classes)

@@ -15,6 +15,7 @@ from harness.cli.planned import count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     from rich.table import Table
 
     from harness.reporting.comparison import Comparison, Size
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 )
 @click.option("--suite", default="quick", show_default=True, help="Whose attacks and images (`harness ls suites`).")
 @click.option("--dataset", help="One of the suite's data sets, or another of their kind.  [default: the suite's first that fits]")
-@click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the same first ones for all.  [default: the suite's]")
+@click.option(
+    "--n",
+    "n",
+    callback=count,
+    metavar="N|all",
+    help="Number of images, the same first ones for all.  [default: the suite's, and all others that the store has of both models]",
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
 @click.option("--download", is_flag=True, help="Download CIFAR if it is not there.")
 @click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
@@ -68,8 +75,9 @@ def command(
 
     Both conditions ask for evidence, under the suite's main threat model, the one with most attacks. --fail-under is met if the LOWER end
     of the worst case's 95 % interval is at least PERCENT; --must-beat if the model is better and the p value of McNemar's test, corrected
-    for the number of models compared with, is below 5 %. A model that gives one class to most images meets neither. Few images show
-    little: raise --n.
+    for the number of models compared with, is below 5 %. A model meets neither, is not "better" and on no Pareto front, if it gives one
+    class to most images, if no attack without gradients (Square, AutoAttack) ran on these images under any suite, or if its gradients are
+    zero, its logits saturate, or Square breaks what gradient attacks do not. Few images show little: raise --n.
 
     \b
     Examples:
@@ -82,6 +90,7 @@ def command(
     from harness.cli.run import execute_plan
     from harness.reporting.comparison import compare, sentences
     from harness.runner.comparing import admit, plan_comparison
+    from harness.runner.fingerprints import check_fingerprints
     from harness.runner.plan import Plan
     from harness.runner.results import find, without_covered
     from harness.runner.store import Store
@@ -98,7 +107,9 @@ def command(
         err.print(f"left out: {line}", style="dim", markup=False)
     admit(plan)
     kept = Store(store)
-    missing = without_covered(plan, find(kept.read_all(), plan, longer=True).outcomes)
+    check_fingerprints(plan.units, kept)
+    stored = list(kept.read_all())
+    missing = without_covered(plan, find(stored, plan, longer=True).outcomes)
     others = list(dict.fromkeys(unit.record.id for unit in missing.units if unit.model != found_by))
     if others:
         hint = "(`harness merge CLONE/results` takes up those of the shipped models)"
@@ -107,10 +118,12 @@ def command(
     report = execute_plan(Plan(missing.units), store, workers or os.cpu_count() or 1, how) if missing.units else None
     first = plan.units[0]
     ours = first.record.id
-    found = find(kept.read_all(), plan, longer=True)
+    stored = list(kept.read_all()) if report is not None else stored
+    # Without --n, all images that the store has of the compared models count.
+    found = find(stored, plan, longer=True, beyond=n is None)
     for line in found.invalid:
         err.print(f"invalid: {line}", style="yellow", markup=False)
-    comparisons = compare(found.outcomes, ours, plan.expected(), _sizes(plan))
+    comparisons = compare(found.outcomes, ours, plan.expected(), _sizes(plan), _of_models(find(stored).outcomes, plan))
     unmet, clean = _unmet(comparisons[0], fail_under, required), comparisons[0].ours.clean
     if as_json:
         click.echo(json.dumps({"model": ours, "comparisons": [_plain(one) for one in comparisons], "unmet": unmet}, indent=1))
@@ -129,6 +142,15 @@ def command(
         err.print(f"not met: {line}", style="red", markup=False)
     if unmet or (report is not None and report.failed) or not comparisons[0].ours.worst.n:
         raise SystemExit(1)
+
+
+def _of_models(outcomes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """All outcomes of a plan's models, whichever suite they are of, under the names that the plan has for them."""
+    from harness.runner.identity import model_sha256
+
+    names = {model_sha256(unit.identity["model"]): unit.record.id for unit in plan.units}
+    mine = outcomes[outcomes["model_sha256"].isin(list(names))]
+    return mine.assign(model=mine["model_sha256"].map(names))
 
 
 def _sizes(plan: Plan) -> Mapping[str, Size]:
@@ -153,13 +175,13 @@ def _unmet(found: Comparison, fail_under: float | None, must_beat: list[str]) ->
 
     ours, said = found.ours, []
     low = 100 * ours.worst.interval[0]
-    if fail_under is not None and (low < fail_under or ours.near_constant):
-        constant = "; it gives one class to most images" if ours.near_constant else ""
-        said.append(f"--fail-under {fail_under:g}: the lower end of {ours.worst} % under {found.threat} is {low:.1f}{constant}")
+    doubt = f"; {ours.doubt}" if ours.doubt else ""
+    if fail_under is not None and (low < fail_under or ours.doubt):
+        said.append(f"--fail-under {fail_under:g}: the lower end of {ours.worst} % under {found.threat} is {low:.1f}{doubt}")
     for opponent in found.opponents:
-        if opponent.standing.model in must_beat and (opponent.verdict != "better" or ours.near_constant):
+        if opponent.standing.model in must_beat and (opponent.verdict != "better" or ours.doubt):
             figures = f"{points(opponent.difference)} points, p = {p_text(opponent.adjusted)}" if opponent.images else "no images in common"
-            said.append(f"--must-beat {opponent.standing.model}: {opponent.verdict} ({figures}) under {found.threat}")
+            said.append(f"--must-beat {opponent.standing.model}: {opponent.verdict} ({figures}) under {found.threat}{doubt}")
     absent = set(must_beat) - {opponent.standing.model for opponent in found.opponents}
     return said + [f"--must-beat {name}: it is the same model, or not of these data" for name in sorted(absent)]
 
@@ -174,9 +196,9 @@ def _plain(found: Comparison) -> dict[str, Any]:
         return plain
 
     plain = asdict(found)
-    plain["ours"] = standing(plain["ours"])
-    for opponent in plain["opponents"]:
-        opponent["standing"] = standing(opponent["standing"])
+    plain["ours"] = {**standing(plain["ours"]), "doubt": found.ours.doubt}
+    for opponent, one in zip(plain["opponents"], found.opponents, strict=True):
+        opponent["standing"] = {**standing(opponent["standing"]), "doubt": one.standing.doubt}
         if not opponent["images"]:
             opponent.update(dict.fromkeys(("difference", "low", "high", "bootstrap_low", "bootstrap_high", "p", "adjusted")))
     low, high = found.ours.worst.interval
@@ -195,6 +217,8 @@ def _table(found: Comparison) -> Table:
     for heading in ("bytes", "of", "clean, %", "robust, %", "difference", "p", "p, Holm"):
         table.add_column(heading, justify="left" if heading == "of" else "right", no_wrap=True)
     table.add_column("front")
+    if any(standing.flags for standing in (found.ours, *(opponent.standing for opponent in found.opponents))):
+        table.add_column("flags", overflow="fold")
     for standing, opponent in [(found.ours, None), *((opponent.standing, opponent) for opponent in found.opponents)]:
         cells = [
             standing.model,
@@ -208,7 +232,9 @@ def _table(found: Comparison) -> Table:
             cells += [p_text(opponent.p), p_text(opponent.adjusted)]
         else:
             cells += ["", "", ""]
-        table.add_row(*cells, "yes" if standing.model in found.front else "", style="bold" if opponent is None else None)
+        cells.append("yes" if standing.model in found.front else "")
+        cells += [", ".join(standing.flags)] if len(table.columns) > len(cells) else []
+        table.add_row(*cells, style="bold" if opponent is None else None)
     table.caption = (
         f"n = {found.ours.worst.n}. difference: {found.ours.model} less the model, in points, with its 95 % interval; p: McNemar's exact "
         "test on the same images, and corrected for the number of models (Holm)."

@@ -34,7 +34,7 @@ _OPTIONS = (
     click.option("--attack", "attack_names", multiple=True, help="An attack; may be repeated.  [default: pgd]"),
     click.option("--dataset", help="Images to attack.  [default: cifar10-sample]"),
     click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
-    click.option("--radius", "radii", multiple=True, help="An exact fraction such as 8/255; may be repeated.  [default: the protocol's]"),
+    click.option("--radius", "radii", multiple=True, help="8/255, or 'Linf 8/255'; may be repeated.  [default: the protocol's]"),
     click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What attacks differentiate."),
     click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]"),
     click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is."),
@@ -91,11 +91,10 @@ def make_plan(
     models = tuple(with_checkpoint(model, None) for model in models)
     if suite is None:
         from harness import attacks
-        from model_zoo.threat import ThreatModel, parse_radius
+        from model_zoo.threat import threats_for
 
         names = attack_names or ("pgd",)
-        norms = dict.fromkeys(attacks.get(name).norm for name in names)
-        threats = [ThreatModel(norm, parse_radius(radius)) for radius in radii for norm in norms]
+        threats = threats_for((attacks.get(name).norm for name in names), radii)
         count = n if isinstance(n, int) else None
         return plan_request(models, names, dataset or "cifar10-sample", count, threats, seed or 0, data_dir, download, engine)
     if attack_names or dataset or radii or seed is not None:

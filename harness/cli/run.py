@@ -111,6 +111,8 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
             bar.update(task, completed=int(current), description=label, speed=f"{current / passed:.1f} images/s" if passed > 1 else "–")
             if event.kind == "failed":
                 err.print(f"failed: {event.message}", style="red", markup=False)
+            elif event.kind == "ended":
+                err.print(event.message, style="yellow", markup=False)
             elif event.kind == "finished" and bar.disable:
                 err.print(f"{int(current)}/{total} images · {event.unit}", markup=False)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from harness.cli.console import out
+from harness.cli.console import err, out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,8 @@ def command(model: str, store: Path, as_json: bool) -> None:
       harness show cifar10-rn8w32-pruned-binary-k20-p01
       harness show my-model.toml --json
     """
+    from harness.runner.identity import model_sha256
+    from harness.runner.plan import model_identity
     from harness.runner.results import read, select
     from model_zoo import registry
     from model_zoo.footprint import measure
@@ -35,8 +37,12 @@ def command(model: str, store: Path, as_json: bool) -> None:
 
     record = registry.get_record(model)
     footprint = measure(load_model(model), registry.checkpoint_path(model), record.input_shape)
-    outcomes = select(read(store), model=record.id)
+    called = select(read(store), model=record.id)
+    outcomes = called[called["model_sha256"] == model_sha256(model_identity(record))]
     results = _results(outcomes)
+    if len(outcomes) < len(called):
+        words = f"{store} also has outcomes of {called['model_sha256'].nunique() - bool(results)} other model(s) called {record.id}"
+        err.print(f"{words}, which are not shown", style="yellow", markup=False)
     if as_json:
         whole = {
             "record": record.model_dump(exclude_none=True),

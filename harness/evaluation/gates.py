@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from harness.evaluation.consistency import check_consistent
 from model_zoo.errors import RefusedError
+from model_zoo.fence import Fenced, unfenced
 
 # Two forwards of a deterministic model agree exactly; this allows for libraries that pick another kernel on a second call.
 DETERMINISM_TOLERANCE = 1e-6
@@ -52,12 +54,14 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
     Raises
     ------
     RefusedError
-        Naming the gate: training mode, trainable parameters, shape, NaN, probabilities, randomness, batch mates, another stored form.
+        Naming the gate: training mode, trainable parameters, shape, NaN, probabilities, randomness, batch mates, another stored form;
+        of a user's network also those of `consistency.check_consistent`.
     """
-    training = [name or type(module).__name__ for name, module in model.named_modules() if module.training]
+    network = unfenced(model)
+    training = [name or type(module).__name__ for name, module in network.named_modules() if module.training]
     if training:
         raise RefusedError(f"model refused: in training mode ({training[0]}); call eval() first")
-    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    trainable = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     if trainable:
         raise RefusedError(f"model refused: not frozen ({trainable[0]} requires gradients); call requires_grad_(False) first")
     probe = images[:PROBE]
@@ -85,6 +89,8 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
         if mates > BATCH_TOLERANCE * max(1.0, float(first.max() - first.min())):
             raise RefusedError(f"model refused: the logits of an image depend on its batch mates (by {mates:.3g})")
         _check_stored_form(model, probe, first)
+    if isinstance(model, Fenced):
+        check_consistent(model, probe)
 
 
 def _check_stored_form(model: nn.Module, probe: torch.Tensor, logits: torch.Tensor) -> None:

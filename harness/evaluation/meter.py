@@ -25,7 +25,7 @@ from model_zoo.threat import ThreatModel
 GRID = 8
 # By so much a margin must exceed the one that is kept: an attack that goes on climbing would be copied at every step.
 BETTER = 1.1
-_KEPT = ("forwards", "backwards", "examples", "margins")
+_KEPT = ("forwards", "backwards", "examples", "margins", "non_finite")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,9 @@ class Meter(nn.Module):
         float32 [N, 3, H, W]: of all queries inside `threat` that were misclassified the one with the largest margin, up to a factor of
         `BETTER`; the clean image where there was none.
     margins : torch.Tensor
-        float32 [N]: that margin, in logits; -inf where there was none.
+        float32 [N]: that margin, in logits; -inf where there was none, inf where its logits were NaN or infinite.
+    non_finite : torch.Tensor
+        bool [N]: whether any finite query, inside `threat` or not, had logits that were NaN or infinite.
     """
 
     def __init__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> None:
@@ -62,7 +64,8 @@ class Meter(nn.Module):
         self.backwards = torch.zeros(len(images), dtype=torch.int64)
         self.examples = images.clone()
         self.margins = torch.full((len(images),), -torch.inf)
-        # The same memory.
+        self.non_finite = torch.zeros(len(images), dtype=torch.bool)
+        # NumPy views that share memory with the tensors above.
         self._forwards, self._backwards, self._margins = self.forwards.numpy(), self.backwards.numpy(), self.margins.numpy()
         self._labels = _numpy(labels)
         self._grids = _grid(images).flatten(1)
@@ -92,7 +95,7 @@ class Meter(nn.Module):
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Go on from a `state`."""
-        for name in _KEPT:
+        for name in state.keys() & set(_KEPT):
             getattr(self, name).copy_(state[name])
 
     def _count_backward(self, counts: np.ndarray) -> None:
@@ -117,12 +120,19 @@ class Meter(nn.Module):
 
     def _keep_best(self, queries: torch.Tensor, logits: np.ndarray, asked: _Asked) -> None:
         mistaken = logits.argmax(1) != asked.labels
+        lost = ~np.isfinite(logits).all(1)
+        if lost.any():
+            lost &= _numpy(torch.isfinite(queries).flatten(1).all(1))
+            self.non_finite[asked.rows[lost]] = True
+            mistaken |= lost
         if not mistaken.any():
             return
         wrong = np.flatnonzero(mistaken)
         mine = asked.rows[wrong]
         # The largest logit of a misclassified query is that of another class.
-        found = logits[wrong].max(1) - logits[wrong, asked.labels[wrong]]
+        with np.errstate(invalid="ignore"):
+            found = logits[wrong].max(1) - logits[wrong, asked.labels[wrong]]
+        found[lost[wrong]] = np.inf
         better = found > BETTER * self._margins[mine]
         if not better.any():
             return

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from harness.attacks.losses import Loss
+from harness.attacks.losses import Loss, cross_entropy, margin
+from harness.evaluation import thresholds
 
 # Images in a batch of a probe.
 BATCH = 250
+_SEED = 0x3A5C
 
 
 def zero_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss) -> torch.Tensor:
@@ -128,3 +130,19 @@ def survives_noise(model: nn.Module, images: torch.Tensor, labels: torch.Tensor,
             noisy = (images + noise).clamp(0.0, 1.0)
             right &= torch.cat([model(part).argmax(1) for part in noisy.split(BATCH)]) == labels
     return right
+
+
+def gradient_flags(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float) -> list[tuple[str, str]]:
+    """Flags "zero-gradient" or "saturated", each with a sentence, of a model that gets `images` [N, 3, H, W] right; or none.
+
+    Gradients are looked at on the images and at a random point within `epsilon` of each; the smaller share counts.
+    """
+    noise = torch.empty(images.shape).uniform_(-epsilon, epsilon, generator=torch.Generator().manual_seed(_SEED)).to(images)
+    points = (images, (images + noise).clamp(0.0, 1.0))
+    none, ce = (min(int(zero_gradient(model, at, labels, loss).sum()) for at in points) for loss in (margin, cross_entropy))
+    if none > thresholds.ZERO_GRADIENT.value * len(images):
+        return [("zero-gradient", f"{none} of {len(images)} images have no gradient of the margin")]
+    if ce > thresholds.ZERO_GRADIENT_CE.value * len(images):
+        gap = logit_scale(model, images).median_gap
+        return [("saturated", f"{ce} of {len(images)} images have no gradient of the cross-entropy (logits {gap:.3g} apart)")]
+    return []

@@ -22,8 +22,10 @@ class Verdict:
 
     Attributes
     ----------
+    logits : torch.Tensor
+        float32 [N, classes], of the returned example.
     prediction : torch.Tensor
-        int64 [N], of the returned example.
+        int64 [N], see `classify`.
     linf, l2 : torch.Tensor
         float64 [N].
     legal : torch.Tensor
@@ -32,6 +34,7 @@ class Verdict:
         bool [N]: legal and predicted as something else than the label.
     """
 
+    logits: torch.Tensor
     prediction: torch.Tensor
     linf: torch.Tensor
     l2: torch.Tensor
@@ -40,10 +43,20 @@ class Verdict:
 
 
 def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Predicted classes, int64 [N], in float32 and fixed batches; made where the model is, given where the images are."""
+    """Predicted classes, int64 [N], see `classify`; made where the model is, given where the images are."""
+    return classify(logits_of(model, images))
+
+
+def logits_of(model: nn.Module, images: torch.Tensor, batch: int = BATCH) -> torch.Tensor:
+    """Logits [N, classes] in fixed batches, without gradients; made where the model is, given where the images are."""
     device = device_of(model)
     with torch.no_grad():
-        return torch.cat([model(part.contiguous().to(device)).argmax(1) for part in images.float().split(BATCH)]).to(images.device)
+        return torch.cat([model(part.contiguous().to(device)) for part in images.float().split(batch)]).to(images.device)
+
+
+def classify(logits: torch.Tensor) -> torch.Tensor:
+    """Classes of the largest logits, int64 [N]; -1, which is no label, for an image with logits that are NaN or infinite."""
+    return torch.where(torch.isfinite(logits).all(1), logits.argmax(1), -1)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -63,5 +76,6 @@ def judge(model: nn.Module, images: torch.Tensor, adversarial: torch.Tensor, lab
     size = linf if threat.norm == "Linf" else l2
     box = (examples.flatten(1).amin(1) >= 0.0) & (examples.flatten(1).amax(1) <= 1.0)
     legal = finite & box & (size <= threat.epsilon + TOLERANCE)
-    prediction = predict(model, examples)
-    return Verdict(prediction, linf, l2, legal, legal & (prediction != labels))
+    logits = logits_of(model, examples)
+    prediction = classify(logits)
+    return Verdict(logits, prediction, linf, l2, legal, legal & (prediction != labels))

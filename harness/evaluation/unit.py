@@ -16,12 +16,18 @@ from harness.attacks.memory import Memory, Saved
 from harness.attacks.spec import AttackSpec
 from harness.attacks.surrogates import Surrogate
 from harness.datasets.base import ImageSet
+from harness.evaluation.consistency import PROBE, ask_again, check_consistent
 from harness.evaluation.expectation import Expectation
 from harness.evaluation.gates import check_images, check_model
 from harness.evaluation.meter import Meter
 from harness.evaluation.outcomes import COLUMNS, KEPT_IMAGES, UnitOutcome
-from harness.evaluation.referee import device_of, judge, predict
+from harness.evaluation.probes import gradient_flags
+from harness.evaluation.referee import device_of, judge, logits_of, predict
+from model_zoo.errors import RefusedError
+from model_zoo.fence import Fenced
+from model_zoo.surroundings import libraries_kept
 from model_zoo.threat import ThreatModel
+from model_zoo.user_code import user_code
 
 Progress = Callable[[float, str], None]
 
@@ -68,15 +74,32 @@ def evaluate_unit(
     Raises
     ------
     RefusedError
-        If a gate refuses the images or the model.
+        If a gate refuses the images or the model. A user's network (`model_zoo.fence.Fenced`) is refused too if the attack changes its
+        state, or if it answers otherwise once it is made again.
+    UserCodeError
+        If code of a user's network fails.
     """
     with unit_threads():
-        judged = as_judged(model, draws)
         images, labels = block.tensors()
-        classes = len(block.classes)
-        check_images(images, labels, classes)
-        check_model(judged, images.to(device_of(model)), classes, alone=draws is None)
-        return _evaluate(as_attacked(attacked or model, backward, draws), judged, block, threat, spec, seed, progress, memory)
+        check_images(images, labels, len(block.classes))
+
+        def run() -> UnitOutcome:
+            judged = as_judged(model, draws)
+            check_model(judged, images.to(device_of(model)), len(block.classes), alone=draws is None)
+            seen = as_attacked(model if attacked is None else attacked, backward, draws)
+            return _evaluate(seen, judged, block, threat, spec, seed, progress, memory, draws is None)
+
+        return _behind_fence(model, spec.name, run) if isinstance(model, Fenced) else run()
+
+
+def _behind_fence(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:
+    """Run a unit of a user's network: its backward passes run outside the fence, and its state must stay."""
+    with libraries_kept(), user_code(f"{attack} on the model failed"):
+        before = model.state_sha256()
+        outcome = run()
+        if model.state_sha256() != before:
+            raise RefusedError("model at fault: its parameters or buffers are others after the attack than before")
+    return outcome
 
 
 class _WithMeter:
@@ -129,6 +152,7 @@ def _evaluate(
     seed: int,
     progress: Progress | None,
     memory: Memory | None,
+    is_deterministic: bool,
 ) -> UnitOutcome:
     images, labels = block.tensors()
     clean = predict(model, images)
@@ -137,6 +161,7 @@ def _evaluate(
     adversarial, seen = images.clone(), images.clone()
     broken_by = np.full(len(block), None, dtype=object)
     forwards, backwards = (torch.zeros(len(block), dtype=torch.int64) for _ in range(2))
+    non_finite = clean < 0
     flags: list[tuple[str, str]] = []
     if len(rows):
         device = device_of(model)
@@ -148,6 +173,12 @@ def _evaluate(
         broken_by[rows.numpy()] = result.broken_by
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards
         flags += [(flag.kind, flag.message) for flag in result.flags]
+        if is_deterministic:
+            flags += [flag for flag in gradient_flags(attacked_model, x, y, threat.epsilon) if flag[0] not in dict(flags)]
+        non_finite[rows] = meter.non_finite
+        # Attacks do not look for logits that are no numbers, which break an image as a wrong class does.
+        lost = rows[torch.isposinf(meter.margins)]
+        adversarial[lost], broken_by[lost.numpy()] = seen[lost], spec.name
 
     verdict = judge(model, images, adversarial, labels, threat)
     claimed = torch.from_numpy(np.array([component is not None for component in broken_by]))
@@ -163,6 +194,16 @@ def _evaluate(
     doubtful = (attacked & ~broken & (seen != images).flatten(1).any(1)).nonzero().flatten()
     if len(doubtful):
         found[doubtful] = judge(model, images[doubtful], seen[doubtful], labels[doubtful], threat).broken
+    if isinstance(model, Fenced) and len(rows):
+        by_another = _judged_again(model, images, adversarial, seen, labels, threat)
+        broken |= attacked & verdict.legal & by_another[0]
+        found |= broken | (attacked & by_another[1])
+    non_finite |= verdict.prediction < 0
+    if non_finite.any():
+        text = (
+            f"logits of {int(non_finite.sum())} images, or of images near them, are NaN or infinite; within {threat} that counts as broken"
+        )
+        flags.append(("non-finite", text))
     component = ["clean" if not attacked[row] else (broken_by[row] or spec.name) if broken[row] else None for row in range(len(block))]
     frame = pd.DataFrame(
         {
@@ -182,3 +223,18 @@ def _evaluate(
     kept = broken.nonzero().flatten()[:KEPT_IMAGES]
     perturbations = (adversarial[kept] - images[kept]).numpy().astype(np.float16)
     return UnitOutcome(frame, block.index[kept.numpy()], perturbations, tuple(flags), bool(outside.any()), int(flips.sum()))
+
+
+def _judged_again(
+    model: Fenced, images: torch.Tensor, adversarial: torch.Tensor, seen: torch.Tensor, labels: torch.Tensor, threat: ThreatModel
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whether a network made again gets each adversarial example wrong, and each best query, bool [N]; refuses one that disagrees."""
+    usable = torch.isfinite(adversarial).flatten(1).all(1)
+    examples = [images, seen, torch.where(usable[:, None, None, None], adversarial, images)]
+    moved = examples[-1][(adversarial != images).flatten(1).any(1)][:PROBE]
+    if len(moved):
+        check_consistent(model, moved.to(device_of(model)))
+    everything = torch.cat(examples)
+    answers = ask_again(model, everything, logits_of(model, everything))
+    _, by_seen, by_adversarial = ((answer != labels).any(0) for answer in answers.split(len(images), dim=1))
+    return by_adversarial, by_seen & (seen != images).flatten(1).any(1)

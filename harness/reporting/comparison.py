@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness import attacks
+from harness.evaluation.marks import MASKING, in_words, union
 from harness.evaluation.outcomes import near_constant
 from harness.reporting.frames import GROUP, robust_images
 from harness.reporting.pareto import pareto_front
@@ -28,7 +30,8 @@ class Size:
 class Standing:
     """One model: how many images it gets right unattacked, and how many it withstands all attacks on.
 
-    `near_constant` says that it gives one class to most images, so that its robustness means nothing.
+    `near_constant` says that it gives one class to most images, so that its robustness means nothing; `flags` are the marks of its units
+    under this threat model (`harness.evaluation.marks`); `is_tested` says that an attack without gradients ran on all these images.
     """
 
     model: str
@@ -36,6 +39,18 @@ class Standing:
     clean: Proportion
     worst: Proportion
     near_constant: bool
+    flags: tuple[str, ...] = ()
+    is_tested: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """Why its number decides nothing; "" if it does."""
+        if self.near_constant:
+            return "it gives one class to most images"
+        masking = [mark for mark in self.flags if mark in MASKING]
+        if masking:
+            return f"verdict masked: {in_words(masking)}"
+        return "" if self.is_tested else "no gradient-free attack on these images"
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,8 @@ class Opponent:
     p, adjusted : float
         McNemar's exact p value; and corrected for the number of opponents (Holm).
     verdict : str
-        Of the compared model: "better" or "worse" where the adjusted p value is below 5 %, else "no difference shown"; "no outcomes".
+        Of the compared model: "better" or "worse" if the adjusted p value is below 5 % and the number of the better one is not in doubt
+        (`Standing.doubt`), "in doubt" if it is; else "no difference shown"; "no outcomes".
     """
 
     standing: Standing
@@ -72,7 +88,7 @@ class Opponent:
 class Comparison:
     """A model under one threat model beside its opponents, best first; `front` is the Pareto front of all of them, from small to large.
 
-    Near-constant models, and models that have met fewer images than the compared one, are no part of the front.
+    Models whose number is in doubt, and models that have met fewer images than the compared one, are no part of the front.
     """
 
     dataset: str
@@ -83,7 +99,13 @@ class Comparison:
     front: tuple[str, ...]
 
 
-def compare(outcomes: pd.DataFrame, model: str, planned: Sequence[Mapping[str, Any]], sizes: Mapping[str, Size]) -> list[Comparison]:
+def compare(
+    outcomes: pd.DataFrame,
+    model: str,
+    planned: Sequence[Mapping[str, Any]],
+    sizes: Mapping[str, Size],
+    elsewhere: pd.DataFrame | None = None,
+) -> list[Comparison]:
     """Compare a model with all others of a plan, a comparison for each threat model, the one with most attacks first.
 
     Parameters
@@ -96,32 +118,41 @@ def compare(outcomes: pd.DataFrame, model: str, planned: Sequence[Mapping[str, A
         As `Plan.expected` gives them: a model's worst case is over all the attacks that were planned for it.
     sizes : mapping
         Bytes of all planned models by id.
+    elsewhere : pandas.DataFrame, optional
+        Other outcomes of the same models, under any suite: their attacks count as having run, and their flags count.
     """
     plan = pd.DataFrame(planned)
     groups = {key: part for key, part in plan.groupby(GROUP, sort=False) if model in set(part["model"])}
     ordered = sorted(groups.items(), key=lambda item: -item[1]["attack"].nunique())
-    return [_compared(_of(outcomes, key), key, model, part, sizes) for key, part in ordered]
+    known = outcomes if elsewhere is None else elsewhere
+    return [_compared(_of(outcomes, key), key, model, part, sizes, _of(known, key)) for key, part in ordered]
 
 
 def _of(outcomes: pd.DataFrame, group: tuple[Any, ...]) -> pd.DataFrame:
     return outcomes if outcomes.empty else outcomes[(outcomes[GROUP] == list(group)).all(axis=1)]
 
 
-def _compared(outcomes: pd.DataFrame, group: tuple[Any, ...], model: str, plan: pd.DataFrame, sizes: Mapping[str, Size]) -> Comparison:
+def _compared(
+    outcomes: pd.DataFrame, group: tuple[Any, ...], model: str, plan: pd.DataFrame, sizes: Mapping[str, Size], known: pd.DataFrame
+) -> Comparison:
     robust: dict[str, pd.Series] = {}
     standings: dict[str, Standing] = {}
     for key, part in plan.groupby("model", sort=False):
         name = str(key)
         rows = outcomes if outcomes.empty else outcomes[outcomes["model"] == name]
         robust[name] = pd.Series(dtype=bool) if rows.empty else robust_images(rows, list(part["attack"]))
-        standings[name] = _standing(name, rows, robust[name], sizes[name])
     ours = robust[model]
+    for name, images in robust.items():
+        # The images that the compared model has met: numbers on others cannot be held against its own.
+        shared = images if ours.empty else images[images.index.isin(ours.index)]
+        rows, more = (frame if frame.empty else frame[frame["model"] == name] for frame in (outcomes, known))
+        standings[name] = _standing(name, rows, shared, sizes[name], more)
     found = [_opponent(standings[name], ours, theirs) for name, theirs in robust.items() if name != model]
     tested = [opponent for opponent in found if opponent.images]
-    judged = [_judged(opponent, p) for opponent, p in zip(tested, holm([opponent.p for opponent in tested]), strict=True)]
+    judged = [_judged(standings[model], opponent, p) for opponent, p in zip(tested, holm([opponent.p for opponent in tested]), strict=True)]
     judged.sort(key=lambda opponent: (-opponent.standing.worst.value, opponent.standing.size.bytes, opponent.standing.model))
     met = standings[model].worst.n
-    fit = [one for one in standings.values() if one.worst.n and one.worst.n >= met and not one.near_constant]
+    fit = [one for one in standings.values() if one.worst.n and one.worst.n >= met and not one.doubt]
     front = pareto_front([one.size.bytes for one in fit], [one.worst.value for one in fit])
     dataset, norm, radius = map(str, group)
     return Comparison(
@@ -134,12 +165,22 @@ def _compared(outcomes: pd.DataFrame, group: tuple[Any, ...], model: str, plan: 
     )
 
 
-def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size) -> Standing:
+def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, known: pd.DataFrame) -> Standing:
     if robust.empty:
         return Standing(model, size, Proportion(0, 0), Proportion(0, 0), False)
     clean = rows[rows["image"].isin(robust.index)].drop_duplicates("image")
     right = Proportion(int((clean["clean_prediction"] == clean["label"]).sum()), len(clean))
-    return Standing(model, size, right, Proportion(int(robust.sum()), len(robust)), near_constant(clean["clean_prediction"].tolist()))
+    flags = union(known["flags"]) if "flags" in known else ()
+    # Of an empty frame, `map` gives no booleans.
+    black_box = known[known["attack"].map(uses_black_box).astype(bool)]["image"]
+    is_constant = near_constant(clean["clean_prediction"].tolist())
+    worst = Proportion(int(robust.sum()), len(robust))
+    return Standing(model, size, right, worst, is_constant, flags, bool(robust.index.isin(black_box).all()))
+
+
+def uses_black_box(attack: str) -> bool:
+    """Whether an attack has Square among its components, which uses no gradients."""
+    return attack in attacks.names() and "square" in attacks.get(attack).parameters.get("components", ())
 
 
 def _opponent(standing: Standing, ours: pd.Series, theirs: pd.Series) -> Opponent:
@@ -151,9 +192,11 @@ def _opponent(standing: Standing, ours: pd.Series, theirs: pd.Series) -> Opponen
     return Opponent(standing, difference, low, high, *drawn, len(both), p, p, "no outcomes")
 
 
-def _judged(opponent: Opponent, adjusted: float) -> Opponent:
-    shown = adjusted < SIGNIFICANCE
-    verdict = ("better" if opponent.difference > 0 else "worse") if shown else "no difference shown"
+def _judged(ours: Standing, opponent: Opponent, adjusted: float) -> Opponent:
+    if adjusted >= SIGNIFICANCE:
+        return replace(opponent, adjusted=adjusted, verdict="no difference shown")
+    higher = ours if opponent.difference > 0 else opponent.standing
+    verdict = "in doubt" if higher.doubt else "better" if higher is ours else "worse"
     return replace(opponent, adjusted=adjusted, verdict=verdict)
 
 
@@ -169,26 +212,46 @@ def sentences(found: Comparison) -> list[str]:
     ]
     if ours.near_constant:
         said.append("It gives one class to most images: its robustness means nothing.")
+    elif ours.doubt:
+        said.append(f"Its robustness is in doubt ({ours.doubt}).")
     by_verdict: dict[str, list[Opponent]] = {}
     for opponent in found.opponents:
         by_verdict.setdefault(opponent.verdict, []).append(opponent)
     said += [_against(ours, opponent) for verdict in ("better", "worse") for opponent in by_verdict.get(verdict, ())]
+    for opponent in by_verdict.get("in doubt", ()):
+        higher = ours if opponent.difference > 0 else opponent.standing
+        said.append(f"{_figures(ours, opponent)} against {opponent.standing.model}, in doubt: {higher.model}: {higher.doubt}.")
     for verdict, words in (("no difference shown", "No difference is shown to"), ("no outcomes", "No outcomes to compare with of")):
         if verdict in by_verdict:
             said.append(f"{words} {', '.join(opponent.standing.model for opponent in by_verdict[verdict])}.")
+    said += [
+        f"(The interval of {opponent.standing.model} excludes 0; p = {p_text(opponent.adjusted)}{_after(opponent) or ', exact test'}.)"
+        for opponent in by_verdict.get("no difference shown", ())
+        if opponent.low > 0 or opponent.high < 0
+    ]
     return [*said, _pareto(found)]
 
 
 def _against(ours: Standing, opponent: Opponent) -> str:
     them = opponent.standing.model
-    constant = " (which gives one class to most images)" if opponent.standing.near_constant else ""
-    spread = f"{points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on {opponent.images} images"
+    doubt = f" ({opponent.standing.doubt})" if opponent.standing.doubt else ""
     size = times(ours.size.bytes, opponent.standing.size.bytes)
-    return f"{opponent.verdict.capitalize()} than {them}{constant}: {spread}, p = {p_text(opponent.adjusted)}, at {size}."
+    return f"{opponent.verdict.capitalize()} than {them}{doubt}: {_figures(ours, opponent)}, at {size}."
+
+
+def _figures(ours: Standing, opponent: Opponent) -> str:
+    spread = f"{points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on {opponent.images} images"
+    return f"{spread}, p = {p_text(opponent.adjusted)}{_after(opponent)}"
+
+
+def _after(opponent: Opponent) -> str:
+    return " after Holm's correction" if opponent.adjusted != opponent.p else ""
 
 
 def _pareto(found: Comparison) -> str:
     ours = found.ours
+    if ours.doubt:
+        return f"It is not placed on the Pareto front of accuracy against bytes: {ours.doubt}."
     if ours.model in found.front:
         return "It stands on the Pareto front of accuracy against bytes: nobody here is as accurate at as few bytes."
     others = {opponent.standing.model: opponent.standing for opponent in found.opponents}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.evaluation.marks import union
 from harness.evaluation.outcomes import near_constant
 from harness.statistics import Proportion
 from model_zoo.errors import UserError
@@ -34,7 +35,8 @@ def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame
     Returns
     -------
     pandas.DataFrame
-        `dataset, norm, radius, model`, what `models` says, `near_constant`, and for `clean`, each attack and `worst` the columns NAME
+        `dataset, norm, radius, model`, what `models` says, `near_constant`, `flags` (marks of the units, see `harness.evaluation.marks`,
+        "" for none), and for `clean`, each attack and `worst` the columns NAME
         (accuracy as a fraction), NAME_low, NAME_high (95 % Wilson), NAME_n, and NAME_planned. The worst case is pointwise over the attacks
         of that threat model; errors on clean images count as broken. All numbers of a row are over the same images, those that all attacks
         have met, so that they can be compared; where there are none, each is over its own. Rows are in order of data set, norm, radius
@@ -43,7 +45,8 @@ def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame
     Raises
     ------
     UserError
-        If there are no outcomes, outcomes of several protocol versions are mixed, or an image occurs twice in a cell.
+        If there are no outcomes, outcomes of several protocol versions or of two models of one id are mixed, or an image occurs twice in a
+        cell.
     """
     _refuse_mixtures(outcomes)
     planned = expected if expected is not None else _as_many_as_there_are(outcomes)
@@ -118,6 +121,7 @@ def _numbers(part: pd.DataFrame, robust: pd.DataFrame, robust_to_seen: pd.DataFr
         part, robust, robust_to_seen = part[part["image"].isin(met)], robust.loc[met], robust_to_seen.loc[met]
     clean = part.drop_duplicates("image")
     numbers: dict[str, Any] = {"near_constant": near_constant(clean["clean_prediction"].tolist())}
+    numbers["flags"] = ", ".join(union(part["flags"])) if "flags" in part else ""
     most = int(mine.max()) if len(mine) else len(clean)
     numbers |= _cell("clean", clean["clean_prediction"] == clean["label"], most)
     for name in own:
@@ -145,6 +149,11 @@ def _refuse_mixtures(outcomes: pd.DataFrame) -> None:
     versions: Sequence[Any] = sorted(outcomes["protocol"].unique())
     if len(versions) > 1:
         raise UserError(f"outcomes of protocols {', '.join(map(str, versions))} never share a table: choose one")
+    if "model_sha256" in outcomes:
+        hashes = outcomes.groupby("model")["model_sha256"].unique()
+        for model, found in hashes[hashes.map(len) > 1].items():
+            which = ", ".join(sorted(sha256[:12] for sha256 in found))
+            raise UserError(f"outcomes of {len(found)} models called {model} (model_sha256 {which}): choose one, or give one another id")
     twice = outcomes.duplicated([*CELL, "image"])
     if twice.any():
         first = outcomes.loc[twice, [*CELL, "image"]].drop_duplicates().head(3).to_numpy().tolist()

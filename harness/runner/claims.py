@@ -52,6 +52,11 @@ class Claims:
                 found.append(claim)
         return found
 
+    def abandoned(self) -> list[Claim]:
+        """Claims of processes of this machine that ended without giving them up, by unit."""
+        claims = [_read(path) for path in sorted(self.folder.glob("*.json"))]
+        return [claim for claim in claims if claim is not None and claim.host == _host() and not _alive(claim.pid)]
+
     @contextmanager
     def claimed(self, unit: str) -> Iterator[Held | None]:
         """Hold the claim on a unit while the block runs; None where another holds it."""

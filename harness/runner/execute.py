@@ -11,6 +11,7 @@ import torch
 from harness.runner import executors
 from harness.runner.cost import length
 from harness.runner.executors import Resources
+from harness.runner.fingerprints import check_fingerprints
 from harness.runner.plan import Plan, Unit
 from harness.runner.results import cell
 from harness.runner.store import Store
@@ -32,8 +33,8 @@ WAIT = 3.0
 class Event:
     """What is told while a plan runs.
 
-    `kind` is "found" (the store holds the unit), "progress" (with `fraction` of the unit done), "waiting" (another run is at it),
-    "finished" or "failed" (with `message`).
+    `kind` is "found" (the store holds the unit), "progress" (with `fraction` of the unit done), "waiting" (another run is at it), "ended"
+    (the process that was at it before ended without a word), "finished" or "failed" (with `message`).
     """
 
     kind: str
@@ -80,9 +81,15 @@ def execute(
         What an executor that places tasks reserves for one unit.
     device : str
         "cpu" or "cuda"; outcomes are promised the same for one of them.
+
+    Raises
+    ------
+    RefusedError
+        If the store has outcomes of another network under the identity of one of the plan's.
     """
     report = Report()
     missing = _missing(plan, store, existing, report)
+    check_fingerprints(report.found, store)
     for unit in report.found:
         tell(Event("found", unit, 1.0))
     if existing == "only-cache":
@@ -97,6 +104,10 @@ def execute(
     if name != "here":
         # The longest last would leave the others idle.
         missing.sort(key=length, reverse=True)
+    ended = {claim.unit for claim in store.claims.abandoned()}
+    for unit in missing:
+        if unit.id in ended:
+            tell(Event("ended", unit, 0.0, f"{unit}: the process that ran it before ended (killed, out of memory, or by the model's code)"))
     while missing:
         units, busy = {unit.id: unit for unit in missing}, []
         for done in run(missing, store, lambda unit, fraction, component: tell(Event("progress", unit, fraction, component)), resources):

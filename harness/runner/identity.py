@@ -21,3 +21,8 @@ def unit_id(identity: Mapping[str, Any]) -> str:
 def unit_seed(unit: str) -> int:
     """A unit's own seed: the first eight bytes of its identity, an unsigned 64-bit integer."""
     return int(unit[:16], 16)
+
+
+def model_sha256(model: Mapping[str, Any]) -> str:
+    """Hash of what an identity says of its model: weights, architecture, how it is differentiated; two models of one id differ in it."""
+    return hashlib.sha256(canonical_json(model).encode()).hexdigest()

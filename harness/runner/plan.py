@@ -15,13 +15,25 @@ from harness.runner import protocol
 from harness.runner.identity import unit_id, unit_seed
 from harness.runner.suite import Evaluation, Suite
 from model_zoo import registry
-from model_zoo.errors import MissingDataError, UserError
+from model_zoo.errors import MissingDataError, UsageError, UserError
 from model_zoo.own import describe
 from model_zoo.schema import Attackable
 from model_zoo.threat import ThreatModel, radius_text
 
 # What a reader calls a number: all outcomes with these in common.
 CELL = ("dataset", "norm", "radius", "model", "attack")
+
+
+def model_identity(record: Attackable) -> dict[str, Any]:
+    """What decides a model's outcomes, as plain JSON values: the part of a unit's identity that is about the model."""
+    draws = {"draws": list(protocol.DRAWS)} if record.stochastic else {}
+    return {
+        "weights": record.weights_sha256,
+        "architecture": record.architecture,
+        "affine": record.affine,
+        "backward": record.backward,
+        **draws,
+    }
 
 
 @dataclass(frozen=True)
@@ -39,16 +51,9 @@ class Unit:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything the outcome depends on, as plain JSON values."""
-        draws = {"draws": list(protocol.DRAWS)} if self.record.stochastic else {}
         return {
             "protocol": protocol.VERSION,
-            "model": {
-                "weights": self.record.weights_sha256,
-                "architecture": self.record.architecture,
-                "affine": self.record.affine,
-                "backward": self.record.backward,
-                **draws,
-            },
+            "model": model_identity(self.record),
             "engine": self.engine,
             "data": {"dataset": self.block.name, "block": self.block.sha256},
             "threat": {"norm": self.threat.norm, "radius": radius_text(self.threat.radius)},
@@ -92,6 +97,13 @@ class Plan:
 
     units: tuple[Unit, ...]
     left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        named: dict[str, Unit] = {}
+        for unit in self.units:
+            other = named.setdefault(unit.record.id, unit)
+            if other.identity["model"] != unit.identity["model"]:
+                raise UsageError(f"two models are called {unit.record.id}, {other.model} and {unit.model}: give one of them another id")
 
     @property
     def ids(self) -> list[str]:

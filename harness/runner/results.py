@@ -11,13 +11,14 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import compute
 
+from harness.evaluation.outcomes import COLUMNS
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Plan
-from harness.runner.store import Store, Stored
+from harness.runner.store import LABELS, Store, Stored, labels_of
 from model_zoo.errors import DamagedFileError
 
 # A sample is the beginning of nothing else: blocks of one data set only overlap with blocks of the same name.
-IMAGE_KEY = ["protocol", "model", "dataset", "norm", "radius", "attack", "seed", "image"]
+IMAGE_KEY = ["protocol", "model", "model_sha256", "dataset", "norm", "radius", "attack", "seed", "image"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class Found:
     invalid: list[str]
 
 
-def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False) -> Found:
+def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False, beyond: bool = False) -> Found:
     """All usable outcomes of what `Store.read_all` gave, or those that a plan asks for.
 
     Units whose attack was at fault are left out, and invalid ones. Where two units cover the same image (runs with different numbers of
     images have different blocks), the one that the plan names counts, then the one with more images, then the smaller id. A plan is thus
-    also served by runs of fewer images than it asks for, and if `longer` is true by runs of more: of those, the images that it asks for.
-    Outcomes stand under the name that the plan has for their model.
+    also served by runs of fewer images than it asks for, and if `longer` is true by runs of more: of those, the images that it asks for,
+    or if `beyond` is true all.
+    Outcomes stand under the name that the plan has for their model. Models of one id are told apart by the column `model_sha256`.
     """
     wanted = None if plan is None else _cells(plan)
     planned = set() if plan is None else set(plan.ids)
@@ -52,7 +54,7 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
             if asking is None:
                 continue
             called = {name: asking.labels[name] for name in ("model", "family")}
-            within = table.filter(compute.is_in(table["image"], pa.array(sorted(asking.images))))
+            within = table if beyond else table.filter(compute.is_in(table["image"], pa.array(sorted(asking.images))))
             if not within.num_rows or (within.num_rows < table.num_rows and not longer):
                 continue
             table = within
@@ -60,9 +62,9 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
         if not manifest["at_fault"] and "invalid" not in manifest:
             tables.append(table)
             rows.append(table.num_rows)
-            kept.append({**manifest["labels"], **called, "asked": asked, "block_images": item.table.num_rows})
+            kept.append({**labels_of(item), **called, "asked": asked, "block_images": item.table.num_rows})
     if not tables:
-        return Found(pd.DataFrame(), damaged, invalid)
+        return Found(pd.DataFrame(columns=[*LABELS, *COLUMNS]), damaged, invalid)
     labels = pd.DataFrame(kept)
     repeated = labels.loc[labels.index.repeat(rows)].reset_index(drop=True)
     order = {"asked": False, "block_images": False, "unit": True}

@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from harness.evaluation.marks import marks
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
 from harness.runner.claims import Claims
+from harness.runner.identity import model_sha256
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.signals import held_back
@@ -32,6 +34,9 @@ from model_zoo.files import place
 
 # 2 added the column robust_to_seen and the hash of the broken images: of version 1 we only know what the attacks returned.
 SCHEMA_VERSION = 2
+
+# What identifies a unit and its model, beside its outcomes.
+LABELS = ("unit", "protocol", "model", "family", "dataset", "norm", "radius", "attack", "seed", "model_sha256", "flags")
 
 _PARQUET = pa.schema(
     [
@@ -59,9 +64,18 @@ class Stored:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The outcomes, each beside the unit's labels."""
+        """The outcomes, each beside the unit's labels and the hash of its model."""
         frame = self.table.to_pandas()
-        return pd.concat([pd.DataFrame(dict(self.manifest["labels"]), index=frame.index), frame], axis=1)
+        return pd.concat([pd.DataFrame(labels_of(self), index=frame.index), frame], axis=1)
+
+
+def labels_of(stored: Stored) -> dict[str, Any]:
+    """The columns `LABELS` that stand beside the outcomes of a unit; `flags` are its marks (`harness.evaluation.marks`), "" for none."""
+    manifest = stored.manifest
+    flags = [(flag["kind"], flag["message"]) for flag in manifest.get("flags", ())]
+    marked = marks(flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas())
+    labels = {**manifest["labels"], "model_sha256": model_sha256(manifest["identity"]["model"]), "flags": ", ".join(marked)}
+    return {name: labels.get(name) for name in LABELS}
 
 
 class Store:
@@ -206,11 +220,11 @@ class Store:
         with held_back():
             place(self.units / f"{unit}.json", _json(manifest))
 
-    def fail(self, unit: Unit, message: str) -> None:
-        """Leave a word about a unit that could not be finished, for whoever looks at the store."""
+    def fail(self, unit: Unit, message: str, trace: str = "") -> None:
+        """Leave a line about a unit that could not be finished, and the traceback, for whoever looks at the store."""
         folder = self.root / "failed"
         folder.mkdir(parents=True, exist_ok=True)
-        place(folder / f"{unit.id}.json", _json({"unit": unit.id, "message": message, "when": _now()}))
+        place(folder / f"{unit.id}.json", _json({"unit": unit.id, "message": message, "when": _now(), "traceback": trace}))
 
     def failures(self) -> dict[str, str]:
         """Messages of units that could not be finished, by unit."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import platform
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,15 +20,17 @@ from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
 from harness.runner import protocol
 from harness.runner.claims import Held
+from harness.runner.fingerprints import check_fingerprint, fingerprint_of
 from harness.runner.plan import Unit
 from harness.runner.store import Store
-from model_zoo.errors import RefusedError, UserError
+from model_zoo.errors import RefusedError, UserCodeError, UserError
 from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.loading import load_model
-from model_zoo.own import is_own, open_own
+from model_zoo.own import Own, is_own, open_own
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.registry import get_record
 from model_zoo.schema import Attackable
+from model_zoo.user_code import is_full, is_memory
 
 Progress = Callable[[float, str], None]
 
@@ -76,30 +78,39 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
         given = declared(unit.record)
         found, model = _model(unit.model)
         if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
-            raise RefusedError("model refused: its files have changed since the run was planned")
+            raise RefusedError(
+                "model refused: its files have changed since the run was planned, or it is another network each time it is made"
+            )
+        taken = {}
+        if isinstance(found, Own):
+            # On the CPU, before the model goes elsewhere.
+            taken = {"fingerprint": fingerprint_of(found, model.cpu())}
+            check_fingerprint(unit.identity, taken["fingerprint"], store)
         model = model.to(device)
         ready = prepared(unit, model, device)
         outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, attacked=ready.model, **given)
         _check_clean(unit, outcome)
-        facts = {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)}
+        facts = {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3), **taken}
         if unit.engine != "dense":
             facts["engine"] = {"used": ready.engine, "finding": ready.finding}
         store.write(unit, outcome, facts)
-    except (UserError, RuntimeError, ValueError, OSError, MemoryError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    except Exception as error:
+        if is_full(error):
             # Whatever comes next could not be stored either.
-            return Done(unit.id, "failed", f"{store.root}: {error.strerror}; what is finished is stored", fatal=True)
+            text = getattr(error, "strerror", None) or error
+            return Done(unit.id, "failed", f"{store.root}: {text}; what is finished is stored", fatal=True)
         message = f"{unit}: {_line(error, unit)}"
-        store.fail(unit, message)
+        store.fail(unit, message, error.trace if isinstance(error, UserCodeError) else "".join(traceback.format_exception(error)))
         return Done(unit.id, "failed", message)
     return Done(unit.id, "finished", f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
 
 
 def _line(error: BaseException, unit: Unit) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in text or "out of memory" in text.lower()
     # Batches are not split: kernels round otherwise for another batch size, which may change an outcome.
-    return f"out of memory with a batch of {len(unit.block)} images ({text})" if memory else text
+    if is_memory(error):
+        return f"out of memory with a batch of {len(unit.block)} images ({text})"
+    return text if isinstance(error, (UserError, RuntimeError, ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def declared(record: Attackable) -> dict[str, Any]:

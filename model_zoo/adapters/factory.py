@@ -6,24 +6,57 @@ The function runs with all rights of whoever names it; a file of weights is read
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import pickle
-import re
-import sys
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from model_zoo.adapters.user_modules import UserModules
 from model_zoo.errors import DamagedFileError, UsageError, UserError
+from model_zoo.object_hash import object_sha256
+from model_zoo.surroundings import libraries_kept, restore, settings
+from model_zoo.user_code import user_code
 
 
-def make(path: Path, function: str, checkpoint: Path | None = None) -> nn.Module:
-    """Call a function without arguments that makes a network, and fill in the weights of a file; frozen, in eval mode.
+@dataclass(frozen=True)
+class Made:
+    """A network that a function made.
 
-    It is called with torch's generator seeded, so that a network of weights drawn at random is the same one every time.
+    Attributes
+    ----------
+    network : nn.Module
+        Frozen, in eval mode.
+    modules : UserModules
+        What its file imports from the user's folders.
+    reached : str
+        Hash of the name of the function and of everything that can be reached from it and from the network: attributes, nested containers,
+        tensors, functions and what they close over.
+    """
+
+    network: nn.Module
+    modules: UserModules
+    reached: str
+
+    @property
+    def code(self) -> str:
+        """Hash of `reached` and of every file of the user's that has been imported up to now."""
+        return hashlib.sha256(f"{self.modules.sha256()} {self.reached}".encode()).hexdigest()
+
+
+def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
+    """Call a function without arguments that makes a network, and fill in the weights of a file.
+
+    The file and all that it imports from its folder are executed anew every time. The function is called with torch's generator seeded, so
+    that a network of weights drawn at random is the same one every time.
 
     Raises
     ------
@@ -36,50 +69,36 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> nn.Module
     """
     if not path.is_file():
         raise UsageError(f"no file {path}")
-    # Under a name of its own, so that files of one name do not meet; layers find the file they are defined in through it.
-    name = f"harness_factory_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    paths = list(sys.path)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    modules = UserModules(path)
+    with libraries_kept(), modules.active(), user_code(f"{path}:{function} failed"), isolated_torch():
+        made = getattr(modules.load(), function, None)
+        if not callable(made):
+            raise UsageError(f"{path} has no function {function!r}")
+        network = made()
+        if not isinstance(network, nn.Module):
+            raise UserError(f"{path}:{function} returns {type(network).__name__}, not a torch module")
+        if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
+            raise UserError(f"{path}:{function} returns a network of layers without a shape (lazy): call it on images before returning it")
+        if checkpoint is not None:
+            _fill(network, checkpoint)
+        network.eval()
+        network.requires_grad_(False)
+        reached = object_sha256([function, made, network], modules.modules)
+    return Made(network, modules, reached)
+
+
+@contextmanager
+def isolated_torch() -> Iterator[None]:
+    """Seed torch's generator inside the block; all generators, and torch's settings, are as before on exit."""
+    before, python, numpy = settings(), random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            spec.loader.exec_module(module)
-            made = getattr(module, function, None)
-            if not callable(made):
-                raise UsageError(f"{path} has no function {function!r}")
-            model = made()
-    except UserError:
-        raise
-    except Exception as error:
-        # It is the user's own code: anything may come out of it.
-        raise UserError(f"{path}:{function} failed: {type(error).__name__}: {error}".splitlines()[0]) from None
+            yield
     finally:
-        sys.path[:] = paths
-    if not isinstance(model, nn.Module):
-        raise UserError(f"{path}:{function} returns {type(model).__name__}, not a torch module")
-    if checkpoint is not None:
-        _fill(model, checkpoint)
-    return model.eval().requires_grad_(False)
-
-
-def fingerprint(path: Path, model: nn.Module) -> str:
-    """Hash of what can be told of a network's code: its file, the files that define its layers (torch's own aside), and its printed form.
-
-    What else these files import is not covered.
-    """
-    files = {path.resolve()}
-    for kind in {type(module) for module in model.modules()}:
-        if kind.__module__.split(".")[0] != "torch":
-            source = getattr(sys.modules.get(kind.__module__), "__file__", None)
-            files |= {Path(source).resolve()} if source else set()
-    contents = sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
-    printed = re.sub(r"0x[0-9a-fA-F]+", "", repr(model))
-    return hashlib.sha256("\n".join([*contents, printed]).encode()).hexdigest()
+        restore(before)
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from model_zoo.adapters.exported import close, load_onnx, to_onnx
 from model_zoo.classifier import Classifier
 from model_zoo.errors import UsageError, UserError
+from model_zoo.fence import Fenced, unfenced
 from model_zoo.files import place
 from model_zoo.own import Own, open_own
 from model_zoo.packing.frozen import weights_sha256
@@ -48,12 +50,14 @@ def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, 
     name = str(said["id"])
     if (folder / f"{name}.toml").exists():
         raise UsageError(f"{folder / name}.toml is there already: choose another --id, or another folder with --out")
-    own, model = open_own(given)
+    own, fenced = open_own(given)
+    model = unfenced(fenced)
     architecture, kept, suffix = dict(own.architecture), model, "safetensors"
     if isinstance(model, Classifier):
         content = pack(model, own.architecture, own.affine, {"id": name, "added_from": own.title})
     else:
-        kept, content = _as_onnx(given, own, model, images)
+        with fenced.imports() if isinstance(fenced, Fenced) else nullcontext():
+            kept, content = _as_onnx(given, own, model, images)
         suffix, architecture = "onnx", {"name": "onnx", "sha256": hashlib.sha256(content).hexdigest(), "classes": own.classes}
     file = f"{name}.{suffix}"
     checkpoint = Checkpoint(file=file, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

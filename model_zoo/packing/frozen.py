@@ -14,9 +14,12 @@ from torch import nn
 from model_zoo.classifier import Classifier, build_classifier
 from model_zoo.layers.bias import Bias
 from model_zoo.layers.factored import FactoredConv2d, Factors
+from model_zoo.object_hash import object_sha256
 
 # What a batch norm contributes, in this order, where it has it.
 BATCH_NORM_FIELDS = ("running_mean", "running_var", "weight", "bias")
+# Types of tensors that numpy has too.
+_NUMPY = {torch.float16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool}
 
 
 class BinaryLayer(Protocol):
@@ -118,9 +121,12 @@ def weights_sha256(model: nn.Module) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         if name.endswith("num_batches_tracked"):
             continue
-        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        if isinstance(tensor, torch.Tensor) and tensor.dtype in _NUMPY:
+            array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+            digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+        else:
+            digest.update(f"{name} {object_sha256(tensor)}\n".encode())
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import harness
+from harness.api import FlagWarning
 from harness.evaluation.outcomes import COLUMNS
 from model_zoo.errors import RefusedError, UnknownNameError, UserError
 
@@ -44,10 +45,45 @@ def test_a_module_that_is_not_ready_is_refused() -> None:
         harness.evaluate(harness.load_model(MODEL), n=2, store="somewhere")
 
 
-def test_no_results_are_an_empty_frame(tmp_path: Path) -> None:
-    assert harness.results(tmp_path).empty
+def test_no_results_are_an_empty_frame_with_its_columns(tmp_path: Path) -> None:
+    empty = harness.results(tmp_path, model=MODEL)
+    full = harness.evaluate(MODEL, n=2, store=tmp_path)
+    assert empty.empty and list(empty.columns) == list(full.columns) == list(harness.results(tmp_path).columns)
+
+
+def test_a_loaded_model_stands_under_its_id_and_any_other_apart() -> None:
+    by_id = harness.evaluate(MODEL, n=2)
+    loaded = harness.load_model(MODEL)
+    by_module = harness.evaluate(loaded, n=2)
+    assert list(by_module.columns) == list(by_id.columns) and set(by_module["model"]) == set(by_id["model"]) == {MODEL}
+    with torch.no_grad():
+        next(loaded.parameters()).mul_(0.5)
+    changed = harness.evaluate(loaded, n=2)
+    hooked = harness.load_model(MODEL)
+    hooked.register_forward_hook(lambda module, inputs, logits: -logits)
+    other = harness.evaluate(hooked, n=2)
+    assert MODEL not in {*changed["model"], *other["model"]} and set(changed["unit"]) != set(by_module["unit"])
+
+
+def test_several_norms_do_not_share_a_radius() -> None:
+    with pytest.raises(UserError, match="which norm"):
+        harness.evaluate(MODEL, attack=["pgd", "cw-l2"], radius="8/255", n=2)
+    with pytest.raises(UserError, match=r"8/255\?"):
+        harness.evaluate(MODEL, radius="8", n=2)
 
 
 def test_l2_is_not_an_attribute() -> None:
     with pytest.raises(AttributeError, match="nothing_like_it"):
         harness.nothing_like_it  # noqa: B018
+
+
+def test_flags_are_a_column_and_a_warning() -> None:
+    class Masked(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = harness.load_model(MODEL)(images.detach())
+            return logits + 0.0 * images.sum((1, 2, 3))[:, None]
+
+    with pytest.warns(FlagWarning, match=r"Masked-.* no gradient"):
+        frame = harness.evaluate(Masked().eval(), n=5)
+    assert set(frame["flags"]) == {"zero-gradient"}
+    assert set(harness.evaluate(MODEL, n=5)["flags"]) == {""}

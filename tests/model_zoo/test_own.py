@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from model_zoo.classifier import Classifier
 from model_zoo.errors import DamagedFileError, RefusedError, UserError
+from model_zoo.fence import unfenced
 from model_zoo.loading import load_model
 from model_zoo.own import Own, describe, is_own, open_own, with_checkpoint
 from model_zoo.registry import checkpoint_path, get_record
@@ -49,14 +50,6 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "my_Net.py"
 
 
-@pytest.fixture(autouse=True)
-def forget_helper(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Each test writes a helper of its own.
-    import sys
-
-    monkeypatch.delitem(sys.modules, "helper", raising=False)
-
-
 def test_a_function_makes_the_same_frozen_network_every_time(file: Path) -> None:
     state = torch.get_rng_state()
     own, model = open_own(f"{file}:make_model")
@@ -70,7 +63,7 @@ def test_a_function_makes_the_same_frozen_network_every_time(file: Path) -> None
 @pytest.mark.parametrize("suffix", ["safetensors", "pt", "nested.pt"])
 def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path: Path) -> None:
     _, model = open_own(f"{file}:make_model")
-    state = {name: tensor + 1.0 for name, tensor in model.state_dict().items()}
+    state = {name: tensor + 1.0 for name, tensor in unfenced(model).state_dict().items()}
     weights = tmp_path / f"w.{suffix}"
 
     def write(content: dict[str, torch.Tensor]) -> None:
@@ -82,7 +75,7 @@ def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path
     write(state)
     given = with_checkpoint(f"{file}:make_model", weights)
     own, filled = open_own(given)
-    assert torch.equal(filled.state_dict()["1.weight"], state["1.weight"])
+    assert torch.equal(unfenced(filled).state_dict()["1.weight"], state["1.weight"])
     assert own.weights_sha256 != describe(f"{file}:make_model").weights_sha256
     for wrong, words in (
         ({**state, "more": torch.ones(1)}, "also 'more'"),
@@ -105,13 +98,10 @@ def test_weights_that_would_have_to_be_executed_are_refused(file: Path, tmp_path
     assert not (tmp_path / "executed").exists()
 
 
-def test_code_is_part_of_what_a_model_is_even_with_the_same_weights(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
+def test_code_is_part_of_what_a_model_is_even_with_the_same_weights(file: Path) -> None:
     before = describe(f"{file}:make_model")
     helper = file.parent / "helper.py"
     helper.write_text(HELPER.replace("2.0", "3.0"))
-    monkeypatch.delitem(sys.modules, "helper", raising=False)
     other_layer = describe(f"{file}:make_model")
     file.write_text(FACTORY.replace("nn.ReLU()", "nn.GELU()"))
     other_file = describe(f"{file}:make_model")
@@ -134,7 +124,12 @@ def test_a_network_of_this_package_is_what_a_record_of_it_would_be(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("function", "words"),
-    [("blind", "no gradient"), ("nothing", "returns int"), ("broken", "failed: OSError: no$"), ("absent", "no function 'absent'")],
+    [
+        ("blind", "no gradient"),
+        ("nothing", "returns int"),
+        ("broken", r"failed: OSError: no \(my_Net\.py, line \d+\)$"),
+        ("absent", "no function 'absent'"),
+    ],
 )
 def test_what_cannot_be_attacked_is_refused_in_one_line(file: Path, function: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
@@ -161,3 +156,165 @@ def test_weights_alone_are_no_network(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"logits \[2, classes\]"):
         (tmp_path / "flat.py").write_text("from torch import nn\n\ndef make():\n    return nn.Conv2d(3, 10, 1)\n")
         open_own(f"{tmp_path / 'flat.py'}:make")
+
+
+KINDS = """
+from torch import nn
+import torch
+
+class Net(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))
+        self.parts = {"factors": [factor]}
+
+    def forward(self, images):
+        return self.layer(images * self.parts["factors"][0])
+
+def one():
+    return Net(1.0)
+
+def two():
+    return Net(2.0)
+
+def half():
+    return Net(1.0).to(torch.bfloat16)
+
+def outside():
+    raise SystemExit(0)
+
+def lazy():
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(10))
+
+def integers():
+    return torch.ao.quantization.quantize_dynamic(Net(1.0), {nn.Linear}, dtype=torch.qint8)
+"""
+
+
+def test_networks_that_differ_in_a_nested_attribute_alone_are_two(tmp_path: Path) -> None:
+    (tmp_path / "kinds.py").write_text(KINDS)
+    one, two = (describe(f"{tmp_path}/kinds.py:{function}") for function in ("one", "two"))
+    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture and one.id != two.id
+    assert describe(f"{tmp_path}/kinds.py:one") == one
+
+
+def test_weights_of_lower_precision_work(tmp_path: Path) -> None:
+    (tmp_path / "kinds.py").write_text(KINDS)
+    _, exact = open_own(f"{tmp_path}/kinds.py:one")
+    own, rounded = open_own(f"{tmp_path}/kinds.py:half")
+    images = torch.rand(4, 3, 32, 32, requires_grad=True)
+    logits = rounded(images)
+    assert logits.dtype == torch.float32 and own.bytes == describe(f"{tmp_path}/kinds.py:one").bytes // 2  # type: ignore[attr-defined]
+    assert torch.allclose(logits, exact(images), atol=0.05) and not torch.equal(logits, exact(images))
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("function", "words"), [("outside", "SystemExit: 0"), ("lazy", "lazy"), ("integers", "no gradient|does not run|runs on no")]
+)
+def test_networks_that_used_to_end_in_a_traceback_are_one_line(function: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "kinds.py").write_text(KINDS)
+    with pytest.raises(UserError, match=words) as raised:
+        open_own(f"{tmp_path}/kinds.py:{function}")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def folders(tmp_path: Path, name: str) -> list[str]:
+    """Two folders with a module of one name and different contents, and a file that imports it."""
+    made = []
+    for folder, factor in (("first", 1.0), ("second", -1.0)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.py").write_text(
+            f"from torch import nn\n\nclass Scale(nn.Module):\n    def forward(self, images):\n        return {factor} * images\n"
+        )
+        (tmp_path / folder / "net.py").write_text(
+            f"from torch import nn\nfrom {name} import Scale\n\n"
+            "def make():\n    return nn.Sequential(Scale(), nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))\n"
+        )
+        made.append(f"{tmp_path}/{folder}/net.py:make")
+    return made
+
+
+@pytest.mark.parametrize("name", ["parts", "model_zoo", "harness"])
+def test_two_files_do_not_share_modules_of_one_name(name: str, tmp_path: Path) -> None:
+    import sys
+
+    before, paths = dict(sys.modules), list(sys.path)
+    (first, one), (second, other) = (open_own(model) for model in folders(tmp_path, name))
+    assert sys.modules == before and sys.path == paths
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(one(images), unfenced(one)[1:](images)) and torch.allclose(other(images), unfenced(other)[1:](-images))
+    assert first.weights_sha256 == second.weights_sha256 and first.id != second.id
+
+
+def test_a_script_that_has_a_module_of_that_name_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    from types import ModuleType
+
+    mine = ModuleType("parts")
+    monkeypatch.setitem(sys.modules, "parts", mine)
+    open_own(folders(tmp_path, "parts")[0])
+    assert sys.modules["parts"] is mine
+
+
+def test_modules_that_are_imported_during_a_call_are_found(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text("FACTOR = 3.0\n")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
+        "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
+    )
+    own, model = open_own(f"{tmp_path}/net.py:make")
+    images = torch.rand(2, 3, 32, 32)
+    assert own.classes == 10 and torch.equal(model(images), model(images))
+
+
+def test_a_network_made_again_remembers_nothing_not_even_in_its_modules(tmp_path: Path) -> None:
+    (tmp_path / "memory.py").write_text("SEEN = []\n")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nimport memory\n\nclass Net(nn.Linear):\n    def forward(self, images):\n"
+        "        memory.SEEN.append(len(images))\n        return super().forward(images.flatten(1)) + len(memory.SEEN)\n\n"
+        "def make():\n    return Net(3072, 10)\n"
+    )
+    from model_zoo.adapters import factory
+
+    first = factory.make(tmp_path / "net.py", "make").network
+    images = torch.rand(2, 3, 32, 32)
+    before = first(images)
+    assert not torch.equal(first(images), before)
+    assert torch.equal(factory.make(tmp_path / "net.py", "make").network(images), before)
+
+
+def test_a_network_of_this_package_that_computes_something_else_is_not_taken_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "changed.py"
+    file.write_text(
+        f"from model_zoo.loading import load_model\n\ndef make():\n    model = load_model({SHIPPED!r})\n"
+        "    model.register_forward_hook(lambda module, inputs, logits: -logits)\n    return model\n"
+    )
+    own, model = open_own(f"{file}:make")
+    images = torch.rand(2, 3, 32, 32)
+    assert own.architecture["name"] == "factory" and torch.allclose(model(images), -load_model(SHIPPED)(images))
+
+
+def test_code_that_replaces_functions_of_torch_is_refused_by_name(tmp_path: Path) -> None:
+    original = torch.Tensor.argmax
+    (tmp_path / "patch.py").write_text(
+        "import torch\nfrom torch import nn\n\ntorch.Tensor.argmax = lambda self, *a, **k: torch.zeros(len(self)).long()\n\n"
+        "def make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n"
+    )
+    with pytest.raises(RefusedError, match=r"replaces torch\.Tensor\.argmax"):
+        open_own(f"{tmp_path}/patch.py:make")
+    assert torch.Tensor.argmax is original
+
+
+def test_a_module_that_is_imported_at_a_call_is_part_of_the_identity(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
+        "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
+    )
+    found = []
+    for factor in (3.0, 2.0):
+        (tmp_path / "late.py").write_text(f"FACTOR = {factor}\n# {factor}\n")
+        found.append(describe(f"{tmp_path}/net.py:make").id)
+    assert found[0] != found[1]

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from model_zoo.errors import UsageError
-from model_zoo.threat import ThreatModel, parse_radius, radius_text
+from model_zoo.threat import ThreatModel, parse_radius, radius_text, threats_for
 
 
 def test_text_and_back() -> None:
@@ -24,3 +24,19 @@ def test_a_decimal_near_a_fraction_is_another_radius() -> None:
 def test_what_is_not_a_threat_model_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         ThreatModel.parse(text)
+
+
+def test_a_radius_on_the_scale_of_bytes_is_refused_with_what_was_meant() -> None:
+    with pytest.raises(UsageError, match=r"8/255\?"):
+        ThreatModel.parse("Linf 8")
+    with pytest.raises(UsageError, match="whole range"):
+        ThreatModel.parse("Linf 256/255")
+    assert ThreatModel.parse("Linf 1").epsilon == 1.0 and ThreatModel.parse("L2 8").epsilon == 8.0
+
+
+def test_one_radius_is_for_one_norm() -> None:
+    assert [str(one) for one in threats_for(["Linf", "Linf"], ["8/255", "4/255"])] == ["Linf 8/255", "Linf 4/255"]
+    assert [str(one) for one in threats_for(["Linf", "L2"], ["Linf 8/255", "L2:1/2"])] == ["Linf 8/255", "L2 1/2"]
+    assert threats_for(["Linf", "L2"], []) == []
+    with pytest.raises(UsageError, match=r"which norm .* 'Linf 8/255'"):
+        threats_for(["Linf", "L2"], ["8/255"])

@@ -81,7 +81,7 @@ def _died(unit: Unit, deaths: Counter[str], queue: deque[Unit], store: Store) ->
     if deaths[unit.id] < ATTEMPTS:
         queue.append(unit)
         return
-    message = f"{unit}: its worker died {ATTEMPTS} times (out of memory?)"
+    message = f"{unit}: its worker died {ATTEMPTS} times (out of memory, or ended by the model's code?)"
     store.fail(unit, message)
     yield Done(unit.id, "failed", message)
 

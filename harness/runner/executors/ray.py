@@ -57,7 +57,9 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
                 try:
                     yield ray.get(task)
                 except ray.exceptions.RayError as error:
-                    message = f"{unit}: its worker died {ATTEMPTS} times ({type(error).__name__}; out of memory?)"
+                    message = (
+                        f"{unit}: its worker died {ATTEMPTS} times ({type(error).__name__}; out of memory, or ended by the model's code?)"
+                    )
                     store.fail(unit, message)
                     yield Done(unit.id, "failed", message)
     finally:

@@ -7,9 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli.main import main
+from harness.evaluation.unit import evaluate_unit
 from harness.runner.plan import plan_request
 from harness.runner.store import Store
 from harness.runner.work import run_unit
+from model_zoo.loading import load_model
 
 DENSE, PRUNED = "cifar10-rn8s29-dense", "cifar10-rn8w32-pruned-binary-k05-p01"
 FACTORY = """
@@ -65,7 +67,20 @@ def test_outcomes_of_longer_runs_are_used(there: Path) -> None:
     assert "3 units run" in done.stderr and "lacks outcomes" not in done.stderr and "n = 4" in done.stdout
 
 
+def with_autoattack(there: Path, n: int) -> None:
+    """Store outcomes under the name of AutoAttack, those of a quicker attack."""
+    quick, unit = (plan_request([DENSE], [attack], "cifar10-sample", n).units[0] for attack in ("pgd-20", "autoattack"))
+    outcome = evaluate_unit(load_model(DENSE), quick.block, quick.threat, quick.attack, quick.seed)
+    Store(there / "results").write(unit, outcome, {})
+
+
 def test_conditions_decide_the_exit_status(there: Path) -> None:
+    untested = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
+    assert untested.exit_code == 1 and "no gradient-free attack on these images" in untested.stderr
+    # AutoAttack under any suite will do, if it is on all these images.
+    with_autoattack(there, 2)
+    assert compare(DENSE, "--against", PRUNED, "--fail-under", "0").exit_code == 1
+    with_autoattack(there, 4)
     met = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
     assert met.exit_code == 0, met.stderr
     low = compare(DENSE, "--against", PRUNED, "--fail-under", "90")
@@ -136,3 +151,40 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
     assert known.exit_code == 2 and "no model of one's own" in known.stderr
     missing = harness("add", "my_model.py:ours", "--id", "x")
     assert missing.exit_code == 2 and "--family" in missing.stderr
+
+
+MASKED = """
+import torch
+from torch import nn
+from model_zoo.loading import load_model
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = load_model("cifar10-rn8w28-dense")
+
+    def forward(self, images):
+        return self.net(torch.floor(images * 16) / 16)
+
+def make():
+    return Masked()
+"""
+
+
+def test_a_masked_model_meets_no_condition_and_is_marked(there: Path) -> None:
+    (there / "masked.py").write_text(MASKED)
+    result = compare("masked.py:make", "--against", DENSE, "--must-beat", DENSE, "--fail-under", "0")
+    assert result.exit_code == 1 and result.stderr.count("verdict masked") == 2
+    assert "zero-gradient" in result.stdout and "Better" not in result.stdout and "not placed on the Pareto front" in result.stdout
+    whole = json.loads(compare("masked.py:make", "--against", DENSE, "--json").stdout)
+    assert whole["comparisons"][0]["ours"]["flags"] == ["zero-gradient"] and "masked" in whole["comparisons"][0]["ours"]["doubt"]
+
+
+def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -> None:
+    store = Store(there / "results")
+    for unit in plan_request([DENSE, PRUNED], ["pgd", "cw-linf", "cw-l2"], "cifar10-sample", 20).units:
+        run_unit(unit, store)
+    options = ("compare", DENSE, "--against", PRUNED, "--suite", "smoke", "--workers", "1")
+    every, some = harness(*options), harness(*options, "--n", "4")
+    assert "units run" not in every.stderr + some.stderr
+    assert "n = 20" in every.stdout and "n = 4" in some.stdout

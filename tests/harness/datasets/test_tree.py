@@ -34,8 +34,19 @@ def test_the_name_of_a_folder_says_nothing_of_where_it_lies(tmp_path: Path) -> N
     for place in ("here", "there"):
         write_tree(tmp_path / place / "birds")
     here, there = (datasets.load(f"folder:{tmp_path / place / 'birds'}") for place in ("here", "there"))
-    assert here.name == there.name == "folder:birds"
+    assert here.name == there.name and here.name.startswith("folder:birds-")
     assert here.sha256 == there.sha256
+
+
+def test_two_folders_of_one_name_are_two_data_sets(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        write_tree(tmp_path / place / "birds")
+    changed = tmp_path / "there" / "birds" / "class001" / "1.png"
+    before = datasets.describe(f"folder:{tmp_path / 'there' / 'birds'}").name
+    Image.fromarray(SAMPLE.images[0][::-1]).save(changed)
+    here, there = (datasets.load(f"folder:{tmp_path / place / 'birds'}", n=2) for place in ("here", "there"))
+    # The two images that are loaded are the same ones; the data sets are not.
+    assert here.sha256 == there.sha256 and here.name == before != there.name
 
 
 def test_the_first_n_are_balanced_and_only_they_are_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A model beside others: figures that can be counted by hand, verdicts that follow from the corrected test, the front, the words."""
 
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -23,9 +24,15 @@ def planned(*models: str, attacks: tuple[str, ...] = ("pgd",), radius: str = "8/
     return [{**shared, "model": model, "attack": attack} for model in models for attack in attacks]
 
 
+def with_autoattack(*outcomes: list[dict[str, Any]]) -> pd.DataFrame:
+    """The outcomes, and beside them those of AutoAttack on the same images, under another suite."""
+    frame = pd.DataFrame([row for part in outcomes for row in part])
+    return pd.concat([frame, frame.drop_duplicates(["model", "image"]).assign(attack="autoattack")], ignore_index=True)
+
+
 def found(**robust: str) -> Comparison:
-    outcomes = pd.DataFrame([row for model, marks in robust.items() for row in rows(model, "pgd", marks)])
-    return compare(outcomes, "mine", planned(*robust), SIZES)[0]
+    outcomes = [rows(model, "pgd", marks) for model, marks in robust.items()]
+    return compare(pd.DataFrame(list(chain(*outcomes))), "mine", planned(*robust), SIZES, with_autoattack(*outcomes))[0]
 
 
 def test_a_verdict_follows_from_the_paired_test_corrected_for_all_opponents() -> None:
@@ -37,7 +44,7 @@ def test_a_verdict_follows_from_the_paired_test_corrected_for_all_opponents() ->
     assert by_model["weak"].verdict == "better" and by_model["weak"].difference == pytest.approx(0.25)
     assert by_model["close"].verdict == "no difference shown" and by_model["close"].p == 0.5
     assert by_model["weak"].low < 0.25 < by_model["weak"].high and by_model["weak"].images == 40
-    turned = compare(pd.DataFrame(rows("mine", "pgd", weak) + rows("close", "pgd", MINE)), "mine", planned("mine", "close"), SIZES)[0]
+    turned = found(mine=weak, close=MINE)
     assert turned.opponents[0].verdict == "worse"
 
 
@@ -57,7 +64,7 @@ def test_only_images_that_both_have_met_under_all_attacks_count() -> None:
         + rows("close", "pgd", MINE)
         + rows("close", "cw-linf", MINE[:8])
     )
-    comparison = compare(outcomes, "mine", planned("mine", "close", attacks=attacks), SIZES)[0]
+    comparison = compare(outcomes, "mine", planned("mine", "close", attacks=attacks), SIZES, with_autoattack(rows("mine", "pgd", MINE)))[0]
     assert comparison.ours.worst.successes == 29 and comparison.ours.worst.n == 40
     assert comparison.opponents[0].images == 8 and comparison.opponents[0].difference == pytest.approx(-1 / 8)
     assert comparison.front == ("mine",)
@@ -75,14 +82,15 @@ def test_who_is_on_the_front_and_who_is_below() -> None:
 def test_a_model_that_always_says_the_same_is_named_and_on_no_front() -> None:
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE)).assign(clean_prediction=3)
     both = pd.concat([outcomes, pd.DataFrame(rows("weak", "pgd", "1" * 5 + "0" * 35))], ignore_index=True)
-    comparison = compare(both, "mine", planned("mine", "weak"), SIZES)[0]
+    known = with_autoattack(both.to_dict("records"))
+    comparison = compare(both, "mine", planned("mine", "weak"), SIZES, known)[0]
     assert comparison.ours.near_constant and comparison.front == ("weak",)
     assert any("means nothing" in line for line in sentences(comparison))
 
 
 def test_an_opponent_without_outcomes_is_named_and_tested_against_nothing() -> None:
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("weak", "pgd", "1" * 24 + "0" * 16))
-    comparison = compare(outcomes, "mine", planned("mine", "weak", "absent"), SIZES)[0]
+    comparison = compare(outcomes, "mine", planned("mine", "weak", "absent"), SIZES, with_autoattack(outcomes.to_dict("records")))[0]
     assert [opponent.verdict for opponent in comparison.opponents] == ["better", "no outcomes"]
     assert comparison.opponents[0].adjusted == mcnemar([True] * 6, [False] * 6)
     assert any("No outcomes to compare with of absent." in line for line in sentences(comparison))
@@ -103,3 +111,53 @@ def test_the_words_give_difference_interval_and_bytes() -> None:
     said = sentences(found(mine=MINE, weak="1" * 20 + "0" * 20))
     assert said[0].startswith("mine withstands all of pgd under Linf 8/255 on 30 of 40 images of cifar10-sample (75.0 [")
     assert said[2].startswith("Better than weak: +25.0 points [+") and said[2].endswith("on 40 images, p = 0.002, at 2.0 times its bytes.")
+
+
+def doubted(flags: str = "", black_box: bool = True, opponent_flags: str = "") -> Comparison:
+    """A model that withstands ten images more than another; each may carry flags, under another suite's attack."""
+    outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("weak", "pgd", "1" * 20 + "0" * 20)).assign(flags="")
+    others = outcomes.assign(
+        attack="autoattack" if black_box else "pgd-adaptive", flags=outcomes["model"].map({"mine": flags, "weak": opponent_flags})
+    )
+    return compare(outcomes, "mine", planned("mine", "weak"), SIZES, pd.concat([outcomes, others]))[0]
+
+
+@pytest.mark.parametrize("flags", ["zero-gradient", "saturated", "black-box-better", "saturated, black-box-better"])
+def test_a_masked_model_is_better_than_none_and_on_no_front(flags: str) -> None:
+    comparison = doubted(flags)
+    assert comparison.ours.flags == tuple(flags.split(", ")) and comparison.ours.doubt.startswith("verdict masked")
+    assert comparison.opponents[0].verdict == "in doubt" and comparison.front == ("weak",)
+    said = " ".join(sentences(comparison))
+    assert "Better" not in said and "in doubt (verdict masked" in said and "not placed on the Pareto front" in said
+
+
+def test_without_an_attack_that_uses_no_gradients_nothing_is_better() -> None:
+    comparison = doubted(black_box=False)
+    assert comparison.ours.doubt == "no gradient-free attack on these images" and comparison.front == ()
+    assert comparison.opponents[0].verdict == "in doubt"
+    some = pd.DataFrame(rows("mine", "pgd", MINE) + rows("mine", "autoattack", MINE[:39]))
+    assert not compare(some[some["attack"] == "pgd"], "mine", planned("mine"), SIZES, some)[0].ours.is_tested
+
+
+def test_a_masked_opponent_makes_nobody_worse_and_is_beaten_all_the_same() -> None:
+    assert doubted(opponent_flags="zero-gradient").opponents[0].verdict == "better"
+    weak = "1" * 20 + "0" * 20
+    outcomes = pd.DataFrame(rows("mine", "pgd", weak) + rows("close", "pgd", MINE)).assign(flags="")
+    known = pd.concat([outcomes, outcomes.assign(attack="autoattack", flags=outcomes["model"].map({"mine": "", "close": "saturated"}))])
+    assert compare(outcomes, "mine", planned("mine", "close"), SIZES, known)[0].opponents[0].verdict == "in doubt"
+
+
+def test_logits_that_are_no_numbers_are_shown_and_decide_nothing() -> None:
+    comparison = doubted("non-finite")
+    assert comparison.ours.flags == ("non-finite",) and comparison.opponents[0].verdict == "better"
+
+
+def test_numbers_of_others_are_of_the_compared_models_images() -> None:
+    outcomes = [rows("mine", "pgd", "1" * 10 + "0" * 10), rows("weak", "pgd", "1" * 10 + "0" * 30)]
+    comparison = compare(pd.DataFrame(list(chain(*outcomes))), "mine", planned("mine", "weak"), SIZES, with_autoattack(*outcomes))[0]
+    assert comparison.opponents[0].standing.worst.n == comparison.opponents[0].images == comparison.ours.worst.n == 20
+
+
+def test_a_difference_that_the_correction_takes_back_is_explained() -> None:
+    beside = found(mine=MINE, weak="1" * 24 + "0" * 16, close="1" * 29 + "0" * 11)
+    assert any("interval of weak excludes 0" in line and "after Holm" in line for line in sentences(beside))

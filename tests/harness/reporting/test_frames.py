@@ -92,3 +92,9 @@ def test_all_numbers_of_a_row_are_over_the_images_that_all_attacks_met(models: p
     row = summary(frame, models).iloc[0]
     # pgd breaks the first four of eight images: on those that cw-linf met too, all of them.
     assert (row["pgd"], row["cw-linf"], row["worst"], row["pgd_n"], row["pgd_planned"]) == (0.0, 0.25, 0.0, 4, 8)
+
+
+def test_marks_of_all_units_stand_in_a_row(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    assert set(summary(outcomes, models)["flags"]) == {""}
+    marked = outcomes.assign(flags=outcomes["attack"].map({"pgd": "saturated", "cw-linf": ""}).where(outcomes["model"] == "large", ""))
+    assert summary(marked, models).set_index("model")["flags"].to_dict() == {"large": "saturated", "small_one": ""}

@@ -63,6 +63,38 @@ def test_a_whole_request_can_be_taken_back_and_nothing_is_an_error(plan: Plan, s
     assert "begin with 'zz'" in harness("invalidate", "zz", "--reason", "x", store=store).output
 
 
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (("--attack", "pgd-20"), 1),
+        (("--attack", "pgd-20", "--attack", "cw-linf"), 2),
+        (("--model", MODEL), 2),
+        (("--model", MODEL, "--attack", "cw-linf", "--radius", "8/255", "--dataset", "cifar10-sample", "--n", "16", "--seed", "0"), 1),
+        (("--radius", "4/255"), 0),
+        (("--seed", "1"), 0),
+        (("--n", "8"), 0),
+        (("--engine", "bf16"), 0),
+        (("--model", "another"), 0),
+        (("--suite", "smoke"), 1),
+    ],
+)
+def test_options_are_filters_and_what_is_taken_back_is_listed(options: tuple[str, ...], count: int, store: Store, plan: Plan) -> None:
+    dry = harness("invalidate", *options, "--reason", "x", "--dry-run", store=store)
+    assert all(map(store.holds, plan.ids))
+    done = harness("invalidate", *options, "--reason", "x", store=store)
+    taken = [unit for unit in plan.ids if not store.holds(unit)]
+    assert len(taken) == count and (done.exit_code == 0) == (dry.exit_code == 0) == bool(count)
+    if not count:
+        assert "holds none" in done.output
+    assert all(any(line.startswith(unit[:12]) and "cifar10-sample" in line for line in done.stdout.splitlines()) for unit in taken)
+    assert dry.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
+
+
+def test_nothing_is_taken_back_without_a_filter(store: Store, plan: Plan) -> None:
+    done = harness("invalidate", "--reason", "x", store=store)
+    assert done.exit_code == 2 and "say which units" in done.output and all(map(store.holds, plan.ids))
+
+
 def test_merging_takes_what_is_missing_and_names_conflicts(plan: Plan, finished: Store, store: Store, tmp_path: Path) -> None:
     first, second = plan.ids
     (store.units / f"{first}.json").unlink()

@@ -1,0 +1,65 @@
+"""What a unit finds out that whoever reads its number must know: gradients that lead nowhere, logits that are no numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from harness.evaluation import thresholds
+
+# Every mark, and what it says of a model.
+MARKS = {
+    "zero-gradient": "images have no gradient: gradient attacks cannot move them",
+    "saturated": "the cross-entropy has no gradient: attacks that follow it cannot move images",
+    "black-box-better": "Square, which uses no gradients, breaks images that gradient attacks do not",
+    "non-finite": "logits are NaN or infinite, which counts as broken",
+}
+# With one of these, robustness to gradient attacks says little.
+MASKING = ("zero-gradient", "saturated", "black-box-better")
+
+
+def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame) -> tuple[str, ...]:
+    """The marks of a unit, in the order of `MARKS`.
+
+    Parameters
+    ----------
+    flags : iterable of (kind, message)
+        Those of the unit. A count of images in a message ("3 of 120 images ...") decides whether "zero-gradient" is a mark: a few images
+        without a gradient are none.
+    outcomes : pandas.DataFrame
+        Those of the unit.
+    """
+    attacked = int((outcomes["clean_prediction"] == outcomes["label"]).sum())
+    found = {kind for kind, message in flags if kind in MARKS and (kind != "zero-gradient" or _is_many(message, attacked))}
+    by_square = int((outcomes["broken_by"] == "square").sum())
+    if by_square and _is_gain(by_square, attacked):
+        found.add("black-box-better")
+    return tuple(mark for mark in MARKS if mark in found)
+
+
+def union(marked: Iterable[str]) -> tuple[str, ...]:
+    """All marks of several units, each written as in a frame, "zero-gradient, saturated"."""
+    found = {mark for text in set(marked) for mark in str(text).split(", ")}
+    return tuple(mark for mark in MARKS if mark in found)
+
+
+def in_words(marked: Sequence[str]) -> str:
+    """One sentence fragment for each mark, joined."""
+    return "; ".join(MARKS[mark] for mark in marked)
+
+
+def _is_many(message: str, attacked: int) -> bool:
+    """Whether the first number of a message is too large a share of the images."""
+    found = re.search(r"(\d+)(?: of (\d+))?", message)
+    if found is None:
+        return True
+    return int(found[1]) > thresholds.ZERO_GRADIENT.value * int(found[2] or attacked)
+
+
+def _is_gain(gained: int, attacked: int) -> bool:
+    from scipy.stats import binomtest
+
+    p = binomtest(gained, max(attacked, gained), thresholds.BLACK_BOX_GAIN.value, alternative="greater").pvalue
+    return bool(p < thresholds.SIGNIFICANCE.value)

@@ -1,0 +1,47 @@
+"""Fingerprints of users' networks beside their stored outcomes: another network of the same identity is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from harness.runner.plan import Unit
+from harness.runner.store import Store
+from model_zoo.errors import RefusedError
+from model_zoo.fingerprint import Fingerprint, differs, fingerprint
+from model_zoo.own import Own, is_own, open_own
+
+
+def fingerprint_of(own: Own, model: nn.Module) -> Fingerprint:
+    """The fingerprint of an opened network of a user."""
+    return fingerprint(model, own.size)
+
+
+def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: Store) -> None:
+    """Refuse a network if the store has outcomes of another one under the same identity.
+
+    Parameters
+    ----------
+    identity : mapping
+        That of any unit of the network.
+
+    Raises
+    ------
+    RefusedError
+        Naming the model of the store.
+    """
+    for manifest in store.manifests():
+        if manifest["identity"]["model"] == identity["model"] and "fingerprint" in manifest and differs(taken, manifest["fingerprint"]):
+            raise RefusedError(
+                f"model refused: {store.root} has outcomes of {manifest['labels']['model']}, which has the same code and weights but other "
+                "logits or gradients (does it depend on a file, a variable of the environment, or a version?): use another --store"
+            )
+
+
+def check_fingerprints(units: Iterable[Unit], store: Store) -> None:
+    """Check each user's network of a plan, see `check_fingerprint`."""
+    for unit in {unit.model: unit for unit in units if is_own(unit.model)}.values():
+        own, model = open_own(unit.model)
+        check_fingerprint(unit.identity, fingerprint_of(own, model), store)

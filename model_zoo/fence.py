@@ -1,0 +1,155 @@
+"""The fence around a network from outside: every call of it goes through one module, which shares no tensor with it."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from model_zoo.errors import RefusedError
+from model_zoo.surroundings import restore, settings
+from model_zoo.user_code import user_code
+
+# Logits of one image from two calls may differ by this share of the batch's range: other kernels, and steps that rounding flips.
+TOLERANCE = 1e-2
+# Calls that are audited: powers of two (with a network made again) and multiples of this; and how many images of the batch.
+AUDIT_EVERY = 64
+AUDIT_IMAGES = 5
+
+Imports = Callable[[], AbstractContextManager[None]]
+
+
+class Fenced(nn.Module):
+    """A network of a user, called with copies of the images.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Frozen, in eval mode; float32 [N, C, H, W] to logits [N, classes] of any floating type.
+    again : callable, optional
+        Makes the same network from the beginning, without anything it has seen; None where there is no way.
+    imports : callable, optional
+        Gives the block in which the network finds the modules of its user's folders.
+    stochastic : bool
+        Whether the network is declared to draw random numbers.
+
+    Notes
+    -----
+    `forward` refuses by name (`RefusedError`): a network that writes to its images, changes torch's settings, draws random numbers
+    without being declared stochastic, or returns anything but logits. Some calls are audited: single images of the batch are asked again,
+    alone and without gradients, some of a network made again, and must get the same logits. Any exception becomes a `UserCodeError`.
+    """
+
+    def __init__(
+        self, network: nn.Module, again: Callable[[], nn.Module] | None = None, imports: Imports = nullcontext, stochastic: bool = False
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.again, self.imports, self.stochastic = again, imports, stochastic
+        self.calls = 0
+        self.training = network.training
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Float32 logits [N, classes] of images [N, C, H, W]."""
+        logits = self._ask(images)
+        self.calls += 1
+        power = self.calls & (self.calls - 1) == 0
+        if not self.stochastic and len(images) and (power or self.calls % AUDIT_EVERY == 0):
+            self._audit(images.detach(), logits.detach(), again=power)
+        return logits
+
+    def fresh(self) -> Fenced:
+        """The network made again; this one where there is no way to."""
+        if self.again is None:
+            return self
+        return Fenced(self.again(), self.again, self.imports, self.stochastic)
+
+    def state_sha256(self) -> str:
+        """Hash of the names and contents of all parameters and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in (*self.network.named_parameters(), *self.network.named_buffers()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor_bytes(tensor))
+        return digest.hexdigest()
+
+    def _ask(self, images: torch.Tensor) -> torch.Tensor:
+        given = images.clone()
+        before, drawn = settings(), None if self.stochastic else _generators()
+        gradient = images.grad if images.is_leaf else None
+        try:
+            with self.imports(), user_code(f"model failed on images {list(images.shape)}"):
+                logits = self.network(given)
+        finally:
+            changed = restore(before)
+        if changed:
+            raise RefusedError(f"model refused: a call of it changes {changed[0]}")
+        if images.is_leaf and images.grad is not gradient:
+            raise RefusedError("model refused: a call of it runs a backward pass into the images it is given")
+        if drawn is not None and drawn != _generators():
+            raise RefusedError("model refused: it draws or seeds random numbers; a stochastic model has to be declared as one")
+        if not torch.equal(_bits(given), _bits(images)):
+            raise RefusedError("model refused: it writes to the images it is given (an operation in place?)")
+        return _as_logits(logits, len(images))
+
+    def _audit(self, images: torch.Tensor, logits: torch.Tensor, again: bool) -> None:
+        rows = np.unique(np.linspace(0, len(images) - 1, AUDIT_IMAGES).round().astype(int)).tolist()
+        asked = self.fresh().to(images.device) if again else self
+        with torch.no_grad():
+            alone = torch.cat([asked._ask(images[row : row + 1]) for row in rows])
+        wrong = int(disagree(logits[rows], alone, logits).sum())
+        if 2 * wrong > len(rows):
+            raise RefusedError(
+                "model refused: the logits of an image depend on its batch mates, on whether a gradient is wanted, or on earlier calls"
+            )
+
+
+def unfenced(model: nn.Module) -> nn.Module:
+    """The network itself, to look at and never to attack."""
+    return model.network if isinstance(model, Fenced) else model
+
+
+def disagree(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """For each row of two tensors of logits [N, classes], bool [N]: whether they differ by more than rounding in the range of `scale`."""
+    finite = torch.isfinite(one) & torch.isfinite(other)
+    seen = scale[torch.isfinite(scale).all(1)]
+    spread = float((seen.amax(1) - seen.amin(1)).amax()) if seen.numel() else 1.0
+    apart = torch.where(finite, one - other, 0.0).abs().amax(1) > TOLERANCE * spread
+    return apart | (torch.isfinite(one) != torch.isfinite(other)).any(1)
+
+
+def tensor_bytes(tensor: torch.Tensor) -> bytes:
+    """The bytes of a tensor of any type, independent of memory layout."""
+    plain = tensor.detach().cpu()
+    if plain.is_quantized:
+        plain = plain.dequantize()
+    if plain.layout is not torch.strided:
+        plain = plain.to_dense()
+    content: bytes = plain.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return content
+
+
+def _bits(images: torch.Tensor) -> torch.Tensor:
+    """Integers in place of floats, so that NaN equals itself."""
+    return images.detach().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[images.element_size()])
+
+
+def _generators() -> tuple[Any, ...]:
+    state: Any = np.random.get_state()
+    return torch.get_rng_state().numpy().tobytes(), state[1].tobytes(), state[2:], random.getstate()
+
+
+def _as_logits(found: Any, images: int) -> torch.Tensor:
+    if not isinstance(found, torch.Tensor):
+        raise RefusedError(f"model refused: logits [{images}, classes] expected, found {type(found).__name__}")
+    logits = found.as_subclass(torch.Tensor)
+    if logits.ndim != 2 or len(logits) != images:
+        raise RefusedError(f"model refused: logits [{images}, classes] expected, found {list(logits.shape)}")
+    if not logits.is_floating_point() or logits.layout is not torch.strided:
+        raise RefusedError(f"model refused: logits are floating-point numbers, found {logits.dtype} ({logits.layout})")
+    return logits.clone() if logits.dtype == torch.float32 else logits.float()

@@ -1,0 +1,62 @@
+"""A fingerprint of a network: what it computes on fixed images, to notice that another network goes by the same identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+IMAGES = 16
+# Random directions in which gradients are measured.
+DIRECTIONS = 8
+# Numbers may differ by this share of their spread, on all but so many images: machines round differently, and rounding flips steps.
+TOLERANCE = 1e-3
+SPARED = 2
+_SEED = 0xF19E_2B11
+
+Fingerprint = Mapping[str, Sequence[Sequence[float]]]
+
+
+def fingerprint(model: nn.Module, size: int) -> Fingerprint:
+    """Logits and gradients on `IMAGES` fixed images of `size` pixels, in float32 on the CPU with one thread.
+
+    Returns
+    -------
+    mapping
+        "logits": `IMAGES` rows of logits; "gradients": `IMAGES` rows with the slope of a fixed weighted sum of the logits along each of
+        `DIRECTIONS` fixed directions.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    coarse = torch.rand(IMAGES, 3, 4, 4, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    images = (smooth + 0.1 * torch.randn(IMAGES, 3, size, size, generator=generator)).clamp(0.0, 1.0).requires_grad_(True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.enable_grad():
+            logits = model(images)
+            weights = torch.randn(logits.shape[1], generator=generator)
+            (gradient,) = torch.autograd.grad((logits * weights).sum(), images)
+    finally:
+        torch.set_num_threads(threads)
+    directions = torch.randn(3 * size * size, DIRECTIONS, generator=generator)
+    return {"logits": _rows(logits.detach()), "gradients": _rows(gradient.flatten(1) @ directions)}
+
+
+def differs(one: Fingerprint, other: Fingerprint) -> bool:
+    """Whether two fingerprints are of two networks."""
+    return any(_differ(torch.tensor(one[name]), torch.tensor(other[name])) for name in ("logits", "gradients"))
+
+
+def _differ(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape:
+        return True
+    allowed = TOLERANCE * float(other.max() - other.min())
+    return int(((one - other).abs().amax(1) > allowed).sum()) > SPARED
+
+
+def _rows(values: torch.Tensor) -> list[list[float]]:
+    plain: list[list[Any]] = values.nan_to_num().double().tolist()
+    return [[float(f"{value:.7g}") for value in row] for row in plain]

@@ -1,0 +1,169 @@
+"""Hash of a Python object by its content: attributes, nested containers, tensors, functions and what they close over."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import random
+import re
+from collections.abc import Collection, Iterable, Mapping, Set
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from model_zoo.fence import tensor_bytes
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), torch.dtype, torch.device, torch.Size, range, slice)
+# Attributes that every network has; they count where they differ from those of an empty one.
+_EMPTY = vars(nn.Module())
+# Of a class: what Python adds by itself.
+_ADDED = {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__", "_abc_impl"}
+
+
+def object_sha256(value: Any, modules: Collection[str] = ()) -> str:
+    """Hash everything that can be reached from an object.
+
+    Classes count with their attributes and functions if they are defined in one of `modules`, else by their names, as torch's functions
+    do. Memory addresses, devices, and the order in which attributes were set do not count.
+    """
+    walk = _Walk(frozenset(modules))
+    walk.add(value)
+    return walk.digest.hexdigest()
+
+
+class _Walk:
+    def __init__(self, modules: frozenset[str]) -> None:
+        self.digest = hashlib.sha256()
+        self.modules = modules
+        # What was met before, by address; held, so that no address is used twice.
+        self._met: dict[int, tuple[int, Any]] = {}
+
+    def add(self, value: Any) -> None:
+        if isinstance(value, _PLAIN):
+            self._say(type(value).__name__, repr(value))
+            return
+        if id(value) in self._met:
+            self._say("met", str(self._met[id(value)][0]))
+            return
+        self._met[id(value)] = len(self._met), value
+        if isinstance(value, torch.Tensor):
+            self._tensor(value)
+        elif isinstance(value, (np.ndarray, np.generic)):
+            self._array(np.asarray(value))
+        elif isinstance(value, (FunctionType, MethodType, BuiltinFunctionType, functools.partial, CodeType)):
+            self._function(value)
+        elif isinstance(value, type):
+            self._class(value)
+        elif isinstance(value, ModuleType):
+            self._say("module", value.__name__)
+        else:
+            self._object(value)
+
+    def _say(self, *words: str) -> None:
+        for word in words:
+            content = word.encode("utf-8", "surrogatepass")
+            self.digest.update(f"{len(content)}:".encode() + content)
+
+    def _all(self, kind: str, values: Iterable[Any]) -> None:
+        listed = list(values)
+        self._say(kind, str(len(listed)))
+        for value in listed:
+            self.add(value)
+
+    def _tensor(self, tensor: torch.Tensor) -> None:
+        if torch.nn.parameter.is_lazy(tensor):
+            self._say("lazy", str(tensor.dtype))
+            return
+        self._say("tensor", str(tensor.dtype), str(tuple(tensor.shape)))
+        self.digest.update(hashlib.sha256(tensor_bytes(tensor)).digest())
+        if vars(tensor):
+            self._attributes(vars(tensor))
+
+    def _array(self, array: np.ndarray) -> None:
+        self._say("array", array.dtype.str, str(array.shape))
+        if array.dtype.hasobject:
+            self._all("objects", array.ravel().tolist())
+        else:
+            self.digest.update(hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest())
+
+    def _function(self, value: Any) -> None:
+        if isinstance(value, CodeType):
+            self._say("code", value.co_name, value.co_code.hex(), " ".join((*value.co_names, *value.co_freevars)))
+            self._all("constants", value.co_consts)
+        elif isinstance(value, functools.partial):
+            self._all("partial", (value.func, value.args, value.keywords))
+        elif isinstance(value, MethodType):
+            self._all("method", (value.__func__, value.__self__))
+        elif isinstance(value, BuiltinFunctionType):
+            self._say("builtin", value.__qualname__)
+        else:
+            self._say("function", value.__qualname__)
+            if str(value.__module__).split(".")[0] != "torch":
+                self._all("closure", (_cell(cell) for cell in value.__closure__ or ()))
+                self._all("how", (value.__code__, value.__defaults__, value.__kwdefaults__))
+
+    def _class(self, kind: type) -> None:
+        self._say("class", kind.__qualname__)
+        if kind.__module__ in self.modules:
+            self._all("bases", kind.__bases__)
+            self._attributes({name: item for name, item in vars(kind).items() if name not in _ADDED})
+        else:
+            self._say(kind.__module__)
+
+    def _object(self, value: Any) -> None:
+        if type(value).__module__ == "torch._dynamo.eval_frame" and hasattr(value, "_orig_mod"):
+            # What torch.compile adds differs from process to process; the network is the one inside. (The import of its class is slow.)
+            self.add(value._orig_mod)
+            return
+        self.add(type(value))
+        if isinstance(value, Mapping):
+            self._all("keys", value.keys())
+            self._all("values", value.values())
+        elif isinstance(value, Set):
+            self._all("set", sorted(object_sha256(item, self.modules) for item in value))
+        elif isinstance(value, (list, tuple)):
+            self._all("items", value)
+        elif isinstance(value, torch.Generator):
+            self._tensor(value.get_state())
+        elif isinstance(value, random.Random):
+            self.add(value.getstate())
+        elif isinstance(value, (property, staticmethod, classmethod)):
+            self._all("wrapped", (getattr(value, name, None) for name in ("fget", "fset", "__func__")))
+        known = getattr(value, "__dict__", None)
+        slots = {name: getattr(value, name, None) for kind in type(value).__mro__ for name in _slots(kind)}
+        if isinstance(value, nn.Module):
+            self._attributes({name: item for name, item in vars(value).items() if not _is_empty(name, item)})
+        elif isinstance(known, dict) or slots:
+            self._attributes({**(known if isinstance(known, dict) else {}), **slots})
+        elif not isinstance(value, Collection):
+            self._say(re.sub(r"0x[0-9a-fA-F]+", "", repr(value)))
+
+    def _attributes(self, attributes: Mapping[str, Any]) -> None:
+        for name in sorted(attributes, key=str):
+            self._say("attribute", str(name))
+            item = attributes[name]
+            # The keys of hooks count up through the whole process.
+            self.add(list(item.values()) if str(name).endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(item, dict) else item)
+
+
+def _is_empty(name: str, item: Any) -> bool:
+    """Whether a network has this attribute as every network does; torch adds some with every version."""
+    if name not in _EMPTY:
+        return False
+    return not item if isinstance(item, (dict, set)) else item == _EMPTY[name]
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+
+
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

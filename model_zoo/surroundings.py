@@ -1,0 +1,102 @@
+"""What user code finds around it and must not change: settings of torch, the working folder, standard output, library functions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from model_zoo.adapters.user_modules import is_installed
+from model_zoo.errors import RefusedError
+
+# Each setting with what reads and what writes it.
+_SETTINGS: dict[str, tuple[Any, Any]] = {
+    "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "torch's default type": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's precision of products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "torch's deterministic mode": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+}
+
+
+def settings() -> list[Any]:
+    """The values of all settings, for `restore`."""
+    return [read() for read, _ in _SETTINGS.values()]
+
+
+def restore(before: list[Any]) -> list[str]:
+    """Put settings back; the names of those that had changed."""
+    changed = []
+    for (name, (read, write)), value in zip(_SETTINGS.items(), before, strict=True):
+        if read() != value:
+            write(value)
+            changed.append(name)
+    return changed
+
+
+@contextmanager
+def surroundings_kept() -> Iterator[None]:
+    """Put the working folder and standard output back on exit; inside, what is printed goes to standard error."""
+    folder, output = Path.cwd(), sys.stdout
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = output
+        with suppress(OSError):
+            if Path.cwd() != folder:
+                os.chdir(folder)
+
+
+@contextmanager
+def libraries_kept() -> Iterator[None]:
+    """Refuse code that replaces functions or constants of torch or of this package, and put them back.
+
+    Raises
+    ------
+    RefusedError
+        Naming the first that was replaced.
+    """
+    before = {name: dict(vars(owner)) for name, owner in _owners().items()}
+    try:
+        yield
+    finally:
+        replaced = [text for name, owner in _owners().items() if name in before for text in _put_back(name, owner, before[name])]
+    if replaced:
+        raise RefusedError(f"model refused: its code replaces {replaced[0]}")
+
+
+def _put_back(name: str, owner: Any, before: dict[str, Any]) -> list[str]:
+    now = dict(vars(owner))
+    changed = {key for key, value in before.items() if key not in _COUNTED and now.get(key) is not value}
+    # torch.Tensor inherits most of its methods; a new attribute may hide one.
+    hiding = {key for key in now.keys() - before.keys() if any(key in vars(base) for base in getattr(owner, "__mro__", ())[1:])}
+    replaced = sorted(key for key in changed | hiding if not _is_library(name, now.get(key)))
+    for key in replaced:
+        if key in before:
+            setattr(owner, key, before[key])
+        else:
+            delattr(owner, key)
+    return [f"{name}.{key}" for key in replaced]
+
+
+def _is_library(owner: str, value: Any) -> bool:
+    """Whether an installed package put `value` into torch: some do so when they are imported."""
+    module = sys.modules.get(str(getattr(value, "__module__", None)))
+    return owner.startswith("torch") and module is not None and is_installed(module)
+
+
+# Attributes that change by themselves.
+_COUNTED = {"__annotations__", "__doc__", "__abstractmethods__"}
+
+
+def _owners() -> dict[str, Any]:
+    ours = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("harness", "model_zoo") and module is not None}
+    torchs = {"torch": torch, "torch.Tensor": torch.Tensor, "torch.nn.functional": nn.functional, "torch.nn.Module": nn.Module}
+    return {**ours, **torchs}

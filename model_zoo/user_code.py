@@ -1,0 +1,112 @@
+"""Code of users is called inside one block, out of which nothing comes but an error that names it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from model_zoo.errors import UserCodeError, UserError
+from model_zoo.surroundings import surroundings_kept
+
+_TORCH = str(Path(torch.__file__).parent)
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Turn whatever the block raises into a `UserCodeError` that begins with `what`.
+
+    `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code included. Errors of this package, exhausted memory, a full
+    disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged. What is printed inside goes to standard error.
+    """
+    with _exits_raise(), surroundings_kept(), _interrupts() as came:
+        try:
+            yield
+        except UserError:
+            raise
+        except BaseException as error:
+            if (isinstance(error, KeyboardInterrupt) and came) or is_memory(error) or is_full(error):
+                raise
+            raise failure(what, error) from None
+
+
+def failure(what: str, error: BaseException) -> UserCodeError:
+    """The error of user code as one line, with its traceback beside it."""
+    trace = "".join(traceback.format_exception(error))
+    said = next(iter(_text(error).splitlines()), "")[:200]
+    return UserCodeError(f"{what}: {type(error).__name__}: {said}{_place(error)}", trace)
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is exhausted."""
+    text = _text(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
+    )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an exception says that nothing can be written to a disk."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        # An exception of the user's own may fail even here.
+        return "(no text)"
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line that is neither torch's nor ours."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((_TORCH, __file__))]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+@contextmanager
+def _exits_raise() -> Iterator[None]:
+    """Inside, `os._exit` raises in this thread and process: it would end the run with the status that the user's code chose."""
+    end = os._exit
+    owner = os.getpid(), threading.get_ident()
+
+    def instead(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) == owner:
+            raise SystemExit(f"os._exit({status})")
+        end(status)
+
+    os._exit = instead
+    try:
+        yield
+    finally:
+        os._exit = end
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A list that holds SIGINT once that signal came, so that a person's Ctrl-C and the user's code can be told apart."""
+    came: list[int] = []
+    handler: Any = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    if not callable(handler):
+        yield came
+        return
+    call: Callable[[int, Any], Any] = handler
+
+    def noting(number: int, frame: Any) -> None:
+        came.append(number)
+        call(number, frame)
+
+    signal.signal(signal.SIGINT, noting)
+    try:
+        yield came
+    finally:
+        if signal.getsignal(signal.SIGINT) is noting:
+            signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,132 @@
+"""User code that fails, whatever way it chooses: a line, the traceback in the store, and an exit status that is not 0."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import harness
+from harness.cli.main import main
+from harness.runner.claims import Claims
+from harness.runner.execute import Event, execute
+from harness.runner.plan import plan_request
+from harness.runner.store import Store
+from model_zoo.errors import UserError
+
+DENSE = "cifar10-rn8s29-dense"
+FILE = """
+import os, sys, ctypes
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, end):
+        super().__init__()
+        self.layer = nn.Linear(3072, 10)
+        # Right about the first image, so that there is something to attack.
+        self.layer.bias.data[3] += 5
+        self.end, self.calls = end, 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.calls > 40:
+            self.end()
+        return self.layer(images.flatten(1))
+
+def raises():
+    def end():
+        raise LookupError("not here")
+    return Net(end)
+
+def leaves():
+    return Net(lambda: sys.exit(0))
+
+def interrupts():
+    def end():
+        raise KeyboardInterrupt
+    return Net(end)
+
+def ends():
+    return Net(lambda: os._exit(0))
+
+def at_import():
+    sys.exit(0)
+
+def at_once():
+    os._exit(0)
+
+def really_ends():
+    return Net(lambda: ctypes.CDLL(None)._exit(0))
+"""
+
+
+def compare(function: str) -> Result:
+    options = ("--against", DENSE, "--suite", "smoke", "--n", "4", "--workers", "1")
+    return CliRunner().invoke(main, ["compare", f"bad.py:{function}", *options])
+
+
+@pytest.fixture(autouse=True)
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "bad.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [("raises", "LookupError: not here"), ("leaves", "SystemExit: 0"), ("interrupts", "KeyboardInterrupt"), ("ends", "os._exit(0)")],
+)
+def test_a_failed_unit_is_a_line_with_its_traceback_in_the_store(function: str, words: str, there: Path) -> None:
+    result = compare(function)
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(lines) == 3 and all(words in line for line in lines)
+    assert "Traceback" not in result.stderr and "3 failed" in result.stderr
+    left = [json.loads(path.read_text()) for path in (there / "results" / "failed").iterdir()]
+    assert len(left) == 3 and all("Traceback" in one["traceback"] and "bad.py" in one["traceback"] for one in left)
+
+
+@pytest.mark.parametrize("function", ["at_import", "at_once"])
+def test_a_function_that_ends_the_process_is_a_line_too(function: str) -> None:
+    result = compare(function)
+    assert result.exit_code == 1 and "failed: SystemExit" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_worker_that_user_code_ends_is_reported_by_the_parent(there: Path) -> None:
+    plan = plan_request([f"{there}/bad.py:really_ends"], ["pgd"], "cifar10-sample", 2)
+    report = execute(plan, Store(there / "results"), executor="processes")
+    assert len(report.failed) == 1 and "worker died 3 times (out of memory, or ended by the model's code?)" in report.failed[0][1]
+
+
+def test_a_run_says_that_the_one_before_ended_in_the_middle(there: Path) -> None:
+    plan, store = plan_request([DENSE], ["pgd"], "cifar10-sample", 2), Store(there / "results")
+    code = (
+        f"import os\nfrom pathlib import Path\nfrom harness.runner.claims import Claims\nc = Claims(Path({str(store.claims.folder)!r}))\n"
+    )
+    subprocess.run([sys.executable, "-c", f"{code}held = c.claimed({plan.units[0].id!r})\nheld.__enter__()\nos._exit(0)"], check=True)
+    assert [claim.unit for claim in Claims(store.claims.folder).abandoned()] == plan.ids
+    told: list[Event] = []
+    execute(plan, store, told.append)
+    assert [event.kind for event in told if event.kind in ("ended", "finished")] == ["ended", "finished"]
+    assert not store.claims.abandoned()
+
+
+def test_another_network_under_the_same_identity_is_refused_by_name(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (there / "outside.py").write_text(
+        "import os\nfrom torch import nn\n\nclass Net(nn.Sequential):\n    def forward(self, images):\n"
+        "        return float(os.environ['FACTOR']) * super().forward(images)\n\n"
+        "def make():\n    return Net(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))\n"
+    )
+    model = f"{there}/outside.py:make"
+    monkeypatch.setenv("FACTOR", "1")
+    first = harness.evaluate(model, n=2, store="results")
+    assert harness.evaluate(model, n=2, store="results").equals(first)
+    monkeypatch.setenv("FACTOR", "-1")
+    for attack in ("pgd", "cw-linf"):
+        with pytest.raises(UserError, match="same code and weights but other"):
+            harness.evaluate(model, attack=attack, n=2, store="results")
+    options = ("--against", DENSE, "--suite", "smoke", "--n", "2", "--workers", "1")
+    result = CliRunner().invoke(main, ["compare", model, *options])
+    assert result.exit_code == 1 and "same code and weights but other" in result.stderr

@@ -1,0 +1,172 @@
+"""Units of users' networks: what misbehaves is refused or at fault by name, and what holds no number is broken."""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+
+from harness import attacks, datasets
+from harness.evaluation.consistency import ask_again
+from harness.evaluation.gates import check_model
+from harness.evaluation.outcomes import UnitOutcome
+from harness.evaluation.unit import evaluate_unit
+from model_zoo.errors import RefusedError, UserCodeError
+from model_zoo.fence import Fenced
+from model_zoo.loading import load_model
+from model_zoo.threat import ThreatModel
+
+BASE = load_model("cifar10-rn8s29-dense")
+BLOCK = datasets.load("cifar10-sample").first(20)
+THREAT = ThreatModel("Linf", Fraction(8, 255))
+
+
+def off_grid(images: torch.Tensor) -> torch.Tensor:
+    return ((images * 255) - (images * 255).round()).abs().flatten(1).amax(1) > 0.01
+
+
+class Net(nn.Module):
+    """A shipped network that tests change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = BASE
+        self.register_buffer("count", torch.zeros(1))
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net(images)
+        return logits
+
+
+class Remembers(Net):
+    """An image near one that was asked for before keeps the answer given then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.net(images)
+        answers = []
+        for image, row in zip(images.detach(), logits, strict=True):
+            near = [old for before, old in self.asked if float((before - image).abs().max()) < 0.07]
+            if not near:
+                self.asked.append((image.clone(), row.detach().clone()))
+            answers.append(0.01 * row + (near[0] if near else row.detach()))
+        return torch.stack(answers)
+
+
+class Counts(Net):
+    """A buffer counts calls."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        return super().forward(images)
+
+
+class OnGrid(Net):
+    """Another class where pixels are no multiples of 1/255."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return torch.where(off_grid(images)[:, None], 5 * logits.roll(1, 1), logits)
+
+
+class NoNumbers(Net):
+    """NaN, or infinity, where pixels are no multiples of 1/255."""
+
+    value = float("nan")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return torch.where(off_grid(images)[:, None], self.value * logits.abs(), logits)
+
+
+class Infinite(NoNumbers):
+    """One infinite logit, of class 0."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = Net.forward(self, images)
+        return logits + torch.where(off_grid(images)[:, None], torch.tensor([float("inf"), *([0.0] * 9)]), 0.0)
+
+
+class Backward(torch.autograd.Function):
+    """A backward pass that ends the process."""
+
+    @staticmethod
+    def forward(ctx: object, images: torch.Tensor) -> torch.Tensor:
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        raise SystemExit(0)
+
+
+class Leaves(Net):
+    """Fails as soon as gradients flow."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(Backward.apply(images))
+
+
+class Later(Net):
+    """Fails after some calls."""
+
+    calls = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 40:
+            raise SystemExit(0)
+        return super().forward(images)
+
+
+def unit(kind: Callable[[], nn.Module], attack: str = "pgd") -> UnitOutcome:
+    return evaluate_unit(Fenced(kind(), kind), BLOCK, THREAT, attacks.get(attack), 0)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
+def test_an_honest_network_has_the_numbers_it_has_without_a_fence(attack: str) -> None:
+    plain = evaluate_unit(BASE, BLOCK, THREAT, attacks.get(attack), 0).frame
+    assert unit(Net, attack).frame.equals(plain) and 0 < plain["robust"].sum() < len(plain)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
+def test_a_network_that_remembers_does_not_profit(attack: str) -> None:
+    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+        unit(Remembers, attack)
+
+
+def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
+    images, _ = BLOCK.tensors()
+    honest = ask_again(Fenced(Net(), Net), images, BASE(images))
+    assert honest.shape == (2, 20) and (honest == BASE(images).argmax(1)).all()
+    with pytest.raises(RefusedError, match=r"made again .* for 20 of 20 images"):
+        ask_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
+
+
+def test_a_network_that_changes_its_state_is_at_fault() -> None:
+    with pytest.raises(RefusedError, match="at fault: its parameters or buffers"):
+        unit(Counts)
+
+
+def test_a_gate_asks_whether_the_pixel_grid_matters() -> None:
+    with pytest.raises(RefusedError, match="multiples of 1/255"):
+        check_model(Fenced(OnGrid()), BLOCK.tensors()[0], 10)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
+@pytest.mark.parametrize("kind", [NoNumbers, Infinite])
+def test_logits_that_are_no_numbers_break_an_image_and_flag_the_unit(kind: type[Net], attack: str) -> None:
+    outcome = unit(kind, attack)
+    assert not outcome.at_fault and "non-finite" in dict(outcome.flags)
+    assert not outcome.frame["robust"].any() and not outcome.frame["robust_to_seen"].any()
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Leaves, "SystemExit: 0"), (Later, "SystemExit: 0")])
+def test_whatever_user_code_raises_forwards_or_backwards_is_one_error(kind: type[Net], words: str) -> None:
+    with pytest.raises(UserCodeError, match=words) as raised:
+        unit(kind)
+    assert "SystemExit" in raised.value.trace

@@ -1,0 +1,40 @@
+"""Fingerprints tell networks apart that differ in what they compute, and no others."""
+
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.fingerprint import differs, fingerprint
+from model_zoo.loading import load_model
+
+
+class Net(nn.Module):
+    """A shipped network with logits and gradients that are multiplied."""
+
+    def __init__(self, scale: float = 1.0, slope: float = 1.0) -> None:
+        super().__init__()
+        self.net = load_model("cifar10-rn8s29-dense")
+        self.scale, self.slope = scale, slope
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net(images)
+        return self.scale * (self.slope * logits + (1 - self.slope) * logits.detach())
+
+
+def test_a_fingerprint_is_the_same_every_time_and_leaves_torch_alone() -> None:
+    state = torch.get_rng_state()
+    one, again = fingerprint(Net(), 32), fingerprint(Net(), 32)
+    assert one == again and not differs(one, again) and torch.equal(torch.get_rng_state(), state)
+    assert [len(one[name]) for name in ("logits", "gradients")] == [16, 16] and len(one["logits"][0]) == 10
+
+
+@pytest.mark.parametrize(
+    ("net", "other"), [(Net(1.01), True), (Net(1.0, 1.01), True), (Net(1.0 + 1e-5), False), (Net(1.0, 1 - 1e-5), False)]
+)
+def test_other_logits_or_other_gradients_are_another_network(net: Net, other: bool) -> None:
+    assert differs(fingerprint(net, 32), fingerprint(Net(), 32)) == other
+
+
+def test_another_number_of_classes_is_another_network() -> None:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))
+    assert differs(fingerprint(flat, 32), fingerprint(Net(), 32))
