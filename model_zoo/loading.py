@@ -7,12 +7,12 @@ from pathlib import Path
 from torch import nn
 
 from model_zoo.adapters.exported import load_onnx
-from model_zoo.errors import DamagedFileError
+from model_zoo.errors import DamagedFileError, MissingDataError
 from model_zoo.fence import Fenced
 from model_zoo.own import is_own, open_own
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import check_file, load_packed
-from model_zoo.registry import checkpoint_path, get_record
+from model_zoo.registry import absence, checkpoint_path, get_record
 from model_zoo.schema import Record
 
 
@@ -27,6 +27,8 @@ def load_model(model: str) -> nn.Module:
     ------
     UnknownNameError
         For an id that is not in the registry.
+    MissingDataError
+        If the model ships its outcomes alone.
     DamagedFileError
         If the checkpoint is not the file the record names, or does not hold the weights it names.
     """
@@ -37,6 +39,9 @@ def load_model(model: str) -> nn.Module:
 
 def _load(model: str) -> nn.Module:
     record, path = get_record(model), checkpoint_path(model)
+    reason = absence(model)
+    if reason is not None:
+        raise MissingDataError(reason)
     check_file(path, record.checkpoint.sha256, record.checkpoint.bytes)
     loaded = _load_onnx(record, path) if record.architecture["name"] == "onnx" else _load_packed(record, path)
     found = weights_sha256(loaded)

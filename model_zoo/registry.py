@@ -68,6 +68,20 @@ def get_record(model: str) -> Record:
     return read_record(record_path(model))
 
 
+def absence(model: str) -> str | None:
+    """Why the checkpoint of a registered model is not here, and how to get it; None if it is here or should be.
+
+    Anything but the id of a model that ships its outcomes alone has no such reason.
+    """
+    if model not in _shipped():
+        return None
+    record = get_record(model)
+    if record.ships or checkpoint_path(model).is_file():
+        return None
+    size = f"{record.checkpoint.bytes / 2**20:.0f} MiB"
+    return f"model {model}: outcomes only, its file of {size} does not ship; `harness train {record.recipe}` makes it anew"
+
+
 def checkpoint_path(model: str) -> Path:
     """Where the packed file of a model is: the package's checkpoint folder, or beside a record given by path."""
     path = record_path(model)

@@ -118,7 +118,7 @@ class Record(_Strict):
     `keep_ratio` is the fraction of weights kept (None for a model that is not pruned); `allocation_power` the paper's p; `weight_init`
     how weights that are never trained were drawn (None is "binary" too); `backward` says what the gradient of the stored model is:
     "exact" where every operation is differentiated as it is, else what an attack puts in place of its steps; `stochastic` that it draws
-    random numbers when it predicts.
+    random numbers when it predicts; `ships` that its checkpoint is part of this package: False for one that is too large.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -134,6 +134,7 @@ class Record(_Strict):
     weight_init: Literal["binary", "signed-constant", "signed-constant-scaled", "uniform", "kaiming-normal"] | None = None
     backward: Literal["exact", "ste", "bireal", "tanh"]
     stochastic: bool = False
+    ships: bool = True
     data: TrainedOn
     threat: Threat
     recipe: str | None = None

@@ -39,7 +39,7 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
     from model_zoo.errors import UserError
     from model_zoo.threat import ThreatModel, parse_radius
 
-    chosen = models or tuple(registry.model_ids())
+    chosen = models or tuple(model for model in registry.model_ids() if registry.absence(model) is None)
     done: list[Diagnosis] = []
     failed = 0
     with progress_bar("models") as bar:

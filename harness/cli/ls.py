@@ -36,7 +36,7 @@ def _models(data_dir: Path | None) -> Rows:
                 "bytes": record.checkpoint.bytes,
                 "trained_on": record.data.train,
                 "threat": f"{record.threat.norm} {record.threat.radius}",
-                "present": registry.checkpoint_path(name).is_file(),
+                "present": registry.checkpoint_path(name).is_file() if registry.absence(name) is None else "outcomes only",
             }
         )
     return rows

@@ -88,7 +88,7 @@ def command(
         show(made)
     if compare is not None:
         _compare(made.outcomes, compare)
-    if report.failed:
+    if report.failed or (report.absent and suite is None):
         raise SystemExit(1)
 
 
@@ -124,6 +124,8 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
             raise SystemExit(130) from None
     for _, line in report.at_fault:
         err.print(f"attack at fault, unit not used: {line}", style="red", markup=False)
+    for line in report.absent:
+        err.print(f"left out: {line}", style="dim", markup=False)
     left = f", {len(report.left)} left" if report.left else ""
     counts = f"{len(report.finished)} units run, {len(report.found)} found in {store}, {len(report.failed)} failed{left}"
     err.print(counts, markup=False)

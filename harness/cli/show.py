@@ -36,7 +36,8 @@ def command(model: str, store: Path, as_json: bool) -> None:
     from model_zoo.loading import load_model
 
     record = registry.get_record(model)
-    footprint = measure(load_model(model), registry.checkpoint_path(model), record.input_shape)
+    reason = registry.absence(model)
+    footprint = measure(load_model(model), registry.checkpoint_path(model), record.input_shape) if reason is None else None
     called = select(read(store), model=record.id)
     outcomes = called[called["model_sha256"] == model_sha256(model_identity(record))]
     results = _results(outcomes)
@@ -47,14 +48,17 @@ def command(model: str, store: Path, as_json: bool) -> None:
         whole = {
             "record": record.model_dump(exclude_none=True),
             "sparsity": record.sparsity,
-            "footprint": dataclasses.asdict(footprint),
+            "footprint": None if footprint is None else dataclasses.asdict(footprint),
             "results": results,
         }
         click.echo(json.dumps(whole, indent=1))
         return
     out.print(f"[bold]{record.id}[/bold]  {record.title}")
     _print("record", _flat({**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}))
-    _print("footprint", {name.replace("_", " "): _amount(value) for name, value in dataclasses.asdict(footprint).items()})
+    if footprint is None:
+        out.print(reason, style="dim", markup=False)
+    else:
+        _print("footprint", {name.replace("_", " "): _amount(value) for name, value in dataclasses.asdict(footprint).items()})
     if results:
         table = Table(title="robust accuracy", title_justify="left", box=None, pad_edge=False, header_style="bold")
         for name in ("dataset", "threat", "attack", "n", "per cent"):

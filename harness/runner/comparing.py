@@ -97,7 +97,8 @@ def _fits(model: Attackable, info: DatasetInfo) -> bool:
 
 
 def _opponents(against: Sequence[str], suite: Suite, info: DatasetInfo) -> list[str]:
-    shipped = {name: record for name in registry.model_ids() if _fits(record := registry.get_record(name), info)}
+    present = [name for name in registry.model_ids() if registry.absence(name) is None]
+    shipped = {name: record for name in present if _fits(record := registry.get_record(name), info)}
     families = get_args(Record.model_fields["family"].annotation)
     found: list[str] = []
     for name in against or ([ALL] if suite.models == ALL else list(suite.models)):

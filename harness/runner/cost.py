@@ -12,6 +12,7 @@ from harness.attacks.passes import Passes, passes
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Unit
 from harness.runner.store import Store
+from model_zoo.registry import absence
 
 PILOT_IMAGES = 32
 PILOT_STEPS = 10
@@ -132,8 +133,11 @@ def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = 
     for unit in units:
         by_model.setdefault(unit.model, []).append(unit)
     found = []
-    for mine in by_model.values():
+    for units_of_model in by_model.values():
+        mine = [unit for unit in units_of_model if store.holds(unit.id) or absence(unit.model) is None]
         missing = [unit for unit in mine if not store.holds(unit.id)]
+        if not mine:
+            continue
         unknown = [unit for unit in missing if rates.seconds(unit) is None]
         seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
         # Under another radius other images survive: one pilot for each threat model.

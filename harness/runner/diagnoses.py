@@ -53,6 +53,8 @@ def twin_of(model: str) -> str | None:
     """A full-precision model to transfer from: the first registered dense one with the architecture and data of `model`, if another."""
     record = registry.get_record(model)
     for other in registry.model_ids():
+        if registry.absence(other) is not None:
+            continue
         candidate = registry.get_record(other)
         same = candidate.architecture["name"] == record.architecture["name"] and candidate.data.train == record.data.train
         if same and candidate.family == "dense" and candidate.weights_sha256 != record.weights_sha256:

@@ -17,6 +17,7 @@ from harness.runner.results import cell
 from harness.runner.store import Store
 from harness.runner.work import Done
 from model_zoo.errors import UsageError
+from model_zoo.registry import absence
 
 # What to do about outcomes that are there already, and what that means.
 EXISTING = {
@@ -45,13 +46,17 @@ class Event:
 
 @dataclass
 class Report:
-    """Units by what became of them; `failed` and `at_fault` come with one line each. `left` were not run."""
+    """Units by what became of them; `failed` and `at_fault` come with one line each. `left` were not run.
+
+    `absent` has a line for each model whose checkpoint does not ship; its units that the store does not hold are among `left`.
+    """
 
     found: list[Unit] = field(default_factory=list)
     finished: list[Unit] = field(default_factory=list)
     failed: list[tuple[Unit, str]] = field(default_factory=list)
     at_fault: list[tuple[Unit, str]] = field(default_factory=list)
     left: list[Unit] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
 
 
 def execute(
@@ -94,6 +99,9 @@ def execute(
         tell(Event("found", unit, 1.0))
     if existing == "only-cache":
         report.left, missing = missing, []
+    report.absent = list(dict.fromkeys(reason for unit in missing if (reason := absence(unit.model)) is not None))
+    report.left += [unit for unit in missing if absence(unit.model) is not None]
+    missing = [unit for unit in missing if absence(unit.model) is None]
     name = executor or ("here" if workers == 1 or len(missing) < 2 else "processes")
     run = executors.get(name)
     if device == "cuda" and name == "ray" and not gpus:
@@ -118,7 +126,7 @@ def execute(
             else:
                 _take(done, unit, report, tell)
             if done.fatal:
-                report.left = list(units.values())
+                report.left += units.values()
                 return report
         missing = busy
         if busy:

@@ -8,6 +8,7 @@ from typing import Any
 from harness.runner.cost import Rates
 from harness.runner.plan import Plan
 from harness.runner.store import Store
+from model_zoo.registry import absence
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Status:
 
 def status(plan: Plan, store: Store) -> Status:
     """The state of a plan's units in a store."""
-    left = {unit.id: unit for unit in plan.units if not store.holds(unit.id)}
+    held = {unit.id for unit in plan.units if store.holds(unit.id)}
+    left = {unit.id: unit for unit in plan.units if unit.id not in held and absence(unit.model) is None}
     claims = [claim for claim in store.claims.running() if claim.unit in left]
     rates = Rates(store.manifests())
     begun = {claim.unit: claim.fraction for claim in claims}
@@ -48,6 +50,4 @@ def status(plan: Plan, store: Store) -> Status:
         seconds += (needed or 0.0) * (1 - begun.get(unit.id, 0.0))
     failed = {unit: message for unit, message in store.failures().items() if unit in left}
     running = [{**asdict(claim), "what": str(left[claim.unit])} for claim in claims]
-    return Status(
-        len(plan.units), len(plan.units) - len(left), len(left), running, failed, seconds / max(1, len(claims)) if known else None
-    )
+    return Status(len(held) + len(left), len(held), len(left), running, failed, seconds / max(1, len(claims)) if known else None)

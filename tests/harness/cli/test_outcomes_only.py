@@ -1,0 +1,77 @@
+"""A model whose checkpoint is too large to ship is listed, and left out by name where its file would be needed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.main import main
+from harness.runner.cost import estimate
+from harness.runner.execute import execute
+from harness.runner.plan import plan_request
+from harness.runner.status import status
+from harness.runner.store import Store
+from model_zoo import registry
+from model_zoo.errors import MissingDataError
+from model_zoo.loading import load_model
+from model_zoo.training.outcome import record_toml
+
+LARGE, SMALL = "cifar10-large", "cifar10-rn8w32-pruned-binary-k01-p01"
+
+
+@pytest.fixture(autouse=True)
+def _large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = registry.get_record(SMALL)
+    checkpoint = record.checkpoint.model_copy(update={"file": f"{LARGE}.safetensors", "bytes": 45_000_000})
+    changes = {"id": LARGE, "ships": False, "checkpoint": checkpoint, "weights_sha256": "0" * 64}
+    path = tmp_path / "records" / f"{LARGE}.toml"
+    path.parent.mkdir()
+    path.write_text(record_toml(record.model_copy(update=changes)), encoding="utf-8")
+    shipped = {SMALL: registry.record_path(SMALL), LARGE: path}
+    monkeypatch.setattr(registry, "_shipped", lambda: shipped)
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_it_is_listed_as_outcomes_only() -> None:
+    rows = {row["id"]: row["present"] for row in json.loads(run("ls", "models", "--json").stdout)}
+    assert rows == {SMALL: True, LARGE: "outcomes only"}
+    assert "outcomes only" in run("ls", "models").stdout
+
+
+def test_loading_it_says_which_recipe_makes_it() -> None:
+    with pytest.raises(MissingDataError, match=f"outcomes only.*43 MiB.*harness train {SMALL}"):
+        load_model(LARGE)
+    # A file that should be there and is not is another matter.
+    assert registry.absence(SMALL) is None
+
+
+def test_verify_leaves_it_out_by_name(tmp_path: Path) -> None:
+    result = run("verify", "--store", tmp_path / "store")
+    assert result.exit_code == 0 and LARGE in result.stderr and "outcomes only" in result.stderr
+    assert "1 registered models looked at, 0 problems" in result.stdout
+
+
+def test_show_prints_its_record_without_a_footprint(tmp_path: Path) -> None:
+    result = run("show", LARGE, "--store", tmp_path / "store")
+    assert result.exit_code == 0 and "outcomes only" in result.stdout
+    assert json.loads(run("show", LARGE, "--store", tmp_path / "store", "--json").stdout)["footprint"] is None
+
+
+def test_a_plan_runs_without_it_and_names_it(tmp_path: Path) -> None:
+    plan, store = plan_request([SMALL, LARGE], ["pgd"], "cifar10-sample", 4), Store(tmp_path / "store")
+    before = status(plan, store)
+    assert (before.units, before.done, before.left) == (1, 0, 1)
+    assert [each.model for each in estimate(plan.units, store)] == [SMALL]
+    report = execute(plan, store)
+    assert [unit.model for unit in report.finished] == [SMALL] and not report.failed
+    assert [unit.model for unit in report.left] == [LARGE] and len(report.absent) == 1 and LARGE in report.absent[0]
+
+
+def test_asked_for_by_name_it_is_an_error_of_one_line(tmp_path: Path) -> None:
+    result = run("run", "--model", LARGE, "--n", 4, "--store", tmp_path / "store", "--reports", tmp_path / "reports")
+    assert result.exit_code == 1 and f"harness train {SMALL}" in result.stderr and "Traceback" not in result.output
