@@ -15,14 +15,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import nn
 
+from benchmarks.common import ROUNDS, ratios, roofline, say, schedule_points, spread
 from harness import attacks, datasets, engines
 from harness.attacks.passes import passes
 from harness.engines.equivalence import compare
@@ -31,11 +29,6 @@ from harness.evaluation.referee import judge
 from harness.runner.results import read
 from harness.runner.suite import get_suite
 from model_zoo.classifier import Classifier
-from model_zoo.kernels import runner as kernel_runner
-from model_zoo.kernels.convolve import ADD, LANES, convolve
-from model_zoo.kernels.runner import aligned
-from model_zoo.kernels.schedule import Run
-from model_zoo.kernels.taps import Shape, forward_taps
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.loading import load_model
 from model_zoo.packing.frozen import freeze
@@ -45,16 +38,10 @@ from model_zoo.threat import ThreatModel
 from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe
 
-BATCH, ROUNDS, VERDICTS = 64, 5, 250
+BATCH, VERDICTS = 64, 250
 SMALL = ("cifar10-rn8w32-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8w32-pruned-binary-k10-p01")
 DENSE = ("cifar10-rn8w32-dense-binary", "cifar10-rn8w28-dense", "cifar10-rn8s29-dense")
 FIGURE = Path(__file__).parents[1] / "docs" / "speed.svg"
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def resnet34(power: float) -> Classifier:
@@ -73,25 +60,6 @@ def resnet34(power: float) -> Classifier:
     with torch.no_grad():
         model(images)
     return freeze(model, recipe.architecture, False)
-
-
-def ratios(one: Callable[[], Any], other: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, list[float]]:
-    """Median seconds of either, in turn, and the ratios of neighbours."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for work in (one, other):
-        work()
-    for _ in range(rounds):
-        for found, work in zip(seconds, (one, other), strict=True):
-            begun = clock()
-            work()
-            found.append(clock() - begun)
-    return median(seconds[0]), median(seconds[1]), [a / b for a, b in zip(*seconds, strict=True)]
-
-
-def spread(found: list[float]) -> str:
-    """As 10.2 (9.9 to 10.4)."""
-    return f"{median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
 
 
 def both(model: nn.Module, images: torch.Tensor) -> Callable[[], None]:
@@ -128,81 +96,11 @@ def measure_engines() -> None:
     draw(engines.build(models["ResNet-34, keep 0.01, p = 0.1"], "sparse"), images)
 
 
-@njit  # type: ignore[untyped-decorator]
-def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels, shape, at):  # type: ignore[no-untyped-def]
-    for _ in range(times):
-        convolve(x, out, none, bits, bias, offsets, weights, starts, channels, shape, at)
-
-
-def limits() -> tuple[float, float]:
-    """Additions a second of the kernel on eight channels in the first-level cache; bytes a second of a copy that no cache holds."""
-    source, target, times = Shape(8, 2, 8), Shape(32, 2, 8), 5000
-    weight = np.ones((target.channels, source.channels, 3, 3))
-    weight[:, :, 0] = 0.0  # two thirds kept: the rule takes sparse tiles
-    taps = forward_taps(weight, None, np.zeros(target.channels), 1, 1, source, target, np.arange(target.channels), ADD)
-    x, out = (aligned(int(np.prod(shape.stored))) for shape in (source, target))
-    given = (x, out, x[:0], np.zeros(0, np.uint16), taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at)
-    _repeat(1, *given)
-    rates = []
-    for _ in range(ROUNDS):
-        begun = time.process_time()
-        _repeat(times, *given)
-        rates.append(times * taps.additions * LANES / (time.process_time() - begun))
-    there, here = (np.ones(2**26, np.float32) for _ in range(2))
-    copies = []
-    for _ in range(ROUNDS):
-        begun = time.process_time()
-        np.copyto(here, there)
-        copies.append(2 * there.nbytes / (time.process_time() - begun))
-    return median(rates), median(copies)
-
-
 def draw(model: nn.Module, images: torch.Tensor) -> None:
     """The roofline: what each layer reaches, against what it adds for every byte of values it reads and writes."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    peak, memory = limits()
-    spent: dict[tuple[bool, int], list[float]] = {}
-    run = kernel_runner._run
-
-    def clocked(work: list[Any], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
-        for place, item in enumerate(work):
-            begun = time.process_time()
-            run([item], buffers, masks, back)
-            spent.setdefault((back, place), []).append(time.process_time() - begun)
-
-    kernel_runner._run = clocked
-    try:
-        for _ in range(ROUNDS):
-            both(model, images)()
-    finally:
-        kernel_runner._run = run
     assert isinstance(model, SparseModel)
-    schedule = model.runner(*images.shape[2:]).schedule
-    figure, axes = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
-    added = seconds = 0.0
-    for back, work, colour in ((False, schedule.forward, "tab:blue"), (True, schedule.backward, "tab:orange")):
-        points = []
-        for place, item in enumerate(work):
-            if isinstance(item, Run) and item.taps.additions > 1e5:
-                additions, took = LANES * item.taps.additions, median(spent[back, place])
-                added, seconds = added + additions, seconds + took
-                values = [item.source, item.target] + ([item.residual] if item.residual is not None else [])
-                points.append((additions / sum(4 * np.prod(schedule.shapes[value].stored) for value in values), additions / took / 1e9))
-        axes.scatter(*zip(*points, strict=True), s=14, color=colour, label="input gradient" if back else "forward")
-    intensity = np.geomspace(0.3, 60.0, 50)
-    axes.plot(intensity, np.minimum(intensity * memory, peak) / 1e9, color="black", label="limit of this machine")
-    axes.set(xscale="log", yscale="log", xlabel="additions for a byte of values read and written", ylabel="additions a second, 10⁹")
-    axes.legend(frameon=False)
-    pyplot.rcParams["svg.hashsalt"] = "speed"
-    figure.savefig(FIGURE, metadata={"Date": None})
-    say(f"\nfirst-level cache: {peak / 1e9:.1f} G additions/s; copy: {memory / 1e9:.1f} GB/s; layers of more than 0.1 M additions reach ")
-    say(
-        f"{added / seconds / 1e9:.1f} G additions/s together, {100 * added / seconds / peak:.0f} % of the former; figure in {FIGURE.name}\n"
-    )
+    points = schedule_points(model.runner(*images.shape[2:]).schedule, both(model, images))
+    say(f"\n{roofline(points, FIGURE, 'speed')}\n")
 
 
 def _far(model: nn.Module, images: torch.Tensor, count: int) -> torch.Tensor:

@@ -16,11 +16,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.engine import BATCH, both, resnet34, say
+from benchmarks.common import say
+from benchmarks.engine import BATCH, both, resnet34
 from harness import datasets, engines
-from harness.engines import taps
-from harness.engines.sparse import aligned
+from model_zoo.kernels import taps
 from model_zoo.kernels.convolve import RELU, convolve
+from model_zoo.kernels.runner import aligned
 from model_zoo.kernels.taps import Shape, forward_taps
 
 LAYERS = ((64, 32), (128, 16), (256, 8), (512, 4))

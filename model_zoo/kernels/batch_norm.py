@@ -27,19 +27,25 @@ def _row(value, channel, row):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
 def moments(z, sums):  # type: ignore[no-untyped-def]
-    """Write the sum and the sum of squares of every channel into sums float64 [channels, 2]."""
+    """Write the mean of every channel and the sum of squared deviations from it into sums float64 [channels, 2].
+
+    Sums are taken about one of the channel's values: those of a channel that is nearly constant would cancel about zero.
+    """
     zero = np.float32(0.0)
+    count = (z.shape[1] - 2) * (z.shape[2] - 2) * LANES
     for c in range(z.shape[0]):
+        about = z[c, 1, 1, 0]
         total = squares = np.float64(0.0)
         for y in range(1, z.shape[1] - 1):
             values = _row(z, c, y)
             row_total = row_squares = zero
             for k in range(values.shape[0]):
-                row_total += values[k]
-                row_squares += values[k] * values[k]
+                apart = values[k] - about
+                row_total += apart
+                row_squares += apart * apart
             total += row_total
             squares += row_squares
-        sums[c, 0], sums[c, 1] = total, squares
+        sums[c, 0], sums[c, 1] = about + total / count, squares - total * total / count
 
 
 @njit(cache=True, nogil=True)
@@ -76,11 +82,14 @@ def normalise(z, scale, shift, residual, relu, out, rows, parts, begin, width, s
 
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
-def backward_sums(g, z, out, slope, scale, shift, sums):  # type: ignore[no-untyped-def]
-    """Multiply the gradient by the ReLU's slope, in place, and write the channel sums of g and of g * z into sums float64 [channels, 2]."""
+def backward_sums(g, z, out, slope, scale, shift, about, sums):  # type: ignore[no-untyped-def]
+    """Multiply the gradient by the ReLU's slope, in place, and write the channel sums of g and of g * (z - about).
+
+    `about` is float32 [channels], near the channel's mean so that the sums do not cancel; `sums` is float64 [channels, 2].
+    """
     zero = np.float32(0.0)
     for c in range(z.shape[0]):
-        a, b = scale[c], shift[c]
+        a, b, middle = scale[c], shift[c], about[c]
         total = products = np.float64(0.0)
         for y in range(1, z.shape[1] - 1):
             gradient, values = _row(g, c, y), _row(z, c, y)
@@ -94,7 +103,7 @@ def backward_sums(g, z, out, slope, scale, shift, sums):  # type: ignore[no-unty
             row_total = row_products = zero
             for k in range(values.shape[0]):
                 row_total += gradient[k]
-                row_products += gradient[k] * values[k]
+                row_products += gradient[k] * (values[k] - middle)
             total += row_total
             products += row_products
         sums[c, 0], sums[c, 1] = total, products

@@ -164,9 +164,7 @@ class BatchPass:
             self._share(lambda cell, scratch, value=value: self._forward_cell(tape, value, cell, scratch, images, sums))  # type: ignore[misc]
             for place in self._readers[value]:
                 target = place.layer.target
-                count = self.cells * LANES * place.target.rows * place.target.columns
-                mean, squares = sums[target].sum(0).T / count
-                tape.statistics[target] = Statistics(mean, np.maximum(squares - mean * mean, 0.0), count)
+                tape.statistics[target] = _together(sums[target], LANES * place.target.rows * place.target.columns)
                 tape.folds[target] = tape.statistics[target].fold(norms[target])
         logits = tape.outputs[self.last][:, :, 1, 1].transpose(0, 2, 1).reshape(len(images), -1)
         return np.ascontiguousarray(logits), tape
@@ -245,7 +243,8 @@ class BatchPass:
             return
         slope = LINEAR if not layer.relu else RELU_OF_NORM if layer.residual is None else RELU_OF_OUTPUT
         out = tape.outputs[value][cell] if slope == RELU_OF_OUTPUT else _NO_VALUE
-        batch_norm.backward_sums(by_value[cell], tape.convolved[value][cell], out, slope, *tape.folds[value], sums[value][cell])
+        about = tape.statistics[value].mean.astype(np.float32)
+        batch_norm.backward_sums(by_value[cell], tape.convolved[value][cell], out, slope, *tape.folds[value], about, sums[value][cell])
 
     def _backward_layer(
         self, tape: Tape, place: _Place, by_value: dict[int, np.ndarray], sums: Mapping[int, np.ndarray], waiting: dict[int, int]
@@ -285,13 +284,15 @@ class BatchPass:
         return gradients
 
     def _through_norm(self, tape: Tape, target: int, sums: np.ndarray) -> tuple[tuple[np.ndarray, ...], Gradients]:
-        """Factors of `batch_norm.backward`, and the gradients by the batch norm's parameters, from the sums of g and g * z."""
+        """Factors of `batch_norm.backward`, and the gradients by the norm's parameters, from the sums of `batch_norm.backward_sums`."""
         norm, statistics = tape.norms[target], tape.statistics[target]
         if norm.eps is None:
             one = np.ones(len(sums), np.float32)
             return (one, np.zeros_like(one), np.zeros_like(one)), Gradients(torch.empty(0))
         inverse = 1.0 / np.sqrt(statistics.variance + norm.eps)
-        total, by_weight = sums[:, 0], (sums[:, 1] - statistics.mean * sums[:, 0]) * inverse
+        # The sums are about a rounded mean.
+        rest = statistics.mean - statistics.mean.astype(np.float32)
+        total, by_weight = sums[:, 0], (sums[:, 1] - rest * sums[:, 0]) * inverse
         scale = inverse if norm.weight is None else inverse * norm.weight
         by_z = -scale * inverse * by_weight / statistics.count
         constant = -scale * total / statistics.count - by_z * statistics.mean
@@ -366,6 +367,14 @@ class _Scratch:
             stored = (shape.channels, shape.rows + 2, shape.columns + 2, LANES)
             self._cells[shape] = aligned(int(np.prod(stored))).reshape(stored)
         return self._cells[shape]
+
+
+def _together(cells: np.ndarray, count: int) -> Statistics:
+    """The statistics of a batch from those of its cells of `count` numbers, float64 [cells, channels, 2] as `batch_norm.moments` writes."""
+    means, squares = cells[:, :, 0], cells[:, :, 1]
+    mean = means.mean(0)
+    variance = squares.sum(0) / (count * len(cells)) + np.square(means - mean).mean(0)
+    return Statistics(mean, np.maximum(variance, 0.0), count * len(cells))
 
 
 def _kernel(layer: Layer) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from model_zoo.classifier import Classifier
-from model_zoo.kernels.batch_pass import BatchPass, Norm, Statistics
+from model_zoo.kernels.batch_pass import BatchPass, Norm, Statistics, Tape
 from model_zoo.kernels.convolve import LANES, SHORT, computes_float16
 from model_zoo.kernels.graph import Convolution, Graph, Layer, Pool, normalisation, trace
 from model_zoo.kernels.live_taps import Entries, LiveTaps
@@ -90,6 +91,10 @@ class SparseEngine(Engine):
         """As in `Engine`."""
         if not self._is_sparse:
             return self._trained_densely(images)
+        if not torch.is_grad_enabled():
+            values, batch, tape = self._training_pass(images)
+            batch.release(tape)
+            return torch.from_numpy(values)
         parameters: list[torch.Tensor | None] = []
         for layer in self.convolutions:
             parameters += [self._sources[layer.target].parameter(), getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)]
@@ -192,6 +197,16 @@ class SparseEngine(Engine):
         logits: torch.Tensor = FrozenNetwork.apply(images, self._sizes[size].filled(self._entries, folds))  # type: ignore[no-untyped-call]
         return logits
 
+    def _training_pass(self, images: torch.Tensor) -> tuple[np.ndarray, BatchPass, Tape]:
+        """Logits in training mode; running statistics move. The tape has to go through `backward` or `release` of the passes."""
+        batch = self._batch(images)
+        logits, tape = batch.forward(images.detach().contiguous().numpy(), self._norms())
+        self._statistics = dict(tape.statistics)
+        for layer in self.convolutions:
+            if isinstance(layer.norm, nn.BatchNorm2d):
+                _track(layer.norm, tape.statistics[layer.target])
+        return logits, batch, tape
+
     def _batch(self, images: torch.Tensor) -> BatchPass:
         key = (len(images), images.shape[2], images.shape[3])
         if key not in self._passes:
@@ -208,9 +223,10 @@ class _Frozen:
         self._runner = Runner(graph, make_schedule(graph, rows, columns, lanes, self._taps), lanes)
         self.entries: Mapping[int, Entries] | None = None
         self._folds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._fillings = 0
 
-    def filled(self, entries: Mapping[int, Entries], folds: dict[int, tuple[np.ndarray, np.ndarray]]) -> Runner:
-        """The runner with these weights, scales and shifts."""
+    def filled(self, entries: Mapping[int, Entries], folds: dict[int, tuple[np.ndarray, np.ndarray]]) -> _Filling:
+        """The network with these weights, scales and shifts."""
         same = self.entries is not None and all(
             np.array_equal(new, old) for target in folds for new, old in zip(folds[target], self._folds[target], strict=True)
         )
@@ -218,7 +234,30 @@ class _Frozen:
             for target, (scale, shift) in folds.items():
                 self._taps.fill(target, entries[target], scale, shift)
             self.entries, self._folds = entries, folds
+            self._fillings += 1
+        return _Filling(self, self._fillings)
+
+    def runner(self, number: int) -> Runner:
+        """The runner, if its taps are still those of filling `number`."""
+        if number != self._fillings:
+            raise RuntimeError("engine sparse cannot go backward: weights or statistics have changed since the forward pass")
         return self._runner
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """The runner as it was filled once: what `FrozenNetwork` runs, so that no gradient is computed with other weights."""
+
+    frozen: _Frozen
+    number: int
+
+    def forward(self, images: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """As of `Runner`."""
+        return self.frozen.runner(self.number).forward(images, keep)
+
+    def backward(self, gradient: np.ndarray, masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+        """As of `Runner`; a RuntimeError if the taps were filled anew in the meantime."""
+        return self.frozen.runner(self.number).backward(gradient, masks, size)
 
 
 class _BatchLogits(torch.autograd.Function):
@@ -226,22 +265,17 @@ class _BatchLogits(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, engine: SparseEngine, *parameters: torch.Tensor | None) -> torch.Tensor:
-        batch = engine._batch(images)
-        logits, tape = batch.forward(images.detach().contiguous().numpy(), engine._norms())
-        engine._statistics = dict(tape.statistics)
-        for layer in engine.convolutions:
-            if isinstance(layer.norm, nn.BatchNorm2d):
-                _track(layer.norm, tape.statistics[layer.target])
-        if any(ctx.needs_input_grad[2:]):
-            ctx.engine, ctx.batch, ctx.tape = engine, batch, tape
-        else:
-            batch.release(tape)
+        logits, ctx.batch, ctx.tape = engine._training_pass(images)
+        ctx.engine = engine
         return torch.from_numpy(logits)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gradients = ctx.batch.backward(gradient.contiguous().numpy(), ctx.tape)
+        if ctx.tape is None:
+            raise RuntimeError("engine sparse cannot go backward through one training pass a second time")
+        tape, ctx.tape = ctx.tape, None
+        gradients = ctx.batch.backward(gradient.contiguous().numpy(), tape)
         found: list[torch.Tensor | None] = [None, None]
         for layer in ctx.engine.convolutions:
             each = gradients[layer.target]

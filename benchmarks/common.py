@@ -1,0 +1,156 @@
+"""What several benchmarks share: alternating timings, a processor's limits, and the roofline figure."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from numba import njit
+
+from model_zoo.kernels import runner as kernel_runner
+from model_zoo.kernels.convolve import ADD, LANES, convolve
+from model_zoo.kernels.runner import aligned
+from model_zoo.kernels.schedule import Run, Schedule
+from model_zoo.kernels.taps import Shape, forward_taps
+
+ROUNDS = 5
+# Layers with fewer additions per sixteen images are left out of the roofline: calling them costs as much as they do.
+LEAST = 1e5 * LANES
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def clock() -> Callable[[], float]:
+    """Processor time on one thread, wall time on several."""
+    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+
+
+def ratios(one: Callable[[], Any], other: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, list[float]]:
+    """Median seconds of either, in turn, and the ratios of neighbours; both run once before."""
+    now = clock()
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for work in (one, other):
+        work()
+    for _ in range(rounds):
+        for found, work in zip(seconds, (one, other), strict=True):
+            begun = now()
+            work()
+            found.append(now() - begun)
+    return median(seconds[0]), median(seconds[1]), [a / b for a, b in zip(*seconds, strict=True)]
+
+
+def spread(found: list[float]) -> str:
+    """Median with the smallest and the largest, as 10.2 (9.9 to 10.4)."""
+    return f"{median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
+
+
+@njit  # type: ignore[untyped-decorator]
+def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels, shape, at):  # type: ignore[no-untyped-def]
+    for _ in range(times):
+        convolve(x, out, none, bits, bias, offsets, weights, starts, channels, shape, at)
+
+
+def limits() -> tuple[float, float]:
+    """Additions a second of the kernel on eight channels in the first-level cache; bytes a second of a copy that no cache holds."""
+    source, target, times = Shape(8, 2, 8), Shape(32, 2, 8), 5000
+    weight = np.ones((target.channels, source.channels, 3, 3))
+    weight[:, :, 0] = 0.0  # two thirds kept: the rule takes sparse tiles
+    taps = forward_taps(weight, None, np.zeros(target.channels), 1, 1, source, target, np.arange(target.channels), ADD)
+    x, out = (aligned(int(np.prod(shape.stored))) for shape in (source, target))
+    given = (x, out, x[:0], np.zeros(0, np.uint16), taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at)
+    _repeat(1, *given)
+    rates = []
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        _repeat(times, *given)
+        rates.append(times * taps.additions * LANES / (time.process_time() - begun))
+    there, here = (np.ones(2**26, np.float32) for _ in range(2))
+    copies = []
+    for _ in range(ROUNDS):
+        begun = time.process_time()
+        np.copyto(here, there)
+        copies.append(2 * there.nbytes / (time.process_time() - begun))
+    return median(rates), median(copies)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One layer in one pass: its additions, the bytes of the values that it reads and writes, and its seconds."""
+
+    kind: str
+    additions: float
+    moved: float
+    seconds: float
+
+
+def schedule_points(schedule: Schedule, work: Callable[[], Any], kinds: tuple[str, str] = ("forward", "input gradient")) -> list[Point]:
+    """Points of the layers of a schedule, sixteen images each, from clocking them while `work` runs it; one thread."""
+    spent: dict[int, list[float]] = {}
+    run = kernel_runner._run
+
+    def clocked(items: list[Any], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
+        for item in items:
+            begun = time.process_time()
+            run([item], buffers, masks, back)
+            spent.setdefault(id(item), []).append(time.process_time() - begun)
+
+    with mock.patch.object(kernel_runner, "_run", clocked):
+        for _ in range(ROUNDS):
+            work()
+    points = []
+    for kind, items in zip(kinds, (schedule.forward, schedule.backward), strict=True):
+        for item in items:
+            if isinstance(item, Run):
+                values = [item.source, item.target] + ([item.residual] if item.residual is not None else [])
+                moved = sum(4 * int(np.prod(schedule.shapes[value].stored)) for value in values)
+                points.append(Point(kind, LANES * item.taps.additions, moved, median(spent[id(item)])))
+    return points
+
+
+def roofline(points: Sequence[Point], path: Path, salt: str) -> str:
+    """Draw what each layer reaches, against what it adds for every byte of values, and return a sentence about it.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        Kinds are told apart by colour, in the order in which they come.
+    path : Path
+        The SVG file to write.
+    salt : str
+        Of the ids in the file: the same points give the same file.
+    """
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    peak, memory = limits()
+    large = [point for point in points if point.additions > LEAST]
+    figure, axes = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
+    for kind in dict.fromkeys(point.kind for point in large):
+        members = [point for point in large if point.kind == kind]
+        reached = [point.additions / point.seconds / 1e9 for point in members]
+        axes.scatter([point.additions / point.moved for point in members], reached, s=14, label=kind)
+    intensity = np.geomspace(0.3, 60.0, 50)
+    axes.plot(intensity, np.minimum(intensity * memory, peak) / 1e9, color="black", label="limit of this machine")
+    axes.set(xscale="log", yscale="log", xlabel="additions for a byte of values read and written", ylabel="additions a second, 10⁹")
+    axes.legend(frameon=False)
+    pyplot.rcParams["svg.hashsalt"] = salt
+    figure.savefig(path, metadata={"Date": None})
+    together = sum(point.additions for point in large) / sum(point.seconds for point in large)
+    return (
+        f"first-level cache: {peak / 1e9:.1f} G additions/s; copy: {memory / 1e9:.1f} GB/s; layers of more than 0.1 M additions reach "
+        f"{together / 1e9:.1f} G additions/s together, {100 * together / peak:.0f} % of the former; figure in {path.name}"
+    )

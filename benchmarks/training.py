@@ -1,0 +1,280 @@
+"""What engine sparse saves a training run: python -m benchmarks.training [--threads N ...] [--steps N] [--warmup N] [--arrays FILE].
+
+Times whole training steps on engine dense, as the trainer runs it (bfloat16 if the processor computes in it), and on engine sparse: PGD-10,
+training pass, optimiser and refresh, batch 128, without the hold-out. Contestants take turns on the same batches; medians of the ratios of
+neighbouring steps are printed with the smallest and the largest. Processor time on one thread, wall time on several, for which
+OMP_WAIT_POLICY=PASSIVE keeps idle threads from spinning. Before, the network is trained for `--warmup` steps on engine sparse, and the
+dense contestant begins with a copy of its weights and of the optimiser's state.
+
+A second table says where the time of a step goes, on one thread, and docs/training-speed.svg is drawn for the first model. Images are those
+of FILE (.npz, x uint8 [N, 32, 32, 3], y), or the 1,000 that ship, over and over. Prints Markdown. The whole takes about an hour and a half;
+`--models` takes some of the models, by the beginning of their names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from benchmarks.common import Point, ratios, roofline, say, schedule_points, spread
+from harness import datasets
+from model_zoo.arrays import read_arrays
+from model_zoo.kernels import batch_pass
+from model_zoo.kernels.convolve import LANES
+from model_zoo.kernels.live_taps import LiveTaps
+from model_zoo.kernels.taps import Taps
+from model_zoo.kernels.weight_gradient import Operand
+from model_zoo.training import sparse_engine
+from model_zoo.training.inner_attack import input_gradients_only
+from model_zoo.training.recipe import Optimiser, Recipe, recipe_path
+from model_zoo.training.sampler import Batch
+from model_zoo.training.sharing import Share
+from model_zoo.training.sparse_engine import SparseEngine
+from model_zoo.training.trainer import _Run
+
+FIGURE = Path(__file__).parents[1] / "docs" / "training-speed.svg"
+BATCH, RATE = 128, 0.003
+# Steps whose parts are clocked.
+CLOCKED = 3
+# Parts of a step: their exclusive time, so that they add up to the step.
+PARTS = ("attack", "forward", "backward", "weight gradient", "its operands", "selection", "taps", "optimiser")
+PAPER, SMALL = "cifar10-rn18-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-binary-k10-p01"
+# Recipe, keep ratio, p.
+MODELS: dict[str, tuple[str, float, float]] = {
+    "ResNet-18, keep 0.01, p = 0.1": (PAPER, 0.01, 0.1),
+    "ResNet-18, keep 0.01, p = 1": (PAPER, 0.01, 1.0),
+    "ResNet-18, keep 0.05, p = 0.8": (PAPER, 0.05, 0.8),
+    "ResNet-8, width 32, keep 0.01, p = 0.1": (SMALL, 0.01, 0.1),
+    "ResNet-8, width 32, keep 0.05, p = 0.1": (SMALL, 0.05, 0.1),
+    "ResNet-8, width 32, keep 0.1, p = 0.1": (SMALL, 0.1, 0.1),
+}
+
+
+def recipe_of(name: str) -> Recipe:
+    """A shipped recipe with this benchmark's attack and optimiser."""
+    shipped, keep_ratio, power = MODELS[name]
+    recipe = Recipe.load(recipe_path(shipped))
+    return dataclasses.replace(
+        recipe,
+        options={**recipe.options, "keep_ratio": keep_ratio, "allocation_power": power},
+        data=dataclasses.replace(recipe.data, hold_out=0),
+        attack=dataclasses.replace(recipe.attack, step="2/255", steps=10, faithful=False),
+        optimiser=Optimiser("adam", RATE, epochs=1, batch=BATCH),
+        select="last",
+    )
+
+
+class Contestant:
+    """A training run whose steps are taken one by one."""
+
+    def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, engine: str) -> None:
+        self.run = _Run(recipe, images, labels, torch.device("cpu"), Share(), False, engine, None)
+        self.run.controller.at_epoch(0, 1)
+        self.run.engine.refresh()
+        self.run.model.train()
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches without an end, epoch after epoch."""
+        while True:
+            yield from self.run.sampler.epoch()
+
+    def step(self, batch: Batch) -> None:
+        """One whole step of the trainer."""
+        run = self.run
+        with run.engine.arithmetic():
+            loss, _ = run.method.loss(batch)
+            run.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            run.optimiser.step()
+            run.engine.refresh()
+
+    def begin_as(self, other: Contestant) -> None:
+        """Copy another contestant's weights and optimiser state, each tensor in the memory format of its parameter."""
+        self.run.model.load_state_dict(other.run.model.state_dict())
+        state = copy.deepcopy(other.run.optimiser.state_dict())
+        for parameter, tensors in zip(self.run.model.parameters(), state["state"].values(), strict=True):
+            for name, tensor in tensors.items():
+                if tensor.shape == parameter.shape:
+                    tensors[name] = torch.empty_like(parameter).copy_(tensor)
+        self.run.optimiser.load_state_dict(state)
+        self.run.engine.refresh()
+
+
+class Parts:
+    """Exclusive seconds of nested calls by part, on one thread."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inside: list[float] = []
+
+    def clocked(self, part: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """`work`, its time counted to `part` less that of clocked calls inside."""
+
+        def timed(*given: Any, **named: Any) -> Any:
+            self._inside.append(0.0)
+            begun = time.process_time()
+            try:
+                return work(*given, **named)
+            finally:
+                took = time.process_time() - begun
+                self.seconds[part] += took - self._inside.pop()
+                if self._inside:
+                    self._inside[-1] += took
+
+        return timed
+
+
+@contextmanager
+def clocked(contestant: Contestant, parts: Parts) -> Iterator[None]:
+    """Clock the parts of a contestant's steps inside."""
+    run = contestant.run
+    with ExitStack() as stack:
+
+        def patch(owner: Any, name: str, part: str) -> None:
+            stack.enter_context(mock.patch.object(owner, name, parts.clocked(part, getattr(owner, name))))
+
+        # A method's setting is frozen; its training pass is clocked in a copy.
+        setting = dataclasses.replace(run.method.setting, trained=parts.clocked("forward", run.method.setting.trained))
+        stack.enter_context(mock.patch.object(run.method, "setting", setting))
+        patch(run.method, "loss", "attack")
+        patch(torch.Tensor, "backward", "backward")
+        patch(run.engine, "refresh", "selection")
+        patch(run.optimiser, "step", "optimiser")
+        patch(batch_pass, "weight_gradient", "weight gradient")
+        patch(sparse_engine, "by_scores", "weight gradient")
+        # Of the value itself and, in the backward pass, of the gradient.
+        patch(Operand, "write", "its operands")
+        patch(LiveTaps, "fill", "taps")
+        patch(batch_pass.BatchPass, "fill", "taps")
+        yield
+
+
+def where_time_goes(contestant: Contestant, batches: Iterator[Batch]) -> dict[str, float]:
+    """Median seconds of every part of a step."""
+    found = []
+    for _ in range(CLOCKED):
+        parts = Parts()
+        with clocked(contestant, parts):
+            contestant.step(next(batches))
+        found.append(parts.seconds)
+    return {part: median(each[part] for each in found) for part in PARTS}
+
+
+def layer_points(contestant: Contestant, batch: Batch) -> list[Point]:
+    """Points of the sparse engine's layers, sixteen images each: of the attack's passes and of the training pass."""
+    engine = contestant.run.engine
+    assert isinstance(engine, SparseEngine)
+
+    def attack() -> None:
+        with input_gradients_only(engine.model):
+            point = batch.images.clone().requires_grad_(True)
+            torch.autograd.grad(engine.attacked(point).sum(), point)
+
+    attack()
+    frozen = engine._sizes[batch.images.shape[2], batch.images.shape[3]]
+    points = schedule_points(frozen._runner.schedule, attack, ("attack, forward", "attack, input gradient"))
+    spent: dict[int, list[tuple[float, int]]] = {}
+    convolve = batch_pass._convolve
+
+    def timed(source: np.ndarray, target: np.ndarray, taps: Taps, residual: np.ndarray) -> None:
+        begun = time.process_time()
+        convolve(source, target, taps, residual)
+        spent.setdefault(id(taps), []).append((time.process_time() - begun, source.nbytes + target.nbytes + residual.nbytes))
+
+    with mock.patch.object(batch_pass, "_convolve", timed):
+        for _ in range(3):
+            engine.trained(batch.images).sum().backward()
+    for place in next(iter(engine._passes.values())).places.values():
+        for kind, taps in [
+            ("training pass, forward", place.forward[0]),
+            *(("training pass, backward", each) for each, _ in place.backward),
+        ]:
+            if id(taps) in spent:
+                seconds, moved = (median(each) for each in zip(*spent[id(taps)], strict=True))
+                points.append(Point(kind, LANES * taps.additions, moved, seconds))
+    return points
+
+
+def measure(name: str, images: np.ndarray, labels: np.ndarray, threads: list[int], steps: int, warmup: int, figure: bool) -> list[str]:
+    """Print a row of the first table for every number of threads; returns the rows of the second."""
+    recipe = recipe_of(name)
+    torch.set_num_threads(max(threads))
+    sparse = Contestant(recipe, images, labels, "sparse")
+    batches = sparse.batches()
+    for _ in range(warmup):
+        sparse.step(next(batches))
+    dense = Contestant(recipe, images, labels, "dense")
+    # Before the first step the optimiser has no state to copy.
+    if warmup:
+        dense.begin_as(sparse)
+    pairs: list[Batch] = []
+
+    def take(contestant: Contestant) -> Callable[[], None]:
+        def work() -> None:
+            # Both contestants see the same batches, one after the other.
+            if not pairs:
+                pairs.extend([next(batches)] * 2)
+            contestant.step(pairs.pop())
+
+        return work
+
+    for number in threads:
+        torch.set_num_threads(number)
+        slow, fast, found = ratios(take(dense), take(sparse), steps)
+        say(f"| {name} | {number} | {slow:.3f} | {fast:.3f} | {spread(found)} |")
+    torch.set_num_threads(1)
+    rows = []
+    for contestant in (dense, sparse):
+        spent = where_time_goes(contestant, batches)
+        cells = [f"{1e3 * spent[part]:.0f}" if spent[part] else "-" for part in PARTS]
+        rows.append(f"| {name} | {contestant.run.engine.name} | {' | '.join(cells)} | {1e3 * sum(spent.values()):.0f} |")
+    if figure:
+        rows.append(roofline(layer_points(sparse, next(batches)), FIGURE, "training-speed"))
+    return rows
+
+
+def main() -> None:
+    """Print both tables and draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--steps", type=int, default=20, help="measured pairs of steps (default: 20)")
+    parser.add_argument("--warmup", type=int, default=200, help="steps before (default: 200)")
+    parser.add_argument("--arrays", type=Path, help="an .npz file with x and y (default: the sample that ships)")
+    parser.add_argument("--models", nargs="+", default=[""], help="beginnings of names (default: all)")
+    options = parser.parse_args()
+    if options.arrays is not None:
+        images, labels = read_arrays(options.arrays)
+        source = f"{len(images)} images of {options.arrays.name}"
+    else:
+        sample = datasets.load("cifar10-sample")
+        images, labels, source = sample.images, sample.labels, f"the {len(sample.images)} sample images that ship, over and over"
+    chosen = [name for name in MODELS if name.startswith(tuple(options.models))]
+    say(f"Steps of {BATCH} images with PGD-10, after {options.warmup} steps; {options.steps} pairs; {source}.\n")
+    say("| model | threads | dense, s per step | sparse, s per step | sparse, times as fast |\n| --- | --- | --- | --- | --- |")
+    rows: list[str] = []
+    figure = ""
+    for name in chosen:
+        found = measure(name, images, labels, options.threads, options.steps, options.warmup, figure=name == chosen[0])
+        rows += found[:2]
+        figure = figure or "".join(found[2:])
+    say(f"\nWhere the time of a step goes, milliseconds on one thread:\n\n| model | engine | {' | '.join(PARTS)} | sum |")
+    say("| --- |" + " --- |" * (len(PARTS) + 2))
+    for row in rows:
+        say(row)
+    say(f"\n{figure}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Images in cells of sixteen, and small residual networks, for the tests of the training kernels."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from model_zoo.architectures.resnet import BasicBlock, Bottleneck, ResNet
+from model_zoo.classifier import Classifier
+
+BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+def to_cells(values: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Values [N, C, H, W] as float32 [cells, C, H + 2, W + 2, 16] with a border of zeros."""
+    values = np.asarray(values, np.float32)
+    images, channels, rows, columns = values.shape
+    cells = np.zeros((images // 16, channels, rows + 2, columns + 2, 16), np.float32)
+    cells[:, :, 1:-1, 1:-1] = values.reshape(-1, 16, channels, rows, columns).transpose(0, 2, 3, 4, 1)
+    return cells
+
+
+def from_cells(cells: np.ndarray) -> np.ndarray:
+    """Values [N, C, H, W] without the border."""
+    inside = cells[:, :, 1:-1, 1:-1].transpose(0, 4, 1, 2, 3)
+    return inside.reshape(-1, *inside.shape[2:])
+
+
+def difference(found: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray, least: float = 0.0) -> float:
+    """Norm of the difference over the norm of what is expected, or over `least` if that is larger; 0 if there is no difference."""
+    found, expected = (np.asarray(each, np.float64) for each in (found, expected))
+    assert found.shape == expected.shape
+    apart = float(np.linalg.norm(found - expected))
+    return apart / max(float(np.linalg.norm(expected)), least, 1e-30) if apart else 0.0
+
+
+def network(
+    block: str = "basic",
+    affine: bool = False,
+    last: str = "plain",
+    widths: tuple[int, ...] = (7, 9),
+    stem_stride: int = 1,
+    keep: float = 0.3,
+    empty: int = 0,
+) -> Classifier:
+    """A network in training mode that keeps a share `keep` of its weights; the first `empty` channels of every layer keep nothing.
+
+    Batch norms with parameters have scales and shifts of both signs.
+    """
+    generator = torch.Generator().manual_seed(5)
+    convolution = partial(nn.Conv2d, bias=False)
+    inner = ResNet(BLOCKS[block], (1,) * len(widths), widths, 10, convolution, affine, last, stem_stride=stem_stride)  # type: ignore[arg-type]
+    model = Classifier(inner, "cifar10").train()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                drawn = torch.randn(module.weight.shape, generator=generator)
+                drawn *= torch.rand(drawn.shape, generator=generator) < keep
+                drawn[:empty] = 0.0
+                module.weight.copy_(drawn)
+            elif isinstance(module, nn.BatchNorm2d) and module.affine:
+                drawn = torch.rand(module.weight.shape, generator=generator) + 0.5
+                module.weight.copy_(drawn * torch.randn(drawn.shape, generator=generator).sign())
+                module.bias.copy_(torch.randn(module.bias.shape, generator=generator))
+    return model

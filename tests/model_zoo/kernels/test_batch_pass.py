@@ -1,0 +1,249 @@
+"""Passes in training mode against autograd on the same network in float64."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from model_zoo.kernels.graph import Layer, UnsuitedError, trace
+from tests.model_zoo.kernels.cells import difference, network
+
+pytestmark = pytest.mark.needs_numba
+
+
+def images(count=32, rows=9, columns=7, seed=0):
+    return torch.rand((count, 3, rows, columns), generator=torch.Generator().manual_seed(seed))
+
+
+def passes(model, count=32, rows=9, columns=7):
+    """The kernels' passes through `model`, with its norms."""
+    from model_zoo.kernels.batch_pass import BatchPass, Norm
+    from model_zoo.kernels.graph import lower, normalisation
+    from model_zoo.kernels.live_taps import Entries
+    from model_zoo.kernels.schedule import value_shapes
+    from model_zoo.kernels.taps import Shape
+
+    layers = trace(model)
+    shapes = value_shapes(lower(copy.deepcopy(model).eval()), Shape(3, rows, columns))
+    batch = BatchPass(layers, shapes, *normalisation(model), count)
+    convolutions = [layer for layer in layers if isinstance(layer, Layer)]
+    batch.fill({layer.target: Entries.of(layer.convolution.weight.detach().numpy()) for layer in convolutions})
+    return batch, {layer.target: Norm.of(layer.norm) for layer in convolutions}
+
+
+def expected(model, x, given):
+    """Logits, convolved values and gradients of every layer, by target value, in float64."""
+    exact = copy.deepcopy(model).double()
+    convolved = {}
+    layers = [layer for layer in trace(exact) if isinstance(layer, Layer)]
+    for layer in layers:
+        layer.convolution.register_forward_hook(
+            lambda module, inputs, out, target=layer.target: convolved.__setitem__(target, out.detach())
+        )
+    logits = exact(x.double())
+    logits.backward(given.double())
+    return SimpleNamespace(logits=logits.detach(), convolved=convolved, layers={layer.target: layer for layer in layers})
+
+
+def check(batch, norms, model, x, tolerance):
+    given = torch.randn((len(x), 10), generator=torch.Generator().manual_seed(9))
+    wanted = expected(model, x, given)
+    logits, tape = batch.forward(x.numpy(), norms)
+    assert difference(logits, wanted.logits) < 1e-4
+    for target, values in wanted.convolved.items():
+        statistics = tape.statistics[target]
+        assert statistics.count == values[:, 0].numel()
+        np.testing.assert_allclose(statistics.mean, values.mean((0, 2, 3)).numpy(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(statistics.variance, values.var((0, 2, 3), unbiased=False).numpy(), rtol=1e-4, atol=1e-4)
+    gradients = batch.backward(given.numpy(), tape)
+    assert gradients.keys() == wanted.layers.keys()
+    # Some gradients vanish, such as that by a shift before another batch norm: they are small beside those of other layers.
+    parameters = [layer.norm.weight.grad for layer in wanted.layers.values() if getattr(layer.norm, "weight", None) is not None]
+    least = 0.1 * max([float(given.norm()), *(float(gradient.norm()) for gradient in parameters)])
+    smallest = max([0.1 * float(given.norm()), *(1e-3 * float(layer.convolution.weight.grad.norm()) for layer in wanted.layers.values())])
+    for target, layer in wanted.layers.items():
+        found = gradients[target]
+        assert difference(found.weight, layer.convolution.weight.grad, smallest) < tolerance
+        for name, gradient in (("weight", found.norm_weight), ("bias", found.norm_bias)):
+            parameter = getattr(layer.norm, name, None)
+            assert (gradient is None) == (parameter is None)
+            if gradient is not None:
+                assert difference(gradient, parameter.grad, least) < 2e-3
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("last", ["plain", "affine", "none"])
+@pytest.mark.parametrize("operands", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("empty", [0, 2])
+def test_logits_statistics_and_gradients_are_those_of_autograd(block, affine, last, operands, empty, monkeypatch):
+    from model_zoo.kernels import batch_pass
+
+    monkeypatch.setattr(batch_pass, "half_type", lambda: operands)
+    model = network(block, affine, last, empty=empty)
+    batch, norms = passes(model)
+    check(batch, norms, model, images(), 1e-3 if operands == torch.float32 else 2e-2)
+
+
+# No single pixels: gradients by shifts vanish there but for rounding.
+@pytest.mark.parametrize("size", [(8, 8), (5, 6), (7, 1), (2, 1)])
+@pytest.mark.parametrize("count", [16, 48])
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_any_size_of_image_and_number_of_cells(size, count, stem_stride, monkeypatch):
+    from model_zoo.kernels import batch_pass
+
+    monkeypatch.setattr(batch_pass, "half_type", lambda: torch.float32)
+    model = network(widths=(4, 5, 6), stem_stride=stem_stride, affine=True)
+    batch, norms = passes(model, count, *size)
+    check(batch, norms, model, images(count, *size), 1e-3)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.02, 1.0])
+@pytest.mark.parametrize("affine", [False, True])
+def test_networks_that_keep_nothing_or_everything(keep, affine, monkeypatch):
+    from model_zoo.kernels import batch_pass
+
+    monkeypatch.setattr(batch_pass, "half_type", lambda: torch.float32)
+    model = network(keep=keep, affine=affine)
+    batch, norms = passes(model)
+    check(batch, norms, model, images(), 1e-3)
+
+
+def test_weights_are_filled_anew_and_leave_nothing_of_the_old_ones(monkeypatch):
+    from model_zoo.kernels import batch_pass
+    from model_zoo.kernels.live_taps import Entries
+
+    monkeypatch.setattr(batch_pass, "half_type", lambda: torch.float32)
+    model = network("bottleneck")
+    batch, norms = passes(model)
+    check(batch, norms, model, images(), 1e-3)
+    with torch.no_grad():
+        for layer in trace(model):
+            if isinstance(layer, Layer):
+                layer.convolution.weight.copy_(layer.convolution.weight.roll(1, 0).flip(1))
+    batch.fill({layer.target: Entries.of(layer.convolution.weight.detach().numpy()) for layer in trace(model) if isinstance(layer, Layer)})
+    check(batch, norms, model, images(seed=1), 1e-3)
+
+
+def run(batch, norms, x, given):
+    logits, tape = batch.forward(x.numpy(), norms)
+    return logits, batch.backward(given.numpy(), tape)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for target in one:
+        for name in ("weight", "norm_weight", "norm_bias"):
+            found, wanted = getattr(one[target], name), getattr(other[target], name)
+            assert (found is None and wanted is None) or torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("first_back", [0, 1])
+def test_two_tapes_may_be_open_at_once(first_back):
+    model = network("bottleneck", affine=True)
+    batch, norms = passes(model)
+    given = torch.randn((32, 10))
+    both = [images(seed=1), images(seed=2)]
+    alone = [run(batch, norms, x, given) for x in both]
+    opened = [batch.forward(x.numpy(), norms) for x in both]
+    for (logits, _), (wanted, _) in zip(opened, alone, strict=True):
+        np.testing.assert_array_equal(logits, wanted)
+    for number in (first_back, 1 - first_back):
+        assert_same(batch.backward(given.numpy(), opened[number][1]), alone[number][1])
+
+
+def test_tapes_and_gradients_are_used_again():
+    batch, norms = passes(network("bottleneck"))
+    given = torch.randn((32, 10))
+
+    def held():
+        return len(batch._tapes), sum(len(free) for free in batch._free.values())
+
+    run(batch, norms, images(), given)
+    first = held()
+    for seed in range(3):
+        run(batch, norms, images(seed=seed), given)
+        batch.release(batch.forward(images(seed=seed).numpy(), norms)[1])
+        assert held() == first
+    assert first[0] == 1
+
+
+def test_logits_and_statistics_outlive_their_tape():
+    batch, norms = passes(network())
+    logits, tape = batch.forward(images().numpy(), norms)
+    copied, statistics = logits.copy(), dict(tape.statistics)
+    means = {target: each.mean.copy() for target, each in statistics.items()}
+    batch.release(tape)
+    batch.release(batch.forward(images(seed=3).numpy(), norms)[1])
+    np.testing.assert_array_equal(logits, copied)
+    for target, mean in means.items():
+        np.testing.assert_array_equal(statistics[target].mean, mean)
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_threads_change_nothing_but_the_weight_gradients_rounding(block):
+    model = network(block, affine=True)
+    batch, norms = passes(model, 80)
+    given = torch.randn((80, 10))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(run(batch, norms, images(80), given))
+    finally:
+        torch.set_num_threads(before)
+    for logits, gradients in found[1:]:
+        np.testing.assert_array_equal(logits, found[0][0])
+        for target, wanted in found[0][1].items():
+            for name in ("norm_weight", "norm_bias"):
+                one, other = getattr(gradients[target], name), getattr(wanted, name)
+                assert (one is None and other is None) or torch.equal(one, other)
+            assert difference(gradients[target].weight, wanted.weight) < 4e-3
+
+
+@pytest.mark.parametrize("bias", [3.0, 30.0])
+def test_a_channel_that_is_nearly_constant_is_computed_as_well_as_pytorch_does_in_float32(bias, monkeypatch):
+    from model_zoo.kernels import batch_pass
+
+    monkeypatch.setattr(batch_pass, "half_type", lambda: torch.float32)
+    model = network(affine=True, widths=(4, 5, 6))
+    with torch.no_grad():
+        model.network.bn1.weight.mul_(1e-3)
+        model.network.bn1.bias.fill_(bias)
+    x, given = images(), torch.randn((32, 10), generator=torch.Generator().manual_seed(9))
+    wanted, plain = expected(model, x, given), copy.deepcopy(model)
+    plain(x).backward(given)
+    batch, norms = passes(model)
+    _, tape = batch.forward(x.numpy(), norms)
+    gradients = batch.backward(given.numpy(), tape)
+    by_pytorch = {layer.target: layer for layer in trace(plain) if isinstance(layer, Layer)}
+    for target, layer in wanted.layers.items():
+        exact = layer.convolution.weight.grad
+        theirs = difference(by_pytorch[target].convolution.weight.grad, exact)
+        assert difference(gradients[target].weight, exact) < 1e-4 + 10.0 * theirs
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_statistics_fold_as_a_batch_norm_in_training_mode(affine):
+    from model_zoo.kernels.batch_pass import Norm, Statistics
+
+    norm = nn.BatchNorm2d(4, affine=affine, eps=1e-3)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    values = torch.randn(8, 4, 3, 3) * 3 + 1
+    mean, variance = (each.double().numpy() for each in (values.mean((0, 2, 3)), values.var((0, 2, 3), unbiased=False)))
+    scale, shift = (torch.from_numpy(each).view(-1, 1, 1) for each in Statistics(mean, variance, 72).fold(Norm.of(norm)))
+    assert scale.dtype == shift.dtype == torch.float32
+    torch.testing.assert_close(values * scale + shift, norm(values).detach(), atol=1e-5, rtol=1e-5)
+    assert [each.tolist() for each in Statistics(mean, variance, 72).fold(Norm.of(nn.Identity()))] == [[1.0] * 4, [0.0] * 4]
+
+
+def test_a_batch_that_is_no_multiple_of_sixteen_is_refused():
+    with pytest.raises(UnsuitedError, match="multiples of 16, not 40"):
+        passes(network(), 40)

@@ -1,0 +1,86 @@
+"""The largest scores, step after step, against a stable sort; the scores' gradients against PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from model_zoo.layers.pruned_binary import PrunedBinaryConv2d, top_mask
+
+pytestmark = pytest.mark.needs_numba
+
+
+def reference(scores, kept):
+    """Positions of the largest magnitudes, the first of equal ones; NaN last."""
+    magnitudes = np.where(np.isnan(scores), -1.0, np.abs(scores))
+    return np.sort(np.argsort(-magnitudes, kind="stable")[:kept])
+
+
+def select(selection, scores, kept):
+    places = selection.largest(np.asarray(scores, np.float32), kept)
+    assert places.dtype == np.int64 and len(places) == kept
+    return places
+
+
+@pytest.mark.parametrize("kept", [1, 2, 37, 999, 1000])
+def test_scores_that_move_are_selected_anew_at_every_step(kept):
+    from model_zoo.kernels.selection import Selection
+
+    generator, selection = np.random.default_rng(0), Selection()
+    scores = generator.uniform(-0.01, 0.01, 1000).astype(np.float32)
+    for step in range(30):
+        np.testing.assert_array_equal(select(selection, scores, kept), reference(scores, kept))
+        expected = torch.from_numpy(scores)
+        mask = np.zeros(1000, np.float32)
+        mask[reference(scores, kept)] = 1.0
+        assert np.array_equal(top_mask(expected, kept).numpy(), mask)
+        # Small steps, then larger ones, then all scores shrink below the bound or grow over it at once.
+        scores = scores + generator.normal(0.0, 1e-4 * 2.0 ** (step % 10), 1000).astype(np.float32)
+        if step % 7 == 6:
+            scores *= np.float32(1e-3 if step % 2 else 1e3)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 5, 8])
+def test_of_equal_magnitudes_the_first_are_kept(kept):
+    from model_zoo.kernels.selection import Selection
+
+    selection = Selection()
+    for scores in ([1, -1, 2, 1, -1, 0, 1, 1], [0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1], [-0.0, 0.0, 1, 0, 0, 0, 0, 2]):
+        for _ in range(2):  # with the bound of the selection before, too
+            np.testing.assert_array_equal(select(selection, scores, kept), reference(np.asarray(scores, np.float32), kept))
+
+
+@pytest.mark.parametrize("kept", [1, 2, 4, 6])
+def test_what_is_not_a_number_is_kept_last_and_infinity_first(kept):
+    from model_zoo.kernels.selection import Selection
+
+    selection = Selection()
+    for scores in ([np.nan, 1, np.nan, -np.inf, 0, 2], [np.nan] * 6, [3, np.nan, 1, np.nan, 1, np.nan]):
+        scores = np.asarray(scores, np.float32)
+        for _ in range(2):
+            np.testing.assert_array_equal(select(selection, scores, kept), reference(scores, kept))
+
+
+def test_the_number_kept_may_change_from_step_to_step():
+    from model_zoo.kernels.selection import Selection
+
+    scores, selection = np.random.default_rng(1).standard_normal(500).astype(np.float32), Selection()
+    for kept in (500, 10, 400, 1, 20, 499):
+        np.testing.assert_array_equal(select(selection, scores, kept), reference(scores, kept))
+
+
+def test_gradients_by_scores_are_those_of_the_layer():
+    from model_zoo.kernels.selection import by_scores
+
+    torch.manual_seed(0)
+    layer = PrunedBinaryConv2d(5, 4, 3, padding=1, weight_init="kaiming-normal")
+    layer.set_kept(40)
+    with torch.no_grad():
+        layer.scores.view(-1)[:7] = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, 0.0])
+    given = torch.randn(layer.scores.shape)
+    layer.effective_weight().backward(given)
+    found = given.clone()
+    by_scores(*(each.numpy().reshape(-1) for each in (found, layer.slope.detach(), layer.scores.detach())))
+    assert layer.scores.grad is not None
+    np.testing.assert_array_equal(found.numpy(), layer.scores.grad.numpy())

@@ -1,0 +1,106 @@
+"""The gradient by a convolution's weight against autograd in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.model_zoo.kernels.cells import difference, to_cells
+from tests.model_zoo.kernels.test_convolve import LAYERS
+
+pytestmark = pytest.mark.needs_numba
+
+TYPES = [torch.float32, torch.bfloat16]
+
+
+def rows_of(live, channels):
+    """The matrices' row of each channel, -1 for those that are left out."""
+    rows = np.full(channels, -1, np.int64)
+    rows[list(live)] = np.arange(len(live))
+    return rows
+
+
+def gradients(layer, dtype, cells, live, inputs=7, outputs=6):
+    """What the kernel and autograd give for random values whose other channels are zero."""
+    from model_zoo.kernels.taps import Shape
+    from model_zoo.kernels.weight_gradient import Operand, weight_gradient
+
+    rows, columns, kernel, stride, padding = layer
+    generator = torch.Generator().manual_seed(2)
+    values = torch.randn((16 * cells, inputs, rows, columns), generator=generator)
+    values[:, [channel for channel in range(inputs) if channel not in live]] = 0.0
+    weight = torch.zeros((outputs, inputs, kernel, kernel), dtype=torch.float64, requires_grad=True)
+    high, wide = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
+    given = torch.randn((16 * cells, outputs, high, wide), generator=generator)
+    # The kernel multiplies rounded numbers: so does what it is compared with.
+    exact = F.conv2d(values.to(dtype).double(), weight, None, stride, padding)
+    (expected,) = torch.autograd.grad((exact * given.to(dtype).double()).sum(), weight)
+
+    operand = Operand(Shape(inputs, rows, columns), cells, stride, dtype)
+    by_output = Operand(Shape(outputs, high, wide), cells, 1, dtype)
+    # What an earlier batch has left must not matter.
+    for number in range(2):
+        for cell, (read, by) in enumerate(zip(to_cells(values), to_cells(given), strict=True)):
+            operand.write(read if number else read + 3.0, cell, rows_of(live if number else range(inputs), inputs))
+            by_output.write(by if number else by - 2.0, cell, np.arange(outputs))
+    found = weight_gradient(operand, by_output, kernel, padding, inputs, np.asarray(live, np.int64))
+    return found, expected
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("cells", [1, 2, 3])
+def test_it_is_that_of_a_dense_convolution(layer, dtype, cells):
+    found, expected = gradients(layer, dtype, cells, range(7))
+    assert found.dtype == torch.float32 and found.is_contiguous()
+    # Products are rounded once more where they are bfloat16.
+    assert difference(found, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
+
+
+@pytest.mark.parametrize("live", [[0], [6], [1, 2, 5], []])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("layer", [(9, 11, 3, 2, 1), (5, 4, 3, 1, 1), (7, 5, 1, 2, 0)])
+def test_channels_left_out_have_no_gradient(layer, dtype, live):
+    found, expected = gradients(layer, dtype, 2, live)
+    assert difference(found, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
+    assert not found[:, [channel for channel in range(7) if channel not in live]].any()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_numbers_are_rounded_as_pytorch_rounds(stride):
+    from model_zoo.kernels.taps import Shape
+    from model_zoo.kernels.weight_gradient import Operand
+
+    rows, columns = 5, 4
+    generator = np.random.default_rng(0)
+    bits = generator.integers(0, 2**32, (16, 2, rows, columns), dtype=np.uint32)
+    # Ties, and the largest numbers, which round to infinity.
+    bits[0], bits[1], bits[2] = bits[0] & 0xFFFF0000 | 0x8000, bits[1] & 0xFFFF0000 | 0x7FFF, 0x7F7FFFFF
+    values = bits.view(np.float32)
+    values[np.isnan(values)] = np.float32(1.0) / 3
+    values[3, 0, 0] = np.inf, -np.inf, 0.0, -0.0
+    operand = Operand(Shape(2, rows, columns), 1, stride, torch.bfloat16)
+    operand.write(to_cells(values)[0], 0, np.arange(2))
+    geometry = operand.geometry
+    for row in range(stride):
+        for column in range(stride):
+            part = torch.from_numpy(values[:, :, row::stride, column::stride]).to(torch.bfloat16)
+            wide = operand.matrices[row * stride + column][:, geometry.guard : geometry.guard + geometry.length]
+            grid = wide.reshape(2, geometry.rows + 1, geometry.columns + 1, 32)[:, : part.shape[2], : part.shape[3], :16]
+            assert torch.equal(grid.permute(3, 0, 1, 2), part)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_number_that_is_not_finite_stays_visible(dtype):
+    from model_zoo.kernels.taps import Shape
+    from model_zoo.kernels.weight_gradient import Operand, weight_gradient
+
+    values = np.ones((16, 2, 3, 3), np.float32)
+    values[0, 1, 1, 1] = np.nan
+    operand, by_output = (Operand(Shape(2, 3, 3), 1, 1, dtype) for _ in range(2))
+    operand.write(to_cells(values)[0], 0, np.arange(2))
+    by_output.write(to_cells(np.ones_like(values))[0], 0, np.arange(2))
+    found = weight_gradient(operand, by_output, 3, 1, 2, np.arange(2))
+    assert found[:, 0].isfinite().all() and found[:, 1].isnan().all()
