@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,15 @@ from torch.autograd.function import once_differentiable
 from model_zoo.classifier import Classifier
 from model_zoo.kernels.batch_pass import BatchPass, Norm, Statistics, Tape
 from model_zoo.kernels.convolve import LANES, SHORT, computes_float16
+from model_zoo.kernels.frozen_network import LiveNetwork
 from model_zoo.kernels.graph import Convolution, Graph, Layer, Pool, normalisation, trace
-from model_zoo.kernels.live_taps import Entries, LiveTaps
-from model_zoo.kernels.runner import FrozenNetwork, Runner, flush_denormals
-from model_zoo.kernels.schedule import make_schedule, value_shapes
-from model_zoo.kernels.selection import Selection, by_scores
+from model_zoo.kernels.live_taps import Entries
+from model_zoo.kernels.runner import FrozenNetwork, flush_denormals
+from model_zoo.kernels.schedule import value_shapes
 from model_zoo.kernels.taps import Shape
 from model_zoo.kernels.weight_gradient import half_type
-from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.training.engine import SPARSE_BELOW, DenseEngine, Engine
+from model_zoo.training.weight_sources import Scores, weight_source
 
 # A dense network with at most so many products per image is attacked by the kernels, a larger one by the dense engine.
 ATTACKED_BELOW = 1e8
@@ -64,9 +63,9 @@ class SparseEngine(Engine):
         self.convolutions = [layer for layer in self.layers if isinstance(layer, Layer)]
         # Kernels read weights and scores in the order of their indices.
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self._sources = {layer.target: _source(layer.convolution) for layer in self.convolutions}
+        self._sources = {layer.target: weight_source(layer.convolution) for layer in self.convolutions}
         self.graph = _dense_graph(model, self.layers)
-        self._sizes: dict[tuple[int, int, int], _Frozen] = {}
+        self._sizes: dict[tuple[int, int, int], LiveNetwork] = {}
         self._passes: dict[tuple[int, int, int], BatchPass] = {}
         self._values: dict[tuple[int, int, int], dict[int, Shape]] = {}
         self._statistics: dict[int, Statistics] = {}
@@ -107,7 +106,7 @@ class SparseEngine(Engine):
 
     def refresh(self) -> None:
         """As in `Engine`."""
-        scored = {id(source.layer) for source in self._sources.values() if isinstance(source, _Scores)}
+        scored = {id(source.layer) for source in self._sources.values() if isinstance(source, Scores)}
         for module in self.model.modules():
             update = getattr(module, "refresh", None)
             if update is not None and id(module) not in scored:
@@ -191,7 +190,7 @@ class SparseEngine(Engine):
     def _frozen(self, images: torch.Tensor, statistics: Mapping[int, Statistics], lanes: int) -> torch.Tensor:
         size = (images.shape[2], images.shape[3], lanes)
         if size not in self._sizes:
-            self._sizes[size] = _Frozen(self.graph, *size)
+            self._sizes[size] = LiveNetwork(self.graph, *size)
         norms = self._norms()
         folds = {target: statistics[target].fold(norms[target]) for target in statistics}
         logits: torch.Tensor = FrozenNetwork.apply(images, self._sizes[size].filled(self._entries, folds))  # type: ignore[no-untyped-call]
@@ -213,51 +212,6 @@ class SparseEngine(Engine):
             self._passes[key] = BatchPass(self.layers, self._shapes(images), self.graph.mean, self.graph.deviation, len(images))
             self._passes[key].fill(self._entries)
         return self._passes[key]
-
-
-class _Frozen:
-    """A runner for images of one size, and what its taps were last filled with."""
-
-    def __init__(self, graph: Graph, rows: int, columns: int, lanes: int) -> None:
-        self._taps = LiveTaps()
-        self._runner = Runner(graph, make_schedule(graph, rows, columns, lanes, self._taps), lanes)
-        self.entries: Mapping[int, Entries] | None = None
-        self._folds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._fillings = 0
-
-    def filled(self, entries: Mapping[int, Entries], folds: dict[int, tuple[np.ndarray, np.ndarray]]) -> _Filling:
-        """The network with these weights, scales and shifts."""
-        same = self.entries is not None and all(
-            np.array_equal(new, old) for target in folds for new, old in zip(folds[target], self._folds[target], strict=True)
-        )
-        if not same:
-            for target, (scale, shift) in folds.items():
-                self._taps.fill(target, entries[target], scale, shift)
-            self.entries, self._folds = entries, folds
-            self._fillings += 1
-        return _Filling(self, self._fillings)
-
-    def runner(self, number: int) -> Runner:
-        """The runner, if its taps are still those of filling `number`."""
-        if number != self._fillings:
-            raise RuntimeError("engine sparse cannot go backward: weights or statistics have changed since the forward pass")
-        return self._runner
-
-
-@dataclass(frozen=True)
-class _Filling:
-    """The runner as it was filled once: what `FrozenNetwork` runs, so that no gradient is computed with other weights."""
-
-    frozen: _Frozen
-    number: int
-
-    def forward(self, images: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """As of `Runner`."""
-        return self.frozen.runner(self.number).forward(images, keep)
-
-    def backward(self, gradient: np.ndarray, masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-        """As of `Runner`; a RuntimeError if the taps were filled anew in the meantime."""
-        return self.frozen.runner(self.number).backward(gradient, masks, size)
 
 
 class _BatchLogits(torch.autograd.Function):
@@ -307,56 +261,6 @@ def _track(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
         norm.running_var.lerp_(torch.from_numpy(unbiased).to(norm.running_var), share)
 
 
-class _Weights:
-    """The weight that a layer computes with, as autograd makes it out of the parameters."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer: Any = layer
-
-    def parameter(self) -> torch.Tensor:
-        """What the training pass is differentiated by, [out, in, k, k]."""
-        weight: torch.Tensor = self.layer.effective_weight() if hasattr(self.layer, "effective_weight") else self.layer.weight
-        return weight
-
-    def gradient(self, by_weight: torch.Tensor) -> torch.Tensor:
-        """The gradient by `parameter`."""
-        return by_weight
-
-    def entries(self) -> Entries:
-        """The weights that are not zero."""
-        with torch.no_grad():
-            return Entries.of(self.parameter().detach().contiguous().numpy())
-
-
-class _Scores:
-    """The scores of a layer with frozen weights: the mask is selected and its gradient computed without passes over dense weights."""
-
-    def __init__(self, layer: PrunedBinaryConv2d) -> None:
-        self.layer, self._selection = layer, Selection()
-
-    def parameter(self) -> torch.Tensor:
-        """As of `_Weights`."""
-        return self.layer.scores
-
-    def gradient(self, by_weight: torch.Tensor) -> torch.Tensor:
-        """As of `_Weights`; overwrites its argument."""
-        slope, scores = self.layer.slope.detach().contiguous(), self.layer.scores.detach()
-        by_scores(by_weight.numpy().reshape(-1), slope.numpy().reshape(-1), scores.numpy().reshape(-1))
-        return by_weight
-
-    def entries(self) -> Entries:
-        """The weights that the scores keep."""
-        scores = self.layer.scores.detach().numpy()
-        places = self._selection.largest(scores.reshape(-1), self.layer.kept)
-        self.layer.keep(torch.from_numpy(places))
-        outputs, inputs, rows, columns = scores.shape
-        return Entries(places, self.layer.weights.numpy().reshape(-1)[places], (outputs, inputs, rows, columns))
-
-
-def _source(layer: nn.Module) -> _Weights | _Scores:
-    return _Scores(layer) if isinstance(layer, PrunedBinaryConv2d) else _Weights(layer)
-
-
 def _dense_graph(model: Classifier, layers: tuple[Layer | Pool, ...]) -> Graph:
     """The graph of the network's shapes; its weights are placeholders, since they change with every step."""
     steps: list[Convolution | Pool] = []
@@ -364,7 +268,7 @@ def _dense_graph(model: Classifier, layers: tuple[Layer | Pool, ...]) -> Graph:
         if isinstance(layer, Pool):
             steps.append(layer)
             continue
-        shape = tuple(_source(layer.convolution).parameter().shape)
+        shape = tuple(weight_source(layer.convolution).parameter().shape)
         placeholder = np.broadcast_to(np.float32(0.0), shape)
         steps.append(
             Convolution(
