@@ -16,7 +16,7 @@ import torch
 from numba import njit
 
 from model_zoo.kernels import runner as kernel_runner
-from model_zoo.kernels.convolve import ADD, LANES, convolve
+from model_zoo.kernels.convolve import ADD, LANES, convolve, item_bytes
 from model_zoo.kernels.runner import aligned
 from model_zoo.kernels.schedule import Run, Schedule
 from model_zoo.kernels.taps import Shape, forward_taps
@@ -96,17 +96,17 @@ class Point:
 
 
 def schedule_points(schedule: Schedule, work: Callable[[], Any], kinds: tuple[str, str] = ("forward", "input gradient")) -> list[Point]:
-    """Points of the layers of a schedule, sixteen images each, from clocking them while `work` runs it; one thread."""
+    """Points of the layers of a schedule, one cell of images each, from clocking them while `work` runs it; one thread."""
     spent: dict[int, list[float]] = {}
-    run = kernel_runner._run
+    run = kernel_runner.Runner._run
 
-    def clocked(items: list[Any], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
+    def clocked(runner: kernel_runner.Runner, items: list[Any], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
         for item in items:
             begun = time.process_time()
-            run([item], buffers, masks, back)
+            run(runner, [item], buffers, masks, back)
             spent.setdefault(id(item), []).append(time.process_time() - begun)
 
-    with mock.patch.object(kernel_runner, "_run", clocked):
+    with mock.patch.object(kernel_runner.Runner, "_run", clocked):
         for _ in range(ROUNDS):
             work()
     points = []
@@ -114,8 +114,9 @@ def schedule_points(schedule: Schedule, work: Callable[[], Any], kinds: tuple[st
         for item in items:
             if isinstance(item, Run):
                 values = [item.source, item.target] + ([item.residual] if item.residual is not None else [])
-                moved = sum(4 * int(np.prod(schedule.shapes[value].stored)) for value in values)
-                points.append(Point(kind, LANES * item.taps.additions, moved, median(spent[id(item)])))
+                shapes = [schedule.shapes[value] for value in values]
+                moved = sum(item_bytes(shape.lanes) * int(np.prod(shape.stored)) for shape in shapes)
+                points.append(Point(kind, shapes[0].lanes * item.taps.additions, moved, median(spent[id(item)])))
     return points
 
 

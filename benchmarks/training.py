@@ -35,8 +35,7 @@ from model_zoo.kernels import batch_pass
 from model_zoo.kernels.convolve import LANES
 from model_zoo.kernels.live_taps import LiveTaps
 from model_zoo.kernels.taps import Taps
-from model_zoo.kernels.weight_gradient import Operand
-from model_zoo.training import sparse_engine
+from model_zoo.training import weight_sources
 from model_zoo.training.inner_attack import input_gradients_only
 from model_zoo.training.recipe import Optimiser, Recipe, recipe_path
 from model_zoo.training.sampler import Batch
@@ -49,7 +48,7 @@ BATCH, RATE = 128, 0.003
 # Steps whose parts are clocked.
 CLOCKED = 3
 # Parts of a step: their exclusive time, so that they add up to the step.
-PARTS = ("attack", "forward", "backward", "weight gradient", "its operands", "selection", "taps", "optimiser")
+PARTS = ("attack", "forward", "backward", "weight gradient", "selection", "taps", "optimiser")
 PAPER, SMALL = "cifar10-rn18-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-binary-k10-p01"
 # Recipe, keep ratio, p.
 MODELS: dict[str, tuple[str, float, float]] = {
@@ -153,9 +152,7 @@ def clocked(contestant: Contestant, parts: Parts) -> Iterator[None]:
         patch(run.engine, "refresh", "selection")
         patch(run.optimiser, "step", "optimiser")
         patch(batch_pass, "weight_gradient", "weight gradient")
-        patch(sparse_engine, "by_scores", "weight gradient")
-        # Of the value itself and, in the backward pass, of the gradient.
-        patch(Operand, "write", "its operands")
+        patch(weight_sources, "by_scores", "weight gradient")
         patch(LiveTaps, "fill", "taps")
         patch(batch_pass.BatchPass, "fill", "taps")
         yield
@@ -183,7 +180,7 @@ def layer_points(contestant: Contestant, batch: Batch) -> list[Point]:
             torch.autograd.grad(engine.attacked(point).sum(), point)
 
     attack()
-    frozen = engine._sizes[batch.images.shape[2], batch.images.shape[3]]
+    frozen = engine._sizes[batch.images.shape[2], batch.images.shape[3], engine._attack_lanes]
     points = schedule_points(frozen._runner.schedule, attack, ("attack, forward", "attack, input gradient"))
     spent: dict[int, list[tuple[float, int]]] = {}
     convolve = batch_pass._convolve
