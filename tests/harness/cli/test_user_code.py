@@ -132,14 +132,33 @@ def test_another_network_under_the_same_identity_is_refused_by_name(there: Path,
     assert result.exit_code == 1 and "same code and weights but other" in result.stderr
 
 
-def test_methods_that_are_no_calls_may_fail_too(there: Path) -> None:
-    (there / "odd.py").write_text(
-        "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        return super().forward(images.flatten(1))\n\n"
-        "    def state_dict(self, *arguments, **named):\n        raise SystemExit(0)\n\n"
-        "class Moving(Net):\n    state_dict = nn.Module.state_dict\n\n    def _apply(self, *arguments):\n        raise LookupError('stays')\n\n"
-        "def make():\n    return Net(3072, 10)\n\ndef moving():\n    return Moving(3072, 10)\n"
-    )
-    for function, words in (("make", "SystemExit: 0"), ("moving", "LookupError: stays")):
-        result = CliRunner().invoke(main, ["compare", f"odd.py:{function}", "--suite", "smoke", "--n", "2", "--workers", "1"])
-        assert result.exit_code == 1 and words in result.stderr and "Traceback" not in result.stderr, result.output
-        assert not isinstance(result.exception, LookupError)
+ODD = """
+from torch import nn
+
+class Net(nn.Linear):
+    def forward(self, images):
+        return super().forward(images.flatten(1))
+
+    def state_dict(self, *arguments, **named):
+        raise SystemExit(0)
+
+class Moving(Net):
+    state_dict = nn.Module.state_dict
+
+    def _apply(self, *arguments):
+        raise LookupError("stays")
+
+def make():
+    return Net(3072, 10)
+
+def moving():
+    return Moving(3072, 10)
+"""
+
+
+@pytest.mark.parametrize(("function", "words"), [("make", "SystemExit: 0"), ("moving", "LookupError: stays")])
+def test_methods_that_are_no_calls_may_fail_too(function: str, words: str, there: Path) -> None:
+    (there / "odd.py").write_text(ODD)
+    result = CliRunner().invoke(main, ["compare", f"odd.py:{function}", "--suite", "smoke", "--n", "2", "--workers", "1"])
+    assert result.exit_code == 1 and words in result.stderr and "Traceback" not in result.stderr, result.output
+    assert not isinstance(result.exception, LookupError)
