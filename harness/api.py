@@ -29,6 +29,7 @@ from model_zoo.fingerprint import differs, fingerprint
 from model_zoo.own import describe
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.threat import ThreatModel, radius_text, threats_for
+from model_zoo.user_code import user_code
 
 
 class FlagWarning(UserWarning):
@@ -104,7 +105,8 @@ def evaluate(
     if isinstance(model, nn.Module):
         if store is not None:
             raise UserError("a store holds registered models: give a model id or a record, or leave the store out")
-        return _evaluate_module(model, names, threats, dataset, n, seed, folder, progress)
+        with user_code("model failed"):
+            return _evaluate_module(model, names, threats, dataset, n, seed, folder, progress)
     plan = plan_request([model], names, dataset, n, threats, seed, folder, engine=engine)
     if store is None:
         loaded = loading.load_model(model)

@@ -28,6 +28,8 @@ from model_zoo.user_code import user_code
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(@(?P<checkpoint>.+))?")
 # robustbench:NAME, or with the leaderboard the name is looked up on; @FOLDER where its file is.
 _LEADERBOARD = re.compile(r"robustbench:((?P<dataset>[a-z0-9]+)/(?P<norm>\w+)/)?(?P<name>[^/@]+)(@(?P<folder>.+))?")
+# Not a seed that anybody draws weights with.
+_SEED = 0x0C0F_FEE5
 # Sizes of images that a network is tried with, to learn how many classes it has.
 _SIZES = (32, 224)
 
@@ -202,7 +204,7 @@ def _as_packed(network: nn.Module) -> tuple[Mapping[str, Any], bool, Classifier]
     if not isinstance(network, Classifier) or network.architecture is None:
         return None
     frozen = freeze(network, network.architecture, network.affine)
-    noise = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED))
     with torch.no_grad(), user_code("model failed"):
         # A forward method or a hook of the user's would be lost.
         same = exported.close(network(noise.clone()), frozen(noise))

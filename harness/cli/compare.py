@@ -214,7 +214,7 @@ def _table(found: Comparison) -> Table:
     title = f"{found.dataset}, {found.threat}: worst case of {', '.join(found.attacks)}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
     table.add_column("model", overflow="fold")
-    for heading in ("bytes", "of", "clean, %", "robust, %", "difference", "p", "p, Holm"):
+    for heading in ("bytes", "of", "n", "clean, %", "robust, %", "difference", "p", "p, Holm"):
         table.add_column(heading, justify="left" if heading == "of" else "right", no_wrap=True)
     table.add_column("front")
     if any(standing.flags for standing in (found.ours, *(opponent.standing for opponent in found.opponents))):
@@ -224,6 +224,7 @@ def _table(found: Comparison) -> Table:
             standing.model,
             f"{standing.size.bytes:,}",
             standing.size.convention,
+            str(standing.worst.n),
             f"{100 * standing.clean.value:.1f}" if standing.clean.n else "–",
         ]
         cells.append(str(standing.worst) or "–")

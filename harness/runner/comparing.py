@@ -18,6 +18,7 @@ from model_zoo.errors import MissingDataError, UnknownNameError, UsageError
 from model_zoo.loading import load_model
 from model_zoo.own import describe, is_own
 from model_zoo.schema import Attackable, Record
+from model_zoo.user_code import user_code
 
 ALL = "all"
 
@@ -67,7 +68,7 @@ def plan_comparison(
 def admit(plan: Plan) -> None:
     """Refuse the first model of a plan, or the images, before any attack; errors as `harness.evaluation.gates` raises them."""
     first = plan.units[0]
-    with unit_threads():
+    with unit_threads(), user_code("model failed"):
         images, labels = first.block.tensors()
         draws = protocol.DRAWS if first.record.stochastic else None
         check_images(images, labels, len(first.block.classes))

@@ -6,6 +6,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -21,6 +22,7 @@ from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
 from harness.runner import protocol
 from harness.runner.claims import Held
 from harness.runner.fingerprints import check_fingerprint, fingerprint_of
+from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.store import Store
 from model_zoo.errors import RefusedError, UserCodeError, UserError
@@ -30,7 +32,7 @@ from model_zoo.own import Own, is_own, open_own
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.registry import get_record
 from model_zoo.schema import Attackable
-from model_zoo.user_code import is_full, is_memory
+from model_zoo.user_code import is_full, is_memory, user_code
 
 Progress = Callable[[float, str], None]
 
@@ -75,24 +77,10 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
     begun = time.perf_counter()
     memory = store.partial(unit.id)
     try:
-        given = declared(unit.record)
-        found, model = _model(unit.model)
-        if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
-            raise RefusedError(
-                "model refused: its files have changed since the run was planned, or it is another network each time it is made"
-            )
-        taken = {}
-        if isinstance(found, Own):
-            # On the CPU, before the model goes elsewhere.
-            taken = {"fingerprint": fingerprint_of(found, model.cpu())}
-            check_fingerprint(unit.identity, taken["fingerprint"], store)
-        model = model.to(device)
-        ready = prepared(unit, model, device)
-        outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, attacked=ready.model, **given)
-        _check_clean(unit, outcome)
-        facts = {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3), **taken}
-        if unit.engine != "dense":
-            facts["engine"] = {"used": ready.engine, "finding": ready.finding}
+        # Methods of a user's network that are no calls of it may fail too.
+        with user_code("model failed") if is_own(unit.model) else nullcontext():
+            outcome, facts = _evaluated(unit, store, tell, memory, device)
+        facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)}
         store.write(unit, outcome, facts)
     except Exception as error:
         if is_full(error):
@@ -103,6 +91,26 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
         store.fail(unit, message, error.trace if isinstance(error, UserCodeError) else "".join(traceback.format_exception(error)))
         return Done(unit.id, "failed", message)
     return Done(unit.id, "finished", f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
+
+
+def _evaluated(unit: Unit, store: Store, tell: Progress, memory: PartialFile, device: str) -> tuple[UnitOutcome, dict[str, Any]]:
+    """A unit's outcome, and facts for its manifest."""
+    found, model = _model(unit.model)
+    if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
+        raise RefusedError("model refused: its files have changed since the run was planned, or it is another network each time it is made")
+    facts: dict[str, Any] = {}
+    if isinstance(found, Own):
+        # On the CPU, before the model goes elsewhere.
+        facts["fingerprint"] = fingerprint_of(found, model.cpu())
+        check_fingerprint(unit.identity, facts["fingerprint"], store)
+    model = model.to(device)
+    ready = prepared(unit, model, device)
+    given = declared(unit.record)
+    outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, attacked=ready.model, **given)
+    _check_clean(unit, outcome)
+    if unit.engine != "dense":
+        facts["engine"] = {"used": ready.engine, "finding": ready.finding}
+    return outcome, facts
 
 
 def _line(error: BaseException, unit: Unit) -> str:

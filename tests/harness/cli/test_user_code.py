@@ -130,3 +130,35 @@ def test_another_network_under_the_same_identity_is_refused_by_name(there: Path,
     options = ("--against", DENSE, "--suite", "smoke", "--n", "2", "--workers", "1")
     result = CliRunner().invoke(main, ["compare", model, *options])
     assert result.exit_code == 1 and "same code and weights but other" in result.stderr
+
+
+ODD = """
+from torch import nn
+
+class Net(nn.Linear):
+    def forward(self, images):
+        return super().forward(images.flatten(1))
+
+    def state_dict(self, *arguments, **named):
+        raise SystemExit(0)
+
+class Moving(Net):
+    state_dict = nn.Module.state_dict
+
+    def _apply(self, *arguments):
+        raise LookupError("stays")
+
+def make():
+    return Net(3072, 10)
+
+def moving():
+    return Moving(3072, 10)
+"""
+
+
+@pytest.mark.parametrize(("function", "words"), [("make", "SystemExit: 0"), ("moving", "LookupError: stays")])
+def test_methods_that_are_no_calls_may_fail_too(function: str, words: str, there: Path) -> None:
+    (there / "odd.py").write_text(ODD)
+    result = CliRunner().invoke(main, ["compare", f"odd.py:{function}", "--suite", "smoke", "--n", "2", "--workers", "1"])
+    assert result.exit_code == 1 and words in result.stderr and "Traceback" not in result.stderr, result.output
+    assert not isinstance(result.exception, LookupError)

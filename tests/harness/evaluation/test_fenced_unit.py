@@ -92,6 +92,22 @@ class Infinite(NoNumbers):
         return logits + torch.where(off_grid(images)[:, None], torch.tensor([float("inf"), *([0.0] * 9)]), 0.0)
 
 
+class Large(Net):
+    """Other logits in batches that gates do not use."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return logits.roll(1, 1) if images.requires_grad and len(images) not in (1, 7, 16) else logits
+
+
+class Wanted(Net):
+    """Other logits if a gradient is wanted and the image is off the pixel grid."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(images)
+        return torch.where(off_grid(images)[:, None] & images.requires_grad, logits.roll(1, 1), logits)
+
+
 class Backward(torch.autograd.Function):
     """A backward pass that ends the process."""
 
@@ -150,6 +166,12 @@ def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
 def test_a_network_that_changes_its_state_is_at_fault() -> None:
     with pytest.raises(RefusedError, match="at fault: its parameters or buffers"):
         unit(Counts)
+
+
+@pytest.mark.parametrize("kind", [Large, Wanted])
+def test_a_network_that_answers_attacks_otherwise_is_refused(kind: type[Net]) -> None:
+    with pytest.raises(RefusedError, match="depend"):
+        unit(kind)
 
 
 def test_a_gate_asks_whether_the_pixel_grid_matters() -> None:
