@@ -249,7 +249,9 @@ def check(found: Imported, network: Callable[[torch.Tensor], torch.Tensor], fold
     # Otherwise equal logits would say nothing.
     assert expected.std(0).mean() > 0.01
     with torch.no_grad():
-        assert torch.allclose(found.model(IMAGES), expected, atol=1e-5)
+        # Rounding is a share of the largest logit, which random networks may give 1e10; a small one may differ by as much.
+        rounding = 1e-5 * max(1.0, float(expected.abs().max()))
+        assert torch.allclose(found.model(IMAGES), expected, atol=rounding)
         record = keep_imported(
             found,
             folder / "kept",
