@@ -254,10 +254,12 @@ def test_two_training_passes_before_one_backward_pass() -> None:
 def test_masks_are_those_of_the_largest_scores(family: str) -> None:
     sparse, _ = engines(masked(family))
     layers = [layer for layer in sparse.model.modules() if isinstance(layer, PrunedBinaryConv2d)]  # type: ignore[attr-defined]
+    # A seed without ties: of equal scores either may be kept.
+    generator = torch.Generator().manual_seed(0)
     for step in range(4):
         with torch.no_grad():
             for layer in layers:
-                layer.scores.add_(torch.randn(layer.scores.shape) * 10.0 ** -(step % 3))
+                layer.scores.add_(torch.randn(layer.scores.shape, generator=generator) * 10.0 ** -(step % 3))
         sparse.refresh()
         for layer in layers:
             assert torch.equal(layer.mask, top_mask(layer.scores, layer.kept))
