@@ -23,7 +23,7 @@ from model_zoo.errors import UsageError
     type=click.Choice(["auto", "dense", "sparse"]),
     default="auto",
     show_default=True,
-    help="What computes the training: plain PyTorch (dense), or code for sparse networks where there is one.",
+    help="What computes the training: PyTorch (dense), or kernels that cost what is kept (sparse); auto follows a fixed rule.",
 )
 def command(
     recipe: str,

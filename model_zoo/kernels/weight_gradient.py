@@ -141,8 +141,8 @@ def weight_gradient(operand: Operand, by_output: Operand, kernel: int, padding: 
         products = torch.empty((len(moves), len(left), len(live)), dtype=left.dtype)
         for move, product in zip(moves, products, strict=True):
             torch.mm(left, move.t(), out=product)
-    gradient = torch.empty if len(live) == inputs else torch.zeros
-    by_weight = gradient((len(left), inputs, kernel, kernel))
+    allocate = torch.empty if len(live) == inputs else torch.zeros
+    by_weight = allocate((len(left), inputs, kernel, kernel))
     if products.dtype == torch.bfloat16:
         _gather_bits(_bits(products), live, by_weight.view(torch.int32).numpy())
     else:

@@ -17,13 +17,14 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from model_zoo.classifier import Classifier
-from model_zoo.kernels.batch_pass import BatchPass, Norm, Statistics, Tape
+from model_zoo.kernels.batch_pass import BatchPass, Tape
 from model_zoo.kernels.convolve import LANES, SHORT, computes_float16
 from model_zoo.kernels.frozen_network import LiveNetwork
 from model_zoo.kernels.graph import Convolution, Graph, Layer, Pool, normalisation, trace
 from model_zoo.kernels.live_taps import Entries
 from model_zoo.kernels.runner import FrozenNetwork, flush_denormals
 from model_zoo.kernels.schedule import value_shapes
+from model_zoo.kernels.statistics import Norm, Statistics
 from model_zoo.kernels.taps import Shape
 from model_zoo.kernels.weight_gradient import half_type
 from model_zoo.training.engine import SPARSE_BELOW, DenseEngine, Engine

@@ -22,10 +22,11 @@ def images(count=32, rows=9, columns=7, seed=0):
 
 def passes(model, count=32, rows=9, columns=7):
     """The kernels' passes through `model`, with its norms."""
-    from model_zoo.kernels.batch_pass import BatchPass, Norm
+    from model_zoo.kernels.batch_pass import BatchPass
     from model_zoo.kernels.graph import lower, normalisation
     from model_zoo.kernels.live_taps import Entries
     from model_zoo.kernels.schedule import value_shapes
+    from model_zoo.kernels.statistics import Norm
     from model_zoo.kernels.taps import Shape
 
     layers = trace(model)
@@ -230,7 +231,7 @@ def test_a_channel_that_is_nearly_constant_is_computed_as_well_as_pytorch_does_i
 
 @pytest.mark.parametrize("affine", [False, True])
 def test_statistics_fold_as_a_batch_norm_in_training_mode(affine):
-    from model_zoo.kernels.batch_pass import Norm, Statistics
+    from model_zoo.kernels.statistics import Norm, Statistics
 
     norm = nn.BatchNorm2d(4, affine=affine, eps=1e-3)
     if affine:
