@@ -145,7 +145,7 @@ def roofline(points: Sequence[Point], path: Path, salt: str) -> str:
         reached = [point.additions / point.seconds / 1e9 for point in members]
         axes.scatter([point.additions / point.moved for point in members], reached, s=14, label=kind)
     intensity = np.geomspace(0.3, 60.0, 50)
-    axes.plot(intensity, np.minimum(intensity * memory, peak) / 1e9, color="black", label="limit of this machine")
+    axes.plot(intensity, np.minimum(intensity * memory, peak) / 1e9, color="black", label="limit of this machine in float32")
     axes.set(xscale="log", yscale="log", xlabel="additions for a byte of values read and written", ylabel="additions a second, 10⁹")
     axes.legend(frameon=False)
     pyplot.rcParams["svg.hashsalt"] = salt
