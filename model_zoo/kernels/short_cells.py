@@ -6,6 +6,7 @@ Cells are uint16 arrays whose bits are float16 numbers, [channels + 1, rows + 2,
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from model_zoo.kernels.convolve import SHORT
 
@@ -36,7 +37,19 @@ def average(value: np.ndarray, pooled: np.ndarray, channels: int) -> None:
 
 def spread(pooled: np.ndarray, value: np.ndarray, mask: np.ndarray, channels: int) -> None:
     """The gradient of `average`, where the mask [C, H, W] lets it through."""
-    inside = numbers(value)[:channels, 1:-1, 1:-1]
-    share = np.float16(1.0 / (inside.shape[1] * inside.shape[2]))
-    through = np.unpackbits(mask.view(np.uint8), bitorder="little").reshape(*inside.shape[:3], SHORT)
-    np.multiply(numbers(pooled)[:channels, 1:2, 1:2] * share, through, out=inside)
+    positions = (value.shape[1] - 2) * (value.shape[2] - 2)
+    share = numbers(pooled)[:channels, 1, 1] * np.float16(1.0 / positions)
+    _spread(share.view(np.uint16), value, mask)
+
+
+@njit(cache=True, nogil=True)
+def _spread(share, value, mask):  # type: ignore[no-untyped-def]
+    """Copy the bits of `share` [channels, 32] to every position that the mask lets through; the bits of zero are zeros."""
+    rows, columns = value.shape[1] - 2, value.shape[2] - 2
+    for channel in range(share.shape[0]):
+        given = share[channel]
+        for row in range(rows):
+            for column in range(columns):
+                bits, written = mask[(channel * rows + row) * columns + column], value[channel, row + 1, column + 1]
+                for lane in range(SHORT):
+                    written[lane] = given[lane] * np.uint16((bits >> np.uint32(lane)) & np.uint32(1))
