@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -30,7 +30,9 @@ _INT, _BITS = ir.IntType(64), ir.IntType(16)
 
 @lru_cache(maxsize=1)
 def computes_float16() -> bool:
-    """Whether this processor has vector instructions for float16 numbers."""
+    """Whether numba compiles for a processor that has vector instructions for float16 numbers."""
+    if config.CPU_NAME is not None or config.CPU_FEATURES is not None:
+        return "+avx512fp16" in (config.CPU_FEATURES or "")
     return bool(binding.get_host_cpu_features().get("avx512fp16", False))
 
 
@@ -185,7 +187,13 @@ def _choice(lanes: int) -> Callable[..., None]:
     return run
 
 
-_all, _half, _short = _choice(LANES), _choice(HALF), _choice(SHORT)
+@njit(nogil=True)
+def _nothing(deep, wide, stride, x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end):  # type: ignore[no-untyped-def]
+    """In place of float16 tiles, which other processors cannot compile."""
+
+
+_all, _half = _choice(LANES), _choice(HALF)
+_short = _choice(SHORT) if computes_float16() else _nothing
 
 # How a convolution's sums end; see `tile.make_tile`.
 ADD, RELU, MASKED = 1, 2, 3
