@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -80,6 +81,12 @@ def absence(model: str) -> str | None:
         return None
     size = f"{record.checkpoint.bytes / 2**20:.0f} MiB"
     return f"model {model}: outcomes only, its file of {size} does not ship; `harness train {record.recipe}` makes it anew"
+
+
+def absences(models: Iterable[str]) -> dict[str, str]:
+    """The reasons of `absence` by model, for those that have one; every record is read once."""
+    reasons = {model: absence(model) for model in dict.fromkeys(models)}
+    return {model: reason for model, reason in reasons.items() if reason is not None}
 
 
 def checkpoint_path(model: str) -> Path:

@@ -12,7 +12,7 @@ from harness.attacks.passes import Passes, passes
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Unit
 from harness.runner.store import Store
-from model_zoo.registry import absence
+from model_zoo.registry import absences
 
 PILOT_IMAGES = 32
 PILOT_STEPS = 10
@@ -133,10 +133,12 @@ def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = 
     for unit in units:
         by_model.setdefault(unit.model, []).append(unit)
     found = []
-    for units_of_model in by_model.values():
-        mine = [unit for unit in units_of_model if store.holds(unit.id) or absence(unit.model) is None]
+    absent = absences(by_model)
+    for model, mine in by_model.items():
         missing = [unit for unit in mine if not store.holds(unit.id)]
-        if not mine:
+        held = len(mine) - len(missing)
+        missing = [] if model in absent else missing
+        if not held and not missing:
             continue
         unknown = [unit for unit in missing if rates.seconds(unit) is None]
         seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
@@ -146,5 +148,5 @@ def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = 
             those = [unit for unit in unknown if unit.threat == threat]
             tried = pilot(those[0])
             seconds += sum(tried.seconds(unit) for unit in those)
-        found.append(Estimate(mine[0].record.id, len(mine), len(mine) - len(missing), seconds, bool(unknown)))
+        found.append(Estimate(mine[0].record.id, held + len(missing), held, seconds, bool(unknown)))
     return found

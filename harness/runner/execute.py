@@ -17,7 +17,7 @@ from harness.runner.results import cell
 from harness.runner.store import Store
 from harness.runner.work import Done
 from model_zoo.errors import UsageError
-from model_zoo.registry import absence
+from model_zoo.registry import absences
 
 # What to do about outcomes that are there already, and what that means.
 EXISTING = {
@@ -99,9 +99,10 @@ def execute(
         tell(Event("found", unit, 1.0))
     if existing == "only-cache":
         report.left, missing = missing, []
-    report.absent = list(dict.fromkeys(reason for unit in missing if (reason := absence(unit.model)) is not None))
-    report.left += [unit for unit in missing if absence(unit.model) is not None]
-    missing = [unit for unit in missing if absence(unit.model) is None]
+    reasons = absences(unit.model for unit in missing)
+    report.absent = list(reasons.values())
+    report.left += [unit for unit in missing if unit.model in reasons]
+    missing = [unit for unit in missing if unit.model not in reasons]
     name = executor or ("here" if workers == 1 or len(missing) < 2 else "processes")
     run = executors.get(name)
     if device == "cuda" and name == "ray" and not gpus:

@@ -8,7 +8,7 @@ from typing import Any
 from harness.runner.cost import Rates
 from harness.runner.plan import Plan
 from harness.runner.store import Store
-from model_zoo.registry import absence
+from model_zoo.registry import absences
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Status:
 def status(plan: Plan, store: Store) -> Status:
     """The state of a plan's units in a store."""
     held = {unit.id for unit in plan.units if store.holds(unit.id)}
-    left = {unit.id: unit for unit in plan.units if unit.id not in held and absence(unit.model) is None}
+    absent = absences(unit.model for unit in plan.units)
+    left = {unit.id: unit for unit in plan.units if unit.id not in held and unit.model not in absent}
     claims = [claim for claim in store.claims.running() if claim.unit in left]
     rates = Rates(store.manifests())
     begun = {claim.unit: claim.fraction for claim in claims}

@@ -143,10 +143,9 @@ def weight_gradient(operand: Operand, by_output: Operand, kernel: int, padding: 
             torch.mm(left, move.t(), out=product)
     allocate = torch.empty if len(live) == inputs else torch.zeros
     by_weight = allocate((len(left), inputs, kernel, kernel))
-    if products.dtype == torch.bfloat16:
-        _gather_bits(_bits(products), live, by_weight.view(torch.int32).numpy())
-    else:
-        _gather(products.numpy(), live, by_weight.numpy())
+    narrow = products.dtype == torch.bfloat16
+    bits = _bits(products) if narrow else products.view(torch.int32).numpy()
+    _gather(bits, live, by_weight.view(torch.int32).numpy(), np.int32(16 if narrow else 0))
     return by_weight
 
 
@@ -206,20 +205,11 @@ def copy_channel(channel, parts, number, begin, width, stride):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
-def _gather_bits(products, live, gradient):  # type: ignore[no-untyped-def]
+def _gather(products, live, gradient, shift):  # type: ignore[no-untyped-def]
+    """Order products [entries, out, live] of whole numbers, the bits of floats, as weights; `shift` makes bfloat16 bits float32 bits."""
     entries, outputs, inputs = products.shape
     kernel = gradient.shape[3]
     for o in range(outputs):
         for i in range(inputs):
             for entry in range(entries):
-                gradient[o, live[i], entry // kernel, entry % kernel] = np.int32(products[entry, o, i]) << np.int32(16)
-
-
-@njit(cache=True, nogil=True)
-def _gather(products, live, gradient):  # type: ignore[no-untyped-def]
-    entries, outputs, inputs = products.shape
-    kernel = gradient.shape[3]
-    for o in range(outputs):
-        for i in range(inputs):
-            for entry in range(entries):
-                gradient[o, live[i], entry // kernel, entry % kernel] = products[entry, o, i]
+                gradient[o, live[i], entry // kernel, entry % kernel] = np.int32(products[entry, o, i]) << shift

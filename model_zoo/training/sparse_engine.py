@@ -176,17 +176,17 @@ class SparseEngine(Engine):
         return {layer.target: Norm.of(layer.norm) for layer in self.convolutions}
 
     def _running(self) -> dict[int, Statistics]:
-        found = {}
+        statistics = {}
         for layer in self.convolutions:
             if isinstance(layer.norm, nn.BatchNorm2d):
                 mean, variance = layer.norm.running_mean, layer.norm.running_var
                 assert mean is not None and variance is not None
                 # Double copies: the running statistics move in place.
-                found[layer.target] = Statistics(mean.double().numpy(), variance.double().numpy(), 0)
+                statistics[layer.target] = Statistics(mean.double().numpy(), variance.double().numpy(), 0)
             else:
                 nothing = np.zeros(self._entries[layer.target].shape[0])
-                found[layer.target] = Statistics(nothing, nothing, 0)
-        return found
+                statistics[layer.target] = Statistics(nothing, nothing, 0)
+        return statistics
 
     def _frozen(self, images: torch.Tensor, statistics: Mapping[int, Statistics], lanes: int) -> torch.Tensor:
         size = (images.shape[2], images.shape[3], lanes)
@@ -231,11 +231,11 @@ class _BatchLogits(torch.autograd.Function):
             raise RuntimeError("engine sparse cannot go backward through one training pass a second time")
         tape, ctx.tape = ctx.tape, None
         gradients = ctx.batch.backward(gradient.contiguous().numpy(), tape)
-        found: list[torch.Tensor | None] = [None, None]
+        by_input: list[torch.Tensor | None] = [None, None]
         for layer in ctx.engine.convolutions:
             each = gradients[layer.target]
-            found += [ctx.engine._sources[layer.target].gradient(each.weight), each.norm_weight, each.norm_bias]
-        return tuple(found)
+            by_input += [ctx.engine._sources[layer.target].gradient(each.weight), each.norm_weight, each.norm_bias]
+        return tuple(by_input)
 
 
 def _share(norm: nn.Module) -> float:
