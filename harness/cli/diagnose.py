@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as_json: bool) -> None:
     """Measure MODELS (ids, or paths of records; all that ship where none is named) and say: ok, suspicious or masked, and why.
 
-    Looks for missing gradients, saturated logits, black-box attacks and transfer that beat gradients, robustness that does not fall with
-    the radius, attacks that have not converged. What the store holds is not measured again; reports show the verdict beside the numbers.
+    Looks for missing gradients, saturated logits, attacks without gradients or with decisions alone, transfer from other models and
+    descent that beat gradient attacks, robustness that does not fall with the radius, attacks that have not converged. What the store
+    holds is not measured again; reports show the verdict beside numbers of the same data and radius. docs/pitfalls.md says how often a
+    verdict is wrong.
 
     \b
     Examples:
@@ -65,16 +68,20 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
         for one in done:
             for reason in one.verdict.reasons:
                 out.print(f"{one.model}: {reason.level}: {reason.text}", markup=False)
+            for name in one.verdict.untested:
+                out.print(f"{one.model}: {name}: not tested (no shipped models of its data)", markup=False)
     if failed:
         raise SystemExit(1)
 
 
 def _plain(one: Diagnosis) -> dict[str, Any]:
-    named = {"model": one.model, "dataset": one.dataset, "threat": one.threat, "verdict": one.verdict.level}
+    named = {"model": one.model, "dataset": one.dataset, "threat": one.threat, "n": one.found.images, "verdict": one.verdict.level}
     return {**named, "reasons": [vars(reason) for reason in one.verdict.reasons], "diagnostics": one.found.to_dict()}
 
 
 def _table(done: list[Diagnosis]) -> Table:
+    from harness.evaluation.diagnostics import ROBUST
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", overflow="fold")
     for heading in ("n", "no CE gradient", "PGD-CE", "PGD-margin", "Square", "noise", "transfer", "64/255"):
@@ -82,11 +89,11 @@ def _table(done: list[Diagnosis]) -> Table:
     table.add_column("verdict")
     for one in done:
         found = one.found
-        shares = [found.robust_ce, found.robust_margin, found.robust_square, found.robust_noise, found.robust_transfer]
-        cells = ["–" if robust is None else f"{100 * sum(robust) / found.images:.1f}" for robust in shares]
-        last = f"{100 * sum(found.sweep['64/255']) / found.images:.1f}"
-        zero = f"{100 * found.zero_gradient['ce']:.1f}"
-        table.add_row(one.model, str(found.images), zero, *cells, last, one.verdict.level)
-    table.caption = "Robust accuracy in per cent of all images, under each probe alone."
+        shown = {**found.robust, "large": found.sweep[max(found.sweep, key=Fraction)]}
+        shares = [shown.get(probe) for probe in ("ce", "margin", "square", "noise", "transfer", "large")]
+        cells = ["–" if robust is None else f"{100 * robust.count(ROBUST) / found.images:.1f}" for robust in shares]
+        zero = f"{100 * found.share(found.no_gradient['ce']):.1f}"
+        table.add_row(one.model, str(found.images), zero, *cells, one.verdict.level)
+    table.caption = "Robust accuracy in per cent of all n images, under each probe alone; transfer: examples made on other models."
     table.caption_justify = "left"
     return table

@@ -63,12 +63,12 @@ def make(
 def _described(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a report says about a plan's models, and what their diagnostics are."""
     from harness.reporting.traits import with_traits
-    from harness.runner.diagnoses import VERDICT, diagnosed
+    from harness.runner.diagnoses import diagnosed
     from model_zoo.catalogue import catalogue
 
     found_by = _found_by(plan)
     diagnoses = diagnosed(store, found_by)
-    return with_traits(catalogue(found_by), found_by).merge(diagnoses[VERDICT], on="id", how="left"), diagnoses
+    return with_traits(catalogue(found_by), found_by), diagnoses
 
 
 def _found_by(plan: Plan) -> dict[str, str]:
@@ -92,7 +92,8 @@ def _page(store: Store, suites: Iterable[str], folder: Path, data_dir: Path | No
         plan = plan_suite(get_suite(name), data_dir)
         found = find(stored, plan).outcomes
         if not found.empty:
-            results.append(Results(name, found, _described(store, plan)[0], pd.DataFrame(plan.expected())))
+            models_of, verdicts = _described(store, plan)
+            results.append(Results(name, found, models_of, pd.DataFrame(plan.expected()), verdicts))
     return build(store, stored, results, models, folder, data_dir) if results else []
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("selftest")
 @click.option(
-    "--pitfall", "pitfalls", type=click.IntRange(0, 20), multiple=True, help="Only this one (0: the honest models).  [default: all]"
+    "--pitfall", "pitfalls", type=click.IntRange(0, 22), multiple=True, help="Only this one (0: the honest models).  [default: all]"
 )
 @click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where a whole run is kept.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")

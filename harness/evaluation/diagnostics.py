@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from harness import attacks
+from harness.attacks import pool
 from harness.attacks.losses import LOSSES, cross_entropy, margin
+from harness.attacks.rays import RayS
 from harness.evaluation import thresholds
 from harness.evaluation.outcomes import near_constant
 from harness.evaluation.probes import ascend, logit_scale, survives_noise, zero_gradient
@@ -20,73 +22,108 @@ from harness.randomness import isolated
 from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel
 
-VERSION = 1
+VERSION = 2
 STEPS = 50
 SWEEP_STEPS = 20
 SQUARE_QUERIES = 1000
+DECISION_QUERIES = 1000
+# Survivors of all other probes that RayS is tried on, the first ones.
+DECISION_IMAGES = 64
 NOISE_DRAWS = 20
 # Radii of the sweep, in 255ths, up to one at which an attack must break nearly all.
 SWEEP = (0, 1, 2, 4, 8, 16, 32, round(255 * thresholds.LARGE_RADIUS.value))
+# One character an image.
+ROBUST, BROKEN, NOT_ASKED = "1", "0", "-"
+# Probes that see gradients of the network's own losses, upwards: what is called its white-box robustness here.
+WHITE_BOX = ("ce", "margin")
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What was measured on the `n` images that the model gets right, of `images` looked at. Lists hold one entry an image of those n.
+    """What was measured on a block of images. A string has one character an image, "-" where it was not asked (wrong without an attack).
 
     Attributes
     ----------
-    near_constant : bool
-        At least half of all predictions on clean images are one class: such a model "resists" by hardly looking.
-    zero_gradient : dict
-        For "ce", "margin" and "dlr": the share of images whose gradient is exactly zero, at the image and at a random start
-        (the smaller of the two shares).
+    predictions : tuple of int
+        Classes of the clean images.
     median_gap, saturated : float
         See `probes.LogitScale`.
-    robust_ce, robust_margin, robust_square, robust_noise, robust_transfer : list of bool
-        Right after PGD on the cross-entropy, PGD on the margin, Square alone, random noise, and examples made on a twin
-        (None where there is none).
-    rising : float
-        Share of images robust to PGD on the margin whose loss still rose at the end.
+    no_gradient : dict
+        For "ce", "margin" and "dlr": "1" where the gradient is exactly zero, at the image and at a random start.
+    robust : dict
+        For each probe "1" where the image stays right: PGD on the cross-entropy ("ce") and on the margin ("margin"), PGD down the
+        margin ("descent"), "square" alone, random "noise", examples made on other models ("transfer"; absent where there are none),
+        and RayS on survivors of all these ("decision").
+    rising : str
+        Of images robust to PGD on the margin: "1" where the loss still rose at the end.
     sweep : dict
-        For each radius (a fraction, as text) the images robust to both kinds of PGD.
+        For each radius (a fraction, as text) "1" where the image withstands both kinds of PGD.
+    sources : tuple of str
+        Models that examples were made on.
     """
 
-    images: int
-    n: int
-    near_constant: bool
-    zero_gradient: dict[str, float]
+    predictions: tuple[int, ...]
     median_gap: float
     saturated: float
-    robust_ce: list[bool]
-    robust_margin: list[bool]
-    robust_square: list[bool]
-    robust_noise: list[bool]
-    robust_transfer: list[bool] | None
-    rising: float
-    sweep: dict[str, list[bool]]
+    no_gradient: dict[str, str]
+    robust: dict[str, str]
+    rising: str
+    sweep: dict[str, str]
+    sources: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """How many images were looked at."""
+        return len(self.predictions)
+
+    @property
+    def n(self) -> int:
+        """How many of them the model gets right."""
+        return self.images - self.robust["ce"].count(NOT_ASKED)
+
+    @property
+    def near_constant(self) -> bool:
+        """Whether at least half of all predictions on clean images are one class: such a model "resists" by hardly looking."""
+        return near_constant(list(self.predictions))
+
+    def share(self, marks: str) -> float:
+        """The share of "1" among the images that were asked, 0 where none was."""
+        asked = len(marks) - marks.count(NOT_ASKED)
+        return marks.count("1") / asked if asked else 0.0
+
+    def first(self, n: int) -> Diagnostics:
+        """As if the first `n` images alone had been looked at (but for `median_gap` and `saturated`, and for the images RayS chose)."""
+
+        def cut(measured: Mapping[str, str]) -> dict[str, str]:
+            return {name: marks[:n] for name, marks in measured.items()}
+
+        return replace(
+            self,
+            predictions=self.predictions[:n],
+            no_gradient=cut(self.no_gradient),
+            robust=cut(self.robust),
+            rising=self.rising[:n],
+            sweep=cut(self.sweep),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; a list of booleans becomes a string of 0 and 1."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self)}
-        packed = {name: None if plain[name] is None else _digits(plain[name]) for name in _LISTS}
-        return {**plain, **packed, "sweep": {radius: _digits(robust) for radius, robust in self.sweep.items()}}
+        """Plain JSON values."""
+        return {**asdict(self), "predictions": list(self.predictions), "sources": list(self.sources)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Diagnostics:
-        """Inverse of `to_dict`; a TypeError, KeyError or AttributeError where fields are missing, left over or of another kind."""
-        unpacked = {name: None if plain[name] is None else _booleans(plain[name]) for name in _LISTS}
-        return cls(**{**plain, **unpacked, "sweep": {radius: _booleans(robust) for radius, robust in plain["sweep"].items()}})
+        """Inverse of `to_dict`.
 
-
-_LISTS = ("robust_ce", "robust_margin", "robust_square", "robust_noise", "robust_transfer")
-
-
-def _digits(values: list[bool]) -> str:
-    return "".join("01"[value] for value in values)
-
-
-def _booleans(digits: str) -> list[bool]:
-    return [digit == "1" for digit in digits]
+        Raises
+        ------
+        TypeError, KeyError, ValueError, AttributeError
+            If a field is missing, left over or of another kind.
+        """
+        measured = cls(**{**plain, "predictions": tuple(plain["predictions"]), "sources": tuple(plain["sources"])})
+        strings = (measured.rising, *(text for group in (measured.no_gradient, measured.robust, measured.sweep) for text in group.values()))
+        if {"ce", "margin"} - set(measured.robust) or any(len(text) != measured.images or set(text) - set("01-") for text in strings):
+            raise ValueError("measurements of other images, or none")
+        return measured
 
 
 def diagnose(
@@ -95,7 +132,7 @@ def diagnose(
     labels: torch.Tensor,
     threat: ThreatModel,
     seed: int,
-    twin: nn.Module | None = None,
+    transferred: Mapping[str, list[torch.Tensor]] | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> Diagnostics:
     """Measure a model under an Linf threat model.
@@ -103,13 +140,13 @@ def diagnose(
     Parameters
     ----------
     model : nn.Module
-        Frozen, in eval mode; float32 [N, 3, H, W] in [0, 1] to logits [N, classes]. It has passed the gates.
+        Frozen, in eval mode; float32 [N, C, H, W] in [0, 1] to logits [N, classes]. It has passed the gates.
     images, labels : torch.Tensor
-        float32 [N, 3, H, W] and int64 [N].
+        float32 [N, C, H, W] and int64 [N].
     seed : int
         Unsigned 64-bit.
-    twin : nn.Module, optional
-        A full-precision model of the same task, to transfer from.
+    transferred : mapping, optional
+        Examples for all images that were made on other models, by their names, float32 [N, C, H, W] each.
 
     Raises
     ------
@@ -124,44 +161,57 @@ def diagnose(
     if not right.any():
         raise UsageError(f"nothing to diagnose: the model gets none of {len(images)} images right")
     x, y = images[right].contiguous(), labels[right]
-    epsilon = threat.epsilon
+    epsilon, short = threat.epsilon, seed % 2**32
+    robust: dict[str, torch.Tensor] = {}
     with isolated(seed):
         tell(0.0, "gradients")
         start = (x + torch.empty(x.shape).uniform_(-epsilon, epsilon)).clamp(0.0, 1.0)
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         losses = {name: loss for name, loss in LOSSES.items() if name != "dlr" or classes > 2}
-        zero = {name: min(float(zero_gradient(model, at, y, loss).float().mean()) for at in (x, start)) for name, loss in losses.items()}
+        no_gradient = {name: zero_gradient(model, x, y, loss) & zero_gradient(model, start, y, loss) for name, loss in losses.items()}
         scale = logit_scale(model, x)
         tell(0.05, "pgd on the cross-entropy")
-        by_ce = ascend(model, x, y, epsilon, cross_entropy, STEPS, seed % 2**32)
+        robust["ce"] = ascend(model, x, y, epsilon, cross_entropy, STEPS, short).robust
         tell(0.15, "pgd on the margin")
-        by_margin = ascend(model, x, y, epsilon, margin, STEPS, seed % 2**32)
-        tell(0.25, "square")
-        by_square = square(model, x, y, threat, seed)
-        tell(0.7, "noise")
-        by_noise = survives_noise(model, x, y, epsilon, NOISE_DRAWS, seed % 2**32)
-        transferred = None if twin is None else _transfer(model, twin, x, y, epsilon, seed % 2**32)
+        upwards = ascend(model, x, y, epsilon, margin, STEPS, short)
+        robust["margin"] = upwards.robust
+        tell(0.25, "pgd down the margin")
+        robust["descent"] = ascend(model, x, y, epsilon, lambda logits, expected: -margin(logits, expected), STEPS, short).robust
+        tell(0.35, "square")
+        robust["square"] = square(model, x, y, threat, seed)
+        tell(0.6, "noise")
+        robust["noise"] = survives_noise(model, x, y, epsilon, NOISE_DRAWS, short)
+        if transferred:
+            examples = [part for made in transferred.values() for part in made]
+            robust["transfer"] = torch.stack([predict(model, part[right].contiguous()) == y for part in examples]).all(0)
+        tell(0.65, "decisions alone")
+        asked = torch.stack(list(robust.values())).all(0).nonzero().flatten()[:DECISION_IMAGES]
+        by_decision = torch.ones(len(x), dtype=torch.bool)
+        by_decision[asked] = survives_rays(model, x[asked], y[asked], epsilon, seed)
         sweep = {}
         for position, radius in enumerate(SWEEP):
             tell(0.75 + 0.25 * position / len(SWEEP), f"radius {radius}/255")
-            both = [ascend(model, x, y, radius / 255, loss, SWEEP_STEPS, seed % 2**32).robust for loss in (cross_entropy, margin)]
-            sweep[str(Fraction(radius, 255))] = (both[0] & both[1]).tolist()
-    robust = int(by_margin.robust.sum())
+            both = [ascend(model, x, y, radius / 255, loss, SWEEP_STEPS, short).robust for loss in (cross_entropy, margin)]
+            sweep[str(Fraction(radius, 255))] = both[0] & both[1]
+
+    def marks(values: torch.Tensor, where: torch.Tensor | None = None) -> str:
+        """`values` are of the images that are right; of those, `where` says which were asked."""
+        asked = torch.ones_like(values) if where is None else where
+        digits = iter("01"[value] if there else NOT_ASKED for value, there in zip(values.tolist(), asked.tolist(), strict=True))
+        return "".join(next(digits) if is_right else NOT_ASKED for is_right in right.tolist())
+
+    chosen = torch.zeros(len(x), dtype=torch.bool)
+    chosen[asked] = True
     return Diagnostics(
-        images=len(images),
-        n=len(x),
-        near_constant=near_constant(predictions.tolist()),
-        zero_gradient=zero,
+        predictions=tuple(predictions.tolist()),
         median_gap=scale.median_gap,
         saturated=scale.saturated,
-        robust_ce=by_ce.robust.tolist(),
-        robust_margin=by_margin.robust.tolist(),
-        robust_square=by_square.tolist(),
-        robust_noise=by_noise.tolist(),
-        robust_transfer=None if transferred is None else transferred.tolist(),
-        rising=int(by_margin.rising.sum()) / robust if robust else 0.0,
-        sweep=sweep,
+        no_gradient={name: marks(values) for name, values in no_gradient.items()},
+        robust={**{name: marks(values) for name, values in robust.items()}, "decision": marks(by_decision, chosen)},
+        rising=marks(upwards.rising, robust["margin"]),
+        sweep={radius: marks(values) for radius, values in sweep.items()},
+        sources=tuple(transferred or ()),
     )
 
 
@@ -174,6 +224,11 @@ def square(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, threat:
     return predict(model, result.adversarial) == labels
 
 
-def _transfer(model: nn.Module, twin: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, seed: int) -> torch.Tensor:
-    both = [ascend(model, images, labels, epsilon, loss, STEPS, seed, source=twin).robust for loss in (cross_entropy, margin)]
-    return both[0] & both[1]
+def survives_rays(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, seed: int) -> torch.Tensor:
+    """For each image, bool [N]: right after RayS (Chen and Gu 2020), which is shown decisions alone."""
+    if not len(images):
+        return torch.ones(0, dtype=torch.bool)
+    rows, logits = torch.arange(len(images)), torch.zeros(len(images), 1)
+    component = RayS(epsilon, DECISION_QUERIES)
+    examples = pool.run(component, "rays", model, images, labels, logits, rows, seed, len(images)).examples
+    return predict(model, examples) == labels

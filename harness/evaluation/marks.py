@@ -61,5 +61,5 @@ def _is_many(message: str, attacked: int) -> bool:
 def _is_gain(gained: int, attacked: int) -> bool:
     from scipy.stats import binomtest
 
-    p = binomtest(gained, max(attacked, gained), thresholds.BLACK_BOX_GAIN.value, alternative="greater").pvalue
-    return bool(p < thresholds.SIGNIFICANCE.value)
+    p = binomtest(gained, max(attacked, gained), thresholds.UNIT_BLACK_BOX_GAIN.value, alternative="greater").pvalue
+    return bool(p < thresholds.UNIT_SIGNIFICANCE.value)

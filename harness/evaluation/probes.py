@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from harness.attacks.ascent import random_start
 from harness.attacks.losses import Loss, cross_entropy, margin
 from harness.evaluation import thresholds
 
@@ -70,65 +71,52 @@ class Ascent:
     rising: torch.Tensor
 
 
-def ascend(
-    model: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    epsilon: float,
-    loss: Loss,
-    steps: int,
-    seed: int,
-    source: nn.Module | None = None,
-) -> Ascent:
+def ascend(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, loss: Loss, steps: int, seed: int) -> Ascent:
     """Signed-gradient ascent of `loss` in the Linf ball from a random start, step 2.5 epsilon / steps, watching every point.
+
+    An image leaves once it is broken; its random start depends on the seed and its own pixels.
 
     Parameters
     ----------
     images, labels : torch.Tensor
-        float32 [N, 3, H, W] in [0, 1] and int64 [N].
-    source : nn.Module, optional
-        Where gradients come from instead of `model` (transfer).
+        float32 [N, C, H, W] in [0, 1] and int64 [N].
     """
-    guide = source or model
-    generator = torch.Generator().manual_seed(seed)
     robust, rising = [], []
-    for part, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-        noise = torch.empty(part.shape).uniform_(-epsilon, epsilon, generator=generator)
-        point = (part + noise).clamp(0.0, 1.0)
-        right = torch.ones(len(part), dtype=torch.bool)
-        losses = []
+    for clean, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        point = random_start(clean, epsilon, seed, 0)
+        rows = torch.arange(len(clean))
+        losses = torch.zeros(steps + 1, len(clean))
         for step in range(steps + 1):
-            point = point.detach().requires_grad_(True)
-            logits = guide(point)
-            values = loss(logits, expected)
-            losses.append(values.detach())
-            with torch.no_grad():
-                seen = logits if source is None else model(point)
-                right &= seen.argmax(1) == expected
-            if step == steps or not right.any():
+            asked = point[rows].requires_grad_(step < steps)
+            logits = model(asked)
+            values = loss(logits, expected[rows])
+            losses[step, rows] = values.detach()
+            right = logits.detach().argmax(1) == expected[rows]
+            rows = rows[right]
+            if step == steps or not len(rows):
                 break
-            gradient = torch.autograd.grad(values.sum(), point, allow_unused=True)[0] if values.requires_grad else None
+            gradient = torch.autograd.grad(values.sum(), asked, allow_unused=True)[0] if values.requires_grad else None
             if gradient is None:
                 break
-            moved = point.detach() + 2.5 * epsilon / steps * gradient.sign()
-            point = torch.min(torch.max(moved, part - epsilon), part + epsilon).clamp(0.0, 1.0)
-        curve = torch.stack(losses)
-        late = curve[-1] - curve[-1 - max(1, len(curve) // 10)]
-        gained = curve[-1] - curve[0]
-        robust.append(right)
-        rising.append(right & (late > 0.1 * gained) & (gained > 0))
+            moved = asked.detach()[right] + 2.5 * epsilon / steps * gradient[right].sign()
+            point[rows] = torch.min(torch.max(moved, clean[rows] - epsilon), clean[rows] + epsilon).clamp(0.0, 1.0)
+        is_robust = torch.zeros(len(clean), dtype=torch.bool)
+        is_robust[rows] = True
+        late, whole = losses[-1] - losses[-1 - max(1, steps // 10)], losses[-1] - losses[0]
+        robust.append(is_robust)
+        rising.append(is_robust & (late > 0.1 * whole) & (whole > 0))
     return Ascent(torch.cat(robust), torch.cat(rising))
 
 
 def survives_noise(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, draws: int, seed: int) -> torch.Tensor:
     """For each image, bool [N]: right under each of `draws` uniform perturbations within `epsilon`, without any gradient."""
-    generator = torch.Generator().manual_seed(seed)
     right = torch.ones(len(images), dtype=torch.bool)
     with torch.no_grad():
-        for _ in range(draws):
-            noise = torch.empty(images.shape).uniform_(-epsilon, epsilon, generator=generator)
-            noisy = (images + noise).clamp(0.0, 1.0)
-            right &= torch.cat([model(part).argmax(1) for part in noisy.split(BATCH)]) == labels
+        for draw in range(draws):
+            rows = right.nonzero().flatten()
+            noisy = random_start(images[rows], epsilon, seed, draw)
+            answers = [model(part).argmax(1) for part in noisy.split(BATCH)]
+            right[rows] = torch.cat(answers) == labels[rows] if answers else right[rows]
     return right
 
 

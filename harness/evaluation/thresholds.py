@@ -1,4 +1,8 @@
-"""The numbers behind a verdict, each with its reason. They are printed with it."""
+"""The numbers behind a verdict, each with its reason. They are printed with it.
+
+Every check of a verdict counts images that speak against the model. An honest model has some of them too, at most the share that stands
+here (measured on the shipped models, `benchmarks/verdict_power.py`); a binomial test says whether there are more.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +17,27 @@ class Threshold:
     reason: str
 
 
-SIGNIFICANCE = Threshold(0.01, "level of every exact test here: one false alarm in a hundred honest models")
-BLACK_BOX_GAIN = Threshold(
-    0.002,
-    "share of images that a black-box attack may win over the white-box ones: the 0.2 points of AutoAttack's own check, here the null "
-    "hypothesis of a binomial test, so that one image of a small set is no alarm",
-)
-LOSS_GAP = Threshold(
-    0.10,
-    "robust accuracy that PGD on the cross-entropy may keep over PGD on the margin: on 250 images it keeps 1 to 6 points on the five "
-    "models of the quick suite, all of them honest",
-)
+FAMILY_ERROR = Threshold(0.05, "probability that any of the honest models is accused by any check, all of them taken together")
+MODELS = Threshold(100, "honest models that this holds for, more than the registry has")
+SQUARE_GAIN = Threshold(0.01, "share of images that Square breaks and PGD on two losses does not")
+TRANSFER_GAIN = Threshold(0.01, "share of images that examples made on other models break and PGD does not")
+DECISION_GAIN = Threshold(0.01, "share of PGD's survivors that RayS breaks, which is shown decisions and no logits")
+DESCENT_GAIN = Threshold(0.01, "share of images that PGD breaks on its way down the margin and not on its way up")
+NOISE_GAIN = Threshold(0.005, "share of images that random noise breaks and PGD does not, noise being the weaker attack")
+LOSS_GAP = Threshold(0.10, "share of images that PGD on the margin breaks and PGD on the cross-entropy does not")
 ZERO_GRADIENT = Threshold(0.05, "share of images without any gradient of the margin: a network of ReLUs has next to none")
 ZERO_GRADIENT_CE = Threshold(0.05, "share of images without any gradient of the cross-entropy: from here PGD on it prints a wrong number")
+NOT_MONOTONE = Threshold(0.02, "share of images robust at one radius and broken at a smaller one")
 LARGE_RADIUS = Threshold(64 / 255, "a quarter of the pixel range hides the image: whoever is still right was not attacked")
-LARGE_RADIUS_ACCURACY = Threshold(
-    0.02,
-    "share of images that may be left at the large radius: the null hypothesis of a binomial test, so that one image of 31 is no alarm",
+LARGE_RADIUS_ACCURACY = Threshold(0.02, "share of images left at the large radius")
+RISING = Threshold(0.20, "share of robust images whose loss still rises when the attack ends: more steps would break more")
+# Of one unit, not of a diagnosis: its marks are read beside its own number, and are not corrected for all units there are.
+UNIT_SIGNIFICANCE = Threshold(0.01, "level of the exact test behind a unit's mark `black-box-better`")
+UNIT_BLACK_BOX_GAIN = Threshold(
+    0.002,
+    "share of images that Square may win over the white-box components of AutoAttack: the 0.2 points of AutoAttack's own check, as the "
+    "null hypothesis of a binomial test, so that one image of a small set is no alarm",
 )
-RISING = Threshold(0.10, "share of robust images whose loss still rises when the attack ends: more steps would break more")
-NOISE = Threshold(0.0, "images that random noise breaks and the gradient attacks do not: none is expected, noise being the weaker attack")
 
 
 def table() -> list[dict[str, str | float]]:

@@ -1,17 +1,20 @@
-"""The verdict on a model: ok, suspicious or masked, with the reasons, from its diagnostics and nothing else."""
+"""The verdict on a model: ok, suspicious or masked, with the reasons, from its diagnostics and nothing else.
+
+Every check is an exact binomial test of one share of images against what honest models show (`thresholds`). Its level is the family-wise
+error divided by the number of checks and of models (Bonferroni), so that the verdict may be asked of a whole registry.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 
 from scipy.stats import binomtest
 
 from harness.evaluation import thresholds
-from harness.evaluation.diagnostics import Diagnostics
-from harness.statistics import mcnemar
+from harness.evaluation.diagnostics import BROKEN, ROBUST, WHITE_BOX, Diagnostics
+from harness.evaluation.thresholds import Threshold
 
 LEVELS = ("ok", "suspicious", "masked")
 
@@ -27,7 +30,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`level` is the worst of the reasons', "ok" where there are none.
+    """`level` is the worst of the reasons', "ok" where there are none; `untested` are checks that could not be made.
 
     `masked`: gradients do not lead where adversarial images are, so a white-box number says little. `suspicious`: one of the
     measurements is not what an honest model shows; the worst case over all attacks may still be right.
@@ -35,89 +38,150 @@ class Verdict:
 
     level: str
     reasons: tuple[Reason, ...]
+    untested: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return self.level if not self.reasons else f"{self.level}: " + "; ".join(reason.text for reason in self.reasons)
+        said = self.level if not self.reasons else f"{self.level}: " + "; ".join(reason.text for reason in self.reasons)
+        return said + "".join(f"; {name}: not tested" for name in self.untested)
 
 
-def judge(found: Diagnostics) -> Verdict:
+@dataclass(frozen=True)
+class Check:
+    """One test.
+
+    Attributes
+    ----------
+    kind, level : str
+        The word for what it finds, and what it raises the verdict to.
+    share : Threshold
+        At most this share of the images speaks against an honest model.
+    text : str
+        What the images have in common, after their number.
+    images : callable
+        Diagnostics to one character an image: "1" speaks against the model, "0" does not, "-" was not asked. None: not tested.
+    """
+
+    kind: str
+    level: str
+    share: Threshold
+    text: str
+    images: Callable[[Diagnostics], str | None]
+
+    def count(self, measured: Diagnostics) -> tuple[int, int]:
+        """The images that speak against the model, and those that were asked."""
+        images = self.images(measured) or ""
+        return images.count("1"), images.count("1") + images.count("0")
+
+
+def _gain(probe: str) -> Callable[[Diagnostics], str | None]:
+    """Images that a probe breaks and no white-box attack does."""
+
+    def images(measured: Diagnostics) -> str | None:
+        other = measured.robust.get(probe)
+        return None if other is None else _each(lambda mine, theirs: mine == ROBUST and theirs == BROKEN, _white_box(measured), other)
+
+    return images
+
+
+def _white_box(measured: Diagnostics) -> str:
+    return "".join("-" if "-" in marks else min(marks) for marks in zip(*(measured.robust[name] for name in WHITE_BOX), strict=True))
+
+
+def _loss_gap(measured: Diagnostics) -> str:
+    return _each(lambda ce, margin: ce == ROBUST and margin == BROKEN, measured.robust["ce"], measured.robust["margin"])
+
+
+def _not_monotone(measured: Diagnostics) -> str:
+    """Images robust at a radius and broken at a smaller one."""
+    sweep = [measured.sweep[radius] for radius in sorted(measured.sweep, key=Fraction)]
+    return "".join("-" if "-" in marks else "01"[f"{BROKEN}{ROBUST}" in "".join(marks)] for marks in zip(*sweep, strict=True))
+
+
+def _large_radius(measured: Diagnostics) -> str:
+    return measured.sweep[max(measured.sweep, key=Fraction)]
+
+
+def _each(speaks_against: Callable[[str, str], bool], one: str, other: str) -> str:
+    return "".join("-" if "-" in (left, right) else "01"[speaks_against(left, right)] for left, right in zip(one, other, strict=True))
+
+
+BY_NO_GRADIENT = "that no gradient attack breaks"
+CHECKS = (
+    Check("square-helps", "masked", thresholds.SQUARE_GAIN, f"are broken by Square {BY_NO_GRADIENT}", _gain("square")),
+    Check(
+        "transfer-helps",
+        "masked",
+        thresholds.TRANSFER_GAIN,
+        f"are broken by examples made on other models {BY_NO_GRADIENT}",
+        _gain("transfer"),
+    ),
+    Check(
+        "decisions-help",
+        "masked",
+        thresholds.DECISION_GAIN,
+        "that no other probe breaks are broken by RayS, which is shown decisions alone",
+        _gain("decision"),
+    ),
+    Check(
+        "descent-helps",
+        "masked",
+        thresholds.DESCENT_GAIN,
+        "are broken on the way down the margin and not on its way up",
+        _gain("descent"),
+    ),
+    Check("noise-helps", "suspicious", thresholds.NOISE_GAIN, f"are broken by random noise {BY_NO_GRADIENT}", _gain("noise")),
+    Check("zero-gradient", "masked", thresholds.ZERO_GRADIENT, "have no gradient at all", lambda measured: measured.no_gradient["margin"]),
+    Check(
+        "saturated",
+        "suspicious",
+        thresholds.ZERO_GRADIENT_CE,
+        "have no gradient of the cross-entropy",
+        lambda measured: measured.no_gradient["ce"],
+    ),
+    Check("loss-gap", "suspicious", thresholds.LOSS_GAP, "withstand PGD on the cross-entropy and not PGD on the margin", _loss_gap),
+    Check("not-monotone", "masked", thresholds.NOT_MONOTONE, "are robust at a radius and broken at a smaller one", _not_monotone),
+    Check(
+        "large-radius",
+        "masked",
+        thresholds.LARGE_RADIUS_ACCURACY,
+        "are left at the largest radius, where an attack must break nearly all",
+        _large_radius,
+    ),
+    Check(
+        "not-converged",
+        "suspicious",
+        thresholds.RISING,
+        "that are robust have a loss that still rose at the last step",
+        lambda measured: measured.rising,
+    ),
+)
+# One check of one honest model raises a false alarm with at most this probability.
+SIGNIFICANCE = thresholds.FAMILY_ERROR.value / (thresholds.MODELS.value * len(CHECKS))
+
+
+def judge(measured: Diagnostics) -> Verdict:
     """Read a model's diagnostics against the constants of `thresholds`."""
-    white = [one and other for one, other in zip(found.robust_ce, found.robust_margin, strict=True)]
-    reasons = [
-        *_black_box("Square", "square-helps", white, found.robust_square),
-        *(_black_box("transfer from a twin", "transfer-helps", white, found.robust_transfer) if found.robust_transfer else []),
-        *_noise(white, found.robust_noise),
-        *_gradients(found),
-        *_losses(found),
-        *_sweep(found),
-    ]
-    if found.rising > thresholds.RISING.value:
-        reasons.append(
-            Reason("suspicious", "not-converged", f"the loss of {_percent(found.rising)} of robust images still rose at the last step")
-        )
+    reasons = [reason for check in CHECKS if (reason := _reason(check, measured)) is not None]
+    kinds = {reason.kind for reason in reasons}
+    # Without a gradient of the margin there is none of the cross-entropy either.
+    reasons = [reason for reason in reasons if reason.kind != "saturated" or "zero-gradient" not in kinds]
     level = max((reason.level for reason in reasons), key=LEVELS.index, default="ok")
-    return Verdict(level, tuple(reasons))
+    untested = () if "transfer" in measured.robust else ("transfer",)
+    return Verdict(level, tuple(reasons), untested)
 
 
-def _black_box(what: str, kind: str, white: Sequence[bool], black: Sequence[bool]) -> list[Reason]:
-    """Images that only the attack without gradients breaks; how many are too many is a binomial test against `BLACK_BOX_GAIN`."""
-    gained = sum(robust and not other for robust, other in zip(white, black, strict=True))
-    if not gained:
-        return []
-    p = binomtest(gained, len(white), thresholds.BLACK_BOX_GAIN.value, alternative="greater").pvalue
-    if p >= thresholds.SIGNIFICANCE.value:
-        return []
-    return [Reason("masked", kind, f"{what} breaks {gained} of {len(white)} images that no gradient attack does (p = {p:.1g})")]
+def p_value(against: int, asked: int, share: float) -> float:
+    """Of the exact test that at most `share` of images speak against a model, if `against` of `asked` do; 1 where none was asked."""
+    return float(binomtest(against, asked, share, alternative="greater").pvalue) if asked else 1.0
 
 
-def _noise(white: Sequence[bool], noise: Sequence[bool]) -> list[Reason]:
-    gained = sum(robust and not other for robust, other in zip(white, noise, strict=True))
-    if gained <= thresholds.NOISE.value:
-        return []
-    return [Reason("suspicious", "noise-helps", f"random noise breaks {gained} of {len(white)} images that no gradient attack does")]
-
-
-def _gradients(found: Diagnostics) -> list[Reason]:
-    reasons = []
-    none, ce = found.zero_gradient["margin"], found.zero_gradient["ce"]
-    if none > thresholds.ZERO_GRADIENT.value:
-        reasons.append(Reason("masked", "zero-gradient", f"{_percent(none)} of images have no gradient at all"))
-    elif ce > thresholds.ZERO_GRADIENT_CE.value:
-        text = f"{_percent(ce)} of images have no gradient of the cross-entropy (logits {found.median_gap:.3g} apart)"
-        reasons.append(Reason("suspicious", "saturated", text))
-    return reasons
-
-
-def _losses(found: Diagnostics) -> list[Reason]:
-    ce, margin = sum(found.robust_ce), sum(found.robust_margin)
-    gap = (ce - margin) / found.n
-    p = mcnemar(found.robust_ce, found.robust_margin)
-    if gap <= thresholds.LOSS_GAP.value or p >= thresholds.SIGNIFICANCE.value:
-        return []
-    text = f"PGD on the cross-entropy leaves {_percent(gap)} more images than PGD on the margin (p = {p:.1g})"
-    return [Reason("suspicious", "loss-gap", text)]
-
-
-def _sweep(found: Diagnostics) -> list[Reason]:
-    reasons = []
-    radii = sorted(found.sweep, key=Fraction)
-    for smaller, larger in pairwise(radii):
-        before, after = found.sweep[smaller], found.sweep[larger]
-        p = mcnemar(before, after)
-        if sum(after) > sum(before) and p < thresholds.SIGNIFICANCE.value:
-            text = f"at {larger} more images are robust ({sum(after)}) than at {smaller} ({sum(before)}; p = {p:.1g})"
-            reasons.append(Reason("masked", "not-monotone", text))
-    # Of few images one that is left says nothing: the share is tested, not compared.
-    left = sum(found.sweep[radii[-1]])
-    p = binomtest(left, found.n, thresholds.LARGE_RADIUS_ACCURACY.value, alternative="greater").pvalue
-    if p < thresholds.SIGNIFICANCE.value:
-        text = f"{_percent(left / found.n)} of images are left at {radii[-1]} (p = {p:.1g})"
-        if found.near_constant:
-            reasons.append(Reason("suspicious", "near-constant", f"{text}, most predictions being one class"))
-        else:
-            reasons.append(Reason("masked", "large-radius", f"{text}, where an attack must break nearly all"))
-    return reasons
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+def _reason(check: Check, measured: Diagnostics) -> Reason | None:
+    against, asked = check.count(measured)
+    p = p_value(against, asked, check.share.value)
+    if p >= SIGNIFICANCE:
+        return None
+    text = f"{against} of {asked} images {check.text} (p = {p:.1g}; honest models: at most {100 * check.share.value:g} %)"
+    reason = Reason(check.level, check.kind, text)
+    if check.kind == "large-radius" and measured.near_constant:
+        return replace(reason, level="suspicious", kind="near-constant", text=f"{text}, most predictions being one class")
+    return reason

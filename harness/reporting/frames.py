@@ -17,7 +17,9 @@ GROUP = ["dataset", "norm", "radius"]
 CELL = [*GROUP, "model", "attack"]
 
 
-def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame | None = None) -> pd.DataFrame:
+def summary(
+    outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame | None = None, verdicts: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One row for every model under every threat model.
 
     Parameters
@@ -31,6 +33,9 @@ def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame
         Planned numbers of images: the columns of `CELL` and `images`. A cell with fewer outcomes is partial; so is a model's worst case
         if one of its cells is. Where None, every model of a threat model is held to all attacks and to the largest number of images that
         are there for any model.
+    verdicts : pandas.DataFrame, optional
+        As `harness.runner.diagnoses.diagnosed` gives them: `verdict, verdict_reasons, verdict_images` go to the rows of their data set and
+        threat model alone.
 
     Returns
     -------
@@ -61,7 +66,10 @@ def summary(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame
     frame = pd.DataFrame(rows).merge(described, on="model", how="left", validate="many_to_one")
     if "said_to_be_constant" in frame:
         frame["near_constant"] |= frame.pop("said_to_be_constant").eq(True)
-    return frame
+    if verdicts is None:
+        return frame
+    judged = verdicts.rename(columns={"id": "model"})[["model", *GROUP, "verdict", "verdict_reasons", "verdict_images"]]
+    return frame.merge(judged, on=["model", *GROUP], how="left", validate="one_to_one")
 
 
 def attacks_of(frame: pd.DataFrame) -> list[str]:

@@ -46,10 +46,9 @@ def build(
     below the tables; `diagnosed` is what `harness.runner.diagnoses.diagnosed` gives; `found_by` says what finds the models, for figures of
     their weights. A table beside the literature is written if a model of the store is in it.
     """
-    frame = summary(outcomes, models, expected)
+    frame = summary(outcomes, models, expected, diagnosed)
     made = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
-    found = pd.DataFrame(columns=["dataset"]) if diagnosed is None else diagnosed
-    made["diagnostics"] = found.rename(columns={"id": "model"}).dropna(subset=["dataset"])
+    made["diagnostics"] = pd.DataFrame() if diagnosed is None else diagnosed.rename(columns={"id": "model"})
     literary = published()
     frames: dict[str, pd.DataFrame] = {}
     folder.mkdir(parents=True, exist_ok=True)

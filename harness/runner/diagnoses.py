@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import nn
 
+from harness import engines
+from harness.attacks.losses import cross_entropy, margin
 from harness.datasets.base import ImageSet
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics, diagnose
 from harness.evaluation.gates import check_images, check_model
+from harness.evaluation.transfer import COUNT, sources, transfer_examples
 from harness.evaluation.unit import as_attacked, as_judged, unit_threads
 from harness.evaluation.verdict import Verdict, judge
 from harness.randomness import isolated
@@ -24,21 +31,22 @@ from harness.runner.store import Store
 from model_zoo import registry
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.files import place
+from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.loading import load_model
 from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
 
-SCHEMA_VERSION = 1
-# Columns of `diagnosed` that go with a model wherever a number of its is shown.
-VERDICT = ["id", "verdict", "verdict_reasons"]
+SCHEMA_VERSION = 2
+# Columns of `diagnosed` that go with a model's number under one threat model.
+VERDICT = ["id", "dataset", "norm", "radius", "verdict", "verdict_reasons", "verdict_images"]
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Diagnostics with what they are of."""
+    """Diagnostics with what they are of; `about` is all that the verdict depends on but the images' number, as plain JSON values."""
 
     model: str
-    weights: str
+    about: Mapping[str, Any]
     dataset: str
     threat: str
     found: Diagnostics
@@ -49,31 +57,23 @@ class Diagnosis:
         return judge(self.found)
 
 
-def twin_of(model: str) -> str | None:
-    """A full-precision model to transfer from: the first registered dense one with the architecture and data of `model`, if another."""
-    record = registry.get_record(model)
-    for other in registry.model_ids():
-        if registry.absence(other) is not None:
-            continue
-        candidate = registry.get_record(other)
-        same = candidate.architecture["name"] == record.architecture["name"] and candidate.data.train == record.data.train
-        if same and candidate.family == "dense" and candidate.weights_sha256 != record.weights_sha256:
-            return other
-    return None
-
-
-def identity(record: Record, twin: Record | None, block: ImageSet, threat: ThreatModel) -> dict[str, Any]:
-    """Everything the diagnostics depend on, as plain JSON values."""
-    gradients = {} if record.backward == "exact" else {"backward": record.backward}
-    draws = {"draws": list(protocol.DRAWS)} if record.stochastic else {}
+def identity(record: Record, sources: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, Any]:
+    """Everything the diagnostics depend on, as plain JSON values; `sources` are ids of models that examples are made on."""
     return {
         "protocol": protocol.VERSION,
         "diagnostics": diagnostics.VERSION,
-        "model": {"weights": record.weights_sha256, "architecture": record.architecture, "affine": record.affine, **gradients, **draws},
-        "twin": None if twin is None else twin.weights_sha256,
+        "model": about(record),
+        "sources": {source: registry.get_record(source).weights_sha256 for source in sources},
         "data": {"dataset": block.name, "block": block.sha256},
         "threat": {"norm": threat.norm, "radius": radius_text(threat.radius)},
     }
+
+
+def about(record: Record) -> dict[str, Any]:
+    """What a network is, and how it is differentiated and asked."""
+    gradients = {} if record.backward == "exact" else {"backward": record.backward}
+    draws = {"draws": list(protocol.DRAWS)} if record.stochastic else {}
+    return {"weights": record.weights_sha256, "architecture": record.architecture, "affine": record.affine, **gradients, **draws}
 
 
 def run_diagnosis(
@@ -86,8 +86,9 @@ def run_diagnosis(
     UserError
         If the model is refused, or there is nothing to diagnose.
     """
-    record, twin = registry.get_record(model), twin_of(model)
-    whole = identity(record, None if twin is None else registry.get_record(twin), block, threat)
+    record = registry.get_record(model)
+    names = sources(record.data.train, record.weights_sha256)
+    whole = identity(record, names, block, threat)
     name = unit_id(whole)
     path = _folder(store) / f"{name}.json"
     if path.is_file():
@@ -97,80 +98,110 @@ def run_diagnosis(
         loaded, draws = load_model(model), protocol.DRAWS if record.stochastic else None
         check_images(images, labels, len(block.classes))
         check_model(as_judged(loaded, draws), images, len(block.classes), alone=draws is None)
-        attacked, other = as_attacked(loaded, record.backward, draws), None if twin is None else load_model(twin)
-        found = diagnose(attacked, images, labels, threat, unit_seed(name), other, progress)
-    labels_of = {"model": record.id, "weights": record.weights_sha256, "twin": twin, "dataset": block.name, "threat": str(threat)}
+        if progress is not None and names:
+            progress(0.0, "examples on other models")
+        examples = examples_of_others(names, block, threat)
+        used = fast_equal(loaded, record, images)
+        attacked = as_attacked(used.model, record.backward, draws)
+        found = diagnose(attacked, images, labels, threat, unit_seed(name), examples, progress)
+    labels_of = {"model": record.id, "dataset": block.name, "threat": str(threat), "engine": used.engine}
     content = {"schema": SCHEMA_VERSION, "labels": labels_of, "identity": whole, "diagnostics": found.to_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)
     place(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
-    return Diagnosis(record.id, record.weights_sha256, block.name, str(threat), found)
+    return Diagnosis(record.id, about(record), block.name, str(threat), found)
 
 
-def diagnoses(store: Store) -> dict[str, Diagnosis]:
-    """What the store has, by the hash of the weights; of several the one on most images. A file that cannot be read is left out."""
-    best: dict[str, Diagnosis] = {}
+def fast_equal(model: nn.Module, record: Record, images: torch.Tensor) -> engines.Prepared:
+    """The fastest engine for a shipped model that equals it on images float32 [N, C, H, W]; the model itself where there is none."""
+    if record.backward != "exact" or record.stochastic:
+        return engines.Prepared(model, "dense", "")
+    wanted = "sparse" if importlib.util.find_spec("numba") is not None else "folded"
+    try:
+        return engines.prepare(model, engines.build(model, wanted), wanted, images)
+    except UnsuitedError as error:
+        return engines.Prepared(model, "dense", str(error))
+
+
+def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, list[torch.Tensor]]:
+    """For each of these registered models the examples made on it, float32 [N, C, H, W] each, made once in a process."""
+    made = {}
+    for name in names:
+        key = (registry.get_record(name).weights_sha256, block.sha256, str(threat))
+        if key not in _EXAMPLES:
+            images, labels = block.tensors()
+            # A few blocks are in use at a time.
+            while len(_EXAMPLES) >= 4 * COUNT:
+                _EXAMPLES.pop(next(iter(_EXAMPLES)))
+            seed = unit_seed(block.sha256) % 2**32
+            source = fast_equal(load_model(name), registry.get_record(name), images).model
+            _EXAMPLES[key] = [transfer_examples(source, images, labels, threat.epsilon, loss, seed) for loss in (cross_entropy, margin)]
+        made[name] = _EXAMPLES[key]
+    return made
+
+
+_EXAMPLES: dict[tuple[str, str, str], list[torch.Tensor]] = {}
+
+
+def diagnoses(store: Store) -> list[Diagnosis]:
+    """What the store has, those on most images first. A file that cannot be read, or is of another version, is left out."""
+    readable = []
     for path in sorted(_folder(store).glob("*.json")):
-        try:
-            diagnosis = _read(path)
-        except DamagedFileError:
-            continue
-        known = best.get(diagnosis.weights)
-        if known is None or diagnosis.found.images > known.found.images:
-            best[diagnosis.weights] = diagnosis
-    return best
+        with suppress(DamagedFileError):
+            readable.append(_read(path))
+    return sorted(readable, key=lambda diagnosis: -diagnosis.found.images)
+
+
+def of_model(known: Sequence[Diagnosis], record: Record) -> list[Diagnosis]:
+    """Of diagnoses in the order of `diagnoses`, those of a record's network: of each data set and threat model the first."""
+    best: dict[tuple[str, str], Diagnosis] = {}
+    for diagnosis in known:
+        if diagnosis.about == about(record):
+            best.setdefault((diagnosis.dataset, diagnosis.threat), diagnosis)
+    return list(best.values())
 
 
 def diagnosed(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
-    """What the store's diagnostics say of models, one row for each that has any, and for the others an id and nothing.
+    """What the store's diagnostics say of models, a row for every data set and threat model that one was diagnosed under.
 
-    `models` maps ids to what finds them. Of several diagnoses the one on most images counts; a file that cannot be read is absent.
+    `models` maps ids to what finds them. Of several diagnoses the one on most images counts.
 
     Returns
     -------
     pandas.DataFrame
-        `id, dataset, norm, radius, near_constant, verdict` (ok, suspicious or masked), `verdict_reasons` (None where ok), `images` (looked
-        at); the shares `zero_gradient_ce, zero_gradient_margin, zero_gradient_dlr, saturated, rising` of the images that the model gets
-        right, and `median_gap`, in logits. Robust accuracies, fractions of all images: `ce, margin, square, noise, transfer, large` (at the
-        largest radius of the sweep); each has NAME_n and NAME_planned, and there is `worst_planned`, as in a summary.
+        `id, dataset, norm, radius, near_constant, verdict` (ok, suspicious or masked), `verdict_reasons` (None where ok),
+        `verdict_images` and `images` (looked at); the shares `zero_gradient_ce, zero_gradient_margin, zero_gradient_dlr, saturated,
+        rising` of the images that the model gets right, and `median_gap`, in logits. Robust accuracies, fractions of all images: `ce,
+        margin, descent, square, noise, transfer, large` (at the largest radius of the sweep); as in a summary each has NAME_n and
+        NAME_planned, and there is `worst_planned`.
     """
-    best = diagnoses(store)
-    rows: list[dict[str, Any]] = []
+    known, rows = diagnoses(store), []
     for name, found_by in models.items():
-        try:
-            known = best.get(registry.get_record(found_by).weights_sha256)
-        except UserError:
-            known = None
-        rows.append({"id": name} if known is None else {"id": name, **_row(known)})
+        with suppress(UserError):
+            rows += [{"id": name, **_row(diagnosis)} for diagnosis in of_model(known, registry.get_record(found_by))]
     frame = pd.DataFrame(rows)
-    return frame.reindex(columns=list(dict.fromkeys([*VERDICT, "dataset", *frame.columns])))
+    return frame.reindex(columns=list(dict.fromkeys([*VERDICT, *frame.columns])))
 
 
 def _row(diagnosis: Diagnosis) -> dict[str, Any]:
     found, verdict = diagnosis.found, diagnosis.verdict
     threat = ThreatModel.parse(diagnosis.threat)
-    robust = {
-        "ce": found.robust_ce,
-        "margin": found.robust_margin,
-        "square": found.robust_square,
-        "noise": found.robust_noise,
-        "transfer": found.robust_transfer,
-        "large": found.sweep[max(found.sweep, key=Fraction)],
-    }
+    robust = {name: marks for name, marks in found.robust.items() if name != "decision"}
+    robust["large"] = found.sweep[max(found.sweep, key=Fraction)]
     accuracies: dict[str, Any] = {"worst_planned": found.images}
-    for name, images in robust.items():
-        if images is not None:
-            accuracies |= {name: sum(images) / found.images, f"{name}_n": found.images, f"{name}_planned": found.images}
+    for name, marks in robust.items():
+        accuracies |= {name: marks.count("1") / found.images, f"{name}_n": found.images, f"{name}_planned": found.images}
     return {
         "dataset": diagnosis.dataset,
         "norm": threat.norm,
         "radius": radius_text(threat.radius),
         "near_constant": found.near_constant,
         "verdict": verdict.level,
-        "verdict_reasons": None if verdict.level == "ok" else str(verdict),
+        "verdict_reasons": None if verdict.level == "ok" else f"{verdict} (n = {found.images})",
+        "verdict_images": found.images,
         "images": found.images,
-        **{f"zero_gradient_{loss}": share for loss, share in found.zero_gradient.items()},
+        **{f"zero_gradient_{loss}": found.share(marks) for loss, marks in found.no_gradient.items()},
         "saturated": found.saturated,
-        "rising": found.rising,
+        "rising": found.share(found.rising),
         "median_gap": found.median_gap,
         **accuracies,
     }
@@ -183,11 +214,10 @@ def _folder(store: Store) -> Path:
 def _read(path: Path) -> Diagnosis:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] > SCHEMA_VERSION:
-            raise DamagedFileError(path, f"schema {SCHEMA_VERSION} or older", f"schema {content['schema']}")
+        if content["schema"] != SCHEMA_VERSION:
+            raise DamagedFileError(path, f"diagnostics of version {SCHEMA_VERSION}", f"version {content['schema']}: diagnose again")
         labels = content["labels"]
-        return Diagnosis(
-            labels["model"], labels["weights"], labels["dataset"], labels["threat"], Diagnostics.from_dict(content["diagnostics"])
-        )
+        measured = Diagnostics.from_dict(content["diagnostics"])
+        return Diagnosis(labels["model"], content["identity"]["model"], labels["dataset"], labels["threat"], measured)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFileError(path, "a model's diagnostics", f"{type(error).__name__}: {error}") from None

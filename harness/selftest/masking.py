@@ -1,35 +1,124 @@
-"""Models whose gradients do not lead to their adversarial images, and honest ones beside them: what the diagnostics must tell apart."""
+"""Models whose gradients do not lead to their adversarial images, and honest ones beside them: what the diagnostics must tell apart.
+
+Every kind of fault is a function of an instance's number, so that `benchmarks/verdict_power.py` can plant twenty of each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from harness import datasets
-from harness.evaluation.diagnostics import diagnose
+from harness.evaluation.diagnostics import Diagnostics, diagnose
 from harness.evaluation.gates import check_model
 from harness.evaluation.verdict import judge
 from harness.selftest import Case, Finding
-from harness.selftest.toys import THREAT, images, sign, toy
+from harness.selftest.hostile import BorrowedLogits, FallingMargin
+from harness.selftest.toys import THREAT, defended, images, sign, toy, undefended
 from model_zoo.loading import load_model
 from model_zoo.threat import ThreatModel
 
-CONTROL_IMAGES = 60
+CONTROL_IMAGES, CONVOLUTION_IMAGES = 60, 100
+CIFAR = ThreatModel.parse("Linf 8/255")
 
 
-def diagnosed(model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel) -> Finding:
-    """The verdict on a model, beside what plain PGD on the cross-entropy would have printed."""
+@dataclass(frozen=True)
+class Kind:
+    """A kind of planted fault.
+
+    Attributes
+    ----------
+    pitfall : int
+        Its number in docs/pitfalls.md.
+    make, honest : callable
+        Instance 0, 1, ... of the fault; and a network of the same classes with gradients that lead to its adversarial images, whose
+        robust accuracy is the true one.
+    threat : ThreatModel
+        What it is attacked under.
+    """
+
+    pitfall: int
+    name: str
+    make: Callable[[int], nn.Module]
+    honest: Callable[[int], nn.Module]
+    threat: ThreatModel
+
+
+def _number(instance: int, low: float, high: float) -> float:
+    """A number between two, spread evenly in logarithm over instances; the first is their geometric mean."""
+    return float(low * (high / low) ** ((0.5 + 0.618034 * instance) % 1))
+
+
+def _astray(instance: int) -> torch.Tensor:
+    """Signs that lead half of the hidden units astray."""
+    chosen = torch.randperm(256, generator=torch.Generator().manual_seed(instance))
+    return torch.where(chosen % 2 == 0, 1.0, -1.0)
+
+
+def _borrowed(instance: int) -> nn.Module:
+    sharpness = None if instance % 2 == 0 else _number(instance, 10.0, 100.0)
+    # Every tenth shows a model that ships.
+    shown = load_model("cifar10-rn8s29-dense") if instance % 10 == 9 else defended(instance // 2 % 2)
+    return BorrowedLogits(undefended(instance), shown, sharpness, 20.0).eval()
+
+
+def _relu(instance: int) -> nn.Module:
+    return toy("relu", seed=instance)
+
+
+def _sign(instance: int) -> nn.Module:
+    return toy("sign", seed=instance)
+
+
+def _too_large(instance: int) -> nn.Module:
+    return toy("relu", scale=_number(instance, 50, 200), seed=instance)
+
+
+def _no_gradient(instance: int) -> nn.Module:
+    return toy("sign", sign(0.0), seed=instance)
+
+
+def _clipped(instance: int) -> nn.Module:
+    return toy("sign", sign(_number(instance, 0.001, 0.004)), seed=instance)
+
+
+def _misleading(instance: int) -> nn.Module:
+    return toy("sign", sign(9.0, _astray(instance)), seed=instance)
+
+
+def _falling(instance: int) -> nn.Module:
+    return FallingMargin(undefended(instance), _number(instance, 2.0, 20.0)).eval()
+
+
+KINDS = (
+    Kind(1, "logits 100 times too large", _too_large, _relu, THREAT),
+    Kind(3, "sign activations with their true gradient, zero", _no_gradient, _sign, THREAT),
+    Kind(4, "straight-through gradient clipped to a narrow window", _clipped, _sign, THREAT),
+    Kind(5, "a surrogate gradient that points the wrong way in half of the units", _misleading, _sign, THREAT),
+    Kind(21, "logits of a robust network over the class of an undefended one", _borrowed, undefended, CIFAR),
+    Kind(22, "a margin that rises as the true one falls", _falling, undefended, CIFAR),
+)
+
+
+def measured(model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel) -> Diagnostics:
+    """The diagnostics of a network without relatives to transfer from: the hardest case."""
     check_model(model, x, 10)
-    found = diagnose(model, x, y, threat, 0)
-    verdict = judge(found)
-    return Finding(verdict.level != "ok", str(verdict), sum(found.robust_ce) / found.images)
+    return diagnose(model, x, y, threat, 0)
 
 
-def planted(make: Callable[[], nn.Module]) -> Callable[[], Finding]:
-    """A case that plants a toy model."""
-    return lambda: diagnosed(make(), *images(), THREAT)
+def _finding(diagnostics: Diagnostics) -> Finding:
+    """The verdict, beside what plain PGD on the cross-entropy would have printed."""
+    verdict = judge(diagnostics)
+    return Finding(verdict.level != "ok", str(verdict), diagnostics.robust["ce"].count("1") / diagnostics.images)
+
+
+def planted(make: Callable[[], nn.Module], threat: ThreatModel = THREAT) -> Callable[[], Finding]:
+    """A case that plants a network; those of convolutions are slow and get fewer images."""
+    x, y = (part[: CONVOLUTION_IMAGES if threat == CIFAR else None] for part in images())
+    return lambda: _finding(measured(make(), x, y, threat))
 
 
 def registered(model: str) -> Callable[[], Finding]:
@@ -37,29 +126,20 @@ def registered(model: str) -> Callable[[], Finding]:
 
     def run() -> Finding:
         x, y = datasets.load("cifar10-sample").first(CONTROL_IMAGES).tensors()
-        return diagnosed(load_model(model), x, y, ThreatModel.parse("Linf 8/255"))
+        return _finding(measured(load_model(model), x, y, CIFAR))
 
     return run
 
 
-def _against() -> torch.Tensor:
-    """Signs that lead half of the hidden units astray."""
-    return torch.where(torch.arange(256) % 2 == 0, 1.0, -1.0)
-
-
+HONEST: Mapping[str, Callable[[], Finding]] = {
+    "ReLU network, not adversarially trained": planted(lambda: toy("relu")),
+    "sign activations with a straight-through gradient": planted(lambda: toy("sign")),
+    "three convolutions, not adversarially trained": planted(undefended, CIFAR),
+    "dense float32, adversarially trained": registered("cifar10-rn8s29-dense"),
+    "dense binary, adversarially trained": registered("cifar10-rn8w32-dense-binary"),
+    "pruned binary, adversarially trained": registered("cifar10-rn8w32-pruned-binary-k05-p01"),
+}
 CASES = (
-    Case(1, "logits 100 times too large", "model", planted(lambda: toy("relu", scale=100.0))),
-    Case(3, "sign activations with their true gradient, zero", "model", planted(lambda: toy("sign", sign(0.0)))),
-    Case(4, "straight-through gradient clipped to a narrow window", "model", planted(lambda: toy("sign", sign(0.002)))),
-    Case(
-        5,
-        "a surrogate gradient that points the wrong way in half of the units",
-        "model",
-        planted(lambda: toy("sign", sign(9.0, _against()))),
-    ),
-    Case(0, "ReLU network, not adversarially trained", "control", planted(lambda: toy("relu"))),
-    Case(0, "sign activations with a straight-through gradient", "control", planted(lambda: toy("sign"))),
-    Case(0, "dense float32, adversarially trained", "control", registered("cifar10-rn8s29-dense")),
-    Case(0, "dense binary, adversarially trained", "control", registered("cifar10-rn8w32-dense-binary")),
-    Case(0, "pruned binary, adversarially trained", "control", registered("cifar10-rn8w32-pruned-binary-k05-p01")),
+    *(Case(kind.pitfall, kind.name, "model", planted(lambda kind=kind: kind.make(0), kind.threat)) for kind in KINDS),  # type: ignore[misc]
+    *(Case(0, name, "control", run) for name, run in HONEST.items()),
 )

@@ -1,7 +1,6 @@
-"""Tiny networks for the self-test, trained in seconds on real images: 192 inputs (8 x 8 pixels), 256 hidden units, 10 classes.
+"""Tiny networks for the self-test, trained in seconds on real images; each is right on nearly all of the images it was trained on.
 
-With them the mechanisms of gradient masking can be shown one by one. They are right on nearly all of their training images, which are also
-those that are attacked.
+Those images are also the ones that are attacked. With such networks the mechanisms of gradient masking can be shown one by one.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Toy(nn.Module):
-    """Images in [0, 1] to logits: 4 x 4 average pooling, a hidden layer with `activation`, logits times `scale`."""
+    """Images in [0, 1] to logits: 4 x 4 average pooling, a hidden layer of 256 units with `activation`, logits times `scale`."""
 
     def __init__(self, activation: Activation, scale: float = 1.0) -> None:
         super().__init__()
@@ -62,21 +61,49 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
     return datasets.load("cifar10-sample").first(IMAGES).tensors()
 
 
-@cache
-def _trained(kind: str) -> dict[str, torch.Tensor]:
+def _fit(make: Callable[[], nn.Module], seed: int, steps: int, attack_steps: int = 0) -> dict[str, torch.Tensor]:
+    """The weights of a network after so many steps of Adam on all the images, or on those PGD makes of them at 8/255."""
     x, y = images()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = Toy(torch.relu if kind == "relu" else sign(1.0))
+        torch.manual_seed(seed)
+        model = make()
         optimiser = torch.optim.Adam(model.parameters(), 0.003)
-        for _ in range(400):
+        for _ in range(steps):
+            shown = _attacked(model, x, y, attack_steps)
             optimiser.zero_grad()
-            F.cross_entropy(model(x), y).backward()
+            F.cross_entropy(model(shown), y).backward()
             optimiser.step()
-    return model.state_dict()
+    return {name: tensor.detach() for name, tensor in model.state_dict().items()}
 
 
-def toy(kind: str, activation: Activation | None = None, scale: float = 1.0) -> Toy:
+def _attacked(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> torch.Tensor:
+    epsilon, shown = 8 / 255, x
+    for _ in range(steps):
+        point = shown.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(point), y), point)
+        moved = shown + 2.5 * epsilon / steps * gradient.sign()
+        shown = torch.min(torch.max(moved, x - epsilon), x + epsilon).clamp(0.0, 1.0)
+    return shown
+
+
+@cache
+def _toy_weights(kind: str, seed: int) -> dict[str, torch.Tensor]:
+    return _fit(lambda: Toy(torch.relu if kind == "relu" else sign(1.0)), seed, 400)
+
+
+@cache
+def _convolutional_weights(seed: int, attack_steps: int) -> dict[str, torch.Tensor]:
+    return _fit(_convolutions, seed, 100, attack_steps)
+
+
+def _convolutions() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in ((3, 24), (24, 48), (48, 48)):
+        layers += [nn.Conv2d(before, after, 3, 2, 1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(48 * 16, 10))
+
+
+def toy(kind: str, activation: Activation | None = None, scale: float = 1.0, seed: int = 0) -> Toy:
     """A trained toy, frozen and in eval mode.
 
     Parameters
@@ -87,9 +114,29 @@ def toy(kind: str, activation: Activation | None = None, scale: float = 1.0) -> 
         What it computes with instead; the forward pass must be the same for the weights to make sense.
     scale : float
         Factor of the logits.
+    seed : int
+        Of its first weights.
     """
-    weights = _trained(kind)
+    weights = _toy_weights(kind, seed)
     with torch.random.fork_rng(devices=[]):
         model = Toy(activation or (torch.relu if kind == "relu" else sign(1.0)), scale)
+    model.load_state_dict(weights)
+    return model.eval().requires_grad_(False)
+
+
+def undefended(seed: int = 0) -> nn.Module:
+    """A network of three convolutions that was never shown an adversarial image, frozen and in eval mode."""
+    return _convolutional(seed, 0)
+
+
+def defended(seed: int = 0) -> nn.Module:
+    """The same, adversarially trained: its images, which are those attacked, are learned by heart."""
+    return _convolutional(seed, 3)
+
+
+def _convolutional(seed: int, attack_steps: int) -> nn.Module:
+    weights = _convolutional_weights(seed, attack_steps)
+    with torch.random.fork_rng(devices=[]):
+        model = _convolutions()
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)

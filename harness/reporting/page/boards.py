@@ -48,6 +48,7 @@ class Results:
     outcomes: pd.DataFrame
     models: pd.DataFrame
     expected: pd.DataFrame | None = None
+    verdicts: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def boards(results: Sequence[Results], records: Mapping[str, Record]) -> tuple[l
     made: list[Board] = []
     frames: dict[str, pd.DataFrame] = {}
     for one in results:
-        frame = frames[one.suite] = summary(one.outcomes, one.models, one.expected)
+        frame = frames[one.suite] = summary(one.outcomes, one.models, one.expected, one.verdicts)
         for (key, part), table in zip(groups_of(frame), tables.render(SPEC, frame), strict=True):
             made.append(_board(one, key, part, table, records))
     most = {one.suite: max((len(board.attacks) for board in made if board.suite == one.suite), default=0) for one in results}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.evaluation.diagnostics import BROKEN, NOT_ASKED, ROBUST
 from harness.reporting import curves
 from harness.runner.diagnoses import Diagnosis
 from harness.statistics import Proportion
@@ -36,11 +37,12 @@ FIELDS = {
     "pruning.scope": "weights compete",
 }
 PROBES = {
-    "robust_ce": "PGD on the cross-entropy",
-    "robust_margin": "PGD on the margin",
-    "robust_square": "Square alone, no gradients",
-    "robust_noise": "random noise",
-    "robust_transfer": "transfer from a full-precision twin",
+    "ce": "PGD on the cross-entropy",
+    "margin": "PGD on the margin",
+    "descent": "PGD down the margin",
+    "square": "Square alone, no gradients",
+    "noise": "random noise",
+    "transfer": "examples made on other models",
 }
 
 LOSSES = {"ce": "the cross-entropy", "margin": "the margin", "dlr": "DLR"}
@@ -118,26 +120,31 @@ def footprint(model: str, record: Record) -> list[Size]:
 def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
     """The measurements behind a verdict, in words."""
     found = diagnosis.found
-    measured = {PROBES[name]: getattr(found, name) for name in PROBES}
+    measured = {PROBES[name]: found.robust[name] for name in PROBES if name in found.robust}
     numbers = [
         ("right without an attack", f"{found.n} of {found.images}"),
-        *((f"no gradient of {LOSSES.get(loss, loss)}", _percent(share)) for loss, share in sorted(found.zero_gradient.items())),
+        *((f"no gradient of {LOSSES.get(loss, loss)}", _percent(found.share(marks))) for loss, marks in sorted(found.no_gradient.items())),
+        ("survivors of these that RayS breaks, which is shown decisions alone", _rays(found.robust["decision"])),
         ("saturated in float32", _percent(found.saturated)),
         ("median gap of the two largest logits", f"{found.median_gap:.3g}"),
-        ("loss still rising at the last step", _percent(found.rising)),
+        ("loss still rising at the last step", _percent(found.share(found.rising))),
         ("near-constant predictor", "yes" if found.near_constant else "no"),
     ]
     return Diagnostic(
         diagnosis,
-        [_share(name, robust, found.images) for name, robust in measured.items() if robust is not None],
+        [_share(name, robust, found.images) for name, robust in measured.items()],
         [_share(radius, found.sweep[radius], found.images) for radius in sorted(found.sweep, key=Fraction)],
         [Measured(name, text) for name, text in numbers],
     )
 
 
-def _share(name: str, robust: list[bool], images: int) -> Measured:
-    value, _, interval = str(Proportion(sum(robust), images)).partition(" ")
-    return Measured(name, value, interval, 100 * sum(robust) / images)
+def _share(name: str, robust: str, images: int) -> Measured:
+    value, _, interval = str(Proportion(robust.count(ROBUST), images)).partition(" ")
+    return Measured(name, value, interval, 100 * robust.count(ROBUST) / images)
+
+
+def _rays(marks: str) -> str:
+    return f"{marks.count(BROKEN)} of {len(marks) - marks.count(NOT_ASKED)}"
 
 
 def _percent(fraction: float) -> str:

@@ -17,7 +17,7 @@ from harness.reporting.page import cards
 from harness.reporting.page.boards import TAXONOMY, Board, Results, Row, boards, slug
 from harness.reporting.page.pictures import Gallery, Picture
 from harness.reporting.style import family_style
-from harness.runner.diagnoses import Diagnosis, diagnoses
+from harness.runner.diagnoses import Diagnosis, diagnoses, of_model
 from harness.runner.results import find
 from harness.runner.store import Store, Stored
 from harness.selftest.report import FILE as SELFTEST
@@ -71,9 +71,9 @@ def build(
     for name in sorted(frames):
         site.write(f"data/summary-{name}.csv", tables.csv(frames[name]))
     behind = _Behind(store, stored, results, Gallery(store, data_dir))
-    found = diagnoses(store)
+    known = diagnoses(store)
     for name, record in records.items():
-        _model(site, name, models[name], record, leaderboards, behind, found)
+        _model(site, name, models[name], record, leaderboards, behind, known)
     for unit in sorted(behind.linked):
         site.write(f"data/units/{unit}.json", (store.units / f"{unit}.json").read_bytes())
     _index(site, leaderboards, records, behind)
@@ -166,7 +166,7 @@ def _index(site: _Site, leaderboards: list[Board], records: Mapping[str, Record]
 
 
 def _model(
-    site: _Site, name: str, found_by: str, record: Record, leaderboards: list[Board], behind: _Behind, found: Mapping[str, Diagnosis]
+    site: _Site, name: str, found_by: str, record: Record, leaderboards: list[Board], behind: _Behind, known: Sequence[Diagnosis]
 ) -> None:
     outcomes = behind.of(name)
     shown = [(board, row) for board in leaderboards for row in board.rows if row.model == name]
@@ -186,7 +186,7 @@ def _model(
         facts=cards.facts(record),
         recipe=cards.recipe(record),
         footprint=cards.footprint(found_by, record),
-        diagnostic=cards.diagnostic(found[record.weights_sha256]) if record.weights_sha256 in found else None,
+        diagnostics=[cards.diagnostic(diagnosis) for diagnosis in of_model(known, record)],
         curve=curve,
         accuracies=curves.ACCURACIES,
         pictures=_pictures(site, name, shown, outcomes, behind.gallery),

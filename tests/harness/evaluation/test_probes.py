@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness.attacks.losses import LOSSES, cross_entropy, dlr, margin
+from harness.evaluation.diagnostics import survives_rays
 from harness.evaluation.probes import ascend, logit_scale, survives_noise, zero_gradient
 from harness.selftest.toys import THREAT, images, sign, toy
 
@@ -60,11 +61,16 @@ def test_an_attack_that_ends_too_early_is_still_rising() -> None:
     assert early.robust.any() and float(early.rising[early.robust].float().mean()) > 0.5
 
 
-def test_examples_of_a_twin_transfer_to_the_network_itself() -> None:
+def test_what_becomes_of_an_image_does_not_depend_on_the_others() -> None:
     model = toy("relu")
-    own = ascend(model, X, Y, THREAT.epsilon, margin, 20, 0).robust
-    assert torch.equal(ascend(model, X, Y, THREAT.epsilon, margin, 20, 0, source=toy("relu")).robust, own)
-    # A network without a gradient of its own is broken through one that has it.
-    masked = toy("sign", sign(0.0))
-    assert ascend(masked, X, Y, THREAT.epsilon, margin, 20, 0).robust.sum() > 35
-    assert ascend(masked, X, Y, THREAT.epsilon, margin, 20, 0, source=toy("sign")).robust.sum() < 10
+    whole = ascend(model, X, Y, 0.75 * THREAT.epsilon, margin, 5, 0)
+    part = ascend(model, X[:7], Y[:7], 0.75 * THREAT.epsilon, margin, 5, 0)
+    assert 0 < int(whole.robust.sum()) < len(X)
+    assert torch.equal(whole.robust[:7], part.robust)
+
+
+def test_rays_breaks_with_decisions_alone_what_has_no_gradient() -> None:
+    masked, epsilon = toy("sign", sign(0.0)), THREAT.epsilon
+    assert ascend(masked, X, Y, epsilon, margin, 20, 0).robust.sum() > 35
+    assert survives_rays(masked, X, Y, epsilon, 0).sum() < 30
+    assert torch.equal(survives_rays(masked, X[3:9], Y[3:9], epsilon, 0), survives_rays(masked, X, Y, epsilon, 0)[3:9])

@@ -4,81 +4,97 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from scipy.stats import binom
 
 from harness.evaluation import thresholds
 from harness.evaluation.diagnostics import Diagnostics
-from harness.evaluation.verdict import judge
+from harness.evaluation.verdict import CHECKS, SIGNIFICANCE, judge, p_value
 
 N = 250
+# Of 500 images the first half is right without an attack.
+WRONG = "-" * N
 
 
-def first(count: int) -> list[bool]:
-    return [row < count for row in range(N)]
+def first(count: int, n: int = N) -> str:
+    """The first images robust, the others broken, and as many wrong without an attack."""
+    return "1" * count + "0" * (n - count) + WRONG
+
+
+def but_first(count: int, robust: int = N) -> str:
+    """The first images broken, those up to `robust` not."""
+    return "0" * count + "1" * (robust - count) + "0" * (N - robust) + WRONG
 
 
 HONEST = Diagnostics(
-    images=500,
-    n=N,
-    near_constant=False,
-    zero_gradient={"ce": 0.0, "margin": 0.0, "dlr": 0.0},
+    predictions=tuple(range(500)),
     median_gap=1.0,
     saturated=0.0,
-    robust_ce=first(110),
-    robust_margin=first(100),
-    robust_square=first(150),
-    robust_noise=first(245),
-    robust_transfer=None,
-    rising=0.0,
+    no_gradient={"ce": first(0), "margin": first(0), "dlr": first(0)},
+    robust={
+        "ce": first(110),
+        "margin": first(100),
+        "descent": first(200),
+        "square": first(150),
+        "noise": first(245),
+        "transfer": first(180),
+        "decision": "1" * 64 + "-" * 436,
+    },
+    rising="0" * 100 + "-" * 400,
     sweep={"0": first(250), "4/255": first(160), "8/255": first(100), "64/255": first(0)},
+    sources=("another",),
 )
 
 
-def test_one_image_of_a_small_set_left_at_the_large_radius_is_no_alarm() -> None:
-    def left(count: int, n: int) -> str:
-        lists = {name: first(n)[:n] for name in ("robust_ce", "robust_margin", "robust_square", "robust_noise")}
-        sweep = {"0": [True] * n, "64/255": [place < count for place in range(n)]}
-        return judge(replace(HONEST, n=n, **lists, robust_transfer=None, sweep=sweep)).level
+def changed(probe: str, marks: str) -> dict[str, Any]:
+    return {"robust": {**HONEST.robust, probe: marks}}
 
-    assert left(1, 31) == "ok" and left(4, 31) == "masked"
-    assert left(5, 250) == "ok" and left(13, 250) == "masked"
+
+def without_gradient(**shares: int) -> dict[str, Any]:
+    return {"no_gradient": {**HONEST.no_gradient, **{loss: first(count) for loss, count in shares.items()}}}
 
 
 def test_an_honest_model_is_ok() -> None:
     verdict = judge(HONEST)
     assert (verdict.level, verdict.reasons, str(verdict)) == ("ok", (), "ok")
+    assert (HONEST.images, HONEST.n) == (500, 250)
 
 
 @pytest.mark.parametrize(
     ("change", "level", "kind"),
     [
-        ({"robust_square": [row < 150 and row >= 10 for row in range(N)]}, "masked", "square-helps"),
-        ({"robust_transfer": [row >= 10 for row in range(N)]}, "masked", "transfer-helps"),
-        ({"zero_gradient": {"ce": 0.3, "margin": 0.1, "dlr": 0.1}}, "masked", "zero-gradient"),
-        ({"zero_gradient": {"ce": 0.3, "margin": 0.0, "dlr": 0.0}}, "suspicious", "saturated"),
-        ({"robust_ce": first(160)}, "suspicious", "loss-gap"),
-        ({"robust_noise": [row >= 1 for row in range(N)]}, "suspicious", "noise-helps"),
-        ({"rising": 0.2}, "suspicious", "not-converged"),
+        (changed("square", but_first(20, 150)), "masked", "square-helps"),
+        (changed("transfer", but_first(20)), "masked", "transfer-helps"),
+        (changed("descent", but_first(20)), "masked", "descent-helps"),
+        (changed("decision", "0" * 10 + "1" * 54 + "-" * 436), "masked", "decisions-help"),
+        (changed("noise", but_first(12)), "suspicious", "noise-helps"),
+        (without_gradient(ce=75, margin=40), "masked", "zero-gradient"),
+        (without_gradient(ce=75), "suspicious", "saturated"),
+        (changed("ce", first(200)), "suspicious", "loss-gap"),
+        ({"rising": "1" * 50 + "0" * 50 + "-" * 400}, "suspicious", "not-converged"),
         ({"sweep": {**HONEST.sweep, "64/255": first(20)}}, "masked", "large-radius"),
-        ({"sweep": {**HONEST.sweep, "64/255": first(20)}, "near_constant": True}, "suspicious", "near-constant"),
+        ({"sweep": {**HONEST.sweep, "64/255": first(20)}, "predictions": (3,) * 500}, "suspicious", "near-constant"),
         ({"sweep": {**HONEST.sweep, "4/255": first(60)}}, "masked", "not-monotone"),
     ],
 )
 def test_each_fault_is_named(change: dict[str, Any], level: str, kind: str) -> None:
     verdict = judge(replace(HONEST, **change))
     assert (verdict.level, [reason.kind for reason in verdict.reasons]) == (level, [kind])
-    assert str(verdict).startswith(f"{level}: ")
+    assert str(verdict).startswith(f"{level}: ") and "honest models" in str(verdict)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"robust_square": [row < 150 and row >= 1 for row in range(N)]},
-        {"robust_transfer": [row >= 2 for row in range(N)]},
-        {"zero_gradient": {"ce": 0.02, "margin": 0.01, "dlr": 0.01}},
-        {"robust_ce": first(118)},
-        {"rising": 0.05},
-        {"sweep": {**HONEST.sweep, "8/255": first(163), "4/255": first(160)}},
-        {"sweep": {**HONEST.sweep, "64/255": first(4)}},
+        changed("square", but_first(2, 150)),
+        changed("transfer", but_first(3)),
+        changed("descent", but_first(3)),
+        changed("decision", "0" + "1" * 63 + "-" * 436),
+        changed("noise", but_first(1)),
+        without_gradient(ce=5, margin=3, dlr=3),
+        changed("ce", first(140)),
+        {"rising": "1" * 20 + "0" * 80 + "-" * 400},
+        {"sweep": {**HONEST.sweep, "8/255": first(164), "4/255": first(160)}},
+        {"sweep": {**HONEST.sweep, "64/255": first(6)}},
     ],
 )
 def test_what_chance_can_do_accuses_nobody(change: dict[str, Any]) -> None:
@@ -86,10 +102,39 @@ def test_what_chance_can_do_accuses_nobody(change: dict[str, Any]) -> None:
 
 
 def test_the_worst_reason_gives_the_level() -> None:
-    verdict = judge(replace(HONEST, rising=0.2, zero_gradient={"ce": 1.0, "margin": 1.0, "dlr": 1.0}))
+    verdict = judge(replace(HONEST, rising="1" * 100 + "-" * 400, **without_gradient(ce=250, margin=250)))
     assert verdict.level == "masked" and {reason.level for reason in verdict.reasons} == {"masked", "suspicious"}
+
+
+def test_without_models_to_transfer_from_it_says_so() -> None:
+    robust = {name: marks for name, marks in HONEST.robust.items() if name != "transfer"}
+    verdict = judge(replace(HONEST, robust=robust))
+    assert (verdict.level, verdict.untested, str(verdict)) == ("ok", ("transfer",), "ok; transfer: not tested")
+
+
+@pytest.mark.parametrize("n", [60, 250, 1000])
+def test_all_checks_of_a_hundred_honest_models_together_accuse_one_in_at_most_one_run_of_twenty(n: int) -> None:
+    """Every share at its limit, the worst honest case: the probability of an alarm is that of the binomial's tail."""
+    alarms = 0.0
+    for check in CHECKS:
+        share = check.share.value
+        least = next(count for count in range(n + 1) if p_value(count, n, share) < SIGNIFICANCE)
+        alarms += float(binom.sf(least - 1, n, share))
+    assert alarms * thresholds.MODELS.value <= thresholds.FAMILY_ERROR.value
+
+
+def test_the_first_images_of_a_diagnosis_are_a_diagnosis_of_theirs() -> None:
+    fewer = HONEST.first(120)
+    assert (fewer.images, fewer.n, fewer.robust["ce"]) == (120, 120, "1" * 110 + "0" * 10)
+    assert judge(fewer).level == "ok"
+
+
+@pytest.mark.parametrize("damage", [{"robust": {}}, {"rising": "01"}, {"rising": "2" * 500}, {"sweep": {"0": 3}}])
+def test_measurements_of_other_images_are_refused(damage: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        Diagnostics.from_dict(HONEST.to_dict() | damage)
 
 
 def test_every_threshold_has_its_reason() -> None:
     rows = thresholds.table()
-    assert len(rows) >= 9 and all(len(str(row["reason"])) > 20 for row in rows)
+    assert len(rows) >= len(CHECKS) and all(len(str(row["reason"])) > 20 for row in rows)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -10,10 +11,13 @@ from harness import datasets
 from harness.cli.main import main
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics
+from harness.evaluation.transfer import sources
 from harness.reporting import tables
+from harness.reporting.frames import summary
 from harness.runner import diagnoses
-from harness.runner.diagnoses import diagnosed, run_diagnosis, twin_of
+from harness.runner.diagnoses import diagnosed, run_diagnosis
 from harness.runner.store import Store
+from model_zoo import registry
 from model_zoo.errors import DamagedFileError
 from model_zoo.threat import ThreatModel
 from tests.harness.evaluation.test_verdict import HONEST
@@ -21,15 +25,15 @@ from tests.harness.evaluation.test_verdict import HONEST
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 BLOCK = datasets.load("cifar10-sample").first(12)
 THREAT = ThreatModel.parse("Linf 8/255")
+SMALL = {"SQUARE_QUERIES": 20, "DECISION_QUERIES": 20, "STEPS": 5, "SWEEP_STEPS": 3}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     made = Store(tmp_path_factory.mktemp("store"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(diagnostics, "SQUARE_QUERIES", 20)
-        patched.setattr(diagnostics, "STEPS", 5)
-        patched.setattr(diagnostics, "SWEEP_STEPS", 3)
+        for name, small in SMALL.items():
+            patched.setattr(diagnostics, name, small)
         run_diagnosis(MODEL, BLOCK, THREAT, made)
     return made
 
@@ -37,7 +41,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_diagnostics_come_back_as_they_were() -> None:
     plain = json.loads(json.dumps(HONEST.to_dict()))
     assert Diagnostics.from_dict(plain) == HONEST
-    assert plain["robust_ce"] == "1" * 110 + "0" * 140
 
 
 def test_what_the_store_holds_is_not_measured_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,24 +50,60 @@ def test_what_the_store_holds_is_not_measured_again(store: Store, monkeypatch: p
     again = run_diagnosis(MODEL, BLOCK, THREAT, store)
     assert again.found.images == 12 and again.model == MODEL
     assert path.read_bytes() == before
-    content = json.loads(before)
-    assert content["labels"]["twin"] == twin_of(MODEL) == "cifar10-rn8s29-dense"
-    assert again.found.robust_transfer is not None and len(again.found.robust_transfer) == again.found.n
+    assert set(json.loads(before)["identity"]["sources"]) == set(again.found.sources) == set(sources("cifar10", None))
+    assert again.found.robust["transfer"].count("-") == 12 - again.found.n
 
 
 def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnostics, "SQUARE_QUERIES", 20)
-    monkeypatch.setattr(diagnostics, "STEPS", 5)
-    monkeypatch.setattr(diagnostics, "SWEEP_STEPS", 3)
+    for name, small in SMALL.items():
+        monkeypatch.setattr(diagnostics, name, small)
     run_diagnosis(MODEL, BLOCK, THREAT, Store(tmp_path))
     (one,), (two,) = ((folder / "diagnostics").glob("*.json") for folder in (store.root, tmp_path))
     assert one.name == two.name and one.read_bytes() == two.read_bytes()
 
 
 def test_a_verdict_is_read_for_every_model(store: Store) -> None:
-    found = diagnosed(store, {MODEL: MODEL, "cifar10-rn8s29-dense": "cifar10-rn8s29-dense", "gone": "gone"}).set_index("id")
-    assert found.loc[MODEL, "verdict"] in ("ok", "suspicious", "masked")
-    assert found["verdict"].isna().tolist() == [False, True, True]
+    found = diagnosed(store, {MODEL: MODEL, "cifar10-rn8s29-dense": "cifar10-rn8s29-dense", "gone": "gone"})
+    assert found["id"].tolist() == [MODEL]
+    assert found.loc[0, "verdict"] in ("ok", "suspicious", "masked") and found.loc[0, "verdict_images"] == 12
+
+
+@pytest.mark.parametrize("change", [{"backward": "ste"}, {"stochastic": True}, {"affine": True}])
+def test_a_verdict_is_that_of_the_whole_model_and_not_of_its_weights(store: Store, change: dict[str, object]) -> None:
+    record = registry.get_record(MODEL)
+    known = diagnoses.diagnoses(store)
+    assert [one.model for one in diagnoses.of_model(known, record)] == [MODEL]
+    other = record.model_copy(update=change)
+    assert other != record and diagnoses.of_model(known, other) == []
+
+
+def test_a_verdict_says_nothing_of_another_radius_or_data_set(store: Store) -> None:
+    verdicts = diagnosed(store, {MODEL: MODEL})
+    outcomes = pd.concat([_outcomes("8/255", "cifar10-sample"), _outcomes("4/255", "cifar10-sample"), _outcomes("8/255", "cifar10-test")])
+    frame = summary(outcomes, pd.DataFrame({"id": [MODEL]}), verdicts=verdicts).set_index(["dataset", "radius"])
+    assert frame["verdict"].notna().to_dict() == {
+        ("cifar10-sample", "4/255"): False,
+        ("cifar10-sample", "8/255"): True,
+        ("cifar10-test", "8/255"): False,
+    }
+
+
+def _outcomes(radius: str, dataset: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "protocol": 1,
+            "dataset": dataset,
+            "norm": "Linf",
+            "radius": radius,
+            "model": MODEL,
+            "attack": "pgd",
+            "image": [0, 1],
+            "label": [3, 8],
+            "clean_prediction": [3, 8],
+            "robust": [True, False],
+            "robust_to_seen": [True, False],
+        }
+    )
 
 
 def test_the_table_of_diagnostics_has_shares_of_all_images(store: Store, tmp_path: Path) -> None:
@@ -73,9 +112,9 @@ def test_the_table_of_diagnostics_has_shares_of_all_images(store: Store, tmp_pat
     frame = diagnosed(store, {MODEL: MODEL, "gone": "gone"})
     row = frame.set_index("id").loc[MODEL]
     assert (row["dataset"], row["norm"], row["radius"], row["margin_n"]) == ("cifar10-sample", "Linf", "8/255", 12)
-    assert row["margin"] == whole["robust_margin"].count("1") / 12
+    assert row["margin"] == whole["robust"]["margin"].count("1") / 12
     assert row["large"] == whole["sweep"]["64/255"].count("1") / 12
-    rendered = tables.render(tables.get("diagnostics"), frame.rename(columns={"id": "model"}).dropna(subset=["dataset"]))
+    rendered = tables.render(tables.get("diagnostics"), frame.rename(columns={"id": "model"}))
     assert [line[0] for line in rendered[0].rows] == [MODEL] and "n = 12" in rendered[0].caption
     assert rendered[0].rows[0][2].startswith(f"{100 * row['margin']:.1f}")
 
@@ -84,9 +123,9 @@ def test_damaged_diagnostics_are_named_or_passed_over(store: Store, tmp_path: Pa
     (path,) = (store.root / "diagnostics").glob("*.json")
     copy = tmp_path / "diagnostics" / path.name
     copy.parent.mkdir()
-    for content in (b"", path.read_bytes()[:200], b"{}", path.read_bytes().replace(b'"schema": 1', b'"schema": 9')):
+    for content in (b"", path.read_bytes()[:200], b"{}", path.read_bytes().replace(b'"schema": 2', b'"schema": 9')):
         copy.write_bytes(content)
-        assert diagnosed(Store(tmp_path), {MODEL: MODEL})["verdict"].isna().all()
+        assert diagnosed(Store(tmp_path), {MODEL: MODEL}).empty
         with pytest.raises(DamagedFileError, match=path.stem):
             diagnoses._read(copy)
 
@@ -97,4 +136,4 @@ def test_the_command_prints_verdicts_and_reasons(store: Store, monkeypatch: pyte
     assert done.exit_code == 0, done.output
     assert "PGD-margin" in done.output and "verdict" in done.output
     rows = json.loads(CliRunner().invoke(main, ["diagnose", MODEL, "--n", "12", "--store", str(store.root), "--json"]).stdout)
-    assert rows[0]["model"] == MODEL and len(rows[0]["diagnostics"]["robust_ce"]) == rows[0]["diagnostics"]["n"]
+    assert rows[0]["model"] == MODEL and len(rows[0]["diagnostics"]["robust"]["ce"]) == rows[0]["n"] == 12

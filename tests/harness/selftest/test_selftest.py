@@ -13,11 +13,11 @@ from harness.selftest import Case, Finding, Result, report
 
 ALL = selftest.cases()
 # These run the whole diagnostics, half a minute each; one of them is run by default.
-LONG = [case for case in ALL if case.pitfall in (0, 1, 3, 4)]
+LONG = [case for case in ALL if case.pitfall in (0, 1, 3, 4, 21)]
 
 
-def test_all_twenty_pitfalls_are_planted_and_there_are_honest_models() -> None:
-    assert {case.pitfall for case in ALL} == set(range(21))
+def test_all_pitfalls_are_planted_and_there_are_honest_models() -> None:
+    assert {case.pitfall for case in ALL} == set(range(23))
     assert sum(case.kind == "control" for case in ALL) >= 5
     assert len({case.name for case in ALL}) == len(ALL)
 
@@ -53,5 +53,5 @@ def test_the_table_says_what_was_caught_and_by_what() -> None:
     assert [row["result"] for row in report.rows(results)] == ["caught", "not applicable", "nothing found", "accused"]
     assert [result.good for result in results] == [True, True, True, False]
     text = report.markdown(report.stored(results))
-    assert "| 3 | planted \\| thing | model | caught | the gate | 97.0 |" in text and "black-box-gain" in text
+    assert "| 3 | planted \\| thing | model | caught | the gate | 97.0 |" in text and "square-gain" in text
     assert replace(results[0], finding=Finding(False, "nothing")).good is False

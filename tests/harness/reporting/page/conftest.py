@@ -11,7 +11,8 @@ import pytest
 
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
 from harness.reporting.page.boards import Results
-from harness.runner.diagnoses import VERDICT, diagnosed
+from harness.runner import protocol
+from harness.runner.diagnoses import about, diagnosed
 from harness.runner.plan import Plan, Unit, plan_request
 from harness.runner.results import find
 from harness.runner.store import Store
@@ -105,9 +106,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     _selftest(store)
     found_by = {PRUNED: PRUNED, DENSE: DENSE, HUNDRED: HUNDRED, HOSTILE: hostile}
     stored = list(store.read_all())
-    models = catalogue(found_by).merge(diagnosed(store, found_by)[VERDICT], on="id")
+    models, verdicts = catalogue(found_by), diagnosed(store, found_by)
     results = [
-        Results(name, find(stored, plan).outcomes, models, pd.DataFrame(plan.expected()))
+        Results(name, find(stored, plan).outcomes, models, pd.DataFrame(plan.expected()), verdicts)
         for name, plan in (("full", full), ("short", short))
     ]
     return Material(store, results, {**found_by, IDLE: IDLE})
@@ -116,11 +117,13 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 def _diagnose(store: Store) -> None:
     """The pruned model is diagnosed and ok, the one with 100 classes is masked, the others were never looked at."""
     (store.root / "diagnostics").mkdir()
-    masked = HONEST.to_dict() | {"zero_gradient": {"ce": 1.0, "margin": 1.0, "dlr": 1.0}}
+    masked = HONEST.to_dict() | {"no_gradient": dict.fromkeys(("ce", "margin", "dlr"), "1" * 250 + "-" * 250)}
     for model, found in ((PRUNED, HONEST.to_dict()), (HUNDRED, masked)):
-        weights = registry.get_record(model).weights_sha256
-        labels = {"model": model, "weights": weights, "dataset": "cifar10-sample", "threat": "Linf 8/255"}
-        (store.root / "diagnostics" / f"{model}.json").write_text(json.dumps({"schema": 1, "labels": labels, "diagnostics": found}))
+        record = registry.get_record(model)
+        threat = protocol.default_threat("Linf", record.data.train)
+        labels = {"model": model, "dataset": f"{record.data.train}-sample", "threat": str(threat)}
+        content = {"schema": 2, "labels": labels, "identity": {"model": about(record)}, "diagnostics": found}
+        (store.root / "diagnostics" / f"{model}.json").write_text(json.dumps(content))
 
 
 def _selftest(store: Store) -> None:

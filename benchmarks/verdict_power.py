@@ -1,0 +1,151 @@
+"""False alarms and power of a verdict: python -m benchmarks.verdict_power OUT [planted | honest | table].
+
+`planted` diagnoses twenty instances of every kind of planted fault on 250 images, `honest` every model that ships on the 1,000 sample
+images of its data; both leave a JSON file for each in OUT and go on where they were stopped (an hour or two on one core). `table`
+prints what follows as Markdown: how often each kind is caught, how many honest models are accused on 60, 250 and 1,000 images and in
+1,000 random draws of as many images, and the largest share of images that speaks against an honest model in each check.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness import datasets, engines
+from harness.attacks.losses import margin
+from harness.evaluation.diagnostics import Diagnostics, diagnose
+from harness.evaluation.probes import ascend
+from harness.evaluation.transfer import sources
+from harness.evaluation.verdict import CHECKS, SIGNIFICANCE, judge
+from harness.runner import protocol
+from harness.runner.diagnoses import examples_of_others
+from harness.selftest import masking, toys
+from model_zoo import registry
+from model_zoo.files import place
+from model_zoo.loading import load_model
+
+INSTANCES, DRAWS = 20, 1000
+SIZES = (60, 250, 1000)
+
+
+def planted(out: Path) -> None:
+    """Diagnose every instance of every kind; the true robust accuracy is that of the honest network with the same classes."""
+    x, y = toys.images()
+    for kind in masking.KINDS:
+        for instance in range(INSTANCES):
+            path = out / f"planted-{kind.pitfall}-{instance}.json"
+            if path.exists():
+                continue
+            honest = ascend(kind.honest(instance), x, y, kind.threat.epsilon, margin, 50, 1).robust
+            diagnostics = masking.measured(kind.make(instance), x, y, kind.threat)
+            _save(path, {"true": float(honest.float().mean()), "diagnostics": diagnostics.to_dict()})
+
+
+def honest(out: Path) -> None:
+    """Diagnose every shipped model, on the fastest engine that equals it."""
+    for model in registry.model_ids():
+        record, path = registry.get_record(model), out / f"honest-{model}.json"
+        if path.exists() or registry.absence(model) is not None:
+            continue
+        block = datasets.load(f"{record.data.train}-sample")
+        images, labels = block.tensors()
+        threat = protocol.default_threat("Linf", record.data.train)
+        loaded = load_model(model)
+        name = "sparse" if record.keep_ratio is not None and record.keep_ratio < 0.5 else "folded"
+        used = engines.prepare(loaded, engines.build(loaded, name), name, images[:32]).model
+        examples = examples_of_others(sources(record.data.train, record.weights_sha256), block, threat)
+        _save(path, {"diagnostics": diagnose(used, images, labels, threat, 0, examples).to_dict()})
+
+
+def table(out: Path) -> Iterator[str]:
+    """The lines of both tables."""
+    yield "| planted | claimed, % | true, % | over twice the true one | caught of those |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for kind in masking.KINDS:
+        rows = [json.loads(path.read_text()) for path in sorted(out.glob(f"planted-{kind.pitfall}-*.json"))]
+        measured = [Diagnostics.from_dict(row["diagnostics"]) for row in rows]
+        claims = [one.robust["ce"].count("1") / one.images for one in measured]
+        over = [row for row, claim in enumerate(claims) if claim > 2 * rows[row]["true"]]
+        caught = sum(judge(measured[row]).level != "ok" for row in over)
+        truth = [row["true"] for row in rows]
+        yield f"| {kind.name} | {_range(claims)} | {_range(truth)} | {len(over)} of {len(rows)} | {caught} |"
+    everyone = {path.stem.removeprefix("honest-"): _read(path) for path in sorted(out.glob("honest-*.json"))}
+    yield ""
+    yield "| images | honest models | accused | draws of as many images in which any is accused |"
+    yield "| ---: | ---: | --- | ---: |"
+    for n in SIZES:
+        accused = [f"{name} ({judge(one.first(n)).reasons[0].kind})" for name, one in everyone.items() if judge(one.first(n)).level != "ok"]
+        yield f"| {n} | {len(everyone)} | {', '.join(accused) or 'none'} | {_share_of_draws(list(everyone.values()), n)} |"
+    yield ""
+    yield "| check | honest models may have | most that one has of 1,000 images | images that raise an alarm: of 30, 110, 450 |"
+    yield "| --- | ---: | ---: | ---: |"
+    for check in CHECKS:
+        counts = [(check.count(one), name) for name, one in everyone.items()]
+        (against, asked), name = max(counts, key=lambda item: item[0][0] / max(item[0][1], 1))
+        alarms = ", ".join(str(_alarm(asked_of, check.share.value)) for asked_of in (30, 110, 450))
+        most = f"{100 * against / max(asked, 1):.1f} % ({against} of {asked}, {name})"
+        yield f"| {check.kind} | {100 * check.share.value:g} % | {most} | {alarms} |"
+
+
+def _share_of_draws(everyone: list[Diagnostics], n: int) -> str:
+    """In how many random draws of `n` images any honest model is accused; of all 1,000 there is one."""
+    generator = np.random.default_rng(0)
+    total = min((one.images for one in everyone), default=0)
+    if n >= total:
+        return "–"
+    chosen = np.zeros((DRAWS, total), dtype=np.int64)
+    for row in chosen:
+        row[generator.permutation(total)[:n]] = 1
+    alarm = np.zeros(DRAWS, dtype=bool)
+    for one in everyone:
+        for check in CHECKS:
+            marks = np.array(list((check.images(one) or "-" * total)[:total]))
+            against, asked = chosen @ (marks == "1"), chosen @ (marks != "-")
+            limits = np.array([_alarm(count, check.share.value) for count in range(int(asked.max()) + 1)])
+            alarm |= against >= limits[asked]
+    return f"{int(alarm.sum())} of {DRAWS}"
+
+
+@cache
+def _alarm(asked: int, share: float) -> int:
+    """How many of so many images make an alarm."""
+    from scipy.stats import binom
+
+    return int(binom.isf(SIGNIFICANCE, asked, share)) + 1 if asked else 1
+
+
+def _range(values: list[float]) -> str:
+    return f"{100 * min(values):.0f} to {100 * max(values):.0f}" if values else "–"
+
+
+def _read(path: Path) -> Diagnostics:
+    return Diagnostics.from_dict(json.loads(path.read_text())["diagnostics"])
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    place(path, json.dumps(content).encode())
+    sys.stderr.write(f"{path.name}\n")
+
+
+def main() -> None:
+    """Run the parts that are named, all of them by default."""
+    out, parts = Path(sys.argv[1]), sys.argv[2:] or ["planted", "honest", "table"]
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    if "planted" in parts:
+        planted(out)
+    if "honest" in parts:
+        honest(out)
+    if "table" in parts:
+        sys.stdout.write("\n".join(table(out)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""RayS in Linf (Chen and Gu 2020, arXiv 2006.12792): an attack that is shown the predicted class and nothing else.
+
+It looks for the sign vector along which the decision changes soonest. The signs of a block of pixels are flipped; if the class is still
+wrong at the smallest radius known, a bisection finds the new radius. Blocks are halved each time all of them have been tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from harness.attacks.pool import Ask, State, columns
+
+# Radii between which a bisection stops, as a share of the larger one.
+PRECISION = 0.02
+
+
+@dataclass(frozen=True)
+class RayS:
+    """A component of `pool`: an image is broken once the radius of its best direction is at most `epsilon`."""
+
+    epsilon: float
+    queries: int
+
+    def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
+        """From vertical stripes of random signs, at the largest radius."""
+        _, channels, height, width = clean.shape
+        direction = torch.ones(1, channels, height, width)
+        return {
+            "query": (clean + direction).clamp(0.0, 1.0),
+            # What is asked about: a direction at a radius; between `low` and `high` while it is bisected.
+            "direction": direction,
+            "tried": direction.clone(),
+            "radius": torch.ones(1),
+            "low": torch.zeros(1),
+            "high": torch.ones(1),
+            "asked_radius": torch.ones(1),
+            "is_bisecting": torch.zeros(1, dtype=torch.bool),
+            "level": torch.zeros(1, dtype=torch.int64),
+            "block": torch.full((1,), -1),
+            "iteration": torch.zeros(1, dtype=torch.int64),
+        }
+
+    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+        """One query of every run."""
+        logits, _ = ask(state["query"], None)
+        wrong = logits.argmax(1) != state["label"]
+        asked, is_bisecting = state["asked_radius"], state["is_bisecting"]
+        broken = wrong & (asked <= self.epsilon)
+        low = torch.where(is_bisecting & ~wrong, asked, torch.where(is_bisecting, state["low"], 0.0))
+        high = torch.where(wrong, asked, state["high"])
+        goes_on = torch.where(is_bisecting, True, wrong) & (high - low > PRECISION * high)
+        # The direction tried is the best one as soon as it is wrong at a radius no larger than the best one's.
+        state["direction"] = torch.where(columns(wrong), state["tried"], state["direction"])
+        state["radius"] = torch.where(wrong, asked, state["radius"])
+        state["iteration"] = state["iteration"] + 1
+        state["tried"] = self._tried(state, ~goes_on)
+        state["is_bisecting"] = goes_on
+        state["low"], state["high"] = low, torch.where(goes_on, high, state["radius"])
+        # A bisection looks first at the radius that is asked for: nothing more is needed than to be wrong there.
+        middle = torch.where((low < self.epsilon) & (high > self.epsilon), self.epsilon, (low + high) / 2)
+        state["asked_radius"] = torch.where(goes_on, middle, state["radius"])
+        reach = columns(state["asked_radius"]) * state["tried"]
+        state["query"] = (state["clean"] + reach).clamp(0.0, 1.0)
+        return broken, state["iteration"] >= self.queries
+
+    def _tried(self, state: State, is_next: torch.Tensor) -> torch.Tensor:
+        """The best direction with the next block's signs flipped, where `is_next`; a block is a run of pixels, all channels in turn."""
+        size = state["clean"][0].numel()
+        block, level = state["block"] + is_next.long(), state["level"]
+        is_past = block >= 2**level
+        level = torch.where(is_past, (level + 1).clamp_max(size.bit_length() - 1), level)
+        state["block"], state["level"] = torch.where(is_past, 0, block), level
+        length = -(-size // 2**level)
+        place = torch.arange(size, device=block.device)
+        inside = (place >= (state["block"] * length)[:, None]) & (place < ((state["block"] + 1) * length)[:, None])
+        flipped = torch.where(inside.view_as(state["tried"]), -state["direction"], state["direction"])
+        return torch.where(columns(is_next), flipped, state["tried"])

@@ -1,0 +1,62 @@
+"""Adversarial examples made on one model to be tried on another (Papernot et al. 2016, arXiv 1605.07277)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from harness.attacks.ascent import random_start
+from harness.attacks.losses import Loss
+from model_zoo import registry
+
+# How many sources examples are made on.
+COUNT = 3
+STEPS = 20
+BATCH = 250
+# Shipped models of each family of data, in the order of preference: dense and pruned, float and binary.
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "cifar10": (
+        "cifar10-rn8w28-dense",
+        "cifar10-rn8w32-dense-binary",
+        "cifar10-rn8w32-pruned-binary-k20-p1-e15",
+        "cifar10-rn8s29-dense",
+    ),
+    "cifar100": (
+        "cifar100-rn8w28-dense",
+        "cifar100-rn8w32-dense-binary",
+        "cifar100-rn8w32-pruned-binary-k10-p01",
+        "cifar100-rn8w32-pruned-binary-k05-p01",
+    ),
+}
+
+
+def sources(family: str, exclude: str | None = None) -> tuple[str, ...]:
+    """The ids of the first `COUNT` sources for data of a family, less those whose weights hash to `exclude`; () where none ship."""
+    others = (name for name in SOURCES.get(family, ()) if registry.get_record(name).weights_sha256 != exclude)
+    return tuple(others)[:COUNT]
+
+
+def transfer_examples(source: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, loss: Loss, seed: int) -> torch.Tensor:
+    """The last iterates of signed-gradient ascent of `loss` on a source, in the Linf ball, float32 [N, C, H, W].
+
+    Images go on once the source gets them wrong: the further up its loss, the better examples transfer.
+
+    Parameters
+    ----------
+    images, labels : torch.Tensor
+        float32 [N, C, H, W] in [0, 1] and int64 [N].
+    epsilon : float
+        In units of the [0, 1] range.
+    """
+    made = []
+    for clean, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        point = random_start(clean, epsilon, seed, 0)
+        for _ in range(STEPS):
+            asked = point.requires_grad_(True)
+            (gradient,) = torch.autograd.grad(loss(source(asked), expected).sum(), asked)
+            moved = asked.detach() + 2.5 * epsilon / STEPS * gradient.sign()
+            point = torch.min(torch.max(moved, clean - epsilon), clean + epsilon).clamp(0.0, 1.0)
+        made.append(point)
+    return torch.cat(made)

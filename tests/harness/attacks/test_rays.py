@@ -1,0 +1,67 @@
+"""RayS is shown decisions alone, stays in the ball, and gets nearer to the boundary the longer it runs."""
+
+import torch
+from torch import nn
+
+from harness.attacks import pool
+from harness.attacks.rays import RayS
+from harness.selftest.toys import images, toy, undefended
+
+X, Y = (part[:30] for part in images())
+
+
+class Decisions(nn.Module):
+    """One-hot decisions of a network, and how many it was asked for."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.asked = model, 0
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.asked += len(batch)
+        return nn.functional.one_hot(self.model(batch).argmax(1), 10).float()
+
+
+def run(model: nn.Module, epsilon: float, queries: int, x: torch.Tensor = X, y: torch.Tensor = Y) -> pool.Pooled:
+    with torch.no_grad():
+        return pool.run(RayS(epsilon, queries), "rays", model, x, y, model(x), torch.arange(len(x)), 3, len(x))
+
+
+def test_examples_are_adversarial_and_in_the_ball() -> None:
+    model, epsilon = undefended(), 8 / 255
+    found = run(Decisions(model), epsilon, 400)
+    assert 5 <= int(found.broken.sum()) < len(X)
+    broken = found.examples[found.broken]
+    assert (broken - X[found.broken]).abs().amax() <= epsilon + 1e-6 and broken.min() >= 0 and broken.max() <= 1
+    assert (model(broken).argmax(1) != Y[found.broken]).all()
+    assert torch.equal(found.examples[~found.broken], X[~found.broken])
+
+
+def test_more_queries_and_a_larger_radius_break_more() -> None:
+    model = undefended()
+    few, many, wide = run(model, 8 / 255, 100), run(model, 8 / 255, 800), run(model, 32 / 255, 100)
+    assert few.broken.sum() < many.broken.sum() and few.broken.sum() < wide.broken.sum()
+    assert (many.broken | ~few.broken).all()
+
+
+def test_queries_are_counted_and_end() -> None:
+    decisions = Decisions(toy("relu"))
+    run(decisions, 0.001, 50)
+    assert decisions.asked == len(X) * 51
+
+
+def test_what_an_image_gets_does_not_depend_on_the_others() -> None:
+    model = undefended()
+    whole, part = run(model, 8 / 255, 200), run(model, 8 / 255, 200, X[4:11], Y[4:11])
+    assert torch.equal(whole.broken[4:11], part.broken) and torch.equal(whole.examples[4:11], part.examples)
+
+
+def test_small_images_of_one_channel() -> None:
+    class Bright(nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            mean = batch.flatten(1).mean(1)
+            return torch.stack([0.5 - mean, mean - 0.5], 1)
+
+    x = torch.full((2, 1, 8, 8), 0.45)
+    found = run(Bright(), 0.1, 60, x, torch.zeros(2, dtype=torch.int64))
+    assert found.broken.all()

@@ -1,0 +1,30 @@
+"""Examples made on one network are tried on another."""
+
+import torch
+
+from harness.attacks.losses import margin
+from harness.evaluation.probes import ascend
+from harness.evaluation.referee import predict
+from harness.evaluation.transfer import COUNT, SOURCES, sources, transfer_examples
+from harness.selftest.toys import THREAT, images, sign, toy
+from model_zoo import registry
+
+X, Y = (part[:40] for part in images())
+
+
+def test_a_network_without_gradients_is_broken_through_one_that_has_them() -> None:
+    masked, epsilon = toy("sign", sign(0.0)), THREAT.epsilon
+    assert ascend(masked, X, Y, epsilon, margin, 20, 0).robust.sum() > 35
+    made = transfer_examples(toy("sign"), X, Y, epsilon, margin, 0)
+    assert (made - X).abs().amax() <= epsilon + 1e-6 and made.min() >= 0 and made.max() <= 1
+    assert (predict(masked, made) == Y).sum() < 10
+    assert torch.equal(made, transfer_examples(toy("sign"), X, Y, epsilon, margin, 0))
+
+
+def test_sources_ship_and_are_never_the_model_itself() -> None:
+    for family, names in SOURCES.items():
+        assert all(registry.absence(name) is None and registry.get_record(name).data.train == family for name in names)
+        for name in names:
+            chosen = sources(family, registry.get_record(name).weights_sha256)
+            assert len(chosen) == COUNT and name not in chosen
+    assert sources("tiny-imagenet") == ()
