@@ -18,18 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness import datasets, engines
+from harness import datasets
 from harness.attacks.losses import margin
-from harness.evaluation.diagnostics import Diagnostics, diagnose
+from harness.evaluation.diagnostics import Diagnostics
 from harness.evaluation.probes import ascend
-from harness.evaluation.transfer import sources
 from harness.evaluation.verdict import CHECKS, SIGNIFICANCE, judge
 from harness.runner import protocol
-from harness.runner.diagnoses import examples_of_others
+from harness.runner.diagnoses import diagnoses, run_diagnosis
+from harness.runner.store import Store
 from harness.selftest import masking, toys
 from model_zoo import registry
 from model_zoo.files import place
-from model_zoo.loading import load_model
 
 INSTANCES, DRAWS = 20, 1000
 SIZES = (60, 250, 1000)
@@ -49,19 +48,13 @@ def planted(out: Path) -> None:
 
 
 def honest(out: Path) -> None:
-    """Diagnose every shipped model, on the fastest engine that equals it."""
+    """Diagnose every shipped model on all sample images of its data."""
     for model in registry.model_ids():
-        record, path = registry.get_record(model), out / f"honest-{model}.json"
-        if path.exists() or registry.absence(model) is not None:
-            continue
-        block = datasets.load(f"{record.data.train}-sample")
-        images, labels = block.tensors()
-        threat = protocol.default_threat("Linf", record.data.train)
-        loaded = load_model(model)
-        name = "sparse" if record.keep_ratio is not None and record.keep_ratio < 0.5 else "folded"
-        used = engines.prepare(loaded, engines.build(loaded, name), name, images[:32]).model
-        examples = examples_of_others(sources(record.data.train, record.weights_sha256), block, threat)
-        _save(path, {"diagnostics": diagnose(used, images, labels, threat, 0, examples).to_dict()})
+        if registry.absence(model) is None:
+            record = registry.get_record(model)
+            block = datasets.load(f"{record.data.train}-sample")
+            diagnosis = run_diagnosis(model, block, protocol.default_threat("Linf", record.data.train), Store(out))
+            sys.stderr.write(f"{model}: {diagnosis.verdict}\n")
 
 
 def table(out: Path) -> Iterator[str]:
@@ -76,7 +69,7 @@ def table(out: Path) -> Iterator[str]:
         caught = sum(judge(measured[row]).level != "ok" for row in over)
         truth = [row["true"] for row in rows]
         yield f"| {kind.name} | {_range(claims)} | {_range(truth)} | {len(over)} of {len(rows)} | {caught} |"
-    everyone = {path.stem.removeprefix("honest-"): _read(path) for path in sorted(out.glob("honest-*.json"))}
+    everyone = {diagnosis.model: diagnosis.found for diagnosis in diagnoses(Store(out))}
     yield ""
     yield "| images | honest models | accused | draws of as many images in which any is accused |"
     yield "| ---: | ---: | --- | ---: |"
@@ -123,10 +116,6 @@ def _alarm(asked: int, share: float) -> int:
 
 def _range(values: list[float]) -> str:
     return f"{100 * min(values):.0f} to {100 * max(values):.0f}" if values else "–"
-
-
-def _read(path: Path) -> Diagnostics:
-    return Diagnostics.from_dict(json.loads(path.read_text())["diagnostics"])
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness.attacks.spec import Attack, AttackResult, AttackSpec, Flag, adapter_module, check, get, names
+from harness.attacks.spec import Attack, AttackResult, AttackSpec, Flag, adapter_module, bind, check, get, names, uses_apgd, uses_square
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.attacks.memory import Memory
     from model_zoo.threat import ThreatModel
 
-__all__ = ["Attack", "AttackResult", "AttackSpec", "Flag", "check", "get", "names", "run"]
+__all__ = ["Attack", "AttackResult", "AttackSpec", "Flag", "bind", "check", "get", "names", "run", "uses_apgd", "uses_square"]
 
 
 def run(

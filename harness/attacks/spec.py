@@ -8,7 +8,7 @@ import importlib.util
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -162,6 +162,28 @@ def load(path: Path) -> AttackSpec:
     if table["norm"] not in NORMS:
         raise DamagedFileError(path, f"a norm ({', '.join(NORMS)})", repr(table["norm"]))
     return AttackSpec(**table)
+
+
+def uses_square(spec: AttackSpec) -> bool:
+    """Whether an attack has Square among its components, which uses no gradients."""
+    return "square" in spec.parameters.get("components", ())
+
+
+def uses_apgd(spec: AttackSpec) -> bool:
+    """Whether an attack has APGD among its components."""
+    return any(component.startswith("apgd") for component in spec.parameters.get("components", ()))
+
+
+def bind(spec: AttackSpec, family: str, weights_sha256: str) -> AttackSpec:
+    """A specification with what depends on the data and the model filled in, by the adapter's function `bind` where it has one.
+
+    Raises
+    ------
+    UsageError
+        If the attack is not possible on data of that family.
+    """
+    filled = getattr(adapter_module(spec.adapter), "bind", None)
+    return spec if filled is None else replace(spec, parameters=filled(spec.parameters, family, weights_sha256))
 
 
 def adapter_module(adapter: str) -> ModuleType:

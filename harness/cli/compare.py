@@ -73,6 +73,10 @@ def command(
     Outcomes that the store has of these images are used as they are, whoever ran them: `harness merge CLONE/results` takes up those of the
     shipped models from a clone of the repository.
 
+    Of MODEL it is also asked whether it hides behind its gradients: Square with 1,000 queries, if the suite has no attack with Square, and
+    examples made on three shipped models of the same data. What they break beyond the suite puts the model in doubt; it is no part of the
+    worst case, which is over the same attacks for all.
+
     Both conditions ask for evidence, under the suite's main threat model, the one with most attacks. --fail-under is met if the LOWER end
     of the worst case's 95 % interval is at least PERCENT; --must-beat if the model is better and the p value of McNemar's test, corrected
     for the number of models compared with, is below 5 %. A model meets neither, is not "better" and on no Pareto front, if it gives one
@@ -89,7 +93,7 @@ def command(
     from harness.cli.console import err, out
     from harness.cli.run import execute_plan
     from harness.reporting.comparison import compare, sentences
-    from harness.runner.comparing import admit, plan_comparison
+    from harness.runner.comparing import admit, plan_comparison, plan_probes
     from harness.runner.fingerprints import check_fingerprints
     from harness.runner.plan import Plan
     from harness.runner.results import find, without_covered
@@ -121,16 +125,24 @@ def command(
     stored = list(kept.read_all()) if report is not None else stored
     # Without --n, all images that the store has of the compared models count.
     found = find(stored, plan, longer=True, beyond=n is None)
+    mine = found.outcomes[found.outcomes["model"] == ours]
+    probes = plan_probes(plan, mine["image"].nunique(), data_dir) if len(mine) else Plan(())
+    unprobed = without_covered(probes, find(stored, probes, longer=True).outcomes)
+    if unprobed.units:
+        err.print("and without its gradients:", style="dim", markup=False)
+        execute_plan(Plan(unprobed.units), store, workers or os.cpu_count() or 1, how)
+        stored = list(kept.read_all())
     for line in found.invalid:
         err.print(f"invalid: {line}", style="yellow", markup=False)
     comparisons = compare(found.outcomes, ours, plan.expected(), _sizes(plan), _of_models(find(stored).outcomes, plan))
     unmet, clean = _unmet(comparisons[0], fail_under, required), comparisons[0].ours.clean
     if as_json:
-        click.echo(json.dumps({"model": ours, "comparisons": [_plain(one) for one in comparisons], "unmet": unmet}, indent=1))
+        plain = {"model": ours, "comparisons": [_plain(one) for one in comparisons], "not_tested": list(probes.left_out), "unmet": unmet}
+        click.echo(json.dumps(plain, indent=1))
     else:
         for one in comparisons:
             out.print(_table(one))
-            for line in sentences(one):
+            for line in (*sentences(one), *(f"{line}." for line in probes.left_out)):
                 out.print(line, markup=False)
             out.print()
     if first.record.data is None:
@@ -188,6 +200,7 @@ def _unmet(found: Comparison, fail_under: float | None, must_beat: list[str]) ->
 
 def _plain(found: Comparison) -> dict[str, Any]:
     from harness.reporting.comparison import sentences
+    from harness.reporting.frames import headline
 
     def standing(plain: dict[str, Any]) -> dict[str, Any]:
         for name in ("clean", "worst"):
@@ -195,7 +208,7 @@ def _plain(found: Comparison) -> dict[str, Any]:
             plain[name] = {"right": right, "images": n, "accuracy": right / n if n else None}
         return plain
 
-    plain = asdict(found)
+    plain = {**asdict(found), "headline": headline(found.threat.split()[0], found.attacks)}
     plain["ours"] = {**standing(plain["ours"]), "doubt": found.ours.doubt}
     for opponent, one in zip(plain["opponents"], found.opponents, strict=True):
         opponent["standing"] = {**standing(opponent["standing"]), "doubt": one.standing.doubt}
@@ -210,8 +223,11 @@ def _table(found: Comparison) -> Table:
     from rich.table import Table
 
     from harness.reporting.comparison import p_text, points
+    from harness.reporting.frames import headline
 
-    title = f"{found.dataset}, {found.threat}: worst case of {', '.join(found.attacks)}"
+    called = headline(found.threat.split()[0], found.attacks)
+    of = f" of {', '.join(found.attacks)}" if called == "worst case" else ""
+    title = f"{found.dataset}, {found.threat}: {called}{of}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
     table.add_column("model", overflow="fold")
     for heading in ("bytes", "of", "n", "clean, %", "robust, %", "difference", "p", "p, Holm"):

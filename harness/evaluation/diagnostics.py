@@ -228,7 +228,7 @@ def survives_rays(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, 
     """For each image, bool [N]: right after RayS (Chen and Gu 2020), which is shown decisions alone."""
     if not len(images):
         return torch.ones(0, dtype=torch.bool)
-    rows, logits = torch.arange(len(images)), torch.zeros(len(images), 1)
-    component = RayS(epsilon, DECISION_QUERIES)
-    examples = pool.run(component, "rays", model, images, labels, logits, rows, seed, len(images)).examples
-    return predict(model, examples) == labels
+    rows, component = torch.arange(len(images)), RayS(epsilon, DECISION_QUERIES)
+    with torch.no_grad():
+        done = pool.run(component, "rays", model, images, labels, model(images), rows, seed, len(images))
+    return predict(model, done.examples) == labels

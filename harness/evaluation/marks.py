@@ -14,10 +14,12 @@ MARKS = {
     "zero-gradient": "images have no gradient: gradient attacks cannot move them",
     "saturated": "the cross-entropy has no gradient: attacks that follow it cannot move images",
     "black-box-better": "Square, which uses no gradients, breaks images that gradient attacks do not",
+    "decisions-better": "RayS, which is shown decisions alone, breaks images that other attacks do not",
+    "transfer-better": "examples made on other models break images that its own gradients do not",
     "non-finite": "logits are NaN or infinite, which counts as broken",
 }
 # With one of these, robustness to gradient attacks says little.
-MASKING = ("zero-gradient", "saturated", "black-box-better")
+MASKING = ("zero-gradient", "saturated", "black-box-better", "decisions-better", "transfer-better")
 
 
 def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame) -> tuple[str, ...]:
@@ -34,7 +36,7 @@ def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame) -> tuple[str
     attacked = int((outcomes["clean_prediction"] == outcomes["label"]).sum())
     found = {kind for kind, message in flags if kind in MARKS and (kind != "zero-gradient" or _is_many(message, attacked))}
     by_square = int((outcomes["broken_by"] == "square").sum())
-    if by_square and _is_gain(by_square, attacked):
+    if is_gain(by_square, attacked):
         found.add("black-box-better")
     return tuple(mark for mark in MARKS if mark in found)
 
@@ -58,8 +60,11 @@ def _is_many(message: str, attacked: int) -> bool:
     return int(found[1]) > thresholds.ZERO_GRADIENT.value * int(found[2] or attacked)
 
 
-def _is_gain(gained: int, attacked: int) -> bool:
+def is_gain(gained: int, attacked: int) -> bool:
+    """Whether images that only an attack without the model's gradients breaks are more than chance gives, of so many attacked."""
     from scipy.stats import binomtest
 
+    if not gained:
+        return False
     p = binomtest(gained, max(attacked, gained), thresholds.UNIT_BLACK_BOX_GAIN.value, alternative="greater").pvalue
     return bool(p < thresholds.UNIT_SIGNIFICANCE.value)

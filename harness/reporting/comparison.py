@@ -9,13 +9,15 @@ from typing import Any
 import pandas as pd
 
 from harness import attacks
-from harness.evaluation.marks import MASKING, in_words, union
+from harness.evaluation.marks import MASKING, in_words, is_gain, union
 from harness.evaluation.outcomes import near_constant
 from harness.reporting.frames import GROUP, robust_images
 from harness.reporting.pareto import pareto_front
 from harness.statistics import CONFIDENCE, Proportion, holm, mcnemar, paired_bootstrap, paired_difference
 
 SIGNIFICANCE = 1 - CONFIDENCE
+# The mark of a model that a probe breaks more of than chance gives.
+PROBES = {"square": "black-box-better", "rays": "decisions-better", "transfer": "transfer-better"}
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,21 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """An attack without the model's gradients: how many of the images `left` by the attacks compared it breaks."""
+
+    attack: str
+    gained: int
+    left: int
+
+
+@dataclass(frozen=True)
 class Standing:
     """One model: how many images it gets right unattacked, and how many it withstands all attacks on.
 
     `near_constant` says that it gives one class to most images, so that its robustness means nothing; `flags` are the marks of its units
-    under this threat model (`harness.evaluation.marks`); `is_tested` says that an attack without gradients ran on all these images.
+    under this threat model (`harness.evaluation.marks`), `probes` what attacks do that are no part of the comparison; `is_tested` says that
+    an attack without gradients ran on all these images.
     """
 
     model: str
@@ -41,6 +53,7 @@ class Standing:
     near_constant: bool
     flags: tuple[str, ...] = ()
     is_tested: bool = False
+    probes: tuple[Probe, ...] = ()
 
     @property
     def doubt(self) -> str:
@@ -170,17 +183,27 @@ def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, kno
         return Standing(model, size, Proportion(0, 0), Proportion(0, 0), False)
     clean = rows[rows["image"].isin(robust.index)].drop_duplicates("image")
     right = Proportion(int((clean["clean_prediction"] == clean["label"]).sum()), len(clean))
-    flags = union(known["flags"]) if "flags" in known else ()
+    probes = tuple(probe for name in PROBES if (probe := _probe(name, robust, known)) is not None)
+    by_probes = [PROBES[probe.attack] for probe in probes if is_gain(probe.gained, right.successes)]
+    flags = union([*known.get("flags", ()), *by_probes])
     # Of an empty frame, `map` gives no booleans.
-    black_box = known[known["attack"].map(uses_black_box).astype(bool)]["image"]
+    black_box = known[known["attack"].map(_uses_square).astype(bool)]["image"]
     is_constant = near_constant(clean["clean_prediction"].tolist())
     worst = Proportion(int(robust.sum()), len(robust))
-    return Standing(model, size, right, worst, is_constant, flags, bool(robust.index.isin(black_box).all()))
+    return Standing(model, size, right, worst, is_constant, flags, bool(robust.index.isin(black_box).all()), probes)
 
 
-def uses_black_box(attack: str) -> bool:
-    """Whether an attack has Square among its components, which uses no gradients."""
-    return attack in attacks.names() and "square" in attacks.get(attack).parameters.get("components", ())
+def _probe(attack: str, robust: pd.Series, known: pd.DataFrame) -> Probe | None:
+    """What a probe did to the images that a model withstands the compared attacks on; None where it did not run on them."""
+    rows = known[known["attack"] == attack].drop_duplicates("image").set_index("image")
+    left = robust.index[robust.to_numpy(dtype=bool)]
+    if rows.empty or not left.isin(rows.index).all():
+        return None
+    return Probe(attack, int((~rows.loc[left, "robust_to_seen"].astype(bool)).sum()), len(left))
+
+
+def _uses_square(attack: str) -> bool:
+    return attack in attacks.names() and attacks.uses_square(attacks.get(attack))
 
 
 def _opponent(standing: Standing, ours: pd.Series, theirs: pd.Series) -> Opponent:
@@ -205,22 +228,25 @@ def sentences(found: Comparison) -> list[str]:
     ours = found.ours
     if not ours.worst.n:
         return [f"{ours.model} has no images under {found.threat} that all of {', '.join(found.attacks)} have met."]
-    attacks, images = ", ".join(found.attacks), f"{ours.worst.successes} of {ours.worst.n} images of {found.dataset}"
+    attacks = found.attacks[0] if len(found.attacks) == 1 else f"all of {', '.join(found.attacks)}"
+    images = f"{ours.worst.successes} of {ours.worst.n} images of {found.dataset}"
     said = [
-        f"{ours.model} withstands all of {attacks} under {found.threat} on {images} ({ours.worst} %).",
+        f"{ours.model} withstands {attacks} under {found.threat} on {images} ({ours.worst} %).",
         f"Unattacked it gets {ours.clean.successes} of them right ({ours.clean} %).",
     ]
     if ours.near_constant:
         said.append("It gives one class to most images: its robustness means nothing.")
     elif ours.doubt:
         said.append(f"Its robustness is in doubt ({ours.doubt}).")
+    said += [_probed(ours.probes)] if ours.probes and ours.worst.successes else []
     by_verdict: dict[str, list[Opponent]] = {}
     for opponent in found.opponents:
         by_verdict.setdefault(opponent.verdict, []).append(opponent)
     said += [_against(ours, opponent) for verdict in ("better", "worse") for opponent in by_verdict.get(verdict, ())]
     for opponent in by_verdict.get("in doubt", ()):
         higher = ours if opponent.difference > 0 else opponent.standing
-        said.append(f"{_figures(ours, opponent)} against {opponent.standing.model}, in doubt: {higher.model}: {higher.doubt}.")
+        why = "which decides nothing, as said" if higher is ours else f"in doubt: {higher.model}: {higher.doubt}"
+        said.append(f"{_figures(ours, opponent)} against {opponent.standing.model}, {why}.")
     for verdict, words in (("no difference shown", "No difference is shown to"), ("no outcomes", "No outcomes to compare with of")):
         if verdict in by_verdict:
             said.append(f"{words} {', '.join(opponent.standing.model for opponent in by_verdict[verdict])}.")
@@ -230,6 +256,17 @@ def sentences(found: Comparison) -> list[str]:
         if opponent.low > 0 or opponent.high < 0
     ]
     return [*said, _pareto(found)]
+
+
+def _probed(probes: Sequence[Probe]) -> str:
+    """What attacks without the model's gradients find that those compared do not."""
+    told = {
+        "square": "Square (1,000 queries)",
+        "rays": "RayS (1,000 queries, decisions alone)",
+        "transfer": "examples made on shipped models",
+    }
+    said = [f"{told[probe.attack]} {probe.gained}" for probe in probes]
+    return f"Without its gradients, of the {probes[0].left} images left are broken: {', '.join(said)}."
 
 
 def _against(ours: Standing, opponent: Opponent) -> str:
@@ -251,7 +288,7 @@ def _after(opponent: Opponent) -> str:
 def _pareto(found: Comparison) -> str:
     ours = found.ours
     if ours.doubt:
-        return f"It is not placed on the Pareto front of accuracy against bytes: {ours.doubt}."
+        return "It is not placed on the Pareto front of accuracy against bytes: its robustness is in doubt."
     if ours.model in found.front:
         return "It stands on the Pareto front of accuracy against bytes: nobody here is as accurate at as few bytes."
     others = {opponent.standing.model: opponent.standing for opponent in found.opponents}

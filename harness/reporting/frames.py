@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness import attacks
 from harness.evaluation.marks import union
 from harness.evaluation.outcomes import near_constant
 from harness.statistics import Proportion
@@ -41,7 +42,7 @@ def summary(
     -------
     pandas.DataFrame
         `dataset, norm, radius, model`, what `models` says, `near_constant`, `flags` (marks of the units, see `harness.evaluation.marks`,
-        "" for none), and for `clean`, each attack and `worst` the columns NAME
+        "" for none), `headline` (what `worst` is called, see there), and for `clean`, each attack and `worst` the columns NAME
         (accuracy as a fraction), NAME_low, NAME_high (95 % Wilson), NAME_n, and NAME_planned. The worst case is pointwise over the attacks
         of that threat model; errors on clean images count as broken. All numbers of a row are over the same images, those that all attacks
         have met, so that they can be compared; where there are none, each is over its own. Rows are in order of data set, norm, radius
@@ -61,7 +62,14 @@ def summary(
         plan = planned[(planned[GROUP] == list(key)).all(axis=1)]
         robust, robust_to_seen = (by_image(group, column) for column in ("robust", "robust_to_seen"))
         for model, part in group.groupby("model"):
-            rows.append({**found, "model": model, **_numbers(part, robust[str(model)], robust_to_seen[str(model)], plan)})
+            rows.append(
+                {
+                    **found,
+                    "model": model,
+                    "headline": headline(str(key[1]), list(dict.fromkeys(plan["attack"]))),
+                    **_numbers(part, robust[str(model)], robust_to_seen[str(model)], plan),
+                }
+            )
     described = models.rename(columns={"id": "model", "near_constant": "said_to_be_constant"})
     frame = pd.DataFrame(rows).merge(described, on="model", how="left", validate="many_to_one")
     if "said_to_be_constant" in frame:
@@ -70,6 +78,12 @@ def summary(
         return frame
     judged = verdicts.rename(columns={"id": "model"})[["model", *GROUP, "verdict", "verdict_reasons", "verdict_images"]]
     return frame.merge(judged, on=["model", *GROUP], how="left", validate="one_to_one")
+
+
+def headline(norm: str, names: Sequence[str]) -> str:
+    """What a number over these attacks is called: "worst case", or under L2 without APGD, which leaves fewer, "after cw-l2" alone."""
+    known = [attacks.get(name) for name in names if name in attacks.names()]
+    return "worst case" if norm != "L2" or any(map(attacks.uses_apgd, known)) else f"after {', '.join(names)}"
 
 
 def attacks_of(frame: pd.DataFrame) -> list[str]:

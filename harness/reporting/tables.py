@@ -130,6 +130,8 @@ class Table:
     notes: list[str]
     starts: frozenset[int] = frozenset()
     """Rows that begin a new group."""
+    fields: tuple[str, ...] = ()
+    """Of the columns, in the frame."""
 
 
 def names() -> list[str]:
@@ -176,7 +178,12 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
                 f"{row['model']} is {row['verdict_reasons']}." for _, row in ordered.iterrows() if isinstance(row["verdict_reasons"], str)
             ]
         notes[1:1] = [_base(row) for _, row in part.iterrows() if "base" in part and row["model"] == row["base"]]
-        tables.append(Table(caption, [column.heading for column in columns], rows, [c.format != "text" for c in columns], notes, starts))
+        called = part["headline"].iloc[0] if "headline" in part else "worst case"
+        if called != "worst case" and any(column.field == "worst" for column in columns):
+            notes.append("No attack here has APGD, which leaves fewer images under L2: the number is no worst case.")
+        headings = [called if column.field == "worst" and called != "worst case" else column.heading for column in columns]
+        fields = tuple(column.field for column in columns)
+        tables.append(Table(caption, headings, rows, [c.format != "text" for c in columns], notes, starts, fields))
     return tables
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from harness import datasets
+from harness import attacks, datasets, engines
 from harness.datasets.base import DatasetInfo
 from harness.evaluation.gates import check_images, check_model
 from harness.evaluation.unit import as_judged, unit_threads
@@ -21,6 +22,8 @@ from model_zoo.schema import Attackable, Record
 from model_zoo.user_code import user_code
 
 ALL = "all"
+# Attacks that compare adds for the compared model.
+PROBES = ("square", "rays", "transfer")
 
 
 def plan_comparison(
@@ -63,6 +66,31 @@ def plan_comparison(
     if not any(unit.model == model for unit in plan.units):
         raise MissingDataError(plan.left_out[0])
     return plan
+
+
+def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
+    """Plan what tells whether the compared model hides behind its gradients: Square with 1,000 queries, and transfer.
+
+    Both run on the first `n` images, under every Linf threat model of the plan; Square is left out where the plan has an attack with
+    Square in it. `left_out` says what is not tested.
+    """
+    first = plan.units[0]
+    ours = [unit for unit in plan.units if unit.model == first.model and unit.threat.norm == "Linf"]
+    info = datasets.describe(first.block.name)
+    images = datasets.load(first.block.name, data_dir, n)
+    blocks = [images.slice(start, min(start + protocol.BLOCK, len(images))) for start in range(0, len(images), protocol.BLOCK)]
+    units, left_out = [], []
+    for name in PROBES:
+        try:
+            spec = attacks.bind(attacks.get(name), info.family, first.record.weights_sha256)
+        except UsageError as error:
+            left_out.append(f"{name}: not tested ({error})")
+            continue
+        for threat in dict.fromkeys(unit.threat for unit in ours):
+            if name != "square" or not any(attacks.uses_square(unit.attack) for unit in ours if unit.threat == threat):
+                engine = engines.resolve("auto", first.record, spec)
+                units += [replace(first, block=block, threat=threat, attack=spec, engine=engine) for block in blocks]
+    return Plan(tuple(units), tuple(left_out))
 
 
 def admit(plan: Plan) -> None:

@@ -17,11 +17,11 @@ from torch import nn
 
 from harness import engines
 from harness.attacks.losses import cross_entropy, margin
+from harness.attacks.sources import COUNT, sources, transfer_examples
 from harness.datasets.base import ImageSet
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics, diagnose
 from harness.evaluation.gates import check_images, check_model
-from harness.evaluation.transfer import COUNT, sources, transfer_examples
 from harness.evaluation.unit import as_attacked, as_judged, unit_threads
 from harness.evaluation.verdict import Verdict, judge
 from harness.randomness import isolated

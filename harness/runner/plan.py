@@ -196,7 +196,8 @@ def _expand(
             trained = "" if trained_on is None else f"trained on {trained_on}, "
             leave_out(f"model {record.id}: {trained}{record.classes} classes, not for {images.name}")
             continue
-        for spec in specs:
+        for named in specs:
+            spec = attacks.bind(named, family, record.weights_sha256)
             given = [ThreatModel.parse(text) for text in part.threats]
             fitting = [threat for threat in given if threat.norm == spec.norm]
             for threat in fitting or ([] if given else [protocol.default_threat(spec.norm, family)]):

@@ -107,4 +107,6 @@ def draw_all(material: Material) -> Drawn:
 def _title(where: str, rows: pd.DataFrame) -> str:
     unfinished = rows["model"].nunique() - rows.dropna(subset=["worst"])["model"].nunique()
     absent = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
-    return f"{where}, {images(rows)}; worst case of {', '.join(attacks_of(rows))}{absent}"
+    called = str(rows["headline"].iloc[0])
+    of = f" of {', '.join(attacks_of(rows))}" if called == "worst case" else ""
+    return f"{where}, {images(rows)}; {called}{of}{absent}"

@@ -133,8 +133,7 @@ def boards(results: Sequence[Results], records: Mapping[str, Record]) -> tuple[l
 
 def _board(one: Results, key: tuple[str, str, str], part: pd.DataFrame, table: tables.Table, records: Mapping[str, Record]) -> Board:
     attacks = attacks_of(part)
-    by_heading = {column.heading: column.field for column in SPEC.columns} | {name: name for name in attacks}
-    fields = [by_heading[heading] for heading in table.headings]
+    fields = table.fields
     mine = one.outcomes[(one.outcomes[["dataset", "norm", "radius"]] == list(key)).all(axis=1)]
     units: dict[str, dict[str, list[str]]] = {}
     for (model, attack), cell in mine.groupby(["model", "attack"], sort=True):

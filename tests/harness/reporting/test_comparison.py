@@ -109,7 +109,7 @@ def test_the_threat_model_with_most_attacks_comes_first() -> None:
 
 def test_the_words_give_difference_interval_and_bytes() -> None:
     said = sentences(found(mine=MINE, weak="1" * 20 + "0" * 20))
-    assert said[0].startswith("mine withstands all of pgd under Linf 8/255 on 30 of 40 images of cifar10-sample (75.0 [")
+    assert said[0].startswith("mine withstands pgd under Linf 8/255 on 30 of 40 images of cifar10-sample (75.0 [")
     assert said[2].startswith("Better than weak: +25.0 points [+") and said[2].endswith("on 40 images, p = 0.002, at 2.0 times its bytes.")
 
 
@@ -161,3 +161,20 @@ def test_numbers_of_others_are_of_the_compared_models_images() -> None:
 def test_a_difference_that_the_correction_takes_back_is_explained() -> None:
     beside = found(mine=MINE, weak="1" * 24 + "0" * 16, close="1" * 29 + "0" * 11)
     assert any("interval of weak excludes 0" in line and "after Holm" in line for line in sentences(beside))
+
+
+@pytest.mark.parametrize(
+    ("attack", "mark"), [("square", "black-box-better"), ("rays", "decisions-better"), ("transfer", "transfer-better")]
+)
+def test_what_probes_break_beyond_the_suite_puts_a_model_in_doubt(attack: str, mark: str) -> None:
+    suite = [rows("mine", "pgd", MINE), rows("weak", "pgd", "1" * 10 + "0" * 30)]
+    few, many = "0" + MINE[1:], "0" * 6 + MINE[6:]
+    for marks, is_in_doubt in ((MINE, False), (many, True)):
+        known = with_autoattack(*suite, rows("mine", attack, marks))
+        ours = compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, known)[0].ours
+        assert ours.worst.successes == 30, "no part of the worst case"
+        assert [(probe.attack, probe.gained, probe.left) for probe in ours.probes] == [(attack, marks[:30].count("0"), 30)]
+        assert (mark in ours.flags, bool(ours.doubt)) == (is_in_doubt, is_in_doubt)
+    # On fewer images than are compared a probe says nothing.
+    known = with_autoattack(*suite, rows("mine", attack, few[:20]))
+    assert compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, known)[0].ours.probes == ()

@@ -3,14 +3,16 @@
 import csv
 import io
 import re
+from itertools import chain
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from harness.reporting import tables
-from harness.reporting.frames import summary
+from harness.reporting.frames import headline, summary
 from model_zoo.errors import UnknownNameError
+from tests.harness.reporting.conftest import rows
 from tests.harness.reporting.registry import ablated
 
 MARKDOWN = """\
@@ -159,3 +161,13 @@ def test_robust_numbers_of_a_model_that_is_not_ok_are_never_bare(outcomes: pd.Da
     assert r"\ddag{} [" in tables.latex([table])
     ok = summary(outcomes, models.assign(verdict="ok", verdict_reasons=None))
     assert not re.search("[†‡?]", tables.markdown(tables.render(tables.get("summary"), ok)))
+
+
+def test_under_l2_a_number_without_apgd_bears_the_names_of_its_attacks() -> None:
+    assert headline("L2", ["cw-l2"]) == "after cw-l2" and headline("L2", ["cw-l2", "autoattack-l2"]) == "worst case"
+    assert headline("Linf", ["pgd"]) == "worst case"
+    for attacks, heading in ((("cw-l2",), "after cw-l2"), (("cw-l2", "autoattack-l2"), "worst")):
+        outcomes = pd.DataFrame(list(chain(*(rows("a", attack, "1100") for attack in attacks)))).assign(norm="L2", radius="1/2")
+        table = tables.render(tables.get("summary"), summary(outcomes, pd.DataFrame({"id": ["a"]})))[0]
+        assert table.headings[table.fields.index("worst")] == heading
+        assert any("no worst case" in note for note in table.notes) == (heading != "worst")

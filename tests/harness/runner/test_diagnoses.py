@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from harness import datasets
+from harness.attacks.sources import sources
 from harness.cli.main import main
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics
-from harness.evaluation.transfer import sources
 from harness.reporting import tables
 from harness.reporting.frames import summary
 from harness.runner import diagnoses

@@ -3,9 +3,9 @@
 import torch
 
 from harness.attacks.losses import margin
+from harness.attacks.sources import COUNT, SOURCES, sources, transfer_examples
 from harness.evaluation.probes import ascend
 from harness.evaluation.referee import predict
-from harness.evaluation.transfer import COUNT, SOURCES, sources, transfer_examples
 from harness.selftest.toys import THREAT, images, sign, toy
 from model_zoo import registry
 

@@ -38,7 +38,16 @@ def sources(family: str, exclude: str | None = None) -> tuple[str, ...]:
     return tuple(others)[:COUNT]
 
 
-def transfer_examples(source: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, loss: Loss, seed: int) -> torch.Tensor:
+def transfer_examples(
+    source: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    epsilon: float,
+    loss: Loss,
+    seed: int,
+    steps: int = STEPS,
+    step: float | None = None,
+) -> torch.Tensor:
     """The last iterates of signed-gradient ascent of `loss` on a source, in the Linf ball, float32 [N, C, H, W].
 
     Images go on once the source gets them wrong: the further up its loss, the better examples transfer.
@@ -47,16 +56,16 @@ def transfer_examples(source: nn.Module, images: torch.Tensor, labels: torch.Ten
     ----------
     images, labels : torch.Tensor
         float32 [N, C, H, W] in [0, 1] and int64 [N].
-    epsilon : float
-        In units of the [0, 1] range.
+    epsilon, step : float
+        In units of the [0, 1] range; a step is 2.5 epsilon / steps by default.
     """
-    made = []
+    made, length = [], 2.5 * epsilon / steps if step is None else step
     for clean, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         point = random_start(clean, epsilon, seed, 0)
-        for _ in range(STEPS):
+        for _ in range(steps):
             asked = point.requires_grad_(True)
             (gradient,) = torch.autograd.grad(loss(source(asked), expected).sum(), asked)
-            moved = asked.detach() + 2.5 * epsilon / STEPS * gradient.sign()
+            moved = asked.detach() + length * gradient.sign()
             point = torch.min(torch.max(moved, clean - epsilon), clean + epsilon).clamp(0.0, 1.0)
         made.append(point)
     return torch.cat(made)
