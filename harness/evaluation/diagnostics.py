@@ -108,7 +108,7 @@ class Diagnostics:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "predictions": list(self.predictions), "sources": list(self.sources)}
+        return {**asdict(self), "predictions": " ".join(map(str, self.predictions)), "sources": list(self.sources)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Diagnostics:
@@ -119,7 +119,7 @@ class Diagnostics:
         TypeError, KeyError, ValueError, AttributeError
             If a field is missing, left over or of another kind.
         """
-        measured = cls(**{**plain, "predictions": tuple(plain["predictions"]), "sources": tuple(plain["sources"])})
+        measured = cls(**{**plain, "predictions": tuple(map(int, plain["predictions"].split())), "sources": tuple(plain["sources"])})
         strings = (measured.rising, *(text for group in (measured.no_gradient, measured.robust, measured.sweep) for text in group.values()))
         if {"ce", "margin"} - set(measured.robust) or any(len(text) != measured.images or set(text) - set("01-") for text in strings):
             raise ValueError("measurements of other images, or none")

@@ -79,7 +79,7 @@ def about(record: Record) -> dict[str, Any]:
 def run_diagnosis(
     model: str, block: ImageSet, threat: ThreatModel, store: Store, progress: Callable[[float, str], None] | None = None
 ) -> Diagnosis:
-    """Diagnose a registered model, or read what the store holds already.
+    """Diagnose a registered model, or read what the store holds already, of these images or of more.
 
     Raises
     ------
@@ -93,6 +93,9 @@ def run_diagnosis(
     path = _folder(store) / f"{name}.json"
     if path.is_file():
         return _read(path)
+    for known in of_model(diagnoses(store), record):
+        if known.dataset == block.name and known.threat == str(threat) and known.found.images >= len(block):
+            return known
     with unit_threads(), isolated(unit_seed(name)):
         images, labels = block.tensors()
         loaded, draws = load_model(model), protocol.DRAWS if record.stochastic else None
