@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.planned import count
+from harness.cli.planned import count, resize, say_guessing, say_notes, sized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--suite", default="quick", show_default=True, help="Whose attacks and images (`harness ls suites`).")
 @click.option("--dataset", help="One of the suite's data sets, or another of their kind.  [default: the suite's first that fits]")
+@resize
 @click.option(
     "--n",
     "n",
@@ -54,6 +55,7 @@ def command(
     against: tuple[str, ...],
     suite: str,
     dataset: str | None,
+    resize: int | None,
     n: int | str | None,
     data_dir: Path | None,
     download: bool,
@@ -106,7 +108,8 @@ def command(
     found_by = with_checkpoint(model, checkpoint)
     chosen = (*against, *must_beat)
     number, whole = (n if isinstance(n, int) else None), n == "all"
-    plan = plan_comparison(found_by, chosen, get_suite(suite), dataset, number, whole, data_dir, download)
+    plan = plan_comparison(found_by, chosen, get_suite(suite), sized(dataset, resize), number, whole, data_dir, download)
+    say_notes(plan)
     for line in plan.left_out:
         err.print(f"left out: {line}", style="dim", markup=False)
     admit(plan)
@@ -147,9 +150,8 @@ def command(
             out.print()
     if first.record.data is None:
         err.print("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.", style="dim", markup=False)
-        if clean.n and clean.interval[0] <= 1 / len(first.block.classes):
-            said = "it gets no more images right than guessing would: is its normalisation inside, are its classes in the data's order?"
-            err.print(said, style="yellow", markup=False)
+        if clean.n:
+            say_guessing(ours, clean.interval[0], len(first.block.classes))
     for line in unmet:
         err.print(f"not met: {line}", style="red", markup=False)
     if unmet or (report is not None and report.failed) or not comparisons[0].ours.worst.n:

@@ -28,11 +28,44 @@ def count(context: click.Context, parameter: click.Parameter, value: str | None)
     return int(value)
 
 
+resize = click.option("--resize", type=click.IntRange(1, 4096), metavar="N", help="Bring the images of folder:PATH to N x N pixels.")
+
+
+def sized(dataset: str | None, resize: int | None) -> str | None:
+    """The name of a data set with its images brought to one size."""
+    if resize is None:
+        return dataset
+    from harness.datasets import FOLDER
+    from harness.datasets.folder import RESIZE
+
+    if dataset is None or not dataset.startswith(FOLDER):
+        raise UsageError(f"--resize is for images of your own, --dataset {FOLDER}PATH")
+    return f"{dataset}{RESIZE}{resize}"
+
+
+def say_notes(plan: Plan) -> None:
+    """Say how images were read where that is not what everybody would expect."""
+    from harness.cli.console import err
+
+    for note in plan.notes:
+        err.print(note, style="yellow", markup=False)
+
+
+def say_guessing(model: str, low: float, classes: int) -> None:
+    """Say so where a model may get no more images right than guessing would, `low` being the lower end of its clean accuracy."""
+    from harness.cli.console import err
+
+    if low <= 1 / classes:
+        said = "it gets no more images right than guessing would: is its normalisation inside, are its classes in the data's order?"
+        err.print(f"{model}: {said}", style="yellow", markup=False)
+
+
 _OPTIONS = (
     click.option("--suite", help="A named plan: smoke, quick, main, epsilon, full, paper (see `harness ls suites`)."),
     click.option("--model", "models", multiple=True, help="A model id, the path of a record, or robustbench:NAME; may be repeated."),
     click.option("--attack", "attack_names", multiple=True, help="An attack; may be repeated.  [default: pgd]"),
-    click.option("--dataset", help="Images to attack.  [default: cifar10-sample]"),
+    click.option("--dataset", help="Images to attack; folder:PATH for a folder a class.  [default: cifar10-sample]"),
+    resize,
     click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
     click.option("--radius", "radii", multiple=True, help="8/255, or 'Linf 8/255'; may be repeated.  [default: the protocol's]"),
     click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What attacks differentiate."),
@@ -41,7 +74,7 @@ _OPTIONS = (
     click.option("--download", is_flag=True, help="Download CIFAR if it is not there."),
     click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept."),
 )
-_NAMES = ("suite", "models", "attack_names", "dataset", "n", "radii", "engine", "seed", "data_dir", "download")
+_NAMES = ("suite", "models", "attack_names", "dataset", "resize", "n", "radii", "engine", "seed", "data_dir", "download")
 
 
 def planned(command: Callable[..., None]) -> Callable[..., None]:
@@ -62,6 +95,7 @@ def make_plan(
     models: tuple[str, ...],
     attack_names: tuple[str, ...],
     dataset: str | None,
+    resize: int | None,
     n: int | str | None,
     radii: tuple[str, ...],
     engine: str,
@@ -96,8 +130,11 @@ def make_plan(
         names = attack_names or ("pgd",)
         threats = threats_for((attacks.get(name).norm for name in names), radii)
         count = n if isinstance(n, int) else None
-        return plan_request(models, names, dataset or "cifar10-sample", count, threats, seed or 0, data_dir, download, engine)
-    if attack_names or dataset or radii or seed is not None:
+        images = sized(dataset, resize) or "cifar10-sample"
+        plan = plan_request(models, names, images, count, threats, seed or 0, data_dir, download, engine)
+        say_notes(plan)
+        return plan
+    if attack_names or dataset or resize or radii or seed is not None:
         raise UsageError("a suite fixes its attacks, images, radii and seed: give only --n beside --suite, or use --model")
     from harness.runner.suite import get_suite
 

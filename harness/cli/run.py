@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.planned import planned
+from harness.cli.planned import planned, say_guessing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +86,10 @@ def command(
         click.echo(made.frames["summary"].to_json(orient="records", indent=1))
     else:
         show(made)
+    classes = {unit.block.name: len(unit.block.classes) for unit in plan.units}
+    for _, row in made.frames["summary"].drop_duplicates(["model", "dataset"]).iterrows():
+        if row["clean_n"]:
+            say_guessing(row["model"], row["clean_low"], classes[row["dataset"]])
     if compare is not None:
         _compare(made.outcomes, compare)
     if report.failed or (report.absent and suite is None):

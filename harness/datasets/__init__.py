@@ -29,7 +29,7 @@ def _source(name: str) -> Source:
     if name.startswith(FOLDER):
         from harness.datasets.folder import folder_source
 
-        return folder_source(Path(name.removeprefix(FOLDER)))
+        return folder_source(name.removeprefix(FOLDER))
     if name not in _sources():
         raise UnknownNameError("dataset", name, names(), "harness ls datasets")
     return _sources()[name]
@@ -68,7 +68,7 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     Parameters
     ----------
     name : str
-        As `names` lists it, or "folder:PATH" for a tree with a folder a class.
+        As `names` lists it, or "folder:PATH" for a tree with a folder a class ("folder:PATH?resize=32" brings its images to 32 x 32).
     data_dir : Path, optional
         See `data_folder`.
     n : int, optional

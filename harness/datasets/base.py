@@ -33,6 +33,8 @@ class ImageSet:
         int64 [N], position in the data set's official order.
     classes : tuple of str
         Class names, in the order of the labels.
+    notes : tuple of str
+        What a user should know of how their files were read, a sentence each; empty for data sets of this package.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class ImageSet:
     labels: np.ndarray
     index: np.ndarray
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
@@ -62,7 +65,7 @@ class ImageSet:
     def slice(self, start: int, stop: int) -> ImageSet:
         """Images `start` to `stop` (exclusive) of this set's order."""
         part = slice(start, stop)
-        return ImageSet(self.name, self.images[part], self.labels[part], self.index[part], self.classes)
+        return ImageSet(self.name, self.images[part], self.labels[part], self.index[part], self.classes, self.notes)
 
     def first(self, n: int) -> ImageSet:
         """The first n images; a UsageError where there are not so many."""

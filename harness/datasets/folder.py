@@ -5,30 +5,59 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.datasets.base import DatasetInfo, ImageSet, Source
 from harness.datasets.tree import list_tree, read_tree
+from model_zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Files whose content enters the name of a folder, spread over all of it; of the others only the path and the size do.
 READ = 1000
+# Between a path and the pixels that images are brought to.
+RESIZE = "?resize="
+LARGEST = 4096
 
 
-def folder_source(root: Path) -> Source:
-    """The data set in `root`; no image is decoded yet.
+def folder_source(text: str) -> Source:
+    """The data set of `PATH`, or `PATH?resize=N`, whose images are all brought to N x N pixels; no image is decoded yet.
 
     Its name is the folder's own and the beginning of a hash of its images, not where it lies: results move with it, and two folders of one
     name are two data sets.
+
+    Raises
+    ------
+    UsageError
+        If the size is none.
     """
-    root = root.expanduser()
+    path, _, wanted = text.partition(RESIZE)
+    root, size = Path(path).expanduser(), _size(wanted)
     name = f"folder:{root.resolve().name}"
     if root.is_dir():
         name += f"-{_content(root)[:8]}"
+    if size is not None:
+        name += f"-{size}px"
+
+    def resized(picture: Image) -> Image:
+        from PIL.Image import Resampling
+
+        return picture if size is None else picture.resize((size, size), Resampling.BILINEAR)
 
     def read(data_folder: Path, n: int | None, download: bool) -> ImageSet:
-        return read_tree(name, list_tree(root), n, lambda picture: picture)
+        return read_tree(name, list_tree(root), n, resized)
 
     info = DatasetInfo(name, f"images in {root}", None, None, None, name, lambda data_folder: root.is_dir(), f"{root} is not a folder")
     return Source(info, read)
+
+
+def _size(wanted: str) -> int | None:
+    if not wanted:
+        return None
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= LARGEST:
+        raise UsageError(f"images are resized to a number of pixels from 1 to {LARGEST}, not {wanted!r}")
+    return int(wanted)
 
 
 def _content(root: Path) -> str:

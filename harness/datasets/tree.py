@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -11,52 +12,102 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.datasets.base import ImageSet
+from harness.datasets.decode import decode
 from model_zoo.errors import DamagedFileError, MissingDataError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".tif", ".tiff"}
+# What archives and file managers leave behind.
+LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+# Names of folders that are parts of a data set and no classes.
+PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Files in order: the first of every class, then the second of every class, and so on; `labels` beside them."""
+    """Files in order: the first of every class, then the second of every class, and so on; `labels` beside them.
+
+    `notes` say, a sentence each, what else was there and in which order classes are if it is not that of their names.
+    """
 
     files: Sequence[Path]
     labels: Sequence[int]
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def list_tree(root: Path, classes: Sequence[str] | None = None) -> Tree:
-    """List the images of `root`/CLASS/FILE; classes are the sorted folder names unless they are given in order.
+    """List the images of `root`/CLASS/FILE; classes are the sorted folder names (numbers in their order) unless they are given in order.
 
-    Names that begin with a dot are passed over: file managers and notebooks leave them behind.
+    Names that begin with a dot, and what archives leave behind, are passed over.
 
     Raises
     ------
     MissingDataError
         If a class has no folder, or there are no images.
+    UsageError
+        If the folders are parts of a data set ("train", "val") or one folder of classes, and no classes.
     """
     if not root.is_dir():
         raise MissingDataError(f"no folder {root}: a tree of images with a folder a class is expected there")
-    found = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    names = tuple(found if classes is None else classes)
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not _is_litter(path.name))
+    notes = []
+    if classes is None:
+        _refuse_parts(root, folders)
+        if folders and all(name.isdecimal() for name in folders):
+            folders = sorted(folders, key=lambda name: (int(name), name))
+            if folders != sorted(folders):
+                notes.append(f"its classes are in the order of their numbers: {', '.join(folders[:3])}, ..., {folders[-1]}")
+    names = tuple(folders if classes is None else classes)
     absent = [name for name in names if not (root / name).is_dir()]
     if absent:
         raise MissingDataError(f"{root}: no folder for class {absent[0]!r}")
-    members = [_images(root / name) for name in names]
+    listings = [_images(root / name) for name in names]
+    members = [images for images, _ in listings]
     if not any(members):
         raise MissingDataError(f"{root}: no images (a folder a class, files {', '.join(sorted(SUFFIXES))})")
+    passed_over = [suffix for _, others in listings for suffix in others]
+    if passed_over:
+        endings = ", ".join(sorted(set(passed_over)))
+        notes.append(f"{len(passed_over)} file{'s' * (len(passed_over) > 1)} passed over that are no images by their ending: {endings}")
+    empty = [name for name, images in zip(names, members, strict=True) if not images]
+    if empty:
+        notes.append(f"no images of {len(empty)} of its {len(names)} classes: {', '.join(empty[:5])}{', ...' * (len(empty) > 5)}")
     rounds = zip_longest(*members)
     entries = [(path, label) for turn in rounds for label, path in enumerate(turn) if path is not None]
-    return Tree([path for path, _ in entries], [label for _, label in entries], names)
+    return Tree([path for path, _ in entries], [label for _, label in entries], names, tuple(notes))
 
 
-def _images(folder: Path) -> list[Path]:
-    """Image files at any depth, by their path with `/`, so that every system gives the same order."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES}
-    return [found[name] for name in sorted(found) if not any(part.startswith(".") for part in name.split("/"))]
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name in LITTER
+
+
+def _refuse_parts(root: Path, folders: Sequence[str]) -> None:
+    """Refuse folders of which one level down are the classes."""
+    inside = {name: [path.name for path in (root / name).iterdir() if path.is_dir() and not _is_litter(path.name)] for name in folders}
+    parts = [name for name in folders if name.lower() in PARTS and inside[name]]
+    if parts:
+        named = f"{', '.join(parts)} look like parts of a data set, not classes"
+        raise UsageError(f"{root}: {named}: name one of them, folder:{root / parts[-1]}")
+    only = root / folders[0] if len(folders) == 1 else None
+    if only is not None and len(inside[only.name]) > 1 and not any(path.suffix.lower() in SUFFIXES for path in only.iterdir()):
+        raise UsageError(f"{root}: its only class would be {only.name}: are the classes one folder deeper, folder:{only}?")
+
+
+def _images(folder: Path) -> tuple[list[Path], list[str]]:
+    """Image files at any depth, by their path with `/`, so that every system gives the same order; and the endings of all other files."""
+    images, others = {}, []
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if any(_is_litter(part) for part in name.split("/")) or path.is_dir():
+            continue
+        if path.suffix.lower() in SUFFIXES:
+            images[name] = path
+        else:
+            others.append(path.suffix.lower() or "none")
+    return [images[name] for name in sorted(images)], others
 
 
 def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image], Image]) -> ImageSet:
@@ -67,25 +118,24 @@ def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image],
     UsageError
         If there are not so many images.
     DamagedFileError
-        Naming the first file that is no image or of another size.
+        Naming the first file that is no image (see `decode`) or of another size.
     """
-    from PIL import Image as Pillow
-
     files = tree.files[:n]
     if n is not None and n > len(files):
         raise UsageError(f"{name} has {len(files)} images: n is between 1 and {len(files)}, not {n}")
     images = np.empty((0, 0, 0, 3), np.uint8)
+    changed: Counter[str] = Counter()
     for position, path in enumerate(files):
-        try:
-            with Pillow.open(path) as picture:
-                image = np.asarray(transform(picture.convert("RGB")))
-        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-            raise DamagedFileError(path, "an image", str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+        picture = decode(path, transform)
+        changed.update(picture.changes)
+        image = picture.pixels
         if position == 0:
             # Filled in place: a list and then an array of it would need the memory twice.
             images = np.empty((len(files), *image.shape), np.uint8)
         if image.shape != images.shape[1:]:
             (height, width), (first_height, first_width) = image.shape[:2], images.shape[1:3]
-            raise DamagedFileError(path, f"{first_width} x {first_height} pixels like the others", f"{width} x {height}")
+            found = f"{width} x {height} (--resize brings all to one size)"
+            raise DamagedFileError(path, f"{first_width} x {first_height} pixels like the others", found)
         images[position] = image
-    return ImageSet(name, images, np.array(tree.labels[:n], np.int64), np.arange(len(files)), tree.classes)
+    notes = (*tree.notes, *(f"{count} image{'s' * (count > 1)} {change}" for change, count in changed.items()))
+    return ImageSet(name, images, np.array(tree.labels[:n], np.int64), np.arange(len(files)), tree.classes, notes)

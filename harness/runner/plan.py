@@ -110,6 +110,11 @@ class Plan:
         """The units' ids, in order."""
         return [unit.id for unit in self.units]
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of how images were read, a line each."""
+        return list(dict.fromkeys(f"{unit.block.name}: {note}" for unit in self.units for note in unit.block.notes))
+
     def expected(self) -> list[dict[str, Any]]:
         """Planned images of every cell: `dataset, norm, radius, model, attack, images`."""
         cells: dict[tuple[str, ...], int] = {}

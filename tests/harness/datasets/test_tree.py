@@ -149,3 +149,55 @@ def test_the_resize_is_bilinear_with_antialias() -> None:
 def test_no_imagenet_says_where_to_put_it() -> None:
     with pytest.raises(MissingDataError, match="imagenet100/val/CLASS/FILE"):
         datasets.load("imagenet100", Path("absent"))
+
+
+def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    for name in ("class000/notes.txt", "class001/more.txt", "class001/film.mp4", "class002/.DS_Store"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "__MACOSX" / "class000").mkdir(parents=True)
+    (tmp_path / "class003").mkdir()
+    images = datasets.load(f"folder:{tmp_path}")
+    assert len(images) == 6 and "__MACOSX" not in images.classes
+    assert images.notes == (
+        "3 files passed over that are no images by their ending: .mp4, .txt",
+        "no images of 1 of its 4 classes: class003",
+    )
+    assert images.first(2).notes == images.notes
+
+
+def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / str(number)).mkdir()
+        Image.fromarray(SAMPLE.images[number]).save(tmp_path / str(number) / "0.png")
+    images = datasets.load(f"folder:{tmp_path}")
+    assert images.classes == tuple(map(str, range(12)))
+    assert images.notes == ("its classes are in the order of their numbers: 0, 1, 2, ..., 11",)
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("validation",)])
+def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    for part in parts:
+        write_tree(tmp_path / part)
+    with pytest.raises(UsageError, match=f"parts of a data set.*folder:.*{sorted(parts)[-1]}"):
+        datasets.load(f"folder:{tmp_path}")
+    assert len(datasets.load(f"folder:{tmp_path / parts[0]}")) == 6
+
+
+def test_a_folder_around_the_classes_is_no_class(tmp_path: Path) -> None:
+    write_tree(tmp_path / "pictures")
+    with pytest.raises(UsageError, match=r"one folder deeper, folder:.*pictures"):
+        datasets.load(f"folder:{tmp_path}")
+
+
+def test_images_are_brought_to_one_size(tmp_path: Path) -> None:
+    write_tree(tmp_path, size=(40, 30))
+    Image.new("RGB", (31, 32)).save(tmp_path / "class002" / "0.png")
+    with pytest.raises(DamagedFileError, match="--resize"):
+        datasets.load(f"folder:{tmp_path}")
+    resized = datasets.load(f"folder:{tmp_path}?resize=24")
+    assert resized.images.shape == (6, 24, 24, 3) and resized.name.endswith("-24px")
+    assert datasets.describe(f"folder:{tmp_path}").name != resized.name
+    for wrong in ("0", "x", "99999"):
+        with pytest.raises(UsageError, match="resized to a number of pixels"):
+            datasets.load(f"folder:{tmp_path}?resize={wrong}")

@@ -1,0 +1,96 @@
+"""One picture file to pixels: scaled by what its numbers are, turned upright, or refused with the reason."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model_zoo.errors import DamagedFileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What the tag says of a picture that is stored upright.
+ORIENTATION, UPRIGHT = 0x0112, (None, 0, 1)
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """uint8 [H, W, 3], and what was done to the file's own pixels, in the plural: "turned upright as their EXIF tag says"."""
+
+    pixels: np.ndarray
+    changes: tuple[str, ...]
+
+
+def decode(path: Path, transform: Callable[[Image], Image] = lambda picture: picture) -> Picture:
+    """Read one picture as RGB, through `transform`.
+
+    16-bit samples are divided by 257, floats in [0, 1] multiplied by 255; a picture is turned as its EXIF tag says. Palettes, grey, CMYK
+    and one bit a pixel become RGB as Pillow converts them.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is no picture or none of one frame, has transparent pixels, 32-bit integers, or floats outside [0, 1].
+    """
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
+    _check_regular(path)
+    try:
+        with Pillow.open(path) as opened:
+            frames = getattr(opened, "n_frames", 1)
+            if frames > 1:
+                raise DamagedFileError(path, "one picture", f"{frames} of them (an animation, or pages)")
+            changes = () if opened.getexif().get(ORIENTATION) in UPRIGHT else ("turned upright as their EXIF tag says",)
+            upright = ImageOps.exif_transpose(opened)
+            rgb, scaled = _rgb(path, upright, opened.format)
+            return Picture(np.asarray(transform(rgb)), (*changes, *scaled))
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+        raise DamagedFileError(path, "an image", str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what would hang, or is no file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        raise DamagedFileError(path, "an image", "a link to nothing" if path.is_symlink() else "no file") from None
+    for is_kind, name in _KINDS:
+        if is_kind(mode):
+            raise DamagedFileError(path, "an image", name)
+
+
+def _rgb(path: Path, picture: Image, kind: str | None) -> tuple[Image, tuple[str, ...]]:
+    from PIL import Image as Pillow
+
+    if picture.mode in SIXTEEN_BITS or (picture.mode == "I" and kind in ("PNG", "PPM")):
+        values = np.asarray(picture).astype(np.float64)
+        return Pillow.fromarray(np.rint(values / 257).astype(np.uint8)).convert("RGB"), ("of 16 bits, divided by 257",)
+    if picture.mode == "I":
+        integers = np.asarray(picture)
+        low, high = integers.min(), integers.max()
+        raise DamagedFileError(path, "8 or 16 bits a sample, or floats in [0, 1]", f"32-bit integers from {low} to {high}")
+    if picture.mode == "F":
+        values = np.asarray(picture)
+        if not np.isfinite(values).all() or values.min() < 0.0 or values.max() > 1.0:
+            raise DamagedFileError(path, "floats in [0, 1]", f"floats from {values.min():g} to {values.max():g}")
+        return Pillow.fromarray(np.rint(255.0 * values).astype(np.uint8)).convert("RGB"), ("of floats, multiplied by 255",)
+    if picture.has_transparency_data:
+        alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+        if alpha.min() < 255:
+            raise DamagedFileError(path, "an image without transparent pixels", f"{int((alpha < 255).sum())} of them")
+    return picture.convert("RGB"), ()

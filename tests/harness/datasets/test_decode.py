@@ -1,0 +1,106 @@
+"""Picture files of every kind are scaled by what they are, or refused by name."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.datasets.decode import decode
+from model_zoo.errors import DamagedFileError
+
+GREY = np.random.default_rng(0).integers(0, 256, (24, 32), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+
+
+def saved(picture: Image.Image, path: Path, **options: object) -> Path:
+    picture.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_divided_by_257(tmp_path: Path, ending: str) -> None:
+    path = saved(Image.fromarray(GREY.astype(np.uint16) * 257), tmp_path / f"0.{ending}")
+    picture = decode(path)
+    assert (picture.pixels == GREY[..., None]).all() and picture.changes == ("of 16 bits, divided by 257",)
+
+
+def test_sixteen_bits_that_use_few_of_them_stay_dark(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(GREY.astype(np.uint16)), tmp_path / "0.png")
+    assert decode(path).pixels.max() <= 1
+
+
+def test_floats_are_multiplied_by_255_or_refused(tmp_path: Path) -> None:
+    path = saved(Image.fromarray((GREY / 255).astype(np.float32)), tmp_path / "0.tif")
+    picture = decode(path)
+    assert (picture.pixels == GREY[..., None]).all() and picture.changes == ("of floats, multiplied by 255",)
+    for wrong in (GREY.astype(np.float32), GREY / np.float32(255) - np.float32(0.5), np.full_like(GREY, np.nan, dtype=np.float32)):
+        with pytest.raises(DamagedFileError, match=r"1\.tif.*floats in \[0, 1\].*floats from"):
+            decode(saved(Image.fromarray(wrong), tmp_path / "1.tif"))
+
+
+def test_integers_of_32_bits_are_refused_with_their_range(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(GREY.astype(np.int32) * 1000), tmp_path / "0.tif")
+    with pytest.raises(DamagedFileError, match=r"32-bit integers from \d+ to \d+"):
+        decode(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_turned_upright(tmp_path: Path, orientation: int) -> None:
+    stored = {
+        1: COLOUR,
+        2: COLOUR[:, ::-1],
+        3: COLOUR[::-1, ::-1],
+        4: COLOUR[::-1],
+        5: COLOUR.transpose(1, 0, 2),
+        6: np.rot90(COLOUR),
+        7: COLOUR[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(COLOUR, 3),
+    }[orientation]
+    tag = Image.Exif()
+    tag[0x0112] = orientation
+    picture = decode(saved(Image.fromarray(np.ascontiguousarray(stored)), tmp_path / "0.png", exif=tag))
+    assert np.array_equal(picture.pixels, COLOUR)
+    assert picture.changes == (() if orientation == 1 else ("turned upright as their EXIF tag says",))
+
+
+@pytest.mark.parametrize(("mode", "ending"), [("1", "png"), ("L", "png"), ("P", "gif"), ("CMYK", "tif"), ("YCbCr", "jpg"), ("RGB", "bmp")])
+def test_other_kinds_are_what_pillow_makes_of_them(tmp_path: Path, mode: str, ending: str) -> None:
+    path = saved(Image.fromarray(COLOUR).convert(mode), tmp_path / f"0.{ending}")
+    with Image.open(path) as opened:
+        expected = np.asarray(opened.convert("RGB"))
+    picture = decode(path)
+    assert np.array_equal(picture.pixels, expected) and picture.changes == ()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_are_refused_and_opaque_ones_are_not(tmp_path: Path, mode: str) -> None:
+    opaque = Image.fromarray(COLOUR).convert(mode)
+    assert decode(saved(opaque, tmp_path / "0.png")).pixels.shape == (24, 32, 3)
+    opaque.putpixel((3, 4), (0,) * (len(mode) - 1) + (0,))
+    with pytest.raises(DamagedFileError, match=r"without transparent pixels.*1 of them"):
+        decode(saved(opaque, tmp_path / "0.png"))
+
+
+def test_an_animation_is_no_picture(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.roll(COLOUR, shift, axis=0)) for shift in range(3)]
+    path = saved(frames[0], tmp_path / "0.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DamagedFileError, match=r"one picture.*3 of them"):
+        decode(path)
+
+
+def test_what_would_hang_or_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "absent.png")
+    (tmp_path / "folder.png").mkdir()
+    for name, words in (("pipe", "a pipe"), ("link", "a link to nothing"), ("folder", "a folder"), ("absent", "no file")):
+        with pytest.raises(DamagedFileError, match=f"{name}.png.*{words}"):
+            decode(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"<!DOCTYPE html><html></html>", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "0.png").write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"0\.png.*an image"):
+        decode(tmp_path / "0.png")
