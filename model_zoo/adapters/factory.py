@@ -6,7 +6,6 @@ The function runs with all rights of whoever names it; a file of weights is read
 from __future__ import annotations
 
 import hashlib
-import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from model_zoo.adapters.user_modules import UserModules
-from model_zoo.errors import DamagedFileError, UsageError, UserError
+from model_zoo.adapters.user_weights import fill_user_network
+from model_zoo.errors import UsageError, UserError
 from model_zoo.object_hash import object_sha256
 from model_zoo.surroundings import libraries_kept, restore, settings
 from model_zoo.user_code import user_code
@@ -80,7 +78,7 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
         if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
             raise UserError(f"{path}:{function} returns a network of layers without a shape (lazy): call it on images before returning it")
         if checkpoint is not None:
-            _fill(network, checkpoint)
+            fill_user_network(network, checkpoint)
         network.eval()
         network.requires_grad_(False)
         reached = object_sha256([function, made, network], modules.modules)
@@ -99,42 +97,3 @@ def isolated_torch() -> Iterator[None]:
         restore(before)
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, or of a state dict that torch has saved, alone or under "state_dict"; nothing is unpickled.
-
-    Raises
-    ------
-    UsageError
-        If there is no such file.
-    DamagedFileError
-        If it holds anything else.
-    """
-    if not path.is_file():
-        raise UsageError(f"no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        # torch's own words advise reading the file all the same, which would execute what is in it.
-        raise DamagedFileError(path, "a state dict of tensors alone", "another file, or objects that would have to be executed") from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError):
-        raise DamagedFileError(path, "a state dict that can be read", "another file, or one cut short") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(item, torch.Tensor) for item in state.values()):
-        raise DamagedFileError(path, "a state dict of tensors", "something else")
-    return state
-
-
-def _fill(model: nn.Module, path: Path) -> None:
-    state, own = read_state(path), model.state_dict()
-    for name in sorted(own.keys() - state.keys()):
-        raise DamagedFileError(path, f"a tensor {name!r}", "none of that name")
-    for name in sorted(state.keys() - own.keys()):
-        raise DamagedFileError(path, "the tensors of the network", f"also {name!r}")
-    for name, tensor in own.items():
-        if state[name].shape != tensor.shape:
-            raise DamagedFileError(path, f"{name!r} of shape {list(tensor.shape)}", f"{list(state[name].shape)}")
-    model.load_state_dict(state)

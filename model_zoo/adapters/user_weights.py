@@ -1,0 +1,152 @@
+"""Weights of a user's network from a file as they are published: found, matched by name, and held to the network's own types.
+
+The file is read as data. Where the tensors lie in it does not matter, as long as one place fits the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from model_zoo.adapters.checkpoint import read_checkpoint
+from model_zoo.adapters.kind import is_safetensors, kind_of
+from model_zoo.errors import DamagedFileError, UsageError
+
+State = dict[str, torch.Tensor]
+# Counted by batch norms, used by nothing in eval mode; files from before 2018 have none.
+COUNTED = "num_batches_tracked"
+# How deep in nested mappings weights are looked for.
+DEPTH = 3
+
+
+def fill_user_network(network: nn.Module, path: Path) -> None:
+    """Load a file of weights into a network, strictly.
+
+    Tensors are looked for in the file itself and in the mappings (and lists of one) in it; what all their names begin with ("module.",
+    "_orig_mod.") does not count. Floats of another precision are cast.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file.
+    DamagedFileError
+        If nothing in it fits the network, several places do, or a tensor is of another type.
+    """
+    own = network.state_dict()
+    places = dict(_states(_content(path), "", DEPTH))
+    if not places:
+        raise DamagedFileError(path, "a state dict of tensors", "something else")
+    fitting = {place: renamed for place, state in places.items() if (renamed := _renamed(state, own)) is not None}
+    if len(fitting) > 1:
+        where = " and ".join(repr(place) for place in sorted(fitting))
+        raise DamagedFileError(path, "weights of the network once", f"them under {where}: keep one of them")
+    if not fitting:
+        raise DamagedFileError(path, *_difference(places, own))
+    (state,) = fitting.values()
+    for name, tensor in own.items():
+        if name in state and state[name].is_floating_point() != tensor.is_floating_point():
+            raise DamagedFileError(path, f"{name!r} of {_type(tensor)}", f"{_type(state[name])}{_quantised(state[name])}")
+    network.load_state_dict(state, strict=False)
+
+
+def _content(path: Path) -> Any:
+    if not path.is_file():
+        raise UsageError(f"no file {path}")
+    with path.open("rb") as file:
+        head = file.read(16)
+    if is_safetensors(head):
+        try:
+            return load_file(path)
+        except (SafetensorError, RuntimeError, ValueError, KeyError, OSError):
+            raise DamagedFileError(path, "safetensors", "a file that is cut short or damaged") from None
+    kind = kind_of(path)
+    if not kind.startswith(("a file that torch saved", "a pickle")):
+        raise DamagedFileError(path, "weights (safetensors, or a state dict that torch saved)", kind)
+    return read_checkpoint(path, placeholders=True)
+
+
+def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, State]]:
+    """Every mapping of names to tensors in a file, with the keys that lead to it; other things may stand beside the tensors."""
+    if isinstance(content, (list, tuple)) and len(content) == 1:
+        content = content[0]
+    if not isinstance(content, Mapping):
+        return
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor) and not value.is_quantized}
+    if tensors:
+        yield place or "the file itself", tensors
+    if depth:
+        for name, value in content.items():
+            yield from _states(value, f"{place}.{name}" if place else str(name), depth - 1)
+
+
+def _renamed(state: State, own: Mapping[str, torch.Tensor]) -> State | None:
+    """The tensors under the network's names; None where they are not exactly the network's, with its shapes."""
+    inner = {_without(prefix, own): prefix for prefix in _prefixes(own)}
+    for prefix in _prefixes(state):
+        stripped = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        for names, outer in inner.items():
+            found = {outer + name: tensor for name, tensor in stripped.items() if name in names}
+            if len(found) == len(stripped) and _fits(found, own):
+                return found
+    return None
+
+
+def _fits(state: State, own: Mapping[str, torch.Tensor]) -> bool:
+    needed = {name for name in own if not name.endswith(COUNTED)}
+    return needed <= state.keys() and all(tensor.shape == own[name].shape for name, tensor in state.items())
+
+
+def _without(prefix: str, names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.removeprefix(prefix) for name in names)
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """Every beginning up to a dot that all the names have, and the empty one first."""
+    listed = list(names)
+    shared: list[str] = [""]
+    while listed and all(name.startswith(shared[-1]) and "." in name[len(shared[-1]) :] for name in listed):
+        first = listed[0][: listed[0].index(".", len(shared[-1])) + 1]
+        if not all(name.startswith(first) for name in listed):
+            break
+        shared.append(first)
+    return shared
+
+
+def _difference(places: Mapping[str, State], own: Mapping[str, torch.Tensor]) -> tuple[str, str]:
+    """What is expected and what the place that comes nearest has."""
+
+    def stripped(state: State) -> State:
+        prefix = _prefixes(state)[-1] if not set(state) & set(own) else ""
+        return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+    candidates = {place: stripped(state) for place, state in places.items()}
+    place, nearest = max(candidates.items(), key=lambda item: len(set(item[1]) & set(own)))
+    where = "" if place == "the file itself" else f" under {place!r}"
+    missing = [name for name in own if name not in nearest and not name.endswith(COUNTED)]
+    if missing:
+        return f"a tensor {_first(missing)}{where}", "none of that name"
+    extra = [name for name in nearest if name not in own]
+    if extra:
+        return f"the tensors of the network{where}", f"also {_first(extra)}"
+    name = next(name for name, tensor in nearest.items() if tensor.shape != own[name].shape)
+    return f"{name!r} of shape {list(own[name].shape)}{where}", f"{list(nearest[name].shape)}"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return f"{names[0]!r}{more}"
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _quantised(tensor: torch.Tensor) -> str:
+    small = tensor.dtype in (torch.int8, torch.uint8)
+    return " (quantised? without its scale it cannot be read)" if small else ""
