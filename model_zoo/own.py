@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from torch import nn
 
 from model_zoo import registry
 from model_zoo.adapters import exported, factory, robustbench
+from model_zoo.adapters.outside import PLAIN, Outside
 from model_zoo.classifier import Classifier
-from model_zoo.errors import RefusedError, UsageError, UserCodeError
+from model_zoo.errors import RefusedError, UsageError, UserCodeError, UserError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
@@ -31,7 +32,9 @@ _LEADERBOARD = re.compile(r"robustbench:((?P<dataset>[a-z0-9]+)/(?P<norm>\w+)/)?
 # Not a seed that anybody draws weights with.
 _SEED = 0x0C0F_FEE5
 # Sizes of images that a network is tried with, to learn how many classes it has.
-_SIZES = (32, 224)
+_SIZES = (32, 224, 28, 64, 96, 48, 128, 160, 16, 40, 56, 112, 192, 256, 299)
+# Numbers of images that a network may have been made for.
+_BATCHES = (1, 3, 4, 8, 16, 32, 64, 100, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Own:
 
 def is_own(model: str) -> bool:
     """Whether `model` names a model without a record: FILE.py:FUNCTION, a file with a suffix of an exported network, robustbench:NAME."""
-    return bool(_FACTORY.fullmatch(model) or _LEADERBOARD.fullmatch(model)) or model.endswith((".py", *exported.SUFFIXES))
+    return bool(_FACTORY.fullmatch(model) or _LEADERBOARD.fullmatch(model)) or _split(model)[0].endswith((".py", *exported.SUFFIXES))
 
 
 def is_leader(model: str) -> bool:
@@ -92,9 +95,17 @@ def describe(model: str) -> Attackable:
     return open_own(model)[0] if is_own(model) else registry.get_record(model)
 
 
-def with_checkpoint(model: str, checkpoint: Path | None) -> str:
-    """`model` with a file of weights, as one text that other processes find it by, wherever they run."""
+def _split(model: str) -> tuple[str, str]:
+    """The path of a file, and what is said of what lies outside the network in it."""
+    path, _, outside = model.partition("?")
+    return path, outside
+
+
+def with_checkpoint(model: str, checkpoint: Path | None, outside: Outside = PLAIN) -> str:
+    """`model` with a file of weights, or with what lies outside it, as one text that other processes find it by, wherever they run."""
     named = _FACTORY.fullmatch(model)
+    if outside != PLAIN and (named is not None or not _split(model)[0].endswith(exported.SUFFIXES)):
+        raise UsageError("--scale, --mean, --std, --channels-last and --output are for a file with an exported network (ONNX, .pt2, .ts)")
     if checkpoint is not None and (named is None or named["checkpoint"]):
         raise UsageError("a file of weights goes with a function that makes the network: FILE.py:FUNCTION")
     if not is_own(model):
@@ -103,7 +114,8 @@ def with_checkpoint(model: str, checkpoint: Path | None) -> str:
         name, dataset, norm, folder = leader
         return f"robustbench:{dataset}/{norm}/{name}@{folder.resolve()}"
     if named is None:
-        return str(Path(model).resolve())
+        path, said = _split(model)
+        return f"{Path(path).resolve()}{outside.to_text() or (f'?{said}' if said else '')}"
     weights = checkpoint or (Path(named["checkpoint"]) if named["checkpoint"] else None)
     return f"{Path(named['file']).resolve()}:{named['function']}" + (f"@{weights.resolve()}" if weights else "")
 
@@ -166,16 +178,17 @@ def _opened(model: str) -> tuple[Own, nn.Module]:
 def _open_file(model: str) -> tuple[Own, Fenced]:
     if model.endswith(".py"):
         raise UsageError(f"say which function of {model} makes the network: {model}:FUNCTION")
-    path = Path(model)
+    text, said = _split(model)
+    path, outside = Path(text), Outside.from_text(said)
 
     def load() -> exported.Exported:
         with user_code(f"{path} failed"):
-            return exported.load_exported(path)
+            return exported.load_exported(path, outside)
 
     given = load()
     fenced = Fenced(given.module, lambda: load().module)
-    classes, pixels = _classes(fenced)
-    architecture = {"name": given.kind, "sha256": given.sha256, "classes": classes}
+    classes, pixels = _classes(fenced, is_exported=True)
+    architecture = {"name": given.kind, "sha256": given.sha256, "classes": classes, **outside.identity()}
     return _own(path.stem, path.name, architecture, fenced, (len(given.content), "given file"), pixels), fenced
 
 
@@ -240,7 +253,7 @@ def _own(
     return Own(name, title, dict(architecture), affine, weights, *stored, pixels)
 
 
-def _classes(model: Fenced) -> tuple[int, int]:
+def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:
     """How many logits a network gives for an image, and of how many pixels; refuses one that attacks could not differentiate."""
     said = ""
     for size in _SIZES:
@@ -257,7 +270,26 @@ def _classes(model: Fenced) -> tuple[int, int]:
         if gradient is None:
             raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")
         return int(logits.shape[1]), size
-    raise RefusedError(
-        f"model refused: it runs on no batch of two images of {' or '.join(map(str, _SIZES))} pixels ({said}); "
-        "an exported network needs a dynamic batch dimension"
-    )
+    grey = _runs_on(model, (2, 1))
+    if grey is not None:
+        raise RefusedError(f"model refused: it takes images of one channel, {grey} x {grey}, and the images here have three")
+    for batch in _BATCHES:
+        if (fixed := _runs_on(model, (batch, 3), _SIZES[:2])) is not None:
+            way = "export it with a dynamic batch dimension" if is_exported else "that number is written into it"
+            raise RefusedError(
+                f"model refused: of images of {fixed} x {fixed} pixels it takes {batch} at a time and no other number: {way}"
+            )
+    raise RefusedError(f"model refused: it runs on no images [2, 3, S, S] with S of {', '.join(map(str, _SIZES))} ({said})")
+
+
+def _runs_on(model: Fenced, shape: tuple[int, int], sizes: Sequence[int] = ()) -> int | None:
+    """The first size of images that a network runs on with so many images and channels; None where there is none."""
+    for size in sizes or _SIZES:
+        try:
+            # Without the fence, which asks for other batches too.
+            with torch.no_grad(), user_code("model failed"):
+                unfenced(model)(torch.full((*shape, size, size), 0.5))
+        except UserError:
+            continue
+        return size
+    return None

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from harness.cli.own import outside_options
+
+if TYPE_CHECKING:
+    from model_zoo.adapters.outside import Outside
 
 
 @click.command("add")
 @click.argument("model")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights for FILE.py:FUNCTION: safetensors, or a state dict.")
+@outside_options
 @click.option("--id", "name", required=True, help="The id of the model: small letters, digits, hyphens.")
 @click.option("--family", required=True, help="pruned-binary, dense, dense-binary, sparse, sparse-binary or quantised.")
 @click.option("--method", required=True, help="How it was made, as in `harness ls models --json`: for example madry2018.")
@@ -28,6 +35,7 @@ import click
 def command(
     model: str,
     checkpoint: Path | None,
+    outside: Outside,
     name: str,
     family: str,
     method: str,
@@ -65,7 +73,7 @@ def command(
 
     if not is_own(model):
         raise UsageError(f"{model} is no model of one's own: FILE.py:FUNCTION, or a file with torch.export (.pt2) or ONNX (.onnx)")
-    given = with_checkpoint(model, checkpoint)
+    given = with_checkpoint(model, checkpoint, outside)
     threat = {"norm": norm, "radius": radius_text(ThreatModel(norm, parse_radius(radius)).radius)}
     own, loaded = open_own(given)
     images, _ = datasets.load(f"{dataset}-sample" if dataset != "imagenet100" else dataset, n=16).tensors()

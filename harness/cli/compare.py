@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.own import outside_options
 from harness.cli.planned import count, resize, say_guessing, say_notes, sized
 
 if TYPE_CHECKING:
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 
     from harness.reporting.comparison import Comparison, Size
     from harness.runner.plan import Plan
+    from model_zoo.adapters.outside import Outside
 
 
 @click.command("compare")
 @click.argument("model")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights for FILE.py:FUNCTION: safetensors, or a state dict.")
+@outside_options
 @click.option(
     "--against",
     multiple=True,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 def command(
     model: str,
     checkpoint: Path | None,
+    outside: Outside,
     against: tuple[str, ...],
     suite: str,
     dataset: str | None,
@@ -105,7 +109,7 @@ def command(
     from model_zoo.registry import get_record
 
     required = [get_record(name).id for name in must_beat]
-    found_by = with_checkpoint(model, checkpoint)
+    found_by = with_checkpoint(model, checkpoint, outside)
     chosen = (*against, *must_beat)
     number, whole = (n if isinstance(n, int) else None), n == "all"
     plan = plan_comparison(found_by, chosen, get_suite(suite), sized(dataset, resize), number, whole, data_dir, download)

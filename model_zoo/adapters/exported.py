@@ -21,6 +21,9 @@ import torch
 from torch import nn
 
 from model_zoo.adapters.compat import import_torchvision
+from model_zoo.adapters.kind import kind_of
+from model_zoo.adapters.onnx_graph import Layout, check_operators, check_said, fold_constants, layout_of, without_traces
+from model_zoo.adapters.outside import PLAIN, Dressed, Outside
 from model_zoo.errors import DamagedFileError, UsageError, UserError
 
 SUFFIXES = (".onnx", ".pt2", ".pt", ".pth", ".ts")
@@ -52,8 +55,8 @@ class Exported:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def load_exported(path: Path) -> Exported:
-    """Load a network from a file; a program is trusted, see above.
+def load_exported(path: Path, outside: Outside = PLAIN) -> Exported:
+    """Load a network from a file, with what lies outside it; a program is trusted, see above.
 
     Raises
     ------
@@ -67,20 +70,26 @@ def load_exported(path: Path) -> Exported:
     if not path.is_file():
         raise UsageError(f"no file {path}")
     if path.suffix == ".onnx":
-        return load_onnx(path)
+        return load_onnx(path, outside)
     names = _entries(path)
     with _quiet(), _damaged(path, "a network that torch can load"):
         if any("/code/" in name for name in names):
             scripted = torch.jit.load(str(path), map_location="cpu").eval()
             for parameter in scripted.parameters():
                 parameter.requires_grad_(False)
-            return Exported(scripted, "torchscript", path.read_bytes())
+            return Exported(_dressed(scripted, outside), "torchscript", path.read_bytes())
         if any(name.endswith("archive_format") for name in names):
             module = _Fixed(torch.export.load(str(path)).module()).eval().requires_grad_(False)
-            return Exported(module, "torch-export", path.read_bytes())
+            return Exported(_dressed(module, outside), "torch-export", path.read_bytes())
     raise UsageError(
         f"{path} holds no network (TorchScript, torch.export or ONNX); weights alone need one: FILE.py:FUNCTION --checkpoint {path}"
     )
+
+
+def _dressed(network: nn.Module, outside: Outside) -> nn.Module:
+    if outside.output:
+        raise UsageError("--output is for ONNX, whose outputs have names")
+    return network if outside == PLAIN else Dressed(network, outside, torch.float32, None, 0)
 
 
 class _Fixed(nn.Module):
@@ -105,7 +114,7 @@ class _Fixed(nn.Module):
         return self
 
 
-def load_onnx(path: Path) -> Exported:
+def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
     """Load an ONNX file through onnx2pytorch, and make sure that the two compute the same; nothing in it is executed.
 
     Raises
@@ -113,7 +122,8 @@ def load_onnx(path: Path) -> Exported:
     DamagedFileError
         If it is no ONNX file.
     UserError
-        If the extra `onnx` is not installed, an operator has no counterpart, or the converted network computes something else.
+        If the extra `onnx` is not installed, the graph is not one that can be attacked, what lies outside it has not been said, an operator
+        has no counterpart, or the converted network computes something else.
     """
     try:
         import onnx
@@ -122,6 +132,9 @@ def load_onnx(path: Path) -> Exported:
         from onnx2pytorch import ConvertModel
     except ModuleNotFoundError as error:
         raise UserError(f"ONNX files need the extra: pip install 'robust-binary-harness[onnx]' (missing: {error.name})") from None
+    kind = kind_of(path)
+    if not kind.startswith("another file"):
+        raise DamagedFileError(path, "an ONNX file", kind)
     with _damaged(path, "an ONNX file"):
         graph = onnx.load(str(path))
         onnx.checker.check_model(graph)
@@ -129,14 +142,17 @@ def load_onnx(path: Path) -> Exported:
         # What is left of tensors that lay in files of their own; without it the content is that of one whole file.
         tensor.ClearField("data_location")
     content = graph.SerializeToString(deterministic=True)
+    layout = layout_of(path, graph)
+    check_said(path, layout, outside)
+    graph = fold_constants(graph)
+    check_operators(path, graph)
     try:
         with _quiet():
-            module = ConvertModel(graph).eval().requires_grad_(False)
+            network = ConvertModel(graph).eval().requires_grad_(False)
     except Exception as error:
         # The converter raises whatever the operator's own conversion does.
         raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_line(error)}") from None
-    _same_as_reference(path, graph, module)
-    return Exported(module, "onnx", content)
+    return Exported(_like_reference(path, graph, network, layout, outside), "onnx", content)
 
 
 def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
@@ -158,27 +174,46 @@ def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
     except Exception as error:
         # torch wraps what went wrong in errors of its own, of many kinds.
         raise UserError(f"this network cannot be exported to ONNX: {_line(error)}") from None
-    return bytes(program.model_proto.SerializeToString(deterministic=True))
+    graph = program.model_proto
+    without_traces(graph)
+    return bytes(graph.SerializeToString(deterministic=True))
 
 
-def _same_as_reference(path: Path, graph: Any, module: nn.Module) -> None:
-    """Compare the converted network with ONNX's own reference implementation, on two images of noise."""
+def _like_reference(path: Path, graph: Any, network: nn.Module, layout: Layout, outside: Outside) -> nn.Module:
+    """The converted network, dressed where it has to be, if it computes on noise what ONNX's own reference implementation does."""
     from onnx.reference import ReferenceEvaluator
 
-    sizes = [axis.dim_value for axis in graph.graph.input[0].type.tensor_type.shape.dim]
-    if len(sizes) != 4 or not all(sizes[1:]):
-        raise UserError(f"{path}: images [N, 3, H, W] expected as the only input, found {sizes} (0: any)")
-    noise = torch.rand(sizes[0] or 2, *sizes[1:], generator=torch.Generator().manual_seed(0))
+    place = layout.outputs.index(outside.output) if outside.output else 0
+    kind = layout.kind or torch.float32
+    is_plain = outside == PLAIN and kind == torch.float32 and len(layout.outputs) == 1
+    dressed = Dressed(network, outside, kind, None, place)
+    noise = torch.rand(layout.batch or 2, *layout.shape, generator=torch.Generator().manual_seed(0))
+    # On the grid of 1/255, so that a network that takes bytes can be asked.
+    noise = (noise * 255).round() / 255
+    given = dressed.before(noise)
+    asked = given.to(kind) if layout.kind is not None else given.round().to(torch.uint8)
     try:
-        computed: Any = ReferenceEvaluator(graph).run(None, {graph.graph.input[0].name: noise.numpy()})
-        expected = torch.from_numpy(computed[0])
+        computed: Any = ReferenceEvaluator(graph).run(None, {layout.input: asked.numpy()})
+        expected = torch.from_numpy(computed[place]).float()
         with torch.no_grad():
-            found = module(noise)
+            found = dressed(noise)
     except Exception as error:
         # Python of three packages, on a graph of anybody's making.
         raise UserError(f"{path}: the network does not run: {_line(error)}") from None
     if not close(found, expected):
         raise UserError(f"{path}: the converted network computes other logits than the ONNX file says")
+    if layout.batch is not None and not _takes(dressed, noise[:1].repeat(layout.batch + 1, 1, 1, 1), expected[0]):
+        return Dressed(network, outside, kind, layout.batch, place)
+    return network if is_plain else dressed
+
+
+def _takes(network: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether a network takes so many images, each with the logits expected."""
+    try:
+        with torch.no_grad():
+            return close(network(images), expected.expand(len(images), -1))
+    except Exception:
+        return False
 
 
 def close(one: Any, other: torch.Tensor) -> bool:

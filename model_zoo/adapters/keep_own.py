@@ -77,7 +77,7 @@ def _as_onnx(given: str, own: Own, model: nn.Module, images: torch.Tensor) -> tu
     """The network as it is loaded from ONNX, and that file's content."""
     if own.architecture["name"] == "torchscript":
         raise UserError("TorchScript is a program, and a record's file has to be data: add the function that makes the network, or ONNX")
-    if own.architecture["name"] == "onnx":
+    if own.architecture["name"] == "onnx" and "outside" not in own.architecture:
         return model, load_onnx(Path(given)).content
     content = to_onnx(model, images)
     with tempfile.TemporaryDirectory() as scratch:
