@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model_zoo.fence import unfenced
 from model_zoo.packing.factors import stored_factors, value_counts
-from model_zoo.packing.frozen import batch_norm_tensors, convolutions, effective_weights
+from model_zoo.packing.frozen import batch_norm_tensors, weighted_layers, weights_of
 from model_zoo.packing.weights import value_bits
 
 # What a reader calls the fields of a footprint.
@@ -32,7 +33,7 @@ LINES = {
     "entropy_bytes": "bytes: mask entropy + kept values",
     "seed_bytes": "bytes: mask entropy, signs from a seed",
     "batch_norm_bytes": "bytes: batch norms, biases",
-    "file_bytes": "bytes: the packed file, measured",
+    "file_bytes": "bytes: the file, measured",
     "peak_activation_bytes": "bytes: activations of one image, peak",
     "dense_macs": "multiply-accumulates, dense",
     "nonzero_macs": "accumulations, weights kept",
@@ -41,14 +42,14 @@ LINES = {
 
 @dataclass(frozen=True)
 class LayerFootprint:
-    """One convolution layer.
+    """One layer with weights: a convolution, or a linear one.
 
     Attributes
     ----------
     name : str
         Its path in the network.
     shape : tuple of int
-        [out, in, k, k].
+        [out, in, k, k] of a convolution, [out, in] of a linear layer.
     weights, kept_weights : int
         All of them, and those that are not zero.
     mask_bytes : int
@@ -74,7 +75,9 @@ class LayerFootprint:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Sizes in bytes unless the name says otherwise. All but `file_bytes` and `batch_norm_bytes` count convolution weights alone.
+    """Sizes in bytes unless the name says otherwise.
+
+    All but `file_bytes` and `batch_norm_bytes` count weights alone, those of convolutions and of linear layers.
 
     Of layers that are stored as factors (`model_zoo.layers.factored`) `weights`, `kept_weights` and operations count the product, which is
     what is computed with; bytes of pruned weights count the factors, a code for every nonzero, and the codebooks.
@@ -82,7 +85,7 @@ class Footprint:
     Attributes
     ----------
     weights, kept_weights : int
-        Convolution weights of the architecture, and those that are not zero.
+        Weights of the architecture, and those that are not zero.
     dense_float32_bytes : int
         Every weight in 4 bytes.
     dense_one_bit_bytes : int or None
@@ -94,8 +97,8 @@ class Footprint:
         kept values beside it: one bit where all are -1 or +1 up to one factor a layer, eight where they are levels of int8, else 32, and
         the factors. None where nothing is pruned.
     seed_bytes : int or None
-        The entropy of the masks alone, where a seed gives the signs again; None where nothing is pruned, or for other values than
-        -1, 0 and +1.
+        The entropy of the masks alone, where a seed gives the signs again; None where nothing is pruned, where signs were not drawn at
+        random, or for other values than -1, 0 and +1.
     batch_norm_bytes : int
         Statistics, and scales and shifts where there are any, in float32; biases of layers too.
     peak_activation_bytes : int
@@ -104,7 +107,7 @@ class Footprint:
         Multiply-accumulates for one image with all weights, and with those that are not zero (additions alone, where weights are
         binary).
     file_bytes : int
-        The packed file as it is on disk: header, weights, batch norms.
+        The file as it is on disk: of a packed one header, weights and batch norms.
     """
 
     weights: int
@@ -123,10 +126,13 @@ class Footprint:
     file_bytes: int
 
 
-def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3, 32, 32)) -> Footprint:
-    """Count the footprint of a frozen model stored in `checkpoint`, on images of `input_shape` [C, H, W]."""
+def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3, 32, 32), drawn: bool = False) -> Footprint:
+    """Count the footprint of a frozen model stored in `checkpoint`, on images of `input_shape` [C, H, W].
+
+    `drawn` says that the signs of its weights were drawn from a seed and never trained.
+    """
     model = unfenced(model)
-    weights = effective_weights(model)
+    weights = weights_of(weighted_layers(model))
     layers = measure_layers(model, input_shape)
     total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)
     binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)
@@ -148,8 +154,8 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
         bitmap_bytes=_bytes(entries + stored) if pruned else None,
         index_bytes=_bytes(index_bits + stored) if pruned else None,
         entropy_bytes=_bytes(mask_bits + stored) if pruned else None,
-        seed_bytes=_bytes(mask_bits) if binary and pruned else None,
-        batch_norm_bytes=4 * sum(tensor.numel() for tensor in batch_norm_tensors(model)),
+        seed_bytes=_bytes(mask_bits) if drawn and binary and pruned else None,
+        batch_norm_bytes=4 * sum(tensor.numel() for tensor in (*batch_norm_tensors(model), *_biases(model))),
         peak_activation_bytes=peak_activation_bytes(model, input_shape),
         dense_macs=sum(layer.macs for layer in layers),
         nonzero_macs=sum(layer.accumulations for layer in layers),
@@ -158,10 +164,11 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
 
 
 def measure_layers(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> list[LayerFootprint]:
-    """Count every convolution of a frozen model, in module order, on images of `input_shape` [C, H, W]."""
+    """Count every layer with weights of a frozen model, in module order, on images of `input_shape` [C, H, W]."""
+    model = unfenced(model)
     names = {module: name for name, module in model.named_modules()}
-    found = []
-    for layer, weight, positions in zip(convolutions(model), effective_weights(model), _output_positions(model, input_shape), strict=True):
+    found, layers = [], weighted_layers(model)
+    for layer, weight, positions in zip(layers, weights_of(layers), _positions(model, layers, input_shape), strict=True):
         kept = int(np.count_nonzero(weight))
         mask_bytes = _bytes(_log2_binomial(weight.size, kept))
         found.append(LayerFootprint(names[layer], weight.shape, weight.size, kept, mask_bytes, weight.size * positions, kept * positions))
@@ -218,13 +225,18 @@ def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
     return {storage._cdata: storage for storage in storages}
 
 
-def _output_positions(model: nn.Module, input_shape: Sequence[int]) -> list[int]:
-    found: dict[nn.Module, int] = {}
-    layers = convolutions(model)
-    hooks = [
-        layer.register_forward_hook(lambda module, _, output: found.__setitem__(module, output.shape[-1] * output.shape[-2]))
-        for layer in layers
-    ]
+def _positions(model: nn.Module, layers: Sequence[nn.Module], input_shape: Sequence[int]) -> list[int]:
+    """How often each layer's weights are used for one image; 0 for one that is not reached."""
+    found = dict.fromkeys(layers, 0)
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        # A transposed convolution spreads every input, all others collect every output.
+        seen = inputs[0] if isinstance(module, _ConvTransposeNd) else output
+        if isinstance(seen, torch.Tensor) and seen.ndim > 1:
+            places = seen.shape[1:-1] if isinstance(module, (nn.Linear, nn.Bilinear, nn.Embedding)) else seen.shape[2:]
+            found[module] += math.prod(places)
+
+    hooks = [layer.register_forward_hook(count) for layer in layers]
     try:
         with torch.no_grad():
             model(torch.zeros(1, *input_shape))
@@ -232,6 +244,12 @@ def _output_positions(model: nn.Module, input_shape: Sequence[int]) -> list[int]
         for hook in hooks:
             hook.remove()
     return [found[layer] for layer in layers]
+
+
+def _biases(model: nn.Module) -> list[torch.Tensor]:
+    """Those of torch's own layers; this package's are layers of their own."""
+    biases = (getattr(layer, "bias", None) for layer in weighted_layers(model))
+    return [bias for bias in biases if isinstance(bias, torch.Tensor)]
 
 
 def _log2_binomial(n: int, k: int) -> float:

@@ -171,8 +171,29 @@ def _opened(model: str) -> tuple[Own, nn.Module]:
         fenced = fence(lambda network: _CastImages(network, kind))
         classes, pixels = _classes(fenced)
     architecture = {"name": "factory", "code": made.code, "classes": classes}
-    size = sum(tensor.nbytes for tensor in made.network.state_dict().values() if isinstance(tensor, torch.Tensor))
-    return _own(path.stem, title, architecture, fenced, (size, "tensors"), pixels), fenced
+    return _own(path.stem, title, architecture, fenced, stored_size(made.network), pixels), fenced
+
+
+def stored_size(network: nn.Module) -> tuple[int, str]:
+    """Bytes of a network's tensors, and of what: a tensor under two names counts once, one that torch prunes by its mask as it is kept.
+
+    Of a pair NAME_orig and NAME_mask (torch.nn.utils.prune) the weights kept count, and a bit a weight for the mask.
+    """
+    state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, torch.Tensor)}
+    masks = {name.removesuffix("_mask") for name in state if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in state}
+    seen, total = set[tuple[int, int]](), 0
+    for name, tensor in state.items():
+        where = (tensor.data_ptr(), tensor.numel())
+        if tensor.numel() and where in seen:
+            continue
+        seen.add(where)
+        if name.endswith("_mask") and name.removesuffix("_mask") in masks:
+            total += -(-tensor.numel() // 8)
+        elif name.endswith("_orig") and name.removesuffix("_orig") in masks:
+            total += int(torch.count_nonzero(state[f"{name.removesuffix('_orig')}_mask"])) * tensor.element_size()
+        else:
+            total += tensor.nbytes
+    return total, "kept weights and masks" if masks else "tensors"
 
 
 def _open_file(model: str) -> tuple[Own, Fenced]:

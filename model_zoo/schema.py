@@ -152,6 +152,11 @@ class Record(_Strict):
         return self
 
     @property
+    def signs_drawn(self) -> bool:
+        """Whether the signs of its weights were drawn at random and never trained, so that a seed gives them again."""
+        return self.family == "pruned-binary" or self.method in ("diffenderfer2021", "fu2021")
+
+    @property
     def sparsity(self) -> float | None:
         """Fraction of weights removed, 1 - keep_ratio; None for a model that is not pruned."""
         return None if self.keep_ratio is None else 1.0 - self.keep_ratio

@@ -37,7 +37,9 @@ def command(model: str, store: Path, as_json: bool) -> None:
 
     record = registry.get_record(model)
     reason = registry.absence(model)
-    footprint = measure(load_model(model), registry.checkpoint_path(model), record.input_shape) if reason is None else None
+    footprint = None
+    if reason is None:
+        footprint = measure(load_model(model), registry.checkpoint_path(model), record.input_shape, record.signs_drawn)
     called = select(read(store), model=record.id)
     outcomes = called[called["model_sha256"] == model_sha256(model_identity(record))]
     results = _results(outcomes)

@@ -34,6 +34,24 @@ def convolutions(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, nn.Conv2d) or hasattr(module, "effective_weight")]
 
 
+# What torch calls layers with weights, beside its convolutions in two dimensions.
+_OTHERS = (nn.Linear, nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear, nn.Embedding)
+
+
+def weighted_layers(model: nn.Module) -> list[nn.Module]:
+    """Those of `convolutions` and all other layers of torch that have weights, in module order; a tensor shared by two counts once."""
+    own = set(convolutions(model))
+    layers, seen = [], set[int]()
+    for module in model.modules():
+        if module in own or isinstance(module, _OTHERS):
+            weight = getattr(module, "weight", None)
+            where = weight.data_ptr() if isinstance(weight, torch.Tensor) and weight.numel() else id(module)
+            if where not in seen:
+                seen.add(where)
+                layers.append(module)
+    return layers
+
+
 def dense_weights(model: nn.Module) -> list[torch.Tensor]:
     """The weight tensors of the plain convolutions, in module order: what a frozen model computes with."""
     return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
@@ -46,13 +64,18 @@ def factors_of(layer: nn.Module) -> Factors | None:
 
 def effective_weights(model: nn.Module) -> list[np.ndarray]:
     """What each layer convolves with, float32 [out, in, k, k]: {-1, 0, +1} or {-1, +1} for binary layers, any value for dense ones."""
+    return weights_of(convolutions(model))
+
+
+def weights_of(layers: Sequence[nn.Module]) -> list[np.ndarray]:
+    """What each of these layers computes with, float32, as `effective_weights`."""
     arrays = []
-    for layer in convolutions(model):
+    for layer in layers:
         if isinstance(layer, FactoredConv2d):
             arrays.append(layer.stored().product().reshape(layer.shape))
             continue
         with torch.no_grad():
-            weight = layer.weight if isinstance(layer, nn.Conv2d) else cast(BinaryLayer, layer).effective_weight()
+            weight = cast(BinaryLayer, layer).effective_weight() if hasattr(layer, "effective_weight") else cast(nn.Conv2d, layer).weight
         # A masked negative sign is -0.0; adding zero makes it the +0.0 that a packed file gives back, so that hashes agree.
         arrays.append(np.ascontiguousarray(weight.detach().cpu().numpy(), dtype=np.float32) + np.float32(0.0))
     return arrays

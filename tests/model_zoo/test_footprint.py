@@ -11,6 +11,7 @@ from torch import nn
 
 from model_zoo.classifier import build_classifier
 from model_zoo.footprint import Footprint, measure, measure_layers, peak_activation_bytes
+from model_zoo.own import stored_size
 from model_zoo.packing.frozen import assemble, batch_norm_tensors, effective_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.registry import package_folder
@@ -33,7 +34,7 @@ def resnet34(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]
 
 
 def test_resnet34_has_the_sizes_of_the_reference(resnet34: tuple[nn.Module, Path]) -> None:
-    found = measure(*resnet34)
+    found = measure(*resnet34, drawn=True)
     assert (found.weights, found.kept_weights) == (21_265_088, 212_685)
     kib = {name: round(getattr(found, f"{name}_bytes") / 1024, 1) for name in ("bitmap", "index", "entropy", "seed", "batch_norm")}
     assert kib == {"bitmap": 2621.8, "index": 515.0, "entropy": 205.8, "seed": 179.9, "batch_norm": 66.6}
@@ -42,7 +43,7 @@ def test_resnet34_has_the_sizes_of_the_reference(resnet34: tuple[nn.Module, Path
 
 def test_its_packed_file_is_as_small_as_its_information(resnet34: tuple[nn.Module, Path]) -> None:
     model, path = resnet34
-    found = measure(model, path)
+    found = measure(model, path, drawn=True)
     assert found.entropy_bytes is not None and found.seed_bytes is not None
     assert found.file_bytes <= 1.03 * (found.entropy_bytes + found.batch_norm_bytes)
     drawn = pack(model, RECIPE.architecture, False, {"id": RECIPE.id}, {"generator": "torch-cpu", "seed": 1234, "weight_init": "binary"})  # type: ignore[arg-type]
@@ -148,3 +149,58 @@ def test_a_bias_is_stored_and_counted_with_the_batch_norms(tmp_path: Path) -> No
     found, _, _, _ = counted(half, tmp_path)
     norms = sum(4 * module.num_features for module in build_classifier(TINY).modules() if isinstance(module, nn.BatchNorm2d))
     assert found.batch_norm_bytes == 4 * (norms + 10)
+
+
+def other_network() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(392, 10)).eval()
+
+
+def test_layers_of_every_kind_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    found = measure(other_network(), tmp_path / "file")
+    assert (found.weights, found.dense_float32_bytes, found.batch_norm_bytes, found.file_bytes) == (4520, 18080, 72, 5)
+    assert found.dense_macs == 600 * 49 + 3920 and found.bitmap_bytes is None
+    rows = measure_layers(other_network())
+    assert [(row.shape, row.macs) for row in rows] == [((8, 3, 5, 5), 600 * 49), ((10, 392), 3920)]
+
+
+def test_a_transposed_a_grouped_and_a_shared_layer() -> None:
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose2d(3, 4, 2, 2)
+            self.grouped = nn.Conv2d(4, 8, 3, groups=4)
+            self.one, self.two = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+            self.two.weight = self.one.weight
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            pooled = self.grouped(self.up(images)).mean((2, 3))
+            return self.two(self.one(pooled))
+
+    rows = {row.name: row for row in measure_layers(Several().eval(), (3, 8, 8))}
+    assert rows["up"].macs == 48 * 64 and rows["grouped"].macs == 72 * 14 * 14
+    assert set(rows) == {"up", "grouped", "one"} and rows["one"].weights == 64
+
+
+def test_a_seed_gives_signs_again_only_where_they_were_drawn(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    model = other_network()
+    with torch.no_grad():
+        for layer in (model[0], model[3]):
+            layer.weight.copy_(torch.where(torch.rand_like(layer.weight) < 0.1, layer.weight.sign(), 0.0))
+    trained, drawn = (measure(model, tmp_path / "file", drawn=drawn) for drawn in (False, True))
+    assert trained.seed_bytes is None and drawn.seed_bytes is not None and trained.entropy_bytes == drawn.entropy_bytes
+
+
+def test_bytes_of_a_pruned_network_are_those_kept() -> None:
+    from torch.nn.utils import prune
+
+    dense, pruned = other_network(), other_network()
+    assert stored_size(dense) == (4 * (4520 + 18), "tensors")
+    for layer in (pruned[0], pruned[3]):
+        prune.l1_unstructured(layer, "weight", 0.9)
+    size, convention = stored_size(pruned)
+    assert convention == "kept weights and masks" and size == 4 * (60 + 392 + 18) + 600 // 8 + 3920 // 8
+    assert stored_size(other_network().half())[0] == 2 * (4520 + 18)

@@ -75,7 +75,7 @@ def test_all_models_share_data_and_epochs() -> None:
 
 
 def test_the_footprint_adds_up() -> None:
-    footprint = measure(load_model(MODEL), checkpoint_path(MODEL))
+    footprint = measure(load_model(MODEL), checkpoint_path(MODEL), drawn=True)
     assert footprint.dense_float32_bytes == 4 * footprint.weights
     assert footprint.seed_bytes is not None and footprint.entropy_bytes is not None and footprint.bitmap_bytes is not None
     assert footprint.entropy_bytes - footprint.seed_bytes == pytest.approx(footprint.kept_weights / 8, abs=1)

@@ -105,7 +105,7 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 def footprint(model: str, record: Record) -> list[Size]:
     """The model's size by every convention; empty where its checkpoint is not on this machine."""
     try:
-        found = measure(load_model(model), registry.checkpoint_path(model), record.input_shape)
+        found = measure(load_model(model), registry.checkpoint_path(model), record.input_shape, record.signs_drawn)
     except UserError:
         return []
     sizes = []

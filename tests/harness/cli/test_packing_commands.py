@@ -37,7 +37,7 @@ def test_export_writes_one_file_and_says_what_is_in_it(tmp_path: Path, monkeypat
 def test_footprint_puts_models_side_by_side() -> None:
     done = harness("footprint", PRUNED, DENSE, "--layers")
     assert done.exit_code == 0, done.output
-    assert "the packed file, measured" in done.output and "16,950" in done.output and "221,420" in done.output
+    assert "the file, measured" in done.output and "16,950" in done.output and "221,420" in done.output
     assert "network.layer1.0.conv1" in done.output
     rows = json.loads(harness("footprint", PRUNED, "--json", "--layers").output)
     assert rows[0]["kept_weights"] == sum(layer["kept_weights"] for layer in rows[0]["layers"])
