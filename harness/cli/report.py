@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from model_zoo.errors import DamagedFileError
 
 
+# The folder of what no suite asks for.
+REQUESTS = "requests"
+
+
 def show(made: Report, table: str = "summary") -> None:
     """Print one table, and name the main table and figure."""
     from harness.cli.console import err, out
@@ -73,6 +77,46 @@ def _described(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _found_by(plan: Plan) -> dict[str, str]:
     return {unit.record.id: unit.model for unit in plan.units}
+
+
+def _requested(
+    store: Store, stored: Iterable[Stored | DamagedFileError], plans: Iterable[Plan], folder: Path, kinds: Sequence[str]
+) -> Report | None:
+    """Build the report of outcomes that no suite asks for, of users' own models and images among them; None where there are none."""
+    from harness.cli.console import err
+    from harness.reporting import report
+    from harness.reporting.traits import with_traits
+    from harness.runner.diagnoses import diagnosed
+    from harness.runner.results import cell, find
+    from harness.runner.store import Stored
+    from model_zoo import registry
+    from model_zoo.catalogue import catalogue
+
+    asked = {cell(unit.identity) for plan in plans for unit in plan.units}
+    readable = [item for item in stored if isinstance(item, Stored)]
+    others = [item for item in readable if cell(item.manifest["identity"]) not in asked]
+    # Beside everybody else that met the same attacks on the same data under the same threat model.
+    where = {_met(item) for item in others}
+    found = find(item for item in readable if _met(item) in where)
+    if found.outcomes.empty:
+        return None
+    names = sorted(set(found.outcomes["model"]))
+    shipped = {name: name for name in names if name in registry.model_ids()}
+    # Of a model without a record nothing is known but its name; the columns are those of one that has one.
+    known = shipped or {name: name for name in registry.model_ids()[:1]}
+    models = with_traits(catalogue(known), known).set_index("id").reindex(names).rename_axis("id").reset_index()
+    families = found.outcomes.drop_duplicates("model").set_index("model")["family"]
+    models["family"] = models["family"].fillna(models["id"].map(families))
+    try:
+        return report.build(found.outcomes, models, folder, None, found.invalid, diagnosed(store, shipped), shipped, kinds)
+    except UserError as error:
+        err.print(f"left out: outcomes that no suite asks for: {error}", style="yellow", markup=False)
+        return None
+
+
+def _met(item: Stored) -> tuple[str, ...]:
+    labels = item.manifest["labels"]
+    return tuple(str(labels[name]) for name in ("dataset", "norm", "radius", "attack"))
 
 
 def _page(store: Store, suites: Iterable[str], folder: Path, data_dir: Path | None) -> list[Path]:
@@ -140,6 +184,8 @@ def command(
 ) -> None:
     """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG, or PDF) from stored outcomes, a folder for each suite.
 
+    What no suite asks for, your own models and images among it, is in a folder "requests".
+
     \b
     Examples:
       harness report
@@ -165,8 +211,12 @@ def command(
         click.echo(f"page: {written[0]}", err=True)
         return
     stored = list(kept.read_all())
-    for name in suites or suite_names():
-        one = make(kept, stored, reports / name, plan_suite(get_suite(name), data_dir), kinds)
+    plans = {name: plan_suite(get_suite(name), data_dir) for name in suites or suite_names()}
+    for name, plan in plans.items():
+        one = make(kept, stored, reports / name, plan, kinds)
+        made += [one] if one is not None else []
+    if not suites:
+        one = _requested(kept, stored, plans.values(), reports / REQUESTS, kinds)
         made += [one] if one is not None else []
     if not made:
         raise nothing

@@ -1,0 +1,33 @@
+"""Outcomes that no suite asks for reach a report: of a user's own model, beside the shipped ones that met the same attacks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from harness.cli.main import main
+from harness.evaluation.unit import evaluate_unit
+from harness.runner.plan import plan_request
+from harness.runner.store import Store
+from model_zoo.loading import load_model
+from model_zoo.threat import ThreatModel
+
+DENSE = "cifar10-rn8s29-dense"
+THREAT = ThreatModel.parse("Linf 3/255")
+
+
+def test_a_report_has_what_no_suite_asks_for(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    (unit,) = plan_request([DENSE], ["pgd"], "cifar10-sample", 4, [THREAT]).units
+    outcome = evaluate_unit(load_model(DENSE), unit.block, unit.threat, unit.attack, unit.seed)
+    store.write(unit, outcome, {})
+    # As a model of somebody's own is stored: by its id, with no record in the registry.
+    own = replace(unit, record=unit.record.model_copy(update={"id": "mine", "weights_sha256": "0" * 64}))
+    store.write(own, outcome, {})
+    out = tmp_path / "out"
+    done = CliRunner().invoke(main, ["report", "--store", str(store.root), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    table = (out / "requests" / "summary.md").read_text()
+    assert "| mine |" in table and f"| {DENSE} |" in table and "Linf 3/255, n = 4" in table
+    only = CliRunner().invoke(main, ["report", "--store", str(store.root), "--out", str(out), "--suite", "smoke"])
+    assert only.exit_code == 1 and "no outcomes of suite smoke" in only.output
