@@ -180,7 +180,7 @@ def _evaluate_module(
 
 
 def _beside(labels: Mapping[str, Any], outcome: UnitOutcome) -> pd.DataFrame:
-    whole = {**labels, "flags": ", ".join(marks(outcome.flags, outcome.frame))}
+    whole = {**labels, "flags": ", ".join(marks(outcome.flags, outcome.frame, str(labels["attack"])))}
     return pd.concat([pd.DataFrame(whole, index=outcome.frame.index), outcome.frame], axis=1)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--suite", default="quick", show_default=True, help="Whose attacks and images (`harness ls suites`).")
 @click.option("--dataset", help="One of the suite's data sets, or another of their kind.  [default: the suite's first that fits]")
 @resize
+@click.option("--radius", help="An exact radius such as 8/255, or 'L2 1/2', in place of the suite's; your own images need one.")
 @click.option(
     "--n",
     "n",
@@ -60,6 +61,7 @@ def command(
     suite: str,
     dataset: str | None,
     resize: int | None,
+    radius: str | None,
     n: int | str | None,
     data_dir: Path | None,
     download: bool,
@@ -93,6 +95,7 @@ def command(
     Examples:
       harness compare my_model.py:make_model
       harness compare my_model.py:make_model --checkpoint weights.safetensors --against all --n 100
+      harness compare net.onnx --dataset folder:pictures/val --resize 32 --radius 8/255 --against cifar10-rn8s29-dense
       harness compare robustbench:Addepalli2022Efficient_RN18 --dataset robustbench-cifar10 --data-dir ~/data
       harness compare net.onnx --against dense-binary --fail-under 20 --must-beat cifar10-rn8s29-dense
     """
@@ -107,12 +110,14 @@ def command(
     from harness.runner.suite import get_suite
     from model_zoo.own import with_checkpoint
     from model_zoo.registry import get_record
+    from model_zoo.threat import threats_for
 
     required = [get_record(name).id for name in must_beat]
     found_by = with_checkpoint(model, checkpoint, outside)
     chosen = (*against, *must_beat)
     number, whole = (n if isinstance(n, int) else None), n == "all"
-    plan = plan_comparison(found_by, chosen, get_suite(suite), sized(dataset, resize), number, whole, data_dir, download)
+    threat = threats_for(["Linf"], [radius])[0] if radius else None
+    plan = plan_comparison(found_by, chosen, get_suite(suite), sized(dataset, resize), number, whole, data_dir, download, threat)
     say_notes(plan)
     for line in plan.left_out:
         err.print(f"left out: {line}", style="dim", markup=False)

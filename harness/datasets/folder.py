@@ -35,8 +35,10 @@ def folder_source(text: str) -> Source:
     path, _, wanted = text.partition(RESIZE)
     root, size = Path(path).expanduser(), _size(wanted)
     name = f"folder:{root.resolve().name}"
+    count = None
     if root.is_dir():
-        name += f"-{_content(root)[:8]}"
+        content, count = _content(root)
+        name += f"-{content[:8]}"
     if size is not None:
         name += f"-{size}px"
 
@@ -48,7 +50,7 @@ def folder_source(text: str) -> Source:
     def read(data_folder: Path, n: int | None, download: bool) -> ImageSet:
         return read_tree(name, list_tree(root), n, resized)
 
-    info = DatasetInfo(name, f"images in {root}", None, None, None, name, lambda data_folder: root.is_dir(), f"{root} is not a folder")
+    info = DatasetInfo(name, f"images in {root}", None, count, None, name, lambda data_folder: root.is_dir(), f"{root} is not a folder")
     return Source(info, read)
 
 
@@ -60,10 +62,11 @@ def _size(wanted: str) -> int | None:
     return int(wanted)
 
 
-def _content(root: Path) -> str:
-    """Hash of the paths and sizes of all images, and of the content of up to `READ` of them."""
+def _content(root: Path) -> tuple[str, int]:
+    """Hash of the paths and sizes of all images and of the content of up to `READ` of them; and how many images there are."""
     files = sorted(list_tree(root).files, key=lambda path: path.relative_to(root).as_posix())
-    return _hashed(root, tuple((path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+    listed = tuple((path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _hashed(root, listed), len(listed)
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ MARKS = {
 MASKING = ("zero-gradient", "saturated", "black-box-better", "decisions-better", "transfer-better")
 
 
-def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame) -> tuple[str, ...]:
+def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame, attack: str) -> tuple[str, ...]:
     """The marks of a unit, in the order of `MARKS`.
 
     Parameters
@@ -32,11 +32,13 @@ def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame) -> tuple[str
         without a gradient are none.
     outcomes : pandas.DataFrame
         Those of the unit.
+    attack : str
+        Its name; of Square alone nobody knows what gradients would have broken.
     """
     attacked = int((outcomes["clean_prediction"] == outcomes["label"]).sum())
     found = {kind for kind, message in flags if kind in MARKS and (kind != "zero-gradient" or _is_many(message, attacked))}
     by_square = int((outcomes["broken_by"] == "square").sum())
-    if is_gain(by_square, attacked):
+    if attack != "square" and is_gain(by_square, attacked):
         found.add("black-box-better")
     return tuple(mark for mark in MARKS if mark in found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from harness import attacks, datasets, engines
 from harness.datasets.base import DatasetInfo
@@ -19,6 +19,7 @@ from model_zoo.errors import MissingDataError, UnknownNameError, UsageError
 from model_zoo.loading import load_model
 from model_zoo.own import describe, is_own
 from model_zoo.schema import Attackable, Record
+from model_zoo.threat import ThreatModel
 from model_zoo.user_code import user_code
 
 ALL = "all"
@@ -35,6 +36,7 @@ def plan_comparison(
     whole: bool = False,
     data_dir: Path | None = None,
     download: bool = False,
+    threat: ThreatModel | None = None,
 ) -> Plan:
     """Plan `model` (first) and its opponents against everything that a suite has on one data set.
 
@@ -46,9 +48,11 @@ def plan_comparison(
         Each an id, the path of a record, a family (all of it that fits the data), or "all"; the suite's own models where there is none.
     dataset : str, optional
         One of the suite's data sets, or one of the same family, to which the suite's attacks and threats of that family then apply; the
-        first of the suite's that fits the model where None.
+        first of the suite's that fits the model where None. With a `threat`, any other too, and the suite's first attacks of its norm.
     n, whole
         As `harness.runner.plan.plan_suite` takes them.
+    threat : ThreatModel, optional
+        In place of the suite's own.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def plan_comparison(
         If the data is not on this machine.
     """
     ours = describe(model)
-    info, parts = _data(ours, suite, dataset)
+    info, parts = _data(ours, suite, dataset, threat)
     opponents = [other for other in _opponents(against, suite, info) if not _same(describe(other), ours)]
     if not opponents:
         raise UsageError(f"nobody to compare {ours.id} with on {info.name}: name models with --against (`harness ls models`)")
@@ -69,20 +73,24 @@ def plan_comparison(
 
 
 def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
-    """Plan what tells whether the compared model hides behind its gradients: Square with 1,000 queries, and transfer.
+    """Plan what tells whether the compared model hides behind its gradients: Square, RayS and transfer.
 
-    Both run on the first `n` images, under every Linf threat model of the plan; Square is left out where the plan has an attack with
-    Square in it. `left_out` says what is not tested.
+    All run on the plan's images, or the first `n` of their data set if those are more, under every Linf threat model of the plan; Square is
+    left out where the plan has an attack with Square in it. `left_out` says what is not tested.
     """
     first = plan.units[0]
     ours = [unit for unit in plan.units if unit.model == first.model and unit.threat.norm == "Linf"]
-    info = datasets.describe(first.block.name)
-    images = datasets.load(first.block.name, data_dir, n)
-    blocks = [images.slice(start, min(start + protocol.BLOCK, len(images))) for start in range(0, len(images), protocol.BLOCK)]
+    # A folder is not found again by the name of its images.
+    is_known = first.block.name in datasets.names()
+    family = datasets.describe(first.block.name).family if is_known else first.block.name
+    blocks = list({unit.block.sha256: unit.block for unit in ours}.values())
+    if is_known and n > sum(map(len, blocks)):
+        images = datasets.load(first.block.name, data_dir, n)
+        blocks = [images.slice(start, min(start + protocol.BLOCK, len(images))) for start in range(0, len(images), protocol.BLOCK)]
     units, left_out = [], []
     for name in PROBES:
         try:
-            spec = attacks.bind(attacks.get(name), info.family, first.record.weights_sha256)
+            spec = attacks.bind(attacks.get(name), family, first.record.weights_sha256)
         except UsageError as error:
             left_out.append(f"{name}: not tested ({error})")
             continue
@@ -103,7 +111,7 @@ def admit(plan: Plan) -> None:
         check_model(as_judged(load_model(first.model), draws), images, len(first.block.classes), alone=draws is None)
 
 
-def _data(ours: Attackable, suite: Suite, dataset: str | None) -> tuple[DatasetInfo, list[Evaluation]]:
+def _data(ours: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None) -> tuple[DatasetInfo, list[Evaluation]]:
     """The data set, and the suite's parts of it; where the suite has it not, those of the first that it has of the family, on this one."""
     infos = [datasets.describe(name) for name in dict.fromkeys(part.dataset for part in suite.evaluation)]
     if dataset is None:
@@ -114,11 +122,17 @@ def _data(ours: Attackable, suite: Suite, dataset: str | None) -> tuple[DatasetI
     else:
         wanted = datasets.describe(dataset)
         fitting = [info for info in infos if info.name == wanted.name] or [info for info in infos if info.family == wanted.family]
-        if not fitting:
+        if not fitting and threat is None:
             has = ", ".join(dict.fromkeys(info.family for info in infos))
-            raise UsageError(f"suite {suite.name!r} has no attacks on data like {wanted.name}, only on {has}: name another with --suite")
-    parts = [part for part in suite.evaluation if part.dataset == fitting[0].name]
-    return wanted, [part.model_copy(update={"dataset": wanted.name}) for part in parts]
+            way = "name another with --suite, or say --radius for images of your own"
+            raise UsageError(f"suite {suite.name!r} has no attacks on data like {wanted.name}, only on {has}: {way}")
+    parts = [part for part in suite.evaluation if part.dataset == (fitting or infos)[0].name]
+    # A folder is found by its path and not by its name.
+    changes: dict[str, Any] = {"dataset": dataset if dataset is not None and not fitting else wanted.name}
+    if threat is None:
+        return wanted, [part.model_copy(update=changes) for part in parts]
+    named = dict.fromkeys(name for part in parts for name in part.attacks if attacks.get(name).norm == threat.norm)
+    return wanted, [parts[0].model_copy(update={**changes, "attacks": list(named), "threats": [str(threat)]})]
 
 
 def _fits(model: Attackable, info: DatasetInfo) -> bool:

@@ -73,7 +73,9 @@ def labels_of(stored: Stored) -> dict[str, Any]:
     """The columns `LABELS` that stand beside the outcomes of a unit; `flags` are its marks (`harness.evaluation.marks`), "" for none."""
     manifest = stored.manifest
     flags = [(flag["kind"], flag["message"]) for flag in manifest.get("flags", ())]
-    marked = marks(flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas())
+    marked = marks(
+        flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas(), str(manifest["labels"].get("attack"))
+    )
     labels = {**manifest["labels"], "model_sha256": model_sha256(manifest["identity"]["model"]), "flags": ", ".join(marked)}
     return {name: labels.get(name) for name in LABELS}
 

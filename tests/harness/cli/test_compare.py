@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
+from harness import datasets
 from harness.cli.main import main
 from harness.runner.plan import plan_request
 from harness.runner.store import Store
@@ -197,3 +199,18 @@ def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -
     every, some = harness(*options), harness(*options, "--n", "4")
     assert "3 units run" in every.stderr and "units run" not in some.stderr, "the probes alone, and once"
     assert "n = 20" in every.stdout and "n = 4" in some.stdout
+
+
+def test_images_of_ones_own_at_a_radius_that_is_said(there: Path) -> None:
+    sample = datasets.load("cifar10-sample", n=10)
+    for label in range(10):
+        (there / "pictures" / str(label)).mkdir(parents=True)
+    for row, label in enumerate(sample.labels):
+        Image.fromarray(sample.images[row]).resize((40, 40)).save(there / "pictures" / str(label) / f"{row}.png")
+    data = ("--dataset", "folder:pictures", "--resize", "32", "--suite", "smoke", "--n", "4", "--workers", "1")
+    silent = harness("compare", "my_model.py:make_model", *data)
+    assert silent.exit_code == 2 and "--radius" in silent.stderr
+    said = harness("compare", "my_model.py:make_model", *data, "--radius", "2/255", "--against", DENSE)
+    assert said.exit_code == 0, said.stderr
+    assert "Linf 2/255: worst case of pgd, cw-linf" in said.stdout and "-32px" in said.stdout and "cw-l2" not in said.stdout
+    assert "transfer: not tested" in said.stdout and "no images of" in said.stderr

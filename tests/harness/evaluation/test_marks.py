@@ -33,12 +33,13 @@ def outcomes(square: int, right: int = 250, n: int = 250) -> pd.DataFrame:
     ],
 )
 def test_a_few_images_without_a_gradient_are_no_mark(message: str, marked: bool) -> None:
-    assert marks([("zero-gradient", message)], outcomes(0, right=100)) == (("zero-gradient",) if marked else ())
+    assert marks([("zero-gradient", message)], outcomes(0, right=100), "pgd") == (("zero-gradient",) if marked else ())
 
 
 def test_square_alone_has_to_break_more_than_chance_allows() -> None:
-    assert marks([], outcomes(2)) == () and marks([], outcomes(6)) == ("black-box-better",)
-    assert marks([("square-helps", "x"), ("other", "y")], outcomes(0)) == ()
+    assert marks([], outcomes(2), "autoattack") == () and marks([], outcomes(6), "autoattack") == ("black-box-better",)
+    assert marks([], outcomes(6), "square") == (), "alone it says nothing of gradients"
+    assert marks([("square-helps", "x"), ("other", "y")], outcomes(0), "pgd") == ()
 
 
 def test_marks_are_joined_in_one_order_and_have_words() -> None:
@@ -70,4 +71,4 @@ class Changed(nn.Module):
 def test_whatever_attack_runs_masked_gradients_are_noticed(how: str, expected: tuple[str, ...], attack: str) -> None:
     block = datasets.load("cifar10-sample").first(20)
     outcome = evaluate_unit(Changed(how), block, ThreatModel("Linf", Fraction(8, 255)), attacks.get(attack), 0)
-    assert marks(outcome.flags, outcome.frame) == expected
+    assert marks(outcome.flags, outcome.frame, "pgd") == expected
