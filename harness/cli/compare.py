@@ -140,13 +140,14 @@ def command(
     mine = found.outcomes[found.outcomes["model"] == ours]
     probes = plan_probes(plan, mine["image"].nunique(), data_dir) if len(mine) else Plan(())
     unprobed = without_covered(probes, find(stored, probes, longer=True).outcomes)
+    is_evasive = False
     if unprobed.units:
         err.print("and without its gradients:", style="dim", markup=False)
-        execute_plan(Plan(unprobed.units), store, workers or os.cpu_count() or 1, how)
+        is_evasive = bool(execute_plan(Plan(unprobed.units), store, workers or os.cpu_count() or 1, how).failed)
         stored = list(kept.read_all())
     for line in found.invalid:
         err.print(f"invalid: {line}", style="yellow", markup=False)
-    comparisons = compare(found.outcomes, ours, plan.expected(), _sizes(plan), _of_models(find(stored).outcomes, plan))
+    comparisons = compare(found.outcomes, ours, plan.expected(), _sizes(plan), _of_models(find(stored).outcomes, plan), is_evasive)
     unmet, clean = _unmet(comparisons[0], fail_under, required), comparisons[0].ours.clean
     if as_json:
         plain = {"model": ours, "comparisons": [_plain(one) for one in comparisons], "not_tested": list(probes.left_out), "unmet": unmet}
@@ -163,7 +164,7 @@ def command(
             say_guessing(ours, clean.interval[0], len(first.block.classes))
     for line in unmet:
         err.print(f"not met: {line}", style="red", markup=False)
-    if unmet or (report is not None and report.failed) or not comparisons[0].ours.worst.n:
+    if unmet or is_evasive or (report is not None and report.failed) or not comparisons[0].ours.worst.n:
         raise SystemExit(1)
 
 

@@ -43,7 +43,7 @@ class Standing:
 
     `near_constant` says that it gives one class to most images, so that its robustness means nothing; `flags` are the marks of its units
     under this threat model (`harness.evaluation.marks`), `probes` what attacks do that are no part of the comparison; `is_tested` says that
-    an attack without gradients ran on all these images.
+    an attack without gradients ran on all these images; `is_evasive` that one of the probes failed on the model.
     """
 
     model: str
@@ -54,12 +54,15 @@ class Standing:
     flags: tuple[str, ...] = ()
     is_tested: bool = False
     probes: tuple[Probe, ...] = ()
+    is_evasive: bool = False
 
     @property
     def doubt(self) -> str:
         """Why its number decides nothing; "" if it does."""
         if self.near_constant:
             return "it gives one class to most images"
+        if self.is_evasive:
+            return "an attack without its gradients failed on it"
         masking = [mark for mark in self.flags if mark in MASKING]
         if masking:
             return f"verdict masked: {in_words(masking)}"
@@ -118,6 +121,7 @@ def compare(
     planned: Sequence[Mapping[str, Any]],
     sizes: Mapping[str, Size],
     elsewhere: pd.DataFrame | None = None,
+    is_evasive: bool = False,
 ) -> list[Comparison]:
     """Compare a model with all others of a plan, a comparison for each threat model, the one with most attacks first.
 
@@ -133,12 +137,14 @@ def compare(
         Bytes of all planned models by id.
     elsewhere : pandas.DataFrame, optional
         Other outcomes of the same models, under any suite: their attacks count as having run, and their flags count.
+    is_evasive : bool
+        Whether a probe failed on the compared model.
     """
     plan = pd.DataFrame(planned)
     groups = {key: part for key, part in plan.groupby(GROUP, sort=False) if model in set(part["model"])}
     ordered = sorted(groups.items(), key=lambda item: -item[1]["attack"].nunique())
     known = outcomes if elsewhere is None else elsewhere
-    return [_compared(_of(outcomes, key), key, model, part, sizes, _of(known, key)) for key, part in ordered]
+    return [_compared(_of(outcomes, key), key, model, part, sizes, _of(known, key), is_evasive) for key, part in ordered]
 
 
 def _of(outcomes: pd.DataFrame, group: tuple[Any, ...]) -> pd.DataFrame:
@@ -146,7 +152,13 @@ def _of(outcomes: pd.DataFrame, group: tuple[Any, ...]) -> pd.DataFrame:
 
 
 def _compared(
-    outcomes: pd.DataFrame, group: tuple[Any, ...], model: str, plan: pd.DataFrame, sizes: Mapping[str, Size], known: pd.DataFrame
+    outcomes: pd.DataFrame,
+    group: tuple[Any, ...],
+    model: str,
+    plan: pd.DataFrame,
+    sizes: Mapping[str, Size],
+    known: pd.DataFrame,
+    is_evasive: bool,
 ) -> Comparison:
     robust: dict[str, pd.Series] = {}
     standings: dict[str, Standing] = {}
@@ -160,6 +172,7 @@ def _compared(
         shared = images if ours.empty else images[images.index.isin(ours.index)]
         rows, more = (frame if frame.empty else frame[frame["model"] == name] for frame in (outcomes, known))
         standings[name] = _standing(name, rows, shared, sizes[name], more)
+    standings[model] = replace(standings[model], is_evasive=is_evasive)
     found = [_opponent(standings[name], ours, theirs) for name, theirs in robust.items() if name != model]
     tested = [opponent for opponent in found if opponent.images]
     judged = [_judged(standings[model], opponent, p) for opponent, p in zip(tested, holm([opponent.p for opponent in tested]), strict=True)]

@@ -214,3 +214,31 @@ def test_images_of_ones_own_at_a_radius_that_is_said(there: Path) -> None:
     assert said.exit_code == 0, said.stderr
     assert "Linf 2/255: worst case of pgd, cw-linf" in said.stdout and "-32px" in said.stdout and "cw-l2" not in said.stdout
     assert "transfer: not tested" in said.stdout and "no images of" in said.stderr
+
+
+EVASIVE = """
+from torch import nn
+from harness.selftest.toys import undefended
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = undefended()
+        self.eval()
+
+    def forward(self, images):
+        import inspect
+        if any(frame.filename.endswith("rays.py") for frame in inspect.stack(0)):
+            raise RuntimeError("not for you")
+        return self.body(images)
+
+def make():
+    return Net()
+"""
+
+
+def test_a_network_that_fails_when_it_is_probed_is_in_doubt(there: Path) -> None:
+    (there / "evasive.py").write_text(EVASIVE)
+    result = compare("evasive.py:make", "--against", DENSE)
+    assert result.exit_code == 1 and "not for you" in result.stderr
+    assert "an attack without its gradients failed on it" in result.stdout and "Traceback" not in result.output
