@@ -1,0 +1,60 @@
+"""RayS beside foolbox's HopSkipJump, both shown decisions alone: python -m benchmarks.decision_attacks (needs `pip install foolbox`).
+
+An undefended network of three convolutions, Linf 8/255, the first 32 images that it gets right. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import foolbox
+import torch
+from torch import nn
+
+from harness.attacks import pool
+from harness.attacks.rays import RayS
+from harness.selftest.toys import images, undefended
+
+EPSILON, IMAGES = 8 / 255, 32
+
+
+class Decisions(nn.Module):
+    """One-hot classes of a network, and how many images it was asked for."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.asked = model, 0
+        self.eval()
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Logits 0 and 1."""
+        self.asked += len(batch)
+        with torch.no_grad():
+            return nn.functional.one_hot(self.model(batch).argmax(1), 10).float()
+
+
+def main() -> None:
+    """Run both, with more and more queries."""
+    x, y = images()
+    model = undefended()
+    right = (model(x).argmax(1) == y).nonzero().flatten()[:IMAGES]
+    x, y = x[right], y[right]
+    sys.stdout.write("| attack | queries an image | broken |\n| --- | ---: | ---: |\n")
+    for queries in (300, 1000, 3000):
+        shown = Decisions(model)
+        found = pool.run(RayS(EPSILON, queries), "rays", shown, x, y, model(x), torch.arange(len(x)), 0, len(x))
+        sys.stdout.write(f"| RayS | {shown.asked / len(x):.0f} | {int(found.broken.sum())} of {len(x)} |\n")
+    for steps in (4, 8, 16):
+        shown = Decisions(model)
+        start = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50)
+        attack = foolbox.attacks.HopSkipJumpAttack(
+            start, steps=steps, initial_gradient_eval_steps=50, max_gradient_eval_steps=200, constraint="linf"
+        )
+        torch.manual_seed(0)
+        raw, _, _ = attack(foolbox.PyTorchModel(shown, bounds=(0, 1), device="cpu"), x, y, epsilons=None)
+        broken = ((raw - x).abs().flatten(1).amax(1) <= EPSILON + 1e-6) & (model(raw).argmax(1) != y)
+        sys.stdout.write(f"| HopSkipJump, {steps} steps | {shown.asked / len(x):.0f} | {int(broken.sum())} of {len(x)} |\n")
+
+
+if __name__ == "__main__":
+    main()
