@@ -37,8 +37,8 @@ SIZES = (60, 250, 1000)
 def planted(out: Path) -> None:
     """Diagnose every instance of every kind; the true robust accuracy is that of the honest network with the same classes."""
     x, y = toys.images()
-    for kind in masking.KINDS:
-        for instance in range(INSTANCES):
+    for instance in range(INSTANCES):
+        for kind in masking.KINDS:
             path = out / f"planted-{kind.pitfall}-{instance}.json"
             if path.exists():
                 continue

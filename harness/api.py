@@ -155,8 +155,11 @@ def _evaluate_module(
     weights = weights_sha256(unfenced(model))
     name, family = _named(model, weights, images.images.shape[1])
     frames = []
-    for spec in map(attacks.get, names):
-        threat = next((one for one in threats if one.norm == spec.norm), None) or protocol.default_threat(spec.norm, info.family)
+    for spec in (attacks.bind(attacks.get(named), info.family, weights) for named in names):
+        given = next((one for one in threats if one.norm == spec.norm), None)
+        if threats and given is None:
+            raise UserError(f"attack {spec.name} is for {spec.norm}; none of {', '.join(map(str, threats))} is")
+        threat = given or protocol.default_threat(spec.norm, info.family)
         attacks.check(spec, threat, len(images.classes))
         for start in range(0, len(images), protocol.BLOCK):
             block = images.slice(start, min(start + protocol.BLOCK, len(images)))

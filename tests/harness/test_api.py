@@ -87,3 +87,13 @@ def test_flags_are_a_column_and_a_warning() -> None:
         frame = harness.evaluate(Masked().eval(), n=5)
     assert set(frame["flags"]) == {"zero-gradient"}
     assert set(harness.evaluate(MODEL, n=5)["flags"]) == {""}
+
+
+def test_a_radius_of_another_norm_is_no_radius_of_the_attack() -> None:
+    with pytest.raises(UserError, match="cw-l2 is for L2; none of Linf 8/255 is"):
+        harness.evaluate(harness.load_model("cifar10-rn8s29-dense"), attack="cw-l2", radius="Linf 8/255", n=2)
+
+
+def test_a_module_is_attacked_by_transfer_from_others_than_itself() -> None:
+    frame = harness.evaluate(harness.load_model("cifar10-rn8s29-dense"), attack="transfer", n=4)
+    assert len(frame) == 4 and not frame["broken_by"].astype(str).str.startswith("cifar10-rn8s29-dense:").any()
