@@ -178,6 +178,8 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
                 f"{row['model']} is {row['verdict_reasons']}." for _, row in ordered.iterrows() if isinstance(row["verdict_reasons"], str)
             ]
         notes[1:1] = [_base(row) for _, row in part.iterrows() if "base" in part and row["model"] == row["base"]]
+        if "verdict" in frame and "verdict" not in part:
+            notes.append("No model here has been diagnosed under this threat model.")
         called = part["headline"].iloc[0] if "headline" in part else "worst case"
         if called != "worst case" and any(column.field == "worst" for column in columns):
             notes.append("No attack here has APGD, which leaves fewer images under L2: the number is no worst case.")

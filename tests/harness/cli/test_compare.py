@@ -99,7 +99,7 @@ def make():
 
 def test_decisions_of_an_undefended_network_under_the_logits_of_another_are_found_out(there: Path) -> None:
     (there / "hidden.py").write_text(HIDDEN)
-    result = harness("compare", "hidden.py:make", "--against", DENSE, "--suite", "smoke", "--n", "12", "--fail-under", "10")
+    result = harness("compare", "hidden.py:make", "--against", DENSE, "--suite", "smoke", "--n", "8", "--fail-under", "10")
     assert result.exit_code == 1 and "verdict masked" in result.stderr
     assert "decisions-better" in result.stdout and "Better" not in result.stdout
 
@@ -227,9 +227,12 @@ class Net(nn.Module):
         self.eval()
 
     def forward(self, images):
-        import inspect
-        if any(frame.filename.endswith("rays.py") for frame in inspect.stack(0)):
-            raise RuntimeError("not for you")
+        import sys
+        frame = sys._getframe()
+        while frame is not None:
+            if frame.f_code.co_filename.endswith("rays.py"):
+                raise RuntimeError("not for you")
+            frame = frame.f_back
         return self.body(images)
 
 def make():
