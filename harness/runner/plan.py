@@ -202,7 +202,11 @@ def _expand(
             leave_out(f"model {record.id}: {trained}{record.classes} classes, not for {images.name}")
             continue
         for named in specs:
-            spec = attacks.bind(named, family, record.weights_sha256)
+            try:
+                spec = attacks.bind(named, family, record.weights_sha256)
+            except UsageError as error:
+                leave_out(f"model {record.id}: {error}")
+                continue
             given = [ThreatModel.parse(text) for text in part.threats]
             fitting = [threat for threat in given if threat.norm == spec.norm]
             for threat in fitting or ([] if given else [protocol.default_threat(spec.norm, family)]):

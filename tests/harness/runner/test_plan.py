@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from harness.runner.plan import plan_request, plan_suite
 from harness.runner.suite import Suite, get_suite, read_suite, suite_names
 from model_zoo.errors import DamagedFileError, UnknownNameError, UserError
 from model_zoo.registry import model_ids
+from model_zoo.threat import ThreatModel
 
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 
@@ -77,3 +79,14 @@ def test_an_unknown_suite_and_a_wrong_field_are_refused(tmp_path: Path) -> None:
     path.write_text('title = "x"\nmodels = "all"\nradius = 3\n[[evaluation]]\ndataset = "cifar10-sample"\nattacks = ["pgd"]\n')
     with pytest.raises(DamagedFileError, match="radius"):
         read_suite(path)
+
+
+def test_transfer_is_planned_from_models_other_than_the_attacked_one_and_refused_without_any(tmp_path: Path) -> None:
+    (unit,) = plan_request(["cifar10-rn8s29-dense"], ["transfer"], "cifar10-sample", 4).units
+    named = unit.identity["attack"]["parameters"]
+    assert len(named["sources"]) == len(named["weights"]) == 3 and "cifar10-rn8s29-dense" not in named["sources"]
+    for label in range(10):
+        (tmp_path / "pictures" / str(label)).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "pictures" / str(label) / "0.png")
+    with pytest.raises(UserError, match="no shipped models of folder:pictures"):
+        plan_request(["cifar10-rn8s29-dense"], ["transfer"], f"folder:{tmp_path / 'pictures'}", threats=[ThreatModel.parse("Linf 8/255")])
