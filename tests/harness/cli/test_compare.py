@@ -99,7 +99,7 @@ def make():
 
 def test_decisions_of_an_undefended_network_under_the_logits_of_another_are_found_out(there: Path) -> None:
     (there / "hidden.py").write_text(HIDDEN)
-    result = harness("compare", "hidden.py:make", "--against", DENSE, "--suite", "smoke", "--n", "8", "--fail-under", "10")
+    result = compare("hidden.py:make", "--against", DENSE, "--fail-under", "10")
     assert result.exit_code == 1 and "verdict masked" in result.stderr
     assert "decisions-better" in result.stdout and "Better" not in result.stdout
 
