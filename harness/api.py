@@ -18,7 +18,7 @@ from harness.evaluation.unit import evaluate_unit
 from harness.runner import protocol
 from harness.runner.execute import execute
 from harness.runner.identity import model_sha256, unit_id, unit_seed
-from harness.runner.plan import plan_request
+from harness.runner.plan import plan_request, threats_of
 from harness.runner.results import read, select
 from harness.runner.store import Store
 from harness.runner.work import declared, prepared
@@ -156,10 +156,7 @@ def _evaluate_module(
     name, family = _named(model, weights, images.images.shape[1])
     frames = []
     for spec in (attacks.bind(attacks.get(named), info.family, weights) for named in names):
-        given = next((one for one in threats if one.norm == spec.norm), None)
-        if threats and given is None:
-            raise UserError(f"attack {spec.name} is for {spec.norm}; none of {', '.join(map(str, threats))} is")
-        threat = given or protocol.default_threat(spec.norm, info.family)
+        threat = threats_of(spec, threats, info.family)[0]
         attacks.check(spec, threat, len(images.classes))
         for start in range(0, len(images), protocol.BLOCK):
             block = images.slice(start, min(start + protocol.BLOCK, len(images)))

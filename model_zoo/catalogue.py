@@ -10,9 +10,8 @@ import pandas as pd
 
 from model_zoo import registry
 from model_zoo.errors import UserError
-from model_zoo.fence import unfenced
 from model_zoo.loading import load_model
-from model_zoo.packing.frozen import weighted_layers, weights_of
+from model_zoo.packing.frozen import all_weights
 from model_zoo.packing.parts import file_parts
 from model_zoo.schema import Record, Taxonomy
 
@@ -48,7 +47,7 @@ def _row(record: Record, found_by: str) -> dict[str, Any]:
     row["bytes"] = record.checkpoint.bytes
     row |= pruned(record)
     try:
-        weights = weights_of(weighted_layers(unfenced(load_model(found_by))))
+        weights = all_weights(load_model(found_by))
         parts = file_parts(registry.checkpoint_path(found_by))
     except UserError:
         return row

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from model_zoo.fence import unfenced
 from model_zoo.packing.factors import stored_factors, value_counts
-from model_zoo.packing.frozen import batch_norm_tensors, weighted_layers, weights_of
+from model_zoo.packing.frozen import all_weights, batch_norm_tensors, weighted_layers, weights_of
 from model_zoo.packing.weights import value_bits
 
 # What a reader calls the fields of a footprint.
@@ -132,7 +132,7 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
     `drawn` says that the signs of its weights were drawn from a seed and never trained.
     """
     model = unfenced(model)
-    weights = weights_of(weighted_layers(model))
+    weights = all_weights(model)
     layers = measure_layers(model, input_shape)
     total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)
     binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)

@@ -36,7 +36,7 @@ class RayS:
     queries: int
 
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
-        """From vertical stripes of random signs, at the largest radius."""
+        """From all pixels upwards, at the largest radius."""
         _, channels, height, width = clean.shape
         direction = torch.ones(1, channels, height, width)
         return {
@@ -78,7 +78,7 @@ class RayS:
         return broken, state["iteration"] >= self.queries
 
     def _tried(self, state: State, is_next: torch.Tensor) -> torch.Tensor:
-        """The best direction with the next block's signs flipped, where `is_next`; a block is a run of pixels, all channels in turn."""
+        """The best direction with the next block's signs flipped where `is_next`; a block is a run of pixels, channel after channel."""
         size = state["clean"][0].numel()
         block, level = state["block"] + is_next.long(), state["level"]
         is_past = block >= 2**level

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness.attacks.losses import cross_entropy, margin
+from harness.attacks.losses import LOSSES
 from harness.attacks.parameters import parse
 from harness.attacks.passes import Passes
 from harness.attacks.sources import sources, transfer_examples
@@ -28,7 +28,8 @@ VERSION = 1
 
 # In a specification, for the sources of the data that is attacked.
 AUTO = ["auto"]
-_LOSSES = {"ce": cross_entropy, "margin": margin}
+# Of `LOSSES`, those that every source is climbed with.
+CLIMBED = ("ce", "margin")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]
     """Passes of the attacked model and of the sources together."""
     given = parse(Parameters, parameters, "transfer")
     once = Passes(given.steps + 1, given.steps)
-    return once, once * (len(_LOSSES) * len(given.sources))
+    return once, once * (len(CLIMBED) * len(given.sources))
 
 
 def attack(
@@ -78,7 +79,7 @@ def attack(
     given = parse(Parameters, parameters, "transfer")
     adversarial = images.clone()
     broken_by: list[str | None] = [None] * len(images)
-    runs = [(name, weights, loss) for name, weights in zip(given.sources, given.weights, strict=True) for loss in _LOSSES]
+    runs = [(name, weights, loss) for name, weights in zip(given.sources, given.weights, strict=True) for loss in CLIMBED]
     for place, (name, weights, loss) in enumerate(runs):
         component = f"{name}:{loss}"
         if progress is not None:
@@ -89,7 +90,7 @@ def attack(
         source = _source(name, weights).to(images.device)
         for rows in left.split(given.batch_size):
             step = float(threat.radius * given.step)
-            made = transfer_examples(source, images[rows], labels[rows], threat.epsilon, _LOSSES[loss], seed, given.steps, step)
+            made = transfer_examples(source, images[rows], labels[rows], threat.epsilon, LOSSES[loss], seed, given.steps, step)
             with torch.no_grad():
                 wrong = model(made).argmax(1) != labels[rows]
             adversarial[rows[wrong]] = made[wrong]

@@ -66,10 +66,9 @@ def command(
     from harness.evaluation.gates import check_alphabet, check_model
     from model_zoo.adapters.keep_own import keep_own
     from model_zoo.errors import UsageError
-    from model_zoo.fence import unfenced
     from model_zoo.loading import load_model
     from model_zoo.own import is_own, open_own, with_checkpoint
-    from model_zoo.packing.frozen import weighted_layers, weights_of
+    from model_zoo.packing.frozen import all_weights
     from model_zoo.threat import ThreatModel, parse_radius, radius_text
 
     if not is_own(model):
@@ -79,7 +78,7 @@ def command(
     own, loaded = open_own(given)
     images, _ = datasets.load(f"{dataset}-sample" if dataset != "imagenet100" else dataset, n=16).tensors()
     check_model(loaded, images, datasets.describe(dataset).classes or own.classes)
-    check_alphabet(weights_of(weighted_layers(unfenced(loaded))), weight_bits, pruned=keep_ratio is not None)
+    check_alphabet(all_weights(loaded), weight_bits, pruned=keep_ratio is not None)
     said = {
         "id": name,
         "title": title or own.title,

@@ -235,11 +235,10 @@ def _table(found: Comparison) -> Table:
     from rich.table import Table
 
     from harness.reporting.comparison import p_text, points
-    from harness.reporting.frames import headline
+    from harness.reporting.frames import headline, whole_headline
 
-    called = headline(found.threat.split()[0], found.attacks)
-    of = f" of {', '.join(found.attacks)}" if called == "worst case" else ""
-    title = f"{found.dataset}, {found.threat}: {called}{of}"
+    called = whole_headline(headline(found.threat.split()[0], found.attacks), found.attacks)
+    title = f"{found.dataset}, {found.threat}: {called}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
     table.add_column("model", overflow="fold")
     for heading in ("bytes", "of", "n", "clean, %", "robust, %", "difference", "p", "p, Holm"):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from harness import attacks
 from harness.evaluation import thresholds
 
 # Every mark, and what it says of a model.
@@ -38,7 +39,7 @@ def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame, attack: str)
     attacked = int((outcomes["clean_prediction"] == outcomes["label"]).sum())
     found = {kind for kind, message in flags if kind in MARKS and (kind != "zero-gradient" or _is_many(message, attacked))}
     by_square = int((outcomes["broken_by"] == "square").sum())
-    if attack != "square" and is_gain(by_square, attacked):
+    if not _is_square_alone(attack) and is_gain(by_square, attacked):
         found.add("black-box-better")
     return tuple(mark for mark in MARKS if mark in found)
 
@@ -60,6 +61,10 @@ def _is_many(message: str, attacked: int) -> bool:
     if found is None:
         return True
     return int(found[1]) > thresholds.ZERO_GRADIENT.value * int(found[2] or attacked)
+
+
+def _is_square_alone(attack: str) -> bool:
+    return attack in attacks.names() and set(attacks.get(attack).parameters.get("components", ())) == {"square"}
 
 
 def is_gain(gained: int, attacked: int) -> bool:

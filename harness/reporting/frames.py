@@ -86,6 +86,11 @@ def headline(norm: str, names: Sequence[str]) -> str:
     return "worst case" if norm != "L2" or any(map(attacks.uses_apgd, known)) else f"after {', '.join(names)}"
 
 
+def whole_headline(called: str, names: Sequence[str]) -> str:
+    """A headline with the attacks it is over: "worst case of pgd, cw-linf", "after cw-l2"."""
+    return f"{called} of {', '.join(names)}" if called == "worst case" else called
+
+
 def attacks_of(frame: pd.DataFrame) -> list[str]:
     """Names of the attacks that a summary has numbers for, in their order."""
     names = [str(column).removesuffix("_n") for column in frame.columns if str(column).endswith("_n")]

@@ -219,6 +219,8 @@ def _read(path: Path) -> Diagnosis:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA_VERSION:
             raise DamagedFileError(path, f"diagnostics of version {SCHEMA_VERSION}", f"version {content['schema']}: diagnose again")
+        if content["identity"]["diagnostics"] != diagnostics.VERSION:
+            raise DamagedFileError(path, f"diagnostics {diagnostics.VERSION}", f"{content['identity']['diagnostics']}: diagnose again")
         labels = content["labels"]
         measured = Diagnostics.from_dict(content["diagnostics"])
         return Diagnosis(labels["model"], content["identity"]["model"], labels["dataset"], labels["threat"], measured)

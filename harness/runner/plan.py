@@ -207,13 +207,23 @@ def _expand(
             except UsageError as error:
                 leave_out(f"model {record.id}: {error}")
                 continue
-            given = [ThreatModel.parse(text) for text in part.threats]
-            fitting = [threat for threat in given if threat.norm == spec.norm]
-            for threat in fitting or ([] if given else [protocol.default_threat(spec.norm, family)]):
+            for threat in threats_of(spec, [ThreatModel.parse(text) for text in part.threats], family):
                 attacks.check(spec, threat, record.classes)
                 for start in range(0, len(images), protocol.BLOCK):
                     block = images.slice(start, min(start + protocol.BLOCK, len(images)))
                     units.append(Unit(record, model, block, threat, spec, seed, engines.resolve(engine, record, spec)))
-            if given and not fitting:
-                raise UserError(f"attack {spec.name} is for {spec.norm}; none of {', '.join(part.threats)} is")
     return units
+
+
+def threats_of(spec: AttackSpec, threats: Sequence[ThreatModel], family: str) -> list[ThreatModel]:
+    """Those of the threat models that an attack is for; without any, the protocol's for the family of the data.
+
+    Raises
+    ------
+    UserError
+        If none of them is of the attack's norm.
+    """
+    fitting = [threat for threat in threats if threat.norm == spec.norm]
+    if threats and not fitting:
+        raise UserError(f"attack {spec.name} is for {spec.norm}; none of {', '.join(map(str, threats))} is")
+    return fitting or [protocol.default_threat(spec.norm, family)]

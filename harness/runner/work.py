@@ -26,11 +26,10 @@ from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.store import Store
 from model_zoo.errors import RefusedError, UserCodeError, UserError
-from model_zoo.fence import unfenced
 from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.loading import load_model
 from model_zoo.own import Own, is_own, open_own
-from model_zoo.packing.frozen import weighted_layers, weights_of
+from model_zoo.packing.frozen import all_weights
 from model_zoo.registry import get_record
 from model_zoo.schema import Attackable
 from model_zoo.user_code import is_full, is_memory, user_code
@@ -154,7 +153,7 @@ def _model(name: str) -> tuple[Attackable, nn.Module]:
     if is_own(name):
         return open_own(name)
     model, record = load_model(name), get_record(name)
-    check_alphabet(weights_of(weighted_layers(unfenced(model))), record.weight_bits, pruned=record.keep_ratio is not None)
+    check_alphabet(all_weights(model), record.weight_bits, pruned=record.keep_ratio is not None)
     return record, model
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from model_zoo.classifier import Classifier, build_classifier
+from model_zoo.fence import unfenced
 from model_zoo.layers.bias import Bias
 from model_zoo.layers.factored import FactoredConv2d, Factors
 from model_zoo.object_hash import object_sha256
@@ -50,6 +51,11 @@ def weighted_layers(model: nn.Module) -> list[nn.Module]:
                 seen.add(where)
                 layers.append(module)
     return layers
+
+
+def all_weights(model: nn.Module) -> list[np.ndarray]:
+    """What every layer with weights computes with, in a model behind a fence or not."""
+    return weights_of(weighted_layers(unfenced(model)))
 
 
 def dense_weights(model: nn.Module) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from harness.reporting.frames import attacks_of, groups_of
+from harness.reporting.frames import attacks_of, groups_of, whole_headline
 from harness.reporting.names import images
 
 if TYPE_CHECKING:
@@ -107,6 +107,4 @@ def draw_all(material: Material) -> Drawn:
 def _title(where: str, rows: pd.DataFrame) -> str:
     unfinished = rows["model"].nunique() - rows.dropna(subset=["worst"])["model"].nunique()
     absent = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
-    called = str(rows["headline"].iloc[0])
-    of = f" of {', '.join(attacks_of(rows))}" if called == "worst case" else ""
-    return f"{where}, {images(rows)}; {called}{of}{absent}"
+    return f"{where}, {images(rows)}; {whole_headline(str(rows['headline'].iloc[0]), attacks_of(rows))}{absent}"

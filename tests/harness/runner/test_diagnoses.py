@@ -128,6 +128,10 @@ def test_damaged_diagnostics_are_named_or_passed_over(store: Store, tmp_path: Pa
         assert diagnosed(Store(tmp_path), {MODEL: MODEL}).empty
         with pytest.raises(DamagedFileError, match=path.stem):
             diagnoses._read(copy)
+    older = path.read_bytes().replace(b'"diagnostics": 2', b'"diagnostics": 1')
+    assert older != path.read_bytes()
+    copy.write_bytes(older)
+    assert diagnosed(Store(tmp_path), {MODEL: MODEL}).empty, "a verdict of older probes is none"
 
 
 def test_the_command_prints_verdicts_and_reasons(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

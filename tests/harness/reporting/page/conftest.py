@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.evaluation import diagnostics
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
 from harness.reporting.page.boards import Results
 from harness.runner import protocol
@@ -122,7 +123,12 @@ def _diagnose(store: Store) -> None:
         record = registry.get_record(model)
         threat = protocol.default_threat("Linf", record.data.train)
         labels = {"model": model, "dataset": f"{record.data.train}-sample", "threat": str(threat)}
-        content = {"schema": 2, "labels": labels, "identity": {"model": about(record)}, "diagnostics": found}
+        content = {
+            "schema": 2,
+            "labels": labels,
+            "identity": {"model": about(record), "diagnostics": diagnostics.VERSION},
+            "diagnostics": found,
+        }
         (store.root / "diagnostics" / f"{model}.json").write_text(json.dumps(content))
 
 
