@@ -6,7 +6,6 @@ removed afterwards. What is timed is what `harness.results()` and a report do fi
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -32,9 +31,10 @@ def main() -> None:
         manifest, content = store.manifest(unit), (store.units / f"{unit}.parquet").read_bytes()
         for number in range(1, wanted):
             name = f"{number:064x}"
-            labels = {**manifest["labels"], "unit": name, "model": f"model-{number // 8:04}", "attack": f"attack-{number % 8}"}
+            changes = {"unit": name, "model": f"model-{number // 8:04}", "attack": f"attack-{number % 8}"}
+            labels = manifest.labels.model_copy(update=changes)
             (store.units / f"{name}.parquet").write_bytes(content)
-            (store.units / f"{name}.json").write_text(json.dumps({**manifest, "unit": name, "labels": labels}))
+            (store.units / f"{name}.json").write_bytes(manifest.model_copy(update={"unit": name, "labels": labels}).to_bytes())
         begun = time.perf_counter()
         frame, _ = outcomes(store)
         read = time.perf_counter()

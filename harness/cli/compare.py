@@ -78,7 +78,7 @@ def command(
     a torch module that takes images in [0, 1] to logits), or a file with TorchScript, torch.export (.pt2) or ONNX. A Python function,
     TorchScript and torch.export are code that runs with your rights; ONNX and --checkpoint are read as data.
 
-    Outcomes that the store has of these images are used as they are, whoever ran them: `harness merge CLONE/results` takes up those of the
+    Outcomes that the store has of these images are used as they are, whoever ran them: `harness store merge CLONE/results` takes up those of the
     shipped models from a clone of the repository.
 
     Of MODEL it is also asked whether it hides behind its gradients: Square with 1,000 queries, if the suite has no attack with Square, and
@@ -128,7 +128,7 @@ def command(
     missing = without_covered(plan, find(stored, plan, longer=True).outcomes)
     others = list(dict.fromkeys(unit.record.id for unit in missing.units if unit.model != found_by))
     if others:
-        hint = "(`harness merge CLONE/results` takes up those of the shipped models)"
+        hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
         err.print(f"{store} lacks outcomes of {len(others)} models to compare with, which are attacked too {hint}", markup=False)
     how = {"device": device}
     report = execute_plan(Plan(missing.units), store, workers or os.cpu_count() or 1, how) if missing.units else None

@@ -1,17 +1,16 @@
-"""The command `harness`. Only names and one-line helps are known here; a command's module is imported when it runs."""
+"""The command `harness`. Only names and one-line helps are here; a command's module is imported when it runs."""
 
 from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from typing import Any
 
 import click
 
+from harness.cli.lazy import LazyGroup
 from model_zoo.errors import UserError
 
-# Command, and the line `harness --help` shows for it. The command's function is `command` in harness/cli/<name>.py.
 COMMANDS = {
     "ls": "List models, datasets, attacks, suites, tables, recipes or formats.",
     "show": "Show one model: record, footprint, results.",
@@ -27,35 +26,16 @@ COMMANDS = {
     "export": "Write a model as one packed file.",
     "import": "Take up somebody else's checkpoint as a model.",
     "add": "Make a record of a model of your own.",
-    "merge": "Take up other stores' outcomes.",
-    "invalidate": "Take outcomes back, with a reason.",
-    "verify": "Hash everything in a store again.",
+    "store": "Verify, merge, correct or pack a folder of outcomes.",
 }
-# Where the module cannot have the command's name.
-MODULES = {"import": "import_"}
+MOVED = {name: (f"store_{name}", f"harness store {name}") for name in ("merge", "invalidate", "verify")}
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are modules of this folder."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the table above."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of a command that exists."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"harness.cli.{MODULES.get(cmd_name, cmd_name)}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+class Main(LazyGroup):
+    """The command itself: turns errors that the user can put right into one line and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what the user can put right becomes one line and an exit status."""
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -66,7 +46,9 @@ class LazyGroup(click.Group):
             ctx.exit(1)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Main, commands=COMMANDS, modules={"import": "import_"}, moved=MOVED, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="robust-binary-harness", prog_name="harness")
 def main() -> None:
     """Benchmark the adversarial robustness of compact networks.

@@ -94,7 +94,7 @@ def _requested(
 
     asked = {cell(unit.identity) for plan in plans for unit in plan.units}
     readable = [item for item in stored if isinstance(item, Stored)]
-    others = [item for item in readable if cell(item.manifest["identity"]) not in asked]
+    others = [item for item in readable if cell(item.manifest.identity) not in asked]
     # Beside everybody else that met the same attacks on the same data under the same threat model.
     where = {_met(item) for item in others}
     found = find(item for item in readable if _met(item) in where)
@@ -115,8 +115,8 @@ def _requested(
 
 
 def _met(item: Stored) -> tuple[str, ...]:
-    labels = item.manifest["labels"]
-    return tuple(str(labels[name]) for name in ("dataset", "norm", "radius", "attack"))
+    labels = item.manifest.labels
+    return labels.dataset, labels.norm, labels.radius, labels.attack
 
 
 def _page(store: Store, suites: Iterable[str], folder: Path, data_dir: Path | None) -> list[Path]:

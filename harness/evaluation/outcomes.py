@@ -8,20 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-COLUMNS = (
-    "image",
-    "label",
-    "clean_prediction",
-    "adversarial_prediction",
-    "robust",
-    "robust_to_seen",
-    "broken_by",
-    "linf",
-    "l2",
-    "forwards",
-    "backwards",
+# One row per image.
+SCHEMA = pa.schema(
+    [
+        ("image", pa.int64()),
+        ("label", pa.int64()),
+        ("clean_prediction", pa.int64()),
+        ("adversarial_prediction", pa.int64()),
+        ("robust", pa.bool_()),
+        ("robust_to_seen", pa.bool_()),
+        ("broken_by", pa.string()),
+        ("linf", pa.float64()),
+        ("l2", pa.float64()),
+        ("forwards", pa.int64()),
+        ("backwards", pa.int64()),
+    ]
 )
+COLUMNS = tuple(SCHEMA.names)
 # A model that gives one class to at least half of balanced unattacked images predicts next to nothing; its robustness means nothing.
 NEAR_CONSTANT_SHARE = 0.5
 # Of fewer images one class can be half by chance.

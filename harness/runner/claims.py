@@ -7,7 +7,6 @@ written twice with the same outcome: a claim saves time, it does not guard corre
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import socket
@@ -16,25 +15,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from harness.runner.documents import Claim
+from model_zoo.errors import DamagedFileError
 
 # Seconds without a sign of life after which a claim is nobody's, and seconds between two signs of life.
 LEASE = 120.0
 BEAT = 15.0
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One unit being worked on: where (`host`, `pid`), since when (seconds since the epoch), and how far, `fraction` in [0, 1]."""
-
-    unit: str
-    host: str
-    pid: int
-    token: str
-    since: float
-    fraction: float = 0.0
-    component: str = ""
 
 
 class Claims:
@@ -75,7 +63,7 @@ class Claims:
     def _take(self, unit: str) -> Held | None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{unit}.json"
-        mine = Claim(unit, _host(), os.getpid(), uuid.uuid4().hex, time.time())
+        mine = Claim(unit=unit, host=_host(), pid=os.getpid(), token=uuid.uuid4().hex, since=time.time())
         try:
             _make(path, mine)
             return Held(path, mine)
@@ -137,7 +125,7 @@ class Held:
 
     def tell(self, fraction: float, component: str) -> None:
         """Say how far the work is; others see it with the next sign of life."""
-        self.claim = replace(self.claim, fraction=fraction, component=component)
+        self.claim = self.claim.model_copy(update={"fraction": fraction, "component": component})
 
     def keep_fresh(self) -> None:
         """Give a sign of life every `BEAT` seconds until the claim is released; a worker whose run has died ends, and its claim with it."""
@@ -148,7 +136,7 @@ class Held:
             with suppress(OSError):
                 if (found := _read(self.path)) is not None and found.token == self.claim.token:
                     temporary = self.path.with_name(f".{self.path.name}.{self.claim.token}.tmp")
-                    temporary.write_text(json.dumps(asdict(self.claim)))
+                    temporary.write_bytes(self.claim.to_bytes())
                     temporary.replace(self.path)
 
     def release(self) -> None:
@@ -161,9 +149,9 @@ class Held:
 
 def _make(path: Path, claim: Claim) -> None:
     """Write a new file; FileExistsError where there is one."""
-    with path.open("x") as file:
+    with path.open("xb") as file:
         try:
-            json.dump(asdict(claim), file)
+            file.write(claim.to_bytes())
             file.flush()
         except OSError:
             # A full disk: an empty claim would keep others away for a while.
@@ -173,8 +161,8 @@ def _make(path: Path, claim: Claim) -> None:
 
 def _read(path: Path) -> Claim | None:
     try:
-        return Claim(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        return Claim.read(path)
+    except (OSError, DamagedFileError):
         return None
 
 

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from harness.attacks.passes import Passes, passes
+from harness.runner.documents import Manifest
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Unit
 from harness.runner.store import Store
@@ -94,12 +95,12 @@ def _clocked(work: Callable[[], None]) -> float:
 class Rates:
     """Seconds an image, as manifests have them: for a model under an attack, and for an attack on any model."""
 
-    def __init__(self, manifests: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, manifests: Iterable[Manifest]) -> None:
         found: dict[str, list[float]] = {}
         for manifest in manifests:
-            if isinstance(manifest.get("seconds"), (int, float)) and manifest["images"]:
-                rate = manifest["seconds"] / manifest["images"]
-                for key in _keys(manifest["identity"]):
+            if manifest.seconds is not None and manifest.images:
+                rate = manifest.seconds / manifest.images
+                for key in _keys(manifest.identity):
                     found.setdefault(key, []).append(rate)
         self._known = {key: median(rates) for key, rates in found.items()}
 

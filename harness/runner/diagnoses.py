@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -26,25 +24,28 @@ from harness.evaluation.unit import as_attacked, as_judged, unit_threads
 from harness.evaluation.verdict import Verdict, judge
 from harness.randomness import isolated
 from harness.runner import protocol
+from harness.runner.documents import DiagnosisDocument, DiagnosisLabels
 from harness.runner.identity import unit_id, unit_seed
 from harness.runner.store import Store
 from model_zoo import registry
 from model_zoo.errors import DamagedFileError, UserError
-from model_zoo.files import place
 from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.loading import load_model
 from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
 
-SCHEMA_VERSION = 2
 # Columns of `diagnosed` that go with a model's number under one threat model.
 VERDICT = ["id", "dataset", "norm", "radius", "verdict", "verdict_reasons", "verdict_images"]
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Diagnostics with what they are of; `about` is all that the verdict depends on but the images' number, as plain JSON values."""
+    """Diagnostics and what they describe.
 
+    `name` is the hash of the identity; `about` is everything that the verdict depends on except the images, as plain JSON values.
+    """
+
+    name: str
     model: str
     about: Mapping[str, Any]
     dataset: str
@@ -90,10 +91,11 @@ def run_diagnosis(
     names = sources(record.data.train, record.weights_sha256)
     whole = identity(record, names, block, threat)
     name = unit_id(whole)
-    path = _folder(store) / f"{name}.json"
-    if path.is_file():
-        return _read(path)
-    for known in of_model(diagnoses(store), record):
+    held = diagnoses(store)
+    for known in held:
+        if known.about == whole["model"] and known.name == name:
+            return known
+    for known in of_model(held, record):
         if known.dataset == block.name and known.threat == str(threat) and known.found.images >= len(block):
             return known
     with unit_threads(), isolated(unit_seed(name)):
@@ -107,11 +109,9 @@ def run_diagnosis(
         used = fast_equal(loaded, record, images)
         attacked = as_attacked(used.model, record.backward, draws)
         found = diagnose(attacked, images, labels, threat, unit_seed(name), examples, progress)
-    labels_of = {"model": record.id, "dataset": block.name, "threat": str(threat), "engine": used.engine}
-    content = {"schema": SCHEMA_VERSION, "labels": labels_of, "identity": whole, "diagnostics": found.to_dict()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    place(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
-    return Diagnosis(record.id, about(record), block.name, str(threat), found)
+    described = DiagnosisLabels(model=record.id, dataset=block.name, threat=str(threat), engine=used.engine)
+    store.write_diagnosis(name, DiagnosisDocument(labels=described, identity=whole, diagnostics=found.to_dict()))
+    return Diagnosis(name, record.id, about(record), block.name, str(threat), found)
 
 
 def fast_equal(model: nn.Module, record: Record, images: torch.Tensor) -> engines.Prepared:
@@ -148,9 +148,10 @@ _EXAMPLES: dict[tuple[str, str, str], list[torch.Tensor]] = {}
 def diagnoses(store: Store) -> list[Diagnosis]:
     """What the store has, those on most images first. A file that cannot be read, or is of another version, is left out."""
     readable = []
-    for path in sorted(_folder(store).glob("*.json")):
-        with suppress(DamagedFileError):
-            readable.append(_read(path))
+    for name, document in store.diagnoses():
+        if isinstance(document, DiagnosisDocument) and document.identity.get("diagnostics") == diagnostics.VERSION:
+            with suppress(DamagedFileError):
+                readable.append(_parsed(name, document))
     return sorted(readable, key=lambda diagnosis: -diagnosis.found.images)
 
 
@@ -210,19 +211,10 @@ def _row(diagnosis: Diagnosis) -> dict[str, Any]:
     }
 
 
-def _folder(store: Store) -> Path:
-    return store.root / "diagnostics"
-
-
-def _read(path: Path) -> Diagnosis:
+def _parsed(name: str, document: DiagnosisDocument) -> Diagnosis:
+    labels = document.labels
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA_VERSION:
-            raise DamagedFileError(path, f"diagnostics of version {SCHEMA_VERSION}", f"version {content['schema']}: diagnose again")
-        if content["identity"]["diagnostics"] != diagnostics.VERSION:
-            raise DamagedFileError(path, f"diagnostics {diagnostics.VERSION}", f"{content['identity']['diagnostics']}: diagnose again")
-        labels = content["labels"]
-        measured = Diagnostics.from_dict(content["diagnostics"])
-        return Diagnosis(labels["model"], content["identity"]["model"], labels["dataset"], labels["threat"], measured)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFileError(path, "a model's diagnostics", f"{type(error).__name__}: {error}") from None
+        measured = Diagnostics.from_dict(document.diagnostics)
+        return Diagnosis(name, labels.model, document.identity["model"], labels.dataset, labels.threat, measured)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"diagnosis {name[:12]}", "a model's diagnostics", f"{type(error).__name__}: {error}") from None

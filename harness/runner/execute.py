@@ -143,7 +143,7 @@ def _missing(plan: Plan, store: Store, existing: str, report: Report) -> list[Un
         return list(plan.units)
     held = {unit.id for unit in plan.units if store.holds(unit.id)}
     if existing == "never":
-        cells = {cell(manifest["identity"]) for manifest in store.manifests()}
+        cells = {cell(manifest.identity) for manifest in store.manifests()}
         held |= {unit.id for unit in plan.units if cell(unit.identity) in cells}
     report.found = [unit for unit in plan.units if unit.id in held]
     return [unit for unit in plan.units if unit.id not in held]

@@ -33,9 +33,10 @@ def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: St
         Naming the model of the store.
     """
     for manifest in store.manifests():
-        if manifest["identity"]["model"] == identity["model"] and "fingerprint" in manifest and differs(taken, manifest["fingerprint"]):
+        stored = manifest.fingerprint
+        if stored is not None and manifest.identity["model"] == identity["model"] and differs(taken, stored):
             raise RefusedError(
-                f"model refused: {store.root} has outcomes of {manifest['labels']['model']}, which has the same code and weights but other "
+                f"model refused: {store.root} has outcomes of {manifest.labels.model}, which has the same code and weights but other "
                 "logits or gradients (does it depend on a file, a variable of the environment, or a version?): use another --store"
             )
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from harness.evaluation.outcomes import COLUMNS
+from harness.runner.documents import Manifest
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Plan
 from harness.runner.store import LABELS, Store, Stored, labels_of
@@ -47,10 +48,10 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
             damaged.append(item)
             continue
         manifest = item.manifest
-        asked = manifest["unit"] in planned
+        asked = manifest.unit in planned
         table, called = item.table, {}
         if wanted is not None:
-            asking = wanted.get(cell(manifest["identity"]))
+            asking = wanted.get(cell(manifest.identity))
             if asking is None:
                 continue
             called = {name: asking.labels[name] for name in ("model", "family")}
@@ -58,8 +59,8 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
             if not within.num_rows or (within.num_rows < table.num_rows and not longer):
                 continue
             table = within
-        invalid += [f"{_named(manifest)}: {said['reason']}" for said in _reasons(manifest)]
-        if not manifest["at_fault"] and "invalid" not in manifest:
+        invalid += [f"{_named(manifest)}: {reason}" for reason in _reasons(manifest)]
+        if not manifest.at_fault and manifest.invalid is None:
             tables.append(table)
             rows.append(table.num_rows)
             kept.append({**labels_of(item), **called, "asked": asked, "block_images": item.table.num_rows})
@@ -80,16 +81,16 @@ def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list
     return found.outcomes, found.damaged
 
 
-def _reasons(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Why a unit's outcome is invalid; of one that was run again, why it was."""
-    if "invalid" in manifest:
-        return [manifest["invalid"]]
-    return [{"reason": f"run again, because {said['reason']}"} for said in manifest.get("history", [])]
+def _reasons(manifest: Manifest) -> list[str]:
+    """Return why a unit's outcomes are invalid, or why it was run again."""
+    if manifest.invalid is not None:
+        return [manifest.invalid.reason]
+    return [f"run again, because {earlier.reason}" for earlier in manifest.history]
 
 
-def _named(manifest: Mapping[str, Any]) -> str:
-    labels = manifest["labels"]
-    return f"{labels['model']} · {labels['attack']} · {labels['dataset']}, {manifest['images']} images"
+def _named(manifest: Manifest) -> str:
+    labels = manifest.labels
+    return f"{labels.model} · {labels.attack} · {labels.dataset}, {manifest.images} images"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from harness import datasets
+from harness.runner.documents import Manifest
 from harness.runner.identity import model_sha256
 from harness.runner.plan import model_identity, plan_suite
 from harness.runner.results import cell
@@ -45,7 +45,7 @@ class Filter:
     seed: int | None = None
 
 
-def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list[dict[str, Any]]:
+def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list[Manifest]:
     """Manifests of the finished and valid units that a filter selects, in order of id.
 
     Raises
@@ -57,45 +57,45 @@ def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list
         raise UsageError("say which units: by the beginning of their ids, or with options (--model, --attack, ...)")
     manifests = list(store.manifests())
     ids = {_of_prefix(prefix, manifests, store) for prefix in wanted.units}
-    tests: list[Callable[[Mapping[str, Any]], bool]] = []
+    tests: list[Callable[[Manifest], bool]] = []
     if wanted.units:
-        tests.append(lambda manifest: manifest["unit"] in ids)
+        tests.append(lambda manifest: manifest.unit in ids)
     if wanted.suite is not None:
         cells = {cell(unit.identity) for unit in plan_suite(get_suite(wanted.suite), data_dir).units}
-        tests.append(lambda manifest: cell(manifest["identity"]) in cells)
+        tests.append(lambda manifest: cell(manifest.identity) in cells)
     if wanted.models:
         hashes = {_of_model(model, manifests) for model in wanted.models}
-        tests.append(lambda manifest: model_sha256(manifest["identity"]["model"]) in hashes)
+        tests.append(lambda manifest: model_sha256(manifest.identity["model"]) in hashes)
     if wanted.radii:
         radii = {radius_text(parse_radius(radius)) for radius in wanted.radii}
-        tests.append(lambda manifest: manifest["labels"]["radius"] in radii)
+        tests.append(lambda manifest: manifest.labels.radius in radii)
     if wanted.attacks:
-        tests.append(lambda manifest: manifest["labels"]["attack"] in wanted.attacks)
+        tests.append(lambda manifest: manifest.labels.attack in wanted.attacks)
     if wanted.datasets:
         names = {datasets.describe(name).name if name.startswith(datasets.FOLDER) else name for name in wanted.datasets} | {
             *wanted.datasets
         }
-        tests.append(lambda manifest: manifest["labels"]["dataset"] in names)
+        tests.append(lambda manifest: manifest.labels.dataset in names)
     if wanted.images is not None:
-        tests.append(lambda manifest: manifest["images"] == wanted.images)
+        tests.append(lambda manifest: manifest.images == wanted.images)
     if wanted.engine is not None:
-        tests.append(lambda manifest: manifest["identity"]["engine"] == wanted.engine)
+        tests.append(lambda manifest: manifest.identity["engine"] == wanted.engine)
     if wanted.seed is not None:
-        tests.append(lambda manifest: manifest["identity"]["base_seed"] == wanted.seed)
-    return [manifest for manifest in manifests if "invalid" not in manifest and all(test(manifest) for test in tests)]
+        tests.append(lambda manifest: manifest.identity["base_seed"] == wanted.seed)
+    return [manifest for manifest in manifests if manifest.invalid is None and all(test(manifest) for test in tests)]
 
 
-def _of_prefix(prefix: str, manifests: list[dict[str, Any]], store: Store) -> str:
-    fitting = [str(manifest["unit"]) for manifest in manifests if manifest["unit"].startswith(prefix)]
+def _of_prefix(prefix: str, manifests: list[Manifest], store: Store) -> str:
+    fitting = [manifest.unit for manifest in manifests if manifest.unit.startswith(prefix)]
     if len(fitting) != 1:
         raise UsageError(f"{len(fitting)} units of {store.root} begin with {prefix!r}")
     return fitting[0]
 
 
-def _of_model(model: str, manifests: list[dict[str, Any]]) -> str:
+def _of_model(model: str, manifests: list[Manifest]) -> str:
     if model.endswith(".toml") or model in registry.model_ids():
         return model_sha256(model_identity(registry.get_record(model)))
-    found = {model_sha256(manifest["identity"]["model"]) for manifest in manifests if manifest["labels"]["model"] == model}
+    found = {model_sha256(manifest.identity["model"]) for manifest in manifests if manifest.labels.model == model}
     if len(found) > 1:
         raise UsageError(f"{len(found)} models are called {model}: name the path of a record")
     return found.pop() if found else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from harness.runner.cost import Rates
@@ -20,7 +20,7 @@ class Status:
     units, done, left : int
         All of them, those the store holds, and those it does not, the running and the failed ones among them.
     running : list of dict
-        The fields of `claims.Claim`, and `what` in words.
+        The fields of `documents.Claim`, and `what` in words.
     failed : dict
         The message of each unit that could not be finished, by unit.
     seconds : float or None
@@ -50,5 +50,5 @@ def status(plan: Plan, store: Store) -> Status:
         known &= needed is not None
         seconds += (needed or 0.0) * (1 - begun.get(unit.id, 0.0))
     failed = {unit: message for unit, message in store.failures().items() if unit in left}
-    running = [{**asdict(claim), "what": str(left[claim.unit])} for claim in claims]
+    running = [{**claim.model_dump(), "what": str(left[claim.unit])} for claim in claims]
     return Status(len(held) + len(left), len(held), len(left), running, failed, seconds / max(1, len(claims)) if known else None)

@@ -1,14 +1,14 @@
-"""The store: what was found out, one Parquet file per unit beside a JSON manifest, content-addressed by the unit's identity.
+"""Store of finished units, content-addressed by unit identity, in two forms that may stand side by side.
 
-A unit is done when both files are there and agree. Files appear by atomic rename, the manifest last, so a run that is killed leaves
-units that are done and units that are not, nothing between.
+A working store has one Parquet file and one JSON manifest per unit in `units/`. A packed store has one of each for all units
+(`harness.runner.packed`). A unit's own files take precedence over the pack. Files appear by atomic rename, the manifest last: a run that
+is killed leaves units that are done and units that are not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,61 +23,41 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from harness.evaluation.marks import marks
-from harness.evaluation.outcomes import COLUMNS, UnitOutcome
+from harness.evaluation.outcomes import COLUMNS, SCHEMA, UnitOutcome
 from harness.runner.claims import Claims
+from harness.runner.documents import DiagnosisDocument, Failure, Labels, Manifest, UnitFlag, Withdrawal
 from harness.runner.identity import model_sha256
+from harness.runner.packed import Pack, open_pack
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.signals import held_back
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 
-# 2 added the column robust_to_seen and the hash of the broken images: of version 1 we only know what the attacks returned.
-SCHEMA_VERSION = 2
-
-# What identifies a unit and its model, beside its outcomes.
-LABELS = ("unit", "protocol", "model", "family", "dataset", "norm", "radius", "attack", "seed", "model_sha256", "flags")
-
-_PARQUET = pa.schema(
-    [
-        ("image", pa.int64()),
-        ("label", pa.int64()),
-        ("clean_prediction", pa.int64()),
-        ("adversarial_prediction", pa.int64()),
-        ("robust", pa.bool_()),
-        ("robust_to_seen", pa.bool_()),
-        ("broken_by", pa.string()),
-        ("linf", pa.float64()),
-        ("l2", pa.float64()),
-        ("forwards", pa.int64()),
-        ("backwards", pa.int64()),
-    ]
-)
+# Columns that identify a unit and its model in frames of outcomes.
+LABELS = (*Labels.model_fields, "model_sha256", "flags")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One finished unit as read back: its manifest, and its outcomes as a table of `COLUMNS`."""
+    """One finished unit: its manifest, and its outcomes as a table with the columns of `outcomes.SCHEMA`."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     table: pa.Table
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The outcomes, each beside the unit's labels and the hash of its model."""
+        """The outcomes as a frame, with the columns `LABELS` in front."""
         frame = self.table.to_pandas()
         return pd.concat([pd.DataFrame(labels_of(self), index=frame.index), frame], axis=1)
 
 
 def labels_of(stored: Stored) -> dict[str, Any]:
-    """The columns `LABELS` that stand beside the outcomes of a unit; `flags` are its marks (`harness.evaluation.marks`), "" for none."""
+    """Return the values of `LABELS` for a unit; `flags` are its marks (`harness.evaluation.marks`), comma-separated."""
     manifest = stored.manifest
-    flags = [(flag["kind"], flag["message"]) for flag in manifest.get("flags", ())]
-    marked = marks(
-        flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas(), str(manifest["labels"].get("attack"))
-    )
-    labels = {**manifest["labels"], "model_sha256": model_sha256(manifest["identity"]["model"]), "flags": ", ".join(marked)}
-    return {name: labels.get(name) for name in LABELS}
+    flags = [(flag.kind, flag.message) for flag in manifest.flags]
+    marked = marks(flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas(), manifest.labels.attack)
+    return {**manifest.labels.model_dump(), "model_sha256": model_sha256(manifest.identity["model"]), "flags": ", ".join(marked)}
 
 
 class Store:
@@ -86,8 +66,9 @@ class Store:
     Parameters
     ----------
     root : Path
-        Made when the first unit is written. `units` holds `<id>.parquet`, `<id>.json` and `<id>.safetensors` (broken images); `claims`,
-        `partial` and `failed` say what is being worked on, how far it is, and what went wrong.
+        Created when the first unit is written. `units` contains `<id>.parquet`, `<id>.json` and `<id>.safetensors` (broken images),
+        `diagnostics` the models' diagnoses; `claims`, `partial` and `failed` contain what is being worked on, how far it is, and what
+        went wrong.
     """
 
     def __init__(self, root: Path) -> None:
@@ -95,48 +76,57 @@ class Store:
         self.units = root / "units"
         self.claims = Claims(root / "claims")
 
+    @property
+    def exists(self) -> bool:
+        """Whether the folder is a store, working or packed."""
+        return self.units.is_dir() or self.pack is not None
+
+    @property
+    def pack(self) -> Pack | None:
+        """The packed units; None if there are none. Raises a DamagedFileError if they cannot be read."""
+        return open_pack(self.root)
+
+    def ids(self) -> list[str]:
+        """Return the ids of all finished units, sorted; also of units whose files turn out to be damaged."""
+        pack = self.pack
+        return sorted({path.stem for path in self.units.glob("*.json")} | set(pack.manifests if pack is not None else ()))
+
     def holds(self, unit: str) -> bool:
-        """Whether the unit is done: both files there, the outcome file as its manifest says. A damaged or invalid unit is not done."""
+        """Whether the unit is done: readable, and not declared invalid."""
         try:
-            return "invalid" not in self.read(unit).manifest
+            return self.read(unit).manifest.invalid is None
         except (DamagedFileError, FileNotFoundError):
             return False
 
     def partial(self, unit: str) -> PartialFile:
-        """What a unit in progress has done so far."""
+        """Return the state of a unit in progress."""
         return PartialFile(self.root / "partial" / f"{unit}.safetensors")
 
     def write(self, unit: Unit, outcome: UnitOutcome, facts: Mapping[str, Any]) -> None:
-        """Store a unit's outcome; `facts` (timings, environment) stay outside the identity. What was invalid is remembered as `history`."""
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pandas(outcome.frame, _PARQUET, preserve_index=False), buffer, compression="zstd")
-        broken = _broken(outcome) if len(outcome.broken_images) else None
-        manifest = {
-            "schema": SCHEMA_VERSION,
-            "unit": unit.id,
-            "labels": unit.labels,
-            "identity": unit.identity,
-            "images": len(outcome.frame),
-            "outcomes_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-            "broken_sha256": None if broken is None else hashlib.sha256(broken).hexdigest(),
-            "at_fault": outcome.at_fault,
-            "boundary_flips": outcome.boundary_flips,
-            "flags": [{"kind": kind, "message": message} for kind, message in outcome.flags],
-            **self._history(unit.id),
+        """Store a unit's outcome. `facts` (fields of `Manifest` such as the run time) stay outside the identity."""
+        manifest = Manifest(
+            unit=unit.id,
+            labels=Labels(**unit.labels),
+            identity=unit.identity,
+            images=len(outcome.frame),
+            outcomes_sha256="",
+            at_fault=outcome.at_fault,
+            boundary_flips=outcome.boundary_flips,
+            flags=tuple(UnitFlag(kind=kind, message=message) for kind, message in outcome.flags),
+            history=self._history(unit.id),
             **facts,
-        }
-        # Whoever stops the run waits for the write in hand.
-        with held_back():
-            self.units.mkdir(parents=True, exist_ok=True)
-            if broken is not None:
-                place(self.units / f"{unit.id}.safetensors", broken)
-            place(self.units / f"{unit.id}.parquet", buffer.getvalue())
-            place(self.units / f"{unit.id}.json", _json(manifest))
-            self.partial(unit.id).forget()
-            (self.root / "failed" / f"{unit.id}.json").unlink(missing_ok=True)
+        )
+        broken = _broken(outcome) if len(outcome.broken_images) else None
+        self._place(manifest, pa.Table.from_pandas(outcome.frame, SCHEMA, preserve_index=False), broken)
+        self.partial(unit.id).forget()
+        (self.root / "failed" / f"{unit.id}.json").unlink(missing_ok=True)
+
+    def adopt(self, stored: Stored, broken: bytes | None) -> None:
+        """Store a unit that another store has finished, with the file of its broken images if there is one."""
+        self._place(stored.manifest, stored.table, broken)
 
     def read(self, unit: str) -> Stored:
-        """Read one unit back.
+        """Read one unit.
 
         Raises
         ------
@@ -147,61 +137,80 @@ class Store:
         """
         manifest = self.manifest(unit)
         outcomes = self.units / f"{unit}.parquet"
+        pack = self.pack
+        if pack is not None and unit in pack.manifests and not (outcomes.is_file() and (self.units / f"{unit}.json").is_file()):
+            return Stored(manifest, pack.table(unit))
         if not outcomes.is_file():
             raise DamagedFileError(outcomes, "the outcomes of a finished unit", "no file")
         content = outcomes.read_bytes()
-        if hashlib.sha256(content).hexdigest() != manifest["outcomes_sha256"]:
-            raise DamagedFileError(outcomes, f"sha256 {manifest['outcomes_sha256']}", f"{len(content)} bytes with another")
+        if hashlib.sha256(content).hexdigest() != manifest.outcomes_sha256:
+            raise DamagedFileError(outcomes, f"sha256 {manifest.outcomes_sha256}", f"{len(content)} bytes with another")
         table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).replace_schema_metadata(None)
-        if manifest["schema"] == 1 and "robust" in table.column_names:
+        # Outcomes of version 1 record only what the attack returned.
+        if "robust" in table.column_names and "robust_to_seen" not in table.column_names:
             table = table.add_column(table.column_names.index("robust") + 1, "robust_to_seen", table["robust"])
         if tuple(table.column_names) != COLUMNS:
             raise DamagedFileError(outcomes, f"columns {', '.join(COLUMNS)}", ", ".join(table.column_names))
         return Stored(manifest, table)
 
     def read_all(self) -> Iterator[Stored | DamagedFileError]:
-        """Every finished unit in order of id; a damaged one comes as the error that describes it."""
-        for path in sorted(self.units.glob("*.json")):
+        """Yield every finished unit in order of id; for a damaged one, the error that describes it."""
+        reported = set()
+        try:
+            names = self.ids()
+        except DamagedFileError as error:
+            yield error
+            return
+        for unit in names:
             try:
-                yield self.read(path.stem)
+                yield self.read(unit)
             except DamagedFileError as error:
-                yield error
+                # One damaged pack is one error, whatever the number of its units.
+                if str(error) not in reported:
+                    reported.add(str(error))
+                    yield error
 
-    def manifests(self) -> Iterator[dict[str, Any]]:
-        """Manifests of all finished units, in order of id, without a look at their outcomes; what cannot be read is left out."""
-        for path in sorted(self.units.glob("*.json")):
+    def manifests(self) -> Iterator[Manifest]:
+        """Yield the manifests of all finished units in order of id, without reading outcomes; unreadable ones are left out."""
+        try:
+            names = self.ids()
+        except DamagedFileError:
+            return
+        for unit in names:
             try:
-                yield self.manifest(path.stem)
+                yield self.manifest(unit)
             except DamagedFileError:
                 continue
 
-    def manifest(self, unit: str) -> dict[str, Any]:
-        """A unit's manifest; errors as `read` raises them."""
+    def manifest(self, unit: str) -> Manifest:
+        """Return a unit's manifest. Raises the same errors as `read`."""
         path = self.units / f"{unit}.json"
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if manifest["schema"] > SCHEMA_VERSION:
-                raise DamagedFileError(path, f"schema {SCHEMA_VERSION} or older", f"schema {manifest['schema']} (made by a newer version)")
-            if manifest["unit"] != unit or not isinstance(manifest["outcomes_sha256"], str) or not isinstance(manifest["at_fault"], bool):
-                raise ValueError(f"that of unit {str(manifest['unit'])[:12]}")
-            dict(manifest["labels"]), dict(manifest["identity"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedFileError(path, "a unit's manifest", f"{type(error).__name__}: {error}") from None
+            manifest = Manifest.read(path)
+        except FileNotFoundError:
+            pack = self.pack
+            if pack is None or unit not in pack.manifests:
+                raise
+            return pack.manifests[unit]
+        if manifest.unit != unit:
+            raise DamagedFileError(path, "a unit's manifest", f"that of unit {manifest.unit[:12]}")
         return manifest
 
     def broken(self, unit: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """The first images that a unit's attack broke, int64 [k], and adversarial minus clean, float16 [k, 3, H, W]; None if none are kept.
+        """Return the first images that a unit's attack broke, int64 [k], and adversarial minus clean, float16 [k, 3, H, W].
+
+        None if the store does not contain them.
 
         Raises
         ------
         DamagedFileError
-            If the file is cut short, not what the manifest says (version 1 has no hash of it), or holds something else.
+            If the file is cut short, differs from the manifest's hash (version 1 has none), or contains something else.
         """
         path = self.units / f"{unit}.safetensors"
-        if not path.is_file():
+        content = self.broken_file(unit)
+        if content is None:
             return None
-        content = path.read_bytes()
-        expected = self.manifest(unit).get("broken_sha256")
+        expected = self.manifest(unit).broken_sha256
         if expected is not None and hashlib.sha256(content).hexdigest() != expected:
             raise DamagedFileError(path, f"sha256 {expected}", f"{len(content)} bytes with another")
         try:
@@ -215,42 +224,81 @@ class Store:
             raise DamagedFileError(path, "finite perturbations", "others")
         return images, perturbations
 
+    def broken_file(self, unit: str) -> bytes | None:
+        """Return the file of a unit's broken images as it is; None if there is none."""
+        try:
+            return (self.units / f"{unit}.safetensors").read_bytes()
+        except FileNotFoundError:
+            return None
+
     def invalidate(self, unit: str, reason: str) -> None:
-        """Mark a finished unit as not to be used, with the reason; it counts as missing from then on. Errors as `read` raises them."""
-        manifest = self.manifest(unit)
-        manifest["invalid"] = {"reason": reason, "when": _now()}
+        """Declare a finished unit invalid: it counts as missing from then on. Raises the same errors as `read`."""
+        manifest = self.manifest(unit).model_copy(update={"invalid": Withdrawal(reason=reason, when=_now())})
         with held_back():
-            place(self.units / f"{unit}.json", _json(manifest))
+            self.units.mkdir(parents=True, exist_ok=True)
+            place(self.units / f"{unit}.json", manifest.to_bytes())
 
     def fail(self, unit: Unit, message: str, trace: str = "") -> None:
-        """Leave a line about a unit that could not be finished, and the traceback, for whoever looks at the store."""
+        """Record why a unit could not be finished: one line, and the traceback."""
         folder = self.root / "failed"
         folder.mkdir(parents=True, exist_ok=True)
-        place(folder / f"{unit.id}.json", _json({"unit": unit.id, "message": message, "when": _now(), "traceback": trace}))
+        place(folder / f"{unit.id}.json", Failure(unit=unit.id, message=message, when=_now(), traceback=trace).to_bytes())
 
     def failures(self) -> dict[str, str]:
-        """Messages of units that could not be finished, by unit."""
-        found = {}
+        """Return the messages of units that could not be finished, by unit."""
+        messages = {}
         for path in sorted((self.root / "failed").glob("*.json")):
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                found[str(content["unit"])] = str(content["message"])
-            except (OSError, ValueError, KeyError, TypeError):
+                failure = Failure.read(path)
+            except (OSError, DamagedFileError):
                 continue
-        return found
+            messages[failure.unit] = failure.message
+        return messages
 
-    def _history(self, unit: str) -> dict[str, Any]:
-        """What was said of an earlier outcome of this unit that became invalid."""
+    def diagnoses(self) -> Iterator[tuple[str, DiagnosisDocument | DamagedFileError]]:
+        """Yield every diagnosis with the hash of its identity, in that order; for a damaged one, the error that describes it."""
+        folder = self.root / "diagnostics"
+        try:
+            pack = self.pack
+        except DamagedFileError:
+            pack = None
+        packed = pack.diagnoses if pack is not None else {}
+        for name in sorted({path.stem for path in folder.glob("*.json")} | set(packed)):
+            path = folder / f"{name}.json"
+            try:
+                yield name, DiagnosisDocument.read(path)
+            except FileNotFoundError:
+                yield name, packed[name]
+            except DamagedFileError as error:
+                yield name, error
+
+    def write_diagnosis(self, name: str, document: DiagnosisDocument) -> None:
+        """Store a diagnosis; `name` is the hash of its identity."""
+        path = self.root / "diagnostics" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place(path, document.to_bytes())
+
+    def _place(self, manifest: Manifest, table: pa.Table, broken: bytes | None) -> None:
+        """Write a unit's files, the manifest last; a signal that stops the run waits for them."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        hashes = {"outcomes_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
+        if broken is not None:
+            hashes["broken_sha256"] = hashlib.sha256(broken).hexdigest()
+        with held_back():
+            self.units.mkdir(parents=True, exist_ok=True)
+            if broken is not None:
+                place(self.units / f"{manifest.unit}.safetensors", broken)
+            place(self.units / f"{manifest.unit}.parquet", buffer.getvalue())
+            place(self.units / f"{manifest.unit}.json", manifest.model_copy(update=hashes).to_bytes())
+
+    def _history(self, unit: str) -> tuple[Withdrawal, ...]:
+        """Return why earlier outcomes of this unit were declared invalid."""
         try:
             before = self.manifest(unit)
         except (FileNotFoundError, DamagedFileError):
-            return {}
-        said = [*before.get("history", []), *([before["invalid"]] if "invalid" in before else [])]
-        return {"history": said} if said else {}
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+            return ()
+        return (*before.history, *(() if before.invalid is None else (before.invalid,)))
 
 
 def _now() -> str:

@@ -21,6 +21,7 @@ from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
 from harness.runner import protocol
 from harness.runner.claims import Held
+from harness.runner.documents import EngineUse
 from harness.runner.fingerprints import check_fingerprint, fingerprint_of
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
@@ -109,7 +110,7 @@ def _evaluated(unit: Unit, store: Store, tell: Progress, memory: PartialFile, de
     outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, attacked=ready.model, **given)
     _check_clean(unit, outcome)
     if unit.engine != "dense":
-        facts["engine"] = {"used": ready.engine, "finding": ready.finding}
+        facts["engine"] = EngineUse(used=ready.engine, finding=ready.finding)
     return outcome, facts
 
 

@@ -56,7 +56,7 @@ def test_autoattack_is_what_the_package_reports_when_called_directly(model: str)
     images, labels = datasets.load("cifar10-sample").first(len(unit.block)).tensors()
     network = load_model(model)
     threads = torch.get_num_threads()
-    torch.set_num_threads(Store(COMMITTED).read(unit.id).manifest["environment"]["threads"])
+    torch.set_num_threads(Store(COMMITTED).read(unit.id).manifest.environment["threads"])
     try:
         with isolated(0):
             package = AutoAttack(network, eps=unit.threat.epsilon, seed=package_seed(unit.seed), version="standard")

@@ -75,7 +75,7 @@ def build(
     for name, record in records.items():
         _model(site, name, models[name], record, leaderboards, behind, known)
     for unit in sorted(behind.linked):
-        site.write(f"data/units/{unit}.json", (store.units / f"{unit}.json").read_bytes())
+        site.write(f"data/units/{unit}.json", store.manifest(unit).to_bytes())
     _index(site, leaderboards, records, behind)
     site.page("selftest.html", "selftest.html", selftest=_selftest(store), headings=HEADINGS)
     site.page("notes.html", "notes.html", **behind.notes())
@@ -138,10 +138,10 @@ class _Behind:
         """Outcomes that count for nothing, and why. A damaged file is named without the way to it."""
         found = find(self.stored)
         whole = [item for item in self.stored if isinstance(item, Stored)]
-        faulty = [item.manifest for item in whole if item.manifest["at_fault"]]
+        faulty = [item.manifest for item in whole if item.manifest.at_fault]
         return {
             "invalid": sorted(found.invalid),
-            "faulty": sorted(f"{one['labels']['model']} · {one['labels']['attack']} · {one['labels']['dataset']}" for one in faulty),
+            "faulty": sorted(f"{one.labels.model} · {one.labels.attack} · {one.labels.dataset}" for one in faulty),
             "damaged": [f"{error.path.name}: expected {error.expected}, found {error.found}" for error in found.damaged],
         }
 

@@ -184,7 +184,7 @@ def test_the_engine_is_resolved_by_record_and_attack_alone():
 
 
 def test_what_is_stored_is_found_again_and_another_engine_is_another_unit():
-    held = {path.stem for path in (Path(__file__).parents[3] / "results" / "units").glob("*.json")}
+    held = set(Store(Path(__file__).parents[3] / "results").ids())
     plan = plan_suite(get_suite("quick"))
     assert set(plan.ids) <= held
     ids = {engine: plan_request([MODEL], ["pgd"], "cifar10-sample", 4, engine=engine).ids for engine in engines.NAMES}
@@ -198,14 +198,14 @@ def test_a_unit_is_run_with_its_engine_and_says_so(tmp_path, engine, monkeypatch
     store = Store(tmp_path)
     assert not execute(plan, store).failed
     manifest = store.manifest(plan.ids[0])
-    assert manifest["identity"]["engine"] == manifest["engine"]["used"] == engine
+    assert manifest.identity["engine"] == manifest.engine.used == engine
     dense = plan_request([MODEL], ["pgd-20"], "cifar10-sample", 8)
     execute(dense, store)
-    assert "engine" not in store.manifest(dense.ids[0])
+    assert store.manifest(dense.ids[0]).engine is None
     monkeypatch.setattr("harness.engines.equivalence.FLOAT32", Bounds(0.0, 1.0, 1.0))
     execute(plan, store, existing="always")
-    assert store.manifest(plan.ids[0])["engine"]["used"] == "dense"
-    assert "refused" in store.manifest(plan.ids[0])["engine"]["finding"]
+    assert store.manifest(plan.ids[0]).engine.used == "dense"
+    assert "refused" in store.manifest(plan.ids[0]).engine.finding
 
 
 def test_a_model_that_no_engine_can_express_is_attacked_as_it_is(tmp_path):

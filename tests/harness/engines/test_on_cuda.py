@@ -31,7 +31,7 @@ def test_a_unit_ends_as_on_the_cpu(tmp_path):
     for store, device in ((here, "cpu"), (there, DEVICE)):
         assert not execute(plan, store, device=device).failed
     for unit in plan.units:
-        assert there.manifest(unit.id)["engine"]["used"] == "bf16"
+        assert there.manifest(unit.id).engine.used == "bf16"
         one, other = (store.read(unit.id).table.to_pandas()["robust"] for store in (here, there))
         # Sums are in another order: an image at the very boundary may end otherwise.
         assert (one != other).sum() <= 1

@@ -58,6 +58,25 @@ class Remembers(Net):
         return torch.stack(answers)
 
 
+class RemembersClasses(Net):
+    """The class given to the first image of a neighbourhood is given to all of it, with a margin that small steps do not overcome."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[torch.Tensor, int]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.net(images)
+        answers = []
+        for image, row in zip(images.detach(), logits, strict=True):
+            classes = [first for before, first in self.asked if float((before - image).norm()) < 1.0]
+            if not classes:
+                classes = [int(row.argmax())]
+                self.asked.append((image.clone(), classes[0]))
+            answers.append(0.02 * row + 5.0 * torch.nn.functional.one_hot(torch.tensor(classes[0]), len(row)))
+        return torch.stack(answers)
+
+
 class Counts(Net):
     """A buffer counts calls."""
 
@@ -153,6 +172,13 @@ def test_an_honest_network_has_the_numbers_it_has_without_a_fence(attack: str) -
 def test_a_network_that_remembers_does_not_profit(attack: str) -> None:
     with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
         unit(Remembers, attack)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "cw-l2", "autoattack-l2"])
+def test_a_network_that_remembers_classes_does_not_profit_under_any_norm(attack: str) -> None:
+    threat = THREAT if attack == "pgd" else ThreatModel("L2", Fraction(1, 2))
+    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+        evaluate_unit(Fenced(RemembersClasses(), RemembersClasses), BLOCK, threat, attacks.get(attack), 0)
 
 
 def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:

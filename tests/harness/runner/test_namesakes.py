@@ -71,7 +71,7 @@ def test_they_do_not_share_a_plan(there: Path) -> None:
 
 
 def test_taking_back_by_an_ambiguous_id_is_refused(there: Path) -> None:
-    command = ["invalidate", "--reason", "x", "--dry-run", "--store", str(there / "store"), "--model"]
+    command = ["store", "invalidate", "--reason", "x", "--dry-run", "--store", str(there / "store"), "--model"]
     assert "2 models are called again" in CliRunner().invoke(main, [*command, "again"]).output
     assert "1 units" in CliRunner().invoke(main, [*command, str(there / "first" / "again.toml")]).output
 

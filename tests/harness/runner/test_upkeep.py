@@ -44,7 +44,7 @@ def harness(*arguments: str, store: Store) -> Result:
 
 
 def test_invalid_outcomes_are_not_used_and_the_reason_stays(plan: Plan, store: Store, tmp_path: Path) -> None:
-    done = harness("invalidate", plan.units[0].id[:8], "--reason", "faulty memory", store=store)
+    done = harness("store", "invalidate", plan.units[0].id[:8], "--reason", "faulty memory", store=store)
     assert done.exit_code == 0 and "1 units" in done.output
     found = find(store.read_all(), plan)
     assert set(found.outcomes["attack"]) == {"cw-linf"} and len(found.invalid) == 1 and "faulty memory" in found.invalid[0]
@@ -56,11 +56,11 @@ def test_invalid_outcomes_are_not_used_and_the_reason_stays(plan: Plan, store: S
 
 
 def test_a_whole_request_can_be_taken_back_and_nothing_is_an_error(plan: Plan, store: Store) -> None:
-    assert harness("invalidate", *ASKED, "--reason", "x", store=store).exit_code == 0
+    assert harness("store", "invalidate", *ASKED, "--reason", "x", store=store).exit_code == 0
     assert not any(store.holds(unit) for unit in plan.ids)
-    again = harness("invalidate", *ASKED, "--reason", "x", store=store)
+    again = harness("store", "invalidate", *ASKED, "--reason", "x", store=store)
     assert again.exit_code != 0 and "holds none" in again.output
-    assert "begin with 'zz'" in harness("invalidate", "zz", "--reason", "x", store=store).output
+    assert "begin with 'zz'" in harness("store", "invalidate", "zz", "--reason", "x", store=store).output
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_a_whole_request_can_be_taken_back_and_nothing_is_an_error(plan: Plan, s
     ],
 )
 def test_options_are_filters_and_what_is_taken_back_is_listed(options: tuple[str, ...], count: int, store: Store, plan: Plan) -> None:
-    dry = harness("invalidate", *options, "--reason", "x", "--dry-run", store=store)
+    dry = harness("store", "invalidate", *options, "--reason", "x", "--dry-run", store=store)
     assert all(map(store.holds, plan.ids))
-    done = harness("invalidate", *options, "--reason", "x", store=store)
+    done = harness("store", "invalidate", *options, "--reason", "x", store=store)
     taken = [unit for unit in plan.ids if not store.holds(unit)]
     assert len(taken) == count and (done.exit_code == 0) == (dry.exit_code == 0) == bool(count)
     if not count:
@@ -91,23 +91,23 @@ def test_options_are_filters_and_what_is_taken_back_is_listed(options: tuple[str
 
 
 def test_nothing_is_taken_back_without_a_filter(store: Store, plan: Plan) -> None:
-    done = harness("invalidate", "--reason", "x", store=store)
+    done = harness("store", "invalidate", "--reason", "x", store=store)
     assert done.exit_code == 2 and "say which units" in done.output and all(map(store.holds, plan.ids))
 
 
 def test_merging_takes_what_is_missing_and_names_conflicts(plan: Plan, finished: Store, store: Store, tmp_path: Path) -> None:
     first, second = plan.ids
     (store.units / f"{first}.json").unlink()
-    done = harness("merge", str(finished.root), store=store)
+    done = harness("store", "merge", str(finished.root), store=store)
     assert done.exit_code == 0 and "1 units taken, 1 there already" in done.output
     assert store.read(first).table.equals(finished.read(first).table)
     other = Store(tmp_path / "other")
     shutil.copytree(finished.root, other.root)
     forge(other, second)
-    done = harness("merge", str(other.root), store=store)
+    done = harness("store", "merge", str(other.root), store=store)
     assert done.exit_code == 1 and f"({second[:12]}): outcomes differ, ours stay" in done.output
     assert store.read(second).table.equals(finished.read(second).table)
-    assert "is not a store" in harness("merge", str(tmp_path), store=store).output
+    assert "is not a store" in harness("store", "merge", str(tmp_path), store=store).output
 
 
 def forge(store: Store, unit: str) -> None:
@@ -134,13 +134,13 @@ def test_damaged_units_of_another_store_are_left_out(plan: Plan, finished: Store
     manifest = json.loads((other.units / f"{plan.ids[1]}.json").read_text())
     manifest["identity"]["base_seed"] = 7
     (other.units / f"{plan.ids[1]}.json").write_text(json.dumps(manifest))
-    done = harness("merge", str(other.root), store=store)
+    done = harness("store", "merge", str(other.root), store=store)
     assert done.exit_code == 1 and "0 units taken" in done.output and "2 damaged" in done.output
     assert not any(store.holds(unit) for unit in plan.ids)
 
 
 def test_a_sound_store_verifies(store: Store) -> None:
-    done = harness("verify", store=store)
+    done = harness("store", "verify", store=store)
     assert done.exit_code == 0 and "2 units" in done.output and "0 problems" in done.output
 
 
@@ -149,7 +149,6 @@ def test_a_sound_store_verifies(store: Store) -> None:
     [
         (lambda units, unit: (units / f"{unit}.parquet").write_bytes(b"PAR1"), "sha256"),
         (lambda units, unit: (units / f"{unit}.safetensors").write_bytes(b"x"), "sha256"),
-        (lambda units, unit: (units / f"{unit}.safetensors").unlink(), "missing"),
         (lambda units, unit: (units / f"{unit}.json").write_text("{"), "manifest"),
         (lambda units, unit: (units / f"{unit}.json").unlink(), "belongs to no finished unit"),
         (lambda units, unit: (units / "notes.txt").write_text("x"), "not a file of this store"),
@@ -160,7 +159,7 @@ def test_a_sound_store_verifies(store: Store) -> None:
 def test_whatever_is_wrong_is_named(damage, said: str, plan: Plan, store: Store) -> None:
     (store.root / "diagnostics").mkdir()
     damage(store.units, plan.ids[0])
-    done = harness("verify", store=store)
+    done = harness("store", "verify", store=store)
     assert done.exit_code == 1 and said in done.output
 
 
@@ -198,7 +197,7 @@ def test_estimates_add_up(plan: Plan, store: Store) -> None:
     (known,) = estimate(plan.units[:1], Store(store.root))
     assert known.seconds == 0 and known.held == 1
     rates = Rates(store.manifests())
-    assert rates.seconds(pgd) == pytest.approx(store.manifest(pgd.id)["seconds"])
+    assert rates.seconds(pgd) == pytest.approx(store.manifest(pgd.id).seconds)
     assert rates.seconds(plan_request([MODEL], ["pgd"], "cifar10-sample", 16).units[0], any_model=True) is None
 
 
@@ -206,3 +205,16 @@ def test_a_pilot_looks_at_the_model_itself(plan: Plan) -> None:
     found = pilot(plan.units[0])
     assert 0 < found.forward < 1 and found.backward >= 0 and 0 <= found.robust <= found.clean <= 1
     assert found.clean * 16 == pytest.approx(round(found.clean * 16))
+
+
+def test_former_names_work_with_a_hint(store: Store) -> None:
+    done = harness("verify", store=store)
+    assert done.exit_code == 0 and "is now `harness store verify`" in done.stderr
+    listed = CliRunner().invoke(main, ["--help"]).stdout
+    assert "  store " in listed and "  verify " not in listed
+    assert all(f"  {name} " in CliRunner().invoke(main, ["store", "--help"]).stdout for name in ("verify", "merge", "invalidate", "pack"))
+
+
+def test_an_unknown_command_has_the_near_miss() -> None:
+    assert "Did you mean 'report'?" in CliRunner().invoke(main, ["raport"]).output
+    assert "Did you mean 'pack'?" in CliRunner().invoke(main, ["store", "pakc"]).output

@@ -1,0 +1,42 @@
+"""`harness store merge`: join stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from model_zoo.errors import UsageError
+
+
+@click.command("merge")
+@click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="The store to merge into.")
+def command(others: tuple[Path, ...], store: Path) -> None:
+    """Take the finished units and diagnostics of OTHER stores up into one.
+
+    Units that both have with different outcomes are named, ours stay, and the exit status is 1. Damaged units are named and left out.
+
+    \b
+    Examples:
+      harness store merge ../colleague/results
+      harness store merge run1 run2 --store results
+    """
+    from harness.cli.console import err, out
+    from harness.runner.merge import merge
+    from harness.runner.store import Store
+
+    wrong = False
+    for other in others:
+        if not Store(other).exists:
+            raise UsageError(f"{other} is not a store: it has neither a folder 'units' nor packed outcomes")
+        found = merge(Store(store), Store(other))
+        for line in found.conflicts:
+            err.print(f"conflict: {line}", style="red", markup=False)
+        for line in found.damaged:
+            err.print(f"left out: {line}", style="yellow", markup=False)
+        wrong |= bool(found.conflicts or found.damaged)
+        counts = f"{len(found.taken)} units taken, {len(found.held)} there already, {len(found.conflicts)} conflicts"
+        out.print(f"{other}: {counts}, {len(found.damaged)} damaged", markup=False)
+    if wrong:
+        raise SystemExit(1)

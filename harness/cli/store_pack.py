@@ -1,0 +1,39 @@
+"""`harness store pack`: turn a working store into its packed form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("pack")
+@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="The store to pack.")
+def command(store: Path) -> None:
+    """Move all outcomes of a store into outcomes.parquet, and all manifests and diagnoses into manifests.json.zst.
+
+    Every command reads both forms; new outcomes get files of their own until the store is packed again. Pictures of broken images stay
+    where they are (they may be deleted: only the page shows them). Damaged files are named and left alone.
+
+    \b
+    Examples:
+      harness store pack
+      harness store pack --store other/results
+    """
+    from harness.cli.console import err, out
+    from harness.runner.packing import pack
+    from harness.runner.store import Store
+    from model_zoo.errors import UsageError
+
+    if not Store(store).exists:
+        raise UsageError(f"{store} is not a store: it has neither a folder 'units' nor packed outcomes")
+    packed = pack(Store(store))
+    for line in packed.damaged:
+        err.print(f"left as it is: {line}", style="yellow", markup=False)
+    out.print(
+        f"{store}: {packed.units:,} units and {packed.diagnoses:,} diagnoses in {packed.bytes_packed / 1e6:.2f} MB"
+        f" ({packed.bytes_removed / 1e6:.2f} MB of files removed)",
+        markup=False,
+    )
+    if packed.damaged:
+        raise SystemExit(1)

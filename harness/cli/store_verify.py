@@ -1,0 +1,52 @@
+"""`harness store verify`: hash everything again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("verify")
+@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="The store to look at.")
+def command(store: Path) -> None:
+    """Check every outcome, identity, picture, diagnosis and registered checkpoint against its hash; exit with 1 if one differs.
+
+    \b
+    Examples:
+      harness store verify
+      harness store verify --store other/results
+    """
+    from harness.cli.console import err, out
+    from harness.runner.store import Store
+    from harness.runner.verify import verify
+    from model_zoo import registry
+    from model_zoo.errors import UserError
+    from model_zoo.packing.packed import check_file
+
+    verified = verify(Store(store))
+    problems = verified.problems
+    models, absent = registry.model_ids(), []
+    for model in models:
+        reason = registry.absence(model)
+        if reason is not None:
+            absent.append(reason)
+            continue
+        try:
+            record = registry.get_record(model)
+            check_file(registry.checkpoint_path(model), record.checkpoint.sha256, record.checkpoint.bytes)
+        except UserError as error:
+            problems.append(str(error))
+    for line in absent:
+        err.print(f"left out: {line}", style="dim", markup=False)
+    for line in problems:
+        err.print(line, style="red", markup=False)
+    if verified.without_pictures:
+        err.print(f"not stored: the pictures of {verified.without_pictures:,} units", style="dim", markup=False)
+    out.print(
+        f"{verified.units:,} units and {verified.diagnoses:,} diagnoses of {store} and {len(models) - len(absent)} registered models are"
+        f" as they were written, {len(problems)} problems",
+        markup=False,
+    )
+    if problems:
+        raise SystemExit(1)

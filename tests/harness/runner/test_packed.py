@@ -1,0 +1,193 @@
+"""Packed stores: the same outcomes as before, readable with newer files beside them, and damage that is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.main import main
+from harness.runner import packing
+from harness.runner.execute import execute
+from harness.runner.packed import MANIFESTS, OUTCOMES, open_pack, rows_sha256
+from harness.runner.packing import pack
+from harness.runner.plan import Plan, plan_request
+from harness.runner.results import find
+from harness.runner.store import Store, Stored
+from harness.runner.verify import verify
+from model_zoo.errors import DamagedFileError, UserError
+
+MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
+OLD = Path(__file__).parent / "old_files"
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_request([MODEL], ["pgd-20", "cw-linf", "cw-l2"], "cifar10-sample", 12)
+
+
+@pytest.fixture(scope="module")
+def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("store"))
+    execute(plan, store)
+    for path in OLD.iterdir():
+        shutil.copy(path, store.units)
+    return store
+
+
+@pytest.fixture
+def store(finished: Store, tmp_path: Path) -> Store:
+    shutil.copytree(finished.root, tmp_path / "store")
+    return Store(tmp_path / "store")
+
+
+def contents(store: Store) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    items = list(store.read_all())
+    assert all(isinstance(item, Stored) for item in items)
+    return [(item.manifest.content(), item.frame) for item in items if isinstance(item, Stored)]
+
+
+def test_a_packed_store_reads_as_before_and_has_two_files(store: Store, plan: Plan) -> None:
+    before = contents(store)
+    broken = {unit: store.broken(unit) for unit in plan.ids}
+    result = pack(store)
+    assert result.units == 4 and not result.damaged and result.bytes_packed < result.bytes_removed
+    assert not [path for path in store.units.iterdir() if path.suffix != ".safetensors"]
+    after = contents(Store(store.root))
+    assert [manifest for manifest, _ in after] == [manifest for manifest, _ in before]
+    for (_, old), (_, new) in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(old, new)
+    for unit in plan.ids:
+        assert store.holds(unit)
+        assert (broken[unit] is None) == (store.broken(unit) is None)
+    assert verify(store).problems == []
+
+
+def test_packing_again_gives_the_same_bytes(store: Store) -> None:
+    pack(store)
+    first = [(store.root / name).read_bytes() for name in (OUTCOMES, MANIFESTS)]
+    pack(store)
+    assert [(store.root / name).read_bytes() for name in (OUTCOMES, MANIFESTS)] == first
+
+
+def test_new_and_invalid_units_stand_beside_a_pack_until_it_is_packed_again(store: Store, plan: Plan) -> None:
+    pack(store)
+    unit = plan.ids[0]
+    store.invalidate(unit, "faulty memory")
+    assert not store.holds(unit) and len(store.read(unit).table) == 12
+    assert unit not in set(find(store.read_all()).outcomes["unit"])
+    pack(store)
+    assert not store.holds(unit)
+    execute(plan, store)
+    assert store.holds(unit) and store.manifest(unit).history[0].reason == "faulty memory"
+    assert (store.units / f"{unit}.parquet").exists()
+    pack(store)
+    assert store.holds(unit) and not (store.units / f"{unit}.parquet").exists()
+
+
+def test_packing_that_is_interrupted_loses_nothing(store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(store)
+    before = contents(store)
+    store.invalidate(plan.ids[0], "faulty memory")
+    execute(plan, store)
+
+    def stop(path: Path, content: bytes) -> None:
+        if path.name == MANIFESTS:
+            raise KeyboardInterrupt
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.runner.packed.place", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pack(store)
+    assert len(contents(store)) == len(before)
+    with monkeypatch.context() as patched:
+        patched.setattr(packing, "_remove", lambda paths: 0)
+        pack(store)
+    assert len(contents(store)) == len(before), "the files that were packed and are still there"
+    pack(store)
+    assert not list(store.units.glob("*.json"))
+
+
+def test_pictures_may_be_deleted(store: Store, plan: Plan) -> None:
+    pack(store)
+    pictures = list(store.units.glob("*.safetensors"))
+    assert pictures
+    for path in pictures:
+        path.unlink()
+    assert all(store.broken(unit) is None for unit in plan.ids)
+    done = CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)])
+    assert done.exit_code == 0 and f"pictures of {len(pictures)} units" in done.stderr
+
+
+@pytest.mark.parametrize("name", [OUTCOMES, MANIFESTS])
+@pytest.mark.parametrize("damage", [b"", b"cut", None])
+def test_damage_is_one_line_and_never_packed_over(store: Store, plan: Plan, name: str, damage: bytes | None) -> None:
+    pack(store)
+    path = store.root / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if damage is None else damage)
+    again = Store(store.root)
+    assert not again.holds(plan.ids[0])
+    errors = [item for item in again.read_all() if isinstance(item, DamagedFileError)]
+    assert len(errors) == 1 and name in str(errors[0])
+    with pytest.raises(UserError, match=name):
+        pack(again)
+    done = CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)])
+    assert done.exit_code == 1 and name in done.stderr.replace("\n", "")
+
+
+def test_outcomes_that_were_changed_are_not_the_ones_that_were_packed(store: Store, plan: Plan) -> None:
+    pack(store)
+    path = store.root / OUTCOMES
+    table = pq.read_table(path)
+    robust = table["robust"].to_pylist()
+    robust[0] = not robust[0]
+    pq.write_table(table.set_column(table.column_names.index("robust"), "robust", pa.array(robust)), path)
+    errors = [item for item in store.read_all() if isinstance(item, DamagedFileError)]
+    assert len(errors) == 1 and "packed" in str(errors[0]), "the unit of the first row, and it alone"
+
+
+def test_a_missing_pack_of_outcomes_is_named(store: Store) -> None:
+    pack(store)
+    (store.root / OUTCOMES).unlink()
+    assert any(isinstance(item, DamagedFileError) for item in store.read_all())
+
+
+def test_a_newer_pack_is_refused(store: Store) -> None:
+    pack(store)
+    text = json.dumps({"schema": 99, "units": [], "diagnoses": {}}).encode()
+    (store.root / MANIFESTS).write_bytes(pa.Codec("zstd").compress(text, asbytes=True))
+    with pytest.raises(DamagedFileError, match="schema 99"):
+        open_pack(store.root)
+
+
+def test_a_store_in_use_is_not_packed(store: Store, plan: Plan) -> None:
+    with store.claims.claimed(plan.ids[0]), pytest.raises(UserError, match="is in use"):
+        pack(store)
+
+
+def test_packed_units_are_merged_like_others(store: Store, plan: Plan, tmp_path: Path) -> None:
+    pack(store)
+    done = CliRunner().invoke(main, ["store", "merge", str(store.root), "--store", str(tmp_path / "mine")])
+    assert done.exit_code == 0 and "4 units taken" in done.output
+    assert all(Store(tmp_path / "mine").holds(unit) for unit in plan.ids)
+    assert verify(Store(tmp_path / "mine")).problems == []
+
+
+def test_the_hash_of_outcomes_goes_by_values_alone(store: Store, plan: Plan) -> None:
+    table = store.read(plan.ids[0]).table
+    halves = pa.concat_tables([table.slice(0, 5), table.slice(5)])
+    assert rows_sha256(halves) == rows_sha256(table) != rows_sha256(table.slice(1))
+    coded = table.set_column(table.column_names.index("broken_by"), "broken_by", table["broken_by"].dictionary_encode())
+    assert rows_sha256(coded) == rows_sha256(table)
+
+
+def test_the_command_says_what_it_did_and_refuses_other_folders(store: Store, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["store", "pack", "--store", str(store.root)])
+    assert done.exit_code == 0 and "4 units" in done.output
+    assert "is not a store" in CliRunner().invoke(main, ["store", "pack", "--store", str(tmp_path / "none")]).output
