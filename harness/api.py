@@ -23,7 +23,7 @@ from harness.runner.results import read, select
 from harness.runner.store import Store
 from harness.runner.work import declared, prepared
 from model_zoo import loading
-from model_zoo.errors import UserError
+from model_zoo.errors import UsageError, UserError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.fingerprint import differs, fingerprint
 from model_zoo.own import describe
@@ -53,7 +53,7 @@ def load_model(model: str) -> nn.Module:
 
 
 def evaluate(
-    model: str | nn.Module,
+    model: str | Path | nn.Module,
     *,
     attack: str | Sequence[str] = "pgd",
     dataset: str = "cifar10-sample",
@@ -72,7 +72,7 @@ def evaluate(
 
     Parameters
     ----------
-    model : str or nn.Module
+    model : str, Path or nn.Module
         An id, the path of a record, or a module of your own: frozen, in eval mode, images in [0, 1] to logits.
     attack : str or sequence of str
         Names as `harness ls attacks` lists them.
@@ -99,6 +99,10 @@ def evaluate(
     UserError
         For unknown names, refused models or images, and units that failed.
     """
+    if isinstance(model, Path):
+        model = str(model)
+    if not isinstance(model, (str, nn.Module)):
+        raise UsageError(f"model: an id, a path or a torch.nn.Module expected, not {model!r} (call it first if it makes the module)")
     names = [attack] if isinstance(attack, str) else list(attack)
     folder = Path(data_dir) if data_dir is not None else None
     threats = threats_for((attacks.get(name).norm for name in names), [radius] if radius is not None else [])

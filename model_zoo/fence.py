@@ -18,9 +18,17 @@ from model_zoo.user_code import user_code
 
 # Logits of one image from two calls may differ by this share of the batch's range: other kernels, and steps that rounding flips.
 TOLERANCE = 1e-2
-# Calls that are audited: powers of two (with a network made again) and multiples of this; and how many images of the batch.
+# Calls that are audited: powers of two and multiples of `AUDIT_EVERY`; with a network made again at powers of two and multiples of
+# `AUDIT_AGAIN_EVERY`. And how many images of the batch are asked again.
 AUDIT_EVERY = 64
+AUDIT_AGAIN_EVERY = 256
 AUDIT_IMAGES = 5
+AUDIT_IMAGES_AGAIN = 16
+# Share of all images audited so far whose logits may differ: rounding flips a step now and then.
+AUDIT_SHARE = 0.05
+# Rounding does not change logits by this share of the batch's range; so many images may differ so much all the same.
+OTHER_ANSWER = 0.5
+OTHER_ANSWERS = 2
 
 Imports = Callable[[], AbstractContextManager[None]]
 
@@ -52,7 +60,7 @@ class Fenced(nn.Module):
         super().__init__()
         self.network = network
         self.again, self.imports, self.stochastic = again, imports, stochastic
-        self.calls = 0
+        self.calls = self.audited = self.disagreed = self.answered_otherwise = 0
         self.training = network.training
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -61,8 +69,12 @@ class Fenced(nn.Module):
         self.calls += 1
         power = self.calls & (self.calls - 1) == 0
         if not self.stochastic and len(images) and (power or self.calls % AUDIT_EVERY == 0):
-            self._audit(images.detach(), logits.detach(), again=power)
+            self._audit(images.detach(), logits.detach(), again=power or self.calls % AUDIT_AGAIN_EVERY == 0)
         return logits
+
+    def start(self) -> None:
+        """Count calls from 0 again: audits are most frequent among the first calls of a unit."""
+        self.calls = self.audited = self.disagreed = self.answered_otherwise = 0
 
     def fresh(self) -> Fenced:
         """The network made again; this one where there is no way to."""
@@ -98,12 +110,17 @@ class Fenced(nn.Module):
         return _as_logits(logits, len(images))
 
     def _audit(self, images: torch.Tensor, logits: torch.Tensor, again: bool) -> None:
-        rows = np.unique(np.linspace(0, len(images) - 1, AUDIT_IMAGES).round().astype(int)).tolist()
+        count = AUDIT_IMAGES_AGAIN if again else AUDIT_IMAGES
+        rows = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int)).tolist()
         asked = self.fresh().to(images.device) if again else self
         with torch.no_grad():
             alone = torch.cat([asked._ask(images[row : row + 1]) for row in rows])
         wrong = int(disagree(logits[rows], alone, logits).sum())
-        if 2 * wrong > len(rows):
+        self.audited += len(rows)
+        self.disagreed += wrong
+        self.answered_otherwise += int(disagree(logits[rows], alone, logits, OTHER_ANSWER).sum())
+        differs = self.disagreed > max(2.0, AUDIT_SHARE * self.audited) or self.answered_otherwise > OTHER_ANSWERS
+        if 2 * wrong > len(rows) or differs:
             raise RefusedError(
                 "model refused: the logits of an image depend on its batch mates, on whether a gradient is wanted, or on earlier calls"
             )
@@ -114,12 +131,12 @@ def unfenced(model: nn.Module) -> nn.Module:
     return model.network if isinstance(model, Fenced) else model
 
 
-def disagree(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """For each row of two tensors of logits [N, classes], bool [N]: whether they differ by more than rounding in the range of `scale`."""
+def disagree(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
+    """For each row of two tensors of logits [N, classes], return whether they differ by more than `tolerance` of the range of `scale`."""
     finite = torch.isfinite(one) & torch.isfinite(other)
     seen = scale[torch.isfinite(scale).all(1)]
     spread = float((seen.amax(1) - seen.amin(1)).amax()) if seen.numel() else 1.0
-    apart = torch.where(finite, one - other, 0.0).abs().amax(1) > TOLERANCE * spread
+    apart = torch.where(finite, one - other, 0.0).abs().amax(1) > tolerance * spread
     return apart | (torch.isfinite(one) != torch.isfinite(other)).any(1)
 
 

@@ -64,7 +64,10 @@ def _finite_change(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def ask_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Ask a network made again, image by image in reverse order and in batches of another size, and hold its answers against `logits`.
+    """Ask networks made again, image by image in reverse order and in batches of another size, and compare their answers with `logits`.
+
+    Each network sees these images and nothing else, so that it cannot answer with what it saw before: neighbours of one image (the image
+    itself, its adversarial example) belong into calls of their own.
 
     Parameters
     ----------
@@ -81,9 +84,8 @@ def ask_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torc
     RefusedError
         If logits differ by more than rounding for more than a share `SHARE` of the images.
     """
-    fresh = model.fresh().to(device_of(model))
     backwards = images.flip(0)
-    answers = [logits_of(fresh, backwards, batch).flip(0) for batch in (1, BATCH)]
+    answers = [logits_of(model.fresh().to(device_of(model)), backwards, batch).flip(0) for batch in (1, BATCH)]
     wrong = torch.stack([disagree(answer, logits, logits) for answer in answers]).any(0)
     if int(wrong.sum()) > max(1, SHARE * len(images)):
         raise RefusedError(

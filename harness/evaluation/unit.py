@@ -96,8 +96,7 @@ def _behind_fence(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) ->
     """Run a unit of a user's network: its backward passes run outside the fence, and its state must stay."""
     with libraries_kept(), user_code(f"{attack} on the model failed"):
         before = model.state_sha256()
-        # Audits come most often in the first calls: of every unit, not of the process.
-        model.calls = 0
+        model.start()
         outcome = run()
         if model.state_sha256() != before:
             raise RefusedError("model at fault: its parameters or buffers are others after the attack than before")
@@ -232,11 +231,11 @@ def _judged_again(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Whether a network made again gets each adversarial example wrong, and each best query, bool [N]; refuses one that disagrees."""
     usable = torch.isfinite(adversarial).flatten(1).all(1)
-    examples = [images, seen, torch.where(usable[:, None, None, None], adversarial, images)]
-    moved = examples[-1][(adversarial != images).flatten(1).any(1)][:PROBE]
+    adversarial = torch.where(usable[:, None, None, None], adversarial, images)
+    moved = adversarial[(adversarial != images).flatten(1).any(1)][:PROBE]
     if len(moved):
         check_consistent(model, moved.to(device_of(model)))
-    everything = torch.cat(examples)
-    answers = ask_again(model, everything, logits_of(model, everything))
-    _, by_seen, by_adversarial = ((answer != labels).any(0) for answer in answers.split(len(images), dim=1))
+    by_adversarial, _, by_seen = (
+        (ask_again(model, asked, logits_of(model, asked)) != labels).any(0) for asked in (adversarial, images, seen)
+    )
     return by_adversarial, by_seen & (seen != images).flatten(1).any(1)

@@ -10,7 +10,7 @@ from torch import nn
 import harness
 from harness.api import FlagWarning
 from harness.evaluation.outcomes import COLUMNS
-from model_zoo.errors import RefusedError, UnknownNameError, UserError
+from model_zoo.errors import RefusedError, UnknownNameError, UsageError, UserError
 
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 
@@ -97,3 +97,8 @@ def test_a_radius_of_another_norm_is_no_radius_of_the_attack() -> None:
 def test_a_module_is_attacked_by_transfer_from_others_than_itself() -> None:
     frame = harness.evaluate(harness.load_model("cifar10-rn8s29-dense"), attack="transfer", n=4)
     assert len(frame) == 4 and not frame["broken_by"].astype(str).str.startswith("cifar10-rn8s29-dense:").any()
+
+
+def test_a_function_that_makes_a_module_is_not_one() -> None:
+    with pytest.raises(UsageError, match="call it first"):
+        harness.evaluate(nn.Identity, n=1)  # type: ignore[arg-type]
