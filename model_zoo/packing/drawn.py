@@ -49,7 +49,7 @@ def draw_signs(architecture: Mapping[str, Any], drawn: Mapping[str, Any]) -> lis
 
 
 class _Signs(nn.Module):
-    """Holder of a layer's signs; its scores and mask are freed before the next layer is drawn, which saves three quarters of the memory."""
+    """Holder of a layer's signs alone; the rest is freed before the next layer is drawn, so that a quarter of the memory is needed."""
 
     def __init__(self, signs: torch.Tensor) -> None:
         super().__init__()
