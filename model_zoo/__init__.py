@@ -1,1 +1,1 @@
-"""The models: all that makes, stores or loads one. Importing this package loads nothing heavy."""
+"""Models: everything that makes, stores or loads one. Importing the package itself imports no heavy dependency."""

@@ -1,4 +1,4 @@
-"""Labelled images in .npz files: what training reads where nothing else is installed, and whole splits that people put together."""
+"""Reader of labelled images in .npz files: the input of training without further dependencies, and of splits that users assemble."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from model_zoo.errors import DamagedFileError, UsageError
 
 
 def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images `x` uint8 [N, H, W, 3] and labels `y` as int64 [N] of an .npz file; nothing in it is unpickled.
+    """Return the images `x`, uint8 [N, H, W, 3], and the labels `y`, as int64 [N], of an .npz file. Nothing in it is unpickled.
 
     Raises
     ------
     UsageError
-        If there is no such file.
+        If the file does not exist.
     DamagedFileError
-        If it cannot be read or holds something else.
+        If the file cannot be read, lacks `x` or `y`, or holds arrays of other shapes or types.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -25,7 +25,7 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except FileNotFoundError:
         raise UsageError(f"no file {path}") from None
     except Exception as error:
-        # A damaged archive makes zipfile, zlib, tokenize and numpy raise a dozen kinds of exception between them.
+        # On a damaged archive, zipfile, zlib, tokenize and numpy raise about a dozen different exceptions.
         raise DamagedFileError(path, "arrays x and y", f"{type(error).__name__}: {error}".splitlines()[0]) from None
     shapes = images.ndim == 4 and images.shape[3] == 3 and labels.shape == images.shape[:1]
     if not (shapes and images.dtype == np.uint8 and labels.dtype.kind in "iu"):

@@ -1,4 +1,4 @@
-"""The registry as a pandas frame: what a report says about models."""
+"""The registry as a pandas frame, with the facts about models that reports need."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from model_zoo.schema import Record, Taxonomy
 
 
 def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
-    """One row a model: identity, family, bits, keep ratio, sparsity, bytes of the packed file and what they are spent on, weights.
+    """Return one row per model: id, title, family, bits, keep ratio, sparsity, bytes of the packed file, its parts, and weight counts.
 
-    `models` maps ids to what finds them, an id or the path of a record.
+    `parameters` is the number of the model's weights and `kept_weights` the number of nonzero ones; NAME_bytes are the parts of the file
+    (`model_zoo.packing.parts`). These columns are missing if the checkpoint is not on this machine.
 
-    `parameters` are the architecture's convolution weights, `kept_weights` those that are not zero; NAME_bytes are the parts of the file,
-    see `model_zoo.packing.parts`. They are missing where the checkpoint is not on this machine.
+    Parameters
+    ----------
+    models : mapping of str to str
+        Model ids, each with the reference that finds the model: a registered id, or the path of a record. A row of a model whose record
+        cannot be read has `id` and `title` alone.
     """
     rows = []
     for name, found_by in models.items():
@@ -34,7 +38,7 @@ def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
 
 
 def pruned(record: Record) -> dict[str, str | bool | None]:
-    """How a model was pruned, each field of its taxonomy as `pruned_NAME`; all None for one that is not."""
+    """Return how a model was pruned: the fields of its `Taxonomy` as `pruned_NAME`, all None if the model is not pruned."""
     said = record.pruning.model_dump() if record.pruning else dict.fromkeys(Taxonomy.model_fields)
     return {f"pruned_{name}": value for name, value in said.items()}
 

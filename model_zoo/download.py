@@ -1,4 +1,4 @@
-"""Downloads that resume: a pooch downloader which continues a partial file, with a clear message where there is no network."""
+"""Resumable downloads: a pooch downloader that continues a partial file, and functions that report network failures clearly."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import requests
 from model_zoo.errors import DamagedFileError, MissingDataError
 from model_zoo.files import place
 
-# What a cut connection may cost; also how often progress is reported.
+# Bytes per chunk: the most that a broken connection loses, and the interval at which progress is reported.
 CHUNK = 1 << 17
 TIMEOUT_S = 30
-# Bytes done, bytes in all (0 where the server does not say).
+# Callback with bytes done and total bytes; if the server gives no length, the total is the size of the partial file (0 if there was none).
 Report = Callable[[int, int], None]
 
 
 class ResumingDownloader:
-    """What pooch calls to fetch a file; what an earlier attempt left in `partial` is not fetched again.
+    """Downloader for pooch that continues the file an earlier attempt left in `partial`.
 
     Parameters
     ----------
     partial : Path
-        Where the bytes so far are kept between attempts.
+        File that holds the bytes received so far, between attempts.
     report : callable
-        Called with bytes done and bytes in all after every chunk.
+        Called after every chunk with the bytes done and the total bytes.
     """
 
     def __init__(self, partial: Path, report: Report) -> None:
@@ -35,13 +35,13 @@ class ResumingDownloader:
         self.report = report
 
     def __call__(self, url: str, output_file: str, pooch: Any) -> None:
-        """Fetch `url` into `output_file`."""
+        """Download `url` into `output_file`. Raises a requests.RequestException if the server fails or the connection breaks."""
         have = self.partial.stat().st_size if self.partial.is_file() else 0
-        # Bytes are counted as they are in the file: nothing may be compressed on the way.
+        # Bytes are counted as they are in the file, so the transfer must not be compressed.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                # Nothing is left to fetch; the checksum says whether what is there is right.
+                # The partial file is already complete; pooch checks its hash.
                 self.partial.replace(output_file)
                 return
             response.raise_for_status()
@@ -53,21 +53,23 @@ class ResumingDownloader:
                     have += file.write(chunk)
                     self.report(have, total)
             if have < total:
-                # requests 2.25 takes a connection that was cut for the end of the file.
+                # requests 2.25 does not distinguish a broken connection from the end of the file.
                 raise requests.ConnectionError(f"cut after {have:,} of {total:,} bytes")
         self.partial.replace(output_file)
 
 
 def fetch(url: str, md5: str, folder: Path, instead: str, report: Report = lambda done, total: None) -> Path:
-    """Download `url` into `folder` unless a file with that md5 is there already, and return its path.
+    """Download `url` into `folder`, unless it contains the file with that md5 already, and return the file's path.
+
+    `instead` is a sentence for error messages: what the user can do if the download fails.
 
     Raises
     ------
     MissingDataError
-        If the server cannot be reached or the connection breaks; what has come stays, and the next call continues. `instead` says
-        what else the user can do.
+        If the server cannot be reached or the connection breaks (the bytes received are kept, and the next call continues), or if
+        `folder` cannot be written.
     DamagedFileError
-        If what came is not the file expected; it is removed.
+        If the downloaded file has another md5; it is removed.
     """
     return _retrieve(url, f"md5:{md5}", folder, url.rsplit("/", 1)[-1], instead, report)
 
@@ -75,10 +77,11 @@ def fetch(url: str, md5: str, folder: Path, instead: str, report: Report = lambd
 def fetch_recorded(
     url: str, folder: Path, name: str, instead: str, sha256: str | None = None, report: Report = lambda done, total: None
 ) -> Path:
-    """Download `url` as `folder/name`, once, and return its path. Where no hash is known, the first download's is written beside it.
+    """Download `url` as `folder/name`, unless it is there already, and return its path.
 
-    It is `name.sha256`, as `sha256sum` writes it, and every later use of the file is compared with it. Errors are those of `fetch`; a web
-    page in the place of the file is a MissingDataError.
+    If `sha256` is None, the hash of the first download is written to `folder/name.sha256` in the format of `sha256sum`, and every later
+    call compares the file with it. Raises the errors of `fetch`, and a MissingDataError if the server sends a web page in place of the
+    file.
     """
     record = folder / f"{name}.sha256"
     known = sha256 or (record.read_text(encoding="utf-8").partition(" ")[0] if record.is_file() else None)
@@ -98,7 +101,7 @@ def fetch_recorded(
 def _retrieve(url: str, known_hash: str | None, folder: Path, name: str, instead: str, report: Report) -> Path:
     import pooch
 
-    # What pooch has to say is said by the errors below.
+    # The errors below replace pooch's log messages.
     pooch.get_logger().setLevel("ERROR")
     partial = folder / f"{name}.part"
     try:

@@ -1,7 +1,7 @@
-"""What can go wrong for a user, each as one clear line and an exit status.
+"""Exceptions for errors that a user can correct, each with a one-line message and an exit status.
 
-Commands print `str(error)` and exit with `error.exit_code`; the library raises. Everything here needs the standard library only,
-so that `python -m model_zoo.training` can use it on a machine with torch and numpy alone.
+The library raises them; commands print `str(error)` and exit with `error.exit_code`. The module needs the standard library only, so that
+`python -m model_zoo.training` can use it on a machine with torch and numpy alone.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can put right. `exit_code` is what a command exits with."""
+    """Base class of errors that the user can correct. `exit_code` is the exit status of a command that raises it."""
 
     exit_code = 1
 
 
 class UsageError(UserError):
-    """The request itself is wrong (exit status 2, as click uses for bad usage)."""
+    """Invalid request (exit status 2, which click uses for bad usage)."""
 
     exit_code = 2
 
 
 class UnknownNameError(UsageError):
-    """A name that is in no registry; the message has the near miss and says where to list what exists.
+    """Name that a registry does not contain; the message suggests the closest name and the command that lists all names.
 
     Parameters
     ----------
     kind : str
-        What was looked up, in the singular: "model", "attack", "suite", "dataset".
+        Kind of thing that was looked up, in the singular: "model", "attack", "suite", "dataset".
     name : str
         The name that was not found.
     known : iterable of str
         The names that exist.
     listing : str
-        The command that lists them, for example "harness ls models", or the address of a page that does.
+        The command that lists them, for example "harness ls models", or the URL of a page that does.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], listing: str) -> None:
@@ -48,7 +48,7 @@ class UnknownNameError(UsageError):
 
 
 class DamagedFileError(UserError):
-    """A file that is not what it should be: which file, what was expected, what was found."""
+    """File whose content is wrong; the message names the file, what was expected and what was found."""
 
     def __init__(self, path: Path | str, expected: str, found: str) -> None:
         super().__init__(f"{path}: expected {expected}, found {found}")
@@ -56,15 +56,15 @@ class DamagedFileError(UserError):
 
 
 class MissingDataError(UserError):
-    """A data set or checkpoint that is not on this machine, with what to do about it."""
+    """Data set or checkpoint that is not on this machine; the message says how to get it."""
 
 
 class RefusedError(UserError):
-    """A model or images that no attack may be run on; the message names the gate that refused them."""
+    """Model or images that must not be attacked; the message names the check that rejected them."""
 
 
 class UserCodeError(UserError):
-    """Code of a user's network failed: the exception and its place in one line; `trace` is the whole traceback."""
+    """Exception in the code of a user's network: the message has the exception and its location, `trace` the whole traceback."""
 
     def __init__(self, message: str, trace: str) -> None:
         super().__init__(message)

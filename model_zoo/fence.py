@@ -1,4 +1,4 @@
-"""The fence around a network from outside: every call of it goes through one module, which shares no tensor with it."""
+"""Wrapper around user networks: every call goes through one module, which checks the network and shares no tensor with it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from model_zoo.errors import RefusedError
 from model_zoo.surroundings import restore, settings
 from model_zoo.user_code import user_code
 
-# Logits of one image from two calls may differ by this share of the batch's range: other kernels, and steps that rounding flips.
+# Largest difference between an image's logits in two calls, as a share of the batch's range: kernels differ, and rounding flips steps.
 TOLERANCE = 1e-2
-# Calls that are audited: powers of two and multiples of `AUDIT_EVERY`; with a network made again at powers of two and multiples of
-# `AUDIT_AGAIN_EVERY`. And how many images of the batch are asked again.
+# Audited calls are those numbered by powers of two and multiples of AUDIT_EVERY, on AUDIT_IMAGES of the batch. A rebuilt network is asked
+# at powers of two and multiples of AUDIT_AGAIN_EVERY, on AUDIT_IMAGES_AGAIN.
 AUDIT_EVERY = 64
 AUDIT_AGAIN_EVERY = 256
 AUDIT_IMAGES = 5
@@ -34,24 +34,25 @@ Imports = Callable[[], AbstractContextManager[None]]
 
 
 class Fenced(nn.Module):
-    """A network of a user, called with copies of the images.
+    """User network that is called with copies of the images.
 
     Parameters
     ----------
     network : nn.Module
-        Frozen, in eval mode; float32 [N, C, H, W] to logits [N, classes] of any floating type.
+        Frozen network in eval mode; maps float32 [N, C, H, W] to logits [N, classes] of any floating type.
     again : callable, optional
-        Makes the same network from the beginning, without anything it has seen; None where there is no way.
+        Builds the same network from scratch, without any state from earlier calls; None if that is not possible.
     imports : callable, optional
-        Gives the block in which the network finds the modules of its user's folders.
+        Returns the context manager in which the network can import the modules of its user's folders.
     stochastic : bool
         Whether the network is declared to draw random numbers.
 
     Notes
     -----
-    `forward` refuses by name (`RefusedError`): a network that writes to its images, changes torch's settings, draws random numbers
-    without being declared stochastic, or returns anything but logits. Some calls are audited: single images of the batch are asked again,
-    alone and without gradients, some of a network made again, and must get the same logits. Any exception becomes a `UserCodeError`.
+    `forward` raises a `RefusedError` if the network writes to its images, runs a backward pass into them, changes torch's settings, draws
+    random numbers without being declared stochastic, or returns anything but logits. Some calls are audited: a few images of the batch
+    are evaluated again, one at a time and without gradients, in some audits by a rebuilt network, and the logits of most of them must
+    agree. Any exception in the network becomes a `UserCodeError`.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Fenced(nn.Module):
         self.training = network.training
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Float32 logits [N, classes] of images [N, C, H, W]."""
+        """Return float32 logits [N, classes] of images [N, C, H, W]."""
         logits = self._ask(images)
         self.calls += 1
         power = self.calls & (self.calls - 1) == 0
@@ -77,13 +78,13 @@ class Fenced(nn.Module):
         self.calls = self.audited = self.disagreed = self.answered_otherwise = 0
 
     def fresh(self) -> Fenced:
-        """The network made again; this one where there is no way to."""
+        """Return a rebuilt network in a new wrapper, or this one if it cannot be rebuilt."""
         if self.again is None:
             return self
         return Fenced(self.again(), self.again, self.imports, self.stochastic)
 
     def state_sha256(self) -> str:
-        """Hash of the names and contents of all parameters and buffers."""
+        """Return the sha256 of the names, types, shapes and contents of all parameters and buffers."""
         digest = hashlib.sha256()
         for name, tensor in (*self.network.named_parameters(), *self.network.named_buffers()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -127,12 +128,16 @@ class Fenced(nn.Module):
 
 
 def unfenced(model: nn.Module) -> nn.Module:
-    """The network itself, to look at and never to attack."""
+    """Return the network inside the wrapper, for inspection only; attacks use the wrapper."""
     return model.network if isinstance(model, Fenced) else model
 
 
 def disagree(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
-    """For each row of two tensors of logits [N, classes], return whether they differ by more than `tolerance` of the range of `scale`."""
+    """Return, as bool [N], whether rows of two tensors of logits [N, classes] differ by more than `tolerance` times the range of `scale`.
+
+    The range is the largest difference between the logits of one finite row of `scale`. Rows also differ if only one value of a pair is
+    finite.
+    """
     finite = torch.isfinite(one) & torch.isfinite(other)
     seen = scale[torch.isfinite(scale).all(1)]
     spread = float((seen.amax(1) - seen.amin(1)).amax()) if seen.numel() else 1.0
@@ -141,7 +146,7 @@ def disagree(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor, tolera
 
 
 def tensor_bytes(tensor: torch.Tensor) -> bytes:
-    """The bytes of a tensor of any type, independent of memory layout."""
+    """Return the bytes of a tensor of any type, independent of memory layout."""
     plain = tensor.detach().cpu()
     if plain.is_quantized:
         plain = plain.dequantize()
@@ -152,7 +157,7 @@ def tensor_bytes(tensor: torch.Tensor) -> bytes:
 
 
 def _bits(images: torch.Tensor) -> torch.Tensor:
-    """Integers in place of floats, so that NaN equals itself."""
+    """Return the floats reinterpreted as integers, so that NaN equals itself."""
     return images.detach().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[images.element_size()])
 
 

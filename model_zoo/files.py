@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files: a file appears completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def placing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to, renamed into place at the end; what fails half-way leaves nothing behind."""
+    """Yield a temporary path in the folder of `path`, which is renamed to `path` at the end, or deleted if the block raises."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -20,6 +20,6 @@ def placing(path: Path) -> Iterator[Path]:
 
 
 def place(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     with placing(path) as temporary:
         temporary.write_bytes(content)

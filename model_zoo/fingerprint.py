@@ -1,4 +1,4 @@
-"""A fingerprint of a network: what it computes on fixed images, to notice that another network goes by the same identity."""
+"""Fingerprint of a network: its output on fixed images, used to notice that two networks share one identity."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 IMAGES = 16
-# Random directions in which gradients are measured.
+# Number of random directions along which gradients are measured.
 DIRECTIONS = 8
-# Numbers may differ by this share of their spread, on all but so many images: machines round differently, and rounding flips steps.
+# Largest difference as a share of the numbers' range, which SPARED images may exceed: machines round differently, and rounding flips steps.
 TOLERANCE = 1e-3
 SPARED = 2
 _SEED = 0xF19E_2B11
@@ -20,13 +20,13 @@ Fingerprint = Mapping[str, Sequence[Sequence[float]]]
 
 
 def fingerprint(model: nn.Module, size: int) -> Fingerprint:
-    """Logits and gradients on `IMAGES` fixed images of `size` pixels, in float32 on the CPU with one thread.
+    """Return logits and gradients on `IMAGES` fixed images [3, size, size], computed in float32 on the CPU with one thread.
 
     Returns
     -------
     mapping
         "logits": `IMAGES` rows of logits; "gradients": `IMAGES` rows with the slope of a fixed weighted sum of the logits along each of
-        `DIRECTIONS` fixed directions.
+        `DIRECTIONS` fixed directions. Numbers have seven significant digits.
     """
     generator = torch.Generator().manual_seed(_SEED)
     coarse = torch.rand(IMAGES, 3, 4, 4, generator=generator)
@@ -46,7 +46,7 @@ def fingerprint(model: nn.Module, size: int) -> Fingerprint:
 
 
 def differs(one: Fingerprint, other: Fingerprint) -> bool:
-    """Whether two fingerprints are of two networks."""
+    """Return whether two fingerprints belong to different networks."""
     return any(_differ(torch.tensor(one[name]), torch.tensor(other[name])) for name in ("logits", "gradients"))
 
 

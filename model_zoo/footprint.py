@@ -1,4 +1,4 @@
-"""What a model costs: bytes to store, by named convention, bytes of activations, and operations for one image."""
+"""Footprint of a model: bytes of storage by named convention, bytes of activations, and operations per image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import all_weights, batch_norm_tensors, weighted_layers, weights_of
 from model_zoo.packing.weights import value_bits
 
-# What a reader calls the fields of a footprint.
+# Labels of the fields of `Footprint` in reports.
 LINES = {
     "weights": "weights",
     "kept_weights": "weights kept",
@@ -42,21 +42,21 @@ LINES = {
 
 @dataclass(frozen=True)
 class LayerFootprint:
-    """One layer with weights: a convolution, or a linear one.
+    """Counts of one layer with weights, such as a convolution or a linear layer.
 
     Attributes
     ----------
     name : str
-        Its path in the network.
+        Path of the layer in the network.
     shape : tuple of int
-        [out, in, k, k] of a convolution, [out, in] of a linear layer.
+        Shape of the weight: [out, in, k, k] for a convolution, [out, in] for a linear layer.
     weights, kept_weights : int
-        All of them, and those that are not zero.
+        Number of all weights and of nonzero weights.
     mask_bytes : int
-        log2 of the number of masks that keep as many, in bytes; 0 where every weight is kept.
+        log2 of the number of masks with `kept_weights` ones, in bytes; 0 if every weight is kept.
     macs, accumulations : int
-        For one image: multiply-accumulates with all weights, and additions (multiply-accumulates, where weights are not binary) with
-        those that are not zero.
+        Operations per image: multiply-accumulates with all weights, and additions with the nonzero weights (multiply-accumulates if
+        weights are not binary).
     """
 
     name: str
@@ -69,45 +69,44 @@ class LayerFootprint:
 
     @property
     def keep_ratio(self) -> float:
-        """Fraction of weights kept."""
+        """Fraction of weights kept, in [0, 1]."""
         return self.kept_weights / self.weights
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Sizes in bytes unless the name says otherwise.
+    """Footprint of a model; sizes are in bytes unless the name says otherwise.
 
-    All but `file_bytes` and `batch_norm_bytes` count weights alone, those of convolutions and of linear layers.
+    The bytes of weights count those of convolutions, linear layers and torch's other layers with weights, without biases.
 
-    Of layers that are stored as factors (`model_zoo.layers.factored`) `weights`, `kept_weights` and operations count the product, which is
-    what is computed with; bytes of pruned weights count the factors, a code for every nonzero, and the codebooks.
+    For layers that are stored as factors (`model_zoo.layers.factored`), `weights`, `kept_weights` and operations count the product, which
+    the forward pass uses; bytes of pruned weights count the factors, one code per nonzero entry, and the codebooks.
 
     Attributes
     ----------
     weights, kept_weights : int
-        Weights of the architecture, and those that are not zero.
+        Number of weights of the architecture and of nonzero weights.
     dense_float32_bytes : int
-        Every weight in 4 bytes.
+        4 bytes per weight.
     dense_one_bit_bytes : int or None
-        Every weight in one bit, and a float a layer where its magnitude is not 1; None where a layer has zeros or several magnitudes.
+        One bit per weight, and one float per layer if a magnitude is not 1; None if a layer has zeros or several magnitudes.
     dense_eight_bit_bytes : int or None
-        Every weight in eight bits, and a float for every output channel; None where weights are no levels of int8.
+        Eight bits per weight and one float per output channel; None if weights are not int8 levels times a scale.
     bitmap_bytes, index_bytes, entropy_bytes : int or None
-        A mask bit a weight; ceil(log2 n) index bits a kept weight; or log2 of the number of masks with these counts; each with the
-        kept values beside it: one bit where all are -1 or +1 up to one factor a layer, eight where they are levels of int8, else 32, and
-        the factors. None where nothing is pruned.
+        A mask as one bit per weight, as ceil(log2 n) index bits per kept weight, or as log2 of the number of masks with these counts; each
+        with the kept values: one bit if all are -1 or +1 times one factor per layer, eight bits if they are int8 levels, else 32 bits; and
+        the factors. None if nothing is pruned.
     seed_bytes : int or None
-        The entropy of the masks alone, where a seed gives the signs again; None where nothing is pruned, where signs were not drawn at
-        random, or for other values than -1, 0 and +1.
+        Entropy of the masks alone, for a model whose signs can be drawn again from a seed; None if nothing is pruned, if signs were not
+        drawn at random, or if weights have values other than -1, 0 and +1.
     batch_norm_bytes : int
-        Statistics, and scales and shifts where there are any, in float32; biases of layers too.
+        Statistics, scales and shifts of batch norms, and biases of layers, in float32.
     peak_activation_bytes : int
-        Memory for the activations of one image, see `peak_activation_bytes`.
+        Memory for the activations of one image, see the function `peak_activation_bytes`.
     dense_macs, nonzero_macs : int
-        Multiply-accumulates for one image with all weights, and with those that are not zero (additions alone, where weights are
-        binary).
+        Multiply-accumulates per image with all weights, and with the nonzero weights (additions alone if weights are binary).
     file_bytes : int
-        The file as it is on disk: of a packed one header, weights and batch norms.
+        Size of the file on disk; a packed file contains a header, weights and batch norms.
     """
 
     weights: int
@@ -127,9 +126,9 @@ class Footprint:
 
 
 def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3, 32, 32), drawn: bool = False) -> Footprint:
-    """Count the footprint of a frozen model stored in `checkpoint`, on images of `input_shape` [C, H, W].
+    """Measure the footprint of a frozen model that is stored in the file `checkpoint`, for images of `input_shape` [C, H, W].
 
-    `drawn` says that the signs of its weights were drawn from a seed and never trained.
+    `drawn` states that the signs of the model's weights were drawn from a seed and never trained.
     """
     model = unfenced(model)
     weights = all_weights(model)
@@ -164,7 +163,7 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
 
 
 def measure_layers(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> list[LayerFootprint]:
-    """Count every layer with weights of a frozen model, in module order, on images of `input_shape` [C, H, W]."""
+    """Return the counts of every layer with weights of a frozen model, in module order, for images of `input_shape` [C, H, W]."""
     model = unfenced(model)
     names = {module: name for name, module in model.named_modules()}
     found, layers = [], weighted_layers(model)
@@ -176,13 +175,13 @@ def measure_layers(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -
 
 
 def peak_activation_bytes(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> int:
-    """The most bytes of tensors that a float32 forward pass of one image needs at once.
+    """Return the largest number of bytes of tensors that a float32 forward pass of one image [C, H, W] needs at the same time.
 
     Every operation of the stored model (normalisation, convolution, batch norm, ReLU, addition, pooling) writes its result to new memory
-    while its inputs are still there. A tensor, the image too, counts from the operation that makes it to the last one that reads it:
-    one that a shortcut reads, to the end of its block, and no longer because a variable happens to hold it. Views are not counted
-    twice. An engine that folds batch norms or works in place needs less. Weights, statistics and the workspace inside an operation
-    are not counted.
+    while its inputs still exist. A tensor, including the image, counts from the operation that makes it to the last operation that reads
+    it, even if a variable holds it longer; a tensor that a shortcut reads therefore counts to the end of its block. Views are not counted
+    twice. Weights, statistics and the workspace inside an operation are not counted. An engine that folds batch norms or works in place
+    needs less.
     """
     trace = _Trace()
     with torch.no_grad(), trace:
@@ -191,12 +190,12 @@ def peak_activation_bytes(model: nn.Module, input_shape: Sequence[int] = (3, 32,
 
 
 class _Trace(TorchDispatchMode):
-    """Notes for every storage that an operation makes which operation that was, and which is the last to read it."""
+    """Dispatch mode that records, for every storage, the operation that makes it and the last operation that reads it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._step = 0
-        # By address, which stays unique because the storage is held.
+        # Keyed by address, which stays unique because the storage is kept alive.
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._made: dict[int, int] = {}
         self._read: dict[int, int] = {}
@@ -212,7 +211,7 @@ class _Trace(TorchDispatchMode):
         return result
 
     def peak(self) -> int:
-        """The most bytes alive in one operation."""
+        """Return the largest number of bytes that are alive during one operation."""
         change = [0] * (self._step + 2)
         for where, storage in self._storages.items():
             change[self._made[where]] += storage.nbytes()
@@ -226,11 +225,11 @@ def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
 
 
 def _positions(model: nn.Module, layers: Sequence[nn.Module], input_shape: Sequence[int]) -> list[int]:
-    """How often each layer's weights are used for one image; 0 for one that is not reached."""
+    """Return how often each layer's weights are used for one image; 0 for a layer that is not reached."""
     found = dict.fromkeys(layers, 0)
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        # A transposed convolution spreads every input, all others collect every output.
+        # A transposed convolution applies its weights at every input position, all other layers at every output position.
         seen = inputs[0] if isinstance(module, _ConvTransposeNd) else output
         if isinstance(seen, torch.Tensor) and seen.ndim > 1:
             places = seen.shape[1:-1] if isinstance(module, (nn.Linear, nn.Bilinear, nn.Embedding)) else seen.shape[2:]
@@ -247,7 +246,7 @@ def _positions(model: nn.Module, layers: Sequence[nn.Module], input_shape: Seque
 
 
 def _biases(model: nn.Module) -> list[torch.Tensor]:
-    """Those of torch's own layers; this package's are layers of their own."""
+    """Return the biases of torch's layers; biases of this package are separate `Bias` layers."""
     biases = (getattr(layer, "bias", None) for layer in weighted_layers(model))
     return [bias for bias in biases if isinstance(bias, torch.Tensor)]
 

@@ -1,4 +1,4 @@
-"""Registered models as modules, loaded only after their file is checked."""
+"""Loading of models by reference. The file of a registered model is checked before it is read."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from model_zoo.schema import Record
 
 
 def load_model(model: str) -> nn.Module:
-    """Load a model, frozen and in eval mode: float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
+    """Load a model, frozen and in eval mode, that maps float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
 
-    `model` is an id, the path of a record, or what `model_zoo.own.open_own` opens.
+    For a registered model, the size and sha256 of the file are compared with the record before it is read, and the sha256 of the loaded
+    weights afterwards.
 
-    The file's size and sha256 are compared with the record before it is read; the loaded weights are hashed and compared after.
+    Parameters
+    ----------
+    model : str
+        A registered id, the path of a record, or a reference that `model_zoo.own.open_own` takes, whose errors are then raised.
 
     Raises
     ------
     UnknownNameError
-        For an id that is not in the registry.
+        If the registry does not contain the id.
     MissingDataError
-        If the model ships its outcomes alone.
+        If only the outcomes of the model ship and its checkpoint is not on this machine.
     DamagedFileError
-        If the checkpoint is not the file the record names, or does not hold the weights it names.
+        If the checkpoint is not the file that the record names, or does not contain the weights that it names.
     """
     loaded = open_own(model)[1] if is_own(model) else _load(model)
     loaded.loaded_from = model  # type: ignore[assignment]

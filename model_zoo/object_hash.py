@@ -1,4 +1,4 @@
-"""Hash of a Python object by its content: attributes, nested containers, tensors, functions and what they close over."""
+"""Hash of a Python object by content: attributes, nested containers, tensors, functions and their closures."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from torch import nn
 from model_zoo.fence import tensor_bytes
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), torch.dtype, torch.device, torch.Size, range, slice)
-# Attributes that every network has; they count where they differ from those of an empty one.
+# Attributes that every network has; they are hashed only if they differ from those of an empty module.
 _EMPTY = vars(nn.Module())
-# Of a class: what Python adds by itself.
+# Attributes that Python adds to every class.
 _ADDED = {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__", "_abc_impl"}
 
 
 def object_sha256(value: Any, modules: Collection[str] = ()) -> str:
-    """Hash everything that can be reached from an object.
+    """Return the sha256 of everything that can be reached from an object.
 
-    Classes count with their attributes and functions if they are defined in one of `modules`, else by their names, as torch's functions
-    do. Memory addresses, devices, and the order in which attributes were set do not count.
+    Classes that are defined in one of `modules` (names of modules) are hashed with their attributes and functions, other classes and
+    torch's functions by name alone. Memory addresses, devices of tensors, and the order in which attributes were set do not matter.
     """
     walk = _Walk(frozenset(modules))
     walk.add(value)
@@ -38,7 +38,7 @@ class _Walk:
     def __init__(self, modules: frozenset[str]) -> None:
         self.digest = hashlib.sha256()
         self.modules = modules
-        # What was met before, by address; held, so that no address is used twice.
+        # Objects visited so far, by address; they are kept alive so that no address is reused.
         self._met: dict[int, tuple[int, Any]] = {}
 
     def add(self, value: Any) -> None:
@@ -115,7 +115,7 @@ class _Walk:
 
     def _object(self, value: Any) -> None:
         if type(value).__module__ == "torch._dynamo.eval_frame" and hasattr(value, "_orig_mod"):
-            # What torch.compile adds differs from process to process; the network is the one inside. (The import of its class is slow.)
+            # torch.compile's wrapper differs between processes, so only the network inside is hashed. (Importing its class is slow.)
             self.add(value._orig_mod)
             return
         self.add(type(value))
@@ -145,12 +145,12 @@ class _Walk:
         for name in sorted(attributes, key=str):
             self._say("attribute", str(name))
             item = attributes[name]
-            # The keys of hooks count up through the whole process.
+            # Keys of hooks come from a counter of the whole process, so only the hooks are hashed.
             self.add(list(item.values()) if str(name).endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(item, dict) else item)
 
 
 def _is_empty(name: str, item: Any) -> bool:
-    """Whether a network has this attribute as every network does; torch adds some with every version."""
+    """Return whether an attribute has the value that it has in an empty module; torch adds attributes with every version."""
     if name not in _EMPTY:
         return False
     return not item if isinstance(item, (dict, set)) else item == _EMPTY[name]

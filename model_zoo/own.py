@@ -1,4 +1,4 @@
-"""Models of one's own, which have no record: what can be told of them by looking."""
+"""User models, which have no record: how they are named, loaded, and described by inspection."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from model_zoo.packing.packed import pack
 from model_zoo.schema import Attackable, TrainedOn, Training
 from model_zoo.user_code import user_code
 
-# FILE.py:FUNCTION, and @FILE where weights come from a file.
+# FILE.py:FUNCTION, followed by @FILE if weights come from a file.
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(@(?P<checkpoint>.+))?")
-# robustbench:NAME, or with the leaderboard the name is looked up on; @FOLDER where its file is.
+# robustbench:NAME or robustbench:DATASET/NORM/NAME, followed by @FOLDER for the folder of its file.
 _LEADERBOARD = re.compile(r"robustbench:((?P<dataset>[a-z0-9]+)/(?P<norm>\w+)/)?(?P<name>[^/@]+)(@(?P<folder>.+))?")
-# Not a seed that anybody draws weights with.
+# A seed that is unlikely to have been used to draw weights.
 _SEED = 0x0C0F_FEE5
-# Sizes of images that a network is tried with, to learn how many classes it has.
+# Image sizes in pixels on which a network is tried to find its number of classes.
 _SIZES = (32, 224, 28, 64, 96, 48, 128, 160, 16, 40, 56, 112, 192, 256, 299)
-# Numbers of images that a network may have been made for.
+# Batch sizes that may be fixed in a network.
 _BATCHES = (1, 3, 4, 8, 16, 32, 64, 100, 128, 256)
 
 
 @dataclass(frozen=True)
 class Own:
-    """A model without a record, as far as a unit has to know it; nobody has said what it was trained on, or how.
+    """Description of a model without a record, with the fields that a unit needs; how it was trained is unknown.
 
     Attributes
     ----------
     id : str
-        The file's name and the beginning of a hash of code and weights.
+        Name of the file and the first six digits of a hash of code and weights.
     title : str
-        What the user wrote.
+        Name for readers: the file with its function and weights, or the model of the leaderboard.
     architecture : mapping
-        Of a network of this package, its architecture: the same as in a record of it. Else `name` says what the network came as, and a
-        hash stands for its code: `sha256` that of the file, `code` that of a factory (`model_zoo.adapters.factory.Made.code`); or `model`
-        which one of a leaderboard it is.
+        Architecture as in a record, for a network of this package. Otherwise `name` is the kind of source, and the code is identified by
+        `sha256` (hash of the file), `code` (hash of a factory, `model_zoo.adapters.factory.Made.code`), or `model` (the model of a
+        leaderboard).
     bytes, convention : int, str
-        Bytes, and of what: "packed file" (what a record of it would name), "given file", or "tensors" (those of a factory's network,
-        as they are in memory, with no file around them).
+        Number of bytes, and what they measure: "packed file" (the checkpoint that a record would name), "given file", "tensors" (those of
+        a factory's network in memory, without a file), or "kept weights and masks" (the same for a network that torch prunes by masks).
     size : int
-        Height and width of images that it runs on, in pixels.
+        Height and width in pixels of images on which the model runs.
     """
 
     id: str
@@ -81,28 +81,31 @@ class Own:
 
 
 def is_own(model: str) -> bool:
-    """Whether `model` names a model without a record: FILE.py:FUNCTION, a file with a suffix of an exported network, robustbench:NAME."""
+    """Return whether `model` names a model without a record: FILE.py:FUNCTION, the file of an exported network, or robustbench:NAME."""
     return bool(_FACTORY.fullmatch(model) or _LEADERBOARD.fullmatch(model)) or _split(model)[0].endswith((".py", *exported.SUFFIXES))
 
 
 def is_leader(model: str) -> bool:
-    """Whether `model` names one of the RobustBench leaderboard, robustbench:NAME."""
+    """Return whether `model` names a model of a RobustBench leaderboard: robustbench:NAME."""
     return _LEADERBOARD.fullmatch(model) is not None
 
 
 def describe(model: str) -> Attackable:
-    """The record of an id or record path, or what can be told of a model of one's own; errors as `registry.get_record` and `open_own`."""
+    """Return the record of an id or record path, or the `Own` of a user model; errors are those of `registry.get_record` and `open_own`."""
     return open_own(model)[0] if is_own(model) else registry.get_record(model)
 
 
 def _split(model: str) -> tuple[str, str]:
-    """The path of a file, and what is said of what lies outside the network in it."""
+    """Return the path of a file and the text after the question mark, which describes the preprocessing outside the network."""
     path, _, outside = model.partition("?")
     return path, outside
 
 
 def with_checkpoint(model: str, checkpoint: Path | None, outside: Outside = PLAIN) -> str:
-    """`model` with a file of weights, or with what lies outside it, as one text that other processes find it by, wherever they run."""
+    """Return `model` with its weights file or outside preprocessing as one text with absolute paths, valid in any working folder.
+
+    Raises a UsageError if `checkpoint` or `outside` does not apply to this kind of model.
+    """
     named = _FACTORY.fullmatch(model)
     if outside != PLAIN and (named is not None or not _split(model)[0].endswith(exported.SUFFIXES)):
         raise UsageError("--scale, --mean, --std, --channels-last and --output are for a file with an exported network (ONNX, .pt2, .ts)")
@@ -121,21 +124,22 @@ def with_checkpoint(model: str, checkpoint: Path | None, outside: Outside = PLAI
 
 
 def open_own(model: str) -> tuple[Own, nn.Module]:
-    """Load a model of one's own: frozen, in eval mode, float32 [N, 3, H, W] in [0, 1] to logits.
+    """Load a user model, frozen and in eval mode, that maps float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
 
     Parameters
     ----------
     model : str
-        "FILE.py:FUNCTION", "FILE.py:FUNCTION@WEIGHTS", or a file with TorchScript, torch.export or ONNX. All but ONNX is code, which runs.
-        "robustbench:NAME" is what the leaderboard of CIFAR-10 at Linf has under that name, "robustbench:cifar100/Linf/NAME" another's; its
-        file is fetched into the folder `models`, as robustbench does, or into FOLDER where "@FOLDER" follows.
+        "FILE.py:FUNCTION", "FILE.py:FUNCTION@WEIGHTS", or a file with TorchScript, torch.export or ONNX. All but ONNX contain code, which
+        is executed. "robustbench:NAME" is a model of the CIFAR-10 Linf leaderboard, "robustbench:cifar100/Linf/NAME" one of another; the
+        file is downloaded into the folder `models`, as robustbench does, or into FOLDER if "@FOLDER" follows.
 
     Raises
     ------
     UserError
-        As `model_zoo.adapters.factory.make` and `model_zoo.adapters.exported.load_exported` raise it.
+        As `model_zoo.adapters.factory.make`, `model_zoo.adapters.exported.load_exported` and
+        `model_zoo.adapters.robustbench.load_robustbench` raise it.
     RefusedError
-        If it does not run on images, or no gradient comes back to them.
+        If the model does not run on images of three channels, or no gradient reaches them.
     """
     with user_code(f"{model} failed"):
         return _opened(model)
@@ -175,9 +179,10 @@ def _opened(model: str) -> tuple[Own, nn.Module]:
 
 
 def stored_size(network: nn.Module) -> tuple[int, str]:
-    """Bytes of a network's tensors, and of what: a tensor under two names counts once, one that torch prunes by its mask as it is kept.
+    """Return the bytes of a network's tensors and the convention: "tensors", or "kept weights and masks" if torch prunes by masks.
 
-    Of a pair NAME_orig and NAME_mask (torch.nn.utils.prune) the weights kept count, and a bit a weight for the mask.
+    A tensor under two names counts once. For a pair NAME_orig and NAME_mask (torch.nn.utils.prune), the kept weights count, and one bit
+    per weight for the mask.
     """
     state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, torch.Tensor)}
     masks = {name.removesuffix("_mask") for name in state if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in state}
@@ -214,7 +219,7 @@ def _open_file(model: str) -> tuple[Own, Fenced]:
 
 
 class _CastImages(nn.Module):
-    """A network whose weights are of a lower precision, and that expects its images to be."""
+    """Network whose parameters have another floating type than float32, to which its images are cast."""
 
     def __init__(self, network: nn.Module, kind: torch.dtype) -> None:
         super().__init__()
@@ -222,31 +227,31 @@ class _CastImages(nn.Module):
         self.training = network.training
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of float32 images."""
+        """Return logits [N, classes], of the network's type, of float32 images [N, C, H, W]."""
         logits: torch.Tensor = self.network(images.to(self.kind))
         return logits
 
 
 def _lower_precision(network: nn.Module) -> torch.dtype | None:
-    """The one floating type of all parameters where it is not float32."""
+    """Return the type that all parameters share, or None if they have several or it is float32."""
     kinds = {parameter.dtype for parameter in network.parameters()}
     return kinds.pop() if len(kinds) == 1 and torch.float32 not in kinds else None
 
 
 def _as_packed(network: nn.Module) -> tuple[Mapping[str, Any], bool, Classifier] | None:
-    """Architecture, `affine` and frozen form of a network of this package, unless the frozen form computes something else than it."""
+    """Return architecture, `affine` and frozen form of a network of this package; None for others or if the frozen form's logits differ."""
     if not isinstance(network, Classifier) or network.architecture is None:
         return None
     frozen = freeze(network, network.architecture, network.affine)
     noise = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED))
     with torch.no_grad(), user_code("model failed"):
-        # A forward method or a hook of the user's would be lost.
+        # The frozen form would lose a user's forward method or hook.
         same = exported.close(network(noise.clone()), frozen(noise))
     return (network.architecture, network.affine, frozen) if same else None
 
 
 def _leader(model: str) -> tuple[str, str, str, Path] | None:
-    """Name, data set, norm and folder of a leaderboard's model; None where `model` names none."""
+    """Return name, data set, norm and folder of a leaderboard's model; None if `model` does not name one."""
     found = _LEADERBOARD.fullmatch(model)
     if found is None:
         return None
@@ -275,7 +280,7 @@ def _own(
 
 
 def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:
-    """How many logits a network gives for an image, and of how many pixels; refuses one that attacks could not differentiate."""
+    """Return the number of logits and the image size in pixels of a network; raise a RefusedError if attacks could not differentiate it."""
     said = ""
     for size in _SIZES:
         images = torch.full((2, 3, size, size), 0.5, requires_grad=True)
@@ -285,7 +290,7 @@ def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:
             said = said or str(error)
             continue
         with warnings.catch_warnings(), user_code("model refused: no gradient comes back to the images"):
-            # Of operators that have none, torch warns at length.
+            # torch warns at length about operators without a gradient.
             warnings.simplefilter("ignore")
             gradient = torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] if logits.requires_grad else None
         if gradient is None:
@@ -304,10 +309,10 @@ def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:
 
 
 def _runs_on(model: Fenced, shape: tuple[int, int], sizes: Sequence[int] = ()) -> int | None:
-    """The first size of images that a network runs on with so many images and channels; None where there is none."""
+    """Return the first image size on which a network runs with a batch of `shape` [images, channels]; None if it runs on none."""
     for size in sizes or _SIZES:
         try:
-            # Without the fence, which asks for other batches too.
+            # Without the fence, because its audits use other batch sizes.
             with torch.no_grad(), user_code("model failed"):
                 unfenced(model)(torch.full((*shape, size, size), 0.5))
         except UserError:

@@ -1,4 +1,4 @@
-"""Numbers from papers, repositories and leaderboards: CSV files in the folder `published`, a source in every row."""
+"""Published numbers from papers, repositories and leaderboards, read from CSV files in the folder `published`; every row has a source."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from model_zoo.threat import parse_radius
 
 
 class Published(BaseModel):
-    """One number somebody has published, and where; what the source does not say is None.
+    """One published result with its source; fields that the source does not give are None.
 
     Attributes
     ----------
     key : str
-        Unique in its file.
-    paper : str
-        The paper whose model it is, author and year.
+        Identifier that is unique within its file.
+    paper : str or None
+        Author and year of the paper that introduced the model.
     method : str or None
-        Key into the bibliography, as in a record.
+        Key of the bibliography, as in a record.
     weight_init, last_batch_norm : str or None
         As in a record.
     training : str or None
-        What examples it was trained on: "pgd", "fast" (one step), "free", "trades", "none" (clean images).
+        Examples the model was trained on: "pgd", "fast" (one step), "free", "trades", "none" (clean images).
     keep_ratio, allocation_power : float or None
-        Fraction of weights kept; the p of Liu et al. 2022.
+        Fraction of weights kept, in (0, 1]; the p of Liu et al. 2022, in [0, 1].
     extra_data : bool or None
         Whether real images beyond the training set were used.
     norm, radius : str or None
-        As published, an exact number: "8/255" and "0.031" are two threat models.
+        Threat model; the radius is the exact number as published, so that "8/255" and "0.031" are two threat models.
     attack : str or None
-        What `robust` was measured with.
+        Attack with which `robust` was measured.
     clean, robust : float or None
-        Accuracies as fractions.
+        Accuracies as fractions in [0, 1].
     n : int or None
-        Test images.
+        Number of test images.
     source, location, version : str
-        The repository or paper, the table or file in it, and its commit (None for a paper).
+        Repository or paper, the table or file in it, and its commit (None for a paper).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,12 +83,12 @@ class Published(BaseModel):
 
 
 def published() -> pd.DataFrame:
-    """All published numbers: `file`, the columns of `Published`, and `sparsity`; missing where unknown.
+    """Return all published numbers as a frame with `file`, the fields of `Published`, and `sparsity`; unknown values are missing.
 
     Raises
     ------
     DamagedFileError
-        If a file has another column, a value that is none, or a key twice; the line is named.
+        If a file has an unknown column, an invalid value, or a key twice; the message names the line.
     """
     rows = []
     for path in sorted(package_folder("published").glob("*.csv")):

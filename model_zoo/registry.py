@@ -1,4 +1,4 @@
-"""The registry: records found by id in this package, or read from a path. Light: no model is loaded here."""
+"""Registry of model records, found by id in this package or read from a path. No model is loaded, so importing it is cheap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LISTING = "harness ls models"
 
 
 def package_folder(name: str) -> Path:
-    """A data folder of the installed package ("records", "checkpoints", "recipes")."""
+    """Return the path of a data folder of the installed package ("records", "checkpoints", "recipes", "published")."""
     return Path(__file__).parent / name
 
 
@@ -26,17 +26,17 @@ def _shipped() -> dict[str, Path]:
 
 
 def model_ids() -> list[str]:
-    """Ids of the models that ship, sorted."""
+    """Return the ids of all models whose records ship, sorted."""
     return list(_shipped())
 
 
 def read_record(path: Path) -> Record:
-    """Read and check one record file.
+    """Read and validate one record file.
 
     Raises
     ------
     DamagedFileError
-        If the file is not TOML or its fields are not those of a record, naming the field.
+        If the file is not TOML, its fields are not those of a record (the message names the field), or its id is not the file's name.
     """
     try:
         record = Record.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -52,7 +52,10 @@ def read_record(path: Path) -> Record:
 
 
 def record_path(model: str) -> Path:
-    """The record file of a shipped id, or the path itself where `model` is one ending in .toml."""
+    """Return the path of a record file: that of a shipped id, or `model` itself if it ends in .toml.
+
+    Raises a UsageError if that file does not exist, and an UnknownNameError if no shipped model has that id.
+    """
     if model.endswith(".toml"):
         path = Path(model)
         if not path.is_file():
@@ -65,14 +68,14 @@ def record_path(model: str) -> Path:
 
 
 def get_record(model: str) -> Record:
-    """The record of a model id or record path; an UnknownNameError with the near miss otherwise."""
+    """Return the record of a model id or record path; raises the errors of `record_path` and `read_record`."""
     return read_record(record_path(model))
 
 
 def absence(model: str) -> str | None:
-    """Why the checkpoint of a registered model is not here, and how to get it; None if it is here or should be.
+    """Return why the checkpoint of a registered model is not on this machine and how to get it, or None.
 
-    Anything but the id of a model that ships its outcomes alone has no such reason.
+    Only the id of a model that ships its outcomes without a checkpoint has such a reason; for everything else the result is None.
     """
     if model not in _shipped():
         return None
@@ -84,13 +87,13 @@ def absence(model: str) -> str | None:
 
 
 def absences(models: Iterable[str]) -> dict[str, str]:
-    """The reasons of `absence` by model, for those that have one; every record is read once."""
+    """Return the reasons of `absence`, keyed by model, for the models that have one; every distinct model is looked up once."""
     reasons = {model: absence(model) for model in dict.fromkeys(models)}
     return {model: reason for model, reason in reasons.items() if reason is not None}
 
 
 def checkpoint_path(model: str) -> Path:
-    """Where the packed file of a model is: the package's checkpoint folder, or beside a record given by path."""
+    """Return the path of a model's checkpoint: in the package's checkpoint folder, or in the folder of a record given by path."""
     path = record_path(model)
     record = read_record(path)
     folder = package_folder("checkpoints") if path.parent == package_folder("records") else path.parent

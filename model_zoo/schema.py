@@ -1,4 +1,4 @@
-"""What a model record may say. Unknown fields are refused; what is unknown is left out."""
+"""Schema of model records. Unknown fields raise a validation error; facts that are unknown are omitted from a record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Strict(BaseModel):
 
 
 class Checkpoint(_Strict):
-    """The file that holds the model, relative to the record's checkpoint folder, and what it must hash to."""
+    """File that contains the model, relative to the record's checkpoint folder, with its sha256 and size in bytes."""
 
     file: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -25,7 +25,7 @@ class Checkpoint(_Strict):
 
 
 class TrainedOn(_Strict):
-    """Training images: the data set, how many of them, and whether images beyond it were used."""
+    """Training images: the data set, the number of images, and whether images beyond the data set were used."""
 
     train: str
     images: int | None = None
@@ -33,7 +33,7 @@ class TrainedOn(_Strict):
 
 
 class Threat(_Strict):
-    """The threat model a model was trained for; `radius` is an exact fraction such as "8/255"."""
+    """Threat model that a model was trained for; `radius` is an exact fraction such as "8/255"."""
 
     norm: Literal["Linf", "L2"]
     radius: str
@@ -48,16 +48,16 @@ class Threat(_Strict):
         return radius
 
     def model(self) -> ThreatModel:
-        """The same as a `ThreatModel`."""
+        """Return the corresponding `ThreatModel`."""
         return ThreatModel(self.norm, Fraction(self.radius))
 
 
 class Taxonomy(_Strict):
     """How a model was pruned, in the fields of AdversarialPruningBenchmark.
 
-    `when`: before, during or after adversarial training; for networks whose weights are never trained, before. `scored`: what the kept
-    weights are chosen by, "magnitude", "learned" or "random". `structured`: whole channels. `scope`: whether weights compete within
-    their layer or over the whole network.
+    `when`: before, during or after adversarial training; before, for networks whose weights are never trained. `scored`: the criterion by
+    which kept weights are chosen, "magnitude", "learned" or "random". `structured`: whether whole channels are pruned. `scope`: whether
+    weights compete within their layer ("local") or over the whole network ("global").
     """
 
     when: Literal["before", "during", "after"]
@@ -67,9 +67,9 @@ class Taxonomy(_Strict):
 
 
 class Training(_Strict):
-    """How the training run went: facts for the reader, outside the model's identity.
+    """Facts about the training run for readers; they are not part of the model's identity.
 
-    `engine` is what computed the run, "dense" for plain PyTorch; records of before there were others do not have it.
+    `engine` is the implementation that computed the run, "dense" for plain PyTorch, which is also the default for older records.
     """
 
     epochs: int
@@ -84,7 +84,7 @@ class Training(_Strict):
 
 
 class Attackable(Protocol):
-    """What a unit has to know of a model, whether a record says it or it was found by looking (`model_zoo.own`); None is unknown."""
+    """Facts about a model that a unit needs, from a record or from inspection (`model_zoo.own.Own`); None means unknown."""
 
     @property
     def id(self) -> str: ...  # noqa: D102
@@ -113,12 +113,13 @@ class Attackable(Protocol):
 
 
 class Record(_Strict):
-    """One model of the registry.
+    """Record of one model of the registry.
 
-    `keep_ratio` is the fraction of weights kept (None for a model that is not pruned); `allocation_power` the paper's p; `weight_init`
-    how weights that are never trained were drawn (None is "binary" too); `backward` says what the gradient of the stored model is:
-    "exact" where every operation is differentiated as it is, else what an attack puts in place of its steps; `stochastic` that it draws
-    random numbers when it predicts; `ships` that its checkpoint is part of this package: False for one that is too large.
+    `keep_ratio` is the fraction of weights kept (None for a model that is not pruned) and `allocation_power` the paper's p. `weight_init`
+    is how weights that are never trained were drawn (None means "binary"). `backward` is the gradient of the stored model: "exact" if
+    every operation is differentiated as it is, else the substitute that an attack uses for its step functions. `stochastic` states that
+    the model draws random numbers when it predicts, `ships` that its checkpoint is part of this package (False for a model that is too
+    large).
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -153,12 +154,12 @@ class Record(_Strict):
 
     @property
     def signs_drawn(self) -> bool:
-        """Whether the signs of its weights were drawn at random and never trained, so that a seed gives them again."""
+        """Whether the signs of the weights were drawn at random and never trained, so that a seed reproduces them."""
         return self.family == "pruned-binary" or self.method in ("diffenderfer2021", "fu2021")
 
     @property
     def sparsity(self) -> float | None:
-        """Fraction of weights removed, 1 - keep_ratio; None for a model that is not pruned."""
+        """Fraction of weights removed, 1 - keep_ratio, or None for a model that is not pruned."""
         return None if self.keep_ratio is None else 1.0 - self.keep_ratio
 
     @property
@@ -168,5 +169,5 @@ class Record(_Strict):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Shape [C, H, W] of the images it was trained on."""
+        """Shape [C, H, W] of the images that the model was trained on."""
         return (3, 224, 224) if self.data.train.startswith("imagenet") else (3, 32, 32)

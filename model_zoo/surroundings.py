@@ -1,4 +1,4 @@
-"""What user code finds around it and must not change: settings of torch, the working folder, standard output, library functions."""
+"""Protection of the process state from user code: settings of torch, the working folder, standard output, library functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from model_zoo.adapters.user_modules import is_installed
 from model_zoo.errors import RefusedError
 
-# Each setting with what reads and what writes it.
+# Functions that read and write each setting.
 _SETTINGS: dict[str, tuple[Any, Any]] = {
     "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
@@ -26,12 +26,12 @@ _SETTINGS: dict[str, tuple[Any, Any]] = {
 
 
 def settings() -> list[Any]:
-    """The values of all settings, for `restore`."""
+    """Return the values of all settings, for `restore`."""
     return [read() for read, _ in _SETTINGS.values()]
 
 
 def restore(before: list[Any]) -> list[str]:
-    """Put settings back; the names of those that had changed."""
+    """Set all settings to the values `before` and return the names of those that had changed."""
     changed = []
     for (name, (read, write)), value in zip(_SETTINGS.items(), before, strict=True):
         if read() != value:
@@ -42,7 +42,7 @@ def restore(before: list[Any]) -> list[str]:
 
 @contextmanager
 def surroundings_kept() -> Iterator[None]:
-    """Put the working folder and standard output back on exit; inside, what is printed goes to standard error."""
+    """Restore the working folder and standard output on exit; inside the block, printed text goes to standard error."""
     folder, output = Path.cwd(), sys.stdout
     sys.stdout = sys.stderr
     try:
@@ -56,12 +56,12 @@ def surroundings_kept() -> Iterator[None]:
 
 @contextmanager
 def libraries_kept() -> Iterator[None]:
-    """Refuse code that replaces functions or constants of torch or of this package, and put them back.
+    """Restore functions and constants of torch and of this package on exit, and raise an error if the block replaced any.
 
     Raises
     ------
     RefusedError
-        Naming the first that was replaced.
+        If one was replaced; the message names the first.
     """
     before = {name: dict(vars(owner)) for name, owner in _owners().items()}
     try:
@@ -75,7 +75,7 @@ def libraries_kept() -> Iterator[None]:
 def _put_back(name: str, owner: Any, before: dict[str, Any]) -> list[str]:
     now = dict(vars(owner))
     changed = {key for key, value in before.items() if key not in _COUNTED and now.get(key) is not value}
-    # torch.Tensor inherits most of its methods; a new attribute may hide one.
+    # torch.Tensor inherits most of its methods, so that a new attribute may hide one of them.
     hiding = {key for key in now.keys() - before.keys() if any(key in vars(base) for base in getattr(owner, "__mro__", ())[1:])}
     replaced = sorted(key for key in changed | hiding if not _is_library(name, now.get(key)))
     for key in replaced:
@@ -87,12 +87,12 @@ def _put_back(name: str, owner: Any, before: dict[str, Any]) -> list[str]:
 
 
 def _is_library(owner: str, value: Any) -> bool:
-    """Whether an installed package put `value` into torch: some do so when they are imported."""
+    """Return whether an installed package put `value` into torch, as some do when they are imported."""
     module = sys.modules.get(str(getattr(value, "__module__", None)))
     return owner.startswith("torch") and module is not None and is_installed(module)
 
 
-# Attributes that change by themselves.
+# Attributes that Python changes without any assignment by user code.
 _COUNTED = {"__annotations__", "__doc__", "__abstractmethods__"}
 
 

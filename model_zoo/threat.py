@@ -1,4 +1,4 @@
-"""Threat models: a norm and a radius, the radius an exact fraction in units of the [0, 1] pixel range."""
+"""Threat models: a norm and a radius, which is an exact fraction in units of the [0, 1] pixel range."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ NORMS = ("Linf", "L2")
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """All perturbations of `norm` at most `radius`, inside the [0, 1] box.
+    """Set of all perturbations whose `norm` ("Linf" or "L2") is at most `radius`, inside the [0, 1] box.
+
+    Raises a UsageError for another norm, a negative radius, or an Linf radius above 1.
 
     >>> str(ThreatModel.parse("Linf 8/255"))
     'Linf 8/255'
@@ -40,7 +42,7 @@ class ThreatModel:
 
     @classmethod
     def parse(cls, text: str) -> ThreatModel:
-        """Read "Linf 8/255" or "L2 1/2" (a colon may stand for the space)."""
+        """Parse "Linf 8/255" or "L2 1/2" (a colon may replace the space); raises a UsageError for anything else."""
         norm, _, radius = text.replace(":", " ").partition(" ")
         return cls(norm, parse_radius(radius))
 
@@ -49,7 +51,10 @@ class ThreatModel:
 
 
 def threats_for(norms: Iterable[str], radii: Iterable[str]) -> list[ThreatModel]:
-    """A threat model for each radius, written "8/255" or "Linf 8/255", and norm; a radius without a norm is for one norm alone."""
+    """Return the distinct threat models of all `radii`, each written "8/255" or "Linf 8/255".
+
+    A radius without a norm takes the norm of `norms`; raises a UsageError if `norms` contains several.
+    """
     wanted = list(dict.fromkeys(norms))
     threats = []
     for radius in radii:
@@ -63,7 +68,7 @@ def threats_for(norms: Iterable[str], radii: Iterable[str]) -> list[ThreatModel]
 
 
 def parse_radius(text: str) -> Fraction:
-    """Read a radius written as an exact fraction ("8/255") or a decimal ("0.031"); the two stay different numbers."""
+    """Parse a radius written as a fraction ("8/255") or a decimal ("0.031"), both exactly; raises a UsageError for other text."""
     try:
         return Fraction(text.strip())
     except (ValueError, ZeroDivisionError):
@@ -71,6 +76,6 @@ def parse_radius(text: str) -> Fraction:
 
 
 def radius_text(radius: Fraction) -> str:
-    """Write a radius over 255 where it is one ("8/255", also 64/255 and 0/255), else in lowest terms."""
+    """Return a radius as text: with denominator 255 if it is a multiple of 1/255 ("8/255", "64/255", "0/255"), else in lowest terms."""
     over_255 = radius * 255
     return f"{over_255.numerator}/255" if over_255.denominator == 1 else str(radius)

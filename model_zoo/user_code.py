@@ -1,4 +1,4 @@
-"""Code of users is called inside one block, out of which nothing comes but an error that names it."""
+"""Context manager in which code of users is called: whatever it raises becomes one error that names it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _TORCH = str(Path(torch.__file__).parent)
 
 @contextmanager
 def user_code(what: str) -> Iterator[None]:
-    """Turn whatever the block raises into a `UserCodeError` that begins with `what`.
+    """Turn any exception of the block into a `UserCodeError` whose message begins with `what`.
 
-    `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code included. Errors of this package, exhausted memory, a full
-    disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged. What is printed inside goes to standard error.
+    This includes `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code. Errors of this package, exhausted memory, a
+    full disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged. Text printed inside goes to standard error.
     """
     with _exits_raise(), surroundings_kept(), _interrupts() as came:
         try:
@@ -39,14 +39,14 @@ def user_code(what: str) -> Iterator[None]:
 
 
 def failure(what: str, error: BaseException) -> UserCodeError:
-    """The error of user code as one line, with its traceback beside it."""
+    """Return the `UserCodeError` of an exception: one line with its type, text and location, and the whole traceback."""
     trace = "".join(traceback.format_exception(error))
     said = next(iter(_text(error).splitlines()), "")[:200]
     return UserCodeError(f"{what}: {type(error).__name__}: {said}{_place(error)}", trace)
 
 
 def is_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory is exhausted."""
+    """Return whether an exception says that memory is exhausted."""
     text = _text(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
@@ -54,7 +54,7 @@ def is_memory(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an exception says that nothing can be written to a disk."""
+    """Return whether an exception says that a disk is full, over quota or read-only."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -62,19 +62,19 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        # An exception of the user's own may fail even here.
+        # The user's exception class may raise when it is converted to text.
         return "(no text)"
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line that is neither torch's nor ours."""
+    """Return the innermost line of the traceback that is neither in torch nor in this file."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((_TORCH, __file__))]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 @contextmanager
 def _exits_raise() -> Iterator[None]:
-    """Inside, `os._exit` raises in this thread and process: it would end the run with the status that the user's code chose."""
+    """Make `os._exit` raise in this thread and process, because it would end the run with the status that the user's code chose."""
     end = os._exit
     owner = os.getpid(), threading.get_ident()
 
@@ -92,7 +92,7 @@ def _exits_raise() -> Iterator[None]:
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """A list that holds SIGINT once that signal came, so that a person's Ctrl-C and the user's code can be told apart."""
+    """Yield a list that contains SIGINT once the signal arrived, to distinguish Ctrl-C from a KeyboardInterrupt of the user's code."""
     came: list[int] = []
     handler: Any = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
     if not callable(handler):

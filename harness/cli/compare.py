@@ -78,8 +78,8 @@ def command(
     a torch module that takes images in [0, 1] to logits), or a file with TorchScript, torch.export (.pt2) or ONNX. A Python function,
     TorchScript and torch.export are code that runs with your rights; ONNX and --checkpoint are read as data.
 
-    Outcomes that the store has of these images are used as they are, whoever ran them: `harness store merge CLONE/results` takes up those of the
-    shipped models from a clone of the repository.
+    Outcomes that the store has of these images are used as they are, whoever ran them: `harness store merge CLONE/results` takes up those
+    of the shipped models from a clone of the repository.
 
     Of MODEL it is also asked whether it hides behind its gradients: Square with 1,000 queries, if the suite has no attack with Square, and
     examples made on three shipped models of the same data. What they break beyond the suite puts the model in doubt; it is no part of the

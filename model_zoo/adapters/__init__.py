@@ -1,6 +1,6 @@
-"""Other people's models: one module for each format or package they come from.
+"""Models of other authors: one module for each format or package that they come from.
 
-A module that defines an `ADAPTER` reads one format of checkpoint files; a new file is found by itself.
+A module that defines an `ADAPTER` reads one format of checkpoint files; new modules in this folder are registered automatically.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from model_zoo.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody says about a file; None where they do not.
+    """Facts about a checkpoint that the user states; None if not stated.
 
     Attributes
     ----------
     dataset : str
         "cifar10", "cifar100" or "imagenet100".
     name : str
-        What the file is published as: its name without the ending, or what was asked for.
+        Name under which the file is published: the file's name without its suffix, or the name that was requested.
     architecture : str or None
-        A name of `model_zoo.architectures`; most formats tell it by the tensors.
+        A name of `model_zoo.architectures`; most formats recognise it from the tensors.
     width : int or None
-        Channels of the first stage.
+        Number of channels of the first stage.
     keep_ratio, allocation_power : float or None
-        What the network was trained with, for the formats that do not store it.
+        Values that the network was trained with, for formats that do not store them.
     """
 
     dataset: str
@@ -43,39 +43,39 @@ class Request:
 
     @property
     def classes(self) -> int:
-        """Number of logits."""
+        """Number of logits: 10 for "cifar10", else 100."""
         return 10 if self.dataset == "cifar10" else 100
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A network from a checkpoint, and what was found in it.
+    """Network from a checkpoint, with the facts found in the file.
 
     Attributes
     ----------
     model : Classifier
-        Frozen, in eval mode.
+        Frozen classifier in eval mode.
     family, method : str
         As in a record.
     architecture : mapping
-        As `build_classifier` takes it.
+        Architecture as `build_classifier` takes it.
     affine : bool
         Whether batch norms have scales and shifts.
     weight_bits : int
         As in a record.
     keep_ratio, allocation_power : float or None
-        As in a record: the fraction of weights kept, of those of the layers that are used.
+        As in a record; the keep ratio counts only layers that the network uses.
     taxonomy : mapping
-        As `model_zoo.schema.Taxonomy`; empty where nothing is pruned.
+        Fields of `model_zoo.schema.Taxonomy`; empty if nothing is pruned.
     zeros : int
-        Weights that are kept by their score and exactly 0. They add nothing, so here they count as removed.
+        Number of weights that are kept by their score but are exactly 0. They have no effect and count as removed.
     ties : int
-        Weights whose |score| is that of the last one kept in their layer, where that leaves a choice: which of them the official code
-        kept is in no file. 0 means that the mask is certain.
+        Number of weights whose |score| equals that of the last weight kept in their layer, if only some of them are kept: no file says
+        which of them the official code kept. 0 means that the mask is certain.
     left_out : mapping
-        Layers that are in the file and that the network never uses, with the number of their weights.
+        Layers of the file that the network never uses, with the number of their weights.
     notes : tuple of str
-        What else its user should know.
+        Further remarks for the user.
     """
 
     model: Classifier
@@ -95,18 +95,18 @@ class Imported:
 
 @dataclass(frozen=True)
 class Adapter:
-    """How to read one format.
+    """Reader of one checkpoint format.
 
     Attributes
     ----------
     name : str
-        What `harness import` calls it.
+        Name of the format in `harness import`.
     reads : str
-        Whose files, in a line.
+        One line that says whose files it reads.
     load : callable
-        Takes a path and a `Request`; an error of `model_zoo.errors` where the file is not what it should be.
+        Takes a path and a `Request` and returns an `Imported`; raises an error of `model_zoo.errors` if the file is not of this format.
     files : str
-        Where the files are to be had, in a line; those with a direct link are in `model_zoo.adapters.published`.
+        One line that says where to get the files; those with a direct link are listed in `model_zoo.adapters.published`.
     """
 
     name: str
@@ -116,14 +116,14 @@ class Adapter:
 
 
 def formats() -> dict[str, Adapter]:
-    """Every format by name."""
+    """Return the adapters of all formats, keyed by name."""
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
     found = (getattr(module, "ADAPTER", None) for module in modules)
     return {adapter.name: adapter for adapter in found if adapter is not None}
 
 
 def get_format(name: str) -> Adapter:
-    """The format called `name`; an UnknownNameError otherwise."""
+    """Return the adapter of the format `name`; raises an UnknownNameError if there is none."""
     known = formats()
     if name not in known:
         raise UnknownNameError("format", name, known, "harness ls formats")

@@ -1,11 +1,11 @@
 """Checkpoints of AdversarialPruningBenchmark (Piras et al. 2024; github.com/pralab/AdversarialPruningBenchmark, commit 0ae46e7).
 
-84 models of ten methods, named METHOD_Author_R18|V16_CIFAR10|SVHN_US|S_sparsity. The name decides how a file is read, because its tensors
-do not say how images are normalised; architecture and sparsity of the name are compared with those of the tensors. The state is under
-`state_dict` or `net`.
+The benchmark has 84 models of ten methods, named METHOD_Author_R18|V16_CIFAR10|SVHN_US|S_sparsity. The name decides how a file is read,
+because its tensors do not say how images are normalised; architecture and sparsity of the name are compared with those of the tensors. The
+state is under `state_dict` or `net`.
 
-The benchmark's own loader finds three methods by name and puts its own numbers in the place of Flying Bird's normalisation; here the
-file's are used.
+The benchmark's loader distinguishes three methods by name and replaces the numbers of Flying Bird's normalisation by constants; this module
+uses the numbers in the file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NETWORKS = {"R18": ("cifar-resnet18", "preact-resnet18"), "V16": ("vgg16",)}
 
 @dataclass(frozen=True)
 class Key:
-    """What a taxonomy name says; `keep_ratio` is 1 - sparsity."""
+    """Parsed name of a model of the benchmark; `keep_ratio` is 1 - sparsity."""
 
     method: str
     network: str
@@ -49,7 +49,7 @@ class Key:
 
     @classmethod
     def parse(cls, name: str) -> Key:
-        """Read a name such as HARP_Zhao2023Holistic_R18_CIFAR10_US_90, with anything behind it; a UsageError for another."""
+        """Parse text that begins with a name such as HARP_Zhao2023Holistic_R18_CIFAR10_US_90; raises a UsageError for other text."""
         match = NAME.match(name)
         if match is None:
             raise UsageError(f"{name!r} is no name of the benchmark: name the file HARP_Zhao2023Holistic_R18_CIFAR10_US_90 or the like")
@@ -59,7 +59,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Method:
-    """How the files of one method are read: by another format's adapter, or as weights with zeros."""
+    """How to read the files of one method: by another format's `load`, or, if that is None, as weights with zeros."""
 
     bibliography: str
     taxonomy: Mapping[str, Any]
@@ -72,14 +72,14 @@ def _taxonomy(when: str, scored: str, scope: str) -> dict[str, str]:
     return {"when": when, "scored": scored, "scope": scope}
 
 
-# When, by what and over what each prunes: the benchmark's taxonomy.json. Its "least importance score" is "learned" here, its solver- and
-# sparsity-based magnitudes are "magnitude".
+# Taxonomy from the benchmark's taxonomy.json: its "least importance score" is "learned" here, its solver- and sparsity-based magnitudes are
+# "magnitude".
 METHODS = {
     "RADMM": Method("ye2019", _taxonomy("after", "magnitude", "local")),
     "HYDRA": Method("sehwag2020", _taxonomy("after", "learned", "local"), load_hydra),
     "HARP": Method("zhao2023", _taxonomy("after", "learned", "global"), load_harp),
     "PwoA": Method("jian2022", _taxonomy("after", "magnitude", "local")),
-    # Its networks normalise with the deviations of image means, kept in attributes and not in the state.
+    # MAD's networks normalise with the deviations of image means, which are attributes and not in the state.
     "MAD": Method("lee2022", _taxonomy("after", "learned", "global"), normalisation="cifar10", pool="average"),
     "Li20": Method("li2020", _taxonomy("before", "magnitude", "global")),
     "RST": Method("fu2021", _taxonomy("before", "learned", "local"), load_rst),
@@ -87,19 +87,19 @@ METHODS = {
     "TwinRep": Method("li2023", _taxonomy("during", "magnitude", "global")),
     "FlyingBird": Method("chen2022", _taxonomy("during", "magnitude", "global"), load_flying_bird),
 }
-# From here on a share of zeros is another than the name says.
+# Largest difference between the keep ratio of the weights and that of the name without a note.
 TOLERANCE = 0.01
 
 
 def load_apbench(path: Path, request: Request) -> Imported:
-    """Read a checkpoint by its name; nothing in it is executed.
+    """Read a checkpoint in the way that its name demands; nothing in it is executed.
 
     Raises
     ------
     UsageError
-        If the name is none of the benchmark's.
+        If the name is not one of the benchmark, names another data set than CIFAR-10, or contradicts the requested keep ratio.
     DamagedFileError
-        As the method's own adapter; if the file is of another architecture than its name says.
+        As the method's adapter raises it, or if the architecture is not that of the name.
     """
     key = Key.parse(request.name or path.name)
     if key.method not in METHODS:
@@ -129,7 +129,7 @@ def load_apbench(path: Path, request: Request) -> Imported:
 
 
 def _load_zeros(path: Path, method: Method) -> Imported:
-    """Weights of which those that are pruned are zero, MAD's with a factor beside each."""
+    """Read a file whose pruned weights are zero; in MAD's files every weight has a factor."""
     state = _without_factors(path, tensors(path, read_checkpoint(path), prefixes=("model.",)))
     found = recognise(path, state, method.pool)
     architecture = {**found.architecture, "normalisation": method.normalisation}
@@ -138,7 +138,7 @@ def _load_zeros(path: Path, method: Method) -> Imported:
 
 
 def _without_factors(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """MAD's layers compute with weight softplus(mask_weight), and the same of the bias."""
+    """Multiply factors into the tensors: MAD's layers compute with weight softplus(mask_weight), and likewise for the bias."""
     left = dict(state)
     for name in [name for name in state if ".mask_" in name]:
         target = name.replace(".mask_", ".")

@@ -1,9 +1,9 @@
 """Checkpoints of Bayesian connectivity sampling (Özdenizci and Legenstein 2021; IGITUGraz/SparseAdversarialTraining, commit 3dd4db8).
 
-A pickle of TensorFlow variables, in the zip it is published in or out of it: {"param_list": [...]}, layer by layer. A layer has magnitudes
-(`T`) and signs (`S`) and computes with their product where the magnitude is positive; then its bias; then its batch norm's gamma, beta,
-mean and variance. Images are not normalised. TensorFlow pads other pixels than PyTorch where a convolution is strided, keeps weights as
-[k, k, in, out] and flattens images with their channels last.
+A checkpoint is a pickle of TensorFlow variables, alone or in the zip that is published: {"param_list": [...]}, layer by layer. A layer has
+magnitudes (`T`) and signs (`S`) and its weight is their product, 0 for magnitudes that are not positive; its bias follows, then its batch
+norm's gamma, beta, mean and variance. Images are not normalised. In strided convolutions TensorFlow pads other pixels than PyTorch; it
+stores weights as [k, k, in, out] and flattens images with channels last.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from model_zoo.errors import DamagedFileError
 from model_zoo.families import get_family
 from model_zoo.layers.bias import Bias
 
-# The name of a network in the names of its variables, and which of ours it is.
+# Networks by the prefix of their variables' names, with the corresponding architecture of this package.
 NETWORKS = {"vgg16": "vgg16", "resnet18": "bcs-resnet18", "resnet34": "bcs-resnet34", "resnet50": "bcs-resnet50"}
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
 
@@ -39,9 +39,9 @@ def load_bcs(path: Path, request: Request) -> Imported:
     Raises
     ------
     DamagedFileError
-        As `read_variables` and `fill` do; if the variables are not those of a network of the official code, in its order.
+        As `read_variables` and `fill` raise it, or if the variables are not those of a network of the official code, in its order.
     UsageError
-        If a keep ratio was given: the file says what is kept.
+        If the file does not exist, or a keep ratio was requested: the file already determines which weights are kept.
     """
     content = read_variables(path, _pickled(path))
     variables = content.get("param_list") if isinstance(content, dict) else None
@@ -55,7 +55,7 @@ def load_bcs(path: Path, request: Request) -> Imported:
 
 
 def _pickled(path: Path) -> bytes:
-    """The pickle's bytes, out of the published zip where it is in one; a zip that unfolds to too much is refused unread."""
+    """Return the pickle's bytes, extracted if the file is a zip; a zip whose pickle is too large is rejected unread."""
     check_size(path)
     if not zipfile.is_zipfile(path):
         return path.read_bytes()
@@ -92,7 +92,7 @@ def _architecture(path: Path, variables: list[Variable]) -> dict[str, Any]:
 
 
 def _state(path: Path, variables: list[Variable], architecture: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Tensors by our names: layers are in the same order there and here."""
+    """Return the tensors under our names; the variables are in the order of our layers."""
     rest = iter(variables)
     state: dict[str, torch.Tensor] = {}
     flattened = 0
@@ -108,7 +108,7 @@ def _state(path: Path, variables: list[Variable], architecture: Mapping[str, Any
                 weight, flattened = _channels_first(weight, flattened).T[:, :, None, None], weight.shape[1]
             state[f"{name}.weight"] = torch.from_numpy(np.ascontiguousarray(weight, np.float32))
         elif isinstance(module, nn.BatchNorm2d):
-            # TensorFlow's order is this dictionary's.
+            # The variables of a batch norm are in the order of this dictionary.
             state |= {f"{name}.{ours}": torch.from_numpy(_next(path, rest, theirs)) for ours, theirs in BATCH_NORM.items()}
         elif isinstance(module, Bias):
             state[f"{name.removesuffix('_bias')}.bias"] = torch.from_numpy(_next(path, rest, "b"))
@@ -119,7 +119,7 @@ def _state(path: Path, variables: list[Variable], architecture: Mapping[str, Any
 
 
 def _channels_first(weight: np.ndarray, channels: int) -> np.ndarray:
-    """Rows of a linear layer [H W C, out] in the order C H W; nothing changes where what comes in is flat already."""
+    """Reorder the rows of a linear layer [H W C, out] to C H W; no change if the number of rows is `channels` or not a multiple of it."""
     positions = weight.shape[0] // max(channels, 1)
     if channels * positions != weight.shape[0]:
         return weight

@@ -1,9 +1,9 @@
 """Checkpoints of biprop (Diffenderfer and Kailkhura 2021; github.com/chrundle/biprop, commit f709fc5): multi-prize tickets MPT-1/32.
 
-Real weights and scores are in the file. A layer computes with alpha sign(W) on what its scores keep; alpha is the sum of the kept |W| over
-int(k n), which is one less than what is kept where k n is no whole number. Networks pruned over all layers at once (`GlobalSubnetConv`)
-keep what is above one threshold, and divide by what they keep. Newer files say keep ratio and kind. The normalisation is outside, as in
-robust scratch tickets. Published models were trained on clean images.
+The file contains real weights W and scores. A layer computes with alpha sign(W) on the weights that its scores keep; alpha is the sum of
+the kept |W| divided by int(k n), which is one less than the number of kept weights unless k n is an integer. Networks pruned over all
+layers at once (`GlobalSubnetConv`) keep the weights whose |score| is above one threshold, and divide by their number. Newer files name keep
+ratio and kind. The normalisation is outside the network, as in robust scratch tickets. Published models were trained on clean images.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ def load_biprop(path: Path, request: Request) -> Imported:
 
     Raises
     ------
-    DamagedFileError, UsageError
-        As `read_checkpoint`, `keep_ratio_for`, `recognise` and `fill` do; where the file says another keep ratio than was asked for, or
-        that activations are binary too.
+    DamagedFileError
+        As `read_checkpoint`, `recognise` and `fill` raise it, or if activations are binary too, the kind of layers is unknown, or a layer
+        keeps no weights.
+    UsageError
+        As `read_checkpoint` and `keep_ratio_for` raise it, or if the file names another keep ratio than the requested one.
     """
     content = read_checkpoint(path)
     if "BinAct" in str(content.get("arch", "")):
@@ -82,7 +84,7 @@ def _keep_ratio(path: Path, content: dict[str, Any], asked: float | None) -> flo
 
 
 def _threshold(masks: Masks, keep_ratio: float) -> float:
-    """The |score| above which a weight is kept, over all layers."""
+    """Return the |score| above which a weight of any layer is kept."""
     ranks = torch.cat([scores.abs().flatten() for scores in masks.scores.values()]).sort().values
     return float(ranks[int((1 - keep_ratio) * ranks.numel()) - 1])
 

@@ -1,4 +1,4 @@
-"""Checkpoints that torch wrote, read without executing anything, and their tensors by name."""
+"""Reading of checkpoints that torch wrote, without executing anything in them, and of the tensors by name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import torch
 
 from model_zoo.errors import DamagedFileError, UsageError
 
-# Far above every published checkpoint (a WRN-34-10 with its optimizer has 0.6 GB), far below what fills a machine.
+# Far more than any published checkpoint (a WRN-34-10 with its optimizer has 0.6 GB), and far less than the memory of a machine.
 LARGEST_BYTES = 2 << 30
-# What stands beside the tensors in files of the field: NumPy numbers (a best accuracy), by the names of old and new releases, and the
-# arguments of the command that trained the network. Nothing here executes anything.
+# Other objects that checkpoints of the field contain: NumPy numbers (a best accuracy), under the names of old and new releases, and the
+# arguments of the command that trained the network. None of them executes code.
 _SCALAR = np.float64(0).__reduce__()[0]
 BESIDES: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
@@ -30,14 +30,14 @@ BESIDES: list[Any] = [
 
 
 def check_size(path: Path) -> None:
-    """Make sure that a file is there and not larger than any checkpoint is.
+    """Check that a file exists and has at most `LARGEST_BYTES`.
 
     Raises
     ------
     UsageError
-        If there is no such file.
+        If the file does not exist.
     DamagedFileError
-        If it is too large.
+        If the file is too large.
     """
     if not path.is_file():
         raise UsageError(f"no file {path}")
@@ -47,31 +47,32 @@ def check_size(path: Path) -> None:
 
 
 class Placeholder:
-    """In the place of an object that a file asks for and that is never made."""
+    """Substitute for an object in a file whose construction would execute code."""
 
     def __init__(self, *arguments: object, **named: object) -> None: ...
 
     def __setstate__(self, state: object) -> None: ...
 
 
-# More kinds of objects than any file has beside its tensors.
+# Largest number of types that placeholders replace; no known file has as many.
 PLACEHOLDERS = 100
 
 
 def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
-    """The mapping that `torch.save` wrote; nothing in the file is executed, and it cannot unfold to more than its own size.
+    """Return the mapping that `torch.save` wrote. Nothing in the file is executed, and it cannot decompress to more than its size.
 
     Parameters
     ----------
     placeholders : bool
-        Whether objects that would have to be executed (a configuration, a date) become `Placeholder` instead of an error.
+        Whether objects whose construction would execute code (a configuration, a date) are replaced by a `Placeholder`; otherwise they
+        are an error.
 
     Raises
     ------
     DamagedFileError
-        If the file is no checkpoint, is cut short, or holds something that would have to be executed.
+        If the file is not a checkpoint with a mapping, is cut short, or contains an object whose construction would execute code.
     UsageError
-        If there is no such file.
+        If the file does not exist.
     """
     check_size(path)
     _check_stored(path)
@@ -83,7 +84,7 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
                     content = torch.load(path, map_location="cpu", weights_only=True)
                 break
             except pickle.UnpicklingError as error:
-                # torch's own words advise reading the file all the same, which would execute what is in it.
+                # torch's message is not shown, because it advises loading the file in a way that executes its content.
                 named = re.search(r"GLOBAL (\S+)", str(error))
                 asked = named[1] if named and "." in named[1] else f"builtins.{named[1]}" if named else ""
                 if not placeholders or not asked or asked in asked_for or len(asked_for) >= PLACEHOLDERS:
@@ -102,19 +103,19 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
 def tensors(
     path: Path, content: Mapping[str, Any], keys: Iterable[str] = ("state_dict", "net"), prefixes: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """The state dict in a checkpoint, floats as float32, without counts of batches.
+    """Return the state dict in a checkpoint, with floats as float32 and without batch norms' counts of batches.
 
     Parameters
     ----------
     keys : iterable of str
-        Where it may be; the checkpoint itself is taken where it is under none of them.
+        Keys under which the state dict may be; if `content` has none of them, it is the state dict itself.
     prefixes : iterable of str
-        Taken off the names, one after the other, where all of them have it. DataParallel's `module.` always is.
+        Prefixes that are removed from the names, one after the other, if all names have them; DataParallel's `module.` is removed first.
 
     Raises
     ------
     DamagedFileError
-        If there is none, or two names become one.
+        If there is no state dict, two names become the same, or the tensors have more than `LARGEST_BYTES` together.
     """
     state = next((content[key] for key in keys if key in content), content)
     if not isinstance(state, dict) or not state or not all(isinstance(item, torch.Tensor) for item in state.values()):
@@ -128,7 +129,7 @@ def tensors(
     for name, tensor in zip(names, state.values(), strict=True):
         if name in found:
             raise DamagedFileError(path, "every tensor once", f"{name!r} twice")
-        # A view of one number can have any shape: what it becomes in memory counts.
+        # A stored view of one number can have any shape, so the size in memory is what counts.
         unfolded += tensor.numel() * 4
         if unfolded > LARGEST_BYTES:
             raise DamagedFileError(path, f"tensors of at most {LARGEST_BYTES:,} bytes", f"more with {name!r} of shape {list(tensor.shape)}")
@@ -138,7 +139,7 @@ def tensors(
 
 
 def _check_stored(path: Path) -> None:
-    """Refuse an archive whose entries are compressed: torch stores them as they are, and what is compressed may unfold to anything."""
+    """Reject an archive with compressed entries, which may decompress to any size; torch does not compress entries."""
     if not zipfile.is_zipfile(path):
         return
     try:

@@ -1,8 +1,8 @@
-"""What it takes to import packages that do not import as installed; a no-op wherever they do.
+"""Workarounds for packages that cannot be imported as installed; they do nothing if the import works.
 
-- robustbench 1.1.1 asks for a module `autoattack`, while what it depends on is called `pyautoattack`.
-- torchvision's compiled operators are linked to a CUDA build of torch: next to a CPU build `import torchvision` fails on
-  `torchvision::nms`. Declaring the two operators it registers metadata for lets it import; nobody here calls them.
+- robustbench 1.1.1 imports a module `autoattack`, but the package that it depends on is called `pyautoattack`.
+- torchvision's compiled operators are linked to a CUDA build of torch: with a CPU build, `import torchvision` fails on
+  `torchvision::nms`. Declaring the two operators for which it registers metadata makes the import work; this project never calls them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch
 
 from model_zoo.errors import UserError
 
-# Kept alive for the life of the process: a library that is collected takes its operators with it.
+# Kept alive for the life of the process, because a library's operators disappear when it is garbage-collected.
 _LIBRARIES: list[torch.library.Library] = []
 _BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def import_torchvision() -> ModuleType:
-    """Import torchvision, also where its operators do not load."""
+    """Import and return torchvision, even if its compiled operators cannot be loaded."""
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -39,12 +39,12 @@ def import_torchvision() -> ModuleType:
 
 
 def import_robustbench() -> ModuleType:
-    """Import robustbench.
+    """Import and return robustbench.
 
     Raises
     ------
     UserError
-        If the extra is not installed, with the command that installs it.
+        If the extra `robustbench` is not installed; the message has the command that installs it.
     """
     try:
         import_torchvision()
@@ -52,7 +52,7 @@ def import_robustbench() -> ModuleType:
             sys.modules["autoattack"] = importlib.import_module("pyautoattack")
             sys.modules["autoattack.state"] = importlib.import_module("pyautoattack.state")
         with warnings.catch_warnings():
-            # Of its use of pkg_resources, which the extra's bound on setuptools keeps working.
+            # robustbench uses pkg_resources, which the extra's bound on setuptools keeps working.
             warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
             return importlib.import_module("robustbench")
     except ModuleNotFoundError as error:

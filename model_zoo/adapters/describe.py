@@ -1,4 +1,4 @@
-"""What a filled network is, in the words of a record."""
+"""Description of an imported network in the fields of a record."""
 
 from __future__ import annotations
 
@@ -26,18 +26,23 @@ def describe(
     left_out: Mapping[str, int] | None = None,
     notes: Iterable[str] = (),
 ) -> Imported:
-    """A network whose kept weights are floats, or one magnitude a layer with signs; dense where nothing is zero.
+    """Return the `Imported` of a filled network, with the family and the keep ratio that follow from its weights.
+
+    The family is "dense" if at most 0.1 % of the weights are zero, "sparse-binary" if the kept weights of every layer have one
+    magnitude, else "sparse".
 
     Parameters
     ----------
-    method, taxonomy :
-        As in a record; the taxonomy is dropped where nothing is pruned.
+    method, taxonomy : str, mapping
+        As in a record; the taxonomy is dropped if nothing is pruned.
     masks : Masks, optional
-        What the masks were made from.
+        Masks that were made from scores; its counts of zeros and ties are copied.
+    left_out, notes : mapping, iterable of str
+        As in `Imported`.
     """
     share = kept_share(model)
     binary = magnitudes(effective_weights(model)) is not None
-    # Networks that are not pruned hold an exact zero now and then, not one weight in a thousand.
+    # Networks that are not pruned contain a few exact zeros, fewer than one weight in a thousand.
     pruned = share < 0.999
     return Imported(
         model=model,
@@ -56,7 +61,7 @@ def describe(
 
 
 def without(state: Mapping[str, torch.Tensor], prefix: str) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """A state dict without the tensors under `prefix`, and the parameters that were there, if any, by the prefix."""
+    """Return a state dict without the tensors under `prefix`, and {prefix: number of their parameters}, empty if there are none."""
     dead = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
     parameters = sum(tensor.numel() for name, tensor in dead.items() if name.endswith((".weight", ".bias")))
     rest = {name: tensor for name, tensor in state.items() if name not in dead}

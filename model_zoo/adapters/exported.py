@@ -1,8 +1,8 @@
-"""Networks that come as one file: TorchScript, torch.export (.pt2) and ONNX.
+"""Networks exported to one file: TorchScript, torch.export (.pt2) and ONNX.
 
-Only ONNX is data: protobuf, whose operators a converter looks up in a table. The other two are programs, and loading them means trusting
-whoever wrote them: TorchScript may write files when it runs, and `torch.export.load` unpickles what it cannot read otherwise and executes
-the guards in the file. They are for a file that its user names himself; no record refers to one.
+Only ONNX is data: protobuf, whose operators a converter looks up in a table. The other two are programs, and loading them requires trust in
+their authors: TorchScript may write files when it runs, and `torch.export.load` unpickles what it cannot read otherwise and executes the
+guards in the file. They are loaded only if the user names the file; no record refers to one.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from model_zoo.adapters.outside import PLAIN, Dressed, Outside
 from model_zoo.errors import DamagedFileError, UsageError, UserError
 
 SUFFIXES = (".onnx", ".pt2", ".pt", ".pth", ".ts")
-# Beyond this share of the logits' range, two ways to compute a network are two networks.
+# Largest difference between the logits of two implementations of one network, as a share of the logits' range.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A network from a file.
+    """Network from an exported file.
 
     Attributes
     ----------
     module : nn.Module
-        Frozen, in eval mode.
+        Frozen network in eval mode.
     kind : str
         "torchscript", "torch-export" or "onnx".
     content : bytes
-        The file; of ONNX, with tensors that lay in files of their own inside it.
+        Content of the file; for ONNX, tensors that were stored in separate files are included.
     """
 
     module: nn.Module
@@ -51,21 +51,21 @@ class Exported:
 
     @property
     def sha256(self) -> str:
-        """Hash of the content: of weights and of everything that is computed with them."""
+        """Hash of the content, which includes the weights and all operations."""
         return hashlib.sha256(self.content).hexdigest()
 
 
 def load_exported(path: Path, outside: Outside = PLAIN) -> Exported:
-    """Load a network from a file, with what lies outside it; a program is trusted, see above.
+    """Load a network from a file and apply the preprocessing `outside`; TorchScript and torch.export files must be trusted.
 
     Raises
     ------
     UsageError
-        If there is no such file, or it holds weights without a network.
+        If the file does not exist or contains weights without a network, or if an output is named and the file is not ONNX.
     DamagedFileError
-        If it cannot be read.
+        If the file cannot be read.
     UserError
-        If the extra `onnx` is needed, or an operator has no counterpart in torch.
+        For ONNX files, as `load_onnx` raises it.
     """
     if not path.is_file():
         raise UsageError(f"no file {path}")
@@ -93,9 +93,9 @@ def _dressed(network: nn.Module, outside: Outside) -> nn.Module:
 
 
 class _Fixed(nn.Module):
-    """A network that torch has exported: it computes what it did when it was, and refuses to be told to train or to stop.
+    """Network from torch.export, whose modules cannot switch between training and eval mode: the mode was fixed at export.
 
-    A gate finds batch norms that were left training.
+    A separate check detects batch norms that were exported in training mode.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -105,25 +105,25 @@ class _Fixed(nn.Module):
             module.training = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of `images`."""
+        """Return logits [N, classes] of images [N, C, H, W]."""
         return self.network(images)
 
     def train(self, mode: bool = True) -> _Fixed:
-        """Set the flag of this module alone."""
+        """Set the flag of this module only, not of the network inside, and return the module."""
         self.training = mode
         return self
 
 
 def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
-    """Load an ONNX file through onnx2pytorch, and make sure that the two compute the same; nothing in it is executed.
+    """Load an ONNX file with onnx2pytorch and check that the converted network has the same logits. Nothing in the file is executed.
 
     Raises
     ------
     DamagedFileError
-        If it is no ONNX file.
+        If the file is not ONNX.
     UserError
-        If the extra `onnx` is not installed, the graph is not one that can be attacked, what lies outside it has not been said, an operator
-        has no counterpart, or the converted network computes something else.
+        If the extra `onnx` is not installed, the graph cannot be attacked, `outside` does not fit the graph, an operator has no
+        counterpart in torch, or the converted network has other logits than ONNX's reference implementation.
     """
     try:
         import onnx
@@ -139,7 +139,7 @@ def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
         graph = onnx.load(str(path))
         onnx.checker.check_model(graph)
     for tensor in graph.graph.initializer:
-        # What is left of tensors that lay in files of their own; without it the content is that of one whole file.
+        # Tensors from separate files have been loaded; without this mark, the content equals that of one complete file.
         tensor.ClearField("data_location")
     content = graph.SerializeToString(deterministic=True)
     layout = layout_of(path, graph)
@@ -150,13 +150,13 @@ def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
         with _quiet():
             network = ConvertModel(graph).eval().requires_grad_(False)
     except Exception as error:
-        # The converter raises whatever the operator's own conversion does.
+        # The conversion of an operator may raise any exception.
         raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_line(error)}") from None
     return Exported(_like_reference(path, graph, network, layout, outside), "onnx", content)
 
 
 def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
-    """A frozen network as ONNX, for any number of images of the shape of `images`.
+    """Export a frozen network to ONNX, for any number of images [N, C, H, W] with the C, H and W of `images`, and return the bytes.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
             shapes = ({0: torch.export.Dim.DYNAMIC},)
             program: Any = torch.onnx.export(model, (images,), dynamo=True, dynamic_shapes=shapes, verbose=False)
     except Exception as error:
-        # torch wraps what went wrong in errors of its own, of many kinds.
+        # torch wraps the cause in exceptions of many types.
         raise UserError(f"this network cannot be exported to ONNX: {_line(error)}") from None
     graph = program.model_proto
     without_traces(graph)
@@ -180,7 +180,7 @@ def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
 
 
 def _like_reference(path: Path, graph: Any, network: nn.Module, layout: Layout, outside: Outside) -> nn.Module:
-    """The converted network, dressed where it has to be, if it computes on noise what ONNX's own reference implementation does."""
+    """Return the converted network, wrapped in `Dressed` if needed; raise a UserError if ONNX's reference gives other logits on noise."""
     from onnx.reference import ReferenceEvaluator
 
     place = layout.outputs.index(outside.output) if outside.output else 0
@@ -188,7 +188,7 @@ def _like_reference(path: Path, graph: Any, network: nn.Module, layout: Layout, 
     is_plain = outside == PLAIN and kind == torch.float32 and len(layout.outputs) == 1
     dressed = Dressed(network, outside, kind, None, place)
     noise = torch.rand(layout.batch or 2, *layout.shape, generator=torch.Generator().manual_seed(0))
-    # On the grid of 1/255, so that a network that takes bytes can be asked.
+    # Pixels are multiples of 1/255, so that a network that takes bytes can be compared as well.
     noise = (noise * 255).round() / 255
     given = dressed.before(noise)
     asked = given.to(kind) if layout.kind is not None else given.round().to(torch.uint8)
@@ -198,7 +198,7 @@ def _like_reference(path: Path, graph: Any, network: nn.Module, layout: Layout, 
         with torch.no_grad():
             found = dressed(noise)
     except Exception as error:
-        # Python of three packages, on a graph of anybody's making.
+        # Three packages run an arbitrary graph here, so any exception may occur.
         raise UserError(f"{path}: the network does not run: {_line(error)}") from None
     if not close(found, expected):
         raise UserError(f"{path}: the converted network computes other logits than the ONNX file says")
@@ -208,7 +208,7 @@ def _like_reference(path: Path, graph: Any, network: nn.Module, layout: Layout, 
 
 
 def _takes(network: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether a network takes so many images, each with the logits expected."""
+    """Return whether a network accepts these images and gives each of them the expected logits."""
     try:
         with torch.no_grad():
             return close(network(images), expected.expand(len(images), -1))
@@ -217,7 +217,7 @@ def _takes(network: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> 
 
 
 def close(one: Any, other: torch.Tensor) -> bool:
-    """Whether two tensors differ by no more than rounding, measured by the range of the second."""
+    """Return whether two tensors have one shape and differ by at most `TOLERANCE` times the range of the second."""
     if not isinstance(one, torch.Tensor) or one.shape != other.shape:
         return False
     return float((one - other).abs().max()) <= TOLERANCE * float((other.max() - other.min()).clamp(min=1e-12))
@@ -236,13 +236,13 @@ def _damaged(path: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Each format has its own kinds of errors, some of them bare ones.
+        # Each format raises different exceptions, some of them plain `Exception`.
         raise DamagedFileError(path, expected, _line(error)) from None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the deprecations and progress of loaders and exporters, which tell the user nothing that he could do."""
+    """Suppress the warnings and progress messages of loaders and exporters, on which a user cannot act."""
     level = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,6 +1,6 @@
-"""A network made by a Python function that its user names: `FILE.py:FUNCTION`, with or without a file of weights.
+"""Networks made by a Python function of the user, `FILE.py:FUNCTION`, with or without a file of weights.
 
-The function runs with all rights of whoever names it; a file of weights is read and never unpickled.
+The function runs with all rights of the user who names it; a file of weights is read as data and never unpickled.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from model_zoo.user_code import user_code
 
 @dataclass(frozen=True)
 class Made:
-    """A network that a function made.
+    """Network that a user's function made.
 
     Attributes
     ----------
     network : nn.Module
-        Frozen, in eval mode.
+        Frozen network in eval mode.
     modules : UserModules
-        What its file imports from the user's folders.
+        Modules that the file imports from the user's folders.
     reached : str
         Hash of the name of the function and of everything that can be reached from it and from the network: attributes, nested containers,
-        tensors, functions and what they close over.
+        tensors, functions and their closures.
     """
 
     network: nn.Module
@@ -46,24 +46,25 @@ class Made:
 
     @property
     def code(self) -> str:
-        """Hash of `reached` and of every file of the user's that has been imported up to now."""
+        """Hash of `reached` and of all files of the user that have been imported so far."""
         return hashlib.sha256(f"{self.modules.sha256()} {self.reached}".encode()).hexdigest()
 
 
 def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
-    """Call a function without arguments that makes a network, and fill in the weights of a file.
+    """Call a function without arguments that returns a network, and load the weights of `checkpoint` into it.
 
-    The file and all that it imports from its folder are executed anew every time. The function is called with torch's generator seeded, so
-    that a network of weights drawn at random is the same one every time.
+    The file and its imports from the user's folders are executed anew on every call. torch's generator is seeded before the function is
+    called, so that weights drawn at random are the same on every call.
 
     Raises
     ------
     UsageError
-        If there is no such file or function.
+        If the file or the function does not exist.
     UserError
-        If the function fails, or makes something else than a network.
+        If the function fails, returns something else than a network with initialised tensors, or replaces functions of torch or of this
+        package.
     DamagedFileError
-        If the file of weights cannot be read, or does not hold exactly the network's tensors.
+        If the file of weights cannot be read, or does not contain exactly the network's tensors.
     """
     if not path.is_file():
         raise UsageError(f"no file {path}")
@@ -87,7 +88,7 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
 
 @contextmanager
 def isolated_torch() -> Iterator[None]:
-    """Seed torch's generator inside the block; all generators, and torch's settings, are as before on exit."""
+    """Seed torch's generator with 0 for the block; on exit, restore torch's settings and the generators of torch, NumPy and Python."""
     before, python, numpy = settings(), random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):

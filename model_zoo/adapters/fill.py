@@ -1,4 +1,4 @@
-"""A network filled with the tensors of a file, strictly: one that is missing, left over or of another shape is an error."""
+"""Strict filling of a network with the tensors of a file: a missing, superfluous or misshapen tensor is an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_zoo.errors import DamagedFileError
 from model_zoo.layers.bias import Bias
 from model_zoo.packing.frozen import BATCH_NORM_FIELDS, assemble, empty
 
-# Called with a layer's name and its weights [out, in, k, k]: what the network computes with.
+# Function from a layer's name and its stored weights [out, in, k, k] to the effective weights of the same shape.
 Effective = Callable[[str, torch.Tensor], torch.Tensor]
 
 
@@ -26,14 +26,15 @@ def fill(
     affine: bool,
     effective: Effective = lambda name, weight: weight,
 ) -> Classifier:
-    """Build the architecture and take every tensor it has out of `state`, by the names of our layers.
+    """Build the architecture, frozen and in eval mode, and fill it with the tensors of `state`, which have the names of our layers.
 
-    A linear layer's [out, in] is taken for a 1x1 convolution's; the bias of the layer `fc` is `fc.bias`.
+    Weights [out, in] of a linear layer are accepted for a 1x1 convolution; the bias of the layer `fc` is `fc.bias`. `effective` computes
+    the weights of a layer from the stored ones, for example by a mask. `path` is used in error messages.
 
     Raises
     ------
     DamagedFileError
-        If a tensor is missing, left over, of another shape, or not finite.
+        If a tensor is missing, superfluous, of another shape, or not finite.
     """
     left = dict(state)
     weights: list[np.ndarray] = []
@@ -52,19 +53,19 @@ def fill(
 
 
 def layers(architecture: Mapping[str, Any], affine: bool) -> Iterator[tuple[str, nn.Module]]:
-    """The parts of a network by name, in module order, without memory for their tensors; a UsageError if there is no such network."""
+    """Iterate over names and modules of an architecture in module order, on the meta device; raises a UsageError for an invalid one."""
     with torch.device("meta"):
         layout = empty(architecture, affine)
     return ((name.removeprefix("network."), module) for name, module in layout.named_modules())
 
 
 def take(path: Path, left: dict[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Take a tensor of the given shape out of `left`; [out, in] will do for [out, in, 1, 1].
+    """Remove a tensor from `left` and return it in the given shape; [out, in] is accepted for [out, in, 1, 1].
 
     Raises
     ------
     DamagedFileError
-        If it is missing, of another shape, or not finite.
+        If the tensor is missing, of another shape, or not finite.
     """
     if name not in left:
         raise DamagedFileError(path, f"a tensor {name!r}", "none of that name")
@@ -77,12 +78,12 @@ def take(path: Path, left: dict[str, torch.Tensor], name: str, shape: tuple[int,
 
 
 def nothing_left(path: Path, left: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
-    """Make sure that every tensor has been taken."""
+    """Raise a DamagedFileError if `left` still contains a tensor."""
     if left:
         raise DamagedFileError(path, f"the tensors of {architecture['name']}", f"also {sorted(left)[0]!r}")
 
 
 def kept_share(model: nn.Module) -> float:
-    """Fraction of a frozen model's weights that are not zero."""
+    """Return the fraction, in [0, 1], of a frozen model's convolution weights that are not zero."""
     weights = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
     return sum(int(torch.count_nonzero(weight)) for weight in weights) / sum(weight.numel() for weight in weights)

@@ -1,7 +1,8 @@
 """Checkpoints of Flying Bird, Flying Bird+ and Robust Bird (Chen et al. 2022; VITA-Group/Sparsity-Win-Robust-Generalization, 6e9a862).
 
-The normalisation is a layer of the network and its numbers are in the file: they are compared with those the code has. What is pruned is
-zero; Flying Bird's files say it again in `mask_info`, Robust Bird's hold unpruned weights (`weight_orig`) beside masks (`weight_mask`).
+The normalisation is a layer of the network; its numbers in the file are compared with those of the official code. Pruned weights are zero
+in Flying Bird's files, which also have the masks in `mask_info`; Robust Bird's contain unpruned weights (`weight_orig`) and masks
+(`weight_mask`).
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ def load_flying_bird(path: Path, request: Request) -> Imported:
     Raises
     ------
     DamagedFileError
-        As `read_checkpoint`, `recognise` and `fill` do; where the normalisation is none the official code has; where `mask_info` says
-        that a weight is pruned which is not zero.
+        As `read_checkpoint`, `recognise` and `fill` raise it, or if the normalisation is not one of the official code, or a weight that
+        `mask_info` prunes is not zero.
     UsageError
-        If a keep ratio was given: the file says what is kept.
+        If the file does not exist, or a keep ratio was requested: the file already determines which weights are kept.
     """
     content = read_checkpoint(path)
     state = tensors(path, content)
@@ -53,7 +54,7 @@ def load_flying_bird(path: Path, request: Request) -> Imported:
 
 
 def _normalisation(path: Path, state: dict[str, torch.Tensor]) -> str:
-    """Take the normalisation's numbers out of `state`; the name of the one they are."""
+    """Remove the normalisation's numbers from `state` and return its name in `NORMALISATIONS`."""
     mean, deviation = (take(path, state, f"normalize.{name}", (3,)) for name in ("mean", "std"))
     for name in OWN:
         expected = [torch.tensor(values) for values in NORMALISATIONS[name]]
@@ -64,7 +65,7 @@ def _normalisation(path: Path, state: dict[str, torch.Tensor]) -> str:
 
 
 def _without_masks(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights with the masks of `torch.nn.utils.prune` multiplied in."""
+    """Return the state dict with weights multiplied by the masks of `torch.nn.utils.prune`."""
     left = dict(state)
     plain = {}
     for name in [name for name in state if name.endswith(ORIGINAL)]:
@@ -75,7 +76,7 @@ def _without_masks(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, t
 
 
 def _check_mask_info(path: Path, content: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> list[str]:
-    """Compare the masks that Flying Bird's file holds, `<parameter>_<number>`, with the zeros of its weights."""
+    """Compare the masks in Flying Bird's file, named `<parameter>_<number>`, with the zeros of its weights, and return notes."""
     info = content.get("mask_info")
     if info is None:
         return []

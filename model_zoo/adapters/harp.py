@@ -1,7 +1,7 @@
 """Checkpoints of HARP's code (Zhao and Wressnegger 2023; github.com/intellisec/harp, commit 9f343c0), weights pruned one by one.
 
-As HYDRA's, with a learned rate for every layer, `k_score`, from which the layer's keep ratio follows together with the target keep ratio
-that was typed in for training: sigmoid(k_score) (1 - k_min) + k_min, where k_min is a tenth of the target. Images are not normalised.
+The files are those of HYDRA with a learned rate per layer, `k_score`. The layer's keep ratio is sigmoid(k_score) (1 - k_min) + k_min, where
+k_min is a tenth of the target keep ratio, which was an argument of training and is not in the file. Images are not normalised.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from model_zoo.adapters.scores import keep_ratio_for, masks_of
 from model_zoo.families import get_family
 
 RATE = ".k_score"
-# The official `alpha`: the lowest keep ratio of a layer, as a share of the target.
+# The official code's `alpha`: the lowest keep ratio of a layer as a share of the target.
 LOWEST = 0.1
 
 
@@ -29,8 +29,10 @@ def load_harp(path: Path, request: Request) -> Imported:
 
     Raises
     ------
-    DamagedFileError, UsageError
-        As `load_hydra`; where whole channels were pruned, too, because the scores then have another shape than the weights.
+    DamagedFileError
+        As `load_hydra` raises it, and if whole channels were pruned, because the scores then have another shape than the weights.
+    UsageError
+        As `load_hydra` raises it.
     """
     state, left_out = without(tensors(path, read_checkpoint(path), prefixes=PREFIXES), DEAD)
     plain = {name: tensor for name, tensor in state.items() if not name.endswith((SCORES, RATE))}
@@ -57,7 +59,7 @@ def load_harp(path: Path, request: Request) -> Imported:
 
 
 def kept_by_rate(score: torch.Tensor, target: float, weights: int) -> int:
-    """How many of a layer's weights its learned rate keeps; in float32, as the official code computes it."""
+    """Return how many of a layer's `weights` its `k_score` keeps at the target keep ratio, in float32 as in the official code."""
     lowest = target * LOWEST
     rate = torch.sigmoid(score) * (1 - lowest) + lowest
     return weights - int((1 - rate) * weights)

@@ -1,7 +1,7 @@
 """Checkpoints of HYDRA's code (Sehwag et al. 2020; github.com/inspire-group/hydra, commit 9d41c93).
 
-There are two of every model: `model_best_dense.pth.tar`, where what is pruned is zero, and `model_best.pth.tar` with weights and
-`popup_scores`, where the keep ratio has to be known. Images are not normalised. Wide ResNets carry a `sub_block1` that nothing uses.
+Every model has two files: `model_best_dense.pth.tar`, in which pruned weights are zero, and `model_best.pth.tar` with weights and
+`popup_scores`, for which the keep ratio must be known. Images are not normalised. Wide ResNets contain an unused `sub_block1`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from model_zoo.layers.pruned_binary import keep_count
 
 SCORES = ".popup_scores"
 DEAD = "sub_block1."
-# Where the official code wraps the network.
+# Prefix of names from the official code's wrapper around the network.
 PREFIXES = ("basic_model.",)
 
 
@@ -31,7 +31,7 @@ def load_hydra(path: Path, request: Request) -> Imported:
     Raises
     ------
     DamagedFileError, UsageError
-        As `read_checkpoint`, `keep_ratio_for`, `recognise` and `fill` do.
+        As `read_checkpoint`, `keep_ratio_for`, `recognise` and `fill` raise them.
     """
     state, left_out = without(tensors(path, read_checkpoint(path), prefixes=PREFIXES), DEAD)
     plain = {name: tensor for name, tensor in state.items() if not name.endswith(SCORES)}

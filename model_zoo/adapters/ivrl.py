@@ -1,8 +1,8 @@
 """Checkpoints of the paper's official code (github.com/IVRL/RobustBinarySubNet, commit 3c5bd5d) as frozen models.
 
-Such a file holds float weights and, for pruned networks, float scores; which weights are kept is not in it. It follows from the keep
-ratio and the allocation power that were typed in for training, and with wrong ones another network comes out without any error: compare
-the clean accuracy. Keys may carry the prefixes of DataParallel (`module.`) and of the normalisation in front (`1.`).
+Such a file contains float weights and, for pruned networks, float scores, but no masks. The masks follow from the keep ratio and the
+allocation power, which were arguments of training. Wrong values give another network without any error, so the clean accuracy should be
+compared. Keys may have the prefixes of DataParallel (`module.`) and of the preceding normalisation (`1.`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from model_zoo.packing.frozen import effective_weights
 from model_zoo.packing.weights import magnitudes
 from model_zoo.pruning.allocation import layer_keep_counts
 
-# `binweight` is the last sign of the latent weight, made again here.
+# `binweight` is the sign of the latent weight, which is recomputed here.
 SCORES, SIGNS = ".scores", ".binweight"
 
 
@@ -36,9 +36,10 @@ def load_ivrl(path: Path, request: Request) -> Imported:
     Raises
     ------
     DamagedFileError
-        If the file is no checkpoint, or a tensor is missing, left over or of another shape.
+        If the file is not a checkpoint, or a tensor is missing, superfluous or of another shape.
     UsageError
-        If there are scores and no keep ratio or allocation power, or the other way round.
+        If the file does not exist, if it has scores but the keep ratio or the allocation power is not given, or if both are given and it
+        has no scores.
     """
     state = _by_our_names(tensors(path, read_checkpoint(path), prefixes=("1.",)))
     plain = {name: tensor for name, tensor in state.items() if not name.endswith((SCORES, SIGNS))}
@@ -60,7 +61,7 @@ def load_ivrl(path: Path, request: Request) -> Imported:
 
     model = fill(path, plain, architecture, affine, effective)
     masks.all_used(architecture)
-    # The ablation's networks keep magnitudes as they were drawn.
+    # Networks of the paper's ablation have real magnitudes, as they were drawn, and are then not binary.
     binary = magnitudes(effective_weights(model)) is not None
     kind = ("pruned-binary" if binary else "sparse") if counts else "dense-binary" if latent else "dense"
     family = get_family("pruned-binary" if counts else kind)
@@ -80,7 +81,7 @@ def load_ivrl(path: Path, request: Request) -> Imported:
 
 
 def _by_our_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Name the classifier and the last batch norm by what they are: what is outside the stem and the stages."""
+    """Rename the two layers outside the stem and the stages to `fc` (the classifier) and `last_bn` (the last batch norm)."""
     own = {name.split(".")[0] for name in state} - {"conv1", "bn1"} - {f"layer{number}" for number in range(1, 5)}
     ours = {name: "last_bn" if f"{name}.running_mean" in state else "fc" for name in own}
     renamed = {}
@@ -91,7 +92,7 @@ def _by_our_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _architecture(path: Path, state: Mapping[str, torch.Tensor], request: Request) -> tuple[dict[str, Any], bool]:
-    """What was asked for, else what the tensors say, with the last batch norm that is there; and whether batch norms are affine."""
+    """Return the requested or recognised architecture, with its last batch norm, and whether batch norms are affine."""
     last = "none" if "last_bn.running_mean" not in state else "affine" if "last_bn.weight" in state else "plain"
     normalisation = "imagenet" if request.dataset == "imagenet100" else request.dataset
     if request.architecture is not None:

@@ -1,4 +1,4 @@
-"""What is kept of an imported model: a packed checkpoint and a record."""
+"""Saving of an imported model as a packed checkpoint and a record."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from model_zoo.training.outcome import record_toml
 
 
 def keep_imported(found: Imported, folder: Path, *, name: str, title: str, source: str, data: TrainedOn, threat: Threat) -> Record:
-    """Pack an imported model and write `<name>.safetensors` and `<name>.toml` into `folder`, the record last.
+    """Pack an imported model, write `<name>.safetensors` and then `<name>.toml` into `folder`, and return the record.
 
-    What the file had and the network does not use is named in the packed file's provenance.
+    Layers of the original file that the network does not use are named in the packed file's provenance.
 
     Raises
     ------
     UsageError
-        If the record would not be valid, naming the field.
+        If the record would not be valid; the message names the field.
     """
     provenance = {"id": name, "imported_from": source} | ({"left_out": dict(found.left_out)} if found.left_out else {})
     content = pack(found.model, found.architecture, found.affine, provenance)

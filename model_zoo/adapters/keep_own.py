@@ -1,4 +1,4 @@
-"""What is kept of a model of one's own: a file that loads as data, and a record."""
+"""Saving of a user model as a file that loads as data, and a record."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ from model_zoo.training.outcome import record_toml
 
 
 def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, Any]) -> Record:
-    """Write the file of a model and `<id>.toml` into `folder`, the record last.
+    """Write the file of a user model and then `<id>.toml` into `folder`, and return the record.
 
-    A network of this package is packed. Any other is kept as ONNX, the one format of an exported network that is data: a file of ONNX as it
-    is, a factory's network and torch.export exported to it, if logits and the gradients of images stay the same.
+    A network of this package is packed. Any other is saved as ONNX, the only format of exported networks that is data: an ONNX file
+    without outside preprocessing unchanged, any other network by an export that must preserve logits and the gradients of images.
 
     Parameters
     ----------
     given : str
-        As `model_zoo.own.open_own` takes it.
+        Reference as `model_zoo.own.open_own` takes it, whose errors are also raised.
+    folder : Path
+        Folder of the two files; it is made if it does not exist.
     images : torch.Tensor
-        Float32 [N, 3, H, W] in [0, 1], to compare logits and gradients on.
+        Images float32 [N, 3, H, W] in [0, 1] on which logits and gradients are compared.
     said : mapping
-        The fields of the record that nobody can find out by looking.
+        The fields of the record that inspection cannot determine, `id` among them.
 
     Raises
     ------
     UsageError
-        If the record would not be valid, naming the field, or there is one of that id.
+        If the record would not be valid (the message names the field), or `folder` already has a record of that id.
     UserError
-        If the network cannot be kept as data: TorchScript, operators that ONNX lacks, gradients of its own.
+        If the network cannot be saved as data: TorchScript, operators that ONNX lacks, or custom gradients.
     """
     name = str(said["id"])
     if (folder / f"{name}.toml").exists():
@@ -74,7 +76,7 @@ def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, 
 
 
 def _as_onnx(given: str, own: Own, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:
-    """The network as it is loaded from ONNX, and that file's content."""
+    """Return the network as loaded from ONNX, and the content of the ONNX file."""
     if own.architecture["name"] == "torchscript":
         raise UserError("TorchScript is a program, and a record's file has to be data: add the function that makes the network, or ONNX")
     if own.architecture["name"] == "onnx" and "outside" not in own.architecture:
@@ -91,7 +93,7 @@ def _as_onnx(given: str, own: Own, model: nn.Module, images: torch.Tensor) -> tu
 
 
 def _seen(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of images, and the gradient of their spread with respect to the images."""
+    """Return the logits of images, and the gradient of the logits' summed logsumexp with respect to the images."""
     point = images.clone().requires_grad_(True)
     logits = model(point)
     (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), point)

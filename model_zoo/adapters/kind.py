@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes: for the line that says why it is not what was expected."""
+"""Recognition of file types by the first bytes, for error messages about unexpected files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _BEGINNINGS = (
 
 
 def kind_of(path: Path) -> str:
-    """A few words, "another file" where nothing is recognised; reads a few bytes and, of an archive, its table of contents."""
+    """Return a short description of a file's type, beginning with "another file" if it is unknown, or the error if it cannot be read.
+
+    Reads the first 512 bytes and, of a zip archive, the table of contents.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -47,7 +50,7 @@ def kind_of(path: Path) -> str:
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file begins as safetensors do: the length of the header in eight bytes, then the header, JSON."""
+    """Return whether `head` is the beginning of a safetensors file: eight bytes with the length of the header, then the header as JSON."""
     return len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
 
 

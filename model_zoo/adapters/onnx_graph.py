@@ -1,4 +1,4 @@
-"""What an ONNX graph takes, gives and computes with, and the sentence for what cannot be attacked; nothing in it is run."""
+"""Inspection of ONNX graphs: inputs, outputs and operators, with error messages for graphs that cannot be attacked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from model_zoo.adapters.outside import Outside
 from model_zoo.errors import UserError
 
-# Operators that round to integers on the way: no gradient comes back through them.
+# Operators that round to integers, so that they have no useful gradient.
 _ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QGemm")
-# Bodies that run a number of times that the data decides, which may be for ever.
+# Operators whose number of iterations depends on the data and may be infinite.
 _LOOPS = ("Loop", "Scan", "SequenceMap")
 _CHANNELS = (1, 3)
 _KINDS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
@@ -21,7 +21,11 @@ _KINDS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
 
 @dataclass(frozen=True)
 class Layout:
-    """What the graph takes: a fixed number of images or None, and the type of their pixels (None: integers)."""
+    """Input and outputs of a graph.
+
+    `batch` is the fixed number of images, or None if it is dynamic; `shape` is [C, H, W] for either order of the channels; `kind` is the
+    floating type of pixels, None if the graph takes integers.
+    """
 
     input: str
     batch: int | None
@@ -32,12 +36,12 @@ class Layout:
 
 
 def layout_of(path: Path, graph: Any) -> Layout:
-    """The layout of a loaded ONNX model.
+    """Return the layout of a loaded ONNX model; unknown sizes become 3 channels and 32 pixels, or a square with the known side.
 
     Raises
     ------
     UserError
-        If it takes something else than one batch of square images.
+        If the model has several inputs, or one that does not have four dimensions.
     """
     constants = {tensor.name for tensor in graph.graph.initializer}
     inputs = [item for item in graph.graph.input if item.name not in constants]
@@ -58,12 +62,12 @@ def layout_of(path: Path, graph: Any) -> Layout:
 
 
 def check_said(path: Path, layout: Layout, outside: Outside) -> None:
-    """Make sure that what has to be said of an ONNX file has been, and nothing that it contradicts.
+    """Check that `outside` has everything that an ONNX file requires and does not contradict the file.
 
     Raises
     ------
     UserError
-        Naming the option.
+        If an option is missing or wrong; the message names the option.
     """
     names = ", ".join(layout.outputs)
     if outside.output and outside.output not in layout.outputs:
@@ -79,7 +83,7 @@ def check_said(path: Path, layout: Layout, outside: Outside) -> None:
 
 
 def without_traces(graph: Any) -> None:
-    """Take out of a model what its exporter left for debugging: stack traces with paths of the machine, names of files, comments."""
+    """Remove an exporter's debugging information from a model in place: stack traces with paths of the machine, file names, comments."""
     graph.ClearField("doc_string")
     del graph.metadata_props[:]
     graph.graph.ClearField("doc_string")
@@ -96,12 +100,12 @@ def without_traces(graph: Any) -> None:
 
 
 def check_operators(path: Path, graph: Any) -> None:
-    """Refuse a graph that computes with what cannot be attacked or may never end.
+    """Check that a graph has no operators that round to integers or that may never end.
 
     Raises
     ------
     UserError
-        Naming the operator.
+        If it has one; the message names the operator.
     """
     operators = list(dict.fromkeys(node.op_type for node in _nodes(graph.graph)))
     for operator in operators:
@@ -112,7 +116,7 @@ def check_operators(path: Path, graph: Any) -> None:
 
 
 def fold_constants(graph: Any) -> Any:
-    """The graph with weights that are stored as integers (DequantizeLinear of a constant) as floats."""
+    """Return the graph with weights that are stored as integers (DequantizeLinear of constants) converted to floats."""
     import onnx
     from onnx import numpy_helper
     from onnx.reference import ReferenceEvaluator
@@ -133,7 +137,7 @@ def fold_constants(graph: Any) -> Any:
 
 
 def _nodes(graph: Any) -> Any:
-    """All nodes, those of branches too."""
+    """Iterate over all nodes, including those of subgraphs."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:

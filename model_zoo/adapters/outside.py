@@ -1,4 +1,4 @@
-"""What lies outside an exported network: scale, normalisation, layout, the output that is meant. Its user says so."""
+"""Preprocessing outside an exported network, which the user states: scale, normalisation, layout, and the output with the logits."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from model_zoo.errors import UsageError
 
 @dataclass(frozen=True)
 class Outside:
-    """What is done to images before the network, and which of its outputs are logits.
+    """Preprocessing of images before the network, in the order of the attributes, and the name of the output with the logits.
+
+    Raises a UsageError if `mean` or `std` has other than 0, 1 or 3 numbers, or `scale` or a `std` is not positive.
 
     Attributes
     ----------
     scale : float
-        Pixels in [0, 1] are multiplied by it first.
+        Factor by which pixels in [0, 1] are multiplied.
     mean, std : tuple of float
-        Then the mean is subtracted and the result divided, per channel (one number for all); in units after scaling.
+        Mean to subtract and standard deviation to divide by, per channel or one number for all, in units after scaling; empty for none.
     channels_last : bool
-        Then images become [N, H, W, C].
+        Whether images are then permuted to [N, H, W, C].
     output : str
-        Name of the output with the logits; "" where there is but one.
+        Name of the output with the logits; "" if the network has only one output.
     """
 
     scale: float = 1.0
@@ -41,7 +43,7 @@ class Outside:
             raise UsageError("scale and std are above 0")
 
     def to_text(self) -> str:
-        """What stands behind a path: "?scale=255&channels-last=1"; "" where nothing is said."""
+        """Return the text that is appended to a path, such as "?scale=255&channels-last=1"; "" if all values are the defaults."""
         said = {
             "scale": "" if self.scale == 1.0 else f"{self.scale!r}",
             "mean": ",".join(map(repr, self.mean)),
@@ -54,7 +56,7 @@ class Outside:
 
     @classmethod
     def from_text(cls, text: str) -> Outside:
-        """Inverse of `to_text`, without the question mark; a UsageError for anything else."""
+        """Inverse of `to_text`, for text without the question mark; raises a UsageError for any other text."""
         said = dict(parse_qsl(text, keep_blank_values=True))
         try:
             scale, last, output = float(said.pop("scale", 1.0)), said.pop("channels-last", "") == "1", said.pop("output", "")
@@ -66,20 +68,20 @@ class Outside:
         return cls(scale, mean, std, last, output)
 
     def identity(self) -> dict[str, Any]:
-        """What is said, as plain JSON values; {} where nothing is."""
+        """Return {"outside": text} for a model's architecture, with the text of `to_text`; {} if all values are the defaults."""
         text = self.to_text()
         return {"outside": text.removeprefix("?")} if text else {}
 
 
-# Nothing lies outside.
+# No preprocessing.
 PLAIN = Outside()
 
 
 class Dressed(nn.Module):
-    """A network with what lies outside it, taking images in [0, 1] to logits.
+    """Network with its outside preprocessing, which maps images [N, C, H, W] in [0, 1] to float32 logits [N, classes].
 
-    `kind` is the type its pixels are cast to; `batch` the number of images it takes at a time, None for any: a short last batch is
-    filled up with grey images, whose logits are dropped. `place` is that of its output with the logits.
+    `kind` is the type that pixels are cast to. `batch` is the number of images that the network takes at a time, None for any number; a
+    short last batch is padded with grey images, whose logits are dropped. `place` is the index of the output with the logits.
     """
 
     mean: torch.Tensor
@@ -93,7 +95,7 @@ class Dressed(nn.Module):
         self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, classes]."""
+        """Return float32 logits [N, classes] of images [N, C, H, W]."""
         if self.batch is None:
             return self._logits(images)
         parts = images.split(self.batch)
@@ -103,7 +105,7 @@ class Dressed(nn.Module):
         return torch.cat([self._logits(part) for part in parts])[: len(images)]
 
     def before(self, images: torch.Tensor) -> torch.Tensor:
-        """What the network is given for images [N, C, H, W] in [0, 1]."""
+        """Return images [N, C, H, W] in [0, 1] after preprocessing, before they are cast to the network's type."""
         scaled = images if self.outside.scale == 1.0 else images * self.outside.scale
         if self.outside.mean or self.outside.std:
             scaled = (scaled - self.mean) / self.std

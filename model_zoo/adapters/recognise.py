@@ -1,6 +1,6 @@
-"""Which of the field's architectures a state dict belongs to, and its tensors by the names of our layers.
+"""Recognition of the architecture of a state dict, and translation of its tensors' names to those of our layers.
 
-Names and shapes decide; whatever they leave out is found by `fill`, which takes every tensor or none.
+Names and shapes of some tensors decide. Any remaining difference is detected by `fill`, which accepts all tensors or none.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ POST_ACTIVATION: dict[tuple[bool, tuple[int, ...]], int] = {
     (True, (3, 4, 6, 3)): 50,
 }
 PRE_ACTIVATION: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
-# What the official codes call the classifier.
+# Names of the classifier in the official codes.
 HEADS = ("linear", "fc", "classifier")
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """An architecture without its normalisation, whether its batch norms have scales and shifts, and our names for its tensors."""
+    """Architecture without its normalisation, whether its batch norms have scales and shifts, and the function that renames tensors."""
 
     architecture: dict[str, Any]
     affine: bool
     rename: Callable[[str], str]
 
     def renamed(self, state: State) -> dict[str, torch.Tensor]:
-        """Tensors by our names."""
+        """Return the tensors under our names."""
         return {self.rename(name): tensor for name, tensor in state.items()}
 
 
 def recognise(path: Path, state: State, pool: str = "max") -> Recognised:
-    """Find out what a state dict without prefixes, masks and scores is of.
+    """Recognise the architecture of a state dict without prefixes, masks and scores; `path` is used in error messages.
 
     Parameters
     ----------
     pool : {"max", "average"}
-        How a VGG-16 with one linear layer pools at the end: its tensors do not say.
+        Final pooling of a VGG-16, which its tensors do not determine unless its first linear layer takes 2x2 positions.
 
     Raises
     ------
     DamagedFileError
-        If it is of no architecture known here.
+        If the architecture is not a supported ResNet, PreActResNet, WideResNet or VGG-16.
     """
     if any(name.startswith("block1.") for name in state):
         return _wide_resnet(path, state)
@@ -63,7 +63,7 @@ def recognise(path: Path, state: State, pool: str = "max") -> Recognised:
 
 
 def _canonical(name: str) -> str:
-    """Our name of a tensor of a residual network."""
+    """Return our name of a tensor of a residual network."""
     first, dot, rest = name.partition(".")
     name = f"fc{dot}{rest}" if first in HEADS else name
     for theirs, ours in ((".convShortcut.", ".shortcut."), (".downsample.", ".shortcut."), (".layer.", ".")):
@@ -117,7 +117,7 @@ def _wide_resnet(path: Path, state: State) -> Recognised:
 
 
 def _vgg(path: Path, state: State, pool: str) -> Recognised:
-    """The layers of a VGG-16 follow from their order, whatever they are called."""
+    """Recognise a VGG-16 from the order of its layers, whatever their names."""
     counts = {"conv": 0, "bn": 0, "fc": 0}
     ours: dict[str, str] = {}
     for layer in sorted({name.rpartition(".")[0] for name in state}, key=_natural):
@@ -152,7 +152,7 @@ def _depths(state: State, pattern: str) -> tuple[int, ...]:
     found: dict[int, int] = {}
     for name in state:
         match = re.match(pattern, name)
-        # Longer numbers are nobody's: what cannot be a layer is left over, and `fill` says so.
+        # No known network has longer numbers; such a tensor remains superfluous, and `fill` reports it.
         if match and len(match[1]) < 3 and len(match[2]) < 4:
             found[int(match[1])] = max(found.get(int(match[1]), 0), int(match[2]) + 1)
     return tuple(found.get(stage, 0) for stage in range(1, max(found, default=0) + 1))

@@ -1,4 +1,4 @@
-"""Models of the RobustBench leaderboard, through the robustbench package's own loading code."""
+"""Models of the RobustBench leaderboards, loaded by the robustbench package."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import nn
 from model_zoo.adapters.compat import import_robustbench
 from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
 
-# Where robustbench itself keeps files, in the current folder.
+# Folder of robustbench's files, relative to the working folder, as in the package.
 FOLDER = "models"
 
 
 def robustbench_names(dataset: str = "cifar10", norm: str = "Linf") -> list[str]:
-    """Names that `load_robustbench` knows for a data set ("cifar10", "cifar100", "imagenet") and a norm ("Linf", "L2"), sorted.
+    """Return the sorted names that `load_robustbench` knows for a data set ("cifar10", "cifar100", "imagenet") and a norm ("Linf", "L2").
 
-    An UnknownNameError for a leaderboard that there is not.
+    Raises an UnknownNameError if there is no such leaderboard, and a UserError if the extra `robustbench` is not installed.
     """
     import_robustbench()
     from robustbench.model_zoo import model_dicts
@@ -32,26 +32,26 @@ def robustbench_names(dataset: str = "cifar10", norm: str = "Linf") -> list[str]
 
 
 def file_of(model_dir: Path, name: str, dataset: str, norm: str) -> Path:
-    """Where the package keeps a model's file."""
+    """Return the path of a model's file, as robustbench lays out `model_dir`."""
     return model_dir / dataset / norm / f"{name}.pt"
 
 
 def load_robustbench(name: str, model_dir: Path, dataset: str = "cifar10", norm: str = "Linf") -> nn.Module:
-    """Load a leaderboard model, frozen and in eval mode: float32 [N, 3, H, W] in [0, 1] to logits.
+    """Load a leaderboard model, frozen and in eval mode, that maps float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
 
-    The file is `model_dir/<dataset>/<norm>/<name>.pt`; the package downloads it there if it is not, and reads it with
-    torch's weights-only loader.
+    The file is `model_dir/<dataset>/<norm>/<name>.pt`; the package downloads it if it does not exist, and reads it with torch's
+    weights-only loader.
 
     Raises
     ------
     UserError
         If the extra `robustbench` is not installed.
     UnknownNameError
-        If the leaderboard has no such model.
+        If there is no such leaderboard, or it does not have the model.
     MissingDataError
-        If the file is not there and cannot be downloaded.
+        If the file does not exist and cannot be downloaded.
     DamagedFileError
-        If the file is not the model's state: cut short, or tensors missing, extra or misshapen.
+        If the file is not the model's state: it is cut short, or tensors are missing, superfluous or misshapen.
     """
     robustbench = import_robustbench()
     known = robustbench_names(dataset, norm)

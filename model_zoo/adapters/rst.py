@@ -1,8 +1,8 @@
 """Checkpoints of robust scratch tickets (Fu et al. 2021; github.com/GATECH-EIC/Robust-Scratch-Ticket, commit f77b41c).
 
-Weights are signed constants, a score beside each; the keep ratio, the same for all layers, has to be known (the official `--prune-rate` is
-the fraction kept). The normalisation is outside the network, in the data loader, with constants of its own; with any other the network's
-accuracy is wrong by points and nothing fails. The classifier is a 1x1 convolution.
+Weights are signed constants, each with a score; the keep ratio, the same for all layers, must be known (the official `--prune-rate` is the
+fraction kept). The normalisation is outside the network, in the data loader, with different constants from other codes; any other
+normalisation changes the accuracy by percentage points without an error. The classifier is a 1x1 convolution.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ NORMALISATION = "edge-popup-loader"
 
 
 def load_rst(path: Path, request: Request) -> Imported:
-    """Read a checkpoint; nothing in it is executed. Fine-tuned tickets come out as "sparse", with float weights.
+    """Read a checkpoint; nothing in it is executed. Fine-tuned tickets become "sparse" models with float weights.
 
     Raises
     ------
     DamagedFileError, UsageError
-        As `read_checkpoint`, `keep_ratio_for`, `recognise` and `fill` do.
+        As `read_checkpoint`, `keep_ratio_for`, `recognise` and `fill` raise them.
     """
     state = tensors(path, read_checkpoint(path))
     plain = {name: tensor for name, tensor in state.items() if not name.endswith(SCORES)}

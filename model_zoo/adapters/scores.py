@@ -1,4 +1,4 @@
-"""Masks that are in no file: the weights of largest |score|, for a keep ratio that is known from elsewhere."""
+"""Masks that are not stored in a file: they keep the weights of largest |score|, for a keep ratio that the user states."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from model_zoo.layers.pruned_binary import top_mask
 
 @dataclass
 class Masks:
-    """Masks made so far, and what was doubtful in them.
+    """Scores that are turned into masks layer by layer, with counts of doubtful weights.
 
     Attributes
     ----------
     path : Path
-        The file, for errors.
+        The file, for error messages.
     scores : dict
-        Scores, as `<layer>.scores`; each is taken out as its mask is made.
+        Scores by name, `<layer>.scores`; each is removed when its mask is made.
     zeros, ties : int
-        As in `Imported`.
+        Counts over the masks made so far, as in `Imported`.
     """
 
     path: Path
@@ -34,7 +34,10 @@ class Masks:
     ties: int = 0
 
     def mask(self, name: str, weight: torch.Tensor, kept: int) -> torch.Tensor:
-        """The mask of a layer's `kept` largest |score|, float {0, 1} of the weight's shape; a DamagedFileError where scores do not fit."""
+        """Return the mask of a layer's `kept` largest |score|, float in {0, 1} of the weight's shape.
+
+        Raises a DamagedFileError if the layer's scores are missing, not finite, or of another shape.
+        """
         rank = take(self.path, self.scores, f"{name}.scores", tuple(weight.shape)).abs()
         mask = top_mask(rank, min(kept, rank.numel()))
         if bool((mask == 1).any()):
@@ -44,23 +47,23 @@ class Masks:
         return mask
 
     def all_used(self, architecture: Mapping[str, Any]) -> None:
-        """Make sure that every score belonged to a layer."""
+        """Raise a DamagedFileError if scores remain that belong to no layer."""
         nothing_left(self.path, self.scores, architecture)
 
 
 def masks_of(path: Path, state: Mapping[str, torch.Tensor], ending: str, rename: Callable[[str], str]) -> Masks:
-    """Masks from the scores in `state`, whose names end in `ending`, by our names of their layers."""
+    """Return the `Masks` of the scores in `state`, whose names end in `ending`, under our names of their layers."""
     scores = {f"{rename(name).removesuffix(ending)}.scores": tensor for name, tensor in state.items() if name.endswith(ending)}
     return Masks(path, scores)
 
 
 def keep_ratio_for(path: Path, scored: bool, keep_ratio: float | None) -> float | None:
-    """The keep ratio of a file with scores, None for one without.
+    """Check that a keep ratio is given if and only if the file has scores, and return it (None without scores).
 
     Raises
     ------
     UsageError
-        If there are scores and no keep ratio, or the other way round.
+        If the file has scores and no keep ratio is given, or the other way round.
     """
     if scored and keep_ratio is None:
         raise UsageError(f"{path} has scores: say with which keep ratio the network was trained (--keep-ratio)")

@@ -1,8 +1,8 @@
-"""Pickles of TensorFlow variables as numpy arrays, without TensorFlow and without executing anything.
+"""Reading of pickled TensorFlow variables as numpy arrays, without TensorFlow and without executing anything.
 
-A variable pickles as a call of `functools.partial(ResourceVariable, initial_value=array, name=..., ...)`. The unpickler here knows the
-seven names this takes and puts a plain record in the place of each; any other name, and every opcode that is not needed, is refused before
-anything is built. Arrays are float32 and as long as the bytes that are there.
+A variable pickles as a call of `functools.partial(ResourceVariable, initial_value=array, name=..., ...)`. The unpickler knows the seven
+names that this needs and replaces each by a plain record. Every opcode that is not needed is rejected before anything is built, and any
+other name when it is looked up. Arrays are float32, and their shape must fit the number of bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from model_zoo.errors import DamagedFileError
 
-# What CPython writes for dictionaries, lists, tuples, texts, numbers, bytes and the calls below, protocols 2 to 5.
+# Opcodes that CPython writes for dictionaries, lists, tuples, texts, numbers, bytes and the calls below, in protocols 2 to 5.
 OPCODES = frozenset(
     (
         *("PROTO", "FRAME", "STOP", "MARK", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
@@ -29,29 +29,29 @@ OPCODES = frozenset(
         *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
     )
 )
-# Dimensions of an array, and of a memo, that no file of the format comes near.
+# Limits for the dimensions of an array and the entries of the memo, far above those of any file of the format.
 MOST_DIMENSIONS, MOST_MEMO = 8, 1 << 20
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable's name without its `:0`, and its value, float32."""
+    """Name of a variable, without the suffix `:0`, and its float32 value."""
 
     name: str
     value: np.ndarray
 
     def __setstate__(self, state: object) -> None:
-        """A variable is complete once it is there."""
+        """Reject a pickle that changes a variable after its construction."""
         _refuse("a variable with a state of its own")
 
 
 def read_variables(path: Path, content: bytes) -> Any:
-    """What a pickle holds, variables as `Variable`; nothing in it is executed.
+    """Return the object in the pickle `content`, with variables as `Variable`; nothing in it is executed.
 
     Raises
     ------
     DamagedFileError
-        If it is no pickle, is cut short, or needs a name or an opcode that pickled variables do not.
+        If `content` is not a pickle, is cut short, or needs a name or an opcode that pickled variables do not need.
     """
     try:
         _scan(content)
@@ -59,7 +59,7 @@ def read_variables(path: Path, content: bytes) -> Any:
     except _RefusedError as refusal:
         raise DamagedFileError(path, "a pickle of TensorFlow variables alone", str(refusal)) from None
     except Exception as error:
-        # A damaged stream makes pickle and the records below raise a dozen kinds of exception between them.
+        # On a damaged stream, pickle and the records below raise about a dozen different exceptions.
         what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise DamagedFileError(path, "a pickle of TensorFlow variables", what) from None
 
@@ -73,7 +73,7 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _scan(content: bytes) -> None:
-    """Look at every opcode before one is carried out; lengths beyond the end of the file are found by `genops`."""
+    """Check all opcodes before any is executed; `genops` detects lengths beyond the end of the file."""
     for opcode, argument, position in pickletools.genops(content):
         if opcode.name not in OPCODES:
             _refuse(f"the opcode {opcode.name}")
@@ -86,16 +86,16 @@ def _scan(content: bytes) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds records in the place of everything that has a name."""
+    """Unpickler that replaces everything that has a name by a record."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """One of the records below; any other name is refused."""
+        """Return one of the records below; any other name is rejected."""
         known = _KNOWN.get((module.replace("numpy._core.", "numpy.core."), name))
         return known if known is not None else _refuse(f"something that would have to be executed ({module}.{name})")
 
 
 class _Known:
-    """What a known name stands for: an object without attributes that makes a record when it is called, or is only passed on."""
+    """Substitute for a known name: an object without attributes that makes a record when called, or is only passed as an argument."""
 
     __slots__ = ("_make",)
 
@@ -109,12 +109,12 @@ class _Known:
         _refuse("a function with a state of its own")
 
 
-# What a variable's partial call calls, and the type of arrays.
+# The function in a variable's partial call, and the type of arrays.
 RESOURCE_VARIABLE, ND_ARRAY = _Known(), _Known()
 
 
 class _Partial:
-    """`functools.partial(ResourceVariable)`, filled in by its state and called without arguments."""
+    """Substitute for `functools.partial(ResourceVariable)`, which gets its arguments as state and is called without arguments."""
 
     def __init__(self, function: object) -> None:
         self.fields: Mapping[str, Any] = {}
@@ -136,7 +136,7 @@ class _Partial:
 
 
 class _Dtype:
-    """`numpy.dtype(code, align, copy)`; its byte order comes as state."""
+    """Substitute for `numpy.dtype(code, align, copy)`, which gets its byte order as state."""
 
     def __init__(self, code: object, *_: object) -> None:
         self.code = code
@@ -146,7 +146,7 @@ class _Dtype:
             _refuse(f"numbers of byte order {state[1]!r}")
 
     def array(self, content: object, shape: object, fortran: bool) -> np.ndarray:
-        """Bytes as float32 of `shape`."""
+        """Return the bytes as a float32 array of `shape`."""
         if self.code != "f4":
             _refuse(f"an array of {self.code!r}, where float32 is expected")
         if not isinstance(content, (bytes, bytearray)) or not _is_shape(shape):
@@ -157,7 +157,7 @@ class _Dtype:
 
 
 class _Array:
-    """`numpy.core.multiarray._reconstruct(ndarray, (0,), b"b")`; shape, type and bytes come as state."""
+    """Substitute for `numpy.core.multiarray._reconstruct(ndarray, (0,), b"b")`, which gets shape, type and bytes as state."""
 
     def __init__(self, kind: object, *_: object) -> None:
         if kind is not ND_ARRAY:
@@ -172,14 +172,14 @@ class _Array:
 
 
 def _from_buffer(content: object, dtype: object, shape: object, order: object) -> np.ndarray:
-    """`numpy.core.numeric._frombuffer`, how arrays are pickled since protocol 5."""
+    """Substitute for `numpy.core.numeric._frombuffer`, by which protocol 5 pickles arrays."""
     if not isinstance(dtype, _Dtype):
         _refuse("an array without a type")
     return dtype.array(content, shape, order == "F")
 
 
 def _type_name(name: object) -> object:
-    """`as_dtype("float32")`: TensorFlow's type of a variable, which its array says as well."""
+    """Substitute for `as_dtype("float32")`, TensorFlow's type of a variable, which the array's type repeats."""
     return name
 
 

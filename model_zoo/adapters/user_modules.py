@@ -1,4 +1,4 @@
-"""Modules that a user's file imports from its own folder, kept apart from modules of the same names elsewhere."""
+"""Isolation of the modules that a user's file imports from its folder from other modules of the same names."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ _OUR_FOLDERS = tuple(str(Path(__file__).resolve().parents[2] / name) for name in
 
 
 class UserModules:
-    """What one file imports that is neither installed nor part of this package.
+    """Modules that one file imports and that are neither installed nor part of this package.
 
-    Inside `active` the file's folder comes first on the search path, and its modules hide others of their names (another file's, a
-    script's, this package's own if the folder has a `model_zoo.py`). Outside they are out of sight: `sys.modules` is as it was.
+    Inside `active`, the file's folder comes first on the search path, and its modules hide others of the same names (those of another file
+    or a script, and those of this package if the folder has a `model_zoo.py`). Outside, `sys.modules` does not contain them.
 
     Attributes
     ----------
     file : Path
         The user's file.
+    main : str
+        Name of the file's module.
     modules : dict
-        By name. The file itself is one of them, under `main`.
+        Imported modules by name, including the file under `main`.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file.resolve()
-        # Under a name of its own, so that files of one name do not meet; layers find the file they are defined in through it.
+        # A unique name per path, so that files of the same name do not collide; layers find the file that defines them by it.
         self.main = f"harness_factory_{hashlib.sha256(str(self.file).encode()).hexdigest()[:12]}"
         self.modules: dict[str, ModuleType] = {}
         self._paths = [str(self.file.parent)]
@@ -45,7 +47,7 @@ class UserModules:
         self._provided = {path.stem for path in entries if path.suffix == ".py"} | packages
 
     def load(self) -> ModuleType:
-        """Execute the file, inside `active`; whatever it raises comes out."""
+        """Execute the file, inside `active`, and return its module; exceptions of the file propagate."""
         importlib.invalidate_caches()
         spec = importlib.util.spec_from_file_location(self.main, self.file)
         if spec is None or spec.loader is None:
@@ -57,7 +59,7 @@ class UserModules:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Find the user's modules, and keep those that are imported."""
+        """Make the user's modules importable inside the block, and record those that are imported."""
         if self._is_active:
             yield
             return
@@ -80,7 +82,7 @@ class UserModules:
             sys.modules.update({name: module for name, module in before.items() if name not in sys.modules})
 
     def sha256(self) -> str:
-        """Hash of the names and contents of all files that were imported."""
+        """Return the sha256 of the names and contents of all files that were imported."""
         digest = hashlib.sha256()
         for name, module in sorted(self.modules.items()):
             origin = getattr(module, "__file__", None)
@@ -89,26 +91,26 @@ class UserModules:
         return digest.hexdigest()
 
     def _hidden(self) -> list[str]:
-        """Names of loaded modules that the folder has modules of its own for."""
+        """Return the names of loaded modules that modules of the folder replace."""
         tops = {name for name in self._provided if name in sys.modules and not self._stays(name)}
         return [name for name in sys.modules if name.split(".")[0] in tops] if tops else []
 
     def _stays(self, name: str) -> bool:
         module = sys.modules[name]
         if name in _OURS:
-            # Who works in a checkout of this package has it beside the file.
+            # In a checkout of this package, the user's file may be in the same folder as the package.
             return _origin(module).startswith(str(self.file.parent / name))
         return name == "__main__" or name in sys.stdlib_module_names or (_origin(module) != "" and is_installed(module))
 
 
 def _origin(module: object) -> str:
-    """Where a module comes from; "" for one that is built in."""
+    """Return the path of a module; "" for a built-in module."""
     file = getattr(module, "__file__", None)
     folders = list(getattr(module, "__path__", None) or [])
     return str(Path(file or folders[0]).resolve()) if file or folders else ""
 
 
 def is_installed(module: object) -> bool:
-    """Whether a module is Python's, in site-packages, or this package's own."""
+    """Return whether a module belongs to Python, to site-packages, or to this package."""
     origin = _origin(module)
     return not origin or origin.startswith((*_INSTALLED, *_OUR_FOLDERS))

@@ -1,6 +1,6 @@
-"""Weights of a user's network from a file as they are published: found, matched by name, and held to the network's own types.
+"""Loading of a published file of weights into a user's network: the tensors are located, matched by name and checked for their types.
 
-The file is read as data. Where the tensors lie in it does not matter, as long as one place fits the network.
+The file is read as data. The tensors may be anywhere in it, if exactly one place fits the network.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from model_zoo.adapters.kind import is_safetensors, kind_of
 from model_zoo.errors import DamagedFileError, UsageError
 
 State = dict[str, torch.Tensor]
-# Counted by batch norms, used by nothing in eval mode; files from before 2018 have none.
+# Batch norms' counter, which is unused in eval mode and missing in files from before 2018.
 COUNTED = "num_batches_tracked"
-# How deep in nested mappings weights are looked for.
+# Depth of nested mappings in which weights are searched.
 DEPTH = 3
 
 
 def fill_user_network(network: nn.Module, path: Path) -> None:
-    """Load a file of weights into a network, strictly.
+    """Load a file of weights (safetensors, or a file that torch saved) into a network, strictly.
 
-    Tensors are looked for in the file itself and in the mappings (and lists of one) in it; what all their names begin with ("module.",
-    "_orig_mod.") does not count. Floats of another precision are cast.
+    Tensors are searched at the top level of the file and in nested mappings and one-element lists. Prefixes that all names share
+    ("module.", "_orig_mod.") are ignored. Floats of another precision are cast.
 
     Raises
     ------
     UsageError
-        If there is no such file.
+        If the file does not exist.
     DamagedFileError
-        If nothing in it fits the network, several places do, or a tensor is of another type.
+        If the file cannot be read, no place or several places in it fit the network, or integers stand for floats or floats for integers.
     """
     own = network.state_dict()
     places = dict(_states(_content(path), "", DEPTH))
@@ -72,7 +72,7 @@ def _content(path: Path) -> Any:
 
 
 def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, State]]:
-    """Every mapping of names to tensors in a file, with the keys that lead to it; other things may stand beside the tensors."""
+    """Iterate over the mappings in a file that contain tensors: the keys that lead to the mapping, and its tensors."""
     if isinstance(content, (list, tuple)) and len(content) == 1:
         content = content[0]
     if not isinstance(content, Mapping):
@@ -86,7 +86,7 @@ def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, State]]
 
 
 def _renamed(state: State, own: Mapping[str, torch.Tensor]) -> State | None:
-    """The tensors under the network's names; None where they are not exactly the network's, with its shapes."""
+    """Return the tensors under the network's names, or None if their names and shapes are not exactly those of the network."""
     inner = {_without(prefix, own): prefix for prefix in _prefixes(own)}
     for prefix in _prefixes(state):
         stripped = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
@@ -107,7 +107,7 @@ def _without(prefix: str, names: Iterable[str]) -> frozenset[str]:
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """Every beginning up to a dot that all the names have, and the empty one first."""
+    """Return the prefixes, each ending in a dot, that all names share; the empty prefix is the first."""
     listed = list(names)
     shared: list[str] = [""]
     while listed and all(name.startswith(shared[-1]) and "." in name[len(shared[-1]) :] for name in listed):
@@ -119,7 +119,7 @@ def _prefixes(names: Iterable[str]) -> list[str]:
 
 
 def _difference(places: Mapping[str, State], own: Mapping[str, torch.Tensor]) -> tuple[str, str]:
-    """What is expected and what the place that comes nearest has."""
+    """Describe what is expected, and what the place with the most matching names has."""
 
     def stripped(state: State) -> State:
         prefix = _prefixes(state)[-1] if not set(state) & set(own) else ""

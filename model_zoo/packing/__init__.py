@@ -1,1 +1,1 @@
-"""Packed checkpoints: one safetensors file per model, as small as its information; its size is the claim about size."""
+"""Packed checkpoints: one safetensors file per model, as small as its information; the model's claimed size is that of the file."""

@@ -1,4 +1,4 @@
-"""Bits and masks as bytes: packed sign bits, and masks range-coded at their own density."""
+"""Encoding of signs and masks as bytes: packed sign bits, and masks range-coded with the density of each layer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 
 def pack_signs(signs: np.ndarray) -> np.ndarray:
-    """Signs (-1 or +1, any shape) to uint8 bytes, one bit each, +1 as 1; the last byte is padded with zeros."""
+    """Pack signs (-1 or +1, any shape) into uint8 bytes, one bit per sign with +1 as 1; the last byte is padded with zeros."""
     return np.packbits(signs.reshape(-1) > 0)
 
 
 def unpack_signs(packed: np.ndarray, count: int) -> np.ndarray:
-    """Inverse of `pack_signs`: float32 [count] of -1 and +1."""
+    """Inverse of `pack_signs`: return float32 [count] of -1 and +1."""
     bits = np.unpackbits(packed, count=count)
     return bits.astype(np.float32) * 2.0 - 1.0
 
@@ -22,8 +22,8 @@ def unpack_signs(packed: np.ndarray, count: int) -> np.ndarray:
 def encode_masks(masks: Sequence[np.ndarray]) -> np.ndarray:
     """Range-code masks (bool, any shapes) one after the other into uint32 words.
 
-    Each layer is coded with the density it has, known to the decoder from the layer's kept count, so the stream approaches the sum of
-    the layers' binary entropies n H(m / n).
+    Each layer is coded with its density, which the decoder computes from the layer's kept count, so that the length of the stream
+    approaches the sum of the layers' binary entropies n H(m / n).
     """
     encoder = constriction.stream.queue.RangeEncoder()
     for mask in masks:
@@ -35,7 +35,7 @@ def encode_masks(masks: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def decode_masks(words: np.ndarray, sizes: Sequence[int], kept: Sequence[int]) -> list[np.ndarray]:
-    """Inverse of `encode_masks`: one flat bool array per layer, given the layers' sizes and kept counts.
+    """Inverse of `encode_masks`: return one flat bool array per layer, given the layers' sizes and kept counts.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Signs that need not be stored: they are drawn again from the seed they were drawn from."""
+"""Signs that are not stored, because they can be drawn again from the seed of the training run."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from model_zoo.errors import UsageError
 from model_zoo.families import get_family
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 
-# torch's CPU generator, layer after layer, the layer's scores in between: what training itself does.
+# torch's CPU generator draws signs and scores layer by layer, in the order of training.
 GENERATOR = "torch-cpu"
 
 
 def draw_signs(architecture: Mapping[str, Any], drawn: Mapping[str, Any]) -> list[np.ndarray]:
-    """The signs of every layer of the untrained network, float32 [out, in, k, k] of -1 and +1.
+    """Return the signs of every layer of the untrained network, float32 [out, in, k, k] of -1 and +1.
 
     Parameters
     ----------
     architecture : mapping
-        As `build_classifier` takes it.
+        Architecture as `build_classifier` takes it.
     drawn : mapping
         `generator`, `seed` and `weight_init` of the recipe.
 
     Raises
     ------
     ValueError
-        For a generator that this version does not know.
+        If this version does not know the generator.
     """
     if drawn["generator"] != GENERATOR:
         raise ValueError(f"signs drawn by {drawn['generator']!r}, where {GENERATOR!r} is known")
@@ -49,7 +49,7 @@ def draw_signs(architecture: Mapping[str, Any], drawn: Mapping[str, Any]) -> lis
 
 
 class _Signs(nn.Module):
-    """What is kept of a layer once it is drawn: its scores and mask go before the next layer is, a quarter of the memory in the end."""
+    """Holder of a layer's signs alone; the rest is freed before the next layer is drawn, so that a quarter of the memory is needed."""
 
     def __init__(self, signs: torch.Tensor) -> None:
         super().__init__()
@@ -57,12 +57,12 @@ class _Signs(nn.Module):
 
 
 def check_drawn(architecture: Mapping[str, Any], drawn: Mapping[str, Any], weights: Sequence[np.ndarray]) -> None:
-    """Make sure that drawing gives the sign of every kept weight.
+    """Check that the drawn signs are those of all nonzero `weights` (one array per layer, [out, in, k, k]).
 
     Raises
     ------
     UsageError
-        If it does not: these weights do not come from that seed, or another torch draws otherwise.
+        If they are not: the weights do not come from that seed, or another version of torch draws other numbers.
     """
     for signs, weight in zip(draw_signs(architecture, drawn), weights, strict=True):
         if signs.shape != weight.shape or (np.sign(weight) * signs < 0).any():

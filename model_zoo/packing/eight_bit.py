@@ -1,4 +1,4 @@
-"""Weights of eight bits: q s with integers q in -127..127 and one float32 s for every output channel, as int8 networks compute with."""
+"""Eight-bit weights q s, as int8 networks use them: integers q in -127..127 and one float32 scale s per output channel."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ LEVELS = 127
 
 
 def levels_and_scales(weights: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Levels int8 of all weights and scales float32 of all output channels, one after the other; None where some weight is not q s exactly.
+    """Return the int8 levels of all weights and the float32 scales of all output channels, both flat, layer after layer.
+
+    Returns None if any weight is not exactly q s.
 
     Parameters
     ----------
     weights : sequence of np.ndarray
-        Float32, the output channel first.
+        Float32 weights of each layer, [out, ...].
     """
     levels, scales = [], []
     for array in weights:
@@ -29,7 +31,10 @@ def levels_and_scales(weights: Sequence[np.ndarray]) -> tuple[np.ndarray, np.nda
 
 
 def restore(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Inverse for one layer: flat float32, the weights of a channel next to each other; a ValueError where they do not fit."""
+    """Return one layer's weights, flat float32 with the weights of a channel contiguous, from flat int8 levels and scales [out].
+
+    Raises a ValueError if the number of levels is not a multiple of the number of scales.
+    """
     if len(scales) == 0 or levels.size % len(scales):
         raise ValueError(f"{levels.size} weights do not fall into {len(scales)} channels")
     return (levels.reshape(len(scales), -1).astype(np.float32) * scales[:, None]).reshape(-1)
@@ -40,7 +45,7 @@ def _layer(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     levels = np.zeros(rows.shape, np.int8)
     scales = np.zeros(len(rows), np.float32)
     left = np.ones(len(rows), bool)
-    # The largest weight is 127 s, rounded: s is the quotient or a neighbour of it.
+    # The largest weight is 127 s after rounding, so s is the quotient or one of its float32 neighbours.
     for scale in (base, np.nextafter(base, np.float32(np.inf)), np.nextafter(base, np.float32(0.0))):
         safe = np.where(scale > 0, scale, np.float32(1.0)).astype(np.float32)
         tried = np.rint(rows / safe[:, None]).clip(-LEVELS, LEVELS).astype(np.float32)

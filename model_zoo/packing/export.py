@@ -1,4 +1,4 @@
-"""Exporting a registered model: packed, loaded again, compared, and only then put in its place."""
+"""Export of a registered model as a packed file, which is loaded again and compared before it is put in place."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from model_zoo.registry import checkpoint_path, get_record
 
 
 def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
-    """Write a model as one packed file and load it again; the bytes are returned.
+    """Write a model as one packed file, after checking that it loads with the same logits, and return the bytes.
 
     Parameters
     ----------
     model : str
-        An id, or the path of a record.
+        A registered id, or the path of a record.
     path : Path
-        Where to write; replaced whole.
+        File to write; an existing file is replaced atomically.
     drawn : bool
-        Leave the signs out, to be drawn again from the recipe's seed.
+        Whether to omit the signs, which loading then draws again from the recipe's seed.
     probe : torch.Tensor
-        Images float32 [N, 3, H, W] on which logits are compared.
+        Images float32 [N, 3, H, W] in [0, 1] on which logits are compared.
 
     Raises
     ------
     UsageError
-        If the signs of the model cannot be drawn, `path` is the model's own checkpoint, or its folder does not exist.
+        If the model is not a network of this package, its signs cannot be drawn, `path` is the checkpoint of the model, or the folder of
+        `path` does not exist.
     DamagedFileError
-        If what was packed does not give the same logits, bit for bit; nothing is written then.
+        If the packed model does not give the same logits, bit for bit; nothing is written then.
     """
     record, loaded = get_record(model), load_model(model)
     if not isinstance(loaded, Classifier):
@@ -64,7 +65,7 @@ def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
 
 
 def parts(content: bytes) -> dict[str, int]:
-    """Bytes of a packed file by what they hold: its tensors, and `header` for the rest."""
+    """Return the bytes of a packed file's `content` per tensor name, and under `header` the rest; they add up to its length."""
     length = int.from_bytes(content[:8], "little")
     fields = json.loads(content[8 : 8 + length])
     sizes = {name: item["data_offsets"][1] - item["data_offsets"][0] for name, item in fields.items() if name != "__metadata__"}

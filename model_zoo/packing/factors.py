@@ -1,8 +1,9 @@
-"""Factored layers as flat tensors: what ATMC stores, and nothing that follows from it.
+"""Encoding of factored layers (ATMC) as flat tensors.
 
-Three tensors a layer, U, V and C in that order (`model_zoo.layers.factored`). `mask` has their nonzeros, range-coded; `codebooks`,
-float32, the values that they take, tensor after tensor, sorted; `codes` for every nonzero which value it has, in as many bits as its
-tensor's codebook needs. The header counts nonzeros (`kept`) and values (`values`) of every tensor.
+Each layer has three tensors, U, V and C in that order (`model_zoo.layers.factored`). `mask` contains the positions of their nonzero
+entries, range-coded; `codebooks` (float32) the sorted distinct nonzero values of each tensor, one tensor after the other; `codes` the index
+into the codebook of every nonzero entry, in as many bits as the tensor's codebook needs. The header has the number of nonzero entries
+(`kept`) and of distinct values (`values`) of every tensor.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ KIND = "factors"
 
 
 def stored_factors(model: nn.Module) -> list[Factors]:
-    """The factors of all layers of a network, frozen or not, in module order; empty where its layers have none."""
+    """Return the factors of all layers of a network, frozen or not, in module order; empty if its layers have none."""
     found = [factors_of(layer) for layer in convolutions(model)]
     return [factors for factors in found if factors is not None]
 
 
 def code_bits(values: int) -> int:
-    """Bits of the code of one of so many values."""
+    """Return the bits of one code for a codebook of `values` values: ceil(log2 values), 0 for at most one value."""
     return math.ceil(math.log2(values)) if values > 1 else 0
 
 
 def value_counts(layers: Sequence[Factors]) -> tuple[list[tuple[int, int, int]], int]:
-    """For every tensor its entries, its nonzeros and the bits of a nonzero's code; and the bits of all codebooks."""
+    """Return, per tensor, the number of entries, of nonzero entries and of bits per code; and the bits of all codebooks together."""
     counts, shared = [], 0
     for part in (part for factors in layers for part in factors.tensors()):
         values = len(np.unique(part[part != 0]))
@@ -45,7 +46,7 @@ def value_counts(layers: Sequence[Factors]) -> tuple[list[tuple[int, int, int]],
 
 
 def encode_factors(layers: Sequence[Factors]) -> tuple[dict[str, Any], Tensors]:
-    """Header fields and tensors of factored layers."""
+    """Return the header fields and the tensors of factored layers, as the module describes them."""
     parts = [part.reshape(-1) for factors in layers for part in factors.tensors()]
     masks = [part != 0 for part in parts]
     codebooks, codes = [], []
@@ -59,7 +60,7 @@ def encode_factors(layers: Sequence[Factors]) -> tuple[dict[str, Any], Tensors]:
 
 
 def decode_factors(header: Mapping[str, Any], tensors: Tensors, shapes: Sequence[tuple[int, ...]]) -> list[Factors]:
-    """Inverse of `encode_factors`, given the layers' shapes [out, in, k, k]. Takes its tensors out of `tensors`.
+    """Inverse of `encode_factors`, given the layers' shapes [out, in, k, k]. Removes the tensors that it reads from `tensors`.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def _chosen(values: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def _bits(numbers: np.ndarray, width: int) -> np.ndarray:
-    """Numbers as bits, most significant first, one after the other."""
+    """Return `width` bits per number, most significant bit first, as one flat uint8 array."""
     return ((numbers[:, None] >> np.arange(width - 1, -1, -1)) & 1).astype(np.uint8).reshape(-1)
 
 

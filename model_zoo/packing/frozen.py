@@ -1,4 +1,4 @@
-"""The deployed form of a trained classifier: plain convolutions holding what is stored, no latent weights, no scores."""
+"""The deployed (frozen) form of a trained classifier: plain convolutions with the effective weights, without latent weights or scores."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from model_zoo.layers.bias import Bias
 from model_zoo.layers.factored import FactoredConv2d, Factors
 from model_zoo.object_hash import object_sha256
 
-# What a batch norm contributes, in this order, where it has it.
+# Tensors of a batch norm, in the order in which they are stored; the last two exist only if it is affine.
 BATCH_NORM_FIELDS = ("running_mean", "running_var", "weight", "bias")
-# Types of tensors that numpy has too.
+# Types of tensors that numpy supports.
 _NUMPY = {torch.float16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool}
 
 
 class BinaryLayer(Protocol):
-    """A layer whose convolution weights are computed from something else."""
+    """Layer whose convolution weights are computed from other tensors."""
 
     def effective_weight(self) -> torch.Tensor:
-        """Return what it convolves with, [out, in, k, k]."""
+        """Return the weights of the convolution, [out, in, k, k]."""
 
 
 def convolutions(model: nn.Module) -> list[nn.Module]:
-    """The layers with weights, in module order: `nn.Conv2d` and the layers that offer `effective_weight`."""
+    """Return the convolutions in module order: `nn.Conv2d` and the layers that have `effective_weight`."""
     return [module for module in model.modules() if isinstance(module, nn.Conv2d) or hasattr(module, "effective_weight")]
 
 
-# What torch calls layers with weights, beside its convolutions in two dimensions.
+# torch's layers with weights other than two-dimensional convolutions.
 _OTHERS = (nn.Linear, nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear, nn.Embedding)
 
 
 def weighted_layers(model: nn.Module) -> list[nn.Module]:
-    """Those of `convolutions` and all other layers of torch that have weights, in module order; a tensor shared by two counts once."""
+    """Return `convolutions` and torch's other layers with weights, in module order; of layers that share a tensor, only the first."""
     own = set(convolutions(model))
     layers, seen = [], set[int]()
     for module in model.modules():
@@ -54,27 +54,30 @@ def weighted_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def all_weights(model: nn.Module) -> list[np.ndarray]:
-    """What every layer with weights computes with, in a model behind a fence or not."""
+    """Return the effective weights, float32, of all `weighted_layers` of a model, which may be wrapped in `model_zoo.fence.Fenced`."""
     return weights_of(weighted_layers(unfenced(model)))
 
 
 def dense_weights(model: nn.Module) -> list[torch.Tensor]:
-    """The weight tensors of the plain convolutions, in module order: what a frozen model computes with."""
+    """Return the weight tensors [out, in, k, k] of the plain convolutions in module order; in a frozen model these are all convolutions."""
     return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
 
 
 def factors_of(layer: nn.Module) -> Factors | None:
-    """What is stored of a layer whose weight is made of factors: a factored one, or a plain one that came of it; None for others."""
+    """Return the stored factors of a factored layer, or of the plain convolution that was frozen from it; None for other layers."""
     return layer.stored() if isinstance(layer, FactoredConv2d) else getattr(layer, "factors", None)
 
 
 def effective_weights(model: nn.Module) -> list[np.ndarray]:
-    """What each layer convolves with, float32 [out, in, k, k]: {-1, 0, +1} or {-1, +1} for binary layers, any value for dense ones."""
+    """Return the effective weights of all convolutions in module order, float32 [out, in, k, k].
+
+    Values are in {-1, 0, +1} or {-1, +1} for binary layers and arbitrary for dense ones.
+    """
     return weights_of(convolutions(model))
 
 
 def weights_of(layers: Sequence[nn.Module]) -> list[np.ndarray]:
-    """What each of these layers computes with, float32, as `effective_weights`."""
+    """Return the effective weights of the given layers, float32, each of the shape of the layer's weight."""
     arrays = []
     for layer in layers:
         if isinstance(layer, FactoredConv2d):
@@ -82,20 +85,20 @@ def weights_of(layers: Sequence[nn.Module]) -> list[np.ndarray]:
             continue
         with torch.no_grad():
             weight = cast(BinaryLayer, layer).effective_weight() if hasattr(layer, "effective_weight") else cast(nn.Conv2d, layer).weight
-        # A masked negative sign is -0.0; adding zero makes it the +0.0 that a packed file gives back, so that hashes agree.
+        # A masked negative sign is -0.0; adding zero makes it +0.0, as in a loaded packed file, so that hashes agree.
         arrays.append(np.ascontiguousarray(weight.detach().cpu().numpy(), dtype=np.float32) + np.float32(0.0))
     return arrays
 
 
 def batch_norm_tensors(model: nn.Module) -> list[torch.Tensor]:
-    """Statistics and affine parameters of every batch norm, and biases, in module order and the order of `BATCH_NORM_FIELDS`."""
+    """Return statistics and affine parameters of all batch norms, and all biases, in module order and the order of `BATCH_NORM_FIELDS`."""
     norms = (module for module in model.modules() if isinstance(module, (nn.BatchNorm2d, Bias)))
     tensors = (getattr(norm, name, None) for norm in norms for name in BATCH_NORM_FIELDS)
     return [tensor.detach() for tensor in tensors if tensor is not None]
 
 
 def freeze(model: Classifier, architecture: Mapping[str, Any], affine: bool) -> Classifier:
-    """A dense classifier with the effective weights and batch norms of `model`: eval mode, nothing to train, on the CPU."""
+    """Return a dense classifier with the effective weights and batch norms of `model`, in eval mode, without gradients, on the CPU."""
     factors = [factors_of(layer) for layer in convolutions(model)]
     return assemble(architecture, affine, effective_weights(model), [tensor.cpu() for tensor in batch_norm_tensors(model)], factors)
 
@@ -107,14 +110,14 @@ def assemble(
     batch_norm: list[torch.Tensor],
     factors: Sequence[Factors | None] = (),
 ) -> Classifier:
-    """Build the architecture with plain convolutions and fill in every tensor.
+    """Build the architecture with plain convolutions, frozen and in eval mode, and fill in every tensor.
 
-    Where `factors` has those of a layer they go along with it: the weight is what is computed with, they are what is stored.
+    `factors` contains one entry per layer: factors are attached to the layer for storage, while the forward pass uses the weight.
 
     Raises
     ------
     ValueError
-        If the number or a shape of the tensors is not what the architecture has.
+        If the number or the shapes of the tensors are not those of the architecture.
     """
     model = empty(architecture, affine)
     with torch.no_grad():
@@ -129,22 +132,22 @@ def assemble(
 
 
 class _Undrawn(nn.Conv2d):
-    """A plain convolution whose weights are filled in at once: drawing millions first would take as long as decoding them."""
+    """Convolution without weight initialisation, because drawing millions of weights would take as long as decoding them."""
 
     def reset_parameters(self) -> None:
         """Leave the weights as they are."""
 
 
 def empty(architecture: Mapping[str, Any], affine: bool) -> Classifier:
-    """The architecture with plain convolutions, frozen and in eval mode; its weights hold anything and are still to be filled in."""
+    """Return the architecture with plain convolutions, frozen and in eval mode; its weights are uninitialised."""
     model = build_classifier(architecture, partial(_Undrawn, bias=False), affine)
     return model.eval().requires_grad_(False)
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """Hash of everything the frozen model computes with: names, shapes and float32 bytes of its state, independent of memory layout.
+    """Return the sha256 of the names, types, shapes and bytes of a model's state, independent of memory layout.
 
-    The count of batches a batch norm has seen is left out: nothing in eval mode depends on it.
+    The number of batches that a batch norm has seen is omitted, because nothing in eval mode depends on it.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

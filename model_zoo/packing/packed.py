@@ -1,9 +1,9 @@
 """The packed checkpoint format: a safetensors file with one JSON header and a few flat tensors.
 
-The weights' tensors are those of `model_zoo.packing.weights` or of `model_zoo.packing.factors`; beside them always `batch_norm`, float32:
-means, variances, and scales and shifts where there are any. Layers and batch norms follow in module order; shapes come from the
-architecture in the header, so the file cannot be read as another network by mistake. Later versions add kinds that earlier ones do not
-know; a file says the oldest version that can read it.
+The tensors of the weights are those of `model_zoo.packing.weights` or of `model_zoo.packing.factors`; every file also has `batch_norm`,
+float32: means, variances, scales and shifts (if the batch norms are affine), and biases. Layers and batch norms are in module order; shapes
+come from the architecture in the header, so that the file cannot be read as another network by mistake. Later versions add kinds of weights
+that earlier ones do not know; a file names the oldest version that can read it.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from model_zoo.packing.weights import decode, encode, exact
 
 FORMAT = "robust-binary-packed"
 VERSION = 3
-# The version that brought a kind of weights; the others came with version 2, as scales of the first did.
+# Version that introduced each kind of weights; the other kinds came with version 2, as did scales for signs.
 SINCE = {"signs": 1, "pruned-signs": 1, "float32": 1, "int8": 3, "pruned-int8": 3, KIND: 3}
 
 
-# Weights of the largest network that is read: four times those of the largest on RobustBench, WRN-70-16.
+# Largest number of weights that is read: four times that of the largest network on RobustBench, WRN-70-16.
 LARGEST = 2**30
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed checkpoint in memory: the frozen model and the header it came with."""
+    """Packed checkpoint in memory: the frozen model and the header of its file."""
 
     model: Classifier
     header: Mapping[str, Any]
@@ -50,19 +50,24 @@ class Packed:
 def pack(
     model: Classifier, architecture: Mapping[str, Any], affine: bool, provenance: Mapping[str, Any], drawn: Mapping[str, Any] | None = None
 ) -> bytes:
-    """The bytes of a packed checkpoint; the same model and provenance give the same bytes.
+    """Return the bytes of a packed checkpoint; the same model and provenance give the same bytes.
 
     Parameters
     ----------
     model : Classifier
-        Frozen, or in its training form.
+        Model, frozen or in training form.
+    architecture, affine : mapping, bool
+        Architecture as `build_classifier` takes it.
+    provenance : mapping
+        JSON values that are stored in the header.
     drawn : mapping, optional
-        As `model_zoo.packing.drawn` takes it: leave the signs out and draw them again on loading.
+        Generator, seed and weight initialisation as `model_zoo.packing.drawn.draw_signs` takes them. If given, the signs are omitted and
+        drawn again on loading.
 
     Raises
     ------
     UsageError
-        If `drawn` does not give the model's weights, or its factors do not.
+        If the model's weights are not those that `drawn` or the model's factors give.
     """
     weights = effective_weights(model)
     if drawn is not None:
@@ -77,7 +82,7 @@ def pack(
     header: dict[str, Any] = {"format": FORMAT, "version": version, "architecture": dict(architecture), "affine": affine}
     header |= fields
     if fields["weights"] == "pruned-drawn":
-        # A torch that draws other signs must be an error on loading, never another network.
+        # If another version of torch draws other signs, loading must fail rather than give another network.
         header["weights_sha256"] = weights_sha256(freeze(model, architecture, affine))
     batch_norm = [tensor.cpu().numpy().reshape(-1) for tensor in batch_norm_tensors(model)]
     tensors["batch_norm"] = np.concatenate(batch_norm).astype(np.float32) if batch_norm else np.zeros(0, np.float32)
@@ -86,12 +91,12 @@ def pack(
 
 
 def check_file(path: Path, sha256: str, size: int) -> None:
-    """Compare a file with the size and hash its record gives, before anything reads it.
+    """Check that a file has the size in bytes and the sha256 of its record, before anything else reads it.
 
     Raises
     ------
     DamagedFileError
-        If the file is missing, cut short, or has other content.
+        If the file is missing, or has another size or content.
     """
     if not path.is_file():
         raise DamagedFileError(path, f"a checkpoint of {size} bytes", "no file")
@@ -104,7 +109,7 @@ def check_file(path: Path, sha256: str, size: int) -> None:
 
 
 def load_packed(path: Path) -> Packed:
-    """Read a packed checkpoint strictly: a missing, extra or misshapen tensor is an error. Executes nothing from the file.
+    """Read a packed checkpoint strictly: a missing, extra or misshapen tensor is an error. Nothing in the file is executed.
 
     Raises
     ------
@@ -134,7 +139,7 @@ def load_packed(path: Path) -> Packed:
 
 def _unpack(header: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Classifier:
     architecture = header["architecture"]
-    # Shapes alone: nothing is allocated because a header says so.
+    # Only shapes are needed, and a header must not be able to make us allocate memory.
     with torch.device("meta"):
         layout = empty(architecture, header["affine"])
     shapes = [tuple(weight.shape) for weight in dense_weights(layout)]

@@ -1,4 +1,4 @@
-"""What the bytes of a packed checkpoint are spent on."""
+"""Breakdown of the bytes of a packed checkpoint by purpose."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from safetensors import SafetensorError, safe_open
 
 from model_zoo.errors import DamagedFileError
 
-# Tensors of the packed format by what they are for; all others hold values of weights.
+# Purpose of each tensor of the packed format; all other tensors contain values of weights.
 PARTS = {"mask": "mask", "signs": "sign", "batch_norm": "batch_norm"}
 VALUES, HEADER = "value", "header"
 
 
 def file_parts(path: Path) -> dict[str, int]:
-    """Bytes of a packed checkpoint by what they are for; they add up to the size of the file.
+    """Return the bytes of a packed checkpoint by purpose; they add up to the size of the file.
 
     Returns
     -------
     dict of str to int
-        `mask`, `sign`, `value` (weights that are not binary, and one factor a layer of those that are), `batch_norm`, and `header`: names,
-        shapes, architecture, provenance.
+        `mask`, `sign`, `value` (weights that are not binary, scales and codebooks), `batch_norm`, and `header` (names, shapes,
+        architecture, provenance).
 
     Raises
     ------
     DamagedFileError
-        If the file is not a safetensors file.
+        If the file does not exist or is not a safetensors file.
     """
     parts = dict.fromkeys((*PARTS.values(), VALUES, HEADER), 0)
     try:

@@ -1,16 +1,16 @@
-"""The weights of all layers as a few flat tensors and a header: the kinds of the packed format.
+"""Encoding of the weights of all layers as a header and a few flat tensors: the kinds of the packed format.
 
-    kind              tensors                                        what it holds
-    signs             signs [scales]                                 one sign bit for every weight
-    pruned-signs      mask signs [scales]                            a range-coded mask, one sign bit for every kept weight
+    kind              tensors                                        content
+    signs             signs [scales]                                 one sign bit per weight
+    pruned-signs      mask signs [scales]                            a range-coded mask, one sign bit per kept weight
     pruned-drawn      mask [scales]                                  the mask; signs are drawn again from a seed in the header
     float32           dense                                          every weight
     pruned-float32    mask values                                    the mask, and every kept weight
-    int8              levels scales                                  every weight as an integer, one scale an output channel
-    pruned-int8       mask levels scales                             the mask, and the integers of kept weights
+    int8              levels scales                                  every weight as an integer, one scale per output channel
+    pruned-int8       mask levels scales                             the mask, the integers of kept weights, one scale per output channel
 
-`scales`, float32, one a layer, is there where the magnitude of a layer's weights is not 1. Layers that are made of factors are of a kind
-of their own, `model_zoo.packing.factors`.
+For the first three kinds, `scales` (float32, one per layer) exists only if the magnitude of some layer's weights is not 1. Factored layers
+have a separate kind, `model_zoo.packing.factors`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ import numpy as np
 from model_zoo.packing.codec import decode_masks, encode_masks, pack_signs, unpack_signs
 from model_zoo.packing.eight_bit import levels_and_scales, restore
 
-# Weights that are not binary are stored with a mask once this share of them is zero; below, the mask would cost more than it saves.
+# Share of zeros from which weights that are not binary are stored with a mask; below it, the mask costs more than it saves.
 SPARSE_FROM = 0.1
 
 Tensors = dict[str, np.ndarray]
 
 
 def encode(weights: Sequence[np.ndarray], drawn: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Tensors]:
-    """Header fields and tensors of the layers' weights, float32, output channel first; the kind is read off the weights themselves.
+    """Return the header fields and the tensors of the layers' weights (float32, [out, ...]); the kind follows from the values.
 
-    With `drawn`, what `model_zoo.packing.drawn` needs to draw the signs again, signs are left out.
+    If `drawn` contains what `model_zoo.packing.drawn` needs to draw the signs again, the signs of pruned binary weights are omitted.
     """
     flat = [array.reshape(-1) for array in weights]
     masks = [array != 0 for array in flat]
@@ -65,9 +65,9 @@ def encode(weights: Sequence[np.ndarray], drawn: Mapping[str, Any] | None = None
 
 
 def decode(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int], drawn: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
-    """Inverse of `encode`: one flat float32 array a layer, of the given sizes. Takes its tensors out of `tensors`.
+    """Inverse of `encode`: return one flat float32 array per layer, of the given sizes. Removes the tensors that it reads from `tensors`.
 
-    `drawn` holds the layers' signs for the kind that does not store them.
+    `drawn` contains the layers' signs for the kind "pruned-drawn", which does not store them.
 
     Raises
     ------
@@ -117,10 +117,10 @@ def _eight_bit(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int]
 
 
 def value_bits(weights: Sequence[np.ndarray]) -> tuple[int, int]:
-    """Bits that a kept weight takes beside its place, and bits that the layers' scales take in all.
+    """Return the bits of the value of one kept weight, and the bits of all scales together.
 
-    One bit where a layer has one magnitude (and a float a layer, where that is not 1); eight, and a float for every output channel,
-    where weights are levels of int8; else 32.
+    The value takes one bit if every layer has a single magnitude (with one float per layer if any is not 1), eight bits if weights are
+    int8 levels (with one float per output channel), else 32 bits.
     """
     scales = magnitudes(weights)
     if scales is not None:
@@ -130,14 +130,14 @@ def value_bits(weights: Sequence[np.ndarray]) -> tuple[int, int]:
 
 
 def exact(array: np.ndarray, length: int) -> np.ndarray:
-    """Give back a flat array of `length` values; a ValueError for any other."""
+    """Return `array` if it is flat and has `length` values; raise a ValueError otherwise."""
     if array.ndim != 1 or array.size != length:
         raise ValueError(f"a tensor of shape {array.shape} where {length} values are expected")
     return array
 
 
 def magnitudes(weights: Sequence[np.ndarray]) -> np.ndarray | None:
-    """The one magnitude of each layer's nonzero weights (1 where there are none), or None where a layer has several."""
+    """Return the magnitude of each layer's nonzero weights, float32 [layers] (1 for a layer of zeros), or None if a layer has several."""
     scales = []
     for array in weights:
         nonzero = np.abs(array[array != 0])

@@ -1,7 +1,7 @@
-"""Checkpoints that their authors publish, with a direct link: a CSV file for each format, and files found by path or by name.
+"""Checkpoints that their authors publish with a direct link: one CSV file per format, and a function that finds files by path or name.
 
-A link is a URL, or `gdrive:ID`. `sha256` is empty where its authors publish none: then that of the first download is recorded. The names
-and links were read in the repositories; nothing here was downloaded when they were written down.
+A link is a URL or `gdrive:ID`. `sha256` is empty if the authors publish none; the hash of the first download is then recorded. Names and
+links were copied from the repositories, without downloading the files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GDRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One row: what it is called, where it is, and what its user should know."""
+    """Row of a CSV file: name of the checkpoint, link, name of the downloaded file, sha256 (may be empty), and a note for the user."""
 
     name: str
     link: str
@@ -29,12 +29,12 @@ class PublishedFile:
 
     @property
     def url(self) -> str:
-        """The link as something to download."""
+        """URL from which the file is downloaded."""
         return GDRIVE + self.link.removeprefix("gdrive:") if self.link.startswith("gdrive:") else self.link
 
 
 def published_files(name: str) -> list[PublishedFile]:
-    """The published files of a format, in the order of its list; empty where it has none with a direct link."""
+    """Return the published files of the format `name`, in the order of its CSV file; empty if it has none with a direct link."""
     path = Path(__file__).parent / f"{name}.csv"
     if not path.is_file():
         return []
@@ -43,18 +43,20 @@ def published_files(name: str) -> list[PublishedFile]:
 
 
 def locate(adapter: Adapter, asked: str, folder: Path, report: Report = lambda done, total: None) -> tuple[Path, PublishedFile | None]:
-    """The file at the path `asked`, or the published one of that name, downloaded into `folder` once.
+    """Return the file at the path `asked`, or the published file of that name, downloaded into `folder` unless it is there already.
 
-    Where two files are published under one name, `NAME#1` and `NAME#2` tell them apart.
+    The second result is the published file's row, None for a path. If several files are published under one name, `NAME#1` and `NAME#2`
+    select one of them.
 
     Raises
     ------
     UnknownNameError
-        If there is neither.
+        If no published file has that name.
     UsageError
-        If the name is published more than once, with the links.
+        If `asked` looks like a path and does not exist, the format has no published files, or the name is ambiguous (the message has the
+        links).
     MissingDataError, DamagedFileError
-        As `fetch_recorded` does.
+        As `fetch_recorded` raises them.
     """
     if Path(asked).is_file():
         return Path(asked), None
