@@ -1,4 +1,4 @@
-"""What several benchmarks share: alternating timings, a processor's limits, and the roofline figure."""
+"""Functions shared by several benchmarks: alternating timings, a processor's limits, and the roofline figure."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from model_zoo.kernels.schedule import Run, Schedule
 from model_zoo.kernels.taps import Shape, forward_taps
 
 ROUNDS = 5
-# Layers with fewer additions per sixteen images are left out of the roofline: calling them costs as much as they do.
+# Layers with fewer additions per 16 images are left out of the roofline, because the call costs as much as the work.
 LEAST = 1e5 * LANES
 
 
 def say(text: str) -> None:
-    """Print a line at once."""
+    """Print a line and flush."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def clock() -> Callable[[], float]:
-    """Processor time on one thread, wall time on several."""
+    """Return the clock that benchmarks use: processor time on one thread, wall time on several."""
     return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def ratios(one: Callable[[], Any], other: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, list[float]]:
-    """Median seconds of either, in turn, and the ratios of neighbours; both run once before."""
+    """Return the median seconds of two functions that run in turn, and the ratios of neighbouring runs; both run once before timing."""
     now = clock()
     seconds: tuple[list[float], list[float]] = ([], [])
     for work in (one, other):
@@ -52,7 +52,7 @@ def ratios(one: Callable[[], Any], other: Callable[[], Any], rounds: int = ROUND
 
 
 def spread(found: list[float]) -> str:
-    """Median with the smallest and the largest, as 10.2 (9.9 to 10.4)."""
+    """Format the median with minimum and maximum, such as 10.2 (9.9 to 10.4)."""
     return f"{median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
 
 
@@ -63,10 +63,14 @@ def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels,
 
 
 def limits() -> tuple[float, float]:
-    """Additions a second of the kernel on eight channels in the first-level cache; bytes a second of a copy that no cache holds."""
+    """Measure the processor's limits on one thread.
+
+    Returns additions per second of the kernel on eight channels in the first-level cache, and bytes per second of a copy larger than any
+    cache.
+    """
     source, target, times = Shape(8, 2, 8), Shape(32, 2, 8), 5000
     weight = np.ones((target.channels, source.channels, 3, 3))
-    weight[:, :, 0] = 0.0  # two thirds kept: the rule takes sparse tiles
+    weight[:, :, 0] = 0.0  # two thirds are kept, for which the rule chooses sparse tiles
     taps = forward_taps(weight, None, np.zeros(target.channels), 1, 1, source, target, np.arange(target.channels), ADD)
     x, out = (aligned(int(np.prod(shape.stored))) for shape in (source, target))
     given = (x, out, x[:0], np.zeros(0, np.uint16), taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at)
@@ -87,7 +91,7 @@ def limits() -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Point:
-    """One layer in one pass: its additions, the bytes of the values that it reads and writes, and its seconds."""
+    """Measurement of one layer in one pass: additions, bytes of the values read and written, and seconds."""
 
     kind: str
     additions: float
@@ -96,7 +100,7 @@ class Point:
 
 
 def schedule_points(schedule: Schedule, work: Callable[[], Any], kinds: tuple[str, str] = ("forward", "input gradient")) -> list[Point]:
-    """Points of the layers of a schedule, one cell of images each, from clocking them while `work` runs it; one thread."""
+    """Return points of the layers of a schedule, for one cell of images each, timed on one thread while `work` runs the schedule."""
     spent: dict[int, list[float]] = {}
     run = kernel_runner.Runner._run
 
@@ -121,16 +125,16 @@ def schedule_points(schedule: Schedule, work: Callable[[], Any], kinds: tuple[st
 
 
 def roofline(points: Sequence[Point], path: Path, salt: str) -> str:
-    """Draw what each layer reaches, against what it adds for every byte of values, and return a sentence about it.
+    """Draw each layer's additions per second against its additions per byte of values, and return a sentence about it.
 
     Parameters
     ----------
     points : sequence of Point
-        Kinds are told apart by colour, in the order in which they come.
+        Measurements; every kind has one colour, in order of first appearance.
     path : Path
         The SVG file to write.
     salt : str
-        Of the ids in the file: the same points give the same file.
+        Salt of the ids in the file, which makes them reproducible.
     """
     import matplotlib
 

@@ -1,6 +1,7 @@
-"""RayS beside foolbox's HopSkipJump, both shown decisions alone: python -m benchmarks.decision_attacks (needs `pip install foolbox`).
+"""Compare RayS with foolbox's HopSkipJump, both on decisions only: python -m benchmarks.decision_attacks (needs `pip install foolbox`).
 
-An undefended network of three convolutions, Linf 8/255, the first 32 images that it gets right. Prints a Markdown table.
+The target is an undefended network of three convolutions at Linf 8/255, with the first 32 images that it classifies correctly. Prints a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ EPSILON, IMAGES = 8 / 255, 32
 
 
 class Decisions(nn.Module):
-    """One-hot classes of a network, and how many images it was asked for."""
+    """Wrapper that returns only a network's decisions and counts the images that it was asked for."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -27,14 +28,14 @@ class Decisions(nn.Module):
         self.eval()
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Logits 0 and 1."""
+        """Return the predicted classes one-hot, float [N, 10]."""
         self.asked += len(batch)
         with torch.no_grad():
             return nn.functional.one_hot(self.model(batch).argmax(1), 10).float()
 
 
 def main() -> None:
-    """Run both, with more and more queries."""
+    """Run both attacks with increasing numbers of queries."""
     x, y = images()
     model = undefended()
     right = (model(x).argmax(1) == y).nonzero().flatten()[:IMAGES]

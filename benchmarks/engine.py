@@ -1,12 +1,14 @@
-"""What engines and our own AutoAttack save: python -m benchmarks.engine [PART ...].
+"""Time saved by the engines and by the native AutoAttack: python -m benchmarks.engine [PART ...].
 
-Parts: engines, forward pass and input gradient by model; attack, whole AutoAttack on eight images that survive, small models; verdicts,
-ours beside the stored ones of the package, image by image; compiled, bfloat16 through torch.compile, which takes a C++ compiler; resnet34,
-part `attack` for the paper's network. The first takes two minutes, the others five to forty each; all of them where none is named.
+Parts: engines, forward pass and input gradient per model; attack, the whole AutoAttack on eight images that survive, small models;
+verdicts, the native AutoAttack compared with the stored outcomes of the package, image by image; compiled, bfloat16 through
+torch.compile, which needs a C++ compiler; resnet34, part `attack` for the paper's network. The first takes two minutes, the others five
+to forty each; all parts run if none is named.
 
-Same model, images, threads and process, the contestants in turn; the median of the ratios of neighbouring runs, with the smallest and the
-largest. Processor time on one thread, wall time on two. Prints Markdown; the first part also draws docs/speed.svg. ResNet-34 has no trained
-weights here: its masks are random, of the counts that the allocation gives, and its batch norms have seen images.
+Contestants run in turn on the same model and images, with the same threads, in one process; the result is the median of the ratios of
+neighbouring runs, with minimum and maximum. Processor time on one thread, wall time on two. Prints Markdown; part `engines` also draws
+docs/speed.svg. ResNet-34 has no trained weights in this repository: its masks are random, with the counts of the allocation rule, and its
+batch norms have seen sample images.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ FIGURE = Path(__file__).parents[1] / "docs" / "speed.svg"
 
 
 def resnet34(power: float) -> Classifier:
-    """The paper's network at keep ratio 0.01, random masks."""
+    """Return the paper's network at keep ratio 0.01 with random masks and allocation power `power`."""
     recipe = Recipe.load(package_folder("recipes") / "cifar10-rn34-pruned-binary-k01-p01.toml")
     torch.manual_seed(0)
     model = build_model(recipe)
@@ -56,14 +58,14 @@ def resnet34(power: float) -> Classifier:
     model.train()
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            norm.momentum = None  # the average of what was seen, from the first batch on
+            norm.momentum = None  # cumulative average, from the first batch on
     with torch.no_grad():
         model(images)
     return freeze(model, recipe.architecture, False)
 
 
 def both(model: nn.Module, images: torch.Tensor) -> Callable[[], None]:
-    """A forward pass and the gradient by the images."""
+    """Return a function that runs a forward pass and computes the gradient with respect to the images."""
 
     def work() -> None:
         point = images.clone().requires_grad_(True)
@@ -73,7 +75,7 @@ def both(model: nn.Module, images: torch.Tensor) -> Callable[[], None]:
 
 
 def measure_engines() -> None:
-    """Forward and input gradient of every model, on one thread and on two."""
+    """Time forward pass and input gradient of every model, on one thread and on two."""
     images = datasets.load("cifar10-sample").first(BATCH).tensors()[0]
     models: dict[str, nn.Module] = {f"ResNet-34, keep 0.01, p = {power}": resnet34(power) for power in (0.1, 1.0)}
     models |= {name: load_model(name) for name in (*SMALL, *DENSE)}
@@ -97,14 +99,14 @@ def measure_engines() -> None:
 
 
 def draw(model: nn.Module, images: torch.Tensor) -> None:
-    """The roofline: what each layer reaches, against what it adds for every byte of values it reads and writes."""
+    """Draw the roofline figure: each layer's additions per second against its additions per byte of values read and written."""
     assert isinstance(model, SparseModel)
     points = schedule_points(model.runner(*images.shape[2:]).schedule, both(model, images))
     say(f"\n{roofline(points, FIGURE, 'speed')}\n")
 
 
 def _far(model: nn.Module, images: torch.Tensor, count: int) -> torch.Tensor:
-    """The images whose boundary, linearised, is farthest in Linf."""
+    """Return the `count` images whose linearised decision boundary is farthest in Linf."""
     point = images.clone().requires_grad_(True)
     first, second = model(point).topk(2).values.T
     (gradient,) = torch.autograd.grad((first - second).sum(), point)
@@ -113,7 +115,7 @@ def _far(model: nn.Module, images: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _attack(name: str, model: nn.Module) -> None:
-    """One row: eight images that survive, by the package on the stored model and by ours on its engine."""
+    """Print one row: AutoAttack on eight images that survive, by the package on the stored model and natively on engine sparse."""
     fast = engines.build(model, "sparse")
     images = _far(fast, datasets.load("cifar10-sample").first(BATCH).tensors()[0], 8)
     labels, threat = model(images).argmax(1), ThreatModel.parse("Linf 1/255000")
@@ -134,20 +136,20 @@ def _head() -> None:
 
 
 def measure_attack() -> None:
-    """AutoAttack on the small models."""
+    """Time AutoAttack on the small models."""
     _head()
     for name in (*SMALL, *DENSE):
         _attack(name, load_model(name))
 
 
 def measure_resnet34() -> None:
-    """AutoAttack on the paper's network: half an hour by the package."""
+    """Time AutoAttack on the paper's network; the package takes half an hour."""
     _head()
     _attack("ResNet-34, keep 0.01, p = 0.1", resnet34(0.1))
 
 
 def measure_verdicts() -> None:
-    """Our AutoAttack on its engine against the outcomes that are stored of the package's, image by image, both refereed."""
+    """Compare the native AutoAttack on two engines with the package's stored outcomes, image by image, both refereed."""
     stored = read(Path("results"))
     stored = stored[(stored["attack"] == "autoattack") & (stored["radius"] == "8/255") & (stored["dataset"] == "cifar10-sample")]
     sample, threat = datasets.load("cifar10-sample").first(VERDICTS), ThreatModel.parse("Linf 8/255")
@@ -178,7 +180,7 @@ def measure_verdicts() -> None:
 
 
 def measure_compiled() -> None:
-    """bfloat16 through torch.compile, on the folded network."""
+    """Time bfloat16 through torch.compile, on the folded network."""
     images, model = datasets.load("cifar10-sample").first(BATCH).tensors()[0], resnet34(0.1)
     compiled = torch.compile(engines.build(model, "folded").bfloat16())
 

@@ -1,10 +1,10 @@
-"""Whether the engines train to the same result: python -m benchmarks.engines_agree ARRAYS OUT [--seeds N] [--images N] [--epochs N].
+"""Check whether both engines train to the same result: python -m benchmarks.engines_agree ARRAYS OUT [--seeds N] [--images N] [--epochs N].
 
 ARRAYS is an .npz file with the CIFAR-10 training images (x uint8 [N, 32, 32, 3], y). Trains the zoo's small network
 (cifar10-rn8w32-pruned-binary-k10-p01) with fewer images and epochs from several seeds on engine dense and on engine sparse, one thread, and
 compares the accuracies on 1,000 held-out images after the last epoch. The engines differ in the statistics that the attack uses and in
-rounding. Takes about a quarter of an hour; a run that was stopped goes on where it was. Prints Markdown; the exit status is 1 if the mean
-PGD-10 accuracies differ by more than two pooled standard deviations.
+rounding. Takes about a quarter of an hour; an interrupted run is resumed. Prints Markdown; the exit status is 1 if the mean PGD-10
+accuracies differ by more than two pooled standard deviations.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from model_zoo.training.trainer import train
 
 RECIPE = "cifar10-rn8w32-pruned-binary-k10-p01"
 ENGINES = ("dense", "sparse")
-# Pooled standard deviations by which the means may differ.
+# Largest difference of the means, in pooled standard deviations.
 ALLOWED = 2.0
 
 
 def recipe_of(seed: int, images: int, epochs: int) -> Recipe:
-    """The small recipe from one seed, on the first `images` of the shuffled training split."""
+    """Return the small network's recipe with one seed, on the first `images` of the shuffled training split."""
     recipe = Recipe.load(recipe_path(RECIPE))
     return dataclasses.replace(
         recipe,
@@ -41,7 +41,7 @@ def recipe_of(seed: int, images: int, epochs: int) -> Recipe:
 
 
 def verdict(dense: list[float], sparse: list[float]) -> tuple[str, bool]:
-    """Say by how many pooled standard deviations the means differ, and whether those are few enough."""
+    """Return a sentence about the difference of the means, and whether it is at most `ALLOWED` pooled standard deviations."""
     pooled = ((stdev(dense) ** 2 + stdev(sparse) ** 2) / 2.0) ** 0.5
     apart = mean(sparse) - mean(dense)
     agree = abs(apart) <= ALLOWED * pooled
@@ -50,7 +50,7 @@ def verdict(dense: list[float], sparse: list[float]) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Train, and print all accuracies and the verdict; returns the exit status."""
+    """Train, print all accuracies and the verdict, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arrays", type=Path)
     parser.add_argument("out", type=Path)

@@ -1,7 +1,7 @@
-"""What the meter and the referee cost: python benchmarks/meter.py [MODEL ...].
+"""Cost of the meter and the referee: python benchmarks/meter.py [MODEL ...].
 
-Attacks on the first images of the sample, on one thread. A run metered and a run bare differ by less than two runs of one kind do, so the
-clock is read around the meter's own work instead: what is printed is its share, and the referee's, of one run's processor time.
+Attacks the first images of the sample on one thread. A metered and an unmetered run differ by less than two runs of one kind do, so the
+meter's work is timed directly. Prints the shares of the meter and of the referee in one run's processor time.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from model_zoo.loading import load_model
 from model_zoo.threat import ThreatModel
 
 MODELS = ("cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8s29-dense-binary", "cifar10-rn8w28-dense")
-# A block of the protocol.
+# Images in a block of the protocol.
 IMAGES = 250
 
 
 class Clocked(nn.Module):
-    """Adds up the processor time of a module's forward passes."""
+    """Wrapper that adds up the processor time of a module's forward passes."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Clocked(nn.Module):
         self.train(module.training)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """What the module gives."""
+        """Return the module's output."""
         begun = time.process_time()
         found: torch.Tensor = self.module(images)
         self.seconds += time.process_time() - begun
@@ -41,7 +41,7 @@ class Clocked(nn.Module):
 
 
 class ClockedMeter(Meter):
-    """A meter that also adds up the time of what it does when a gradient comes back."""
+    """Meter that also adds up the time of its work when a gradient comes back."""
 
     backward_seconds = 0.0
 
@@ -52,7 +52,7 @@ class ClockedMeter(Meter):
 
 
 def main() -> None:
-    """Measure."""
+    """Measure and print the shares per model and attack."""
     torch.set_num_threads(1)
     threat = ThreatModel.parse("Linf 8/255")
     for name in sys.argv[1:] or MODELS:

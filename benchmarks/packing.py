@@ -1,7 +1,7 @@
 """Size and loading time of the paper's ResNet-34 (keep ratio 0.01, p = 0.1) as a packed file: python benchmarks/packing.py.
 
-The masks are those of random scores; the mask of a trained network has the same counts and so the same size. One thread. Sizes
-are set against what the content needs: mask entropy, signs and batch norms, see model_zoo.footprint.
+The masks come from random scores; the mask of a trained network has the same counts and therefore the same size. One thread. Sizes are
+compared with what the content needs: mask entropy, signs and batch norms, see model_zoo.footprint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RUNS = 3
 
 
 def main() -> None:
-    """Pack, load and compare both kinds of file."""
+    """Pack, load and compare both kinds of file: with stored signs and with signs drawn from a seed."""
     torch.set_num_threads(1)
     recipe = Recipe.load(package_folder("recipes") / "cifar10-rn34-pruned-binary-k01-p01.toml")
     model = freeze(build_model(recipe), recipe.architecture, False)

@@ -1,7 +1,7 @@
-"""How long a store of a million outcomes takes to read: python benchmarks/query.py [UNITS].
+"""Time to read a store of a million outcomes: python benchmarks/query.py [UNITS].
 
-The store is made for the purpose: copies of one unit under other names (4,000 of 250 images where UNITS is not given), in a folder that is
-removed afterwards. What is timed is what `harness.results()` and a report do first.
+The store is generated in a temporary folder: copies of one unit under other names (by default 4,000 units of 250 images). The benchmark
+times what `harness.results()` and a report do first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNITS = 4000
 
 
 def main() -> None:
-    """Make, time, remove."""
+    """Generate the store, time reading and grouping, and remove it."""
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else UNITS
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))

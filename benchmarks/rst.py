@@ -1,12 +1,12 @@
-"""Is the robustness of a robust scratch ticket real? One attack at a time, with the right normalisation and with wrong ones.
+"""Check whether the robustness of a robust scratch ticket is real: single attacks, with the right normalisation and with wrong ones.
 
     python benchmarks/rst.py [MODEL ...] [--n 100]
 
-AdversarialPruningBenchmark finds RST at 61 % clean and 14 % under AutoAttack, RST's own authors at about 78 % and 47 % under PGD-20. Either
-its gradients are masked, and PGD prints too much, or that benchmark wrapped the network wrongly. Masked gradients show as APGD on the
-cross-entropy far above APGD on the DLR loss, or as Square below either; a wrong normalisation as clean accuracy that falls, and the rest
-with it. Each row is one model on the first n images of cifar10-sample at Linf 8/255, each attack alone, errors on clean images counted as
-broken. Prints Markdown.
+AdversarialPruningBenchmark reports RST at 61 % clean and 14 % under AutoAttack, RST's own authors about 78 % and 47 % under PGD-20. Either
+its gradients are masked and PGD overestimates its robustness, or that benchmark wrapped the network wrongly. Masked gradients show as
+APGD on the cross-entropy far above APGD on the DLR loss, or as Square below either; a wrong normalisation shows as lower clean accuracy,
+and lower values of all others. Each row is one model on the first n images of cifar10-sample at Linf 8/255, with each attack alone; errors
+on clean images count as broken. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ THREAT = ThreatModel.parse("Linf 8/255")
 
 
 def right(model: Classifier) -> Classifier:
-    """As it was trained."""
+    """Return the model as it was trained."""
     return model
 
 
 def none(model: Classifier) -> Classifier:
-    """Images as they are: the normalisation, which RST has in its data loader, forgotten."""
+    """Remove the normalisation, as when the network is used without RST's data loader, which contains it."""
     model.mean.zero_()
     model.deviation.fill_(1.0)
     return model
 
 
 def pixels(model: Classifier) -> Classifier:
-    """The deviations over pixels (0.2470, 0.2435, 0.2616), which most codes use, where the model was trained with those of image means."""
+    """Set the deviations over pixels (0.2470, 0.2435, 0.2616), which most codes use; the model was trained with those of image means."""
     model.deviation.copy_(torch.tensor([0.2470, 0.2435, 0.2616]).view(1, 3, 1, 1))
     return model
 
@@ -55,7 +55,7 @@ WRAPPED: dict[str, Callable[[Classifier], Classifier]] = {"right": right, "other
 
 
 def robust(model: Classifier, images: torch.Tensor, labels: torch.Tensor, component: str) -> torch.Tensor:
-    """For each image, bool [N]: right after one component of AutoAttack alone, and on the clean image."""
+    """Return bool [N]: whether each image is classified correctly both clean and after one component of AutoAttack alone."""
     spec = attacks.get("autoattack")
     alone = replace(spec, parameters={**spec.parameters, "components": [component], "components_for_few_classes": [component]})
     clean = predict(model, images) == labels
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def model_name(name: str) -> str:
-    """Without folder and suffix."""
+    """Return a model's name without folder and suffix."""
     return name.rsplit("/", 1)[-1].removesuffix(".toml")
 
 

@@ -1,9 +1,9 @@
-"""Why the sparse engine runs a layer as it does: python -m benchmarks.rule. About three minutes on one core.
+"""Try other constants for the rule by which the sparse engine runs a layer: python -m benchmarks.rule. About three minutes on one core.
 
-The constants of `model_zoo.kernels.taps`, each set to other values. First, from what share of kept weights on four output channels should
-share what they read (`DENSE_FROM`): layers of ResNet-34's shapes, a random mask of each density, run both ways in turn. Then how many input
-channels are read before the next (`CACHED_CHANNELS`), and how many additions have to pay for interrupting a sum (`PAYING_TAPS`): forward
-pass and input gradient of the whole network. Medians of processor time on one thread.
+The constants are in `model_zoo.kernels.taps`; each is set to other values. First, the share of kept weights from which four output channels
+share what they read (`DENSE_FROM`): layers of ResNet-34's shapes with a random mask of each density, run both ways in turn. Then, how many
+input channels are read before the next (`CACHED_CHANNELS`), and how many additions have to pay for interrupting a sum (`PAYING_TAPS`):
+forward pass and input gradient of the whole network. Prints medians of processor time on one thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUNDS = 7
 
 @contextmanager
 def changed(name: str, value: float) -> Iterator[None]:
-    """Another value of a constant of the rule."""
+    """Set a constant of the rule to another value inside the block."""
     before = getattr(taps, name)
     setattr(taps, name, value)
     try:
@@ -41,7 +41,7 @@ def changed(name: str, value: float) -> Iterator[None]:
 
 
 def alternating(*contestants: Callable[[], None]) -> list[float]:
-    """Median seconds of each, in turn."""
+    """Return the median seconds of each function; the functions run in turn."""
     seconds: list[list[float]] = [[] for _ in contestants]
     for work in contestants:
         work()
@@ -54,7 +54,7 @@ def alternating(*contestants: Callable[[], None]) -> list[float]:
 
 
 def layer(channels: int, size: int, density: float, dense_from: float) -> Callable[[], None]:
-    """A 3 x 3 convolution with ReLU on 16 images, as the given threshold has it run."""
+    """Return a function that runs a 3 x 3 convolution with ReLU on 16 images, with `dense_from` as threshold for dense tiles."""
     shape = Shape(channels, size, size)
     random = np.random.default_rng(channels)
     weight = np.where(random.random((channels, channels, 3, 3)) < density, random.choice([-1.0, 1.0], (channels, channels, 3, 3)), 0.0)
@@ -71,7 +71,7 @@ def layer(channels: int, size: int, density: float, dense_from: float) -> Callab
 
 
 def densities() -> None:
-    """One line a layer shape: how many times as fast dense tiles are as sparse ones."""
+    """Print one line per layer shape: how many times as fast dense tiles are as sparse ones."""
     say(f"Dense tiles, times as fast as sparse ones; the rule takes them from {taps.DENSE_FROM} on.\n")
     say("| layer | " + " | ".join(f"keeps {density}" for density in DENSITIES) + " |")
     say("| --- |" + " --- |" * len(DENSITIES))
@@ -84,7 +84,7 @@ def densities() -> None:
 
 
 def groups() -> None:
-    """ResNet-34 with other values of the two constants that cut input channels into groups."""
+    """Time ResNet-34 with other values of the two constants that split input channels into groups."""
     images = datasets.load("cifar10-sample").first(BATCH).tensors()[0]
     model = resnet34(0.1)
     for name, values in (("CACHED_CHANNELS", (2, 4, 8, 16, 32, 64, 512)), ("PAYING_TAPS", (1, 4, 8, 12, 16, 24, 48))):

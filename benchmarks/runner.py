@@ -1,9 +1,9 @@
-"""What the runner costs over the attacks it runs, and what a second worker gives: python benchmarks/runner.py.
+"""Cost of the runner in addition to the attacks, and speed-up by a second worker: python benchmarks/runner.py.
 
-Overhead: suite quick's attacks on one model and one block of the protocol, 250 images; the clock is read around the attacks, and around
-the model inside them, so that gates, meter, referee and store are told from the attack in one and the same run. On a few survivors the
-meter weighs more: the same is printed for the quick suite's own 40 images. Workers: suite main's attacks but AutoAttack, a block each for
-five models, with one worker and with two, alternating, wall time, start of the processes included. Twenty minutes on two cores.
+Overhead: suite quick's attacks on one model and one block of the protocol, 250 images. The attacks, and the model inside them, are timed
+in the same run, so that gates, meter, referee and store can be separated from the attack. With few survivors the meter weighs more;
+therefore the same is printed for the quick suite's own 40 images. Workers: suite main's attacks except AutoAttack, one block for each of
+five models, with one worker and with two, alternating; wall time, including the start of the processes. Twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from harness.runner.store import Store
 from harness.runner.suite import get_suite
 
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
-# Images of a block of the protocol, and of the quick suite.
+# Number of images in a block of the protocol, and in the quick suite.
 BLOCK, QUICK = 250, 40
 OTHERS = ("cifar10-rn8w32-dense-binary", "cifar10-rn8w28-dense", "cifar10-rn8w32-rst-k10", "cifar10-rn8w32-hydra-k10")
 PAIRS = 2
 
 
 def overhead(n: int) -> str:
-    """The share of the runner in the processor time of units of n images."""
+    """Return a sentence about the runner's overhead: processor time in addition to the attacks, for units of n images."""
     plan = plan_suite(get_suite("quick"), n=n)
     units = tuple(unit for unit in plan.units if unit.record.id == MODEL)
     spent = {"attack": 0.0, "meter": 0.0, "model": 0.0}
@@ -75,7 +75,7 @@ def overhead(n: int) -> str:
 
 
 def workers() -> str:
-    """Wall time with one worker over that with two."""
+    """Return a sentence about the ratio of the wall time with one worker to that with two."""
     suite = get_suite("main").model_copy(update={"models": [MODEL, *OTHERS]})
     plan = Plan(tuple(unit for unit in plan_suite(suite).units if unit.attack.name != "autoattack"))
 

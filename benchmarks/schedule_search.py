@@ -1,8 +1,8 @@
-"""Short schedules for learned scores, compared on a small network: python -m benchmarks.schedule_search ARRAYS OUT [VARIANT ...].
+"""Compare short schedules for learned scores on a small network: python -m benchmarks.schedule_search ARRAYS OUT [VARIANT ...].
 
-ARRAYS is an .npz file with the CIFAR-10 training images (x uint8 [N, 32, 32, 3], y). Every variant differs from the base in what its name
-says and trains a pruned binary ResNet-18 of half the width on 20,000 images for 8 epochs of PGD-3, six to eight minutes on one core.
-Stopped, it goes on where it was. Prints a Markdown table of the accuracy on 1,000 held-out images after the last epoch.
+ARRAYS is an .npz file with the CIFAR-10 training images (x uint8 [N, 32, 32, 3], y). Every variant differs from the base in the setting
+that it is named after, and trains a pruned binary ResNet-18 of half the width on 20,000 images for 8 epochs of PGD-3, six to eight minutes
+on one core. An interrupted run is resumed. Prints a Markdown table of the accuracy on 1,000 held-out images after the last epoch.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def recipe_of(variant: str) -> Recipe:
-    """The base with the variant's changes."""
+    """Return the base recipe with the variant's changes."""
     fields = {name: dict(value) if isinstance(value, dict) else value for name, value in BASE.items()}
     for section, changes in VARIANTS[variant].items():
         fields[section] |= changes
@@ -60,7 +60,7 @@ def recipe_of(variant: str) -> Recipe:
 
 
 def main() -> None:
-    """Train the variants named, all by default, and print how they ended."""
+    """Train the named variants, by default all, and print their final accuracies."""
     arrays, out, *names = sys.argv[1:]
     images, labels = read_arrays(Path(arrays))
     torch.set_num_threads(1)

@@ -1,14 +1,14 @@
-"""What engine sparse saves a training run: python -m benchmarks.training [--threads N ...] [--steps N] [--warmup N] [--arrays FILE].
+"""Training time saved by engine sparse: python -m benchmarks.training [--threads N ...] [--steps N] [--warmup N] [--arrays FILE].
 
 Times whole training steps on engine dense, as the trainer runs it (bfloat16 if the processor computes in it), and on engine sparse: PGD-10,
-training pass, optimiser and refresh, batch 128, without the hold-out. Contestants take turns on the same batches; medians of the ratios of
-neighbouring steps are printed with the smallest and the largest. Processor time on one thread, wall time on several, for which
-OMP_WAIT_POLICY=PASSIVE keeps idle threads from spinning. Before, the network is trained for `--warmup` steps on engine sparse, and the
-dense contestant begins with a copy of its weights and of the optimiser's state.
+training pass, optimiser and refresh, batch 128, without the hold-out. The engines take turns on the same batches; the result is the median
+of the ratios of neighbouring steps, with minimum and maximum. Processor time on one thread, wall time on several, for which
+OMP_WAIT_POLICY=PASSIVE keeps idle threads from spinning. Before timing, the network is trained for `--warmup` steps on engine sparse, and
+the dense engine starts with a copy of its weights and of the optimiser's state.
 
-A second table says where the time of a step goes, on one thread, and docs/training-speed.svg is drawn for the first model. Images are those
-of FILE (.npz, x uint8 [N, 32, 32, 3], y), or the 1,000 that ship, over and over. Prints Markdown. The whole takes about an hour and a half;
-`--models` takes some of the models, by the beginning of their names.
+A second table shows how the time of a step is divided, on one thread, and docs/training-speed.svg is drawn for the first model. Images are
+those of FILE (.npz, x uint8 [N, 32, 32, 3], y), or the 1,000 shipped ones, repeated. Prints Markdown. The whole takes about an hour and a
+half; `--models` selects models by the beginning of their names.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from model_zoo.training.trainer import _Run
 
 FIGURE = Path(__file__).parents[1] / "docs" / "training-speed.svg"
 BATCH, RATE = 128, 0.003
-# Steps whose parts are clocked.
+# Number of steps whose parts are timed.
 CLOCKED = 3
-# Parts of a step: their exclusive time, so that they add up to the step.
+# Parts of a step; their exclusive times add up to the time of the step.
 PARTS = ("attack", "forward", "backward", "weight gradient", "selection", "taps", "optimiser")
 PAPER, SMALL = "cifar10-rn18-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-binary-k10-p01"
 # Recipe, keep ratio, p.
@@ -62,7 +62,7 @@ MODELS: dict[str, tuple[str, float, float]] = {
 
 
 def recipe_of(name: str) -> Recipe:
-    """A shipped recipe with this benchmark's attack and optimiser."""
+    """Return a shipped recipe with this benchmark's attack and optimiser."""
     shipped, keep_ratio, power = MODELS[name]
     recipe = Recipe.load(recipe_path(shipped))
     return dataclasses.replace(
@@ -76,7 +76,7 @@ def recipe_of(name: str) -> Recipe:
 
 
 class Contestant:
-    """A training run whose steps are taken one by one."""
+    """Training run whose steps are taken one by one."""
 
     def __init__(self, recipe: Recipe, images: np.ndarray, labels: np.ndarray, engine: str) -> None:
         self.run = _Run(recipe, images, labels, torch.device("cpu"), Share(), False, engine, None)
@@ -85,12 +85,12 @@ class Contestant:
         self.run.model.train()
 
     def batches(self) -> Iterator[Batch]:
-        """Batches without an end, epoch after epoch."""
+        """Yield batches without end, epoch after epoch."""
         while True:
             yield from self.run.sampler.epoch()
 
     def step(self, batch: Batch) -> None:
-        """One whole step of the trainer."""
+        """Run one whole step of the trainer."""
         run = self.run
         with run.engine.arithmetic():
             loss, _ = run.method.loss(batch)
@@ -112,14 +112,14 @@ class Contestant:
 
 
 class Parts:
-    """Exclusive seconds of nested calls by part, on one thread."""
+    """Exclusive seconds of nested calls per part, on one thread."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._inside: list[float] = []
 
     def clocked(self, part: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        """`work`, its time counted to `part` less that of clocked calls inside."""
+        """Return `work`, timed: its time, less that of timed calls inside it, is added to `part`."""
 
         def timed(*given: Any, **named: Any) -> Any:
             self._inside.append(0.0)
@@ -137,14 +137,14 @@ class Parts:
 
 @contextmanager
 def clocked(contestant: Contestant, parts: Parts) -> Iterator[None]:
-    """Clock the parts of a contestant's steps inside."""
+    """Time the parts of a contestant's steps inside the block."""
     run = contestant.run
     with ExitStack() as stack:
 
         def patch(owner: Any, name: str, part: str) -> None:
             stack.enter_context(mock.patch.object(owner, name, parts.clocked(part, getattr(owner, name))))
 
-        # A method's setting is frozen; its training pass is clocked in a copy.
+        # A method's setting is frozen, so its training pass is timed in a copy.
         setting = dataclasses.replace(run.method.setting, trained=parts.clocked("forward", run.method.setting.trained))
         stack.enter_context(mock.patch.object(run.method, "setting", setting))
         patch(run.method, "loss", "attack")
@@ -159,7 +159,7 @@ def clocked(contestant: Contestant, parts: Parts) -> Iterator[None]:
 
 
 def where_time_goes(contestant: Contestant, batches: Iterator[Batch]) -> dict[str, float]:
-    """Median seconds of every part of a step."""
+    """Return the median seconds of every part of a step."""
     found = []
     for _ in range(CLOCKED):
         parts = Parts()
@@ -170,7 +170,7 @@ def where_time_goes(contestant: Contestant, batches: Iterator[Batch]) -> dict[st
 
 
 def layer_points(contestant: Contestant, batch: Batch) -> list[Point]:
-    """Points of the sparse engine's layers, sixteen images each: of the attack's passes and of the training pass."""
+    """Return points of the sparse engine's layers, for 16 images each, in the attack's passes and in the training pass."""
     engine = contestant.run.engine
     assert isinstance(engine, SparseEngine)
 
@@ -205,7 +205,7 @@ def layer_points(contestant: Contestant, batch: Batch) -> list[Point]:
 
 
 def measure(name: str, images: np.ndarray, labels: np.ndarray, threads: list[int], steps: int, warmup: int, figure: bool) -> list[str]:
-    """Print a row of the first table for every number of threads; returns the rows of the second."""
+    """Print one row of the first table per number of threads, and return the rows of the second table."""
     recipe = recipe_of(name)
     torch.set_num_threads(max(threads))
     sparse = Contestant(recipe, images, labels, "sparse")

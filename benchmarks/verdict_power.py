@@ -1,9 +1,9 @@
-"""False alarms and power of a verdict: python -m benchmarks.verdict_power OUT [planted | honest | table].
+"""False alarms and power of the verdict: python -m benchmarks.verdict_power OUT [planted | honest | table].
 
-`planted` diagnoses twenty instances of every kind of planted fault on 250 images, `honest` every model that ships on the 1,000 sample
-images of its data; both leave a JSON file for each in OUT and go on where they were stopped (an hour or two on one core). `table`
-prints what follows as Markdown: how often each kind is caught, how many honest models are accused on 60, 250 and 1,000 images and in
-1,000 random draws of as many images, and the largest share of images that speaks against an honest model in each check.
+`planted` diagnoses twenty instances of every kind of planted fault on 250 images, `honest` every shipped model on the 1,000 sample images
+of its data. Both write one JSON file per diagnosis to OUT and resume an interrupted run (an hour or two on one core). `table` prints the
+results as Markdown: how often each kind is caught, how many honest models are accused on 60, 250 and 1,000 images and in 1,000 random
+draws of as many images, and the largest share of images that counts against an honest model in each check.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def honest(out: Path) -> None:
 
 
 def table(out: Path) -> Iterator[str]:
-    """The lines of both tables."""
+    """Yield the lines of the tables."""
     yield "| planted | claimed, % | true, % | over twice the true one | caught of those |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for kind in masking.KINDS:
@@ -88,7 +88,7 @@ def table(out: Path) -> Iterator[str]:
 
 
 def _share_of_draws(everyone: list[Diagnostics], n: int) -> str:
-    """In how many random draws of `n` images any honest model is accused; of all 1,000 there is one."""
+    """Return in how many random draws of `n` images any honest model is accused; of all images there is only one draw."""
     generator = np.random.default_rng(0)
     total = min((one.images for one in everyone), default=0)
     if n >= total:
@@ -108,7 +108,7 @@ def _share_of_draws(everyone: list[Diagnostics], n: int) -> str:
 
 @cache
 def _alarm(asked: int, share: float) -> int:
-    """How many of so many images make an alarm."""
+    """Return how many of `asked` images must count against a model to raise an alarm."""
     from scipy.stats import binom
 
     return int(binom.isf(SIGNIFICANCE, asked, share)) + 1 if asked else 1
@@ -124,7 +124,7 @@ def _save(path: Path, content: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run the parts that are named, all of them by default."""
+    """Run the named parts, by default all."""
     out, parts = Path(sys.argv[1]), sys.argv[2:] or ["planted", "honest", "table"]
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

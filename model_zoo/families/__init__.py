@@ -1,4 +1,7 @@
-"""Model families: what the weights are and what is learned. Each module here defines one `FAMILY`; a new file is found by itself."""
+"""Model families: what kind of weights a network has, and what is learned.
+
+Each module in this package defines one `FAMILY`; a new module is found without being registered.
+"""
 
 from __future__ import annotations
 
@@ -18,37 +21,37 @@ Convolution = Callable[..., nn.Module]
 
 @dataclass(frozen=True)
 class Family:
-    """How to make a trainable network of one kind.
+    """Description of how to build a trainable network of one kind.
 
     Attributes
     ----------
     name : str
-        As a recipe calls it: "pruned-binary", "dense", "hydra".
+        Name in recipes: "pruned-binary", "dense", "hydra".
     kind : str
-        What a record calls it: "pruned-binary", "dense", "dense-binary", "sparse", "sparse-binary", "quantised". An option may make it
-        another, see `model_zoo.training.outcome.stored_as`; likewise weight bits.
+        Family name in records: "pruned-binary", "dense", "dense-binary", "sparse", "sparse-binary", "quantised". Options may change it and
+        the weight bits, see `model_zoo.training.outcome.stored_as`.
     method : str or None
-        Key into the bibliography; None where training alone makes the method.
+        Key into the bibliography; None if the method is given by how the network is trained.
     weight_bits : int
-        As in a record.
+        Bits per weight, as in a record.
     taxonomy : mapping
-        As `model_zoo.schema.Taxonomy`; empty where nothing is pruned.
+        Fields of `model_zoo.schema.Taxonomy`; empty if nothing is pruned.
     convolution : callable
-        Takes the family's options, returns a layer factory called as factory(in, out, kernel, stride=, padding=).
+        Takes the family's options, returns a layer factory that is called as factory(in, out, kernel, stride=, padding=).
     affine : bool
-        Whether its batch norms have a learned scale and shift.
+        Whether batch norms have a learned scale and shift.
     is_masked : bool
-        Whether networks compute with part of their weights, from the first step or in later stages: engine sparse can train those.
+        Whether networks compute with part of their weights, from the first step or in later stages; engine sparse can train those.
     moves_keep_ratio : bool
-        Whether training ends at another keep ratio than the recipe's; a record then says the one reached.
+        Whether training may end at another keep ratio than the recipe's; a record then contains the reached one.
     averages : bool
         Whether a moving average of the parameters is a network of the family; False if the mean breaks a constraint of the method.
     defaults : mapping
-        Options of the family and their defaults; `None` marks one that has to be given.
+        Options of the family and their defaults; `None` marks a required option.
     prepare : callable
         Called with (network, options) once the network is built.
     controller : callable
-        Called with (network, options) after `prepare`: returns what changes the network while it is trained.
+        Called with (network, options) after `prepare`; returns the controller that changes the network during training.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Family:
     controller: Callable[[nn.Module, Mapping[str, Any]], Controller] = lambda network, options: Controller()
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """`given` over the defaults; an option the family does not have, or one that is missing, is a UsageError."""
+        """Return `given` merged over the defaults; raises UsageError for an unknown or a missing option."""
         unknown = sorted(set(given) - set(self.defaults))
         if unknown:
             raise UsageError(f"family {self.name!r} has no option {unknown[0]!r}; it has {', '.join(sorted(self.defaults)) or 'none'}")
@@ -78,13 +81,13 @@ class Family:
 
 
 def families() -> dict[str, Family]:
-    """Every family by name."""
+    """Return all families by name."""
     found = (importlib.import_module(f"{__name__}.{module.name}").FAMILY for module in pkgutil.iter_modules(__path__))
     return {family.name: family for family in found}
 
 
 def get_family(name: str) -> Family:
-    """The family called `name`; an UnknownNameError otherwise."""
+    """Return the family called `name`; raises UnknownNameError if there is none."""
     known = families()
     if name not in known:
         raise UnknownNameError("family", name, known, "harness ls models")

@@ -1,13 +1,13 @@
-"""ATMC (Gui et al. 2019): factors, a global budget of nonzeros and few values a tensor, all under adversarial training.
+"""ATMC (Gui et al. 2019): factored weights, a global budget of nonzeros and few values per tensor, under adversarial training.
 
-W = U V + C in every layer, equal to a dense weight to begin with. First all three are trained freely. Then after every step only the
-largest entries of all factors of all layers stay (a projection to the budget), while ADMM draws each tensor towards its k-means centres,
-one of them zero. In the end which entry has which centre is fixed and the centres are trained: tensors then hold at most 2^bits values.
-The keep ratio counts nonzeros of all factors as a share of the dense network's weights.
+Every layer has W = U V + C, initially equal to a dense weight. In the first stage, all three are trained freely. In the second, only the
+largest entries of all factors of all layers are kept after every step (a projection to the budget), while ADMM pulls each tensor towards
+its k-means centres, one of which is zero. In the last, the assignment of entries to centres is fixed and the centres are trained, so
+that tensors hold at most 2^bits values. The keep ratio counts nonzeros of all factors as a share of the dense network's weights.
 
-Two things differ from the official code. It trains the dense weight first and adds zero factors then; an entry at zero has to pass the
-smallest that is kept within one step of the optimiser, and hardly any does. It ends with ADMM's quantised copy of weights that still
-differ from it.
+There are two differences from the official code. It trains the dense weight first and then adds factors that are zero; to be kept, an
+entry at zero has to exceed the smallest kept one within one optimiser step, which hardly any entry does. It also ends with ADMM's
+quantised copy of weights that still differ from that copy.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ BITS = (2, 8)
 
 
 class Compression(Controller):
-    """Holds the factors of a network to the budget, and to their values: `targets` and `duals` are ADMM's Z and U, one long vector each.
+    """Controller that holds a network's factors to the budget and to few values.
 
-    `codes` says which centre of its tensor an entry has, once that is fixed.
+    `targets` and `duals` are ADMM's Z and U, one long vector each. `codes` contains the centre of each entry within its tensor, once the
+    assignment is fixed.
     """
 
     stored: ClassVar[tuple[str, ...]] = ("targets", "duals", "codes", "steps", "stage")
@@ -48,34 +49,34 @@ class Compression(Controller):
         self.steps, self.stage = torch.zeros((), dtype=torch.long), torch.zeros((), dtype=torch.long)
 
     def at_epoch(self, epoch: int, epochs: int) -> None:
-        """Enter the stage that the epoch is in."""
+        """Enter the stage that the epoch belongs to."""
         self.enter(stage_of({**self.options, "search_epochs": self.options["admm_epochs"]}, epoch, epochs))
 
     def parts(self) -> list[nn.Parameter]:
-        """The tensors, layer after layer."""
+        """Return the factor tensors, layer by layer."""
         return [part for layer in self.layers for part in layer.factors()]
 
     def entries(self) -> torch.Tensor:
-        """All their entries, one long vector."""
+        """Return the entries of all factor tensors as one long vector."""
         return torch.cat([part.flatten() for part in self.parts()])
 
     def write(self, entries: torch.Tensor) -> None:
-        """Give all tensors the values of one long vector."""
+        """Copy one long vector into the factor tensors."""
         for part, values in zip(self.parts(), self.split(entries), strict=True):
             part.detach().copy_(values.view(part.shape))
 
     def split(self, entries: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The parts of one long vector that belong to each tensor."""
+        """Split one long vector into the flat parts of the factor tensors."""
         return entries.split([part.numel() for part in self.parts()])
 
     def penalty(self) -> torch.Tensor | float:
-        """ADMM's pull to the targets, rho / 2 |W + U - Z|^2; added to the loss."""
+        """Return ADMM's penalty rho / 2 |W + U - Z|^2 in the second stage, 0 in the others."""
         if int(self.stage) != SEARCH:
             return 0.0
         return 0.5 * self.options["rho"] * (self.entries() + self.duals - self.targets).square().sum()
 
     def enter(self, stage: int) -> None:
-        """Begin a stage, once."""
+        """Begin a stage, unless it has begun before."""
         if int(self.stage) >= stage:
             return
         self.stage.fill_(stage)
@@ -91,7 +92,7 @@ class Compression(Controller):
                 self.targets.copy_(entries)
 
     def after_step(self, progress: float) -> None:
-        """Project to the budget, or to the fixed centres in the last stage."""
+        """Project to the budget or, in the last stage, to the fixed centres."""
         if int(self.stage) == PRETRAIN:
             return
         with torch.no_grad():
@@ -105,18 +106,18 @@ class Compression(Controller):
                 self.draw(entries)
 
     def project(self, entries: torch.Tensor) -> torch.Tensor:
-        """The nearest vector with no more nonzeros than the budget."""
+        """Return the nearest vector that has at most as many nonzeros as the budget."""
         projected = torch.zeros_like(entries)
         largest = entries.abs().topk(self.budget, sorted=False).indices
         projected[largest] = entries[largest]
         return projected
 
     def centres(self, part: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Of one tensor, fitted to its entries that are `kept`, by default those that are not zero."""
+        """Return the centres of one tensor, fitted to the entries in the mask `kept`, by default to those that are nonzero."""
         return fit_centres(part[part != 0 if kept is None else kept], 2 ** self.options["bits"])
 
     def draw(self, entries: torch.Tensor) -> None:
-        """ADMM's update: targets are W + U with every tensor at its centres, duals gather what is left between."""
+        """Update ADMM: targets become W + U with every tensor at its centres, and duals accumulate the remaining difference."""
         wanted = []
         for part, moved in zip(self.split(entries), self.split(entries + self.duals), strict=True):
             centres = self.centres(moved, part != 0)
@@ -125,7 +126,7 @@ class Compression(Controller):
         self.duals.add_(entries - self.targets)
 
     def hold(self) -> None:
-        """Give all entries of one code their mean: the nearest tensors of few values. Zeros stay."""
+        """Set all entries of one code to their mean, which gives the nearest tensors with few values; entries of code 0 become zero."""
         held = []
         for part, members in zip(self.split(self.entries()), self.split(self.codes.long()), strict=True):
             centres = means(part, members, part.new_zeros(2 ** self.options["bits"]))
@@ -141,7 +142,7 @@ FAMILY = Family(
     taxonomy={"when": "after", "scored": "magnitude", "structured": False, "scope": "global"},
     convolution=lambda options: FactoredConv2d,
     affine=True,
-    # Values that are nearest to the centre at zero leave the budget unused.
+    # Values nearest to the zero centre become zero, so the budget is not fully used.
     moves_keep_ratio=True,
     # A mean of projected factors has more nonzeros and more values than the budget allows.
     averages=False,

@@ -1,4 +1,4 @@
-"""Bayesian connectivity sampling (Özdenizci and Legenstein 2021): magnitudes that reach zero disconnect, others connect anywhere."""
+"""Bayesian connectivity sampling (Özdenizci and Legenstein 2021): magnitudes that reach zero disconnect, random others connect."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from model_zoo.layers.signs import sign
 from model_zoo.pruning.regrowth import grow_random
 from model_zoo.training.controller import Controller
 
-# Where a new connection begins.
+# Magnitude of a new connection.
 NEW = 1e-12
-# Density of the first and the last layer at the start; the others have half of what is wanted, and the rest is connected at once.
+# Initial density of the first and the last layer; the others start at half the keep ratio, and missing connections are added at once.
 ENDS, OTHERS = 0.6, 0.5
 
 
 class SignedConv2d(MaskedConv2d):
-    """A masked convolution that computes with a fixed random sign times `weight`, a magnitude that is positive where connected."""
+    """Masked convolution whose weight is a fixed random sign times `weight`, a magnitude that is positive where connected."""
 
     signs: torch.Tensor
 
@@ -33,15 +33,16 @@ class SignedConv2d(MaskedConv2d):
             self.weight.copy_(nn.init.kaiming_normal_(torch.empty(self.weight.shape), nonlinearity="relu").abs())
 
     def effective_weight(self) -> torch.Tensor:
-        """Sign times magnitude where connected."""
+        """Return sign times magnitude where connected, zero elsewhere."""
         return self.signs * super().effective_weight()
 
 
 class Connectivity(Controller):
-    """After every step: noise on the connected magnitudes, those at or below zero disconnect, as many as are missing connect anew.
+    """Controller that changes connections after every step.
 
-    Where a new connection goes is drawn over the whole network, layers in proportion to their size, so that the total stays while the
-    densities of layers float.
+    It adds noise to connected magnitudes, disconnects those at or below zero, and adds as many connections as are missing. New
+    connections are drawn over the whole network, layers in proportion to their size, so the total is constant while the densities of
+    layers vary.
     """
 
     stored: ClassVar[tuple[str, ...]] = ("steps",)
@@ -59,7 +60,7 @@ class Connectivity(Controller):
         self.after_step(0.0)
 
     def after_step(self, progress: float) -> None:
-        """Disconnect and connect after an optimiser step; the noise falls with the learning rate."""
+        """Disconnect and connect after an optimiser step; the noise follows half a cosine to zero, like the learning rate."""
         temperature = 0.5 * (1.0 + math.cos(math.pi * progress))
         generator = torch.Generator().manual_seed(self.seed + int(self.steps))
         self.steps += 1
@@ -68,19 +69,19 @@ class Connectivity(Controller):
                 drawn = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
                 layer.weight.add_(drawn * layer.mask, alpha=self.noise * temperature)
                 layer.mask.mul_(layer.weight > 0)
-                # The optimiser moves those that are not connected, too: momentum, decay.
+                # The optimiser's momentum and decay also move weights that are not connected.
                 layer.weight.mul_(layer.mask)
         missing = self.total - sum(int(layer.mask.sum()) for layer in self.layers)
         if missing > 0:
             self.connect(missing, generator)
 
     def connect(self, missing: int, generator: torch.Generator) -> None:
-        """Draw a layer for each new connection, then its place in the layer."""
+        """Draw a layer for each of `missing` new connections, then a random position in the layer."""
         while missing:
             sizes = torch.tensor([float(layer.mask.numel()) for layer in self.layers])
             drawn = torch.bincount(torch.multinomial(sizes, missing, replacement=True, generator=generator), minlength=len(sizes))
             for layer, count in zip(self.layers, drawn.tolist(), strict=True):
-                # A layer that is full takes no more; others get what it leaves.
+                # A full layer takes no more connections; the remaining ones are drawn again.
                 fits = min(count, int((layer.mask == 0).sum()))
                 grow_random(layer, fits, generator, NEW)
                 missing -= fits
@@ -94,7 +95,7 @@ FAMILY = Family(
     is_masked=True,
     convolution=lambda options: SignedConv2d,
     affine=True,
-    # Deviation of the noise at the learning rate's highest, 0.1: the official code's is 1e-6 times the rate.
+    # Standard deviation of the noise at the highest learning rate, 0.1; that of the official code is 1e-6 times the rate.
     defaults={"keep_ratio": None, "noise": 1e-7},
     controller=Connectivity,
 )

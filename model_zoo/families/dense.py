@@ -1,4 +1,4 @@
-"""Dense full-precision networks, all weights trained."""
+"""Dense full-precision networks with all weights trained."""
 
 from __future__ import annotations
 

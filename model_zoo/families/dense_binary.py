@@ -1,4 +1,4 @@
-"""Dense networks with binary weights, trained with BinaryConnect in every layer including the first and the last."""
+"""Dense networks with binary weights, trained with BinaryConnect in every layer, including the first and the last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FlyingBird (Chen et al. 2022): adversarial training of a sparse network whose places are exchanged all the while."""
+"""FlyingBird (Chen et al. 2022): adversarial training of a sparse network whose connections are exchanged throughout training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from model_zoo.training.controller import Controller
 
 
 class Rewiring(Controller):
-    """Exchanges places after every `every` optimiser steps: in each layer drops a share of the kept weights and grows as many at random.
+    """Controller that exchanges connections after every `every` optimiser steps.
 
-    What is drawn follows from the seed and the count of steps.
+    In each layer it drops a share of the kept weights and grows as many at random; the draws follow from the seed and the step count.
     """
 
     stored: ClassVar[tuple[str, ...]] = ("steps",)
@@ -29,7 +29,7 @@ class Rewiring(Controller):
         self.seed = int(torch.randint(2**31, ()))
 
     def after_step(self, progress: float) -> None:
-        """Exchange places every so many steps; the later in training, the fewer."""
+        """Exchange connections if `every` steps have passed; the share decreases during training."""
         self.steps += 1
         if int(self.steps) % self.options["every"] == 0:
             rate = death_rate(progress, self.options["death_rate"], self.options["last_death_rate"])
@@ -38,21 +38,21 @@ class Rewiring(Controller):
                 self.update(layer, rate, generator)
 
     def update(self, layer: MaskedConv2d, rate: float, generator: torch.Generator) -> None:
-        """Exchange a share `rate` of one layer's places. What was dropped may grow again, like any other, at zero."""
+        """Exchange a share `rate` of one layer's connections; dropped positions may grow again, and grown weights start at zero."""
         count = math.ceil(rate * int(layer.mask.sum()))
         drop_smallest(layer, count)
         grow_random(layer, count, generator)
 
 
 def draw_masks(network: nn.Module, keep_ratio: float) -> None:
-    """Random masks, layer densities by the balanced rule."""
+    """Draw random masks, with layer densities by the balanced rule."""
     layers = masked_layers(network)
     for layer, kept in zip(layers, balanced_counts([layer.mask.numel() for layer in layers], keep_ratio), strict=True):
         layer.keep_top(torch.rand(layer.mask.shape), kept)
 
 
 def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Draw the masks."""
+    """Draw the initial masks."""
     draw_masks(network, options["keep_ratio"])
 
 

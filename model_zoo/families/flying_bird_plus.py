@@ -1,8 +1,8 @@
-"""FlyingBird+ (Chen et al. 2022): FlyingBird whose density follows how training goes.
+"""FlyingBird+ (Chen et al. 2022): FlyingBird with a density that follows the training curve.
 
-Where the gap between robust accuracy in training and on the held-out images has been growing, an exchange of places drops more than it
-grows; where held-out robustness has been falling, it grows more. The official code takes the held-out robust loss for the latter; the
-curve here has the accuracy.
+If the gap between robust accuracy on training and on held-out images has been growing, an exchange drops more connections than it grows;
+if held-out robustness has been falling, it grows more. For the latter, the official code uses the held-out robust loss; this code uses
+the accuracy, which the curve contains.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from model_zoo.layers.masked import MaskedConv2d
 from model_zoo.pruning.regrowth import drop_smallest, grow_random
 from model_zoo.training.curve import EpochRecord
 
-# The share of the last differences that has to point one way.
+# Least share of the last differences that must have the same direction.
 SHARE = 0.5
 
 
 class AdaptiveRewiring(Rewiring):
-    """Exchanges places; past `begin` of training it drops or grows more of them, as the last epochs asked for."""
+    """Controller that exchanges connections; after a fraction `begin` of training, it drops or grows more of them as the curve requires."""
 
     stored: ClassVar[tuple[str, ...]] = (*Rewiring.stored, "overfits", "falls")
 
@@ -37,25 +37,28 @@ class AdaptiveRewiring(Rewiring):
         self.late = False
 
     def after_step(self, progress: float) -> None:
-        """As of FlyingBird."""
+        """Exchange connections as in `Rewiring`."""
         self.late = progress > self.options["begin"]
         super().after_step(progress)
 
     def update(self, layer: MaskedConv2d, rate: float, generator: torch.Generator) -> None:
-        """Exchange a share `rate` of one layer's places; `extra_drop` of that are dropped, `extra_growth` of it grown besides."""
+        """Exchange a share `rate` of one layer's connections.
+
+        If the curve requires it, drop a further `extra_drop` of that number, or grow a further `extra_growth` of it.
+        """
         kept = int(layer.mask.sum())
         dropped = grown = math.ceil(rate * kept)
         if self.late and bool(self.overfits):
             dropped += math.ceil(rate * self.options["extra_drop"] * kept)
         if self.late and bool(self.falls):
             grown += int(self.options["extra_growth"] * grown)
-        # A layer never loses its last weight, nor grows more than it has places.
+        # A layer keeps at least one weight and cannot grow more than it has free positions.
         dropped = min(dropped, kept - 1)
         drop_smallest(layer, dropped)
         grow_random(layer, min(grown, layer.mask.numel() - kept + dropped), generator)
 
     def after_epoch(self, curve: Sequence[EpochRecord]) -> None:
-        """Judge the last `window` changes from epoch to epoch; the next exchange of places follows the judgement."""
+        """Judge the last `window` changes between epochs, for the next exchange; raises UsageError if there are no held-out images."""
         robust = [record.hold_out_pgd_accuracy for record in curve]
         if any(math.isnan(accuracy) for accuracy in robust):
             raise UsageError("family 'flying-bird-plus' needs held-out images: its density follows their robust accuracy")

@@ -1,4 +1,4 @@
-"""HARP (Zhao and Wressnegger 2023): HYDRA's stages, with a keep ratio for every layer that is learned with the scores."""
+"""HARP (Zhao and Wressnegger 2023): HYDRA's stages, with a keep ratio per layer that is learned together with the scores."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from model_zoo.pruning.stages import FINETUNE, SEARCH, Stages, stage_of
 
 
 class RatedConv2d(hydra.ScoredConv2d):
-    """A scored convolution that keeps the fraction sigmoid(logit) (1 - least) + least of its weights.
+    """Scored convolution that keeps the fraction sigmoid(logit) (1 - least) + least of its weights.
 
-    The gradient of the fraction is the sum of what reaches the mask.
+    The gradient of the fraction is the sum of the gradient of the mask.
     """
 
     def __init__(
@@ -38,22 +38,25 @@ class RatedConv2d(hydra.ScoredConv2d):
         self.logit = nn.Parameter(torch.tensor(math.log(share / (1.0 - share))), requires_grad=False)
 
     def keep_ratio(self) -> torch.Tensor:
-        """The fraction, a number with a gradient."""
+        """Return the kept fraction, a zero-dimensional tensor with a gradient."""
         return torch.sigmoid(self.logit) * (1.0 - self.least) + self.least
 
     def effective_weight(self) -> torch.Tensor:
-        """As of a masked convolution; the fraction gets its gradient while scores do."""
+        """Return the masked weight; the fraction gets a gradient while it is learned."""
         self.rate = self.keep_ratio() if self.logit.requires_grad and torch.is_grad_enabled() else None
         return super().effective_weight()
 
     def refresh(self) -> None:
-        """Choose again, as many as the fraction says now."""
+        """Choose the mask again, with as many weights as the current fraction gives."""
         self.kept = keep_count(self.mask.numel(), self.keep_ratio().item())
         super().refresh()
 
 
 class Harp(Stages):
-    """HYDRA's stages; in the search, gamma max(keep ratio / wanted - 1, 0) pulls the fractions down while the network is too large."""
+    """Controller with HYDRA's stages.
+
+    In the search, the penalty gamma max(keep ratio / wanted - 1, 0) reduces the fractions while the network is too large.
+    """
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
         super().__init__(network, options)
@@ -61,18 +64,18 @@ class Harp(Stages):
         self.wanted, self.gamma = float(options["keep_ratio"]), float(options["gamma"])
 
     def keep_ratio(self) -> torch.Tensor:
-        """Keep ratio of the whole network, a number with a gradient."""
+        """Return the keep ratio of the whole network, a zero-dimensional tensor with a gradient."""
         sizes = [layer.mask.numel() for layer in self.rated]
         kept = torch.stack([layer.keep_ratio() * size for layer, size in zip(self.rated, sizes, strict=True)])
         return kept.sum() / sum(sizes)
 
     def penalty(self) -> torch.Tensor | float:
-        """Return the pull on the fractions while they are learned."""
+        """Return the penalty on the fractions while they are learned, 0 otherwise."""
         learning = self.rated[0].logit.requires_grad
         return self.gamma * torch.relu(self.keep_ratio() / self.wanted - 1.0) if learning else 0.0
 
     def at_epoch(self, epoch: int, epochs: int) -> None:
-        """Enter the stage that the epoch is in. The search ends near the budget; all fractions are then scaled to meet it."""
+        """Enter the stage that the epoch belongs to. The search ends near the budget; all fractions are then scaled to meet it."""
         stage = stage_of(self.options, epoch, epochs)
         if stage >= SEARCH:
             self.enter(SEARCH, hydra.begin_search)
@@ -94,7 +97,7 @@ class Harp(Stages):
 
 
 def convolution(options: Mapping[str, Any]) -> Convolution:
-    """A layer factory that knows the fractions' beginning and least value."""
+    """Return a layer factory with the initial and the least fraction from the options."""
     return partial(RatedConv2d, least=options["least"] * options["keep_ratio"], initial=options["initial_keep_ratio"])
 
 
@@ -106,7 +109,7 @@ FAMILY = Family(
     is_masked=True,
     convolution=convolution,
     affine=True,
-    # `least` is a share of the keep ratio; gamma that of the official instructions, 0.01 times the epoch, halfway through 20 epochs.
+    # `least` is a share of the keep ratio; gamma is that of the official instructions, 0.01 times the epoch, halfway through 20 epochs.
     defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "initial_keep_ratio": None, "least": 0.1, "gamma": 0.1},
     controller=Harp,
 )

@@ -1,4 +1,4 @@
-"""HYDRA (Sehwag et al. 2020): train, learn scores that choose what to keep under the same loss, train what is kept."""
+"""HYDRA (Sehwag et al. 2020): train weights, learn scores that choose which to keep under the same loss, train the kept weights."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from model_zoo.pruning.stages import FINETUNE, SEARCH, Stages, stage_of, uniform
 
 
 class ScoredConv2d(MaskedConv2d):
-    """A masked convolution that keeps the `kept` largest |scores| while scores are trained."""
+    """Masked convolution that keeps the `kept` weights of largest |score| while scores are trained."""
 
     kept = 0
 
     def refresh(self) -> None:
-        """Choose again, after an optimiser step."""
+        """Choose the mask again after an optimiser step, while scores are trained."""
         if self.scores.requires_grad:
             self.keep_top(self.scores, self.kept)
 
 
 def begin_search(layer: MaskedConv2d) -> None:
-    """Scores begin as scaled weights, the same in all layers (`--scaled-score-init`)."""
+    """Initialise the scores as scaled weights, in the same way in all layers (the official code's `--scaled-score-init`)."""
     with torch.no_grad():
         layer.scores.copy_(scaled(layer.weight))
 
 
 class Hydra(Stages):
-    """Train all weights, then the scores, then the kept weights."""
+    """Controller that trains all weights, then the scores, then the kept weights."""
 
     def at_epoch(self, epoch: int, epochs: int) -> None:
-        """Enter the stage that the epoch is in."""
+        """Enter the stage that the epoch belongs to."""
         stage, keep_ratio = stage_of(self.options, epoch, epochs), self.options["keep_ratio"]
         for layer in self.layers:
             assert isinstance(layer, ScoredConv2d)

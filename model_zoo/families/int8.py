@@ -1,4 +1,4 @@
-"""Dense networks whose weights take eight bits, trained with the rounding in place (Jacob et al. 2018) under the inner attack."""
+"""Dense networks with 8-bit weights, trained adversarially with the rounding applied (Jacob et al. 2018)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEVELS = 127.0
 
 
 class Int8Conv2d(nn.Module):
-    """Convolution without bias with weights q s, q in -127..127 and one scale s = max |w| / 127 for every output channel.
+    """Convolution without bias and with weights q s: q in -127..127, and one scale s = max |w| / 127 per output channel.
 
     The gradient passes through the rounding unchanged.
     """
@@ -27,7 +27,7 @@ class Int8Conv2d(nn.Module):
         self.weight = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5)))
 
     def effective_weight(self) -> torch.Tensor:
-        """The rounded weights."""
+        """Return the rounded weights, float [out, in, k, k]."""
         scale = (self.weight.detach().abs().amax((1, 2, 3), keepdim=True) / LEVELS).clamp_min(torch.finfo(torch.float32).tiny)
         rounded = (self.weight.detach() / scale).round().clamp(-LEVELS, LEVELS) * scale
         return rounded + (self.weight - self.weight.detach())

@@ -1,6 +1,6 @@
-"""Least-weight-magnitude pruning after adversarial training: train, keep the largest weights of every layer, train those (Han et al. 2015).
+"""Least-weight-magnitude pruning: train adversarially, keep each layer's largest weights, train those (Han et al. 2015).
 
-The control of HYDRA's paper (Sehwag et al. 2020): the same stages without the search.
+This is the control in HYDRA's paper (Sehwag et al. 2020): the same stages without the search.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from model_zoo.pruning.stages import FINETUNE, Stages, stage_of, uniform_count
 
 
 class MagnitudePruning(Stages):
-    """Train all weights, then the largest of every layer."""
+    """Controller that trains all weights, then the largest ones of every layer."""
 
     def at_epoch(self, epoch: int, epochs: int) -> None:
-        """Prune if the last stage begins."""
+        """Prune when the last stage begins."""
         if stage_of(self.options, epoch, epochs) == FINETUNE:
             self.enter(FINETUNE, lambda layer: layer.keep_top(layer.weight, uniform_count(layer, self.options["keep_ratio"])))
 

@@ -1,4 +1,4 @@
-"""The paper's models: random signs that are never trained, pruned layer by layer by learned scores; batch norms without parameters."""
+"""The paper's models: untrained random signs, pruned layer by layer with learned scores, and batch norms without parameters."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ SCORE_FANS = ("none", "all", "except-last", "only-last")
 
 
 def convolution(options: Mapping[str, Any]) -> Convolution:
-    """A layer factory with the options' initialisations."""
+    """Return a layer factory with the initialisations that the options name."""
     return partial(PrunedBinaryConv2d, score_scale=options["score_scale"], weight_init=options["weight_init"])
 
 
 def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """Scale the drawn scores by 1/sqrt(fan_in) in the layers that `score_fan` names, and allocate.
+    """Scale the initial scores by 1/sqrt(fan_in) in the layers that `score_fan` names, and set the number of kept weights per layer.
 
-    The published settings scale none; edge-popup's own scale all. The last layer is the classifier.
+    The published settings scale no layer; the original edge-popup scales all. The last layer is the classifier.
+
+    Raises
+    ------
+    UsageError
+        If `score_fan` is unknown.
     """
     fans = options["score_fan"]
     if fans not in SCORE_FANS:
@@ -41,7 +46,7 @@ def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
 
 
 def allocate(network: nn.Module, options: Mapping[str, Any], keep_ratio: float | None = None) -> None:
-    """Give every layer its number of kept weights by the adaptive rule, at the options' keep ratio or the one given."""
+    """Set the number of kept weights of every layer by the adaptive rule, at `keep_ratio` or, if None, at that of the options."""
     layers = _layers(network)
     sizes = [layer.scores.numel() for layer in layers]
     counts = layer_keep_counts(sizes, options["keep_ratio"] if keep_ratio is None else keep_ratio, options["allocation_power"])
@@ -50,13 +55,13 @@ def allocate(network: nn.Module, options: Mapping[str, Any], keep_ratio: float |
 
 
 class GradualPruning(Controller):
-    """With K `stages`, keep k^(i/K) of the weights during the i-th of K equal parts of training; with one stage, do nothing."""
+    """Controller that, with K `stages`, keeps k^(i/K) of the weights in the i-th of K equal parts of training; does nothing if K = 1."""
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
         self.network, self.options = network, dict(options)
 
     def at_epoch(self, epoch: int, epochs: int) -> None:
-        """Allocate for the stage of the epoch; every time, because a resumed run begins with the counts of the last stage."""
+        """Set the kept numbers for the epoch's stage; done in every epoch, because a resumed run begins with those of the last stage."""
         stages = self.options["stages"]
         if not 1 <= stages <= epochs:
             raise UsageError(f"stages of pruning: between 1 and the number of epochs, not {stages}")

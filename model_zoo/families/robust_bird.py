@@ -1,6 +1,7 @@
 """Robust Bird (Chen et al. 2022): train on clean images until the mask of the largest weights settles, prune, train adversarially.
 
-The official code compares masks after every epoch; `every` steps make a comparison here, so that short training has some.
+The official code compares masks after every epoch; this code compares them after every `every` steps, so that short training runs have
+comparisons as well.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from model_zoo.families import Family
 from model_zoo.layers.masked import MaskedConv2d, masked_layers
 from model_zoo.training.controller import Controller
 
-# Masks that are compared with the newest one: the last five are watched.
+# Number of masks that the newest one is compared with; with it, five masks are used.
 HISTORY = 4
 
 
 class EarlyBird(Controller):
-    """Watches the global mask of the largest weights and prunes to it once it is close to the `HISTORY` masks before.
+    """Controller that prunes to the global mask of the largest weights once it is close to the previous `HISTORY` masks.
 
-    `masks` are those it compares with, the newest first, `compared` is the number of comparisons; `found` says whether it has pruned.
+    `masks` contains the masks to compare with, the newest first; `compared` is the number of comparisons; `found` is true after pruning.
     """
 
     stored: ClassVar[tuple[str, ...]] = ("masks", "compared", "steps", "found")
@@ -39,11 +40,11 @@ class EarlyBird(Controller):
             self.prune()
 
     def on_clean(self) -> bool:
-        """Return whether it has not pruned yet."""
+        """Return whether the network has not been pruned yet."""
         return not bool(self.found)
 
     def after_step(self, progress: float) -> None:
-        """Compare masks every so many steps until it has pruned."""
+        """Compare masks after every `every` steps until the network is pruned."""
         if bool(self.found):
             return
         self.steps += 1
@@ -51,7 +52,7 @@ class EarlyBird(Controller):
             self.compare()
 
     def compare(self) -> None:
-        """Draw the mask; prune if it differs from none of the last ones in more than the tolerance, a share of all weights."""
+        """Compute the mask, and prune if it differs from each of the last ones by at most `tolerance`, a share of all weights."""
         mask = self.largest()
         distances = [float((mask ^ other).float().mean()) for other in self.masks[: min(int(self.compared), HISTORY)]]
         self.masks = torch.cat([mask[None], self.masks[:-1]])
@@ -60,14 +61,14 @@ class EarlyBird(Controller):
             self.prune()
 
     def largest(self) -> torch.Tensor:
-        """Which of all weights, layer after layer, are among the largest of the whole network."""
+        """Return bool [weights], layer after layer: whether each weight is among the largest of the whole network."""
         magnitudes = torch.cat([layer.weight.detach().abs().flatten() for layer in self.layers])
         mask = torch.zeros_like(magnitudes, dtype=torch.bool)
         mask[magnitudes.topk(round(self.options["keep_ratio"] * len(magnitudes))).indices] = True
         return mask
 
     def prune(self) -> None:
-        """Keep the largest weights of the whole network, from now on."""
+        """Set the masks to the largest weights of the whole network; they do not change afterwards."""
         parts = self.largest().split([layer.mask.numel() for layer in self.layers])
         for layer, part in zip(self.layers, parts, strict=True):
             layer.mask.copy_(part.view(layer.mask.shape))

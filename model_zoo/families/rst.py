@@ -1,7 +1,7 @@
-"""Robust scratch tickets (Fu et al. 2021): edge-popup under an inner attack, signed constants that are never trained, one rate for all.
+"""Robust scratch tickets (Fu et al. 2021): edge-popup under an inner attack, untrained signed constants, one keep ratio for all layers.
 
-Beside the paper's method: weights are +-sqrt(2 / fan_in) and not +-1, scores start kaiming-uniform, p is 1, and there is no last batch norm
-(that is the architecture's).
+Differences from the paper's method: weights are +-sqrt(2 / fan_in) and not +-1, scores start kaiming-uniform, p is 1, and there is no last
+batch norm (a property of the architecture).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def _complete(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def convolution(options: Mapping[str, Any]) -> Convolution:
-    """As the paper's, with these initialisations."""
+    """Return the layer factory of `pruned_binary` with RST's initialisations."""
     return pruned_binary.convolution(_complete(options))
 
 
 def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
-    """As the paper's: scores within 1/sqrt(fan_in), which is kaiming-uniform with a = sqrt 5, and the same keep ratio everywhere."""
+    """Scale the scores by 1/sqrt(fan_in), which is kaiming-uniform with a = sqrt 5, and keep the same fraction in every layer."""
     pruned_binary.prepare(network, _complete(options))
 
 

@@ -1,1 +1,1 @@
-"""How many weights each layer keeps."""
+"""Pruning rules: how many weights each layer keeps, which ones, and when."""

@@ -1,7 +1,7 @@
-"""Adaptive per-layer keep ratios (the paper's section on adaptive pruning; rule and roundings as in the official code).
+"""Adaptive per-layer keep ratios (the paper's section on adaptive pruning; rule and rounding as in the official code).
 
-Two constraints: the number kept in a layer is proportional to n^p (so the keep ratio is c n^(p-1)), and the numbers kept add up to
-the budget. p = 1 keeps the same fraction everywhere, p = 0 the same number; the paper's best is p = 0.1.
+There are two constraints: the number kept in a layer of n weights is proportional to n^p (so its keep ratio is c n^(p-1)), and the
+numbers kept add up to the budget. p = 1 keeps the same fraction in every layer, p = 0 the same number; the paper's best is p = 0.1.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from model_zoo.layers.pruned_binary import keep_count
 
 
 def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> list[float]:
-    """Keep ratio of every layer, in (0, 1], in the order of `sizes`.
+    """Return the keep ratio of every layer, in (0, 1], in the order of `sizes`.
 
-    Layers are visited from small to large (ties in the given order). Each gets c n^(p-1), at most 1; what it takes is subtracted from
-    the budget and c is computed anew for the layers still to come, so what a full layer cannot take, and every rounding, goes to
-    the larger ones.
+    Layers are visited from small to large (ties in the given order). Each gets c n^(p-1), at most 1. The number that it keeps is
+    subtracted from the budget, and c is recomputed for the remaining layers. Larger layers therefore receive what a full layer cannot use
+    and all rounding differences.
 
     Parameters
     ----------
@@ -26,6 +26,11 @@ def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> 
         Fraction of all weights that is kept, in (0, 1].
     power : float
         The paper's p, in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If `keep_ratio` or `power` is out of range.
     """
     if not 0.0 < keep_ratio <= 1.0:
         raise ValueError(f"keep ratio {keep_ratio} is not in (0, 1]")
@@ -45,5 +50,5 @@ def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> 
 
 
 def layer_keep_counts(sizes: Sequence[int], keep_ratio: float, power: float) -> list[int]:
-    """Number of weights kept in every layer: `layer_keep_ratios` through the mask's rounding n - floor((1 - k) n)."""
+    """Return the number of weights kept in every layer: `layer_keep_ratios` with the mask's rounding n - floor((1 - k) n)."""
     return [keep_count(size, ratio) for size, ratio in zip(sizes, layer_keep_ratios(sizes, keep_ratio, power), strict=True)]

@@ -1,4 +1,4 @@
-"""k-means on the values of a tensor with one centre pinned at zero (ATMC, Gui et al. 2019)."""
+"""k-means on the values of a tensor, with one centre fixed at zero (ATMC, Gui et al. 2019)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ ITERATIONS = 20
 
 
 def fit_centres(values: torch.Tensor, number: int) -> torch.Tensor:
-    """The `number` centres, zero one of them, that Lloyd's iterations find for `values` [n], none of them zero; sorted.
+    """Return `number` sorted centres, one of them zero, that Lloyd's iterations find for nonzero `values` [n].
 
-    They begin at the quantiles of the values, so that nothing is drawn. Fewer come back where there are fewer values.
+    The centres start at quantiles of the values, so nothing is drawn at random. Fewer centres are returned if there are fewer values.
     """
     zero = values.new_zeros(1)
     if not len(values) or number < 2:
@@ -21,7 +21,7 @@ def fit_centres(values: torch.Tensor, number: int) -> torch.Tensor:
     for _ in range(ITERATIONS):
         members = assign(values, centres)
         moved = means(values, members, centres)
-        # Pinned.
+        # The centre at zero does not move.
         moved[centres == 0] = 0.0
         if torch.equal(moved, centres):
             break
@@ -30,19 +30,19 @@ def fit_centres(values: torch.Tensor, number: int) -> torch.Tensor:
 
 
 def assign(values: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """Which of the sorted `centres` is nearest to each of `values`, int64 of their shape."""
+    """Return the index of the nearest of the sorted `centres` for each of `values`, int64 of the same shape."""
     return torch.bucketize(values, (centres[1:] + centres[:-1]) / 2.0)
 
 
 def codes(values: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """A number for each of `values`: 0 where the nearest of the sorted `centres` is zero, from 1 for the others, int64."""
+    """Return a code for each of `values`, int64: 0 if the nearest of the sorted `centres` is zero, from 1 for the other centres."""
     nearest = assign(values, centres)
     zero = int((centres == 0).nonzero())
     return torch.where(nearest == zero, 0, nearest + (nearest < zero))
 
 
 def means(values: torch.Tensor, members: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """The mean of the values [n] of every centre's members; a centre without any stays."""
+    """Return the mean of the values [n] assigned to each centre; a centre without values does not change."""
     sums = torch.zeros_like(centres, dtype=torch.float64).index_add_(0, members, values.double())
     counts = members.bincount(minlength=len(centres))
     return torch.where(counts > 0, (sums / counts.clamp_min(1)).to(centres.dtype), centres)

@@ -1,4 +1,4 @@
-"""Dynamic sparse training: drop the smallest weights, grow as many elsewhere, so that the count stays what it was."""
+"""Dynamic sparse training: drop the smallest weights and grow as many others, so that the number of weights stays constant."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from model_zoo.layers.masked import MaskedConv2d
 
 
 def balanced_counts(sizes: Sequence[int], keep_ratio: float) -> list[int]:
-    """Weights kept in every layer, n / (1 + f n) with the f that meets the keep ratio (FlyingBird's "igq"; Chen et al. 2022).
+    """Return the number of weights kept in every layer, n / (1 + f n) (FlyingBird's "igq"; Chen et al. 2022).
 
-    Small layers keep a larger fraction. f is found by bisection; the counts add up to the whole number nearest to the budget from above
-    or below by less than one a layer.
+    Small layers keep a larger fraction. f is found by bisection so that the keep ratio is met; rounding makes the sum of the counts
+    differ from the budget by less than one per layer.
     """
     budget = keep_ratio * sum(sizes)
     low, high = 0.0, 1.0
@@ -27,13 +27,13 @@ def balanced_counts(sizes: Sequence[int], keep_ratio: float) -> list[int]:
 
 
 def death_rate(progress: float, begin: float, end: float) -> float:
-    """Fraction of the kept weights that an update drops at `progress` in [0, 1] of training: half a cosine from `begin` to `end`."""
+    """Return the fraction of kept weights to drop at `progress` in [0, 1] of training: half a cosine from `begin` to `end`."""
     return end + (begin - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def drop_smallest(layer: MaskedConv2d, count: int) -> None:
-    """Take the `count` kept weights of least magnitude out of the mask."""
-    # Not kept: below every magnitude, a kept zero's too.
+    """Remove the `count` kept weights of smallest magnitude from the mask."""
+    # Weights that are not kept rank below all kept ones, including kept zeros.
     ranking = torch.where(layer.mask > 0, layer.weight.detach().abs(), -1.0).flatten()
     mask = torch.zeros_like(ranking)
     mask[ranking.topk(int(layer.mask.sum()) - count).indices] = 1.0
@@ -41,7 +41,7 @@ def drop_smallest(layer: MaskedConv2d, count: int) -> None:
 
 
 def grow_random(layer: MaskedConv2d, count: int, generator: torch.Generator, start: float = 0.0) -> None:
-    """Put `count` places drawn at random among those not kept into the mask, their weights at `start`."""
+    """Add `count` positions, drawn at random among those not kept, to the mask and set their weights to `start`."""
     free = (layer.mask == 0).flatten().nonzero().flatten()
     grown = torch.zeros(layer.mask.numel(), device=layer.mask.device)
     grown[free[torch.randperm(len(free), generator=generator)[:count].to(free.device)]] = 1.0

@@ -1,4 +1,4 @@
-"""What the scores that choose a mask begin as."""
+"""Initial values of the scores that choose a mask."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import torch
 
 
 def scaled(weight: torch.Tensor) -> torch.Tensor:
-    """HYDRA's scores of pretrained weights [out, in, k, k]: sqrt(6 / fan_in) w / max |w|, so that the ranking begins as that of |w|."""
+    """Return HYDRA's initial scores of weights [out, in, k, k], sqrt(6 / fan_in) w / max |w|; their magnitudes rank as |w| does."""
     weight = weight.detach()
     return weight * (math.sqrt(6.0 / weight[0].numel()) / weight.abs().max())

@@ -1,4 +1,4 @@
-"""Pruning in stages: train all weights, choose which to keep, train those that are kept."""
+"""Pruning in stages: train all weights, choose which to keep, train the kept weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PRETRAIN, SEARCH, FINETUNE = 0, 1, 2
 
 
 def stage_of(options: Mapping[str, Any], epoch: int, epochs: int) -> int:
-    """Which stage an epoch, counted from 0, is in; the last takes what the first two leave.
+    """Return the stage of an epoch counted from 0; the last stage takes all epochs after the first two.
 
     Raises
     ------
     UsageError
-        If nothing is left for it.
+        If a stage has a negative length or no epoch remains for the last one.
     """
     first, second = options["pretrain_epochs"], options.get("search_epochs", 0)
     if first < 0 or second < 0 or first + second >= epochs:
@@ -31,7 +31,7 @@ def stage_of(options: Mapping[str, Any], epoch: int, epochs: int) -> int:
 
 
 class Stages(Controller):
-    """Controller of a method in stages; `stage` is the last one that the masked layers have entered."""
+    """Controller of a method in stages; `stage` is the latest stage that the masked layers have entered."""
 
     stored: ClassVar[tuple[str, ...]] = ("stage",)
 
@@ -40,7 +40,7 @@ class Stages(Controller):
         self.stage = torch.zeros((), dtype=torch.long)
 
     def enter(self, stage: int, begin: Callable[[MaskedConv2d], None]) -> None:
-        """Call `begin` with every masked layer, unless they have entered `stage` before."""
+        """Call `begin` with every masked layer, unless the layers have entered `stage` before."""
         if int(self.stage) < stage:
             for layer in self.layers:
                 begin(layer)
@@ -48,5 +48,5 @@ class Stages(Controller):
 
 
 def uniform_count(layer: MaskedConv2d, keep_ratio: float) -> int:
-    """How many weights a layer keeps where every layer keeps the same fraction."""
+    """Return the number of weights that a layer keeps when all layers keep the same fraction."""
     return keep_count(layer.mask.numel(), keep_ratio)

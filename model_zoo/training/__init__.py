@@ -1,1 +1,1 @@
-"""Adversarial training from arrays: torch and numpy alone."""
+"""Adversarial training on image arrays; training itself needs only torch and numpy."""

@@ -1,7 +1,7 @@
-"""Train a recipe from arrays, where torch and numpy are all that is installed.
+"""Train a recipe on image arrays, on a machine where only torch and numpy are installed.
 
-Images and labels come from an .npz file: `x` uint8 [N, H, W, 3] and `y` integers [N]. What is left, OUT/ID.state.pt and OUT/ID.csv,
-becomes a packed model with a record by `harness train RECIPE --out OUT` on a machine that has the rest.
+Images and labels come from an .npz file: `x` uint8 [N, H, W, 3] and `y` integers [N]. Training writes OUT/ID.state.pt and OUT/ID.csv. To
+turn them into a packed model with a record, run `harness train RECIPE --out OUT` on a machine where the other packages are installed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from model_zoo.training.state import state_path
 from model_zoo.training.trained import Step
 from model_zoo.training.trainer import finished, train
 
-# Seconds between two lines about where training is.
+# Seconds between two progress lines.
 SPEAK_EVERY = 10.0
 log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run from the command line."""
+    """Run the command line; `arguments` are those of the process by default."""
     parser = argparse.ArgumentParser(
         prog="python -m model_zoo.training", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
     )

@@ -16,21 +16,21 @@ from model_zoo.training.inner_attack import input_gradients_only, pgd
 from model_zoo.training.sampler import Sampler
 from model_zoo.training.sharing import Draws
 
-# Batches of training images that the running statistics of an averaged network are computed from.
+# Number of training batches from which the running statistics of an averaged network are computed.
 BATCHES = 16
 
 
 class ParameterAverage:
     """Exponential moving average of a network's parameters, with min(decay, (1 + t) / (10 + t)) as the decay of update t = 0, 1, ...
 
-    A parameter is averaged while it is trained. While it is not, its average is its value; when it is trained again, t begins at 0.
+    A parameter is averaged only while it is trained. Otherwise its average equals its value, and t restarts at 0 when it is trained again.
 
     Parameters
     ----------
     model : nn.Module
-        The network that is trained; the average begins at its present parameters.
+        The network that is trained; the average starts at its current parameters.
     decay : float
-        Share of the old average that is kept at every update, in (0, 1).
+        Weight of the old average in every update, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -40,7 +40,7 @@ class ParameterAverage:
 
     @torch.no_grad()
     def at_epoch(self) -> None:
-        """Take over parameters that are not being averaged; call it after the method has prepared an epoch."""
+        """Copy the parameters that are not being averaged into the average; call it after the method has prepared an epoch."""
         for name, parameter in self.model.named_parameters():
             if not self.updates[name]:
                 self.values[name].copy_(parameter)
@@ -59,7 +59,7 @@ class ParameterAverage:
 
     @contextmanager
     def in_place(self, engine: Engine) -> Iterator[None]:
-        """Put the averaged parameters into the network inside the block; its parameters, masks and buffers are as before on exit."""
+        """Put the averaged parameters into the network for the block; restore the network and the engine's state on exit."""
         before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         of_engine = engine.state()
         try:
@@ -74,7 +74,7 @@ class ParameterAverage:
             engine.refresh()
 
     def state(self) -> dict[str, Any]:
-        """Return copies on the CPU of what decides how the average continues."""
+        """Return CPU copies of the averages and their update counts, which decide how the average continues."""
         return {"values": {name: value.cpu().clone() for name, value in self.values.items()}, "updates": dict(self.updates)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -87,14 +87,14 @@ class ParameterAverage:
 def recompute_statistics(engine: Engine, model: nn.Module, sampler: Sampler, epsilon: float) -> None:
     """Set the running statistics of all batch norms to their mean over `BATCHES` batches of attacked training images.
 
-    Every batch is attacked by one FGSM-RS step: a uniform start in the ball, one step of 5/4 the radius, projected, in training mode. A
-    radius of 0 means no attack. Statistics count every batch alike, as `momentum=None` does; that is not used because passes of the
-    attack would be counted too.
+    Every batch is attacked by one FGSM-RS step in training mode: a uniform start in the ball, then one projected step of 5/4 of the radius.
+    A radius of 0 means no attack. All batches have equal weight, as with `momentum=None`, which is not used because it would count the
+    passes of the attack as well.
 
     Parameters
     ----------
     sampler : Sampler
-        Draws images, augmentation and starts; at the beginning of an epoch.
+        Source of images, augmentation and random starts; must be at the beginning of an epoch.
     epsilon : float
         Linf radius in units of the [0, 1] range.
     """
@@ -105,7 +105,7 @@ def recompute_statistics(engine: Engine, model: nn.Module, sampler: Sampler, eps
     model.train()
     try:
         for norm in norms:
-            # The running statistics become those of the last batch.
+            # With momentum 1, the running statistics become those of the last batch.
             norm.momentum = 1.0
         for batch in islice(sampler.epoch(), BATCHES):
             images = batch.images
@@ -126,7 +126,7 @@ def recompute_statistics(engine: Engine, model: nn.Module, sampler: Sampler, eps
 
 
 def epoch_sampler(sampler: Sampler, seed: int, epoch: int) -> Sampler:
-    """Return a sampler of the same images whose draws follow from `seed` and `epoch` alone and leave the run's generator alone."""
+    """Return a sampler of the same images with a separate generator, which depends only on `seed` and `epoch`."""
     digest = hashlib.sha256(f"running statistics {seed} {epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return Sampler(sampler.images, sampler.labels, sampler.size, sampler.crop, Draws(generator, sampler.draws.share))

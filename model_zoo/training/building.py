@@ -1,4 +1,4 @@
-"""From a recipe to an untrained network."""
+"""Build the untrained network of a recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_zoo.training.recipe import Recipe
 
 
 def build(recipe: Recipe) -> tuple[Classifier, Controller]:
-    """Return the recipe's untrained classifier and its controller, drawn from the seed; the global random state is left as it was."""
+    """Return the recipe's untrained classifier and its controller, drawn from the recipe's seed; restores the global CPU random state."""
     family = get_family(recipe.family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -22,5 +22,5 @@ def build(recipe: Recipe) -> tuple[Classifier, Controller]:
 
 
 def build_model(recipe: Recipe) -> Classifier:
-    """Return the recipe's untrained classifier alone."""
+    """Return the recipe's untrained classifier without its controller."""
     return build(recipe)[0]

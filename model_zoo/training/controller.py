@@ -1,4 +1,4 @@
-"""What a method does to its network while it is trained: hooks that the trainer calls, and state that it stores with the run."""
+"""Base class of controllers: hooks by which a method changes its network during training, and state that is stored with the run."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from model_zoo.training.curve import EpochRecord
 class Controller:
     """Hooks of one training run; every hook does nothing by default.
 
-    A controller is made once per run, right after its network, so that what it draws at random follows from the recipe's seed. It holds
-    references to the layers it changes and is not a part of the network.
+    A controller is created once per run, directly after its network, so that its random draws follow from the recipe's seed. It holds
+    references to the layers that it changes, but is not a submodule of the network.
 
     Attributes
     ----------
     stored : tuple of str
-        Names of the attributes, all tensors, that `state` returns.
+        Names of the attributes, all tensors, that `state` returns and `restore` sets.
     """
 
     stored: ClassVar[tuple[str, ...]] = ()
 
     def at_epoch(self, epoch: int, epochs: int) -> None:
-        """Prepare an epoch, counted from 0, of `epochs`.
+        """Prepare epoch `epoch`, counted from 0, of `epochs`.
 
-        Called before every epoch, and again when a run is resumed within one: a change that may happen only once must be remembered in
-        the state.
+        Called before every epoch, and again when a run is resumed within an epoch. A change that must happen only once therefore has to be
+        recorded in the state.
         """
 
     def after_step(self, progress: float) -> None:
-        """Change the network after an optimiser step, at `progress` in (0, 1] of all steps of the run."""
+        """Change the network after an optimiser step; `progress` in (0, 1] is the fraction of the run's steps that are done."""
 
     def penalty(self) -> torch.Tensor | float:
-        """Return what is added to the loss of every batch."""
+        """Return a term that is added to the loss of every batch."""
         return 0.0
 
     def after_epoch(self, curve: Sequence[EpochRecord]) -> None:
-        """Look at the curve, up to the epoch that has just ended."""
+        """Process the curve, which ends with the epoch that has just finished."""
 
     def on_clean(self) -> bool:
-        """Return whether the next batch is trained on as it is, without an attack."""
+        """Return whether the next batch is trained on without an attack."""
         return False
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return copies, on the CPU, of the tensors that decide how the method continues."""
+        """Return CPU copies of the tensors that decide how the method continues."""
         return {name: self._tensor(name).detach().cpu().clone() for name in self.stored}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Restore what `state` returned; another set of names or shapes is a ValueError."""
+        """Restore the tensors that `state` returned; raises ValueError if names or shapes differ."""
         if set(state) != set(self.stored):
             raise ValueError(f"{type(self).__name__} stores {sorted(self.stored)}, not {sorted(state)}")
         for name, tensor in state.items():
@@ -60,7 +60,7 @@ class Controller:
             setattr(self, name, tensor.to(present).clone())
 
     def to(self, device: torch.device) -> None:
-        """Move the stored tensors to the device of the network; single numbers stay on the CPU, where they are read after every step."""
+        """Move the stored tensors to `device`; zero-dimensional tensors stay on the CPU, because they are read after every step."""
         for name in self.stored:
             tensor = self._tensor(name)
             if tensor.dim():

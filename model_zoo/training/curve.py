@@ -1,4 +1,4 @@
-"""The training curve: one record per epoch, and its text form."""
+"""Training curve: one record per epoch, and its CSV form."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of the curve. Accuracies are fractions; `seconds` is the time since the run began, without interruptions.
+    """One epoch of the training curve.
 
-    Accuracies on test images are NaN if nobody asked for them, those on held-out images if there are none.
+    Accuracies are fractions in [0, 1]; `seconds` is the training time since the run began, without interruptions. Accuracies on test images
+    are NaN if no test images were passed, those on held-out images if there are none.
     """
 
     epoch: int
@@ -29,12 +30,12 @@ class EpochRecord:
 
     @classmethod
     def restored(cls, fields: Mapping[str, Any]) -> EpochRecord:
-        """Return a record from its stored fields; equal to the one that was stored, also if a number in it is NaN."""
+        """Return a record from its stored fields; it equals the stored record even if some values are NaN."""
         restored: dict[str, Any] = {name: math.nan if value != value else value for name, value in fields.items()}
         return cls(**restored)
 
     def __str__(self) -> str:
-        """A line for people, accuracies in per cent."""
+        """Return a line for the log, with accuracies in per cent."""
         clean, robust = 100 * self.hold_out_clean_accuracy, 100 * self.hold_out_pgd_accuracy
         text = f"epoch {self.epoch}: loss {self.train_loss:.3f}, hold-out clean {clean:.1f} %, PGD-10 {robust:.1f} %"
         if math.isnan(self.test_clean_accuracy):
@@ -43,7 +44,7 @@ class EpochRecord:
 
 
 def curve_csv(curve: Sequence[EpochRecord]) -> str:
-    """Return the curve as CSV: a header and one line per epoch; accuracies as fractions.
+    """Return the curve as CSV: a header and one line per epoch, accuracies as fractions.
 
     The columns of test accuracies are left out if no epoch has them.
     """

@@ -1,7 +1,7 @@
-"""How a training run computes: the seam between the trainer and the code that evaluates the network.
+"""Training engines: the interface between the trainer and the code that evaluates the network.
 
-The dense engine is plain PyTorch. Other engines may compute the same network faster; a run stores the name of its engine and is only
-resumed with the same one.
+The dense engine is plain PyTorch. Other engines may compute the same network faster; a run stores the name of its engine and can be
+resumed only with the same engine.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from model_zoo.training.sharing import Share, shared
 
 ENGINES = ("auto", "dense", "sparse")
 INSTALL_FAST = "pip install 'robust-binary-harness[fast]'"
-# A network that keeps less than this share of its weights is computed by the sparse kernels, one that keeps more densely.
+# Networks that keep less than this fraction of their weights are computed by the sparse kernels, others densely.
 SPARSE_BELOW = 0.5
 
 
 class Engine(ABC):
-    """Logits for the attack, logits whose gradient reaches the parameters, and logits of the frozen network.
+    """Interface of an engine: logits for the attack, logits whose gradient reaches the parameters, and logits of the frozen network.
 
     Attributes
     ----------
     name : str
-        Name of the engine, "dense" for plain PyTorch. Part of what a resumed run must have in common with its state.
+        Name of the engine, "dense" for plain PyTorch. A resumed run must use the engine of its stored state.
     precision : str
-        Arithmetic of `attacked` and `trained`: "float32", "bfloat16 autocast".
+        Arithmetic of `attacked` and `trained`, such as "float32" or "bfloat16 autocast".
     """
 
     name: str
@@ -44,50 +44,50 @@ class Engine(ABC):
 
     @abstractmethod
     def attacked(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, classes] that the inner attack differentiates with respect to `images`; called inside `input_gradients_only`.
+        """Return logits [N, classes] that the inner attack differentiates with respect to `images` [N, 3, H, W].
 
-        The network is in the mode, training or evaluation, that the caller has set. In training mode, running statistics are updated with
-        the batch norms' `momentum`, which `input_gradients_only` sets to zero if they are to stay.
+        Called inside `input_gradients_only`; the caller sets training or evaluation mode. In training mode, running statistics are updated
+        with the batch norms' `momentum`, which `input_gradients_only` sets to zero if they must not change.
         """
 
     @abstractmethod
     def trained(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, classes] whose gradient reaches the parameters; uses batch statistics and updates the running statistics.
+        """Return logits [N, classes] whose gradient reaches the parameters; uses batch statistics and updates the running statistics.
 
-        Also called without gradients, to recompute running statistics: each batch norm updates them with its own `momentum`, which changes
-        between calls.
+        Also called without gradients, to recompute running statistics. Each batch norm then updates them with its current `momentum`, which
+        may change between calls.
         """
 
     @abstractmethod
     def evaluated(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, classes] of the frozen network, float32, from the running statistics.
+        """Return float32 logits [N, classes] of the frozen network, computed with the running statistics.
 
-        Gradients with respect to `images` are possible, gradients of parameters are not.
+        Gradients with respect to `images` can be computed, gradients of parameters cannot.
         """
 
     @abstractmethod
     def refresh(self) -> None:
-        """Bring everything derived up to date; called after every change of parameters, masks or buffers.
+        """Update all derived values; called after every change of parameters, masks or buffers.
 
-        Such changes are an optimiser step, the beginning of an epoch, restoring a run, and exchanging weights for their average.
+        Such changes are an optimiser step, the beginning of an epoch, restoring a run, and replacing weights by their average.
         """
 
     def arithmetic(self) -> AbstractContextManager[object]:
-        """Context in which the run's steps are computed; does nothing by default."""
+        """Return a context manager in which the run's steps are computed; it does nothing by default."""
         return nullcontext()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Tensors that decide how the run continues and that the model does not hold; none by default."""
+        """Return the tensors that decide how the run continues and that the model does not hold; empty by default."""
         return {}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Restore what `state` returned; by default a ValueError if there is anything to restore."""
+        """Restore what `state` returned; by default, raises ValueError if `state` is not empty."""
         if state:
             raise ValueError(f"engine {self.name} has no state {sorted(state)[0]!r}")
 
 
 class DenseEngine(Engine):
-    """Plain PyTorch: every pass calls the model itself, compiled and wrapped for several processes if asked for.
+    """Plain PyTorch engine: every pass calls the model, which may be compiled and wrapped for several processes.
 
     Parameters
     ----------
@@ -113,19 +113,19 @@ class DenseEngine(Engine):
         self._shared = shared(self._network, share, batch)
 
     def attacked(self, images: torch.Tensor) -> torch.Tensor:
-        """As in `Engine`."""
+        """Return logits for the inner attack; see `Engine.attacked`."""
         with self._autocast():
             logits: torch.Tensor = self._network(images)
         return logits
 
     def trained(self, images: torch.Tensor) -> torch.Tensor:
-        """As in `Engine`."""
+        """Return logits for the training pass; see `Engine.trained`."""
         with self._autocast():
             logits: torch.Tensor = self._shared(images)
         return logits
 
     def evaluated(self, images: torch.Tensor) -> torch.Tensor:
-        """As in `Engine`; the model is in its previous mode afterwards."""
+        """Return logits of the frozen network; see `Engine.evaluated`. The model's mode is restored afterwards."""
         training = self.model.training
         self.model.eval()
         try:
@@ -136,12 +136,12 @@ class DenseEngine(Engine):
         return logits
 
     def refresh(self) -> None:
-        """Update masks and latent weights of all layers that have a `refresh`."""
+        """Update masks and latent weights of all layers that have a `refresh` method."""
         refresh(self.model)
 
 
 def refresh(model: nn.Module) -> None:
-    """Call `refresh` of every module that has one: once per change of parameters, not once per forward pass."""
+    """Call `refresh` of every module that has one; needed once per change of parameters, not once per forward pass."""
     for module in model.modules():
         update = getattr(module, "refresh", None)
         if update is not None:
@@ -149,7 +149,7 @@ def refresh(model: nn.Module) -> None:
 
 
 def resolve_engine(recipe: Recipe, device: str, asked: str = "auto") -> str:
-    """Name of the engine that trains `recipe` on `device`: a fixed rule, never a measurement.
+    """Return the name of the engine that trains `recipe` on `device`, by a fixed rule and never by a measurement.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def resolve_engine(recipe: Recipe, device: str, asked: str = "auto") -> str:
     Raises
     ------
     UsageError
-        If there is no such engine or it cannot train this recipe on this device.
+        If the engine does not exist, cannot train this recipe on this device, or needs numba and numba is not installed.
     """
     if asked not in ENGINES:
         raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {asked!r}")
@@ -178,7 +178,7 @@ def resolve_engine(recipe: Recipe, device: str, asked: str = "auto") -> str:
 
 
 def _impossible(recipe: Recipe, device: str) -> str | None:
-    """Why engine sparse cannot train the recipe, None if it can."""
+    """Return the reason why engine sparse cannot train the recipe, or None if it can."""
     if device != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "it runs on the CPU, in one process"
     architecture = str(recipe.architecture["name"])
@@ -194,7 +194,7 @@ def _impossible(recipe: Recipe, device: str) -> str | None:
 
 
 def _is_worthwhile(recipe: Recipe) -> bool:
-    """Whether the recipe's network computes with less than half of its weights, at least in later stages."""
+    """Return whether the recipe's network computes with less than half of its weights, at least in later stages."""
     return get_family(recipe.family).is_masked and recipe.options["keep_ratio"] < SPARSE_BELOW
 
 
@@ -209,7 +209,7 @@ def make_engine(name: str, model: Classifier, recipe: Recipe, share: Share, comp
 
 
 def _precision(device: str, faithful: bool) -> tuple[Callable[[], AbstractContextManager[object]], str]:
-    """bfloat16 autocast if the device computes in it; float32 otherwise (emulated bfloat16 would be slower) and in faithful runs."""
+    """Return autocast and its name: bfloat16 if the device has it (emulation would be slower), float32 otherwise and in faithful runs."""
     if faithful:
         fast = False
     elif device == "cpu":

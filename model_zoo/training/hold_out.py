@@ -1,4 +1,4 @@
-"""Accuracy of the network on images that it is not trained on."""
+"""Clean and robust accuracy of the network on images that it is not trained on."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ BATCH = 250
 
 
 def hold_out_accuracy(engine: Engine, pixels: torch.Tensor, labels: torch.Tensor, epsilon: float, seed: int) -> tuple[float, float]:
-    """Return clean accuracy and accuracy under PGD-10 (step epsilon / 4, float32, running statistics).
+    """Return clean accuracy and accuracy under PGD-10 (step epsilon / 4, float32, running statistics), as fractions in [0, 1].
 
     Parameters
     ----------
     engine : Engine
         Computes the logits of the frozen network.
     pixels, labels : torch.Tensor
-        uint8 [N, 3, H, W] and int64 [N], on the engine's device. Both accuracies are NaN if there are no images.
+        uint8 [N, 3, H, W] and int64 [N], on the engine's device. Both accuracies are NaN if N is 0.
     epsilon : float
         Linf radius in units of the [0, 1] range.
     seed : int
-        Of the random starts: the same images and seed give the same starts in every epoch.
+        Seed of the random starts; the same images and seed give the same starts in every epoch.
     """
     if not len(pixels):
         return math.nan, math.nan

@@ -1,4 +1,4 @@
-"""What attacks inside training share: no weight gradients, projection, and PGD on the cross-entropy (Madry et al. 2018)."""
+"""Shared parts of attacks inside training: input gradients only, projection, and PGD on the cross-entropy (Madry et al. 2018)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 @contextmanager
 def input_gradients_only(model: nn.Module, keep_statistics: bool = True) -> Iterator[None]:
-    """Turn off weight gradients inside, and updates of running statistics where `keep_statistics`; both are as before on exit."""
+    """Turn off parameter gradients and, with `keep_statistics`, updates of running statistics inside the block; restore both on exit."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     norms = [(module, module.momentum) for module in model.modules() if isinstance(module, nn.BatchNorm2d) and keep_statistics]
     try:
@@ -31,7 +31,7 @@ def input_gradients_only(model: nn.Module, keep_statistics: bool = True) -> Iter
 
 
 def project(adversarial: torch.Tensor, images: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """The nearest images within `epsilon` of `images` in every pixel and inside [0, 1]."""
+    """Return the images nearest to `adversarial` that are within `epsilon` of `images` in every pixel and inside [0, 1]."""
     lower, upper = (images - epsilon).clamp_(min=0.0), (images + epsilon).clamp_(max=1.0)
     return torch.minimum(torch.maximum(adversarial, lower), upper)
 
@@ -46,19 +46,19 @@ def pgd(
     uniform: torch.Tensor,
     best: bool = False,
 ) -> torch.Tensor:
-    """`steps` signed-gradient steps from a random start, projected to the Linf ball of `epsilon` and to [0, 1].
+    """Return adversarial images: `steps` signed-gradient steps from a random start, projected to the Linf ball of `epsilon` and to [0, 1].
 
     Parameters
     ----------
     forward : callable
-        Images float32 [N, 3, H, W] in [0, 1] to logits; call inside `input_gradients_only`.
+        Maps images float32 [N, 3, H, W] in [0, 1] to logits [N, classes]; `pgd` must be called inside `input_gradients_only`.
     epsilon, step : float
-        In units of the [0, 1] range.
+        Radius and step size, in units of the [0, 1] range.
     uniform : torch.Tensor
-        Of the shape of `images`, values from [0, 1): the start, as a place in the ball.
+        The start as a position in the ball: values in [0, 1), of the shape of `images`, that are mapped to [-epsilon, epsilon).
     best : bool
-        Return, for each image, the point of highest loss among those evaluated (the start and all but the last move), as the official
-        code does, instead of the last point.
+        Return, per image, the point of highest loss among those evaluated (the start and all moves but the last), as the official code
+        does, instead of the last point.
     """
     start = uniform.mul(2.0).sub_(1.0).mul_(epsilon)
     adversarial = project(images + start, images, epsilon)

@@ -1,4 +1,4 @@
-"""Stored training runs of older versions, brought to the present one step by step."""
+"""Convert stored training runs of older versions to the current version, one version at a time."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 import torch
 
 VERSION = 2
-# Version 1 kept the state of methods in the network, as buffers of these submodules, ...
+# Version 1 stored the state of methods in the network, as buffers of these submodules.
 CONTROLLERS = ("rewiring.", "early_bird.", "connectivity.", "compression.")
-# ... and the stage of methods in stages in every masked layer; other families had the buffer, too, and never used it.
+# In version 1, every masked layer had a buffer for the stage; only these families used it.
 STAGED = ("lwm", "hydra", "harp")
 
 
 def migrate(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored run of this or an older version as one of version `VERSION`."""
+    """Return a stored run of this or an older version, converted to version `VERSION`."""
     for version in range(state["version"], VERSION):
         state = STEPS[version](state)
     return state
 
 
 def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
-    """Take the state of methods out of the network; there was one engine, no average and no file to start from."""
+    """Separate the method's state from the network, and add fields that version 1 lacked: engine, average and starting weights."""
     model, controller = _without_controller(state["model"])
     if state["recipe"]["family"] in STAGED:
         controller["stage"] = next(tensor for name, tensor in state["model"].items() if name.endswith(".stage"))
@@ -32,11 +32,11 @@ def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_controller(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Split the tensors of a network of version 1 into those of the network and those of its method."""
+    """Split the tensors of a version-1 network into those of the network and those of its method."""
     ours = {name: tensor for name, tensor in tensors.items() if name.startswith(CONTROLLERS)}
     network = {name: tensor for name, tensor in tensors.items() if name not in ours and not name.endswith(".stage")}
     return network, {name.partition(".")[2]: tensor for name, tensor in ours.items()}
 
 
-# The function that brings a state of each older version to the next one.
+# Per older version, the function that converts its state to the next version.
 STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}

@@ -1,4 +1,4 @@
-"""The outer optimiser of a recipe."""
+"""Construction of a recipe's outer optimiser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_zoo.training.sections import Optimiser
 
 
 def make_optimiser(options: Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return SGD or Adam with the recipe's options; the learning rate is set before every step."""
+    """Return SGD or Adam with the recipe's options; the trainer sets the learning rate before every step."""
     if options.kind == "adam":
         return torch.optim.Adam(parameters, options.learning_rate, weight_decay=options.weight_decay)
     return torch.optim.SGD(

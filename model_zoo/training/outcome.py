@@ -1,4 +1,4 @@
-"""What is kept of a training run: packed checkpoint, record, curve; all three by atomic rename, the record last."""
+"""Write the result of a training run: packed checkpoint, curve and record, each by atomic rename, the record last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from model_zoo.training.curve import curve_csv
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.trained import Trained
 
-# Keys into the bibliography, for dense networks: how they were trained, or that training was stopped early (Rice et al. 2020).
+# Bibliography keys for dense networks: their training method, or early stopping (Rice et al. 2020).
 STOPPED_EARLY = "rice2020"
 TRAINING_METHODS = {
     "clean": "natural",
@@ -37,16 +37,18 @@ TRAINING_METHODS = {
 
 
 def keep(trained: Trained, recipe: Recipe, folder: Path) -> Record:
-    """Freeze and pack a trained model and write `<id>.safetensors`, `<id>.csv` (its curve) and `<id>.toml` (its record) into `folder`.
+    """Freeze and pack a trained model, write it to `folder` and return its record.
+
+    The files are `<id>.safetensors`, `<id>.csv` (the training curve) and `<id>.toml` (the record).
 
     Parameters
     ----------
     trained : Trained
-        As `model_zoo.training.trainer.train` returns it.
+        Result of `model_zoo.training.trainer.train`.
     recipe : Recipe
-        What it was trained by.
+        The recipe that it was trained with.
     folder : Path
-        Made if it does not exist.
+        Output folder, created if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     family = get_family(recipe.family)
@@ -60,9 +62,9 @@ def keep(trained: Trained, recipe: Recipe, folder: Path) -> Record:
 
 
 def stored_as(recipe: Recipe) -> tuple[str, int]:
-    """Family and weight bits that a record of the recipe's model has."""
+    """Return the family and the weight bits that the record of the recipe's model has."""
     family, options = get_family(recipe.family), recipe.options
-    # A pruned network whose magnitudes were drawn, too, is no binary one.
+    # With random magnitudes, a pruned network is sparse but not binary.
     if options.get("weight_init") in ("uniform", "kaiming-normal"):
         return "sparse", 32
     if options.get("weights") == "binary":
@@ -71,7 +73,7 @@ def stored_as(recipe: Recipe) -> tuple[str, int]:
 
 
 def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: bytes) -> Record:
-    """The record of a packed model."""
+    """Return the record of a trained model, given its frozen network and the content of its packed checkpoint."""
     threat = ThreatModel.parse(recipe.attack.threat)
     selected, last = trained.selected, trained.curve[-1]
     family = get_family(recipe.family)
@@ -113,7 +115,7 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
 
 
 def _reached(frozen: Classifier) -> float:
-    """What is stored that is not zero, of factors where there are any, as a share of the dense network's weights."""
+    """Return the number of nonzero stored values (of factors, if there are any) as a share of the dense network's weights."""
     weights = effective_weights(frozen)
     factors, _ = value_counts(stored_factors(frozen))
     kept = sum(count for _, count, _ in factors) or sum(int(np.count_nonzero(array)) for array in weights)
@@ -127,7 +129,7 @@ def _machine(trained: Trained) -> str:
 
 
 def record_toml(record: Record) -> str:
-    """A record as TOML, fields in their declared order, unknown ones left out."""
+    """Return a record as TOML, with fields in their declared order and without fields that are None."""
     plain: list[str] = []
     sections: list[str] = []
     for name, value in record.model_dump(exclude_none=True).items():
@@ -140,5 +142,5 @@ def record_toml(record: Record) -> str:
 
 
 def _literal(value: Any) -> str:
-    # JSON's strings, numbers, booleans and flat lists are TOML's too.
+    # Strings, numbers, booleans and flat lists are written the same in JSON and TOML.
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""A training recipe: everything that decides which weights come out, read from one TOML file."""
+"""Training recipe: everything that decides the trained weights, read from one TOML file."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model's training, whole.
+    """Complete specification of one model's training; raises UsageError if its fields contradict each other.
 
     Attributes
     ----------
     id : str
-        The id of the model it makes.
+        Id of the model that it trains.
     family : str
-        A module of `model_zoo.families`: "pruned-binary", "dense", "hydra" and so on.
+        Name of a family, as in `model_zoo.families`: "pruned-binary", "dense", "hydra" and so on.
     options : mapping
-        The family's options, defaults filled in.
+        The family's options, with defaults filled in.
     architecture : mapping
-        As `model_zoo.classifier.build_classifier` takes it.
+        Fields that `model_zoo.classifier.build_classifier` takes.
     select : str
-        "last": the model after the last epoch. "hold-out": that of the epoch with the best PGD-10 accuracy on the held-out images.
+        "last": return the model after the last epoch. "hold-out": return that of the epoch with the best PGD-10 accuracy on the held-out
+        images.
     average : float
-        Decay, in [0, 1), of an exponential moving average of the trained parameters. Unless it is 0, the averaged network is what is
-        evaluated after every epoch, selected, and returned.
+        Decay, in [0, 1), of an exponential moving average of the trained parameters. Unless it is 0, the averaged network is evaluated
+        after every epoch, selected, and returned.
     start_from : str
         Packed checkpoint to start from, absolute or relative to the recipe's file; "" for none.
     folder : Path
-        Folder of the recipe's file; not a part of the recipe.
+        Folder of the recipe's file; not part of the recipe.
     """
 
     id: str
@@ -72,12 +73,12 @@ class Recipe:
 
     @property
     def start_path(self) -> Path | None:
-        """File to start from; None if the recipe names none."""
+        """Path of the checkpoint to start from; None if the recipe names none."""
         return self.folder / self.start_from if self.start_from else None
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], folder: Path = Path()) -> Recipe:
-        """Build a recipe from parsed TOML; an unknown or missing field is a UsageError that names it."""
+        """Build a recipe from parsed TOML; raises UsageError naming the unknown or missing field."""
         fields = dict(fields)
         for name, kind in (("data", TrainingData), ("attack", InnerAttack), ("optimiser", Optimiser)):
             if isinstance(fields.get(name), Mapping):
@@ -87,7 +88,15 @@ class Recipe:
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
-        """Read a recipe file; what is not TOML is a DamagedFileError, a wrong field a UsageError naming the file."""
+        """Read a recipe file.
+
+        Raises
+        ------
+        UsageError
+            If the file does not exist or has a wrong field; the message names the file.
+        DamagedFileError
+            If the file is not TOML.
+        """
         try:
             fields = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -100,14 +109,14 @@ class Recipe:
             raise UsageError(f"{path}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dictionaries, every default spelled out."""
+        """Return plain nested dictionaries with all defaults filled in."""
         fields = dataclasses.asdict(self)
         del fields["folder"]
         return fields
 
 
 def recipe_path(recipe: str) -> Path:
-    """The file of a recipe that ships, by id, or the path itself where `recipe` is one ending in .toml."""
+    """Return the file of the shipped recipe with this id, or `recipe` as a path if it ends in .toml; raises UnknownNameError otherwise."""
     if recipe.endswith(".toml"):
         return Path(recipe)
     shipped = {path.stem: path for path in RECIPES.glob("*.toml")}

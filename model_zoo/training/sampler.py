@@ -1,4 +1,4 @@
-"""Batches of augmented images, made from uint8 arrays on the training device; where it stands can be stored."""
+"""Batches of augmented images from uint8 arrays on the training device; the position within an epoch can be stored."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from model_zoo.training.sharing import Draws
 
 @dataclass(frozen=True)
 class Crop:
-    """Random crop of the padded image and random horizontal flip.
+    """Random crop of the padded image, and random horizontal flip.
 
     Attributes
     ----------
     padding : int
-        Pixels on every side.
+        Pixels of padding on every side.
     value : float
-        Of the padding, in [0, 1].
+        Value of the padding, in [0, 1].
     offsets : int
         Number of different offsets per axis; 2 padding + 1 reach every crop.
     """
@@ -32,7 +32,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Batch:
-    """Augmented images with where they were cut from.
+    """Augmented images and the positions of their crops.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Batch:
     labels, index : torch.Tensor
         int64 [N]; `index` is the position among the training images.
     rows, columns : torch.Tensor
-        int64 [N, H] and [N, W]: the cut in the padded image; columns run backwards where the image is flipped.
+        int64 [N, H] and [N, W]: indices of the crop in the padded image; columns are reversed if the image is flipped.
     """
 
     images: torch.Tensor
@@ -52,7 +52,7 @@ class Batch:
 
 
 def cuts(images: torch.Tensor, crop: Crop, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and columns of a random crop of each of `images` [N, C, H, W]."""
+    """Return rows and columns, int64 [N, H] and [N, W], of a random crop of each of `images` [N, C, H, W]."""
     number, _, height, width = images.shape
     offsets = draws.integers(crop.offsets, 2, number).to(images.device)
     flips = draws.coins(number).to(images.device)
@@ -62,21 +62,23 @@ def cuts(images: torch.Tensor, crop: Crop, draws: Draws) -> tuple[torch.Tensor, 
 
 
 def cut(padded: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """The crops [N, C, H, W] of `padded` [N, C, H + 2p, W + 2p]."""
+    """Return the crops [N, C, H, W] of `padded` [N, C, H + 2p, W + 2p] at the given rows and columns."""
     which = torch.arange(len(padded), device=padded.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def on_device(images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images uint8 [N, H, W, 3] and labels [N] as uint8 [N, 3, H, W] and int64 [N] on `device`."""
-    # PyTorch warns of arrays that cannot be written to.
+    # PyTorch warns about arrays that are not writable.
     writable = np.require(images, requirements=["C", "W"])
     pixels = torch.from_numpy(writable).permute(0, 3, 1, 2).contiguous().to(device)
     return pixels, torch.from_numpy(labels.astype(np.int64)).to(device)
 
 
 class Sampler:
-    """Shuffled, augmented batches of exactly `size` (the rest of an epoch is left out, another rest each time).
+    """Shuffled, augmented batches of exactly `size` images.
+
+    The remainder of an epoch is left out; it differs between epochs, because each is shuffled anew.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ class Sampler:
     labels : torch.Tensor
         int64 [N].
     size : int
-        Images in a batch, over all processes.
+        Images per batch, over all processes.
     """
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, size: int, crop: Crop, draws: Draws) -> None:
@@ -95,11 +97,11 @@ class Sampler:
 
     @property
     def batches(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches per epoch."""
         return len(self.images) // self.size
 
     def epoch(self) -> Iterator[Batch]:
-        """The batches of a new epoch, or the rest of one that was restored."""
+        """Yield the batches of a new epoch, or the remaining ones of a restored epoch."""
         if self.order is None:
             self.order, self.position = torch.randperm(len(self.images), generator=self.draws.generator), 0
         while self.position < self.batches:

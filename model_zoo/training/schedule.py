@@ -1,4 +1,4 @@
-"""The learning rate at every moment of training."""
+"""Learning rate as a function of the epoch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from model_zoo.training.sections import Optimiser
 
 
 def learning_rate(optimiser: Optimiser, epoch: float) -> float:
-    """Learning rate at a fractional epoch, counted from 0: linear warm-up, then half a cosine to zero, or steps; or one cycle.
+    """Return the learning rate at a fractional epoch, counted from 0.
 
-    The cosine reaches zero at the last epoch, or at every restart. One cycle is a triangle: zero at both ends, its peak after the warm-up.
+    The rate rises linearly during the warm-up and then follows half a cosine to zero, or steps at milestones. The cosine reaches zero at
+    the end of training and at every restart. The one-cycle schedule is a triangle: zero at both ends, with its peak after the warm-up.
 
-    With `per_epoch`, that of the epoch's beginning: the official code's lr (1 + cos(pi t / T)) / 2 at whole t.
+    With `per_epoch`, the rate is that at the beginning of the epoch: the official code's lr (1 + cos(pi t / T)) / 2 at whole t.
     """
     if optimiser.per_epoch:
         epoch = math.floor(epoch)

@@ -1,4 +1,4 @@
-"""Sections of a recipe, validated as they are built: inner attack, optimiser, training data."""
+"""Recipe sections, validated when they are built: inner attack, optimiser, training data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_zoo.threat import ThreatModel
 from model_zoo.training.methods import method_names
 
 SectionType = TypeVar("SectionType")
-# Training methods whose attack takes exactly one step, and the one without an attack.
+# Training methods whose attack takes exactly one step, and the method without an attack.
 SINGLE_STEP = ("stored-step", "n-fgsm", "nuat")
 CLEAN = "clean"
 SCHEDULES = ("cosine", "one-cycle")
@@ -30,29 +30,29 @@ class Later:
 
 @dataclass(frozen=True)
 class InnerAttack:
-    """The attack of adversarial training, inside the Linf ball.
+    """Inner attack of adversarial training, inside the Linf ball; raises UsageError or UnknownNameError if a field is invalid.
 
     Attributes
     ----------
     threat : str
-        Norm and radius, "Linf 8/255"; also the radius of the PGD-10 that measures accuracy on held-out images.
+        Norm and radius, such as "Linf 8/255"; the PGD-10 that measures accuracy on held-out images uses the same radius.
     step : str
         Step size as an exact fraction of the [0, 1] range.
     steps : int
-        Gradient steps; single-step methods take one.
+        Number of gradient steps; single-step methods take one.
     method : str
-        A module of `model_zoo.training.methods`: "pgd" (with one step of 5/4 the radius it is FGSM-RS), "stored-step" (the paper's fast
-        variant), "trades", "n-fgsm", "nuat", and "clean", which trains without an attack and needs neither `step` nor `steps`.
+        Name of a method, as in `model_zoo.training.methods`: "pgd" (with one step of 5/4 of the radius it is FGSM-RS), "stored-step" (the
+        paper's fast variant), "trades", "n-fgsm", "nuat", or "clean", which trains without an attack and needs neither `step` nor `steps`.
     faithful : bool
         Follow the official code in every detail that changes the weights, in float32, instead of the cheaper choices that each method
-        names.
+        documents.
     beta : float
         Weight of the robust term of TRADES.
     later : sequence of Later
-        Stronger or weaker attacks for later epochs, by rising epoch.
+        Stronger or weaker attacks for later epochs, in order of rising epochs.
     nuclear_weight, nuclear_ramp, noise : float
-        Of NuAT: weight of the nuclear norm; share of the epochs over which it rises linearly from zero; size of the random signs that the
-        attack starts from, as a multiple of the radius.
+        Options of NuAT: weight of the nuclear norm; fraction of the epochs over which it rises linearly from zero; size of the random
+        signs that the attack starts from, as a multiple of the radius.
     """
 
     threat: str
@@ -99,7 +99,7 @@ class InnerAttack:
             raise UsageError(f"{self.method} takes one step, not {strength.steps}")
 
     def strength(self, epoch: int) -> tuple[int, float]:
-        """Return the number of steps and their size, in units of the [0, 1] range, of an epoch counted from 0."""
+        """Return the number of attack steps and their size, in units of the [0, 1] range, in an epoch counted from 0."""
         if self.method == CLEAN:
             return 0, 0.0
         reached = [part for part in self.later if part.epoch <= epoch]
@@ -109,21 +109,21 @@ class InnerAttack:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """The outer optimiser and its learning rate.
+    """Outer optimiser and its learning rate; raises UsageError if fields are invalid or contradict each other.
 
     Attributes
     ----------
     kind : str
-        "sgd" or "adam"; `weight_decay` is the coupled kind (L2 added to the gradient) in both.
+        "sgd" or "adam"; `weight_decay` is coupled (L2 added to the gradient) in both.
     schedule : str
         "cosine": linear warm-up over `warmup` epochs, then half a cosine to zero. "one-cycle" (Smith 2018): linear from zero to
         `learning_rate` over `warmup` epochs, then linear to zero at the end.
     milestones, decay : sequence of int, float
         Multiply the rate by `decay` at the end of each of these epochs instead of following a cosine.
     per_epoch : bool
-        Hold the rate fixed during an epoch, as the official code does.
+        Keep the rate fixed during an epoch, as the official code does.
     restarts, restart_rates : sequences of int, float
-        Epochs at which the cosine begins anew, each from its own rate: the stages of methods that train, prune and train again.
+        Epochs at which the cosine restarts, and the rate from which each restart begins; for methods that train, prune and train again.
     """
 
     kind: str
@@ -164,7 +164,7 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Which images: the first `images` of the shuffled training split (all where None), `hold_out` of them kept apart."""
+    """Training images: the first `images` of the shuffled training split (all if None), of which `hold_out` are held out."""
 
     dataset: str
     hold_out: int
@@ -172,10 +172,10 @@ class TrainingData:
 
 
 def section(kind: type[SectionType], fields: Mapping[str, Any], where: str) -> SectionType:
-    """Build a section from parsed TOML; an unknown or missing field is a UsageError that names it."""
+    """Build a recipe section from parsed TOML; raises UsageError naming the unknown or missing field."""
     if not isinstance(fields, Mapping):
         raise UsageError(f"{where}: expected fields, not {fields!r}")
-    # A field without a place in the file, such as the file's own folder, says so in its metadata.
+    # Fields that do not come from the file, such as its folder, are marked in their metadata.
     declared = {item.name: item for item in dataclasses.fields(kind) if item.metadata.get("in_file", True)}  # type: ignore[arg-type]
     unknown = sorted(set(fields) - set(declared))
     if unknown:

@@ -1,4 +1,4 @@
-"""One training run over several processes: each takes its rows of every batch; all draw the same random numbers."""
+"""Split one training run over several processes: each takes its rows of every batch, and all draw the same random numbers."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from model_zoo.errors import UsageError
 
 @dataclass(frozen=True)
 class Share:
-    """Which of `world` processes this is, counted from 0."""
+    """Rank of this process among `world` processes, counted from 0."""
 
     rank: int = 0
     world: int = 1
 
     def rows(self, tensor: torch.Tensor, dim: int = 0) -> torch.Tensor:
-        """Entries of this process in something drawn for a whole batch: every `world`-th along `dim`."""
+        """Return this process's entries of a tensor drawn for a whole batch: every `world`-th along `dim`, starting at `rank`."""
         return tensor if self.world == 1 else tensor[(slice(None),) * dim + (slice(self.rank, None, self.world),)]
 
 
 def first_process() -> bool:
-    """Whether this process is the one that speaks and writes: alone, or the first of those that `torchrun` started."""
+    """Return whether this process logs and writes files: it is the only one, or the first of those that `torchrun` started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 class Draws:
-    """Random numbers for a batch from one CPU generator; the same whatever the device and the number of processes."""
+    """Random numbers for a batch from one CPU generator; they depend neither on the device nor on the number of processes."""
 
     def __init__(self, generator: torch.Generator, share: Share) -> None:
         self.generator, self.share = generator, share
 
     def uniform(self, like: torch.Tensor) -> torch.Tensor:
-        """From [0, 1), of the shape, type and device of `like` [n, ...], this process's part of a batch."""
+        """Return uniform numbers in [0, 1) for this process's part of a batch, with the shape, type and device of `like` [n, ...]."""
         return self.share.rows(torch.rand((len(like) * self.share.world, *like.shape[1:]), generator=self.generator)).to(like)
 
     def normal(self, like: torch.Tensor) -> torch.Tensor:
-        """Standard normal, as `uniform`."""
+        """Return standard normal numbers; otherwise like `uniform`."""
         return self.share.rows(torch.randn((len(like) * self.share.world, *like.shape[1:]), generator=self.generator)).to(like)
 
     def integers(self, high: int, rows: int, number: int) -> torch.Tensor:
-        """int64 [rows, number] below `high`, on the CPU."""
+        """Return random integers in [0, high), int64 [rows, number], on the CPU."""
         return self.share.rows(torch.randint(0, high, (rows, number * self.share.world), generator=self.generator), dim=1)
 
     def coins(self, number: int) -> torch.Tensor:
-        """Fair coins, bool [number], on the CPU."""
+        """Return fair coin tosses, bool [number], on the CPU."""
         return self.share.rows(torch.rand(number * self.share.world, generator=self.generator) < 0.5)
 
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Share, torch.device]]:
-    """Say which share and device are this process's: alone, or one of those that `torchrun` started (it says so in the environment)."""
+    """Yield this process's share and device: the only process, or one of those that `torchrun` started (according to the environment)."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Share(), torch.device(device)
@@ -71,7 +71,9 @@ def joined(device: str) -> Iterator[tuple[Share, torch.device]]:
 
 
 def shared(model: nn.Module, share: Share, batch: int) -> nn.Module:
-    """`model`, or the same with gradients averaged over all processes; batch norms see their own process's images, as in the official code.
+    """Return `model`, wrapped so that gradients are averaged over all processes if there are several.
+
+    Batch norms use the images of their process only, as in the official code.
 
     Raises
     ------
@@ -80,5 +82,5 @@ def shared(model: nn.Module, share: Share, batch: int) -> nn.Module:
     """
     if batch % share.world:
         raise UsageError(f"a batch of {batch} cannot be divided among {share.world} processes")
-    # Statistics are not sent around: a broadcast between two passes of one loss would change what their gradient needs.
+    # Buffers are not broadcast: a broadcast between two passes of one loss would change tensors that the gradient needs.
     return model if share.world == 1 else nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)

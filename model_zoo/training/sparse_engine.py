@@ -1,7 +1,7 @@
-"""Engine sparse: training passes that cost what the network keeps, on the CPU.
+"""Sparse engine: training passes on the CPU whose cost follows the number of weights that the network keeps.
 
 The inner attack differentiates the network with the batch norms of the previous training pass folded in; the training pass computes batch
-statistics and the dense gradient by the weights. Both run on the kernels of `model_zoo.kernels`, so numba is needed.
+statistics and the dense gradient with respect to the weights. Both use the kernels of `model_zoo.kernels`, so numba is needed.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from model_zoo.kernels.weight_gradient import half_type
 from model_zoo.training.engine import SPARSE_BELOW, DenseEngine, Engine
 from model_zoo.training.weight_sources import Scores, weight_source
 
-# A dense network with at most so many products per image is attacked by the kernels, a larger one by the dense engine.
+# Largest number of products per image at which the kernels still compute the attack of a network that is not sparse.
 ATTACKED_BELOW = 1e8
 
 
 class SparseEngine(Engine):
-    """Computes a residual network by the weights that it keeps.
+    """Engine that computes a residual network from the weights that it keeps.
 
-    The statistics that the attack folds in are those of the batch before, not of the batch that is attacked. While the network keeps half
-    of its weights or more, the training pass is that of the dense engine, and so is the attack unless the network is small.
+    The statistics that the attack folds in are those of the previous batch, not of the attacked batch. While the network keeps half of its
+    weights or more, the dense engine computes the training pass, and also the attack unless the network is small.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class SparseEngine(Engine):
     Raises
     ------
     UnsuitedError
-        If the network is not one of our residual networks.
+        If the network is not one of the residual networks in `model_zoo`.
     """
 
     name = "sparse"
@@ -62,7 +62,7 @@ class SparseEngine(Engine):
         self.precision = f"attack {'float16' if computes_float16() else 'float32'}, training pass float32, weight gradients {gradients}"
         self.layers = trace(model)
         self.convolutions = [layer for layer in self.layers if isinstance(layer, Layer)]
-        # Kernels read weights and scores in the order of their indices.
+        # The kernels read weights and scores in contiguous order.
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._sources = {layer.target: weight_source(layer.convolution) for layer in self.convolutions}
         self.graph = _dense_graph(model, self.layers)
@@ -75,7 +75,7 @@ class SparseEngine(Engine):
         self._update()
 
     def attacked(self, images: torch.Tensor) -> torch.Tensor:
-        """As in `Engine`; in training mode with the statistics of the previous training pass."""
+        """Return logits for the inner attack, in training mode with the statistics of the previous training pass; see `Engine.attacked`."""
         if not self._attacks(images) or (self.model.training and not self._statistics and not self._is_sparse):
             return self.dense.attacked(images)
         if not self.model.training:
@@ -88,7 +88,7 @@ class SparseEngine(Engine):
         return self._frozen(images, self._statistics, self._attack_lanes)
 
     def trained(self, images: torch.Tensor) -> torch.Tensor:
-        """As in `Engine`."""
+        """Return logits for the training pass; see `Engine.trained`."""
         if not self._is_sparse:
             return self._trained_densely(images)
         if not torch.is_grad_enabled():
@@ -102,11 +102,11 @@ class SparseEngine(Engine):
         return logits
 
     def evaluated(self, images: torch.Tensor) -> torch.Tensor:
-        """As in `Engine`."""
+        """Return logits of the frozen network; see `Engine.evaluated`."""
         return self._frozen(images, self._running(), LANES) if self._attacks(images) else self.dense.evaluated(images)
 
     def refresh(self) -> None:
-        """As in `Engine`."""
+        """Refresh the layers, except those whose mask the kernels select, and update the kernels; see `Engine.refresh`."""
         scored = {id(source.layer) for source in self._sources.values() if isinstance(source, Scores)}
         for module in self.model.modules():
             update = getattr(module, "refresh", None)
@@ -115,11 +115,11 @@ class SparseEngine(Engine):
         self._update()
 
     def arithmetic(self) -> AbstractContextManager[object]:
-        """Numbers below 1.2e-38 count as zero."""
+        """Return a context manager in which numbers below 1.2e-38 count as zero."""
         return flush_denormals()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The statistics of the previous training pass."""
+        """Return the statistics of the previous training pass."""
         return {
             f"{target}.{name}": torch.from_numpy(getattr(statistics, name))
             for target, statistics in self._statistics.items()
@@ -127,14 +127,14 @@ class SparseEngine(Engine):
         }
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """As in `Engine`."""
+        """Restore the statistics that `state` returned."""
         targets = {int(name.split(".")[0]) for name in state}
         self._statistics = {
             target: Statistics(state[f"{target}.mean"].numpy().copy(), state[f"{target}.variance"].numpy().copy(), 0) for target in targets
         }
 
     def _update(self) -> None:
-        """Read which weights are kept."""
+        """Read which weights are kept, and pass them to the kernels."""
         self._entries = {target: source.entries() for target, source in self._sources.items()}
         kept = sum(len(entries.places) for entries in self._entries.values())
         self._is_sparse = kept < SPARSE_BELOW * sum(math.prod(entries.shape) for entries in self._entries.values())
@@ -145,7 +145,7 @@ class SparseEngine(Engine):
                 batch.fill(self._entries)
 
     def _attacks(self, images: torch.Tensor) -> bool:
-        """Whether the kernels compute the frozen network."""
+        """Return whether the kernels compute the attack and the frozen network."""
         if self._is_sparse:
             return True
         shapes = self._shapes(images)
@@ -153,7 +153,7 @@ class SparseEngine(Engine):
         return products <= ATTACKED_BELOW
 
     def _trained_densely(self, images: torch.Tensor) -> torch.Tensor:
-        """The dense engine's training pass; the batch's statistics are recovered from how it moves the running ones."""
+        """Run the dense engine's training pass, and recover the batch statistics from the change of the running statistics."""
         before = self._running()
         logits = self.dense.trained(images)
         if self._attacks(images):
@@ -165,7 +165,7 @@ class SparseEngine(Engine):
         return logits
 
     def _shapes(self, images: torch.Tensor) -> dict[int, Shape]:
-        """Shapes of all values, for images of one size."""
+        """Return the shapes of all values of the graph, for images of this size."""
         channels, rows, columns = images.shape[1:]
         key = (channels, rows, columns)
         if key not in self._values:
@@ -181,7 +181,7 @@ class SparseEngine(Engine):
             if isinstance(layer.norm, nn.BatchNorm2d):
                 mean, variance = layer.norm.running_mean, layer.norm.running_var
                 assert mean is not None and variance is not None
-                # Double copies: the running statistics move in place.
+                # `double` copies; a copy is needed because the running statistics change in place.
                 statistics[layer.target] = Statistics(mean.double().numpy(), variance.double().numpy(), 0)
             else:
                 nothing = np.zeros(self._entries[layer.target].shape[0])
@@ -198,7 +198,7 @@ class SparseEngine(Engine):
         return logits
 
     def _training_pass(self, images: torch.Tensor) -> tuple[np.ndarray, BatchPass, Tape]:
-        """Logits in training mode; running statistics move. The tape has to go through `backward` or `release` of the passes."""
+        """Return logits in training mode and update running statistics; the tape must go through `backward` or `release` of the pass."""
         batch = self._batch(images)
         logits, tape = batch.forward(images.detach().contiguous().numpy(), self._norms())
         self._statistics = dict(tape.statistics)
@@ -216,7 +216,7 @@ class SparseEngine(Engine):
 
 
 class _BatchLogits(torch.autograd.Function):
-    """Logits in training mode, with gradients by the weights and the batch norms' parameters."""
+    """Logits in training mode, with gradients of the weights and of the batch norms' parameters."""
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, engine: SparseEngine, *parameters: torch.Tensor | None) -> torch.Tensor:
@@ -239,20 +239,20 @@ class _BatchLogits(torch.autograd.Function):
 
 
 def _share(norm: nn.Module) -> float:
-    """The share of the newest batch in a batch norm's running statistics; 1 for a layer without."""
+    """Return the weight of the newest batch in a batch norm's running statistics; 1 for other layers."""
     if not isinstance(norm, nn.BatchNorm2d):
         return 1.0
     return 1.0 / float(norm.num_batches_tracked or 1) if norm.momentum is None else float(norm.momentum)
 
 
 def _recovered(before: Statistics, after: Statistics, share: float, count: int) -> Statistics:
-    """Statistics of the batch of `count` numbers that moved running statistics from `before` to `after` by `share` of the way."""
+    """Return the statistics of a batch of `count` numbers that moved running statistics by `share` of the way from `before` to `after`."""
     mean, variance = (old + (new - old) / share for old, new in ((before.mean, after.mean), (before.variance, after.variance)))
     return Statistics(mean, np.maximum(variance, 0.0) * ((count - 1) / count), count)
 
 
 def _track(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
-    """Move the running statistics as PyTorch does: unbiased variance, cumulative average if the momentum is None."""
+    """Update the running statistics as PyTorch does: unbiased variance, cumulative average if the momentum is None."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     with torch.no_grad():
         norm.num_batches_tracked += 1
@@ -263,7 +263,7 @@ def _track(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
 
 
 def _dense_graph(model: Classifier, layers: tuple[Layer | Pool, ...]) -> Graph:
-    """The graph of the network's shapes; its weights are placeholders, since they change with every step."""
+    """Return a graph with the network's shapes and with placeholder weights, because weights change with every step."""
     steps: list[Convolution | Pool] = []
     for layer in layers:
         if isinstance(layer, Pool):

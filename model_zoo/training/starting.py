@@ -1,4 +1,4 @@
-"""Start a training run from a packed checkpoint: its weights, or its mask for networks of frozen weights and learned scores."""
+"""Start a training run from a packed checkpoint: from its weights, or from its mask if weights are frozen and scores are learned."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from model_zoo.training.recipe import Recipe
 
 
 def start_sha256(recipe: Recipe) -> str:
-    """Return the sha256 of the checkpoint that the recipe starts from, "" if it starts from none.
+    """Return the sha256 of the checkpoint that the recipe starts from, or "" if it starts from none.
 
     Raises
     ------
     DamagedFileError
-        If there is no such file.
+        If the file does not exist.
     """
     if recipe.start_path is None:
         return ""
@@ -35,21 +35,21 @@ def start_sha256(recipe: Recipe) -> str:
 
 
 def start_from(model: Classifier, recipe: Recipe) -> None:
-    """Change an untrained network to what the recipe's checkpoint holds; nothing happens if the recipe names none.
+    """Initialise an untrained network from the recipe's checkpoint; does nothing if the recipe names none.
 
-    Networks of trained weights take the effective weights and the batch norms. Networks of frozen weights and learned scores take the mask
-    alone: scores are those that the seed draws, with the largest of every layer moved to the places that the checkpoint keeps.
+    Networks with trained weights take the effective weights and the batch norms. Networks with frozen weights and learned scores take only
+    the mask: the scores are those drawn from the seed, with the largest of every layer moved to the positions that the checkpoint keeps.
 
     Parameters
     ----------
     model : Classifier
-        As `model_zoo.training.building.build` returns it; changed in place.
+        Result of `model_zoo.training.building.build`; changed in place.
 
     Raises
     ------
     UsageError
-        If the checkpoint is of another architecture, keeps another number of weights in a layer, has other signs than the seed draws, or
-        cannot be read because packages are missing.
+        If the checkpoint has another architecture or other batch norms, keeps another number of weights in a layer, has other signs than
+        the seed draws, or cannot be read because packages are missing; or if a layer cannot start from a checkpoint.
     DamagedFileError
         If the file is not a packed checkpoint.
     """
@@ -80,12 +80,12 @@ def start_from(model: Classifier, recipe: Recipe) -> None:
 
 
 def _start_layer(layer: nn.Module, weight: torch.Tensor) -> None:
-    """Let one layer begin at `weight` [out, in, k, k]."""
+    """Initialise one layer from `weight` [out, in, k, k]."""
     if isinstance(layer, PrunedBinaryConv2d):
         _start_scores(layer, weight)
     elif isinstance(layer, SignedConv2d):
         layer.signs.copy_(torch.where(weight == 0, layer.signs, weight.sign()))
-        # Its method connects as many as are missing after the first step.
+        # The family's controller adds the missing connections after the first step.
         layer.mask.mul_(weight != 0)
         layer.weight.copy_(weight.abs() * layer.mask)
     elif isinstance(layer, BinaryConnectConv2d):
@@ -101,7 +101,7 @@ def _start_layer(layer: nn.Module, weight: torch.Tensor) -> None:
 
 
 def _start_scores(layer: PrunedBinaryConv2d, weight: torch.Tensor) -> None:
-    """Exchange scores so that those of largest magnitude are where `weight` [out, in, k, k] is not zero."""
+    """Exchange scores so that those of largest magnitude are where `weight` [out, in, k, k] is nonzero."""
     kept = (weight != 0).flatten()
     if int(kept.sum()) != layer.kept:
         raise UsageError(f"it keeps {int(kept.sum())} weights, the recipe {layer.kept}")
@@ -111,7 +111,7 @@ def _start_scores(layer: PrunedBinaryConv2d, weight: torch.Tensor) -> None:
     largest = top_mask(scores, layer.kept) > 0
     gain, lose = (kept & ~largest).nonzero().flatten(), (largest & ~kept).nonzero().flatten()
     scores[gain], scores[lose] = scores[lose].clone(), scores[gain].clone()
-    # Equal magnitudes on both sides of the threshold would leave the mask to chance.
+    # Equal magnitudes on both sides of the threshold would make the mask arbitrary.
     least = scores[kept].abs().min()
     below = torch.nextafter(least, torch.zeros_like(least))
     tied = ~kept & (scores.abs() >= least)

@@ -1,4 +1,4 @@
-"""A training run on disk: everything that decides how it goes on, written whole, read without executing anything."""
+"""Stored state of a training run: everything that decides how it continues, written atomically and read without executing code."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FORMAT = "robust-binary-training"
 
 
 def state_path(folder: Path, recipe: str) -> Path:
-    """Where the state of a recipe's run is, beside what the run will leave."""
+    """Return the path of the state of a recipe's run, in the folder of its other results."""
     return folder / f"{recipe}.state.pt"
 
 
 def arrays_sha256(images: np.ndarray, labels: np.ndarray) -> str:
-    """Hash of training images uint8 [N, H, W, 3] and labels [N]."""
+    """Return the sha256 of training images uint8 [N, H, W, 3] and labels [N]."""
     digest = hashlib.sha256(f"{images.shape}".encode())
     digest.update(np.ascontiguousarray(images).tobytes())
     digest.update(np.ascontiguousarray(labels, dtype=np.int64).tobytes())
@@ -33,19 +33,19 @@ def arrays_sha256(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state of tensors, numbers, strings, lists and dictionaries whole or not at all."""
+    """Write a state of tensors, numbers, strings, lists and dictionaries atomically; creates the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with placing(path) as temporary:
         torch.save({"format": FORMAT, "version": VERSION, **state}, temporary)
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a state back, tensors on the CPU.
+    """Return a stored state, converted to the current version, with tensors on the CPU.
 
     Raises
     ------
     DamagedFileError
-        If the file is no training state, cut short, or of a newer version.
+        If the file does not exist, is not a training state, is truncated, or has a newer version.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -59,9 +59,9 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def check_same(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Compare what must not have changed since the state was written; a UsageError names the first that did.
+    """Check that a stored state has the expected values; raises UsageError naming the first that differs.
 
-    A recipe may have been stored before some of its fields existed: those have their defaults.
+    A recipe may have been stored before some of its fields existed; these are filled in with their defaults.
     """
     for name, value in expected.items():
         if (_complete(path, state[name]) if name == "recipe" else state[name]) != value:

@@ -1,4 +1,4 @@
-"""What a training run reports and returns."""
+"""Progress reports and result of a training run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_zoo.training.engine import refresh
 
 @dataclass
 class Trained:
-    """What training leaves: the classifier in eval mode, its curve, the epoch it is of, and how it was run."""
+    """Result of training: the classifier in eval mode, the record of the selected epoch, the curve, and how the run was computed."""
 
     model: Classifier
     selected: EpochRecord
@@ -29,7 +29,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Step:
-    """Where training is: `done` of `total` optimiser steps, and images a second since this process began."""
+    """Progress of training: `done` of `total` optimiser steps, and images per second since this process began."""
 
     done: int
     total: int
@@ -39,7 +39,7 @@ class Step:
 def make_trained(
     model: Classifier, curve: list[EpochRecord], best: Mapping[str, torch.Tensor] | None, selected: int, facts: Mapping[str, Any]
 ) -> Trained:
-    """Return the result of a run from the model after its last epoch, or from the `best` state, that of epoch `selected` from 0."""
+    """Return the result of a run: the model after its last epoch or, if not None, the state `best` of epoch `selected`, counted from 0."""
     if best is not None:
         model.load_state_dict(best)
     refresh(model)

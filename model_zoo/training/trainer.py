@@ -1,4 +1,4 @@
-"""Adversarial training: arrays and a recipe in, a trained classifier and its curve out; a run that was killed goes on."""
+"""Adversarial training: from arrays and a recipe to a trained classifier and its curve; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from model_zoo.training.starting import start_from, start_sha256
 from model_zoo.training.state import arrays_sha256, check_same, read_state, write_state
 from model_zoo.training.trained import Step, Trained, make_trained
 
-# Seconds between two stored states, and how many times longer than storing one the time between two is at least.
+# Minimum time between two stored states, in seconds and as a multiple of the time that storing takes.
 SAVE_EVERY = 60.0
 SAVE_SHARE = 50.0
 
@@ -54,25 +54,26 @@ def train(
     recipe : Recipe
         What to train and how.
     images, labels : np.ndarray
-        uint8 [N, H, W, 3] and integers [N]: the training split. The hold-out is taken from it.
+        The training split, uint8 [N, H, W, 3] and integers [N]. The held-out images are taken from it.
     device : str
-        "cpu" or "cuda". Where `torchrun` started several processes, each takes one GPU and its part of every batch.
+        "cpu" or "cuda". If `torchrun` started several processes, each takes one GPU and its part of every batch.
     report : callable, optional
-        Called after every optimiser step, and with its record after every epoch.
+        Called with a Step after every optimiser step, and with an EpochRecord after every epoch.
     state : Path, optional
-        Keep the run there, about once a minute and after every epoch; a run that is there already goes on. The weights are those
-        of a run that was never interrupted (on a CPU, with the same number of threads).
+        File in which the run is stored, about once a minute and after every epoch; a run that is already there is resumed. The weights are
+        those of an uninterrupted run (on a CPU, with the same number of threads).
     compiled : bool
         Compile the network with `torch.compile`.
     engine : str
-        "auto", or the name of the engine that computes, see `model_zoo.training.engine.resolve_engine`.
+        "auto", or the name of an engine, see `model_zoo.training.engine.resolve_engine`.
     test : tuple of np.ndarray, optional
-        Images and labels, as above, that are evaluated after every epoch for the curve. Nothing is selected by them.
+        Test images and labels, in the same format, evaluated after every epoch for the curve only; they do not influence selection.
 
     Raises
     ------
     UsageError
-        If there are too few images for the recipe's hold-out and batch, or the stored run is of another recipe or other images.
+        If there are too few images for the recipe's hold-out and one batch, test images do not match the training images, the engine
+        cannot train the recipe, or the stored run has another recipe or other images.
     DamagedFileError
         If the stored run cannot be read.
     """
@@ -86,7 +87,7 @@ def train(
 
 
 def finished(recipe: Recipe, state: Path) -> Trained | None:
-    """The result of a run that has come to its end elsewhere, from its stored state alone; None if it has not, or there is none."""
+    """Return the result of a completed run from its stored state alone; None if it is not complete or not stored."""
     if not state.is_file():
         return None
     stored = read_state(state)
@@ -99,7 +100,7 @@ def finished(recipe: Recipe, state: Path) -> Trained | None:
 
 
 class _Run:
-    """A training run between two moments at which it can be stored."""
+    """State of a training run, with methods to continue, store and restore it."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class _Run:
         self.sampler = Sampler(pixels, targets, recipe.optimiser.batch, method.crop(attack.faithful), draws)
         self.optimiser = make_optimiser(recipe.optimiser, self.model.parameters())
         self.average = ParameterAverage(self.model, recipe.average) if recipe.average else None
-        # What is fixed for the whole run, and what a resumed one is compared with.
+        # Facts that are constant during a run and must be the same when it is resumed.
         self.facts = {
             "recipe": recipe.to_dict(),
             "data": arrays_sha256(images, labels),
@@ -172,7 +173,7 @@ class _Run:
         self.selected = 0
 
     def go_on(self, report: Callable[[Step | EpochRecord], None], state: Path | None) -> None:
-        """Train from here to the end."""
+        """Train from the current position to the end."""
         options, per_epoch = self.recipe.optimiser, self.sampler.batches
         before, begun, saved, cost = self.spent, time.perf_counter(), time.perf_counter(), 0.0
         first = len(self.curve) * per_epoch + self.sampler.position
@@ -215,7 +216,7 @@ class _Run:
                 saved = time.perf_counter()
 
     def _close_epoch(self, epoch: int) -> None:
-        """Evaluate the network, or its average, after `epoch` epochs, and remember it if it is the one to return."""
+        """Evaluate the network, or its average, after `epoch` epochs, and copy it if it is the one to return."""
         rate = learning_rate(self.recipe.optimiser, (epoch * self.sampler.batches - 1) / self.sampler.batches)
         loss, correct = (self.sums / self.sampler.batches).tolist()
         with self._averaged(epoch):
@@ -226,7 +227,7 @@ class _Run:
             if self.recipe.select == "hold-out":
                 chosen = self.best is None or robust > self.curve[self.selected].hold_out_pgd_accuracy
             else:
-                # Without an average, the model after the last epoch is the one that was trained.
+                # Without an average, the network itself is the one to return, so it need not be copied.
                 chosen = self.average is not None and epoch == self.recipe.optimiser.epochs
             if chosen:
                 self.selected, self.best = epoch - 1, _copied(self.model)
@@ -235,7 +236,7 @@ class _Run:
 
     @contextmanager
     def _averaged(self, epoch: int) -> Iterator[None]:
-        """Inside the block, the network is the averaged one with its own running statistics, if the recipe averages."""
+        """Replace the network inside the block by its average with recomputed running statistics, if the recipe averages."""
         if self.average is None:
             yield
             return
@@ -245,7 +246,7 @@ class _Run:
             yield
 
     def save(self, path: Path) -> None:
-        """Store everything that decides how the run goes on."""
+        """Store everything that decides how the run continues."""
         state = {
             **self.facts,
             "model": _copied(self.model),
@@ -266,7 +267,7 @@ class _Run:
         write_state(path, state)
 
     def restore(self, path: Path) -> None:
-        """Take up a stored run."""
+        """Restore a stored run."""
         state = read_state(path)
         check_same(path, state, self.facts)
         self.curve = [EpochRecord.restored(record) for record in state["curve"]]
@@ -286,7 +287,7 @@ class _Run:
         self.spent, self.best, self.selected = state["spent"], state["best"], state["selected"]
 
     def result(self) -> Trained:
-        """The trained model, that of the selected epoch."""
+        """Return the trained model of the selected epoch."""
         return make_trained(self.model, self.curve, self.best, self.selected, self.facts)
 
 

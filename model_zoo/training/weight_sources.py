@@ -1,4 +1,4 @@
-"""Where engine sparse takes a layer's weights from, and what it hands their gradients to."""
+"""Sources from which engine sparse takes a layer's weights and to which it passes their gradients."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 
 
 class Weights:
-    """The weight that a layer computes with, as autograd makes it out of the parameters."""
+    """The weight that a layer computes with, as autograd derives it from the parameters."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer: Any = layer
 
     def parameter(self) -> torch.Tensor:
-        """What the training pass is differentiated by, [out, in, k, k]."""
+        """Return the tensor [out, in, k, k] with respect to which the training pass is differentiated."""
         weight: torch.Tensor = self.layer.effective_weight() if hasattr(self.layer, "effective_weight") else self.layer.weight
         return weight
 
     def gradient(self, by_weight: torch.Tensor) -> torch.Tensor:
-        """The gradient by `parameter`."""
+        """Return the gradient with respect to `parameter`, from that with respect to the weight."""
         return by_weight
 
     def entries(self) -> Entries:
-        """The weights that are not zero."""
+        """Return the nonzero weights."""
         with torch.no_grad():
             return Entries.of(self.parameter().detach().contiguous().numpy())
 
 
 class Scores:
-    """The scores of a layer with frozen weights: the mask is selected and its gradient computed without passes over dense weights."""
+    """The scores of a layer with frozen weights; the mask and the scores' gradient are computed in one pass over memory each."""
 
     def __init__(self, layer: PrunedBinaryConv2d) -> None:
         self.layer, self._selection = layer, Selection()
 
     def parameter(self) -> torch.Tensor:
-        """As of `Weights`."""
+        """Return the scores [out, in, k, k]; see `Weights.parameter`."""
         return self.layer.scores
 
     def gradient(self, by_weight: torch.Tensor) -> torch.Tensor:
-        """As of `Weights`; overwrites its argument."""
+        """Return the gradient with respect to the scores; see `Weights.gradient`. Overwrites its argument."""
         slope, scores = self.layer.slope.detach().contiguous(), self.layer.scores.detach()
         by_scores(by_weight.numpy().reshape(-1), slope.numpy().reshape(-1), scores.numpy().reshape(-1))
         return by_weight
 
     def entries(self) -> Entries:
-        """The weights that the scores keep."""
+        """Return the weights that the scores keep, and set the layer's mask to them."""
         scores = self.layer.scores.detach().numpy()
         places = self._selection.largest(scores.reshape(-1), self.layer.kept)
         self.layer.keep(torch.from_numpy(places))
@@ -59,5 +59,5 @@ class Scores:
 
 
 def weight_source(layer: nn.Module) -> Weights | Scores:
-    """The source of a convolution's weights."""
+    """Return the source of a convolution's weights."""
     return Scores(layer) if isinstance(layer, PrunedBinaryConv2d) else Weights(layer)

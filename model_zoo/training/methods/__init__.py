@@ -1,4 +1,7 @@
-"""Ways to make a training loss out of a batch. Each module here defines one `METHOD`, found by the module's name with hyphens."""
+"""Training methods: ways to compute a training loss from a batch.
+
+Each module in this package defines one `METHOD`; the method's name is the module's name with hyphens instead of underscores.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +22,27 @@ from model_zoo.training.sharing import Draws
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method works with.
+    """Inputs of a training method.
 
     Attributes
     ----------
     model : nn.Module
         The network.
     attacked, trained : callable
-        Logits of the network: for the inner attack, and for the pass whose gradient reaches the parameters. Both as in
+        Logits of the network for the inner attack, and for the pass whose gradient reaches the parameters; see
         `model_zoo.training.engine.Engine`.
     epsilon, step : float
-        In units of the [0, 1] range.
+        Linf radius and step size, in units of the [0, 1] range.
     faithful : bool
         Follow the official code in every detail that changes the weights.
     beta : float
-        Weight of the robust term, where a method has one.
+        Weight of the robust term, in methods that have one.
     images : torch.Tensor
         All training images, uint8 [N, 3, H, W].
     nuclear_weight, nuclear_ramp, noise : float
-        As in a recipe's [attack].
+        As in section [attack] of a recipe.
     progress : float
-        Share of all epochs that had ended when the present one began.
+        Fraction of all epochs that had ended when the current one began.
     """
 
     model: nn.Module
@@ -60,37 +63,40 @@ class Setting:
 
 @dataclass
 class Method(ABC):
-    """One way to train: `loss` makes the loss of a batch, `memory` is what it keeps from batch to batch (stored with the run)."""
+    """Base class of training methods.
+
+    `loss` computes the loss of a batch; `memory` contains the tensors that are kept from batch to batch and stored with the run.
+    """
 
     setting: Setting
     memory: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @staticmethod
     def crop(faithful: bool) -> Crop:
-        """How this method augments."""
+        """Return the augmentation that this method uses."""
         return Crop()
 
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss to go down, and the logits float32 [N, classes] on the adversarial images."""
+        """Return the loss to minimise, and the logits float32 [N, classes] on the adversarial images."""
 
     def at_epoch(self, steps: int, step: float, progress: float) -> None:
-        """Take over what the recipe says of the epoch that begins: attack steps, their size, and the share of epochs that have ended."""
+        """Set what the recipe says for the epoch that begins: attack steps, their size, and the fraction of epochs that have ended."""
         self.setting = replace(self.setting, steps=steps, step=step, progress=progress)
 
     def restore(self, memory: Mapping[str, torch.Tensor]) -> None:
-        """Take up what an interrupted run had kept."""
+        """Restore the memory of an interrupted run."""
         for name, tensor in memory.items():
             self.memory[name].copy_(tensor)
 
 
 def method_names() -> list[str]:
-    """Names of all methods, sorted."""
+    """Return the names of all methods, sorted."""
     return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
 def get_method(name: str) -> type[Method]:
-    """The method called `name`; an UnknownNameError otherwise."""
+    """Return the method class called `name`; raises UnknownNameError if there is none."""
     if name not in method_names():
         raise UnknownNameError("training method", name, method_names(), "harness train --help")
     found: type[Method] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").METHOD

@@ -1,4 +1,4 @@
-"""Natural training: the cross-entropy on images as they are, without an attack."""
+"""Natural training: the cross-entropy on unmodified images, without an attack."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from model_zoo.training.sampler import Batch
 
 
 def clean_loss(forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cross-entropy on images as they are, and their logits."""
+    """Return the cross-entropy on unmodified images, and their logits."""
     logits = forward(batch.images).float()
     return F.cross_entropy(logits, batch.labels), logits
 
 
 class Clean(Method):
-    """The paper's control; the curve's accuracy on training images is that on clean ones."""
+    """Natural training, the paper's control; the curve's training accuracy is then that on clean images."""
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """As in `Method`, the logits on clean images."""
+        """Return the loss and the logits, both on clean images; see `Method.loss`."""
         return clean_loss(self.setting.trained, batch)
 
 

@@ -14,10 +14,10 @@ NOISE = 2.0
 
 
 class NoisyStep(Method):
-    """As cheap as FGSM-RS; the stronger noise and the missing projection keep it from catastrophic overfitting."""
+    """Single-step training at the cost of FGSM-RS; stronger noise and the missing projection prevent catastrophic overfitting."""
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """As in `Method`."""
+        """Return the loss and the adversarial logits; see `Method.loss`."""
         given = self.setting
         noise = given.draws.uniform(batch.images).mul_(2.0).sub_(1.0).mul_(NOISE * given.epsilon)
         with input_gradients_only(given.model, keep_statistics=not given.faithful):

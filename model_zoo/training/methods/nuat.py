@@ -1,18 +1,18 @@
 """NuAT (Sriramanan et al. 2021): one attack step, and a nuclear norm that keeps the batch's logits near those of clean images.
 
-The nuclear norm of the [N, classes] matrix of logit differences, adversarial less clean, is the sum of its singular values: an upper
-bound of the Frobenius norm that sees the whole batch at once.
+The nuclear norm of the [N, classes] matrix of logit differences, adversarial minus clean, is the sum of its singular values: an upper
+bound of the Frobenius norm that depends on the whole batch at once.
 
-From the official code (github.com/val-iisc/NuAT, commit 8962290, CIFAR10/NuAT_cifar10.py: CIFAR-10, ResNet-18, radius 8/255):
+Details of the official code (github.com/val-iisc/NuAT, commit 8962290, CIFAR10/NuAT_cifar10.py: CIFAR-10, ResNet-18, radius 8/255):
 
-- start at the image plus random signs of size 4/255 (`noise` = 1/2), clipped to [0, 1];
-- one step of 8/255, projected to the ball, on the cross-entropy in every other batch, and on the cross-entropy plus the weighted nuclear
-  norm in those between;
-- the attack's network is in evaluation mode, the clean logits that it is compared with in training mode;
+- the attack starts at the image plus random signs of size 4/255 (`noise` = 1/2), clipped to [0, 1];
+- it takes one step of 8/255, projected to the ball, on the cross-entropy in the first, third, ... batch, and on the cross-entropy plus
+  the weighted nuclear norm in the batches between;
+- the attack evaluates the network in evaluation mode, but the clean logits that it compares with come from training mode;
 - the weight rises from 0 by equal amounts after every epoch to 4.5 (`nuclear_weight`) after 90 of 100 epochs (`nuclear_ramp` = 0.9);
 - the nuclear norm is divided by the number of images.
 
-The official step size is the radius: `step` = "8/255" in a recipe for that radius.
+The official step size equals the radius: a recipe for radius 8/255 has `step` = "8/255".
 """
 
 from __future__ import annotations
@@ -26,24 +26,28 @@ from model_zoo.training.sampler import Batch
 
 
 def nuclear_norm(difference: torch.Tensor) -> torch.Tensor:
-    """Sum of singular values of logit differences [N, classes], divided by N."""
+    """Return the sum of singular values of logit differences [N, classes], divided by N."""
     return torch.linalg.svdvals(difference.float()).sum() / len(difference)
 
 
 class NuclearNorm(Method):
-    """Faithful to the official code: the clean pass before the attack moves the running statistics. Otherwise, only training passes do."""
+    """NuAT training method.
+
+    With `faithful`, a clean pass before the attack updates the running statistics, as in the official code. Otherwise only training
+    passes do.
+    """
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting, {"batches": torch.zeros((), dtype=torch.long)})
 
     @property
     def weight(self) -> float:
-        """Weight of the nuclear norm in the present epoch."""
+        """Weight of the nuclear norm in the current epoch."""
         full, ramp = self.setting.nuclear_weight, self.setting.nuclear_ramp
         return full * (min(1.0, self.setting.progress / ramp) if ramp else 1.0)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """As in `Method`."""
+        """Return the loss and the adversarial logits; see `Method.loss`."""
         setting, images = self.setting, batch.images
         smooth = int(self.memory["batches"]) % 2 == 1
         self.memory["batches"] += 1
@@ -63,7 +67,7 @@ class NuclearNorm(Method):
             (gradient,) = torch.autograd.grad(raised, start)
         setting.model.train()
         adversarial = project(start.detach().add_(gradient.sign_(), alpha=setting.step), images, setting.epsilon)
-        # One pass after the other, as in the official code: each has its own batch statistics.
+        # Two separate passes, as in the official code: each is normalised by the statistics of its images alone.
         logits, clean = setting.trained(adversarial).float(), setting.trained(images).float()
         return F.cross_entropy(clean, batch.labels) + self.weight * nuclear_norm(logits - clean), logits
 

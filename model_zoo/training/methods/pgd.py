@@ -1,6 +1,6 @@
-"""Adversarial training with PGD (Madry et al. 2018): the cross-entropy on adversarial images alone.
+"""Adversarial training with PGD (Madry et al. 2018): the cross-entropy on adversarial images only.
 
-With one step of 5/4 the radius it is the fast training of Wong et al. (2020, FGSM-RS).
+With one step of 5/4 of the radius, this is the fast training of Wong et al. (2020, FGSM-RS).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from model_zoo.training.sampler import Batch
 
 
 class Madry(Method):
-    """Both ways attack in train mode.
+    """PGD training; the attack runs in training mode.
 
-    Faithful to the official code: of the points the attack evaluates, the one of highest loss is trained on, and the attack's forward
-    passes move the running statistics. Otherwise: the last point, and running statistics from the training passes alone.
+    With `faithful`, as in the official code, the loss uses the point of highest loss among those that the attack evaluates, and the
+    attack's forward passes update the running statistics. Otherwise it uses the last point, and only the training passes update them.
     """
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """As in `Method`."""
+        """Return the loss and the adversarial logits; see `Method.loss`."""
         given = self.setting
         with input_gradients_only(given.model, keep_statistics=not given.faithful):
             start = given.draws.uniform(batch.images)

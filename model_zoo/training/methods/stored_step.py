@@ -1,6 +1,7 @@
-"""The paper's fast training: one step from a perturbation kept for every training image from epoch to epoch (after Zheng et al. 2020).
+"""The paper's fast training: one step from a perturbation that is stored per training image between epochs (after Zheng et al. 2020).
 
-The perturbation lives on the padded canvas of its image and is cut and flipped with it, so it stays aligned. Two passes a batch.
+The perturbation is stored on the padded canvas of its image and is cropped and flipped with it, so it stays aligned. Every batch takes
+two passes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from model_zoo.training.sampler import Batch, Crop, cut
 
 
 class StoredStep(Method):
-    """Differs from the official code, unless `faithful`, in the padding (black, not grey) and in cutting from all 9 offsets, not 8.
+    """Single-step training with stored perturbations; raises UsageError if the run has several processes.
 
-    In both, perturbations are kept in float16 (half the memory: 470 MB for CIFAR), and the soft labels that the official code computes
-    and never uses are left out.
+    Unless `faithful`, it differs from the official code in the padding (black, not grey) and in cropping at all 9 offsets, not 8. In both
+    cases, perturbations are stored in float16 (half the memory: 470 MB for CIFAR), and the soft labels that the official code computes but
+    never uses are left out.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -27,18 +29,18 @@ class StoredStep(Method):
         number, channels, height, width = setting.images.shape
         padding = 2 * self.crop(setting.faithful).padding
         canvas = torch.empty((number, channels, height + padding, width + padding), dtype=torch.float16)
-        # Image by image: a float32 draw of the whole would need twice the memory of what is kept.
+        # Drawn image by image, because one float32 draw would need twice the memory of the float16 canvas.
         for row in canvas:
             row.copy_(torch.rand(row.shape, generator=setting.draws.generator).mul_(2.0).sub_(1.0).mul_(setting.epsilon))
         super().__init__(setting, {"perturbations": canvas.to(setting.images.device)})
 
     @staticmethod
     def crop(faithful: bool) -> Crop:
-        """As in `Method`."""
+        """Return the official code's augmentation if `faithful`; see `Method.crop`."""
         return Crop(value=0.5, offsets=8) if faithful else Crop()
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """As in `Method`."""
+        """Return the loss and the adversarial logits, and store the new perturbations; see `Method.loss`."""
         given, canvas = self.setting, self.memory["perturbations"]
         kept = cut(canvas[batch.index].float(), batch.rows, batch.columns)
         with input_gradients_only(given.model, keep_statistics=not given.faithful):

@@ -1,4 +1,4 @@
-"""TRADES (Zhang et al. 2019): cross-entropy on clean images plus beta times the divergence of adversarial from clean predictions."""
+"""TRADES (Zhang et al. 2019): cross-entropy on clean images plus beta times the KL divergence between clean and adversarial predictions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from model_zoo.training.inner_attack import input_gradients_only, project
 from model_zoo.training.methods import Method
 from model_zoo.training.sampler import Batch
 
-# Standard deviation of the start around the image.
+# Standard deviation of the normal noise at the attack's start.
 START = 0.001
 
 
 class Trades(Method):
-    """The attack raises KL(clean || adversarial) in eval mode from a normal start; the loss takes both passes in train mode."""
+    """TRADES training method.
+
+    The attack maximises KL(clean || adversarial) in evaluation mode from a normally distributed start; the loss evaluates both passes in
+    training mode.
+    """
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """As in `Method`."""
+        """Return the loss and the adversarial logits; see `Method.loss`."""
         given, images = self.setting, batch.images
         given.model.eval()
         with input_gradients_only(given.model):
@@ -30,7 +34,7 @@ class Trades(Method):
                 (gradient,) = torch.autograd.grad(divergence, adversarial)
                 adversarial = project(adversarial.detach().add_(gradient.sign_(), alpha=given.step), images, given.epsilon)
         given.model.train()
-        # One pass after the other, as in the official code: each has its own batch statistics.
+        # Two separate passes, as in the official code: each is normalised by the statistics of its images alone.
         clean, logits = given.trained(images).float(), given.trained(adversarial).float()
         robust = F.kl_div(F.log_softmax(logits, dim=1), F.softmax(clean, dim=1), reduction="batchmean")
         return F.cross_entropy(clean, batch.labels) + given.beta * robust, logits
