@@ -1,4 +1,4 @@
-"""A run that is killed at any moment and started again gives the weights of one that was not."""
+"""Tests that a run that is killed at any moment and started again gives the weights of an uninterrupted run."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ class Killed(Exception):
 
 
 def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """Train with a death right after each of the given steps; every step's state is stored."""
+    """Train, killing the run right after each of the given steps and resuming it; the state is stored at every step."""
     monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
     for moment in moments:
@@ -135,7 +135,7 @@ def test_files_that_are_no_states_are_refused_and_nothing_is_executed(tmp_path: 
 
 
 def test_a_process_killed_without_warning_goes_on(tmp_path: Path) -> None:
-    """The real thing: SIGKILL from outside, at a moment nobody chose."""
+    """Check that a process killed by SIGKILL from outside, at an arbitrary moment, resumes to the same weights."""
     chosen = recipe(epochs=3)
     script = tmp_path / "run.py"
     script.write_text(
