@@ -1,4 +1,4 @@
-"""Soak test: run one small plan again and again under bad conditions: python -m tests.soak (about ten minutes; --quick for two).
+"""Soak test that runs one small plan repeatedly under bad conditions: python -m tests.soak (about ten minutes; --quick for two).
 
 The run is killed with SIGKILL at random moments with one, two and four workers, loses a worker on Ray, and meets a full disk and damaged
 files. Each time it is then run to its end, and the outcomes must equal those of an undisturbed run, byte for byte; no finished unit may

@@ -70,7 +70,7 @@ def test_so_does_one_with_other_options_and_selection(options: dict[str, object]
 def test_a_run_resumed_within_a_stage_of_gradual_pruning_keeps_as_many_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = recipe(top={"options": {"keep_ratio": 0.2, "allocation_power": 0.1, "stages": 2}}, epochs=4)
     whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-    # In the second of the two epochs of the first stage.
+    # Kill the run in the second of the two epochs of the first stage.
     again = interrupted(chosen, tmp_path / "tiny.state.pt", [14], monkeypatch)
     assert weights(again, chosen) == weights(whole, chosen)
 
