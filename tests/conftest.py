@@ -1,4 +1,4 @@
-"""What all tests share: one thread, and tests that need what is not here are left out, by name."""
+"""Shared pytest configuration: one torch thread; tests whose requirements are missing are deselected and listed with the reason."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ CHROMIUM = ("chromium", "chromedriver")
 
 
 def present(marker: str) -> bool:
-    """Whether this machine has what tests with `marker` need."""
+    """Return whether this machine has what tests with `marker` need."""
     if marker == "needs_cifar":
         folder = os.environ.get("HARNESS_DATA_DIR")
         return folder is not None and any(Path(folder).glob("cifar*"))
@@ -44,7 +44,7 @@ def present(marker: str) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests whose marker needs something absent; `slow` ones run only when they are asked for."""
+    """Deselect tests whose requirements are missing, and `slow` tests unless `-m` names them."""
     absent = {marker for marker in REASONS if not present(marker)}
     if "slow" not in (config.option.markexpr or ""):
         absent.add("slow")
@@ -59,7 +59,7 @@ LEFT_OUT = pytest.StashKey[list[tuple[pytest.Item, str]]]()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was left out, and why."""
+    """List the deselected tests with the reason for each."""
     for item, marker in terminalreporter.config.stash.get(LEFT_OUT, []):
         why = f"needs {REASONS[marker]}" if marker in REASONS else "slow: select with -m slow"
         terminalreporter.write_line(f"left out: {item.nodeid} ({why})")

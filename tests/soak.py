@@ -1,9 +1,9 @@
-"""One small plan run again and again under bad conditions: python -m tests.soak (about ten minutes; --quick for two).
+"""Soak test that runs one small plan repeatedly under bad conditions: python -m tests.soak (about ten minutes; --quick for two).
 
-It is killed with SIGKILL at random moments with one, two and four workers, loses a worker on Ray, meets a full disk and damaged files.
-Each time it is then run to its end, and the outcomes must be those of an undisturbed run, byte for byte; what was finished must not have
-been run again. Exits with 1 at the first difference. The full disk is a small tmpfs, which takes root; Ray takes the extra `ray`. What
-cannot be tried here is said at the end.
+The run is killed with SIGKILL at random moments with one, two and four workers, loses a worker on Ray, and meets a full disk and damaged
+files. Each time it is then run to its end, and the outcomes must equal those of an undisturbed run, byte for byte; no finished unit may
+be run again. Exits with 1 at the first difference. The full disk is a small tmpfs, which needs root; Ray needs the extra `ray`. What
+cannot be tried on this machine is listed at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from harness.runner.claims import Claims
 
-# At this radius next to nothing survives AutoAttack's second component, so that the run is short and still has a component to be killed in.
+# At this radius almost no image survives AutoAttack's second component, so the run is short and still has components to be killed in.
 PLAN = ["--n", "24", "--radius", "48/255", "--attack", "pgd-20", "--attack", "cw-linf", "--attack", "autoattack"]
 PLAN += ["--model", "cifar10-rn8s29-dense-binary", "--model", "cifar10-rn8w32-pruned-binary-k05-p01"]
 UNITS = 6
@@ -35,7 +35,7 @@ COMMAND = [sys.executable, "-m", "harness.cli.main", "run", *PLAN]
 
 
 def start(store: Path, *options: str) -> subprocess.Popen[bytes]:
-    """A run in a process group of its own."""
+    """Start a run in a new process group."""
     where = ["--store", str(store), "--reports", str(store / "reports")]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     return subprocess.Popen(
@@ -44,7 +44,7 @@ def start(store: Path, *options: str) -> subprocess.Popen[bytes]:
 
 
 def finish(store: Path, *options: str, expected: int = 0) -> str:
-    """A run to its end; what it said."""
+    """Run to the end, check the exit status, and return the text written to standard error."""
     process = start(store, *options)
     said = process.communicate(timeout=600)[1].decode()
     check(process.returncode == expected, f"exit status {process.returncode}, not {expected}: {said[-500:]}")
@@ -52,24 +52,24 @@ def finish(store: Path, *options: str, expected: int = 0) -> str:
 
 
 def outcomes(store: Path) -> dict[str, bytes]:
-    """The bytes of every unit that has a manifest."""
+    """Return the bytes of the outcomes of every unit that has a manifest."""
     found = {path.stem: path.with_suffix(".parquet") for path in (store / "units").glob("*.json")}
     return {unit: path.read_bytes() for unit, path in found.items() if path.exists()}
 
 
 def written(store: Path) -> dict[str, int]:
-    """When each manifest was written."""
+    """Return the time at which each manifest was written, in nanoseconds."""
     return {path.stem: path.stat().st_mtime_ns for path in (store / "units").glob("*.json")}
 
 
 def check(right: bool, what: str) -> None:
-    """Stop at the first thing that is wrong."""
+    """Exit with the message `what` if `right` is false."""
     if not right:
         sys.exit(f"WRONG: {what}")
 
 
 def same(store: Path, undisturbed: Path, what: str) -> None:
-    """The outcomes of both stores are the same bytes, and nothing is left lying about."""
+    """Check that the outcomes of both stores have the same bytes, and that no claims or partial files remain."""
     check(outcomes(store) == outcomes(undisturbed), f"{what}: outcomes differ from the undisturbed run")
     for folder in ("claims", "partial"):
         left = [path.name for path in (store / folder).glob("*")] if (store / folder).exists() else []
@@ -77,13 +77,13 @@ def same(store: Path, undisturbed: Path, what: str) -> None:
 
 
 def killed(folder: Path, undisturbed: Path, kills: int, workers: int, chance: random.Random) -> str:
-    """Kill the run and all its workers `kills` times while it runs, then let it finish. A kill that comes too late does not count."""
+    """Kill the run and all its workers `kills` times while it runs, then let it finish; a kill that comes too late does not count."""
     store = folder / f"killed-{workers}"
     done: dict[str, int] = {}
     happened = 0
     while happened < kills:
         if len(done) == UNITS:
-            # All of it is done: once more from the start.
+            # Everything is done, so start again with an empty store.
             shutil.rmtree(store)
             done = {}
         process = start(store, "--workers", str(workers))
@@ -103,7 +103,7 @@ def killed(folder: Path, undisturbed: Path, kills: int, workers: int, chance: ra
 
 
 def at_once(folder: Path, undisturbed: Path) -> str:
-    """Two runs on one store: no unit is run twice."""
+    """Check that two simultaneous runs on one store run no unit twice."""
     store = folder / "at-once"
     runs = [start(store, "--workers", "1") for _ in range(2)]
     ran = []
@@ -117,7 +117,7 @@ def at_once(folder: Path, undisturbed: Path) -> str:
 
 
 def on_ray(folder: Path, undisturbed: Path) -> str:
-    """Kill the process that works on a unit."""
+    """Kill the Ray worker of a unit, and check that the run still finishes with the same outcomes."""
     store, died = folder / "ray", 0
     process = start(store, "--workers", "2", "--executor", "ray")
     while process.poll() is None and not died:
@@ -134,7 +134,7 @@ def on_ray(folder: Path, undisturbed: Path) -> str:
 
 
 def full_disk(folder: Path, undisturbed: Path) -> str | None:
-    """Fill a small disk, then give it room; None where none can be made."""
+    """Fill a small disk, then enlarge it and run again; return None if no tmpfs can be mounted."""
     disk = folder / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
@@ -173,7 +173,7 @@ DAMAGE: dict[str, Callable[[Path, str], object]] = {
 
 
 def _left(path: Path, units: Path, unit: str) -> None:
-    """Something half-written of a unit that is not done."""
+    """Write an old, half-written file for a unit that is not finished."""
     (units / f"{unit}.json").unlink()
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b'{"unit"')
@@ -182,7 +182,7 @@ def _left(path: Path, units: Path, unit: str) -> None:
 
 
 def damaged(folder: Path, undisturbed: Path, what: str) -> None:
-    """Damage the first unit's files, and run."""
+    """Damage the first unit's files, run, and check that only this unit was run again."""
     store = folder / "damaged"
     shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(undisturbed, store)
@@ -195,7 +195,7 @@ def damaged(folder: Path, undisturbed: Path, what: str) -> None:
 
 
 def main() -> None:
-    """Run all of it."""
+    """Run all checks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three kills and two kinds of damage")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")

@@ -1,4 +1,4 @@
-"""The harness from Python."""
+"""Tests of the Python interface of the harness."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the README claims of the models that ship, and of the results that are committed."""
+"""Tests of what the README claims about the shipped models and the committed results."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Intervals and paired tests, against formulas by hand, published worked examples and enumeration."""
+"""Tests of intervals and paired tests against formulas, published worked examples and enumeration."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Labelled images in .npz files."""
+"""Tests of reading labelled images from .npz files."""
 
 from pathlib import Path
 

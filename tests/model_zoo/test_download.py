@@ -1,4 +1,4 @@
-"""Downloads against a real server on this machine: whole, cut midway and continued, wrong, and not there."""
+"""Tests of downloads from a server on this machine: complete, interrupted and resumed, wrong, and absent."""
 
 import dataclasses
 import gzip
@@ -35,10 +35,10 @@ class Handler(BaseHTTPRequestHandler):
         server.ranges.append(asked)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.resumes else 0
         body = server.content[start:] if server.status is None else b""
-        # As servers do: nothing behind the end is not a range.
+        # Servers answer a range that starts at the end of the file with status 416.
         self.send_response(server.status or (416 if start and not body else 206 if start else 200))
         if "gzip" in self.headers.get("Accept-Encoding", ""):
-            # As servers do where they may: then the bytes on the way are not those of the file.
+            # Servers compress if they may; the bytes sent are then not those of the file.
             body = gzip.compress(body)
             self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))

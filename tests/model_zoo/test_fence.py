@@ -1,4 +1,4 @@
-"""The fence: what a user's network may not do, and that nothing of it gets out."""
+"""Tests of the fence: what a user's network may not do, and that its side effects stay inside."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Net(nn.Module):
-    """A linear network whose images and logits pass through functions."""
+    """A linear network with a function applied to its images and one applied to its logits."""
 
     def __init__(
         self, before: Callable[[torch.Tensor], torch.Tensor] = lambda x: x, after: Callable[[torch.Tensor], object] = lambda z: z
@@ -149,7 +149,7 @@ def test_who_presses_ctrl_c_means_the_run() -> None:
 
 
 class Mode(nn.Module):
-    """Other logits where a gradient is wanted."""
+    """Returns other logits if a gradient is wanted."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = images.flatten(1)[:, :10]
@@ -157,7 +157,7 @@ class Mode(nn.Module):
 
 
 class Many(nn.Module):
-    """Other logits in large batches."""
+    """Returns other logits for large batches."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = images.flatten(1)[:, :10]
@@ -165,7 +165,7 @@ class Many(nn.Module):
 
 
 class Counting(nn.Module):
-    """Other logits after some calls."""
+    """Returns other logits at every other call."""
 
     calls = 0
 

@@ -1,4 +1,4 @@
-"""Fingerprints tell networks apart that differ in what they compute, and no others."""
+"""Tests that fingerprints differ for networks that compute something else, and only for those."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from model_zoo.loading import load_model
 
 
 class Net(nn.Module):
-    """A shipped network with logits and gradients that are multiplied."""
+    """A shipped network with logits multiplied by `scale`, and gradients by `scale` and `slope`."""
 
     def __init__(self, scale: float = 1.0, slope: float = 1.0) -> None:
         super().__init__()

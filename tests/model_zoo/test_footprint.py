@@ -1,4 +1,4 @@
-"""Footprints: the paper's networks have the sizes and operations that were derived for them, and parts add up."""
+"""Tests of footprints: the paper's networks have the sizes and operations derived for them, and parts add up."""
 
 import math
 from collections.abc import Callable
@@ -77,13 +77,13 @@ def test_the_peak_of_activations_is_that_of_a_pass_one_can_follow() -> None:
             return out + images
 
     unit = 4 * 4 * 8 * 8
-    # The image, the first result and the second: the first is read for the last time before the sum is made, which makes three again.
+    # The image and both results; the first result is freed before the sum is made, so there are three tensors again.
     assert peak_activation_bytes(Block().eval(), (4, 8, 8)) == 3 * unit
     assert peak_activation_bytes(nn.Sequential(nn.Conv2d(4, 8, 1, bias=False), nn.ReLU()).eval(), (4, 8, 8)) == 4 * unit
 
 
 def test_the_peak_of_resnet34_is_three_tensors_of_its_first_stage(resnet34: tuple[nn.Module, Path]) -> None:
-    # The block's input for the shortcut, what an operation reads, and what it writes: 64 channels of 32 x 32 each.
+    # The block's input for the shortcut, an operation's input and its output: 64 channels of 32 x 32 each.
     assert peak_activation_bytes(resnet34[0]) == measure(*resnet34).peak_activation_bytes == 3 * 4 * 64 * 32 * 32
 
 
@@ -98,7 +98,7 @@ TINY = {"name": "cifar-resnet8", "classes": 10, "width": 4, "normalisation": "no
 
 
 def counted(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> tuple[Footprint, int, int, float]:
-    """A tiny network of the given weights, measured; its weights, its kept ones, and the entropy of its masks in bits."""
+    """Measure a tiny network of changed weights; return its footprint, weights, kept weights, and the entropy of its masks in bits."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         drawn = build_classifier(TINY)
@@ -128,7 +128,7 @@ def test_signs_with_one_constant_a_layer_take_a_bit_each_and_a_float_a_layer(tmp
     found, _, kept, mask = counted(ticket, tmp_path)
     layers = sum(isinstance(module, nn.Conv2d) for module in build_classifier(TINY).modules())
     assert found.entropy_bytes == math.ceil((mask + kept + 32 * layers) / 8)
-    # Nothing here says how the constants were drawn.
+    # The file does not say how the constants were drawn.
     assert found.seed_bytes is None
     dense, weights, _, _ = counted(lambda array: np.where(array < 0, -0.25, 0.25).astype(np.float32), tmp_path)
     assert dense.dense_one_bit_bytes == math.ceil((weights + 32 * layers) / 8)

@@ -1,4 +1,4 @@
-"""The hash of an object: everything that can be reached counts, and nothing else."""
+"""Tests of the hash of an object: it covers everything that can be reached from the object, and nothing else."""
 
 import functools
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from model_zoo.object_hash import object_sha256
 
 
 class Box:
-    """Holds anything."""
+    """An object that holds any value in a slot."""
 
     __slots__ = ("value",)
 
@@ -23,7 +23,7 @@ class Box:
 
 
 class Net(nn.Module):
-    """Holds anything as a plain attribute."""
+    """A network that holds any value as a plain attribute."""
 
     def __init__(self, value: object) -> None:
         super().__init__()

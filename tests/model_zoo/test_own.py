@@ -1,4 +1,4 @@
-"""Models without a record: a function in a file, with weights or without; what identifies them, and what is refused."""
+"""Tests of models without a record: functions in files, with or without weights; what identifies them, and what is refused."""
 
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def test_a_network_of_this_package_is_what_a_record_of_it_would_be(tmp_path: Pat
     record = get_record(SHIPPED)
     assert isinstance(own, Own) and isinstance(model, Classifier)
     assert (own.architecture, own.affine, own.weights_sha256) == (record.architecture, record.affine, record.weights_sha256)
-    # All but what the header says of where it came from.
+    # The record's file is larger by what its header says about its origin.
     assert own.convention == "packed file" and 0.9 < own.bytes / record.checkpoint.bytes <= 1
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(model(images), load_model(SHIPPED)(images))
@@ -222,7 +222,7 @@ def test_networks_that_used_to_end_in_a_traceback_are_one_line(function: str, wo
 
 
 def folders(tmp_path: Path, name: str) -> list[str]:
-    """Two folders with a module of one name and different contents, and a file that imports it."""
+    """Write two folders, each with a module of the same name but other contents and a file that imports it; return their models."""
     made = []
     for folder, factor in (("first", 1.0), ("second", -1.0)):
         (tmp_path / folder).mkdir()

@@ -1,4 +1,4 @@
-"""Published numbers are all there, each with its source, and threat models that look alike stay apart."""
+"""Tests that all published numbers are present, each with its source, and that similar threat models stay separate."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from model_zoo.publications import published
 from model_zoo.threat import parse_radius
 
 HEADER = ",".join(publications.Published.model_fields)
-# Rows by file, data set and radius, counted in the sources; a row that gets lost, or changes its threat model, is seen here.
+# Rows by file, data set and radius, counted in the sources; they reveal a row that is lost or changes its threat model.
 COUNTS = {
     ("adversarial-pruning-benchmark", "cifar10", "0.031"): 84,
     ("adversarial-pruning-benchmark", "svhn", "0.031"): 70,
@@ -60,7 +60,7 @@ def test_every_row_of_the_sources_is_there(all_of_them: pd.DataFrame) -> None:
 
 def test_every_row_says_where_it_is_from(all_of_them: pd.DataFrame) -> None:
     assert all_of_them[["source", "location"]].notna().all(axis=None)
-    # Code changes, papers do not.
+    # Code changes and needs a version; papers do not.
     assert set(all_of_them.loc[all_of_them["version"].isna(), "source"]) == {"EED (CVPR 2025)"}
     assert all_of_them.loc[all_of_them["robust"].notna(), "attack"].notna().all()
 
@@ -74,7 +74,7 @@ def test_the_papers_own_numbers_are_those_of_its_model_zoo(all_of_them: pd.DataF
     assert found == LIU2022
     settings = theirs[["keep_ratio", "allocation_power", "weight_init", "last_batch_norm", "weight_bits", "extra_data", "version"]]
     assert settings.drop_duplicates().to_numpy().tolist() == [[0.01, 0.1, "binary", "plain", 1.0, False, "3c5bd5d"]]
-    # Whole test splits; how many images ImageNet-100 was tested on, nobody says.
+    # Whole test splits; the source does not say how many ImageNet-100 images were tested.
     assert theirs["n"].value_counts().to_dict() == {10000: 8}
 
 

@@ -1,4 +1,4 @@
-"""Every record that ships: it reads, its file is what it says, its claims can be checked against the file."""
+"""Tests of every shipped record: it can be read, and its claims agree with its checkpoint file."""
 
 import re
 import tomllib
@@ -32,7 +32,7 @@ def test_a_record_is_true_of_its_file(model: str) -> None:
     values = set(np.unique(weights).tolist())
     counts = value_counts(stored_factors(loaded))[0] or [(array.size, int(np.count_nonzero(array)), 0) for array in layers]
     if record.keep_ratio is not None:
-        # Of the dense network's weights, factors or not; an exchange of places may leave weights at zero.
+        # The ratio is to the dense network's weights, factored or not; a regrown weight may still be zero.
         assert sum(kept for _, kept, _ in counts) / weights.size == pytest.approx(record.keep_ratio, rel=0.01)
         assert record.family in ("pruned-binary", "sparse", "sparse-binary") and record.pruning is not None
     if record.family == "pruned-binary":
@@ -66,11 +66,11 @@ def test_all_models_share_data_and_epochs() -> None:
     records = [get_record(model) for model in model_ids()]
     assert len(records) >= 5
     assert len({record.data for record in records}) == len({record.data.train for record in records})
-    # Stopping early is stopping a longer training.
+    # A run selected on held-out images is a longer training stopped early, so it is not compared.
     whole = [record for record in records if record.training and record.selected_on == "last epoch"]
     longer = [record for record in whole if re.search(r"-e\d+$", record.id)]
     assert len({record.training.epochs for record in whole if record.training and record not in longer}) == 1
-    # The id of a longer schedule says how long.
+    # The id of a longer schedule contains its number of epochs.
     assert all(record.training and record.id.endswith(f"-e{record.training.epochs}") for record in longer)
 
 

@@ -1,4 +1,4 @@
-"""Radii are exact fractions; 0.031 and 8/255 stay different."""
+"""Tests of threat models: radii are exact fractions, and 0.031 differs from 8/255."""
 
 from fractions import Fraction
 

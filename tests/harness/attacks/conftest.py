@@ -1,4 +1,4 @@
-"""A small model that has really learned something, and images that it gets right."""
+"""Fixtures for the attack tests: a small trained model and images that it classifies correctly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model_zoo.threat import ThreatModel
 
 @dataclass(frozen=True)
 class Victim:
-    """`images` are those of the shipped sample that `model` classifies correctly."""
+    """A trained model and the images of the shipped sample, [N, 3, 32, 32] in [0, 1], that it classifies correctly."""
 
     model: nn.Module
     images: torch.Tensor
@@ -46,12 +46,12 @@ def victim() -> Victim:
 
 @pytest.fixture
 def linf() -> ThreatModel:
-    """A radius at which the victim loses some images and keeps others."""
+    """Threat model with a radius at which the victim loses some images but not all."""
     return ThreatModel("Linf", Fraction(4, 255))
 
 
 class Rewired(nn.Module):
-    """The victim with its logits passed through a function."""
+    """The victim with a function applied to its logits."""
 
     def __init__(self, model: nn.Module, change) -> None:
         super().__init__()

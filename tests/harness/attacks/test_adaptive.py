@@ -1,4 +1,4 @@
-"""The adaptive attack: what each component is there for, and that nothing else changes."""
+"""Tests of the adaptive attack: each component breaks the defence it was added for and leaves other models unaffected."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ X, Y = (part[:100] for part in images())
 
 
 def broken(spec, model):
-    """Which images the attack breaks, by the component."""
+    """Return, per correctly classified image, the component that broke it, or None."""
     right = model(X).argmax(1) == Y
     result = attacks.run(spec, model, X[right], Y[right], THREAT, 3)
     assert float((result.adversarial - X[right]).abs().max()) <= THREAT.epsilon + 1e-6
@@ -31,7 +31,7 @@ def test_rescaling_finds_what_saturation_hides():
     result = broken(SPEC, model)
     assert share(result) - share(broken(attacks.get("pgd"), model)) > 0.1
     assert result.count("ce-rescaled") > 5
-    # Up to rounding the scale is nothing to it.
+    # The attack is invariant to the scale of the logits, up to rounding.
     assert abs(share(result) - share(broken(SPEC, toy("relu")))) <= 0.02
 
 

@@ -1,4 +1,4 @@
-"""The number must be the package's: conformance with pyautoattack called directly, and what it does badly kept from us."""
+"""Tests that the AutoAttack adapter gives the numbers of pyautoattack called directly, without the package's side effects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def kinds(result):
 
 @pytest.mark.parametrize(("scale", "component"), [(1.0, "apgd-ce"), (1e4, "apgd-t")])
 def test_it_is_the_standard_version_bit_for_bit(victim, rewired, linf, scale, component):
-    """Large logits blind the cross-entropy, so that it is the next component that breaks images."""
+    """Check examples and broken images against the package; large logits blind the cross-entropy, so a later component is needed."""
     images, labels = victim.first(6)
     model = rewired(victim.model, lambda logits: logits * scale)
     result = attacks.run(attacks.get("autoattack"), model, images, labels, linf, SEED)
@@ -46,7 +46,7 @@ def test_it_is_the_standard_version_bit_for_bit(victim, rewired, linf, scale, co
 
 
 def test_survivors_are_batched_as_the_package_batches_them(victim, linf):
-    """Fewer iterations, several batches: components later than the first see survivors of several batches in one."""
+    """Check small batches against the package: later components see the survivors of several batches in one batch."""
     images, labels = victim.first(30)
     spec = shortened(components=["apgd-ce", "apgd-t", "square"], apgd_n_iter=100, batch_size=8, targets=9)
     result = attacks.run(spec, victim.model, images, labels, linf, SEED)
@@ -59,7 +59,7 @@ def test_survivors_are_batched_as_the_package_batches_them(victim, linf):
 
 
 def test_the_seed_is_the_low_half_of_the_unit_seed(victim, linf):
-    """Square draws most: its examples differ between seeds where those of the gradient attacks may meet in the same corner."""
+    """Check with Square, which draws the most: examples of gradient attacks can end in the same corner of the ball for any seed."""
     images, labels = victim.first(40)
     spec = shortened(components=["square"])
     result = attacks.run(spec, victim.model, images, labels, linf, SEED)
@@ -74,7 +74,7 @@ def test_the_seed_is_the_low_half_of_the_unit_seed(victim, linf):
 
 @pytest.fixture
 def inspect(monkeypatch, victim, linf):
-    """Give the settings of the package's four attacks as the adapter makes them, without running any."""
+    """Return a function that records the settings of the package's four attacks, as the adapter makes them, without running them."""
 
     def look(spec):
         seen = []
@@ -192,7 +192,7 @@ def test_a_dynamic_model_is_flagged_and_does_not_infect_the_next(victim, linf):
 
 
 def test_a_meter_around_the_model_is_not_noticed(victim, linf):
-    """The check for dynamic models goes by the names of the functions that a forward pass calls, the meter's among them."""
+    """Check that a meter raises no flag: the check for dynamic models goes by the names of functions called in a forward pass."""
     images, labels = victim.first(12)
     meter = Meter(victim.model, images, labels, linf)
     expected = attacks.run(shortened(), victim.model, images, labels, linf, 1)
@@ -201,7 +201,7 @@ def test_a_meter_around_the_model_is_not_noticed(victim, linf):
     assert result.broken_by == expected.broken_by
     assert torch.equal(result.adversarial, expected.adversarial)
     survived = torch.tensor([component is None for component in result.broken_by])
-    # The ten iterations and the start of APGD-CE, three targets of APGD-T, FAB-T's five iterations, Square's queries, and checks.
+    # APGD-CE: start and 10 iterations; APGD-T: the same for each of 3 targets; FAB-T: 5 iterations for each of 3; Square: 100 queries.
     assert survived.any()
     assert int(meter.forwards[survived].min()) >= 11 + 3 * 11 + 3 * 10 + 100
 

@@ -79,7 +79,7 @@ def test_every_restart_is_spent_on_what_is_still_whole(victim, linf):
         left[restarts] = ~torch.tensor(broken(result))
         spent[restarts] = meter.forwards
     assert left[10].any() and not (left[10] & ~left[1]).any()
-    # Once the clean images; then a restart of one step looks at its start and at its end.
+    # One pass over the clean images, then two per restart of one step: at its start and at its end.
     assert set(spent[1][left[1]].tolist()) == {1 + 2} and set(spent[10][left[10]].tolist()) == {1 + 20}
     assert int(spent[10][~left[1]].max()) <= 1 + 2
 

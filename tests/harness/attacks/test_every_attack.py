@@ -1,4 +1,4 @@
-"""What holds for every attack, whichever package it comes from."""
+"""Tests of what holds for every attack, whichever package it comes from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHOUT_GRADIENTS = ("square", "rays", "transfer")
 
 
 def quick(name):
-    """Read the specification of that name, with less work where it would take long."""
+    """Return the named specification with fewer iterations, if it would take long otherwise."""
     spec = attacks.bind(attacks.get(name), "cifar10", "")
     return replace(spec, parameters={key: QUICK.get(key, value) for key, value in spec.parameters.items()})
 
@@ -56,7 +56,7 @@ def test_what_comes_back_is_a_claim_that_holds(victim, name):
         assert ((victim.model(result.adversarial).argmax(1) != labels) == broken).all()
     else:
         assert float(difference[broken].norm(dim=1).max()) <= threat.epsilon
-        assert float(difference.norm(dim=1).max()) > threat.epsilon  # distances beyond the radius are kept, and not claimed
+        assert float(difference.norm(dim=1).max()) > threat.epsilon  # examples beyond the radius are returned, but not as broken
 
 
 def test_the_same_call_gives_the_same_bytes_and_leaves_no_trace(victim, name):
@@ -130,7 +130,7 @@ def test_models_of_few_classes_are_attacked(victim, rewired, name, classes):
     model = rewired(victim.model, lambda logits: logits[:, :classes])
     rows = ((victim.labels < classes) & (model(victim.images).argmax(1) == victim.labels)).nonzero().flatten()[:12]
     result = attacks.run(quick(name), model, victim.images[rows], victim.labels[rows], threat_for(name), 0)
-    # Without gradients of the model's own a dozen images may all be left.
+    # Attacks that do not use the model's gradients may break none of a dozen images.
     assert name in WITHOUT_GRADIENTS or any(component is not None for component in result.broken_by)
     assert "classes" not in [flag.kind for flag in result.flags]
 
@@ -147,7 +147,7 @@ def test_batches_cover_every_image(victim, name):
     spec = replace(spec, parameters={**spec.parameters, "batch_size": 5})
     images, labels = victim.first(60)
     first, second = victim.model(images).topk(2).values.T
-    # The easiest to break in the first batch and in the last, short one, whatever the processor's rounding made of the victim.
+    # The first batch and the short last batch hold the images with the smallest margins, however the processor rounds.
     ranked = (first - second).argsort()
     rows = torch.cat([ranked[3:8], ranked[-5:], ranked[:3]])
     images, labels = images[rows], labels[rows]

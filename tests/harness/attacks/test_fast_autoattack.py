@@ -1,4 +1,4 @@
-"""Our own AutoAttack: image by image, nothing twice, and no weaker than plain PGD."""
+"""Tests of the native AutoAttack: images are independent, no pass is repeated, and it is no weaker than plain PGD."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_projection_is_the_smallest_step_that_reaches_the_plane():
     assert float((point + step).max()) <= 1 + 1e-6
     torch.testing.assert_close((normal * step).sum(1), rise, atol=1e-4, rtol=1e-4)
     size = step.abs().amax(1, keepdim=True)
-    # Every coordinate goes as far as the largest or to the box: nothing smaller would do.
+    # Every coordinate moves by the largest step or until it meets the box, so no smaller step reaches the plane.
     room = torch.where(normal * rise[:, None] > 0, 1 - point, point)
     torch.testing.assert_close(step.abs(), torch.minimum(size.expand_as(room), room), atol=1e-6, rtol=0)
     far = project(point, normal, torch.full((40,), 1e6))

@@ -1,4 +1,4 @@
-"""Passes an attack says it makes, against those a meter counts."""
+"""Tests that the predicted numbers of passes of each attack agree with those that a meter counts."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def test_an_image_that_survives_costs_what_was_said(name, victim, linf):
     robust = [row for row, component in enumerate(result.broken_by) if component is None]
     broken, survives = passes(spec, 10)
     assert robust
-    # Some attacks look once more, at the start or the end; AutoAttack also checks the model, and looks a few times more at each target.
+    # Some attacks make one more pass at the start or end; AutoAttack also checks the model and makes a few more passes per target.
     spare = 40 if name == "autoattack" else 3 * spec.parameters["restarts"]
     for row in robust:
         assert 0 <= int(meter.forwards[row]) - survives.forwards <= spare

@@ -1,4 +1,4 @@
-"""RayS is shown decisions alone, stays in the ball, and gets nearer to the boundary the longer it runs."""
+"""Tests of RayS: it sees decisions only, stays in the ball, and breaks more images with more queries."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ X, Y = (part[:30] for part in images())
 
 
 class Decisions(nn.Module):
-    """One-hot decisions of a network, and how many it was asked for."""
+    """One-hot decisions of a network, with a count of the images queried."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Examples made on one network are tried on another."""
+"""Tests of transfer attacks: examples made on one network are tried on another."""
 
 import torch
 

@@ -31,7 +31,7 @@ def test_every_shipped_specification_fits_its_adapter(name):
     identity = spec.identity()
     assert json.loads(json.dumps(identity)) == identity
     assert (identity["package"] is None) == (identity["package_version"] is None)
-    assert pickle.dumps(spec)  # it travels to worker processes
+    assert pickle.dumps(spec)  # specifications are sent to worker processes
 
 
 def test_the_protocol_numbers():

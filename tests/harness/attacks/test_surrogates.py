@@ -1,4 +1,4 @@
-"""Surrogate gradients: other slopes, the same values."""
+"""Tests of surrogate gradients: they replace slopes and leave values unchanged."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ class Function(nn.Module):
 
 
 class Comparison(nn.Module):
-    """A step that torch does not know as one, and says so."""
+    """A step function that torch does not recognise; `is_step` declares it."""
 
     is_step = True
 

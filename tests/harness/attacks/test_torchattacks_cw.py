@@ -13,7 +13,7 @@ L2 = ThreatModel("L2", Fraction(1, 2))
 
 
 def test_it_is_the_package_on_positive_logits_and_inner_pixels(victim, rewired):
-    # Logits of the victim are made positive by hand here, by a constant that leaves them so.
+    # A constant makes all logits of the victim positive; they stay positive along the attack.
     model = rewired(victim.model, lambda logits: logits + 64)
     inner = (victim.images.flatten(1).amin(1) > 1e-6) & (victim.images.flatten(1).amax(1) < 1 - 1e-6)
     images, labels = victim.images[inner][:40], victim.labels[inner][:40]
@@ -41,7 +41,7 @@ def test_black_and_white_pixels_move(victim):
     extreme = (images == 0) | (images == 1)
     assert extreme.any()
     result = attacks.run(attacks.get("cw-l2"), victim.model, images, labels, L2, 0)
-    # Barely, as the sigmoid is flat out there; but without the margin they do not move at all.
+    # They move little, because the sigmoid is flat there; without the margin they do not move at all.
     assert float((result.adversarial - images)[extreme].abs().max()) > 3e-6
     stuck = torchattacks.CW(victim.model, c=1.0, kappa=0.0, steps=100, lr=0.01)(images, labels)
     assert torch.equal(stuck[extreme], images[extreme])

@@ -29,7 +29,7 @@ def test_restarts_keep_what_is_broken_and_work_on_the_rest(victim, linf):
             sizes.append(len(batch))
             return victim.model(batch)
 
-    # One step from a random start: restarts matter.
+    # One step from a random start, so that restarts matter.
     parameters = {**spec.parameters, "steps": 1, "step": "1"}
     images, labels = victim.first(200)
     ten = attacks.run(replace(spec, parameters=parameters), Watched().eval(), images, labels, linf, 1, classes=10)

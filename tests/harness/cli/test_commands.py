@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, listings, one clear line for what is wrong, exit statuses."""
+"""Tests of the command line as a user meets it: help, listings, one-line errors and exit statuses."""
 
 import json
 import subprocess

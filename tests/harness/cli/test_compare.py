@@ -1,4 +1,4 @@
-"""`harness compare` and `harness add`, as a user types them, on tiny models and a few images."""
+"""Tests of the commands `harness compare` and `harness add`, on small models and a few images."""
 
 import json
 from pathlib import Path
@@ -74,11 +74,11 @@ def test_outcomes_of_longer_runs_are_used(there: Path) -> None:
 def test_conditions_decide_the_exit_status(there: Path) -> None:
     met = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
     assert met.exit_code == 0, met.stderr
-    # What hides behind gradients is looked for without being asked.
+    # The checks for gradient masking run without being requested.
     assert "Square (1,000 queries) 0" in met.stdout and "decisions alone) 0" in met.stdout and "shipped models 0" in met.stdout
     low = compare(DENSE, "--against", PRUNED, "--fail-under", "90")
     assert low.exit_code == 1 and "--fail-under 90: the lower end" in low.stderr
-    # Of four images none can show a difference.
+    # Four images are too few for a significant difference.
     beat = compare(DENSE, "--must-beat", PRUNED, "--json")
     assert beat.exit_code == 1 and f"--must-beat {PRUNED}" in beat.stderr
     assert [opponent["standing"]["model"] for opponent in json.loads(beat.stdout)["comparisons"][0]["opponents"]] == [PRUNED]

@@ -1,4 +1,4 @@
-"""A model whose checkpoint is too large to ship is listed, and left out by name where its file would be needed."""
+"""Tests of models too large to ship: they are listed, and left out by name if a command needs their checkpoint."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_it_is_listed_as_outcomes_only() -> None:
 def test_loading_it_says_which_recipe_makes_it() -> None:
     with pytest.raises(MissingDataError, match=f"outcomes only.*43 MiB.*harness train {SMALL}"):
         load_model(LARGE)
-    # A file that should be there and is not is another matter.
+    # A shipped model has its file, so no reason for absence is reported.
     assert registry.absence(SMALL) is None
 
 

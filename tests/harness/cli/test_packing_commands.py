@@ -1,4 +1,4 @@
-"""`harness export`, `footprint` and `import`, as a user types them."""
+"""Tests of the commands `harness export`, `footprint` and `import`, as a user types them."""
 
 import json
 from pathlib import Path

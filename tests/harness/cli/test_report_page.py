@@ -1,4 +1,4 @@
-"""`harness report --html`: the page of a store, or one clear line."""
+"""Tests of `harness report --html`: it writes the page of a store, or one clear error line."""
 
 from pathlib import Path
 

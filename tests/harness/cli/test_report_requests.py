@@ -1,4 +1,4 @@
-"""Outcomes that no suite asks for reach a report: of a user's own model, beside the shipped ones that met the same attacks."""
+"""Tests that outcomes outside every suite reach a report, with a user's model and shipped models in one table."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_a_report_has_what_no_suite_asks_for(tmp_path: Path) -> None:
     (unit,) = plan_request([DENSE], ["pgd"], "cifar10-sample", 4, [THREAT]).units
     outcome = evaluate_unit(load_model(DENSE), unit.block, unit.threat, unit.attack, unit.seed)
     store.write(unit, outcome, {})
-    # As a model of somebody's own is stored: by its id, with no record in the registry.
+    # A user's model is stored under its id, without a record in the registry.
     own = replace(unit, record=unit.record.model_copy(update={"id": "mine", "weights_sha256": "0" * 64}))
     store.write(own, outcome, {})
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""`harness train` on the sample's images: a model comes out that can be attacked, a killed run goes on, a finished state is taken up."""
+"""Tests of `harness train` on the sample's images: a recipe becomes a model, and stopped or finished states are resumed."""
 
 from pathlib import Path
 

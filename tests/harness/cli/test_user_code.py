@@ -1,4 +1,4 @@
-"""User code that fails, whatever way it chooses: a line, the traceback in the store, and an exit status that is not 0."""
+"""Tests of user code that fails in any way: one error line, a traceback in the store and a nonzero exit status."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Image sets: what they refuse, how they are cut, what identifies them; data sets by name."""
+"""Tests of image sets (validation, slices, content hashes) and of loading data sets by name."""
 
 import subprocess
 import sys

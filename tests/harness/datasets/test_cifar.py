@@ -1,4 +1,4 @@
-"""Whole CIFAR: official files only after their md5, arrays only after their content, and nothing unpickled that is not allowed."""
+"""Tests of the full CIFAR sets: files are checked by md5, arrays by content, and only allowed types are unpickled."""
 
 import dataclasses
 import hashlib
@@ -20,7 +20,7 @@ SAMPLE = datasets.load("cifar10-sample").first(20)
 def official_bytes() -> bytes:
     rows = SAMPLE.images.transpose(0, 3, 1, 2).reshape(20, -1)
     content = pickle.dumps({b"data": rows, b"labels": SAMPLE.labels.tolist(), b"batch_label": b"testing batch 1 of 1"}, protocol=2)
-    # As Python 2's numpy wrote it.
+    # Module path that numpy had under Python 2.
     return content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 
 
@@ -105,7 +105,7 @@ def test_order_counts_only_where_it_is_official() -> None:
 
 
 def small_set(folder: Path) -> cifar.Cifar:
-    """CIFAR-10 as if it were 20 images, its files in `folder`."""
+    """Return a CIFAR-10 description with a test split of 20 images, and write its files to `folder`."""
     content = official_bytes()
     (folder / "cifar-10-batches-py").mkdir(parents=True)
     (folder / "cifar-10-batches-py" / "test_batch").write_bytes(content)

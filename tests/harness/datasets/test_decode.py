@@ -1,4 +1,4 @@
-"""Picture files of every kind are scaled by what they are, or refused by name."""
+"""Tests of image decoding: each kind of file is scaled by its pixel format, or refused by name."""
 
 import os
 from pathlib import Path

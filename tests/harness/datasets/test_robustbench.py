@@ -1,4 +1,4 @@
-"""RobustBench's images, through the package's own loading, from official-format files that the test writes."""
+"""Tests of RobustBench's images, loaded by the package from files that the tests write in the official format."""
 
 import dataclasses
 import io
@@ -28,7 +28,7 @@ from tests.model_zoo.test_download import Server, server, url
 __all__ = ["server"]
 
 pytestmark = pytest.mark.needs_robustbench
-# More than the hundred that the package loads at a time.
+# More than the hundred images that the package loads per batch.
 IMAGES = 120
 BOTH = pytest.mark.parametrize("family", ["cifar10", "cifar100"])
 
@@ -38,7 +38,7 @@ def sample(family: str) -> ImageSet:
 
 
 def batch(family: str, n: int) -> bytes:
-    """The first n images as Python 2 and its numpy wrote them."""
+    """Return a batch file of the first n images, as Python 2 and its numpy wrote it."""
     images = sample(family).first(n)
     rows = images.images.transpose(0, 3, 1, 2).reshape(n, -1)
     content = pickle.dumps({"data": rows, SETS[family].label_key.decode(): images.labels.tolist()}, protocol=2)
@@ -47,7 +47,7 @@ def batch(family: str, n: int) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Both data sets as if they were of few images: torchvision is told the md5 of the files written. Nothing may be downloaded."""
+    """Folder with both data sets reduced to a few images; torchvision gets the md5 of the written files, and downloads fail the test."""
     import_robustbench()
     from torchvision import datasets as official
 

@@ -1,4 +1,4 @@
-"""The samples that ship: what the protocol says they are, and hashed."""
+"""Tests of the shipped samples: they are what the protocol says, and damaged files are refused by their hash."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_sprites_come_back() -> None:
 
 def test_a_written_sample_reads_back(tmp_path: Path) -> None:
     few = datasets.load("cifar10-sample").first(10)
-    # Ten images 25 times over pack quickly.
+    # Ten images repeated 25 times compress quickly.
     rows = np.arange(250) % 10
     part = ImageSet("part", few.images[rows], few.labels[rows], few.index[rows], few.classes)
     write_sample(part, "part", tmp_path)

@@ -1,4 +1,4 @@
-"""Trees of images: one's own folders and ImageNet-100, on real images written as files."""
+"""Tests of image trees: a user's folders and ImageNet-100, with real images written as files."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_two_folders_of_one_name_are_two_data_sets(tmp_path: Path) -> None:
     before = datasets.describe(f"folder:{tmp_path / 'there' / 'birds'}").name
     Image.fromarray(SAMPLE.images[0][::-1]).save(changed)
     here, there = (datasets.load(f"folder:{tmp_path / place / 'birds'}", n=2) for place in ("here", "there"))
-    # The two images that are loaded are the same ones; the data sets are not.
+    # The two images that are loaded are equal; the data sets differ.
     assert here.sha256 == there.sha256 and here.name == before != there.name
 
 
@@ -136,7 +136,7 @@ def test_the_crop_is_central_whatever_the_shape(size: tuple[int, int]) -> None:
 
 
 def test_the_resize_is_bilinear_with_antialias() -> None:
-    # Halved with a triangle filter: every pixel is the mean of four with weights 1, 3, 3, 1, along each axis.
+    # Halved with a triangle filter: each pixel is the mean of four with weights 1, 3, 3, 1, along each axis.
     picture = np.concatenate(list(SAMPLE.images[:256].reshape(16, 16, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 512, 3)))
     halved = picture.astype(float)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A small frozen network with channels that keep nothing, and images."""
+"""Fixtures for the engine tests: a small frozen network with channels that keep no weights, and images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_zoo.packing.frozen import empty
 
 
 def network(name="cifar-resnet18", width=6, kept=0.3, affine=True, **fields):
-    """A network of random signs; a third of its channels keep nothing and still give a constant, some are never read."""
+    """Return a network of random signs; a third of its channels keep no weights and give a constant, and a fourth are never read."""
     architecture = {"name": name, "classes": 10, "width": width, "normalisation": "cifar10", **fields}
     model = empty(architecture, affine)
     with isolated(0), torch.no_grad():

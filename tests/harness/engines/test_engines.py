@@ -1,4 +1,4 @@
-"""Engines against the models they stand for, and what happens to one that is not its model."""
+"""Tests that engines agree with the models they replace, and that an engine that disagrees is refused."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_shipped_models_may_be_rounded_to_bfloat16(images):
 def test_at_the_boundary_bf16_decides_as_float32(images):
     model, engine = load_model(MODEL), engines.build(load_model(MODEL), "bf16")
     with torch.no_grad():
-        # Bisected between neighbouring images, to where the prediction changes.
+        # Bisect between neighbouring images to points at which the prediction changes.
         near, far = images, images.roll(1, 0)
         differ = model(near).argmax(1) != model(far).argmax(1)
         near, far = near[differ], far[differ]
@@ -138,7 +138,7 @@ def test_at_the_boundary_bf16_decides_as_float32(images):
         assert (rounded.argmax(1) != wanted.argmax(1)).any()
         assert torch.equal(engine(points).argmax(1), wanted.argmax(1))
         torch.testing.assert_close(engine(points), wanted, atol=1e-4, rtol=1e-4)
-    # Gradients are those of bfloat16.
+    # Gradients are those of the bfloat16 model.
     found, rounded = run(engine, points)[1], run(engine.get_submodule("rounded"), points)[1]
     assert found.any() and torch.equal(found, rounded)
 

@@ -1,4 +1,4 @@
-"""On a GPU: engines are equal to the stored model there, and units end as on the CPU."""
+"""Tests on a GPU: engines agree with the stored model, and units have nearly the same outcomes as on the CPU."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def test_a_unit_ends_as_on_the_cpu(tmp_path):
     for unit in plan.units:
         assert there.manifest(unit.id).engine.used == "bf16"
         one, other = (store.read(unit.id).table.to_pandas()["robust"] for store in (here, there))
-        # Sums are in another order: an image at the very boundary may end otherwise.
+        # Sums are in another order, so one image at the decision boundary may have another outcome.
         assert (one != other).sum() <= 1
         assert one.any() and not one.all()

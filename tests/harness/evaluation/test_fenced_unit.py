@@ -1,4 +1,4 @@
-"""Units of users' networks: what misbehaves is refused or at fault by name, and what holds no number is broken."""
+"""Tests of units of users' networks: misbehaving networks are refused by name, and non-finite logits count as broken."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +28,7 @@ def off_grid(images: torch.Tensor) -> torch.Tensor:
 
 
 class Net(nn.Module):
-    """A shipped network that tests change."""
+    """A shipped network that subclasses change."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Net(nn.Module):
 
 
 class Remembers(Net):
-    """An image near one that was asked for before keeps the answer given then."""
+    """For an image near an earlier one, returns the logits of the earlier one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class RemembersClasses(Net):
 
 
 class Counts(Net):
-    """A buffer counts calls."""
+    """Counts its calls in a buffer."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.count += 1
@@ -83,7 +83,7 @@ class Counts(Net):
 
 
 class OnGrid(Net):
-    """Another class where pixels are no multiples of 1/255."""
+    """Predicts another class if pixels are not multiples of 1/255."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = super().forward(images)
@@ -91,7 +91,7 @@ class OnGrid(Net):
 
 
 class NoNumbers(Net):
-    """NaN, or infinity, where pixels are no multiples of 1/255."""
+    """Returns NaN logits if pixels are not multiples of 1/255."""
 
     value = float("nan")
 
@@ -101,7 +101,7 @@ class NoNumbers(Net):
 
 
 class Infinite(NoNumbers):
-    """One infinite logit, of class 0."""
+    """Returns an infinite logit of class 0 if pixels are not multiples of 1/255."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = Net.forward(self, images)
@@ -109,7 +109,7 @@ class Infinite(NoNumbers):
 
 
 class Large(Net):
-    """Other logits in batches that gates do not use."""
+    """Returns other logits for batches with gradients whose size the gates do not use."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = super().forward(images)
@@ -117,7 +117,7 @@ class Large(Net):
 
 
 class Wanted(Net):
-    """Other logits if a gradient is wanted and the image is off the pixel grid."""
+    """Returns other logits if a gradient is wanted and the image is off the pixel grid."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = super().forward(images)
@@ -125,7 +125,7 @@ class Wanted(Net):
 
 
 class Backward(torch.autograd.Function):
-    """A backward pass that ends the process."""
+    """Identity whose backward pass raises SystemExit."""
 
     @staticmethod
     def forward(ctx: object, images: torch.Tensor) -> torch.Tensor:
@@ -137,14 +137,14 @@ class Backward(torch.autograd.Function):
 
 
 class Leaves(Net):
-    """Fails as soon as gradients flow."""
+    """Raises SystemExit as soon as a backward pass runs."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return super().forward(Backward.apply(images))
 
 
 class Later(Net):
-    """Fails after some calls."""
+    """Raises SystemExit at its 40th call."""
 
     calls = 0
 

@@ -1,4 +1,4 @@
-"""Gates: what no number may come from is refused, by name."""
+"""Tests of the gates: invalid images, labels and models are refused by name before any attack runs."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ LABELS = torch.arange(5)
 
 
 class Linear(nn.Module):
-    """A frozen linear model, with something wrong on demand."""
+    """A frozen linear model, with a fault if `wrong` names one."""
 
     def __init__(self, wrong: str = "") -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def test_a_model_for_other_images_is_refused() -> None:
 
 
 class Mates(nn.Module):
-    """Logits from which the mean of the batch is taken."""
+    """Logits minus the mean of the batch."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = images.flatten(1)[:, :10]
@@ -104,7 +104,7 @@ def test_logits_that_depend_on_batch_mates_are_refused() -> None:
 
 
 class Stored(nn.Module):
-    """A convolution that offers one weight and computes with another."""
+    """A convolution whose `effective_weight` is `factor` times the weight that it computes with."""
 
     stride, padding = 1, 0
 

@@ -1,4 +1,4 @@
-"""Marks: which findings of a unit go with its number."""
+"""Tests of marks: which flags of a unit accompany its number."""
 
 from fractions import Fraction
 
@@ -48,7 +48,7 @@ def test_marks_are_joined_in_one_order_and_have_words() -> None:
 
 
 class Changed(nn.Module):
-    """A shipped network whose gradients are masked in some way."""
+    """A shipped network whose gradients are masked as `how` says."""
 
     def __init__(self, how: str) -> None:
         super().__init__()

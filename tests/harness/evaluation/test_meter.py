@@ -1,4 +1,4 @@
-"""The meter counts passes for the image they were for."""
+"""Tests of the meter: passes count for the image they were made for, and the best query per image is kept."""
 
 from fractions import Fraction
 
@@ -53,7 +53,7 @@ def test_the_meter_has_the_models_mode() -> None:
 
 
 def pushed(metered: Meter, rows: list[int], size: float) -> torch.Tensor:
-    """Queries that leave the label's logit as fast as a step of `size` allows."""
+    """Return queries that lower the label's logit as fast as a step of `size` allows."""
     weight = metered.model[1].weight  # type: ignore[index]
     labels = metered.labels[rows]
     second = metered.model(IMAGES[rows]).topk(2).indices[:, 1]

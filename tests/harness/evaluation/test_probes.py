@@ -1,4 +1,4 @@
-"""Probes measure what they are named after, on networks whose answer is known."""
+"""Tests of the probes on networks for which the result is known."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The referee decides; the attack's word does not count."""
+"""Tests of the referee: it recomputes norms and predictions, whatever the attack claims."""
 
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ THREAT = ThreatModel("Linf", Fraction(8, 255))
 
 
 class Brightness(nn.Module):
-    """Class 1 where the mean pixel is above a half."""
+    """Class 1 if the mean pixel is above a half, else class 0."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         mean = images.mean((1, 2, 3))
@@ -26,10 +26,10 @@ LABELS = torch.zeros(6, dtype=torch.int64)
 
 def test_norms_box_and_prediction_are_recomputed() -> None:
     adversarial = IMAGES.clone()
-    adversarial[0] += 8 / 255  # legal, breaks
+    adversarial[0] += 8 / 255  # legal, changes the prediction
     adversarial[1] += 9 / 255  # outside the ball
     adversarial[2, 0, 0, 0] = float("nan")
-    adversarial[3] -= 8 / 255  # legal, breaks nothing
+    adversarial[3] -= 8 / 255  # legal, does not change the prediction
     adversarial[4, 0, 0, 0] = -0.001  # outside the box
     verdict = judge(Brightness(), IMAGES, adversarial, LABELS, THREAT)
     assert verdict.legal.tolist() == [True, False, False, True, False, True]

@@ -1,4 +1,4 @@
-"""One unit, whole: what the referee overrules, what is left out, what is restored."""
+"""Tests of whole units: what the referee overrules, which images are attacked, and which global state is restored."""
 
 from fractions import Fraction
 
@@ -21,7 +21,7 @@ SPEC = attacks.get("pgd")
 
 
 def lying(monkeypatch: pytest.MonkeyPatch, change: float, claim: str | None) -> None:
-    """An attack that adds `change` to every pixel and claims what it is told to claim."""
+    """Replace every attack by one that adds `change` to every pixel and claims `claim` for every image."""
 
     def run(spec: object, model: torch.nn.Module, images: torch.Tensor, *arguments: object, **named: object) -> AttackResult:
         model(images)
@@ -52,7 +52,7 @@ def test_an_attack_that_minimises_the_distance_may_end_outside_the_radius() -> N
     attacked = outcome.frame["clean_prediction"] == outcome.frame["label"]
     assert not outcome.at_fault
     assert outcome.frame["robust"].tolist() == attacked.tolist()
-    # The distance at which it did break stays in the outcome.
+    # The outcome keeps the distance at which the image was broken.
     far = attacked & (outcome.frame["adversarial_prediction"] != outcome.frame["label"])
     assert far.any() and (outcome.frame.loc[far, "l2"] > 1 / 100).all()
 
@@ -96,7 +96,7 @@ def test_what_the_attack_saw_but_did_not_return_counts_in_the_headline_alone(mon
 
 
 class Coins(torch.nn.Module):
-    """A model that adds noise to its logits."""
+    """A model with random noise added to its logits."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = MODEL(images)
@@ -123,7 +123,7 @@ def test_a_declared_surrogate_gives_gradients_to_a_model_of_steps() -> None:
 
 
 class Signs(torch.nn.Module):
-    """A toy whose activation is torch's own sign."""
+    """A toy model with torch.sign as its activation."""
 
     def __init__(self, model: Toy) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A verdict follows from the measurements by the thresholds, and says which of them it was."""
+"""Tests of the verdict: it follows from the measurements and the thresholds, and names the checks that failed."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,17 +11,17 @@ from harness.evaluation.diagnostics import Diagnostics
 from harness.evaluation.verdict import CHECKS, SIGNIFICANCE, judge, p_value
 
 N = 250
-# Of 500 images the first half is right without an attack.
+# Of 500 images, the second half is misclassified without an attack.
 WRONG = "-" * N
 
 
 def first(count: int, n: int = N) -> str:
-    """The first images robust, the others broken, and as many wrong without an attack."""
+    """Return marks of n images, the first `count` robust and the others broken, followed by those of the misclassified images."""
     return "1" * count + "0" * (n - count) + WRONG
 
 
 def but_first(count: int, robust: int = N) -> str:
-    """The first images broken, those up to `robust` not."""
+    """Return marks of N images of which only those from `count` up to `robust` are robust, and of the misclassified images."""
     return "0" * count + "1" * (robust - count) + "0" * (N - robust) + WRONG
 
 
@@ -114,7 +114,7 @@ def test_without_models_to_transfer_from_it_says_so() -> None:
 
 @pytest.mark.parametrize("n", [60, 250, 1000])
 def test_all_checks_of_a_hundred_honest_models_together_accuse_one_in_at_most_one_run_of_twenty(n: int) -> None:
-    """Every share at its limit, the worst honest case: the probability of an alarm is that of the binomial's tail."""
+    """Check with every share at its limit, the worst honest case; the alarm probability is the tail of a binomial distribution."""
     alarms = 0.0
     for check in CHECKS:
         share = check.share.value

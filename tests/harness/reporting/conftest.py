@@ -1,11 +1,11 @@
-"""A few outcomes whose numbers can be checked by hand."""
+"""Fixtures for the reporting tests: a few outcomes whose numbers can be checked by hand."""
 
 import pandas as pd
 import pytest
 
 
 def rows(model: str, attack: str, robust: str, radius: str = "8/255", clean_wrong: int = 1) -> list[dict[str, object]]:
-    """One row a character of `robust` ("1" robust); the last `clean_wrong` images are wrong on clean input."""
+    """Return one row per character of `robust` ("1" is robust); the last `clean_wrong` images are misclassified without an attack."""
     n = len(robust)
     return [
         {

@@ -1,4 +1,4 @@
-"""A small registry of pruned and dense models, and outcomes whose numbers can be counted by hand."""
+"""Records of a few pruned and dense models, with outcomes whose numbers can be counted by hand."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def dense(name: str, family: str, weights: int, **changes: Any) -> dict[str, Any
 
 
 def ablated() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Outcomes on 40 images, and models: a base, nine neighbours of it, one that differs twice, one of another setting, four dense ones."""
+    """Return outcomes on 40 images, and models: a base, nine neighbours, one with two differences, one of another setting, four dense."""
     found = [
         (pruned("k10"), 16),
         (pruned("k50", keep_ratio=0.5, bytes=45_000), 17),

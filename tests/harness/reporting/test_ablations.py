@@ -1,4 +1,4 @@
-"""Which models make an ablation, and the numbers of its rows."""
+"""Tests of ablations: which models belong to one, and the numbers of its rows."""
 
 import tomllib
 from pathlib import Path
@@ -164,8 +164,8 @@ def test_recipes_of_the_zoo_differ_from_their_base_in_one_thing() -> None:
         made.append({**pruned(path.stem), **its, **varied})
     part = pd.DataFrame(made[1:]).rename(columns={"id": "model"}).assign(worst=0.2)
     near = neighbours(part)
-    # TRADES is another training: it has a table of its own and is no ablation of the base.
-    # So are the sweeps that train three times as long.
+    # TRADES is another training method with a table of its own, so it is not an ablation of the base.
+    # The same holds for the sweeps that train three times as long.
     longer = {model for model in part["model"] if model.endswith("-e15")}
     trained_alike = set(part.loc[part["training"] == "pgd", "model"]) - longer
     assert set(part["model"]) - trained_alike == {f"{base}-trades"} | longer and len(longer) == 5

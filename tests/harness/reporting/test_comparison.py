@@ -1,4 +1,4 @@
-"""A model beside others: figures that can be counted by hand, verdicts that follow from the corrected test, the front, the words."""
+"""Tests of comparisons of one model with others: verdicts by the corrected test, the Pareto front and the sentences."""
 
 from itertools import chain
 from typing import Any
@@ -25,7 +25,7 @@ def planned(*models: str, attacks: tuple[str, ...] = ("pgd",), radius: str = "8/
 
 
 def with_autoattack(*outcomes: list[dict[str, Any]]) -> pd.DataFrame:
-    """The outcomes, and beside them those of AutoAttack on the same images, under another suite."""
+    """Return the outcomes, and the same outcomes under AutoAttack, as another suite would have them."""
     frame = pd.DataFrame([row for part in outcomes for row in part])
     return pd.concat([frame, frame.drop_duplicates(["model", "image"]).assign(attack="autoattack")], ignore_index=True)
 
@@ -114,7 +114,7 @@ def test_the_words_give_difference_interval_and_bytes() -> None:
 
 
 def doubted(flags: str = "", black_box: bool = True, opponent_flags: str = "") -> Comparison:
-    """A model that withstands ten images more than another; each may carry flags, under another suite's attack."""
+    """Compare a model with one that withstands ten images fewer; either may carry flags, under an attack of another suite."""
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("weak", "pgd", "1" * 20 + "0" * 20)).assign(flags="")
     others = outcomes.assign(
         attack="autoattack" if black_box else "pgd-adaptive", flags=outcomes["model"].map({"mine": flags, "weak": opponent_flags})
@@ -175,6 +175,6 @@ def test_what_probes_break_beyond_the_suite_puts_a_model_in_doubt(attack: str, m
         assert ours.worst.successes == 30, "no part of the worst case"
         assert [(probe.attack, probe.gained, probe.left) for probe in ours.probes] == [(attack, marks[:30].count("0"), 30)]
         assert (mark in ours.flags, bool(ours.doubt)) == (is_in_doubt, is_in_doubt)
-    # On fewer images than are compared a probe says nothing.
+    # A probe on fewer images than are compared is ignored.
     known = with_autoattack(*suite, rows("mine", attack, few[:20]))
     assert compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, known)[0].ours.probes == ()

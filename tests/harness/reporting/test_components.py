@@ -1,4 +1,4 @@
-"""The worst case taken apart."""
+"""Tests of the worst case split by the component that broke each image."""
 
 import pandas as pd
 import pytest
@@ -15,7 +15,7 @@ MODELS = pd.DataFrame([{"id": "m", "family": "dense", "bytes": 1}])
 
 @pytest.fixture
 def attacked() -> pd.DataFrame:
-    """Ten images: two clean errors; pgd breaks two of the others, AutoAttack four, two of them the same; one was only seen."""
+    """Ten images: two clean errors; pgd breaks two others; AutoAttack breaks four, including those two; one query seen breaks another."""
     pgd, auto = (
         pd.DataFrame(rows("m", attack, marks, clean_wrong=2)) for attack, marks in (("pgd", "0011111100"), ("autoattack", "0000111100"))
     )

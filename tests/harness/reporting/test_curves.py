@@ -1,4 +1,4 @@
-"""The figure of a training curve."""
+"""Tests of the figure of a training curve."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Figures show the frame's numbers; a report is the same bytes every time."""
+"""Tests that figures show the summary's numbers and that a report has the same bytes every time."""
 
 from itertools import combinations
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_points_of_the_bytes_figure_are_the_frames(outcomes: pd.DataFrame, model
 
 
 def crowded(models: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Models of nearly the same size, many equally good: where labels would cover one another."""
+    """Return outcomes and models of similar size and accuracy, whose labels would overlap if nothing moved them."""
     ids = [f"cifar10-a-rather-long-name-{number}" for number in range(models)]
     found = [row for place, name in enumerate(ids) for row in rows(name, "pgd", "1" * (6 + place // 3) + "0" * (34 - place // 3))]
     records = [{"id": name, "family": "dense", "weight_bits": 32, "bytes": 20_000 + 6_000 * place} for place, name in enumerate(ids)]
@@ -74,7 +74,7 @@ def test_labels_cover_neither_each_other_nor_a_mark(tmp_path: Path) -> None:
 def test_variants_of_the_base_of_its_size_are_dots_without_a_name() -> None:
     axes = accuracy_against_bytes(summary(*ablated()), "title").axes[0]
     named = {text.get_text() for text in axes.texts if text.get_text()}
-    # On the front (seed2) or of another size (kaiming), a variant is a model like others.
+    # A variant on the front (seed2) or of another size (kaiming) is shown as any model.
     assert {"k10", "k50", "k20", "k01", "seed2", "kaiming", "k20-p1", "longer", "w28-dense"} <= named
     assert not named & {"p0", "p1", "no-lbn", "seed1"}
     dots = [(xs(line)[0], ys(line)[0]) for line in axes.lines if line.get_markersize() == 3.5]
@@ -98,7 +98,7 @@ def test_many_models_and_their_names_stay_apart(tmp_path: Path) -> None:
 
 
 def registry_of(count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Outcomes and records of many models of all families, some equally large or equally good."""
+    """Return outcomes and records of `count` models of all families, some of equal size or accuracy."""
     families = ["pruned-binary", "sparse", "dense-binary", "sparse-binary", "dense", "quantised"]
     sizes = {
         "pruned-binary": 9_000,

@@ -1,4 +1,4 @@
-"""Numbers of a summary, each checked by hand."""
+"""Tests of the summary's numbers, each checked by hand."""
 
 import pandas as pd
 import pytest
@@ -16,7 +16,7 @@ def test_each_attack_alone_and_the_pointwise_worst_case(outcomes: pd.DataFrame, 
     frame = summary(outcomes, models)
     small, large = of(frame, "small_one"), of(frame, "large")
     assert (small["clean"], small["pgd"], small["cw-linf"], small["worst"]) == (7 / 8, 4 / 8, 3 / 8, 3 / 8)
-    # Each attack leaves six; together they leave five.
+    # Each attack leaves six images robust; together they leave five.
     assert (large["pgd"], large["cw-linf"], large["worst"]) == (6 / 8, 6 / 8, 5 / 8)
     assert (small["worst_low"], small["worst_high"]) == pytest.approx((0.1368, 0.6943), abs=1e-4)
     assert small["worst_n"] == 8 and small["bytes"] == 2048 and small["sparsity"] == 0.9
@@ -90,7 +90,7 @@ def test_the_waterfall_says_which_component_broke_how_many(outcomes: pd.DataFram
 def test_all_numbers_of_a_row_are_over_the_images_that_all_attacks_met(models: pd.DataFrame) -> None:
     frame = pd.DataFrame(rows("large", "pgd", "00001111", clean_wrong=0) + rows("large", "cw-linf", "10001111", clean_wrong=0)[:4])
     row = summary(frame, models).iloc[0]
-    # pgd breaks the first four of eight images: on those that cw-linf met too, all of them.
+    # pgd breaks the first four of eight images, which are all the images that cw-linf has met.
     assert (row["pgd"], row["cw-linf"], row["worst"], row["pgd_n"], row["pgd_planned"]) == (0.0, 0.25, 0.0, 4, 8)
 
 

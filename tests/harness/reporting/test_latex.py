@@ -1,4 +1,4 @@
-"""The LaTeX of tables compiles, and nothing sticks out of a line."""
+"""Tests that the LaTeX of the tables compiles without overfull lines."""
 
 import subprocess
 from pathlib import Path
@@ -18,7 +18,7 @@ DOCUMENT = r"""\documentclass{article}
 
 
 def log_of(files: list[Path], folder: Path) -> str:
-    """Compile a document of all files, and give pdflatex's log."""
+    """Compile a document of all files and return pdflatex's log."""
     (folder / "tables.tex").write_text(DOCUMENT % "\n\\clearpage\n".join(path.read_text() for path in files))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)

@@ -1,4 +1,4 @@
-"""Published and measured numbers side by side, and a difference only between numbers of one kind of model."""
+"""Tests of published and measured numbers in one table; a difference is given only between numbers of the same kind of model."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ OURS: dict[str, Any] = {
 
 
 def beside(table: str = "liu2022-main", robust: str = "1" * 20 + "0" * 20, planned: int = 40, **changes: Any) -> pd.DataFrame:
-    """The frame of a table with one measured model."""
+    """Return the frame of a table with one measured model."""
     outcomes = pd.DataFrame(rows("ours", "autoattack", robust))
     cell = {"dataset": "cifar10-sample", "norm": "Linf", "radius": "8/255", "model": "ours", "attack": "autoattack", "images": planned}
     frame = summary(outcomes, pd.DataFrame([{**OURS, **changes}]), pd.DataFrame([cell]))
@@ -83,7 +83,7 @@ def test_the_table_says_n_partial_and_source() -> None:
     assert cells["robust, measured"] == "50.0 [35.2, 64.8] partial 40/1000" and cells["n, measured"] == "40"
     assert cells["difference"].startswith("+4.9 [−9.9, ") and cells["difference"].endswith("partial 40/1000")
     assert "Published: IVRL/RobustBinarySubNet README @3c5bd5d." in table.notes
-    # ImageNet-100: nobody says over how many images, so there is neither n nor an interval.
+    # ImageNet-100: the source does not say over how many images, so there is neither n nor an interval.
     other = next(table for table in tables.render(tables.get("liu2022-main"), beside()) if "imagenet100" in table.caption)
     assert "n, published" not in other.headings and "33.04" in other.rows[0]
 

@@ -1,4 +1,4 @@
-"""Random masks by formula, against all masks there are, or many draws."""
+"""Tests of the formulas for random masks, against all masks of a small layer or many draws."""
 
 from itertools import combinations
 
@@ -9,7 +9,7 @@ from harness.reporting.masks import kept_by_channel, kept_by_kernel, kernels_at_
 
 
 def every_mask(weights: int, kept: int) -> np.ndarray:
-    """All masks of a layer that keep so many: bool [masks, weights]."""
+    """Return all masks of a layer that keep `kept` weights: bool [masks, weights]."""
     found = np.zeros((0, weights), dtype=bool)
     for places in combinations(range(weights), kept):
         mask = np.zeros((1, weights), dtype=bool)

@@ -1,4 +1,4 @@
-"""The figure of accuracy against sparsity shows the frame's numbers, and its labels do not touch."""
+"""Tests of the figure of accuracy against sparsity: it shows the summary's numbers, and its labels do not overlap."""
 
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +26,7 @@ def numbers(data: Any) -> list[float]:
 
 
 def line_of(axes: Axes, place: int) -> tuple[list[float], list[float]]:
-    """The points of the clean (0) or worst-case (1) line."""
+    """Return the points of the clean (0) or worst-case (1) line."""
     line: Any = axes.containers[place][0]
     return numbers(line.get_xdata()), numbers(line.get_ydata())
 
@@ -45,7 +45,7 @@ def test_of_two_equal_series_the_one_of_the_lowest_seed_counts(group: pd.DataFra
 
 
 def swept() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """With three models of a longer setting whose p follows the keep ratio."""
+    """Return the outcomes and models of `ablated`, with three models of a longer setting whose p follows the keep ratio."""
     outcomes, models = ablated()
     longer = [
         pruned(f"{name}-e15", keep_ratio=keep, allocation_power=power, setting="longer", epochs=15)
@@ -60,7 +60,7 @@ def test_a_series_whose_p_follows_the_keep_ratio_stands_beside_the_other() -> No
     line = series(group)
     assert following(group, line)["model"].tolist() == ["k50-e15", "k05-e15", "k01-e15"]
     assert following(summary(*ablated()), line).empty
-    # One power is a series of its own, two models are none.
+    # Models with one power p form a series themselves, and two models are too few for one.
     assert following(group.assign(allocation_power=0.1), line).empty
     assert following(group[group["model"] != "k05-e15"], line).empty
     axes = accuracy_against_sparsity(group, "title").axes[0]
@@ -109,11 +109,11 @@ def test_labels_at_the_edge_do_not_touch_and_are_inside(group: pd.DataFrame, tmp
     figure = accuracy_against_sparsity(group, "title")
     (path,) = save(figure, tmp_path / "figure", ("png",))
     assert path.stat().st_size < 300 * 1024
-    # The width of a text depends a little on the resolution: that of the file.
+    # The width of text depends slightly on the resolution, so use that of the file.
     figure.set_dpi(160)
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    # Without the lines that lead to them, which may meet.
+    # Text.get_window_extent leaves out the lines that lead to the labels, which may meet.
     boxes = [Text.get_window_extent(text, renderer) for text in figure.axes[0].texts if text.get_text()]
     assert len(boxes) == 4 and not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
     assert all(box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)

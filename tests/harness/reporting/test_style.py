@@ -1,4 +1,4 @@
-"""Colours that colour-blind readers and grey paper keep apart, and legends that fit."""
+"""Tests that colours differ for colour-blind readers, that marker shapes differ for greyscale prints, and that legends fit."""
 
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ WHITE = TO_XYZ @ np.ones(3)
 
 
 def lab(colour: str, vision: str) -> np.ndarray:
-    """The colour in CIE L*a*b* (D65) as an eye of that kind sees it."""
+    """Return the colour in CIE L*a*b* (D65) as seen with the given colour vision."""
     rgb = np.array(to_rgb(colour))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     ratio = (TO_XYZ @ (VISION[vision] @ linear).clip(0, 1)) / WHITE

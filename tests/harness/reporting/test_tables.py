@@ -1,4 +1,4 @@
-"""Tables as they are printed."""
+"""Tests of tables as they are printed: Markdown, LaTeX, CSV and terminal."""
 
 import csv
 import io
@@ -127,7 +127,7 @@ def test_latex_of_many_models_and_data_sets_is_balanced() -> None:
         columns = part.split(r"\begin{tabular}{")[1].split("}")[0]
         lines = [line for line in part.splitlines() if line.endswith(r" \\")]
         assert len(lines) == 1 + 16 and {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(columns)}
-        # A row that begins with a bracket would be read as an argument of the row's end before it.
+        # LaTeX would read a row that begins with a bracket as an argument of the end of the row before it.
         assert not any(line.startswith("[") for line in lines)
         assert part.count("{") - part.count(r"\{") == part.count("}") - part.count(r"\}")
 

@@ -1,4 +1,4 @@
-"""How a model was pruned is a filter of the tables: by AdversarialPruningBenchmark's fields, from the records."""
+"""Tests that tables filter models by how they were pruned, in AdversarialPruningBenchmark's fields, as the records state it."""
 
 from typing import Any
 

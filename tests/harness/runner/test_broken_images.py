@@ -1,4 +1,4 @@
-"""Broken images come back as they were stored, or as an error that names the file."""
+"""Tests that broken images are read back as they were stored, or refused with an error that names the file."""
 
 from pathlib import Path
 

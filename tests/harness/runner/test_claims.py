@@ -1,4 +1,4 @@
-"""Claims: one owner at a time, and none once the owner is gone."""
+"""Tests of claims: a unit has one owner at a time, and its claim is free once the owner is gone."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def dead() -> int:
 
 
 def planted(folder: Path, **changes: object) -> Path:
-    """A claim as another process left it."""
+    """Write a claim as another process would have left it, and return its path."""
     folder.mkdir(exist_ok=True)
     path = folder / "unit.json"
     content = {"unit": "unit", "host": claims._host(), "pid": os.getppid(), "token": "theirs", "since": time.time()}

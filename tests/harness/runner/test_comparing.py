@@ -1,4 +1,4 @@
-"""Which of a suite's parts a comparison takes, and on which data."""
+"""Tests of the plan of a comparison: which parts of a suite it takes, and on which data."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Diagnostics are measured once, kept, read back, and become a verdict beside the numbers."""
+"""Tests of diagnoses: they are measured once, stored, read back, and shown as a verdict with the numbers."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Running, storing, resuming: a real model under a real attack on a few real images."""
+"""Tests of running, storing and resuming units: real models under a real attack on a few real images."""
 
 import json
 from pathlib import Path

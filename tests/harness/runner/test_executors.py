@@ -1,4 +1,4 @@
-"""Executors: the same outcomes wherever units run, and what happens when a worker dies or the disk is full."""
+"""Tests of executors: all give the same outcomes, and a run survives dead workers, a full disk and lack of memory."""
 
 import errno
 import json
@@ -57,7 +57,7 @@ def test_ray_gives_the_same_outcomes_and_survives_a_worker(plan: Plan, finished:
     store, killed = Store(tmp_path), []
 
     def kill(event: Event) -> None:
-        """Once, the worker that works on a unit."""
+        """Kill the worker of a running unit, once."""
         for claim in store.claims.running():
             if not killed:
                 killed.append(claim.pid)
@@ -96,7 +96,7 @@ def test_a_unit_whose_worker_dies_is_tried_again_and_one_that_kills_them_all_fai
 
 
 def dies(unit, store, progress, again, device):
-    """In the worker: end it at one unit always, and at another the first time."""
+    """Run a unit in a worker, but kill the worker at one unit every time, and at another the first time."""
     died = Path(os.environ["DIED"])
     if unit.attack.name == "pgd-20" and (unit.model == MODELS[0] or not died.exists()):
         if unit.model != MODELS[0]:

@@ -1,4 +1,4 @@
-"""A unit's identity: what it depends on, and what it does not."""
+"""Tests of a unit's identity: what it depends on, and what it does not depend on."""
 
 import pytest
 

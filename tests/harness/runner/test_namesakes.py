@@ -1,4 +1,4 @@
-"""Two models of one id, and two folders of one name: told apart or refused, never merged."""
+"""Tests of two models with one id, and of two folders with one name: they are distinguished or refused, never merged."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with outcomes of two records of one id, on other images each."""
+    """Folder with a store that contains outcomes of two records with one id, on a different number of images each."""
     folder = tmp_path_factory.mktemp("there")
     (folder / "nets.py").write_text(FILE)
     for name, n in (("first", 6), ("second", 4)):

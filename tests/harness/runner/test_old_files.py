@@ -1,4 +1,4 @@
-"""Files that earlier versions wrote still load; each version's stay here for good."""
+"""Tests that files written by earlier versions still load; a file of each version stays in `old_files` permanently."""
 
 import json
 import shutil

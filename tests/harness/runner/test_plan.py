@@ -1,4 +1,4 @@
-"""Suites become units; what cannot run is said before anything runs."""
+"""Tests of plans: suites become units, and what cannot run is reported before anything runs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""AutoAttack killed between two components goes on with the next, and nothing about the outcome tells."""
+"""Tests that AutoAttack, killed between two components, resumes with the next one and gives the same outcome."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,10 @@ BLOCK = datasets.load("cifar10-sample").first(60)
 
 
 class Killed(BaseException):
-    """Stands for a signal: nothing catches it."""
+    """Exception that stands for a signal; no code catches it."""
 
 
-# The attack, what it calls for each component, and which argument of that is the component's name.
+# Per attack: the module, its function that runs one component, and the position of the component's name in the arguments.
 ATTACKS = {"autoattack": (autoattack, "run_component", 0), "fast-autoattack": (pool, "run", 1)}
 
 
@@ -54,7 +54,7 @@ def test_a_killed_unit_goes_on_with_the_next_component(name: str, after: int, tm
     assert ran == spec.parameters["components"]
     assert outcome.frame.equals(expected.frame)
     assert outcome.flags == expected.flags and outcome.boundary_flips == expected.boundary_flips
-    # Every component had something to do.
+    # Every component had images to attack: the first broke some, and some survived all.
     assert "apgd-ce" in set(expected.frame["broken_by"]) and expected.frame["broken_by"].isna().any()
 
 

@@ -1,4 +1,4 @@
-"""Signals that come during a write are felt after it."""
+"""Tests that signals that arrive during a write are delivered after it."""
 
 import os
 import signal

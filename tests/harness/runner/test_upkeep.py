@@ -1,4 +1,4 @@
-"""Taking outcomes back, joining stores, hashing everything again, and saying how far a run is: through the commands people use."""
+"""Tests of the commands that invalidate outcomes, merge and verify stores, estimate a plan and show the status of a run."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_merging_takes_what_is_missing_and_names_conflicts(plan: Plan, finished:
 
 
 def forge(store: Store, unit: str) -> None:
-    """Outcomes that hash as their manifest says and are others."""
+    """Replace the outcomes of a unit by others whose hash agrees with its manifest."""
     import hashlib
 
     import pyarrow.parquet as pq
@@ -184,14 +184,14 @@ def test_a_status_counts_done_running_failed_and_left(plan: Plan, store: Store) 
     store.fail(plan.units[1], "it did not work")
     done = harness("status", *ASKED, store=store)
     assert "1 of 2 units done, 0 running, 1 failed, 1 left" in done.stdout and "it did not work" in done.stderr
-    # What is done is of another attack: nothing like what is left was ever done.
+    # The store only has outcomes of another attack, so there is no rate from which to estimate the time.
     assert json.loads(harness("status", *ASKED, "--json", store=store).stdout)["seconds"] is None
 
 
 def test_estimates_add_up(plan: Plan, store: Store) -> None:
     tried = Pilot(forward=0.001, backward=0.002, clean=0.75, robust=0.25)
     pgd = plan.units[0]
-    # 21 forward and 20 backward passes for each image that is right, broken or not: there is one restart.
+    # 21 forward and 20 backward passes per correctly classified image, broken or not, because there is one restart.
     assert tried.seconds(pgd) == pytest.approx(16 * 0.75 * (21 * 0.001 + 20 * 0.002))
     assert length(plan_request([MODEL], ["autoattack"], "cifar10-sample", 16).units[0]) > 20 * length(pgd)
     (known,) = estimate(plan.units[:1], Store(store.root))

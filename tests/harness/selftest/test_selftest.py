@@ -1,4 +1,4 @@
-"""The self-test catches every planted fault, and would say so if it did not."""
+"""Tests that the self-test catches every planted fault, and that it fails if the harness misses one."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from harness.evaluation import verdict
 from harness.selftest import Case, Finding, Result, report
 
 ALL = selftest.cases()
-# These run the whole diagnostics, half a minute each; one of them is run by default.
+# These run all diagnostics, half a minute each; of such cases only those of pitfalls 5 and 22 run by default.
 LONG = [case for case in ALL if case.pitfall in (0, 1, 3, 4, 21)]
 
 

@@ -1,4 +1,4 @@
-"""Little networks written the way other people's codes write theirs: what the tests of the adapters save, and compare with."""
+"""Small networks written as the official codes of published methods write them, for the tests of the adapters to save and compare."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from model_zoo.schema import Threat, TrainedOn
 
 
 def images(count: int, seed: int) -> torch.Tensor:
-    """Patches of colour: averaged over, uniform noise is the same image again and again."""
+    """Return random images of colour patches, [count, 3, 32, 32]; averages of uniform noise would be nearly equal for all images."""
     return F.interpolate(torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(seed)), (32, 32))
 
 
@@ -54,7 +54,7 @@ class PostBlock(nn.Module):
 
 
 class PostActResNet(nn.Module):
-    """HYDRA, HARP, RADMM, ...: a linear layer called `linear`; robust scratch tickets, biprop: a 1x1 convolution called `fc`."""
+    """ResNet of HYDRA, HARP and RADMM (linear layer `linear`), or of robust scratch tickets and biprop (1x1 convolution `fc`)."""
 
     def __init__(
         self, depths: Sequence[int] = (2, 2, 2, 2), width: int = 4, head: str = "linear", affine: bool = True, expansion: int = 1
@@ -107,7 +107,7 @@ class PreBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Flying Bird and Robust Bird: the normalisation inside, the shortcut behind bn1 and ReLU, a batch norm at the end."""
+    """Network of Flying Bird and Robust Bird: normalisation inside, shortcut after bn1 and ReLU, batch norm at the end."""
 
     def __init__(self, normalisation: str = "flying-bird-cifar10", width: int = 4) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class WideGroup(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """TRADES' wide ResNet, with the second first block that nothing calls."""
+    """TRADES' wide ResNet; if `dead`, with the second first block, which `forward` never calls."""
 
     def __init__(
         self, widths: Sequence[int] = (4, 8, 12, 16), count: int = 2, dead: bool = True, head: str = "linear", affine: bool = True
@@ -178,7 +178,7 @@ VGG = (4, 4, "M", 4, 6, "M", 6, 6, 8, "M", 8, 8, 8, "M", 8, 8, 8)
 
 
 class VGG16(nn.Module):
-    """HYDRA's and HARP's (2x2 positions, three linear layers), or the one with a fifth max-pooling and one linear layer."""
+    """VGG-16 of HYDRA and HARP (2x2 positions, three linear layers), or if `flat`, with a fifth max-pooling and one linear layer."""
 
     def __init__(self, flat: bool = False, bias: bool = False, affine: bool = True, head: str = "linear") -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class VGG16(nn.Module):
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 1) -> Any:
-    """A network in eval mode whose batch norms have seen images and whose logits are not all but constant."""
+    """Return a network in eval mode whose batch norms have seen images and whose logits vary between images."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = make()
@@ -218,7 +218,7 @@ def seeded(make: Callable[[], nn.Module], seed: int = 1) -> Any:
 
 
 def settle(network: nn.Module) -> Any:
-    """The network frozen, its batch norms with the statistics of images: what is pruned before this would fade the signal out."""
+    """Freeze the network and set its batch-norm statistics on images; with those from before pruning the signal would fade."""
     network.requires_grad_(False).train()(images(32, 3))
     return network.eval()
 
@@ -228,7 +228,7 @@ def layers(network: nn.Module) -> list[tuple[str, Any]]:
 
 
 def prune(network: nn.Module, keep_ratio: float = 0.4) -> Any:
-    """Keep the largest weights of every layer, the others become zero."""
+    """Keep the largest weights of every layer and set the others to zero."""
     for _, module in layers(network):
         flat = module.weight.abs().flatten()
         kept = max(1, int(keep_ratio * flat.numel()))
@@ -243,13 +243,13 @@ def saved(content: object, folder: Path, name: str = "model_best.pth.tar") -> Pa
 
 
 def check(found: Imported, network: Callable[[torch.Tensor], torch.Tensor], folder: Path, normalisation: str) -> None:
-    """The same logits as the network behind its normalisation, in memory and packed; others with any other normalisation."""
+    """Check that logits equal those of the network after its normalisation, in memory and packed, and differ with any other."""
     mean, deviation = NORMS[normalisation]
     expected = network((IMAGES - mean) / deviation)
-    # Otherwise equal logits would say nothing.
+    # Constant logits would be equal whatever the adapter does.
     assert expected.std(0).mean() > 0.01
     with torch.no_grad():
-        # Rounding is a share of the largest logit, which random networks may give 1e10; a small one may differ by as much.
+        # The tolerance is relative to the largest logit, which can be 1e10 in random networks; small logits may differ by as much.
         rounding = 1e-5 * max(1.0, float(expected.abs().max()))
         assert torch.allclose(found.model(IMAGES), expected, atol=rounding)
         record = keep_imported(
@@ -265,13 +265,13 @@ def check(found: Imported, network: Callable[[torch.Tensor], torch.Tensor], fold
         assert torch.equal(loaded(IMAGES), found.model(IMAGES)) and weights_sha256(loaded) == record.weights_sha256
         for other in NORMS.keys() - {normalisation}:
             wrong = Classifier(found.model.network, other)
-            # The closest two are less than half a per cent of the pixel range apart.
+            # The two most similar normalisations differ by less than half a per cent of the pixel range.
             assert (wrong(IMAGES) - expected).abs().max() > 1e-4, other
     assert found.architecture["normalisation"] == normalisation
 
 
 def broken(state: dict[str, torch.Tensor], layer: str) -> list[Any]:
-    """A state dict without a tensor of `layer`, with one more, with a misshapen one, with a NaN; and the words that name it."""
+    """Return state dicts in which a tensor of `layer` is missing, extra, misshapen or NaN, with words of the expected error."""
     lacking = {name: tensor for name, tensor in state.items() if name != f"{layer}.weight"}
     shape = list(state[f"{layer}.weight"].shape)
     wrong = torch.zeros([shape[0], shape[1] + 1, *shape[2:]])

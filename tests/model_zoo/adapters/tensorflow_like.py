@@ -1,6 +1,6 @@
-"""What Bayesian connectivity sampling's TensorFlow code computes and pickles, without TensorFlow: variables, layers, order, names.
+"""Imitation, without TensorFlow, of what Bayesian connectivity sampling's code computes and pickles: variables, layers, order, names.
 
-Images are [N, H, W, C] and kernels [k, k, in, out]; convolutions are sums over patches, so that nothing here is PyTorch's convolution.
+Images are [N, H, W, C] and kernels [k, k, in, out]. Convolutions are sums over patches, so that none of them is PyTorch's convolution.
 """
 
 import functools
@@ -51,7 +51,7 @@ class ResourceVariable:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """While this lasts, the classes above are found under TensorFlow's names; afterwards there is no TensorFlow."""
+    """Install the classes above under TensorFlow's names until the block ends; TensorFlow must not be imported."""
     names = {module.rsplit(".", depth)[0] for module in (RESOURCES, DTYPES) for depth in range(5)}
     assert not names & sys.modules.keys()
     for name in names:
@@ -74,7 +74,7 @@ def pickled(content: object, protocol: int = 4) -> bytes:
 
 
 class Network:
-    """Layers that are called in turn and that remember their variables in the order they are made."""
+    """Layers that are called in turn, with a list of their variables in the order in which they are made."""
 
     def __init__(self, name: str, seed: int = 3) -> None:
         self.name, self.generator = name, np.random.default_rng(seed)
@@ -86,7 +86,7 @@ class Network:
         return torch.from_numpy(array)
 
     def weights(self, scope: str, *shape: int) -> torch.Tensor:
-        """Magnitudes, a third of them not connected (0 or below), times signs."""
+        """Return magnitudes times signs, zero for the 28 % of the magnitudes that are 0 or below (not connected)."""
         fan = int(np.prod(shape[:-1]))
         theta = np.abs(self.generator.standard_normal(shape)) * (3 / fan) ** 0.5
         theta[self.generator.random(shape) < 0.2] = 0.0

@@ -1,4 +1,4 @@
-"""AdversarialPruningBenchmark: the name decides, and what the tensors say against it is said."""
+"""Tests of the AdversarialPruningBenchmark adapter: a file's name decides, and tensors that contradict it are reported."""
 
 import argparse
 import math
@@ -47,12 +47,12 @@ def test_weights_with_zeros_are_read_without_normalisation(
     found = load_apbench(path, Request("cifar10", name))
     check(found, network, tmp_path, "none")
     assert found.taxonomy["structured"] == ("_S_" in name)
-    # The tiny networks here keep another share than the name says, and that is said.
+    # The small test networks keep another share than the name says, which a note reports.
     assert any("per cent of the weights are kept" in note for note in found.notes)
 
 
 class Mad(VGG16):
-    """MAD's VGG: normalised by numbers outside the state, an average in the place of the last max-pooling."""
+    """MAD's VGG: its normalisation is not in the state, and an average pooling replaces the last max-pooling."""
 
     def __init__(self) -> None:
         super().__init__(flat=True)
@@ -70,7 +70,7 @@ def test_mads_factors_and_normalisation(network: str, make: Callable[[], nn.Modu
     for name, module in layers(made):
         state[f"{name}.mask_weight"] = torch.full(module.weight.shape, math.log(math.e - 1))
     name = f"MAD_Lee2022Masking_{network}_CIFAR10_US_90"
-    # Its files hold the arguments of the training command.
+    # MAD's files contain the arguments of the training command.
     path = named({"net": state, "acc": 70.0, "args": argparse.Namespace(network="vgg", depth=16)}, tmp_path, name)
     check(load_apbench(path, Request("cifar10", name)), made, tmp_path, "cifar10")
     first = f"{'feature.0' if network == 'V16' else 'conv1'}.mask_weight"
@@ -97,7 +97,7 @@ def test_flying_birds_normalisation_is_the_files(tmp_path: Path) -> None:
 
 def test_a_tickets_keep_ratio_is_the_names(tmp_path: Path) -> None:
     made, state = ticket(seeded(lambda: PostActResNet(head="conv", affine=False)))
-    # 63 per cent are kept there.
+    # The name gives the share pruned, 37 per cent, so 63 per cent are kept.
     name = "RST_Fu2021Drawing_R18_CIFAR10_US_37"
     found = load_apbench(named({"state_dict": state}, tmp_path, name), Request("cifar10", name))
     check(found, made, tmp_path, "edge-popup-loader")

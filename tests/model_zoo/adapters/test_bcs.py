@@ -1,4 +1,4 @@
-"""Bayesian connectivity sampling: TensorFlow's padding, order and layout, out of a pickle that nothing executes."""
+"""Tests of the Bayesian connectivity sampling adapter: TensorFlow's padding, order and layout, read from a pickle without executing it."""
 
 import zipfile
 from collections.abc import Callable
@@ -46,12 +46,12 @@ def test_every_protocol_and_the_published_zip(protocol: int, tmp_path: Path) -> 
     made, call = resnet("resnet18", (2, 2, 2, 2))
     path = written(made.content(), tmp_path, protocol)
     if protocol == 2:
-        # Bytes are texts there, which would take another name to undo; the official code writes the highest protocol.
+        # Protocol 2 stores bytes as text, which takes another name to decode; the official code writes the highest protocol.
         with pytest.raises(DamagedFileError, match=r"_codecs\.encode"):
             load_bcs(path, ASKED)
         return
     if protocol == 3:
-        # NumPy's names before its release 2.
+        # Module names that NumPy had before release 2.
         path.write_bytes(path.read_bytes().replace(b"numpy._core.", b"numpy.core."))
     expected = call(IMAGES.permute(0, 2, 3, 1))
     with torch.no_grad():

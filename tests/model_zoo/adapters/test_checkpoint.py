@@ -1,4 +1,4 @@
-"""Checkpoint files that are hostile, damaged or too large: one clear line each, nothing executed, nothing large allocated."""
+"""Tests of hostile, damaged and too large checkpoint files: one clear line each, nothing executed, nothing large allocated."""
 
 import argparse
 import io
@@ -62,7 +62,7 @@ def test_a_storage_longer_than_its_file_is_an_error_and_not_filled(tmp_path: Pat
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DamagedFileError):
         read_checkpoint(path)
-    # In KiB; it asked for forty million of them.
+    # ru_maxrss is in KiB; the storage claims forty million KiB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
@@ -104,7 +104,7 @@ def test_two_names_that_become_one_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="something else"):
         tensors(path, {"state_dict": {"a": one, "b": 3}})
     assert tensors(path, {"module.a": one, "module.b": one}).keys() == {"a", "b"}
-    # A prefix that only some have is part of the name.
+    # A prefix that only some names have is part of the name.
     assert tensors(path, {"module.a": one, "b": one}).keys() == {"module.a", "b"}
 
 

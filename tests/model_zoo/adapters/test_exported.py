@@ -1,4 +1,4 @@
-"""Networks in one file: they compute what they were exported from, with gradients; what is not data enters no record."""
+"""Tests of networks in one file: they have the logits and gradients of the exported network, and records contain no programs."""
 
 import warnings
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_a_program_gives_the_logits_and_gradients_it_was_made_from(write: Any, n
     assert torch.allclose(loaded(IMAGES), model(IMAGES), atol=1e-6)
     assert torch.allclose(gradient(loaded), gradient(model), atol=1e-6)
     assert not any(module.training for module in loaded.modules())
-    # Attack packages switch a model to training and back.
+    # Attack packages switch a model to training mode and back.
     loaded.train()
     assert torch.allclose(loaded.eval()(IMAGES[:1]), model(IMAGES[:1]), atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Flying Bird and Robust Bird: the normalisation inside the file, masks that agree with the zeros, the variants of the networks."""
+"""Tests of the Flying Bird and Robust Bird adapter: normalisation in the file, masks that agree with zeros, and all its networks."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ INSIDE = "flying-bird-cifar10"
 
 
 def content(network: nn.Module, masked: bool = True) -> dict[str, Any]:
-    """As `main_adv.py` saves it: masks under `<parameter>_<its number among the parameters>`."""
+    """Return a checkpoint as `main_adv.py` saves it, with masks under `<parameter>_<its number among the parameters>`."""
     numbers = {name: number for number, (name, _) in enumerate(network.named_parameters())}
     masks = {f"{name}.weight_{numbers[f'{name}.weight']}": (module.weight != 0).float() for name, module in layers(network)}
     info = {"masks": masks, "lossinfo": [1.0], "name2death_rate": {"a": 0.5}, "prune_epochs": []}
@@ -60,7 +60,7 @@ def test_another_normalisation_than_the_official_ones_is_refused(tmp_path: Path)
 
 
 class Behind(nn.Module):
-    """A network with the normalisation layer in front, under the official name, whose own parts are on the top level."""
+    """A network with the normalisation layer in front, under the official name, and its parts at the top level."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def test_a_missing_extra_or_misshapen_tensor_is_an_error(state: dict[str, torch.
 
 
 def test_a_shortcut_from_the_raw_input_is_another_network(tmp_path: Path) -> None:
-    # Wong et al.'s variant has the same tensors; only the place where the shortcut starts differs.
+    # Wong et al.'s variant has the same tensors; only the input of the shortcut differs.
     network = seeded(PreActResNet)
     found = load_flying_bird(saved(content(network, masked=False), tmp_path), ASKED)
     block, images = network.layer2[0], (IMAGES - NORMS[INSIDE][0]) / NORMS[INSIDE][1]

@@ -1,4 +1,4 @@
-"""HYDRA and HARP: dense files and files with scores, no normalisation, the dead block of wide ResNets, VGG's 2x2 positions."""
+"""Tests of the HYDRA and HARP adapters: dense files, files with scores, no normalisation, wide ResNets' dead block, VGG's 2x2 positions."""
 
 import copy
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def test_the_dead_block_is_left_out_and_named(tmp_path: Path) -> None:
 
 
 def test_wrn_28_4_has_as_many_dead_parameters_as_published() -> None:
-    # 1,640,672 for WRN-28-10 and 269,216 for WRN-28-4.
+    # Published: 1,640,672 for WRN-28-10 and 269,216 for WRN-28-4.
     for widths, dead in (((16, 64, 128, 256), 269_216), ((16, 160, 320, 640), 1_640_672)):
         with torch.device("meta"):
             network = WideResNet(widths, count=4)
@@ -77,7 +77,7 @@ def test_wrn_28_4_has_as_many_dead_parameters_as_published() -> None:
 
 
 def scored(network: nn.Module, kept: Callable[[str, int], int]) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """The network that a file with scores computes, and the state of that file."""
+    """Return the network that a file with scores computes, and the state of that file."""
     generator = torch.Generator().manual_seed(2)
     weights, pruned = {}, copy.deepcopy(network)
     for name, module in layers(pruned):

@@ -1,4 +1,4 @@
-"""The official code's checkpoints, built here in its format: the same logits come out, whatever is detected, and every fault is named."""
+"""Tests of the adapter of the paper's official code, on checkpoints built in its format: logits, detected fields and named faults."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def network(family: str, last: str, affine: bool | None = None) -> Classifier:
-    """A network in its training form whose statistics (and scales) are not what they start as."""
+    """Return a network in its training form with statistics (and scales) that differ from the initial ones."""
     kind = get_family(family)
     options = kind.options(PRUNED if family == "pruned-binary" else {})
     with torch.random.fork_rng():
@@ -42,7 +42,7 @@ def network(family: str, last: str, affine: bool | None = None) -> Classifier:
 
 
 def official(model: Classifier, prefix: str = "module.1.") -> dict[str, Any]:
-    """What the official code would have saved of it."""
+    """Return the checkpoint that the official code would save of the model."""
     state: dict[str, torch.Tensor] = {}
     for name, module in model.network.named_modules():
         ours = name.replace("last_bn", "last")
@@ -160,7 +160,7 @@ def test_files_that_are_no_checkpoints_are_refused_and_nothing_is_executed(tmp_p
     for object_ in (Evil(), {"state_dict": {"a": Evil()}}, {"state_dict": {}}, [1, 2]):
         with pytest.raises(DamagedFileError, match=r"model_best\.pth") as refusal:
             load_ivrl(written(object_, tmp_path), asked())
-        # No advice to execute it after all, and no codes for a terminal.
+        # The message must neither advise executing the file nor contain terminal codes.
         assert "weights_only" not in str(refusal.value) and str(refusal.value).isprintable()
     with pytest.raises(DamagedFileError, match=r"executed \(\S*print\)"):
         load_ivrl(written(Evil(), tmp_path), asked())

@@ -1,4 +1,4 @@
-"""ONNX files of every kind: judged, or refused with the sentence that is true."""
+"""Tests of ONNX files of many kinds: each is loaded, or refused with the right reason."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Published files: every list reads, names that are there twice are said, a file comes once and is compared from then on."""
+"""Tests of published files: every list is valid, duplicate names are reported, and a downloaded file is checked by its hash."""
 
 import dataclasses
 import hashlib

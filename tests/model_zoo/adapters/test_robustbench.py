@@ -1,4 +1,4 @@
-"""The robustbench package's own loader, on a state that the test writes."""
+"""Tests of models loaded by the robustbench package, from a state that the tests write."""
 
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def test_the_leaderboard_is_listed() -> None:
 
 
 def written_elsewhere() -> dict[str, torch.nn.Module]:
-    """RobustBench's wide ResNet with the dead block, its ResNet-18 and Rice et al.'s pre-activation variant."""
+    """Return RobustBench's wide ResNet with the dead block, its ResNet-18 and Rice et al.'s pre-activation variant, by our names."""
     import_robustbench()
     from robustbench.model_zoo.architectures.resnet import BasicBlock, PreActBlockV2, PreActResNet, ResNet
     from robustbench.model_zoo.architectures.wide_resnet import WideResNet

@@ -1,4 +1,4 @@
-"""Hostile and damaged pickles: refused before anything in them is called, and before anything large is allocated."""
+"""Tests of hostile and damaged pickles: they are refused before anything in them is called and before anything large is allocated."""
 
 import functools
 import os
@@ -30,7 +30,7 @@ def test_a_variable_becomes_its_name_and_array() -> None:
 
 
 class Calls:
-    """An object that pickles as a call."""
+    """An object that pickles as a call of `function`."""
 
     def __init__(self, function: Any, *arguments: object) -> None:
         self.call = function, arguments
@@ -82,16 +82,16 @@ def array(shape: bytes, content: bytes = bytes(8)) -> bytes:
 @pytest.mark.parametrize(
     ("stream", "words"),
     [
-        # A partial call of something else, with arguments, or with a state that is none.
+        # A partial call of another function, with arguments, or with an invalid state.
         (PARTIAL + name("numpy", "ndarray") + b"\x85R", "partial call of something else"),
         (PARTIAL + RESOURCE + b"\x85R" + b"(" + RESOURCE + b"K\x01\x85}Ntb", "partial call of something else"),
         (PARTIAL + RESOURCE + b"\x85R)R", "without name and array"),
-        # Calls of what is only a name, and states of names, which would change what the next file is read with.
+        # Calls of what only serves as a name, and states set on names, which would change how the next file is read.
         (RESOURCE + b")R", "no function"),
         (name("numpy", "ndarray") + b"K\x02\x85R", "no function"),
         (FROM_BUFFER + b"}" + text("_make") + RESOURCE + b"s" + b"b", "state of its own"),
         (FROM_BUFFER + b"N}" + text("_make") + RESOURCE + b"s\x86b", "state of its own"),
-        # Arrays that are not what their bytes are.
+        # Arrays whose shape or type does not fit their bytes.
         (array(b"K\x02K\x02\x86"), r"shape \[2, 2\] with 8 bytes"),
         (array(b"J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86"), "without bytes and shape"),
         (array(b"\x8a\x09" + bytes(8) + b"\x01\x85"), "with 8 bytes"),
@@ -99,14 +99,14 @@ def array(shape: bytes, content: bytes = bytes(8)) -> bytes:
         (array(b"K\x02\x85").replace(text("f4"), text("f8")), "'f8'"),
         (array(b"K\x02\x85").replace(text("f4"), text("O8")), "'O8'"),
         (array(b"K\x02\x85").replace(text("<"), text(">")), "byte order"),
-        # Persistent ids, extension codes, old ways to call: opcodes that no variable needs.
+        # Persistent ids, extension codes and old call opcodes, which no variable needs.
         (b"K\x01Q", "opcode BINPERSID"),
         (b"\x82\x01", "opcode EXT1"),
         (b"(ios\nsystem\n", "opcode INST"),
         (b"(" + RESOURCE + b"o", "opcode OBJ"),
         (RESOURCE + b")\x81", "opcode NEWOBJ"),
         (b"\x97", "opcode NEXT_BUFFER"),
-        # A memo of four thousand million places.
+        # A memo with four thousand million places.
         (b"K\x01r" + struct.pack("<I", 2**32 - 1), "memo"),
         (b"\x95" + struct.pack("<Q", 2**50) + b"K\x01", "frame|FRAME"),
         (b"\x96" + struct.pack("<Q", 2**40), "pickle"),
@@ -123,7 +123,7 @@ def test_streams_that_no_tensorflow_writes_are_refused_and_nothing_large_is_made
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
-    # What was tried has changed nothing.
+    # The refused stream has not changed how the next one is read.
     assert np.array_equal(read_variables(PATH, pickled([ResourceVariable(ARRAY, "T")], 5))[0].value, ARRAY)
 
 

@@ -1,4 +1,4 @@
-"""Robust scratch tickets and biprop: scores choose, the loader's normalisation, one magnitude a layer."""
+"""Tests of the adapters for robust scratch tickets and biprop: masks from scores, the loader's normalisation, one magnitude per layer."""
 
 import copy
 import math
@@ -36,14 +36,14 @@ def drawn(network: nn.Module, seed: int = 5) -> dict[str, torch.Tensor]:
 
 
 def kept(scores: torch.Tensor, keep_ratio: float) -> torch.Tensor:
-    """Edge-popup's own words: sort, drop the first int((1 - k) n)."""
+    """Return edge-popup's mask: sort the scores, then drop the first int((1 - k) n)."""
     out = torch.ones(scores.numel())
     out[scores.abs().flatten().sort().indices[: int((1 - keep_ratio) * scores.numel())]] = 0.0
     return out.view(scores.shape)
 
 
 def ticket(network: nn.Module) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """Signed constants, scores, and the network they make."""
+    """Return a network of signed constants masked by scores, and the state of its file."""
     scores, state, made = drawn(network), {}, copy.deepcopy(network)
     for name, module in layers(made):
         constant = math.sqrt(2 / module.weight[0].numel())
@@ -103,7 +103,10 @@ def test_a_missing_extra_or_misshapen_tensor_is_an_error(load: Any, state: dict[
 
 
 def prize(network: nn.Module, layerwise: bool = True) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """alpha sign(W) on what is kept, alpha the sum of the kept |W| over int(k n), or over what is kept where one threshold is for all."""
+    """Return a network with weights alpha sign(W) where kept, and the state of its file.
+
+    alpha is the sum of the kept |W| over int(k n), or over the number of kept weights if all layers share one threshold.
+    """
     scores, made, state = drawn(network), copy.deepcopy(network), {}
     ranks = torch.cat([score.abs().flatten() for score in scores.values()]).sort().values
     threshold = ranks[int((1 - KEEP) * len(ranks)) - 1]

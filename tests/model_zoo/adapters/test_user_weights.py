@@ -1,4 +1,4 @@
-"""Weights of a user's network as they are published: found where they lie, matched by name, never copied into other types."""
+"""Tests of published weights for a user's network: found anywhere in the file, matched by name, refused if their type does not fit."""
 
 import argparse
 import datetime
@@ -27,7 +27,7 @@ STATE = network(1).state_dict()
 
 
 class Settings:
-    """An object beside the tensors whose class no reader has."""
+    """An object stored with the tensors, of a class that readers do not have."""
 
     def __init__(self) -> None:
         self.rate = 0.1
@@ -147,7 +147,7 @@ def test_networks_and_arrays_given_as_weights_are_named(tmp_path: Path) -> None:
 
 
 class Command:
-    """Unpickled, it would run a command."""
+    """An object that would run a command if it were unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -1,4 +1,4 @@
-"""Networks of the paper: sizes, shapes, widths, and what is refused."""
+"""Tests of the networks of the paper and of other methods: sizes, shapes, widths, and refused descriptions."""
 
 import pytest
 import torch
@@ -118,7 +118,7 @@ def test_same_padding_makes_as_many_positions_as_tensorflow(size: int) -> None:
     layer = same_padded(lambda *sizes, **placed: nn.Conv2d(*sizes, bias=False, **placed))(3, 4, 3, stride=2, padding=1)
     images = torch.rand(1, 3, size, size)
     assert layer(images).shape == (1, 4, (size + 1) // 2, (size + 1) // 2)
-    # An even size is padded on the right and below alone, an odd one all around.
+    # An even size is padded on the right and at the bottom only, an odd size on all sides.
     first, last = (0, 1) if size % 2 == 0 else (1, 1)
     padded = nn.functional.pad(images, (first, last, first, last))
     assert torch.equal(layer(images), nn.functional.conv2d(padded, layer.convolution.weight, stride=2))  # type: ignore[arg-type,union-attr]

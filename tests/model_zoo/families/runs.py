@@ -1,4 +1,4 @@
-"""Tiny recipes of the families, and a look inside while they train."""
+"""Small recipes of all families, and functions that observe a model while it trains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ from tests.model_zoo.training.tiny import SAMPLE, recipe
 SGD = {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
 KEEP = {"keep_ratio": 0.2}
 STAGES = {"pretrain_epochs": 1, "search_epochs": 1}
-# Options with which every part of a method happens in three epochs of ten steps.
+# Options with which every part of a method occurs within three epochs of ten steps.
 OPTIONS: dict[str, dict[str, Any]] = {
     "atmc": {**KEEP, "pretrain_epochs": 1, "admm_epochs": 1, "bits": 3, "every": 3},
     "bcs": KEEP,
@@ -37,29 +37,29 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "robust-bird": {**KEEP, "clean_epochs": 2, "every": 2, "tolerance": 0.2},
     "rst": KEEP,
 }
-# Families whose parameters are scores of frozen weights, or signs.
+# Families that train scores of frozen weights, or signs.
 BY_ADAM = ("biprop", "dense-binary", "pruned-binary", "rst")
 
 
 def tiny(family: str, epochs: int = 3, **options: Any) -> Recipe:
-    """Three epochs of ten steps of 25 images; `options` over those of `OPTIONS`."""
+    """Return a recipe with epochs of ten steps of 25 images; `options` override those of `OPTIONS`."""
     kind = {"kind": "adam", "learning_rate": 0.01} if family in BY_ADAM else SGD
     data = {"dataset": "cifar10", "hold_out": 20, "images": 270}
     return recipe(family, top={"options": {**OPTIONS[family], **options}, "data": data}, epochs=epochs, batch=25, **kind)
 
 
 def trained(chosen: Recipe) -> Trained:
-    """What it leaves on the few real images."""
+    """Train the recipe on a few real images and return the result."""
     return train(chosen, SAMPLE.images, SAMPLE.labels)
 
 
 def watched(chosen: Recipe, look: Callable[[nn.Module, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """Train, and call `look` with the model and the number of the step after every one, counted from 1."""
+    """Train, and after every step call `look` with the model and the number of the step, counted from 1."""
     return watched_with_controller(chosen, lambda model, controller, step: look(model, step), monkeypatch)
 
 
 def watched_with_controller(chosen: Recipe, look: Callable[[nn.Module, Controller, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """As `watched`; `look` gets the model, its controller and the number of the step."""
+    """Train as `watched` does; `look` gets the model, its controller and the number of the step."""
     build, built = trainer.build, []
 
     def remembered(recipe: Recipe) -> tuple[Classifier, Controller]:
@@ -75,20 +75,20 @@ def watched_with_controller(chosen: Recipe, look: Callable[[nn.Module, Controlle
 
 
 def kept(model: nn.Module) -> list[int]:
-    """Weights that the masks of a network keep, layer after layer."""
+    """Return the number of weights that the mask of each layer keeps."""
     return [int(layer.mask.sum()) for layer in masked_layers(model)]
 
 
 def sizes(model: nn.Module) -> list[int]:
-    """Weights of its masked layers."""
+    """Return the number of weights of each masked layer."""
     return [layer.mask.numel() for layer in masked_layers(model)]
 
 
 def masks(model: nn.Module) -> list[torch.Tensor]:
-    """Copies of its masks."""
+    """Return copies of the masks."""
     return [layer.mask.clone() for layer in masked_layers(model)]
 
 
 def weights(model: nn.Module) -> list[torch.Tensor]:
-    """Copies of its masked layers' weights."""
+    """Return copies of the weights of the masked layers."""
     return [layer.weight.detach().clone() for layer in masked_layers(model)]

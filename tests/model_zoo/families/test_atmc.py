@@ -1,4 +1,4 @@
-"""ATMC: a global budget of nonzeros after every step, at most 2^bits values a tensor in the end, and ADMM in between."""
+"""Tests of ATMC: a global budget of nonzeros at every step from ADMM on, and at most 2^bits values per tensor at the end."""
 
 from typing import Any
 
@@ -36,15 +36,15 @@ def test_the_budget_holds_over_all_factors_after_every_step_and_values_are_few_i
     held = controllers[0]
     assert held.budget == round(0.2 * sum(layer.rest.numel() for layer in factored_layers(model)))
     counts = [int((entries != 0).sum()) for entries in seen]
-    # Steps 1-10 are free, 11-20 ADMM's, 21-30 those of the centres.
+    # Steps 1-10 are unconstrained, 11-20 are ADMM's, and 21-30 train the centres.
     assert all(count > 2 * held.budget for count in counts[:10])
     assert all(0.98 * held.budget < count <= held.budget for count in counts[10:])
     values = [[len(part.unique()) for part in held.split(entries)] for entries in seen]
     assert max(values[19]) > 100
     assert all(max(each) <= 2**3 for each in values[20:])
-    # Centres move, entries stay with theirs.
+    # Centres move, and every entry stays with its centre.
     assert not torch.equal(seen[20], seen[29]) and torch.equal(seen[20] == 0, seen[29] == 0)
-    # All three kinds of factors are in use.
+    # All three kinds of factors have nonzero entries.
     for number in range(3):
         assert sum(int((part != 0).sum()) for part in held.split(seen[29])[number::3]) > 10
 

@@ -1,4 +1,4 @@
-"""BCS: the total stays while densities of layers float, signs never change, and the gradient, not the noise, decides."""
+"""Tests of BCS: the total is constant while the densities of layers change, signs never change, and the noise is small."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_what_falls_below_zero_disconnects_and_another_connects_at_next_to_nothi
     connectivity.after_step(0.5)
     assert sum(kept(model)) == sum(int(mask.sum()) for mask in before)
     places = [(now.mask > 0) & (mask == 0) for now, mask in zip(masked_layers(model), before, strict=True)]
-    # Anywhere in the network, larger layers more often.
+    # New connections can be anywhere in the network, more often in larger layers.
     assert sum(bool(place.any()) for place in places) > 5
     assert all(bool((now.weight[place] == NEW).all()) for now, place in zip(masked_layers(model), places, strict=True))
 

@@ -1,4 +1,4 @@
-"""Methods that prune real weights prune BinaryConnect's just as well: signs compute, latent magnitudes rank."""
+"""Tests that methods that prune real weights also prune BinaryConnect's: signs compute, latent magnitudes rank."""
 
 from pathlib import Path
 

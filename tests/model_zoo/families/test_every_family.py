@@ -1,4 +1,4 @@
-"""For every family: killed runs go on to the same weights, what is packed computes what was trained, records say how it pruned."""
+"""Tests of every family: killed runs resume to the same weights, packed models compute the same, records state how they were pruned."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.model_zoo.training.test_state import interrupted
 from tests.model_zoo.training.tiny import SAMPLE
 
 PROBE = torch.tensor(SAMPLE.images[:50]).permute(0, 3, 1, 2).float() / 255.0
-# Where a mask or its rule follows from what was trained: when it was pruned, by what, and against which others.
+# Per family, as it follows from the training: when it was pruned, by which score, and whether scores compete globally or per layer.
 TAXONOMY = {
     "atmc": ("after", "magnitude", "global"),
     "bcs": ("during", "magnitude", "global"),
@@ -42,7 +42,7 @@ def test_no_family_is_left_out() -> None:
 def test_a_killed_run_goes_on_to_the_same_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, affine = tiny(name), families()[name].affine
     whole = weights_sha256(freeze(trained(chosen).model, chosen.architecture, affine))
-    # In the middle of an epoch, at the last step of one, and right after a stage has begun.
+    # In the middle of an epoch, at the last step of one, and right after the start of a stage.
     again = interrupted(chosen, tmp_path / "tiny.state.pt", [4, 10, 21], monkeypatch)
     assert weights_sha256(freeze(again.model, chosen.architecture, affine)) == whole
 
@@ -58,7 +58,7 @@ def test_what_is_packed_computes_what_was_frozen_bit_for_bit(name: str, tmp_path
         assert torch.equal(loaded(PROBE), frozen(PROBE))
         assert torch.allclose(frozen(PROBE), result.model(PROBE), atol=1e-4)
     assert weights_sha256(loaded) == weights_sha256(frozen) == record.weights_sha256
-    # Again from what was loaded: nothing is lost on the way.
+    # Packing the loaded model gives the same bytes, so nothing was lost.
     assert pack(loaded, chosen.architecture, family.affine, {"id": "tiny"}) == pack(
         frozen, chosen.architecture, family.affine, {"id": "tiny"}
     )

@@ -1,4 +1,4 @@
-"""FlyingBird keeps the count of every layer and grows at random places, at zero; FlyingBird+ moves it as the curve asks."""
+"""Tests of FlyingBird, which keeps the count of every layer and grows random places at zero, and of FlyingBird+, which adapts the count."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_every_exchange_keeps_the_count_of_every_layer_and_moves_places(monkeypa
     result = watched(chosen, look, monkeypatch)
     assert all(count == balanced_counts(sizes(result.model), 0.2) for count in counts)
     assert [step for step, number in enumerate(moved[:30], 1) if number] == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
-    # Half a cosine: many places early, very few in the end.
+    # The rate is half a cosine: many places early, very few at the end.
     exchanged = [moved[step - 1] for step in (3, 15, 30)]
     assert exchanged[0] > exchanged[1] > exchanged[2] > 0 and exchanged[2] < 0.03 * sum(counts[0])
 
@@ -47,7 +47,7 @@ def test_an_exchange_drops_the_smallest_and_grows_at_random_at_zero() -> None:
     assert torch.equal(layer.weight.detach().abs()[survivors].sort().values, held[dropped:])
     grown = (layer.mask > 0) & (layer.weight.detach() == 0)
     assert int(grown.sum()) == dropped and int(layer.mask.sum()) == int(mask.sum())
-    # At random: another seed, other places; free places and just dropped ones have the same chance.
+    # Places are random: another seed gives others, and free places have the same chance as those just dropped.
     again, another = build(tiny("flying-bird"))
     assert isinstance(another, Rewiring)
     other = max(masked_layers(again), key=lambda layer: layer.mask.numel())
@@ -75,7 +75,7 @@ def record(robust: float, held: float) -> EpochRecord:
         ([record(0.3, 0.3), record(0.3, 0.35)], False, False),
         ([record(0.3, 0.3), record(0.2, 0.25)], False, True),
         ([record(0.3, 0.3), record(0.5, 0.35), record(0.6, 0.3), record(0.6, 0.4), record(0.6, 0.5)], True, False),
-        # What happened before the window counts no more.
+        # Epochs before the window do not count.
         ([record(0.3, 0.3), record(0.5, 0.2), record(0.5, 0.3), record(0.5, 0.4), record(0.5, 0.45), record(0.5, 0.5)], False, False),
     ],
 )

@@ -1,4 +1,4 @@
-"""HARP's fractions are learned with the scores, and together meet the budget."""
+"""Tests of HARP: the layers' keep ratios are learned with the scores and together meet the budget."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ def layers(model: nn.Module) -> list[RatedConv2d]:
     return [layer for layer in masked_layers(model) if isinstance(layer, RatedConv2d)]
 
 
-# With a weak pull the search ends above the budget, with a strong one below.
+# With a weak pull the search ends above the budget, with a strong pull below it.
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 3.0])
 def test_the_network_keeps_what_the_budget_allows_and_layers_differ(gamma: float) -> None:
     model = trained(tiny("harp", gamma=gamma)).model

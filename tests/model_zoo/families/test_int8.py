@@ -1,4 +1,4 @@
-"""Eight bits: at most 255 levels an output channel, a gradient that passes through, and one byte a weight in the file."""
+"""Tests of eight-bit weights: at most 255 levels per output channel, a straight-through gradient, one byte per weight in the file."""
 
 from pathlib import Path
 

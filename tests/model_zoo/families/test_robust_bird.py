@@ -1,4 +1,4 @@
-"""Robust Bird trains on clean images until the global mask of the largest weights settles, prunes, and goes on adversarially."""
+"""Tests of Robust Bird: clean training until the global mask of the largest weights settles, then pruning and adversarial training."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def bird(**options: Any) -> tuple[nn.Module, EarlyBird]:
 
 
 def scrambled(model: nn.Module, share: float) -> None:
-    """Turn `share` of all weights into others, kept ones into small ones and as many others into large ones."""
+    """Change the global mask in `share` of all weights: half of these are kept weights set to zero, half are others made large."""
     flat = torch.cat([layer.weight.detach().flatten() for layer in masked_layers(model)])
     order = flat.abs().argsort(descending=True)
     number = round(share * len(flat) / 2)
@@ -56,7 +56,7 @@ def test_the_largest_weights_of_the_whole_network_are_kept_when_it_prunes_and_th
     chosen = tiny("robust-bird", tolerance=1.0)
     counts: list[list[int]] = []
     model = watched(chosen, lambda model, step: counts.append(kept(model)), monkeypatch).model
-    # Compared every second step: the fifth mask is that of the tenth step.
+    # Masks are compared every second step, so the fifth mask is that of the tenth step.
     assert counts[8] == sizes(model) and sum(counts[9]) == round(0.2 * sum(sizes(model)))
     assert all(count == counts[9] for count in counts[9:])
     assert len({round(count / size, 2) for count, size in zip(counts[9], sizes(model), strict=True)}) > 3
@@ -74,6 +74,6 @@ def test_images_are_clean_until_then_and_adversarial_afterwards(monkeypatch: pyt
     trained(tiny("robust-bird", tolerance=1.0))
     assert len(clean) == 10
     clean.clear()
-    # Where the mask never settles, the clean epochs end it.
+    # If the mask never settles, clean training ends after `clean_epochs`.
     model = trained(tiny("robust-bird", tolerance=0.0, clean_epochs=1, every=1)).model
     assert len(clean) == 10 and sum(kept(model)) == round(0.2 * sum(sizes(model)))

@@ -1,4 +1,4 @@
-"""HYDRA and LWM: train, choose, train what is kept."""
+"""Tests of HYDRA and LWM: pretraining, choosing a mask, and finetuning the kept weights."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_hydra_trains_scores_alone_in_its_search_and_kept_weights_alone_after_it
         seen.append((weights(model), [layer.scores.detach().clone() for layer in masked_layers(model)], masks(model)))
 
     model = watched(tiny("hydra"), look, monkeypatch).model
-    # Steps 1-10 pretraining, 11-20 search, 21-30 finetuning.
+    # Steps 1-10 are pretraining, 11-20 the search, and 21-30 finetuning.
     assert [int(mask.sum()) for mask in seen[9][2]] == sizes(model)
     for step in range(10, 20):
         held, scores, mask = seen[step]
@@ -43,7 +43,7 @@ def test_hydra_trains_scores_alone_in_its_search_and_kept_weights_alone_after_it
         assert all(torch.equal(top_mask(score, count), part) for score, count, part in zip(scores, uniform(model), mask, strict=True))
         if step > 10:
             assert any(not torch.equal(one, other) for one, other in zip(scores, seen[step - 1][1], strict=True))
-    # Not what the largest weights would have been.
+    # The masks are not those of the largest weights.
     assert any(not torch.equal(top_mask(held, int(mask.sum())), mask) for held, mask in zip(seen[9][0], seen[19][2], strict=True))
     for step in range(20, 30):
         assert all(torch.equal(one, other) for one, other in zip(seen[step][1], seen[19][1], strict=True))

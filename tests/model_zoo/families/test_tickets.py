@@ -1,4 +1,4 @@
-"""RST and biprop: weights never move; scores choose, and the kept weights have one magnitude a layer."""
+"""Tests of RST and biprop: weights never move, scores choose the mask, and the kept weights have one magnitude per layer."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_weights_never_move_and_masks_do(family: str, monkeypatch: pytest.Monkey
         assert torch.equal(one.signs, other.signs)
         assert one.magnitude is not None and other.magnitude is not None and torch.equal(one.magnitude, other.magnitude)
         size = one.mask.numel()
-        # The same keep ratio everywhere, up to what rounding passes on.
+        # The keep ratio is the same in every layer, up to the rounding passed on between layers.
         assert int(other.mask.sum()) == pytest.approx(0.2 * size, abs=2)
 
 

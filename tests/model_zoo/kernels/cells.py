@@ -1,4 +1,4 @@
-"""Images in cells of sixteen, and small residual networks, for the tests of the training kernels."""
+"""Conversion of images to cells of sixteen, and small residual networks, for the tests of the training kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 def to_cells(values: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Values [N, C, H, W] as float32 [cells, C, H + 2, W + 2, 16] with a border of zeros."""
+    """Return values [N, C, H, W] as float32 cells [N / 16, C, H + 2, W + 2, 16] with a border of zeros."""
     values = np.asarray(values, np.float32)
     images, channels, rows, columns = values.shape
     cells = np.zeros((images // 16, channels, rows + 2, columns + 2, 16), np.float32)
@@ -24,13 +24,13 @@ def to_cells(values: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def from_cells(cells: np.ndarray) -> np.ndarray:
-    """Values [N, C, H, W] without the border."""
+    """Return the values [N, C, H, W] of cells, without the border."""
     inside = cells[:, :, 1:-1, 1:-1].transpose(0, 4, 1, 2, 3)
     return inside.reshape(-1, *inside.shape[2:])
 
 
 def difference(found: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray, least: float = 0.0) -> float:
-    """Norm of the difference over the norm of what is expected, or over `least` if that is larger; 0 if there is no difference."""
+    """Return the norm of the difference over the norm of `expected` or `least`, whichever is larger; 0 if there is no difference."""
     found, expected = (np.asarray(each, np.float64) for each in (found, expected))
     assert found.shape == expected.shape
     apart = float(np.linalg.norm(found - expected))
@@ -46,9 +46,9 @@ def network(
     keep: float = 0.3,
     empty: int = 0,
 ) -> Classifier:
-    """A network in training mode that keeps a share `keep` of its weights; the first `empty` channels of every layer keep nothing.
+    """Return a network in training mode that keeps a share `keep` of its weights.
 
-    Batch norms with parameters have scales and shifts of both signs.
+    The first `empty` output channels of every layer keep no weights. Affine batch norms have scales and shifts of both signs.
     """
     generator = torch.Generator().manual_seed(5)
     convolution = partial(nn.Conv2d, bias=False)

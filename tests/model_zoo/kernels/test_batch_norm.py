@@ -1,4 +1,4 @@
-"""Batch normalisation in cells against PyTorch in float64."""
+"""Tests of batch normalisation in cells against PyTorch in float64."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_value_is_scaled_shifted_added_to_and_rectified(shape, relu, residual)
     values, added = drawn(shape), drawn(shape, seed=1)
     scale, shift = np.linspace(-2.0, 2.0, shape[0]).astype(np.float32), np.linspace(1.0, -1.0, shape[0]).astype(np.float32)
     cells, out = to_cells(values), np.zeros_like(to_cells(values))
-    # The last channel is left out of the operand, the others have its rows in their order.
+    # The operand leaves out the last channel and has the rows of the others in their order.
     rows = np.append(np.arange(shape[0] - 1), -1)
     operand, alone = (Operand(Shape(*shape), 2, 1, torch.float32) for _ in range(2))
     for cell, (z, around, written) in enumerate(zip(cells, to_cells(added), out, strict=True)):
@@ -103,7 +103,7 @@ def test_gradients_by_input_scale_and_shift_are_those_of_pytorch(shape, slope):
         written = outputs[cell] if slope == "RELU_OF_OUTPUT" else NONE
         batch_norm.backward_sums(gradient[cell], cells[cell], written, getattr(batch_norm, slope), *fold, about, sums[cell])
     passed = given.numpy() if slope == "LINEAR" else given.numpy() * (out.detach().numpy() > 0)
-    assert difference(from_cells(gradient), passed) < 1e-6  # multiplied by the slope in place
+    assert difference(from_cells(gradient), passed) < 1e-6  # the kernel multiplies by the slope in place
 
     total, products = sums.sum(0).T
     by_weight = (products - (mean - about) * total) * inverse

@@ -1,4 +1,4 @@
-"""Passes in training mode against autograd on the same network in float64."""
+"""Tests of the kernels' passes in training mode against autograd on the same network in float64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def images(count=32, rows=9, columns=7, seed=0):
 
 
 def passes(model, count=32, rows=9, columns=7):
-    """The kernels' passes through `model`, with its norms."""
+    """Return the kernels' passes through `model`, and its batch norms by target value."""
     from model_zoo.kernels.batch_pass import BatchPass
     from model_zoo.kernels.graph import lower, normalisation
     from model_zoo.kernels.live_taps import Entries
@@ -38,7 +38,7 @@ def passes(model, count=32, rows=9, columns=7):
 
 
 def expected(model, x, given):
-    """Logits, convolved values and gradients of every layer, by target value, in float64."""
+    """Return the logits, the convolved values and every layer with its gradients, by target value, in float64."""
     exact = copy.deepcopy(model).double()
     convolved = {}
     layers = [layer for layer in trace(exact) if isinstance(layer, Layer)]
@@ -63,7 +63,7 @@ def check(batch, norms, model, x, tolerance):
         np.testing.assert_allclose(statistics.variance, values.var((0, 2, 3), unbiased=False).numpy(), rtol=1e-4, atol=1e-4)
     gradients = batch.backward(given.numpy(), tape)
     assert gradients.keys() == wanted.layers.keys()
-    # Some gradients vanish, such as that by a shift before another batch norm: they are small beside those of other layers.
+    # Some gradients vanish, such as that of a shift before another batch norm, so compare them on the scale of the other layers.
     parameters = [layer.norm.weight.grad for layer in wanted.layers.values() if getattr(layer.norm, "weight", None) is not None]
     least = 0.1 * max([float(given.norm()), *(float(gradient.norm()) for gradient in parameters)])
     smallest = max([0.1 * float(given.norm()), *(1e-3 * float(layer.convolution.weight.grad.norm()) for layer in wanted.layers.values())])
@@ -91,7 +91,7 @@ def test_logits_statistics_and_gradients_are_those_of_autograd(block, affine, la
     check(batch, norms, model, images(), 1e-3 if operands == torch.float32 else 2e-2)
 
 
-# No single pixels: gradients by shifts vanish there but for rounding.
+# Single pixels are left out: there the gradients of shifts vanish up to rounding.
 @pytest.mark.parametrize("size", [(8, 8), (5, 6), (7, 1), (2, 1)])
 @pytest.mark.parametrize("count", [16, 48])
 @pytest.mark.parametrize("stem_stride", [1, 2])

@@ -1,4 +1,4 @@
-"""The kernels against PyTorch's dense convolution in float64."""
+"""Tests of the convolution kernels against PyTorch's dense convolution in float64."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYERS = [
 
 
 def store(values, shape):
-    """[lanes, C, H, W] as the kernels want it."""
+    """Return values [lanes, C, H, W] in the layout of the kernels."""
     stored = np.zeros(shape.stored, np.float32)
     stored[:-1, 1:-1, 1:-1] = values.transpose(1, 2, 3, 0)
     stored[-1, 1:-1, 1:-1] = 1.0

@@ -1,4 +1,4 @@
-"""Taps that are filled anew are those that a schedule of the folded network has."""
+"""Tests that refilled taps equal those that are made from dense weights."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_the_taps_are_those_made_from_dense_weights(layer, density):
     dense += backward_taps(folded, stride, padding, source, target, ADD)
     for (geometry, backward, outputs), expected in zip(passes, dense, strict=True):
         taps = empty_taps(geometry, outputs)
-        for number in range(2):  # a second filling leaves nothing of the first
+        for number in range(2):  # the second filling must leave nothing of the first
             fill_taps(taps, geometry, backward, entries, scale if number else -scale)
         np.testing.assert_array_equal(taps.at, expected.at)
         np.testing.assert_array_equal(taps.shape, expected.shape)
-        # The groups follow from an estimate of how many entries take part, so only the sums are bound to agree.
+        # The groups follow from an estimate of how many entries take part, so only the sums must agree.
         assert _sums(taps) == _sums(expected)
 
 

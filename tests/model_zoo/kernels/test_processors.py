@@ -1,4 +1,4 @@
-"""The kernels compile for processors without AVX-512, and without its float16 instructions."""
+"""Tests that the kernels compile for processors without AVX-512 or without its float16 instructions."""
 
 from __future__ import annotations
 

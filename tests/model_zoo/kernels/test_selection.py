@@ -1,4 +1,4 @@
-"""The largest scores, step after step, against a stable sort; the scores' gradients against PyTorch."""
+"""Tests of the selection of the largest scores, step after step, against a stable sort, and of gradients of scores against PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.needs_numba
 
 
 def reference(scores, kept):
-    """Positions of the largest magnitudes, the first of equal ones; NaN last."""
+    """Return the positions of the largest magnitudes; of equal ones the first come first, and NaN comes last."""
     magnitudes = np.where(np.isnan(scores), -1.0, np.abs(scores))
     return np.sort(np.argsort(-magnitudes, kind="stable")[:kept])
 
@@ -35,7 +35,7 @@ def test_scores_that_move_are_selected_anew_at_every_step(kept):
         mask = np.zeros(1000, np.float32)
         mask[reference(scores, kept)] = 1.0
         assert np.array_equal(top_mask(expected, kept).numpy(), mask)
-        # Small steps, then larger ones, then all scores shrink below the bound or grow over it at once.
+        # Small steps, then larger ones; every seventh step shrinks all scores below the bound or grows them over it.
         scores = scores + generator.normal(0.0, 1e-4 * 2.0 ** (step % 10), 1000).astype(np.float32)
         if step % 7 == 6:
             scores *= np.float32(1e-3 if step % 2 else 1e3)
@@ -47,7 +47,7 @@ def test_of_equal_magnitudes_the_first_are_kept(kept):
 
     selection = Selection()
     for scores in ([1, -1, 2, 1, -1, 0, 1, 1], [0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1], [-0.0, 0.0, 1, 0, 0, 0, 0, 2]):
-        for _ in range(2):  # with the bound of the selection before, too
+        for _ in range(2):  # the second time with the bound of the first selection
             np.testing.assert_array_equal(select(selection, scores, kept), reference(np.asarray(scores, np.float32), kept))
 
 

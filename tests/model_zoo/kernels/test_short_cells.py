@@ -1,4 +1,4 @@
-"""Cells of float16 numbers compute what cells of float32 numbers do, to three digits."""
+"""Tests that cells of float16 numbers compute what cells of float32 numbers do, to three digits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _float16():
 
 
 def stored(values, shape):
-    """Values [32, C, H, W] in a cell."""
+    """Return values [32, C, H, W] as a cell of float16 numbers."""
     cell = np.zeros(shape.stored, np.float16)
     cell[:-1, 1:-1, 1:-1] = values.transpose(1, 2, 3, 0)
     return cell.view(np.uint16)

@@ -1,4 +1,4 @@
-"""The gradient by a convolution's weight against autograd in float64."""
+"""Tests of the gradient of a convolution's weight against autograd in float64."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TYPES = [torch.float32, torch.bfloat16]
 
 
 def rows_of(live, channels):
-    """The matrices' row of each channel, -1 for those that are left out."""
+    """Return the row of each channel in the matrices, -1 for channels that are left out."""
     rows = np.full(channels, -1, np.int64)
     rows[list(live)] = np.arange(len(live))
     return rows
 
 
 def gradients(layer, dtype, cells, live, inputs=7, outputs=6):
-    """What the kernel and autograd give for random values whose other channels are zero."""
+    """Return the gradients by the kernel and by autograd for random values that are zero in channels outside `live`."""
     from model_zoo.kernels.taps import Shape
     from model_zoo.kernels.weight_gradient import Operand, weight_gradient
 
@@ -34,13 +34,13 @@ def gradients(layer, dtype, cells, live, inputs=7, outputs=6):
     weight = torch.zeros((outputs, inputs, kernel, kernel), dtype=torch.float64, requires_grad=True)
     high, wide = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
     given = torch.randn((16 * cells, outputs, high, wide), generator=generator)
-    # The kernel multiplies rounded numbers: so does what it is compared with.
+    # The kernel multiplies rounded numbers, so the reference does too.
     exact = F.conv2d(values.to(dtype).double(), weight, None, stride, padding)
     (expected,) = torch.autograd.grad((exact * given.to(dtype).double()).sum(), weight)
 
     operand = Operand(Shape(inputs, rows, columns), cells, stride, dtype)
     by_output = Operand(Shape(outputs, high, wide), cells, 1, dtype)
-    # What an earlier batch has left must not matter.
+    # Write twice, because what an earlier batch has left must not matter.
     for number in range(2):
         for cell, (read, by) in enumerate(zip(to_cells(values), to_cells(given), strict=True)):
             operand.write(read if number else read + 3.0, cell, rows_of(live if number else range(inputs), inputs))
@@ -55,7 +55,7 @@ def gradients(layer, dtype, cells, live, inputs=7, outputs=6):
 def test_it_is_that_of_a_dense_convolution(layer, dtype, cells):
     found, expected = gradients(layer, dtype, cells, range(7))
     assert found.dtype == torch.float32 and found.is_contiguous()
-    # Products are rounded once more where they are bfloat16.
+    # Products of bfloat16 numbers are rounded once more.
     assert difference(found, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
 
 
@@ -76,7 +76,7 @@ def test_numbers_are_rounded_as_pytorch_rounds(stride):
     rows, columns = 5, 4
     generator = np.random.default_rng(0)
     bits = generator.integers(0, 2**32, (16, 2, rows, columns), dtype=np.uint32)
-    # Ties, and the largest numbers, which round to infinity.
+    # Ties, and the largest finite numbers, which round to infinity.
     bits[0], bits[1], bits[2] = bits[0] & 0xFFFF0000 | 0x8000, bits[1] & 0xFFFF0000 | 0x7FFF, 0x7F7FFFFF
     values = bits.view(np.float32)
     values[np.isnan(values)] = np.float32(1.0) / 3

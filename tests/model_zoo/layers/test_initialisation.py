@@ -1,4 +1,4 @@
-"""Frozen weights and scores are drawn as the recipe says."""
+"""Tests that frozen weights and scores are drawn as the recipe says."""
 
 import math
 from typing import Any

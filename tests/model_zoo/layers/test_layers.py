@@ -1,4 +1,4 @@
-"""The binary layers: convention of signs, exact counts, gradients."""
+"""Tests of the binary layers: the convention for signs, exact counts, and gradients."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Masks and signs as bytes."""
+"""Tests of masks and signs encoded as bytes."""
 
 import math
 

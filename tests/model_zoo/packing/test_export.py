@@ -1,4 +1,4 @@
-"""Exported files: smaller with signs from a seed, the same logits, and never another network without a word."""
+"""Tests of exported files: signs from a seed make them smaller, logits are the same, and any other network is refused."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A packed factored network holds its factors, codebooks and masks, and nothing else; what does not fit is an error."""
+"""Tests of packed factored networks: a file contains factors, codebooks and masks only, and inconsistent content is an error."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def few(shape: tuple[int, int], values: int, share: float = 0.3) -> np.ndarray:
 def layers() -> list[Factors]:
     return [
         Factors(few((4, 4), 3), few((4, 27), 15), few((4, 27), 7)),
-        # A codebook of one value, none at all, and one whose codes end within a byte.
+        # A codebook of one value, an empty one, and one whose codes end within a byte.
         Factors(few((30, 18), 1), few((18, 18), 0), few((30, 18), 5)),
         Factors(few((10, 8), 15), few((8, 8), 2), few((10, 8), 255, 1.0)),
     ]
@@ -70,13 +70,13 @@ def test_the_file_is_as_large_as_what_is_stored(run: tuple[Recipe, Trained], tmp
     found = measure(packed.model, path)
     assert found.entropy_bytes is not None and found.bitmap_bytes is not None
     kept, values = sum(packed.header["kept"]), sum(packed.header["values"])
-    # Three bits a nonzero at most, four bytes a value, and the masks of all three factors.
+    # At most three bits per nonzero, four bytes per value, and the masks of all three factors.
     total = sum(part.numel() for layer in factored_layers(result.model) for part in layer.factors())
     assert found.bitmap_bytes <= (total + 3 * kept + 32 * values) / 8 + 1
     assert found.bitmap_bytes > (total + 2 * kept) / 8
     assert found.entropy_bytes < found.bitmap_bytes
     assert 0 < found.file_bytes - found.entropy_bytes - found.batch_norm_bytes < 2500
-    # The product would be stored in far more bytes.
+    # The product of the factors would take far more bytes.
     plain = freeze(result.model, chosen.architecture, True)
     for layer in plain.modules():
         if hasattr(layer, "factors"):

@@ -1,4 +1,4 @@
-"""Packed checkpoints: what comes back is what was stored, bit for bit, or an error that names the file."""
+"""Tests of packed checkpoints: they load exactly what was stored, or raise an error that names the file."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def trained(kind: str) -> tuple[Classifier, bool]:
-    """A model in its training form whose batch norms have seen images."""
+    """Return a model in its training form whose batch norms have seen images, and whether they are affine."""
     family = get_family(kind)
     options = family.options(OPTIONS[kind])
     with torch.random.fork_rng():
@@ -148,7 +148,7 @@ def test_a_header_that_asks_for_a_network_too_large_is_refused_before_it_is_buil
     repack(path, {"architecture": {**ARCHITECTURE, "width": 6000}}, batch_norm=statistics)
     with pytest.raises(DamagedFileError, match="weights, where"):
         load_packed(path)
-    # The weights would be forty gigabytes; ru_maxrss is in KiB (on macOS in bytes, which makes the bound stricter).
+    # The weights would take forty gigabytes; ru_maxrss is in KiB (on macOS in bytes, which makes the bound stricter).
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20
 
 

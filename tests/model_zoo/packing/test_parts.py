@@ -1,4 +1,4 @@
-"""What the bytes of a packed file are spent on."""
+"""Tests of the split of a packed file's bytes into parts."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_parts_add_up_to_the_file(model: str) -> None:
 
 def test_a_pruned_binary_file_has_masks_and_signs_and_a_dense_one_values() -> None:
     pruned, dense = file_parts(checkpoint_path(PRUNED)), file_parts(checkpoint_path(DENSE))
-    # A sign bit for each of the 30,746 weights kept; masks cost more than signs.
+    # One sign bit per kept weight (30,746 of them); masks take more bytes than signs.
     assert pruned["value"] == 0 and 30_000 / 8 < pruned["sign"] < 31_500 / 8 < pruned["mask"]
     assert dense["mask"] == dense["sign"] == 0 and dense["value"] > 0.95 * sum(dense.values())
 

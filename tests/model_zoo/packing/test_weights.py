@@ -1,4 +1,4 @@
-"""Every kind of weights comes back bit for bit, and the kind is the smallest that holds them."""
+"""Tests that weights of every kind are decoded exactly, and that the smallest kind that holds them is chosen."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_an_error(change: dict[str, Any]) -> None:
 
 
 def eight_bit(share: float = 1.0) -> list[np.ndarray]:
-    """As an int8 network computes: whole levels times one float32 a channel."""
+    """Return weights as an int8 network has them: integer levels times one float32 per channel."""
     layers = []
     for shape in SHAPES:
         levels = GENERATOR.integers(-127, 128, shape) * (GENERATOR.random(shape) < share)
@@ -107,7 +107,7 @@ def test_levels_that_do_not_fit_are_an_error() -> None:
 
 def test_a_kept_weight_takes_what_its_method_stores() -> None:
     assert value_bits(masked(signs())) == (1, 0)
-    # One float a layer: robust scratch tickets' constants, biprop's alpha.
+    # One float per layer: robust scratch tickets' constants, or biprop's alpha.
     assert value_bits(scaled(masked(signs()))) == (1, 3 * 32)
     assert value_bits(masked(normal())) == (32, 0)
     assert value_bits(eight_bit(0.2)) == (8, 32 * sum(shape[0] for shape in SHAPES))

@@ -1,4 +1,4 @@
-"""The adaptive rule, against the per-layer counts of the official code (layer_allocation.csv: 8 networks, 4 powers, keep ratio 0.01)."""
+"""Tests of the allocation rule against the official code's counts (layer_allocation.csv: 8 networks, 4 powers, keep ratio 0.01)."""
 
 import csv
 import itertools

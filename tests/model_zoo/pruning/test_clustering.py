@@ -1,4 +1,4 @@
-"""k-means in one dimension, zero one of the centres."""
+"""Tests of one-dimensional k-means with zero as one of the centres."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_there_are_never_more_centres_than_asked_for_and_each_is_the_mean_of_wha
     values = torch.randn(5000, generator=torch.Generator().manual_seed(1))
     centres = fit_centres(values, number)
     assert len(centres) <= number and 0.0 in centres.tolist() and torch.equal(centres, centres.sort().values)
-    # Lloyd's iterations end early; the error is near that of the fixed point.
+    # Lloyd's iterations stop early, so the error is only near that of the fixed point.
     members = assign(values, centres)
     better = means(values, members, centres)
     error = float((values - centres[members]).square().sum())

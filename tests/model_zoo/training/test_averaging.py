@@ -1,4 +1,4 @@
-"""The moving average of parameters is what is evaluated, selected and returned, and training does not notice it."""
+"""Tests of the moving average of parameters: it is evaluated, selected and returned, and does not affect the training."""
 
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def test_a_parameter_that_is_not_trained_is_its_own_average_and_starts_anew() ->
 
     moved(1.0, True)
     assert moved(5.0, False) == 5.0
-    # A method changes it before the epoch in which it is trained again.
+    # A method changes the parameter before the epoch in which it is trained again.
     with torch.no_grad():
         layer.weight.fill_(10.0)
     average.at_epoch()
@@ -107,7 +107,7 @@ def test_running_statistics_are_the_mean_over_attacked_batches(epsilon: float) -
     dense.model.register_forward_hook(lambda module, inputs, _: passes.append((inputs[0].detach().clone(), seen[-1])))
     chosen = sampler(100, 20)
     recompute_statistics(dense, dense.model, chosen, epsilon)
-    # An epoch has five batches; each is attacked by one step, and then passes once more.
+    # An epoch has five batches; an attacked batch takes one pass for the attack's step and one with its result.
     assert len(passes) == (10 if epsilon else 5)
     attacked = passes[1::2] if epsilon else passes
     means = torch.stack([inputs.mean((0, 2, 3)) for _, inputs in attacked]).mean(0)
@@ -184,7 +184,7 @@ def test_a_resumed_run_returns_the_same_average(family: str, tmp_path: Path, mon
     state = read_state(path)["average"]
     assert set(state["values"]) == {name for name, _ in whole.model.named_parameters()}
     if family == "hydra":
-        # Scores were trained in the second epoch alone; afterwards their average is their value.
+        # Scores are trained in the second epoch only; afterwards their average is their value.
         scores = [name for name in state["updates"] if name.endswith("scores")]
         assert all(state["updates"][name] == 0 for name in scores)
         layers = [layer for layer in whole.model.modules() if isinstance(layer, MaskedConv2d)]

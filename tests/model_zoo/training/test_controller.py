@@ -1,4 +1,4 @@
-"""Controllers keep the state of methods out of networks, and give it back."""
+"""Tests that controllers keep the state of methods out of networks, and restore it."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from model_zoo.training.building import build, build_model
 from model_zoo.training.controller import Controller
 from tests.model_zoo.families.runs import tiny
 
-# Families that have something to remember.
+# Families whose controllers store tensors, and the names of these.
 STORED = {
     "atmc": {"targets", "duals", "codes", "steps", "stage"},
     "bcs": {"steps"},

@@ -1,4 +1,4 @@
-"""The curve as text has the columns that were measured, and comes back from a stored run as it was."""
+"""Tests of training curves: as text they have the columns that were measured, and a stored run restores them unchanged."""
 
 import csv
 import dataclasses

@@ -1,4 +1,4 @@
-"""The dense engine computes with the model itself; engines are chosen by a fixed rule and stored with the run."""
+"""Tests of the dense engine, which computes with the model itself, and of how engines are chosen and stored with a run."""
 
 from pathlib import Path
 

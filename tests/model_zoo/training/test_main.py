@@ -1,4 +1,4 @@
-"""`python -m model_zoo.training`: alone with torch and numpy, on one process or several."""
+"""Tests of `python -m model_zoo.training` with torch and numpy only, in one process and in several."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from model_zoo.training.trainer import finished, train
 from tests.model_zoo.training.test_trainer import weights
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
-# All that the project's other rooms need.
+# Packages that other parts of the project need.
 ABSENT = (
     "click constriction harness matplotlib pandas PIL pooch pyarrow pyautoattack pydantic rich robustbench safetensors scipy "
     "torchattacks torchvision"
@@ -89,7 +89,7 @@ def test_two_processes_train_one_model(folder: Path) -> None:
     assert state["processes"] == 2 and len(state["curve"]) == 2
     trained = finished(recipe(), folder / "trained" / "tiny.state.pt")
     assert trained is not None
-    # The gradient is that of the whole batch, up to the batch statistics of each half: near one process's, and not the same.
+    # The gradient is that of the whole batch up to the batch statistics of each half, so the loss is near one process's, not equal.
     alone = train(recipe(), SAMPLE.images, SAMPLE.labels)
     assert trained.curve[-1].train_loss == pytest.approx(alone.curve[-1].train_loss, rel=0.2)
     assert weights(trained, recipe()) != weights(alone, recipe())

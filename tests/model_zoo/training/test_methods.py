@@ -1,4 +1,4 @@
-"""Each way of training has its defining property: where the attack ends, what it moves, what the loss is."""
+"""Tests of the defining property of each training method: where the attack ends, what it moves, and what the loss is."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -20,7 +20,7 @@ PIXELS = torch.from_numpy(SAMPLE.images.copy()).permute(0, 3, 1, 2).contiguous()
 
 
 class Setup:
-    """A method on an untrained network, with what went through each of its two passes."""
+    """A method on an untrained network, with the images that went through its attacked and trained passes."""
 
     def __init__(
         self, name: str, steps: int = 1, step: float = EPSILON, faithful: bool = False, world: int = 1, progress: float = 0.5
@@ -83,7 +83,7 @@ def test_only_faithful_attacks_move_the_running_statistics() -> None:
         setup = Setup("pgd", steps=3, faithful=faithful)
         norm = setup.model.network.bn1  # type: ignore[union-attr]
         setup.method.loss(setup.batch())
-        # After f updates of momentum 0.1 from 1, a share of 0.9^f of the initial variance is left.
+        # After f updates of momentum 0.1, 0.9^f of the initial variance of 1 remains.
         variance = float(setup.model.network.last_bn.running_var.mean())  # type: ignore[union-attr,operator]
         assert isinstance(norm, torch.nn.BatchNorm2d) and norm.momentum == 0.1
         assert abs(variance - 1.0) > 0.01
@@ -122,13 +122,13 @@ def test_stored_perturbations_go_on_where_they_were_aligned_with_their_image() -
     assert 0.99 * EPSILON < float(canvas.abs().max()) <= EPSILON * 1.001
     batch = setup.batch()
     setup.method.loss(batch)
-    # The attack began at what was stored for each image, cut and flipped with it ...
+    # The attack starts at the perturbation stored for each image, cut and flipped as the image is.
     began = (setup.attacked[0] - batch.images).abs()
     assert torch.allclose(
         setup.attacked[0], (batch.images + cut(before[batch.index].float(), batch.rows, batch.columns)).clamp(0, 1), atol=1e-6
     )
     assert float(began.max()) > 0.5 * EPSILON
-    # ... and where it ended is what is stored, for the images of the batch alone.
+    # The perturbation at its end is stored, for the images of the batch only.
     ended = cut(canvas[batch.index].float(), batch.rows, batch.columns)
     assert torch.allclose(setup.trained[0] - batch.images, ended, atol=1e-4)
     others = torch.ones(100, dtype=torch.bool)
@@ -151,7 +151,7 @@ def test_stored_perturbations_refuse_to_be_shared() -> None:
 def test_trades_attacks_the_divergence_in_eval_mode_and_adds_it() -> None:
     setup = Setup("trades", steps=3, step=4 / 255)
     with torch.no_grad():
-        # Before they have seen anything, running statistics of a network of +1 and -1 leave it saturated in eval mode.
+        # With the initial running statistics, a network of +1 and -1 is saturated in eval mode.
         for _ in range(40):
             setup.model(PIXELS[:100].float() / 255)
     modes: list[bool] = []
@@ -199,7 +199,7 @@ def test_clean_training_attacks_nothing() -> None:
 
 
 def warm(setup: Setup) -> None:
-    """Give running statistics that leave logits in eval mode unsaturated."""
+    """Update running statistics until logits in eval mode are not saturated."""
     with torch.no_grad():
         for _ in range(40):
             setup.model(PIXELS[:100].float() / 255)
@@ -213,7 +213,7 @@ def test_nuat_takes_one_step_from_random_signs_of_half_the_radius_in_eval_mode()
     setup.model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
     batch = setup.batch()
     setup.method.loss(batch)
-    # The first batch is attacked on the cross-entropy alone and needs no clean logits for that.
+    # The first batch is attacked on the cross-entropy alone, which needs no clean logits.
     assert modes == [False, True, True] and setup.model.training
     (start,), (adversarial, clean) = setup.attacked, setup.trained
     inside = (batch.images > 0.02) & (batch.images < 0.98)
@@ -246,7 +246,7 @@ def test_nuat_raises_the_nuclear_norm_in_every_other_batch() -> None:
         (gradient,) = torch.autograd.grad(raised, point)
         (alone,) = torch.autograd.grad(F.cross_entropy(frozen(point), batch.labels), point)
     expected = (batch.images + (start + EPSILON * gradient.sign() - batch.images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
-    # Signs of gradients next to zero may differ.
+    # Signs of gradients near zero may differ.
     assert float(((setup.trained[0] - expected).abs() > 1e-6).float().mean()) < 0.01
     assert float((gradient.sign() != alone.sign()).float().mean()) > 0.05
 

@@ -1,4 +1,4 @@
-"""Runs that were stored by an older version are resumed to the weights of a run that was never interrupted.
+"""Tests that runs stored by an older version are resumed to the weights of an uninterrupted run.
 
 The states in `version1` were written in the middle of a run, on one thread, before methods had controllers.
 """
@@ -40,12 +40,12 @@ def unpacked(path: Path, folder: Path) -> Path:
 
 
 def step_of(state: dict[str, Any]) -> int:
-    """Steps done when the state was stored: five per epoch."""
+    """Return the number of steps done when the state was stored, at five steps per epoch."""
     return 5 * len(state["curve"]) + int(state["position"])
 
 
 def stored_at(chosen: Recipe, step: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """State that the present version stores after `step` steps."""
+    """Return the state that the present version stores after `step` steps."""
     monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
 
@@ -64,7 +64,7 @@ def test_a_run_of_version_1_goes_on_to_the_same_weights(packed: Path, tmp_path: 
     assert torch.load(path, weights_only=True)["version"] == 1
     state = read_state(path)
     chosen = Recipe.from_dict(state["recipe"])
-    # The arithmetic of another processor gives other bits long before the state was stored: nothing can be compared there.
+    # Another processor's arithmetic gives other bits long before the state was stored, and then nothing can be compared.
     present = stored_at(chosen, step_of(state), tmp_path / "present.state.pt", monkeypatch)
     if any(not torch.equal(present["model"][name], tensor) for name, tensor in state["model"].items()):
         pytest.skip("this processor computes other bits than the one that stored the state")

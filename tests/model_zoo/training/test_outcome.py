@@ -1,4 +1,4 @@
-"""What is kept of a run loads as what was trained, and its record says how it came about."""
+"""Tests that a kept run loads as the model that was trained, and that its record says how it was trained."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Recipes are read strictly: a wrong field is named, a damaged file is named."""
+"""Tests that recipes are read strictly: a wrong field or a damaged file is named."""
 
 from pathlib import Path
 from typing import Any

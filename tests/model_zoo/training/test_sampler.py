@@ -1,4 +1,4 @@
-"""Batches: whole, shuffled, cut from the padded image; and random numbers that do not depend on the number of processes."""
+"""Tests of batches (complete, shuffled, cut from the padded image) and of random numbers, equal for any number of processes."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The learning rate: warm-up, cosine, milestones, and the official code's rate per epoch."""
+"""Tests of the learning rate: warm-up, cosine, milestones, one cycle, and the official code's rate per epoch."""
 
 import math
 

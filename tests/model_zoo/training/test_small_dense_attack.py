@@ -1,4 +1,4 @@
-"""Engine sparse attacks small dense networks by the kernels and trains them by the dense engine."""
+"""Tests of engine sparse on small dense networks: the kernels attack them and the dense engine trains them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_attack_has_the_statistics_of_the_batch_before(family: str, momentum
     engine: Any = make_engine("sparse", model, chosen, Share())
     engine.dense = DenseEngine(model, Share(), 32, faithful=True)  # float32
     engine._attack_lanes = LANES
-    # Before the first training pass there are no statistics but those of the attacked batch.
+    # Before the first training pass, the attack uses the statistics of the attacked batch.
     with input_gradients_only(model):
         torch.testing.assert_close(engine.attacked(images()), copy.deepcopy(model)(images()))
     for seed in range(3):

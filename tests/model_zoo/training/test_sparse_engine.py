@@ -1,4 +1,4 @@
-"""Engine sparse computes what the model computes, and a run on it goes on, stops and is refused as any other."""
+"""Tests of engine sparse: it computes what the model computes, and its runs resume, stop and are refused as any other run."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ BATCH = 48
 numba = pytest.mark.needs_numba
 MASKED = sorted(name for name, family in families().items() if family.is_masked)
 FAMILIES = ["pruned-binary", "rst", "biprop", "flying-bird", "bcs", "hydra"]
-# The epoch whose network is masked, of three.
+# Index of the epoch, of three, in which the network is masked, if it is not the first.
 MASKED_EPOCH = {"hydra": 1}
 
 
 def masked(family: str, attack: dict[str, Any] | None = None, options: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    """A tiny recipe that engine sparse trains; `changes` are made to its architecture."""
+    """Return a tiny recipe that engine sparse trains; `changes` apply to its architecture."""
     architecture = {"name": "cifar-resnet8", "classes": 10, "width": 8, "stem_stride": 2, "last_batch_norm": "plain"}
     kind = {"kind": "adam", "learning_rate": 0.01} if family in BY_ADAM else SGD
     top = {
@@ -58,14 +58,14 @@ def masked(family: str, attack: dict[str, Any] | None = None, options: dict[str,
 
 
 def engines(chosen: Recipe) -> tuple[Engine, DenseEngine]:
-    """Engine sparse, and the dense one in float32 on a network of the same weights, both in training mode and a masked stage."""
+    """Return engine sparse and the float32 dense engine, on networks of the same weights in training mode and a masked stage."""
     found = []
     for name in ("sparse", "dense"):
         model, controller = build(chosen)
         for epoch in (0, MASKED_EPOCH.get(chosen.family, 0)):
             controller.at_epoch(epoch, chosen.optimiser.epochs)
         made = DenseEngine(model, Share(), BATCH, faithful=True) if name == "dense" else make_engine(name, model, chosen, Share())
-        # Float16 cells have tests of their own: test_short_cells.
+        # Float16 cells are tested in test_short_cells.
         made._attack_lanes = 16  # type: ignore[attr-defined]
         model.train()
         made.refresh()
@@ -75,7 +75,7 @@ def engines(chosen: Recipe) -> tuple[Engine, DenseEngine]:
 
 
 def batch(number: int) -> torch.Tensor:
-    """The images of batch `number`, as the trainer gives them."""
+    """Return the images of batch `number`, in the memory format that the trainer uses."""
     return IMAGES[number * BATCH : (number + 1) * BATCH].contiguous(memory_format=torch.channels_last)
 
 
@@ -84,7 +84,7 @@ def labels(number: int) -> torch.Tensor:
 
 
 def folded(model: Classifier, images: torch.Tensor) -> nn.Module:
-    """A copy in evaluation mode whose running statistics are those of one batch, the variance biased."""
+    """Return a copy in evaluation mode whose running statistics are those of one batch, with the biased variance."""
     model = copy.deepcopy(model).train()
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -126,7 +126,7 @@ def test_gradients_are_within_one_percent_of_autograds(family: str, last: str) -
         if gradient.dim() == 4:
             assert difference(found[name], gradient) < 0.01, name
         else:
-            # Of batch norms' parameters some gradients vanish, such as that by a shift before another batch norm.
+            # Some gradients of batch norms' parameters vanish, such as that of a shift before another batch norm.
             assert difference(found[name], gradient, 0.05 * len(gradient) ** 0.5) < 0.01, name
 
 
@@ -134,7 +134,7 @@ def test_gradients_are_within_one_percent_of_autograds(family: str, last: str) -
 @pytest.mark.parametrize("architecture", ["cifar-resnet18", "cifar-resnet50"])
 def test_so_are_those_of_a_deep_network(architecture: str) -> None:
     sparse, dense = engines(masked("pruned-binary", name=architecture))
-    # In float64: PyTorch's float32 is itself 2 % off in so deep a network that has not learned anything yet.
+    # Compare in float64, because PyTorch's float32 is itself 2 % off in so deep an untrained network.
     exact = copy.deepcopy(dense.model).double()
     for layer in exact.modules():
         if isinstance(layer, PrunedBinaryConv2d):
@@ -230,7 +230,7 @@ def test_no_gradient_is_computed_with_the_weights_of_a_later_pass() -> None:
     point = batch(1).requires_grad_(True)
     attacked = sparse.attacked(point).sum()
     (before,) = torch.autograd.grad(attacked, point, retain_graph=True)
-    sparse.attacked(batch(2))  # the same weights and statistics
+    sparse.attacked(batch(2))  # weights and statistics are still the same
     assert torch.equal(torch.autograd.grad(attacked, point, retain_graph=True)[0], before)
     sparse.evaluated(batch(2))
     with pytest.raises(RuntimeError, match="have changed since the forward pass"):
@@ -254,7 +254,7 @@ def test_two_training_passes_before_one_backward_pass() -> None:
 def test_masks_are_those_of_the_largest_scores(family: str) -> None:
     sparse, _ = engines(masked(family))
     layers = [layer for layer in sparse.model.modules() if isinstance(layer, PrunedBinaryConv2d)]  # type: ignore[attr-defined]
-    # A seed without ties: of equal scores either may be kept.
+    # The seed gives no ties, because any of several equal scores may be kept.
     generator = torch.Generator().manual_seed(0)
     for step in range(4):
         with torch.no_grad():
@@ -269,7 +269,7 @@ def test_masks_are_those_of_the_largest_scores(family: str) -> None:
             layer.scores.copy_(layer.scores.mul(2.0).round())
     sparse.refresh()
     for layer in layers:
-        # Of equal scores any may be kept.
+        # Any of several equal scores may be kept.
         kept, dropped = layer.scores.abs()[layer.mask > 0], layer.scores.abs()[layer.mask == 0]
         assert len(kept) == layer.kept and (not len(dropped) or kept.min() >= dropped.max())
 
@@ -309,7 +309,7 @@ def test_the_state_is_the_statistics_of_the_batch_before() -> None:
 
 
 def same(one: Trained, other: Trained) -> bool:
-    """Whether two runs left the same model and curve."""
+    """Return whether two runs have the same model and training losses."""
     state = other.model.state_dict()
     kept = all(torch.equal(tensor, state[name]) for name, tensor in one.model.state_dict().items())
     return kept and [record.train_loss for record in one.curve] == [record.train_loss for record in other.curve]
@@ -321,7 +321,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(family: str, tmp_path: Path, m
     chosen = masked(family)
     whole = train(chosen, SAMPLE.images, SAMPLE.labels)
     assert whole.engine == "sparse"
-    # Five steps an epoch: inside one, at the end of one, at the beginning of the next stage.
+    # An epoch has five steps: kill the run inside one, at the end of one, and at the beginning of the next stage.
     assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5, 6, 13], monkeypatch), whole)
 
 
@@ -369,7 +369,7 @@ def test_a_staged_method_is_dense_until_its_network_is_masked(monkeypatch: pytes
     passes: list[int] = []
     monkeypatch.setattr(trainer, "make_engine", remembered)
     train(chosen, SAMPLE.images, SAMPLE.labels, report=lambda event: passes.append(len(seen)) if isinstance(event, Step) else None)
-    # The training passes of the first epoch's five steps, and the first attack, before which there are no statistics.
+    # The dense engine makes the training passes of the first epoch's five steps, and the first attack, before which no statistics exist.
     assert passes == [chosen.attack.steps + min(step, 5) for step in range(1, 16)]
     assert all(int(layer.mask.sum()) < 0.5 * layer.mask.numel() for layer in masked_layers(made[0].model))
 
@@ -380,7 +380,7 @@ def test_the_engine_trains_to_nearly_the_loss_of_the_dense_one() -> None:
     one, other = (train(chosen, SAMPLE.images, SAMPLE.labels, engine=engine) for engine in ("sparse", "dense"))
     assert (one.engine, other.engine) == ("sparse", "dense")
     assert "training pass float32, weight gradients " in one.precision
-    # The attacks differ in their statistics, most of all in the first steps.
+    # The attacks use different statistics, which matters most in the first steps.
     assert one.curve[-1].train_loss == pytest.approx(other.curve[-1].train_loss, rel=0.2)
     assert one.curve[-1].train_loss < one.curve[0].train_loss
 
@@ -429,7 +429,7 @@ def test_what_it_cannot_train_is_refused_by_name_and_left_to_the_dense_engine(re
     with pytest.raises(UsageError, match=message) as refusal:
         resolve_engine(chosen, "cpu", "sparse")
     assert "--engine dense" in str(refusal.value) and repr(chosen.id) in str(refusal.value)
-    # Without numba, too: what is dense needs none.
+    # The dense engine is chosen without numba too, because it does not need it.
     assert resolve_engine(chosen, "cpu") == resolve_engine(chosen, "cpu", "dense") == "dense"
 
 
@@ -463,7 +463,7 @@ def test_without_numba_the_extra_and_the_other_engine_are_named(asked: str, abse
 
 
 def run(folder: Path, chosen: Recipe, *extra: str) -> subprocess.CompletedProcess[str]:
-    """Train in a process that has torch and numpy alone."""
+    """Train in a process without the project's other packages and without numba."""
     (folder / "tiny.toml").write_text(toml(chosen))
     np.savez(folder / "arrays.npz", x=SAMPLE.images, y=SAMPLE.labels)
     without = ALONE.replace("import runpy", "sys.modules['numba'] = sys.modules['llvmlite'] = None\nimport runpy")

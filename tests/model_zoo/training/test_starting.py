@@ -1,4 +1,4 @@
-"""A run that starts from a packed checkpoint starts exactly from what is in it, and notices another file."""
+"""Tests that a run that starts from a packed checkpoint starts exactly from its content, and notices another file."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ DENSE = ["atmc", "bcs", "dense", "dense-binary", "flying-bird", "harp", "hydra",
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`dense.safetensors` and `mask.safetensors`, trained for one epoch."""
+    """Folder with `dense.safetensors`, `mask.safetensors` and `rst.safetensors`, each trained for one epoch."""
     made = tmp_path_factory.mktemp("start")
     for name, chosen in (("dense", recipe("dense", epochs=1)), ("mask", recipe(epochs=1)), ("rst", tiny("rst", epochs=1))):
         chosen = dataclasses.replace(chosen, id=name)
@@ -55,7 +55,7 @@ def test_weights_start_from_the_file_with_its_batch_norms(family: str, folder: P
         if family == "dense-binary":
             assert torch.equal(now, torch.where(expected < 0, -1.0, 1.0))
         else:
-            # Eight bits round by less than half a step of 1/127 of the largest weight.
+            # Eight bits round by at most half a step of 1/127 of the largest weight.
             tolerance = float(expected.abs().max()) / 250 if family == "int8" else 1e-7
             assert torch.allclose(now, expected * mask, atol=tolerance)
         assert not torch.equal(now, torch.from_numpy(old))

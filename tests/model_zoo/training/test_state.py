@@ -1,4 +1,4 @@
-"""A run that is killed at any moment and started again gives the weights of one that was not."""
+"""Tests that a run that is killed at any moment and started again gives the weights of an uninterrupted run."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ class Killed(Exception):
 
 
 def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """Train with a death right after each of the given steps; every step's state is stored."""
+    """Train, killing the run right after each of the given steps and resuming it; the state is stored at every step."""
     monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
     for moment in moments:
@@ -70,7 +70,7 @@ def test_so_does_one_with_other_options_and_selection(options: dict[str, object]
 def test_a_run_resumed_within_a_stage_of_gradual_pruning_keeps_as_many_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = recipe(top={"options": {"keep_ratio": 0.2, "allocation_power": 0.1, "stages": 2}}, epochs=4)
     whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-    # In the second of the two epochs of the first stage.
+    # Kill the run in the second of the two epochs of the first stage.
     again = interrupted(chosen, tmp_path / "tiny.state.pt", [14], monkeypatch)
     assert weights(again, chosen) == weights(whole, chosen)
 
@@ -135,7 +135,7 @@ def test_files_that_are_no_states_are_refused_and_nothing_is_executed(tmp_path: 
 
 
 def test_a_process_killed_without_warning_goes_on(tmp_path: Path) -> None:
-    """The real thing: SIGKILL from outside, at a moment nobody chose."""
+    """Check that a process killed by SIGKILL from outside, at an arbitrary moment, resumes to the same weights."""
     chosen = recipe(epochs=3)
     script = tmp_path / "run.py"
     script.write_text(

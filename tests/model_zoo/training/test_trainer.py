@@ -1,4 +1,4 @@
-"""Training on a few real images: seeded, faithful to its recipe, and nothing outside it moves."""
+"""Tests of training on a few real images: it is seeded, follows its recipe, and leaves global state unchanged."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The masks of a stored model, counted."""
+"""Tests of the figure of a stored model's masks: its lines and bars are counts of kept weights."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def test_lines_and_bars_are_counts() -> None:
     assert ys(used_out.lines[1]) == [50.0, 25.0] and ys(used_in.lines[1]) == [100.0, 25.0]
     assert ys(by_output.lines[1]) == [3.0, 1.0, 0.0, 0.0] and ys(by_input.lines[1]) == [1.0, 0.0, 0.0, 0.0]
     assert [bar.get_height() for bar in kernels.patches][:3] == [5.0, 2.0, 1.0]  # type: ignore[attr-defined]
-    # Output channels of the first and input channels of the second have the same height.
+    # Output channels of the first layer and input channels of the second have the same height.
     assert np.asarray(map_one.images[0].get_array()).tolist() == [[2, 1], [0, 0], [0, 0], [1, 0]]
     assert np.asarray(map_two.images[0].get_array()).tolist() == [[0, 1, 0, 0], [0] * 4, [0] * 4, [0] * 4]
     assert ys(map_one.lines[0]) == [1.0, 2.0] and ys(map_two.lines[0]) == [1.0, 2.0, 3.0]

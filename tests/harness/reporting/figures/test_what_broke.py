@@ -1,4 +1,4 @@
-"""The waterfall shows the numbers of the components."""
+"""Tests of the figure of which component broke which share of the images."""
 
 import pandas as pd
 import pytest
@@ -13,7 +13,7 @@ __all__ = ["attacked"]
 
 
 def widths(axes: object) -> dict[str, float]:
-    """Lengths of the bars by their colour."""
+    """Return the lengths of the bars by colour."""
     return {str(bar.get_facecolor()): round(bar.get_width(), 6) for bar in axes.patches}  # type: ignore[attr-defined]
 
 
@@ -25,7 +25,7 @@ def test_it_has_a_panel_for_autoattack_and_one_for_all_attacks(attacked: pd.Data
     assert [axes.get_title("left") for axes in (alone, together)] == ["autoattack alone", "all attacks, one after the other"]
     assert list(widths(alone).values()) == [20.0, 30.0, 10.0, 10.0, 30.0]
     assert list(widths(together).values()) == [20.0, 20.0, 10.0, 10.0, 10.0, 30.0]
-    # Each component has one colour in both.
+    # Each component has the same colour in both panels.
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["clean errors", "pgd", "apgd-ce", "apgd-t", "seen, not returned", "left"]
     assert set(widths(alone)) < set(widths(together))

@@ -1,4 +1,4 @@
-"""Bars of bytes add up to files."""
+"""Tests of the figure of bytes: the bars of a model add up to the size of its file."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def group() -> pd.DataFrame:
 
 
 def lengths(axes: Any) -> dict[int, float]:
-    """By row, how long all bars together are."""
+    """Return the total length of the bars per row."""
     total: dict[int, float] = {}
     for bar in axes.patches:
         row = round(bar.get_y() + bar.get_height() / 2)

@@ -1,4 +1,4 @@
-"""A small store made by hand, and the page of it: nothing is attacked."""
+"""Fixtures for the page tests: a small store made by hand, without running an attack, and its page."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ REASON = "the GPU was <b>too hot</b>"
 
 @dataclass(frozen=True)
 class Material:
-    """What `harness.reporting.page.site.build` is made from."""
+    """Arguments of `harness.reporting.page.site.build`."""
 
     store: Store
     results: list[Results]
@@ -47,7 +47,7 @@ class Material:
 
 
 def hostile_record(folder: Path) -> Path:
-    """A shipped model under another name, with a title that is markup, and pruned otherwise."""
+    """Write the record of a shipped model under another id, with markup in its title and another pruning score; return the path."""
     original = "cifar10-rn8w32-pruned-binary-k20-p01"
     text = registry.record_path(original).read_text().replace(f'id = "{original}"', f'id = "{HOSTILE}"')
     title = next(line for line in text.splitlines() if line.startswith("title"))
@@ -59,7 +59,7 @@ def hostile_record(folder: Path) -> Path:
 
 
 def keep(store: Store, unit: Unit, robust: int, at_fault: bool = False) -> None:
-    """Store an outcome in which the first `robust` images are, the last four are wrong on clean input, and the rest are broken."""
+    """Store an outcome with the first `robust` images robust, the last four misclassified without an attack, and the others broken."""
     n, classes = len(unit.block), len(unit.block.classes)
     label = unit.block.labels
     broken = np.arange(robust, n - 4)
@@ -93,7 +93,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     for unit in full.units:
         if unit.record.id != DENSE:
             keep(store, unit, {PRUNED: 10, HOSTILE: 14, HUNDRED: 5}[unit.record.id] + (unit.attack.name == "pgd"))
-    # The dense model has met fewer images than planned.
+    # The dense model has outcomes for fewer images than planned.
     for unit in plan_request([DENSE], attacks, "cifar10-sample", 12).units:
         keep(store, unit, 4)
     for unit in short.units:
@@ -116,7 +116,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 
 def _diagnose(store: Store) -> None:
-    """The pruned model is diagnosed and ok, the one with 100 classes is masked, the others were never looked at."""
+    """Store diagnoses: the pruned model is ok, the model with 100 classes is masked, and the others are not diagnosed."""
     (store.root / "diagnostics").mkdir()
     masked = HONEST.to_dict() | {"no_gradient": dict.fromkeys(("ce", "margin", "dlr"), "1" * 250 + "-" * 250)}
     for model, found in ((PRUNED, HONEST.to_dict()), (HUNDRED, masked)):
@@ -140,7 +140,7 @@ def _selftest(store: Store) -> None:
 
 @pytest.fixture(scope="session")
 def page(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the page."""
+    """Folder of the built page."""
     folder = tmp_path_factory.mktemp("page")
     assert material.build(folder)[0] == folder / "index.html"
     return folder

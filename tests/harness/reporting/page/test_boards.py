@@ -1,4 +1,4 @@
-"""Boards: the summary's numbers in cells, with what filters, order and picture go by."""
+"""Tests of boards: their cells have the summary's numbers, and the values that filters, sorting and the picture use."""
 
 import pandas as pd
 

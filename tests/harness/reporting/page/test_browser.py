@@ -1,4 +1,4 @@
-"""The page in a real Chromium, from a disk: it loads without a fault, sorts, filters, fits a phone, and can be used by everybody."""
+"""Tests of the page in Chromium, opened from disk: it loads without errors, sorts, filters, fits a phone and is accessible."""
 
 import json
 from collections.abc import Iterator
@@ -46,14 +46,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, page: Path) -> Any:
-    """A function that opens a page of the site at a width, light or dark."""
+    """Function that opens a page of the site at a given width, in light or dark mode."""
 
     def at(name: str, width: int = 1280, dark: bool = False) -> Any:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        # An address that differs in its fragment alone would not be loaded again.
+        # The browser would not reload an address that differs only in its fragment.
         browser.get("about:blank")
         browser.get((page / name.partition("#")[0]).as_uri() + "".join(name.partition("#")[1:]))
         return browser
@@ -62,7 +62,7 @@ def opened(browser: Any, page: Path) -> Any:
 
 
 def shown(browser: Any, attribute: str = "model") -> list[str]:
-    """What the visible rows of the visible board say."""
+    """Return a data attribute of the visible rows of the visible board."""
     script = "return [...document.querySelectorAll('.board:not([hidden]) tbody tr:not([hidden])')].map(row => row.dataset[arguments[0]])"
     return list(browser.execute_script(script, attribute))
 
@@ -72,7 +72,7 @@ def board(browser: Any) -> list[str]:
 
 
 def points(browser: Any) -> int:
-    """Points of the visible scatter, as Plotly has drawn them."""
+    """Return the number of points that Plotly has drawn in the visible scatter plot."""
     return int(browser.execute_script("return document.querySelectorAll('.board:not([hidden]) .plot .scatterlayer .point').length"))
 
 
@@ -90,7 +90,7 @@ def test_it_loads_from_a_disk_without_an_error_and_without_a_network(name: str, 
     assert [line["message"] for line in browser.get_log("browser")] == []
     events = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
     sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    # The log also has what the browser's own first tab asked for.
+    # The log also contains requests of the browser's first tab.
     loaded = [request["request"]["url"] for request in sent if request["documentURL"].startswith("file:")]
     assert any(url.endswith("page.css") for url in loaded)
     assert all(url.startswith(("file:", "data:", "blob:")) for url in loaded), loaded
@@ -126,7 +126,7 @@ def test_a_heading_sorts_both_ways_by_keyboard(opened: Any) -> None:
         assert browser.execute_script("return arguments[0].parentNode.ariaSort", head) == way
     browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=model] button").click()
     assert shown(browser) == sorted(shown(browser))
-    # What is unknown comes last both ways: the dense model has no sparsity.
+    # Unknown values come last in both directions: the dense model has no sparsity.
     for _ in range(2):
         browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=sparsity] button").click()
         assert shown(browser)[-1] == DENSE

@@ -1,4 +1,4 @@
-"""Pictures of broken images show the image, the adversarial one and the difference."""
+"""Tests of the pictures of broken images: they show the image, the adversarial image and the difference."""
 
 import io
 

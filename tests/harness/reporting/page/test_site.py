@@ -1,4 +1,4 @@
-"""The page without a browser: what it links to, what it says, what it never does."""
+"""Tests of the page without a browser: its links, its content, and that nothing loads from a network."""
 
 import csv
 import re
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs_page
 
 
 class Parsed(HTMLParser):
-    """Tags with their attributes, text, and what opens without being closed."""
+    """Tags with their attributes, and text; asserts that every tag is closed."""
 
     VOID = ("meta", "link", "img", "input", "br", "path", "circle")
 
@@ -129,7 +129,7 @@ def test_numbers_are_the_summarys_and_say_where_they_are_partial(page: Path, mat
     html = (page / "index.html").read_text(encoding="utf-8")
     dense = re.search(rf'<tr data-model="{DENSE}".*?</tr>', html, re.DOTALL)
     assert dense and "partial 12/40" in dense[0] and "not diagnosed" in dense[0]
-    # 4 of 12, beside its interval, with the mark of a model that nobody has diagnosed.
+    # 4 of 12 with its interval, and the mark of a model that has not been diagnosed.
     assert ">33.3?<" in dense[0] and ">[13.8, 60.9]<" in dense[0]
     pruned = re.search(rf'<tr data-model="{PRUNED}".*?</tr>', html, re.DOTALL)
     assert pruned and "partial" not in pruned[0] and ">25.0<" in pruned[0] and ">ok<" in pruned[0]
@@ -138,7 +138,7 @@ def test_numbers_are_the_summarys_and_say_where_they_are_partial(page: Path, mat
 
 
 def rows_of(page: Path, board: str) -> dict[str, dict[str, str]]:
-    """The data of the rows of one board, by model."""
+    """Return the data attributes of the rows of one board, by model."""
     found: dict[str, dict[str, str]] = {}
     current = ""
     for tag, attributes in Parsed(page / "index.html").tags:
