@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError, UserError
+from model_zoo.plugins import plugin_folders
 from model_zoo.schema import Record
 
 LISTING = "harness ls models"
@@ -25,9 +26,20 @@ def _shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(package_folder("records").glob("*.toml"))}
 
 
+def _registered() -> dict[str, Path]:
+    """Return the record files of shipped models and of those in the folder `models` of plug-in folders, by id."""
+    registered = dict(_shipped())
+    for folder in plugin_folders():
+        for path in sorted((folder / "models").glob("*.toml")):
+            if path.stem in registered:
+                raise UserError(f"two models are called {path.stem!r}: {registered[path.stem]}, and {path}")
+            registered[path.stem] = path
+    return registered
+
+
 def model_ids() -> list[str]:
-    """Return the ids of all models whose records ship, sorted."""
-    return list(_shipped())
+    """Return the ids of all registered models, sorted: those that ship, and those of plug-in folders."""
+    return sorted(_registered())
 
 
 def read_record(path: Path) -> Record:
@@ -52,19 +64,19 @@ def read_record(path: Path) -> Record:
 
 
 def record_path(model: str) -> Path:
-    """Return the path of a record file: that of a shipped id, or `model` itself if it ends in .toml.
+    """Return the path of a record file: that of a registered id, or `model` itself if it ends in .toml.
 
-    Raises a UsageError if that file does not exist, and an UnknownNameError if no shipped model has that id.
+    Raises a UsageError if that file does not exist, and an UnknownNameError if no registered model has that id.
     """
     if model.endswith(".toml"):
         path = Path(model)
         if not path.is_file():
             raise UsageError(f"no record file {model}")
         return path
-    shipped = _shipped()
-    if model not in shipped:
-        raise UnknownNameError("model", model, shipped, LISTING)
-    return shipped[model]
+    registered = _registered()
+    if model not in registered:
+        raise UnknownNameError("model", model, registered, LISTING)
+    return registered[model]
 
 
 def get_record(model: str) -> Record:

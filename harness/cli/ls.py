@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,47 @@ def _formats(data_dir: Path | None) -> Rows:
     ]
 
 
+def _families(data_dir: Path | None) -> Rows:
+    from model_zoo.plugins import FAMILIES
+
+    return [
+        {
+            "name": name,
+            "kind": family.kind,
+            "weight_bits": family.weight_bits,
+            "method": family.method,
+            "options": ", ".join(f"{option}={value}" if value is not None else option for option, value in family.defaults.items()),
+        }
+        for name, family in FAMILIES.items()
+    ]
+
+
+def _methods(data_dir: Path | None) -> Rows:
+    from model_zoo.plugins import METHODS
+
+    return [{"name": name, "title": _first_line(method)} for name, method in METHODS.items()]
+
+
+def _architectures(data_dir: Path | None) -> Rows:
+    from model_zoo.plugins import ARCHITECTURES
+
+    rows = []
+    for name, builder in ARCHITECTURES.items():
+        function = getattr(builder, "func", builder)
+        rows.append({"name": name, "defined in": function.__module__, "title": _first_line(sys.modules[function.__module__])})
+    return rows
+
+
+def _figures(data_dir: Path | None) -> Rows:
+    from harness.plugins import FIGURES
+
+    return [{"name": name, "title": _first_line(sys.modules[figures.__module__])} for name, figures in FIGURES.items()]
+
+
+def _first_line(documented: object) -> str:
+    return (inspect.getdoc(documented) or "").partition("\n")[0]
+
+
 KINDS: dict[str, Callable[[Path | None], Rows]] = {
     "models": _models,
     "datasets": _datasets,
@@ -127,6 +170,10 @@ KINDS: dict[str, Callable[[Path | None], Rows]] = {
     "tables": _tables,
     "recipes": _recipes,
     "formats": _formats,
+    "families": _families,
+    "methods": _methods,
+    "architectures": _architectures,
+    "figures": _figures,
 }
 
 
@@ -135,7 +182,7 @@ KINDS: dict[str, Callable[[Path | None], Rows]] = {
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
 def command(kind: str, data_dir: Path | None, as_json: bool) -> None:
-    """List models, datasets, attacks, suites, tables, recipes or formats of other people's checkpoints.
+    """List what is registered: models, datasets, attacks, suites, tables, figures, recipes, families, methods, architectures, formats.
 
     \b
     Examples:

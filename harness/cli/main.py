@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.cli.lazy import LazyGroup
 from model_zoo.errors import UserError
+from model_zoo.plugins import add_plugin_folder, plugin_folders
 
 COMMANDS = {
-    "ls": "List models, datasets, attacks, suites, tables, recipes or formats.",
+    "ls": "List models, datasets, attacks, suites, tables, recipes, families and others.",
     "show": "Show one model: record, footprint, results.",
     "run": "Attack models and store what happened to every image.",
     "plan": "Say what a run would do and how long it would take.",
@@ -50,7 +52,14 @@ class Main(LazyGroup):
     cls=Main, commands=COMMANDS, modules={"import": "import_"}, moved=MOVED, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(package_name="robust-binary-harness", prog_name="harness")
-def main() -> None:
+@click.option(
+    "--plugins",
+    "plugins",
+    multiple=True,
+    metavar="DIR",
+    help="Folder with attacks, models, datasets, ... of your own (docs/extending.md); may be repeated.  [env: HARNESS_PLUGINS]",
+)
+def main(plugins: tuple[str, ...]) -> None:
     """Benchmark the adversarial robustness of compact networks.
 
     \b
@@ -62,6 +71,9 @@ def main() -> None:
     """
     # Spinning threads make two processes on one machine many times slower; torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for folder in plugins:
+        add_plugin_folder(Path(folder))
+    plugin_folders()
 
 
 if __name__ == "__main__":

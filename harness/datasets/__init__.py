@@ -1,15 +1,13 @@
-"""Where images come from. Each module of this folder may list data sets in `SOURCES`; a new file is found by itself."""
+"""Data sets by name. Each module of this package may list some in `SOURCES`; see `model_zoo.plugins` for how others are added."""
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
-from functools import cache
 from pathlib import Path
 
 from harness.datasets.base import DatasetInfo, ImageSet, Source
-from model_zoo.errors import UnknownNameError, UsageError
+from harness.plugins import DATASETS
+from model_zoo.errors import UsageError
 
 __all__ = ["DatasetInfo", "ImageSet", "data_folder", "describe", "load", "names", "present"]
 
@@ -17,22 +15,12 @@ __all__ = ["DatasetInfo", "ImageSet", "data_folder", "describe", "load", "names"
 FOLDER = "folder:"
 
 
-@cache
-def _sources() -> dict[str, Source]:
-    found: dict[str, Source] = {}
-    for module in pkgutil.iter_modules(__path__):
-        found.update(getattr(importlib.import_module(f"{__name__}.{module.name}"), "SOURCES", {}))
-    return found
-
-
 def _source(name: str) -> Source:
     if name.startswith(FOLDER):
         from harness.datasets.folder import folder_source
 
         return folder_source(name.removeprefix(FOLDER))
-    if name not in _sources():
-        raise UnknownNameError("dataset", name, names(), "harness ls datasets")
-    return _sources()[name]
+    return DATASETS.get(name)
 
 
 def data_folder(data_dir: Path | None = None) -> Path:
@@ -49,7 +37,7 @@ def data_folder(data_dir: Path | None = None) -> Path:
 
 def names() -> list[str]:
     """Names of the data sets, sorted; `folder:PATH` is a name too."""
-    return sorted(_sources())
+    return DATASETS.names()
 
 
 def describe(name: str) -> DatasetInfo:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.plugins import TABLES
 from harness.reporting.ablations import VARIED
 from harness.reporting.components import BY
 from harness.reporting.frames import attacks_of, groups_of
 from harness.statistics import Proportion
-from model_zoo.errors import DamagedFileError, UnknownNameError
+from model_zoo.errors import DamagedFileError
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-FOLDER = Path(__file__).parent / "tables"
 # Whole numbers that pandas turns into floats as soon as one is missing.
 COUNTS = ("bytes", "parameters", "kept_weights", "seed", "seeds", "paired_images")
 LATEX = str.maketrans(
@@ -135,18 +135,20 @@ class Table:
 
 
 def names() -> list[str]:
-    """Names of the tables, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    """Return the names of all tables, sorted."""
+    return TABLES.names()
 
 
 def get(name: str) -> TableSpec:
-    """The specification called `name`; an UnknownNameError with the near miss otherwise."""
-    if name not in names():
-        raise UnknownNameError("table", name, names(), "harness ls tables")
-    path = FOLDER / f"{name}.toml"
+    """Return the table called `name`, or that of a TOML file; raises an UnknownNameError if there is none."""
+    return TABLES.get(name)
+
+
+def read_table(path: Path) -> TableSpec:
+    """Read a table's specification; raises a DamagedFileError if the file is not one."""
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
-        return TableSpec.model_validate({"name": name, **(BESIDE if said.get("frame") == "literature" else {}), **said})
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        return TableSpec.model_validate({"name": path.stem, **(BESIDE if fields.get("frame") == "literature" else {}), **fields})
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise DamagedFileError(path, "a table specification", str(error).splitlines()[0]) from None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from model_zoo.errors import DamagedFileError, UnknownNameError
+from harness.plugins import SUITES
+from model_zoo.errors import DamagedFileError
 
 
 class Evaluation(BaseModel):
@@ -39,21 +39,14 @@ class Suite(BaseModel):
     evaluation: list[Evaluation] = Field(min_length=1)
 
 
-@cache
-def _files() -> dict[str, Path]:
-    return {path.stem: path for path in sorted((Path(__file__).parent / "suites").glob("*.toml"))}
-
-
 def suite_names() -> list[str]:
-    """Names of the suites that ship, sorted."""
-    return list(_files())
+    """Return the names of all suites, sorted."""
+    return SUITES.names()
 
 
 def get_suite(name: str) -> Suite:
-    """The suite called `name`; an UnknownNameError with the near miss otherwise."""
-    if name not in _files():
-        raise UnknownNameError("suite", name, _files(), "harness ls suites")
-    return read_suite(_files()[name])
+    """Return the suite called `name`, or that of a TOML file; raises an UnknownNameError if there is none."""
+    return SUITES.get(name)
 
 
 def read_suite(path: Path) -> Suite:

@@ -1,19 +1,17 @@
 """Models of other authors: one module for each format or package that they come from.
 
-A module that defines an `ADAPTER` reads one format of checkpoint files; new modules in this folder are registered automatically.
+A module that defines an `ADAPTER` reads one format of checkpoint files; see `model_zoo.plugins` for how others are added.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model_zoo.classifier import Classifier
-from model_zoo.errors import UnknownNameError
+from model_zoo.plugins import FORMATS
 
 
 @dataclass(frozen=True)
@@ -117,14 +115,9 @@ class Adapter:
 
 def formats() -> dict[str, Adapter]:
     """Return the adapters of all formats, keyed by name."""
-    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    found = (getattr(module, "ADAPTER", None) for module in modules)
-    return {adapter.name: adapter for adapter in found if adapter is not None}
+    return dict(FORMATS.items())
 
 
 def get_format(name: str) -> Adapter:
     """Return the adapter of the format `name`; raises an UnknownNameError if there is none."""
-    known = formats()
-    if name not in known:
-        raise UnknownNameError("format", name, known, "harness ls formats")
-    return known[name]
+    return FORMATS.get(name)

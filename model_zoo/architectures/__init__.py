@@ -1,29 +1,16 @@
-"""Architectures by name. Each module of this folder lists the ones it builds in `ARCHITECTURES`; a new file is found by itself."""
+"""Architectures by name. Each module of this package lists those it builds in `ARCHITECTURES`; see `model_zoo.plugins` for others."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from model_zoo.errors import UnknownNameError, UsageError
+from model_zoo.errors import UsageError
+from model_zoo.plugins import ARCHITECTURES
 
 Builder = Callable[..., nn.Module]
-
-
-def builders() -> dict[str, Builder]:
-    """Every architecture name with the function that builds it."""
-    found: dict[str, Builder] = {}
-    for module in pkgutil.iter_modules(__path__):
-        loaded = importlib.import_module(f"{__name__}.{module.name}")
-        for name, builder in loaded.ARCHITECTURES.items():
-            if name in found:
-                raise RuntimeError(f"two architectures are called {name!r}")
-            found[name] = builder
-    return found
 
 
 def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn.Module] = nn.Conv2d, affine: bool = True) -> nn.Module:
@@ -47,10 +34,8 @@ def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn
     """
     fields = dict(architecture)
     name = str(fields.pop("name"))
-    known = builders()
-    if name not in known:
-        raise UnknownNameError("architecture", name, known, "harness ls models --json")
+    builder = ARCHITECTURES.get(name)
     try:
-        return known[name](convolution=convolution, affine=affine, **fields)
+        return builder(convolution=convolution, affine=affine, **fields)
     except TypeError as error:
         raise UsageError(f"architecture {name!r}: {error}") from None

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.families import get_family
+from model_zoo.plugins import RECIPES
 from model_zoo.training.sections import InnerAttack, Optimiser, TrainingData, section
-
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,6 @@ def recipe_path(recipe: str) -> Path:
     """Return the file of the shipped recipe with this id, or `recipe` as a path if it ends in .toml; raises UnknownNameError otherwise."""
     if recipe.endswith(".toml"):
         return Path(recipe)
-    shipped = {path.stem: path for path in RECIPES.glob("*.toml")}
-    if recipe not in shipped:
-        raise UnknownNameError("recipe", recipe, shipped, "harness ls recipes")
-    return shipped[recipe]
+    file = RECIPES.origin(recipe).file
+    assert file is not None
+    return file

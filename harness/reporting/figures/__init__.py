@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from harness.plugins import FIGURES
 from harness.reporting.frames import attacks_of, groups_of, whole_headline
 from harness.reporting.names import images
 
@@ -100,8 +99,8 @@ class Material:
 
 def draw_all(material: Material) -> Drawn:
     """Every figure of every module of this package, in order of modules' names: the stem of its file, and the figure."""
-    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-        yield from import_module(f"{__name__}.{name}").figures(material)
+    for _, figures in FIGURES.items():
+        yield from figures(material)
 
 
 def _title(where: str, rows: pd.DataFrame) -> str:

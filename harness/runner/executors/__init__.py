@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from model_zoo.errors import UnknownNameError
+from harness.plugins import EXECUTORS
 
 if TYPE_CHECKING:
     from harness.runner.plan import Unit
@@ -44,12 +42,9 @@ class Executor(Protocol):
 
 def names() -> list[str]:
     """Names of all executors."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return EXECUTORS.names()
 
 
 def get(name: str) -> Executor:
     """The executor of that name; an UnknownNameError otherwise."""
-    if name not in names():
-        raise UnknownNameError("executor", name, names(), "harness run --help")
-    run: Executor = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").run
-    return run
+    return EXECUTORS.get(name)

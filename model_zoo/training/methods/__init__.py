@@ -5,8 +5,6 @@ Each module in this package defines one `METHOD`; the method's name is the modul
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from model_zoo.errors import UnknownNameError
+from model_zoo.plugins import METHODS
 from model_zoo.training.inner_attack import Forward
 from model_zoo.training.sampler import Batch, Crop
 from model_zoo.training.sharing import Draws
@@ -92,12 +90,9 @@ class Method(ABC):
 
 def method_names() -> list[str]:
     """Return the names of all methods, sorted."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return METHODS.names()
 
 
 def get_method(name: str) -> type[Method]:
     """Return the method class called `name`; raises UnknownNameError if there is none."""
-    if name not in method_names():
-        raise UnknownNameError("training method", name, method_names(), "harness train --help")
-    found: type[Method] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").METHOD
-    return found
+    return METHODS.get(name)

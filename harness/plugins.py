@@ -1,0 +1,43 @@
+"""Registries of the benchmark: what can be attacked, with what, where it runs, and what is written about it.
+
+See `model_zoo.plugins` for how entries are added: by a module or TOML file of this project, an entry point, or a plug-in folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from model_zoo.plugins import Registry
+
+if TYPE_CHECKING:
+    from harness.datasets.base import Source
+    from harness.reporting.tables import TableSpec
+    from harness.runner.executors import Executor
+    from harness.runner.suite import Suite
+
+DATASETS: Registry[Source] = Registry(
+    "dataset", "datasets", "harness.datasets.base:Source", "harness ls datasets", package="harness.datasets", attribute="SOURCES"
+)
+SUITES: Registry[Suite] = Registry(
+    "suite",
+    "suites",
+    "harness.runner.suite:Suite",
+    "harness ls suites",
+    files="harness.runner:suites",
+    read="harness.runner.suite:read_suite",
+)
+EXECUTORS: Registry[Executor] = Registry(
+    "executor", "executors", "callable", "harness run --help", package="harness.runner.executors", attribute="run", by_module=True
+)
+TABLES: Registry[TableSpec] = Registry(
+    "table",
+    "tables",
+    "harness.reporting.tables:TableSpec",
+    "harness ls tables",
+    files="harness.reporting:tables",
+    read="harness.reporting.tables:read_table",
+)
+FIGURES: Registry[Callable[..., Any]] = Registry(
+    "figure", "figures", "callable", "harness ls figures", package="harness.reporting.figures", attribute="figures", by_module=True
+)
