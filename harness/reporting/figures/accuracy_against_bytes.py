@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -13,114 +12,126 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from harness.reporting.ablations import neighbours
 from harness.reporting.figures import Drawn, Material
 from harness.reporting.labels import place_labels
 from harness.reporting.names import label, short
 from harness.reporting.pareto import pareto_front
-from harness.reporting.style import FAINT, INK, SETTINGS, darker, family_style, legend_below, new_figure
+from harness.reporting.style import FAINT, SETTINGS, darker, family_style, legend_below, new_figure
 
 WIDTH = 7.2
-# Variants of a model whose size differs by less are drawn as one crowd.
-SAME_SIZE = 0.15
+# With more models than this, only the front and the best of each family have a name and an interval.
+NAMED = 12
 
 
 def figures(material: Material) -> Drawn:
-    """One for every threat model."""
+    """Yield one figure per threat model."""
     for part in material.threat_models:
         yield f"accuracy-bytes_{part.name}", accuracy_against_bytes(part.rows, part.title)
 
 
-def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
-    """Worst-case robust accuracy against the bytes of the packed file, with 95 % intervals, clean accuracy hollow, and the Pareto front.
+def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
+    """Draw worst-case robust accuracy against the bytes of the packed file, with the Pareto front and the most robust model as title.
 
-    `group` is a summary of one threat model; models without a size or without a worst case are left out. The label of a model says where
-    its numbers are partial. Models with fewer images than others, and near-constant ones, are no part of the front. Variants of the base
-    model of the ablations (`harness.reporting.ablations`) that are about as large and not on the front are small dots without a name.
+    Models on the front and the best of each family have a name and a 95 % interval; of more than `NAMED` models, the others are small
+    marks. Models with fewer images than others, and near-constant ones, are not part of the front.
+
+    Parameters
+    ----------
+    group : pandas.DataFrame
+        Summary of one threat model; models without a size or without a worst case are left out. A label says if its numbers are partial.
     """
     rows = group.dropna(subset=["bytes", "worst"]).sort_values(["bytes", "model"]).reset_index(drop=True)
     front = _front(rows)
-    quiet = _quiet(rows, front)
-    named = rows[~rows["model"].isin(quiet)]
-    figure, axes = new_figure(WIDTH, 4.5 + 0.12 * max(len(named) - 8, 0), "Robust accuracy against the bytes that are stored", title)
+    is_named = pd.Series(True, index=rows.index) if len(rows) <= NAMED else _is_front(rows, front) | _is_best(rows)
+    named = rows[is_named]
+    figure, axes = new_figure(WIDTH, 4.2 + 0.1 * max(len(named) - 8, 0), _message(rows, group), subtitle)
     solid: list[tuple[float, float, float, float]] = []
     anchors: list[tuple[float, float]] = []
     with mpl.rc_context(SETTINGS):
+        for _, row in rows[~is_named].iterrows():
+            colour, marker, _ = family_style(row["family"])
+            size, worst = float(row["bytes"]), 100 * float(row["worst"])
+            axes.plot(size, worst, marker=marker, color=colour, alpha=0.45, markersize=4, markeredgewidth=0, linestyle="none", zorder=2)
+            solid.append((size, worst, size, worst))
         for _, row in named.iterrows():
             colour, marker, _ = family_style(row["family"])
-            size, worst, clean, low, high = (
-                float(row["bytes"]),
-                *(100 * float(row[field]) for field in ("worst", "clean", "worst_low", "worst_high")),
-            )
-            axes.plot([size, size], [worst, clean], color=colour, linewidth=0.7, linestyle=(0, (1, 2)), zorder=2)
+            size, worst, low, high = (float(row["bytes"]), *(100 * float(row[field]) for field in ("worst", "worst_low", "worst_high")))
             axes.errorbar(size, worst, yerr=[[worst - low], [high - worst]], color=colour, fmt="none", capsize=3, linewidth=1.1, zorder=3)
             axes.plot(size, worst, marker=marker, color=colour, markersize=8, markeredgecolor="white", markeredgewidth=0.8, zorder=5)
-            axes.plot(size, clean, marker=marker, color=colour, markerfacecolor="white", markersize=5.5, zorder=4)
-            solid.append((size, min(low, clean), size, max(high, clean)))
             anchors.append((size, worst))
-        for _, row in rows[rows["model"].isin(quiet)].iterrows():
-            size, worst = float(row["bytes"]), 100 * float(row["worst"])
-            axes.plot(size, worst, marker=family_style(row["family"])[1], color=FAINT, markersize=3.5, linestyle="none", zorder=6)
-            solid.append((size, worst, size, worst))
+        # The columns of named models come first: `place_labels` pairs them with the anchors.
+        columns = [
+            (float(row["bytes"]), 100 * row["worst_low"], float(row["bytes"]), 100 * row["worst_high"]) for _, row in named.iterrows()
+        ]
         axes.set_xscale("log")
         _byte_axis(axes, rows["bytes"])
-        _accuracy_limit(axes, rows)
+        _accuracy_limit(axes, named)
         # From the last of the front to the edge: nothing larger is better.
         corners = [*front, *((axes.get_xlim()[1], accuracy) for _, accuracy in front[-1:])]
         soft = [(x, y, next_x, y) for (x, y), (next_x, _) in pairwise(corners)]
         if front:
             axes.step(*zip(*corners, strict=True), where="post", color=FAINT, linewidth=1.1, zorder=1)
         axes.set_xlabel("packed checkpoint (log scale)")
-        axes.set_ylabel("accuracy, per cent")
-        handles = _legend(rows, bool(front))
-        if quiet:
-            base = short(next(iter(neighbours(rows))), group["model"])
-            handles.append(Line2D([], [], color=FAINT, marker="o", linestyle="none", markersize=3.5, label=f"variants of {base}"))
-        legend_below(figure, handles)
+        axes.set_ylabel("robust accuracy, per cent")
+        legend_below(figure, _legend(rows, bool(front)))
         texts = [(label(row, group), darker(family_style(row["family"])[0])) for _, row in named.iterrows()]
-        place_labels(axes, texts, anchors, solid, soft)
+        place_labels(axes, texts, anchors, [*columns, *solid], soft)
     return figure
 
 
+def _message(rows: pd.DataFrame, group: pd.DataFrame) -> str:
+    """Return the most robust model whose number means something, with its accuracy and size."""
+    fit = _fit(rows)
+    if fit.empty:
+        return "Robust accuracy against the bytes that are stored"
+    best = fit.sort_values(["worst", "bytes"], ascending=[False, True]).iloc[0]
+    return f"Most robust: {short(str(best['model']), group['model'])}, {100 * best['worst']:.1f} % in {_size(float(best['bytes']))}"
+
+
+def _fit(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the models with the most images whose accuracy means something."""
+    return rows[(rows["worst_n"] == rows["worst_n"].max()) & ~rows["near_constant"].astype(bool)]
+
+
+def _is_front(rows: pd.DataFrame, front: Sequence[tuple[float, float]]) -> pd.Series:
+    corners = set(front)
+    points = zip(rows["bytes"].astype(float), 100 * rows["worst"].astype(float), strict=True)
+    return pd.Series([point in corners for point in points], index=rows.index)
+
+
+def _is_best(rows: pd.DataFrame) -> pd.Series:
+    """Return whether a model is the most robust of its family; of equals, the smallest."""
+    best = _fit(rows).sort_values(["worst", "bytes"], ascending=[False, True]).drop_duplicates("family")
+    return rows["model"].isin(best["model"])
+
+
 def _front(rows: pd.DataFrame) -> list[tuple[float, float]]:
-    """Corners of the Pareto front: bytes and accuracy in per cent, over the models with most images whose accuracy means something."""
-    fit = rows[(rows["worst_n"] == rows["worst_n"].max()) & ~rows["near_constant"].astype(bool)]
+    """Return the corners of the Pareto front: bytes, and accuracy in per cent."""
+    fit = _fit(rows)
     sizes, worst = fit["bytes"].astype(float).tolist(), fit["worst"].astype(float).tolist()
     return [(sizes[row], 100 * worst[row]) for row in pareto_front(sizes, worst)]
-
-
-def _quiet(rows: pd.DataFrame, front: Sequence[tuple[float, float]]) -> set[str]:
-    """Variants of the base model of the ablations, of nearly its size: their names would hide the figure, and the table has them."""
-    near = neighbours(rows)
-    if not near:
-        return set()
-    sizes = rows.set_index("model")[["bytes", "worst"]].astype(float)
-    base = float(sizes["bytes"][next(iter(near))])
-    return {
-        model
-        for model, field in near.items()
-        if field not in ("base", "keep_ratio")
-        and abs(sizes["bytes"][model] / base - 1) < SAME_SIZE
-        and (sizes["bytes"][model], 100 * sizes["worst"][model]) not in front
-    }
 
 
 def _legend(rows: pd.DataFrame, front: bool) -> list[Line2D]:
     styles = dict.fromkeys(family_style(family) for family in rows["family"])
     handles = [Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=7, label=name) for colour, marker, name in styles]
-    hollow: dict[str, Any] = {"color": INK, "marker": "o", "markerfacecolor": "white", "linestyle": "none", "markersize": 5.5}
-    handles.append(Line2D([], [], label="clean accuracy", **hollow))
     return handles + ([Line2D([], [], color=FAINT, label="Pareto front")] if front else [])
+
+
+def _size(value: float) -> str:
+    """Return bytes as a reader of an axis or a title wants them: "9.4 KiB"."""
+    number, unit = (value / 2**20, "MiB") if value >= 2**20 else (value / 2**10, "KiB")
+    return f"{number:.2g} {unit}" if number < 100 else f"{number:.0f} {unit}"
 
 
 def _byte_axis(axes: Axes, sizes: pd.Series) -> None:
     low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (1024.0, 2.0**20)
     axes.set_xlim(low / 1.8, high * 2.8)
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=12))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 2**20:g} MiB" if value >= 2**20 else f"{value / 2**10:g} KiB"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _size(value)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _accuracy_limit(axes: Axes, rows: pd.DataFrame) -> None:
-    axes.set_ylim(0, max(20.0, 112 * float(rows[["clean", "worst_high"]].to_numpy(float).max(initial=0.0))))
+    axes.set_ylim(0, max(20.0, 112 * float(rows["worst_high"].to_numpy(float).max(initial=0.0))))
