@@ -40,7 +40,7 @@ types: .venv/dev
 	@$(BIN)/mypy
 
 report: .venv/base
-	@$(BIN)/harness report --store results --out reports
+	@$(BIN)/harness report --store results --out reports --suite full --suite epsilon
 
 clean:
 	rm -rf .venv .run

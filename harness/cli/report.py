@@ -11,7 +11,7 @@ import click
 from model_zoo.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -33,14 +33,19 @@ def show(made: Report, table: str = "summary") -> None:
     spec = tables.get(table)
     for rendered in tables.terminal(spec, made.frames[table]) if table in made.frames else ():
         out.print(rendered)
-    main = [next((path for path in made.paths if path.suffix == suffix), None) for suffix in (".md", ".png")]
-    for what, path in zip(("table", "figure"), main, strict=True):
+    for what, suffixes in (("table", (".md", ".csv", ".tex")), ("figure", (".png", ".svg", ".pdf"))):
+        path = next((path for path in made.paths if path.suffix in suffixes), None)
         if path is not None:
             err.print(f"{what}: {path}", markup=False)
 
 
 def make(
-    store: Store, stored: Iterable[Stored | DamagedFileError], folder: Path, plan: Plan, kinds: Sequence[str] = ("png", "svg")
+    store: Store,
+    stored: Iterable[Stored | DamagedFileError],
+    folder: Path,
+    plan: Plan,
+    formats: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
 ) -> Report | None:
     """Build every table and figure of a plan's outcomes into `folder`; None where there are none.
 
@@ -61,7 +66,17 @@ def make(
         return None
     models, diagnoses = _described(store, plan)
     found_by = _found_by(plan)
-    return report.build(found.outcomes, models, folder, pd.DataFrame(plan.expected()), found.invalid, diagnoses, found_by, kinds)
+    return report.build(
+        found.outcomes,
+        models,
+        folder,
+        pd.DataFrame(plan.expected()),
+        found.invalid,
+        diagnoses,
+        found_by,
+        formats or report.DEFAULT_FORMATS,
+        only,
+    )
 
 
 def _described(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -80,7 +95,7 @@ def _found_by(plan: Plan) -> dict[str, str]:
 
 
 def _requested(
-    store: Store, stored: Iterable[Stored | DamagedFileError], plans: Iterable[Plan], folder: Path, kinds: Sequence[str]
+    store: Store, stored: Iterable[Stored | DamagedFileError], plans: Iterable[Plan], folder: Path, formats: Sequence[str]
 ) -> Report | None:
     """Build the report of outcomes that no suite asks for, of users' own models and images among them; None where there are none."""
     from harness.cli.console import err
@@ -108,7 +123,7 @@ def _requested(
     families = found.outcomes.drop_duplicates("model").set_index("model")["family"]
     models["family"] = models["family"].fillna(models["id"].map(families))
     try:
-        return report.build(found.outcomes, models, folder, None, found.invalid, diagnosed(store, shipped), shipped, kinds)
+        return report.build(found.outcomes, models, folder, None, found.invalid, diagnosed(store, shipped), shipped, formats)
     except UserError as error:
         err.print(f"left out: outcomes that no suite asks for: {error}", style="yellow", markup=False)
         return None
@@ -141,18 +156,31 @@ def _page(store: Store, suites: Iterable[str], folder: Path, data_dir: Path | No
     return build(store, stored, results, models, folder, data_dir) if results else []
 
 
-def _selftest(store: Path, reports: Path) -> None:
+def _widest(stored: Sequence[Stored | DamagedFileError], plans: Mapping[str, Plan]) -> list[str]:
+    """Return the suites that have outcomes and whose cells are not all in another one's, those with the most cells first."""
+    from harness.runner.results import find
+
+    columns = ["model", "model_sha256", "dataset", "norm", "radius", "attack"]
+    cells = {name: set(find(stored, plan).outcomes[columns].itertuples(index=False, name=None)) for name, plan in plans.items()}
+    ordered = sorted((name for name in cells if cells[name]), key=lambda name: (-len(cells[name]), name))
+    return [name for place, name in enumerate(ordered) if not any(cells[name] <= cells[other] for other in ordered[:place])]
+
+
+def _selftest(store: Path, reports: Path) -> dict[str, str]:
+    """Write the kept self-test; returns its file and title for the index, or nothing."""
     from harness.cli.console import err
     from harness.selftest import report
     from model_zoo.files import place
 
     path = store / report.FILE
     if not path.is_file():
-        return
+        return {}
     try:
         place(reports / "selftest.md", report.markdown(path.read_text(encoding="utf-8")).encode())
     except (ValueError, KeyError, TypeError) as error:
         err.print(f"skipped: {path} is not what `harness selftest` keeps ({error})", style="yellow", markup=False)
+        return {}
+    return {"selftest.md": "The self-test: planted faults, and whether they were caught"}
 
 
 @click.command("report")
@@ -163,12 +191,12 @@ def _selftest(store: Path, reports: Path) -> None:
 @click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
 @click.option(
     "--format",
-    "kinds",
-    type=click.Choice(["png", "svg", "pdf"]),
+    "formats",
+    type=click.Choice(["md", "csv", "tex", "png", "svg", "pdf"]),
     multiple=True,
-    default=("png", "svg"),
-    show_default="png and svg",
-    help="How figures are written; may be repeated.",
+    default=("md", "csv", "png"),
+    show_default="md, csv and png",
+    help="How tables and figures are written; may be repeated.",
 )
 @click.option("--html", "as_page", is_flag=True, help="Make the page (a leaderboard, a page a model) in OUT/page instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON instead of tables.")
@@ -178,29 +206,31 @@ def command(
     suites: tuple[str, ...],
     table: str,
     data_dir: Path | None,
-    kinds: tuple[str, ...],
+    formats: tuple[str, ...],
     as_page: bool,
     as_json: bool,
 ) -> None:
-    """Rebuild every table (CSV, Markdown, LaTeX) and figure (PNG, SVG, or PDF) from stored outcomes, a folder for each suite.
+    """Rebuild every table and figure from stored outcomes, one folder per suite, and OUT/README.md, which leads through them.
 
-    What no suite asks for, your own models and images among it, is in a folder "requests".
+    A suite all of whose cells are in a larger one has no folder of its own unless it is named. Outcomes that no suite asks for, of your
+    own models and images for example, are in the folder "requests".
 
     \b
     Examples:
       harness report
       harness report --suite full --table ablations
-      harness report --format pdf
+      harness report --format tex --format pdf
       harness report --suite quick --store other/results --out other/reports
       harness report --html
     """
     from harness.reporting import tables
+    from harness.reporting.index import Section, index
     from harness.runner.plan import plan_suite
     from harness.runner.store import Store
     from harness.runner.suite import get_suite, suite_names
+    from model_zoo.files import place
 
     tables.get(table)
-    made = []
     kept = Store(store)
     what = f"of suite {', '.join(suites)} " if suites else ""
     nothing = UserError(f"no outcomes {what}in {store}: `harness run --suite quick` makes some")
@@ -212,15 +242,22 @@ def command(
         return
     stored = list(kept.read_all())
     plans = {name: plan_suite(get_suite(name), data_dir) for name in suites or suite_names()}
-    for name, plan in plans.items():
-        one = make(kept, stored, reports / name, plan, kinds)
-        made += [one] if one is not None else []
+    sections = []
+    for name in plans if suites else _widest(stored, plans):
+        suite = get_suite(name)
+        one = make(kept, stored, reports / name, plans[name], formats, suite.tables)
+        if one is not None:
+            sections.append(Section(f"Suite {name}", suite.title, name, one))
     if not suites:
-        one = _requested(kept, stored, plans.values(), reports / REQUESTS, kinds)
-        made += [one] if one is not None else []
-    if not made:
+        one = _requested(kept, stored, plans.values(), reports / REQUESTS, formats)
+        if one is not None:
+            sections.append(Section("Other outcomes", "what no suite asks for", REQUESTS, one))
+    if not sections:
         raise nothing
-    _selftest(store, reports)
+    made = [section.report for section in sections]
+    others = _selftest(store, reports)
+    sections.sort(key=lambda section: -len(section.report.frames))
+    place(reports / "README.md", index(sections, others).encode())
     if as_json:
         click.echo(json.dumps([row for one in made for row in json.loads(one.frames["summary"].to_json(orient="records"))], indent=1))
         return

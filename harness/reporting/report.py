@@ -1,4 +1,4 @@
-"""Everything that is written about a set of outcomes: tables and figures, the same bytes every time."""
+"""Report about a set of outcomes: all tables and figures, with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,35 @@ from harness.reporting.ablations import ablations
 from harness.reporting.components import components
 from harness.reporting.frames import summary
 from harness.reporting.literature import literature
+from harness.reporting.style import KINDS as FIGURE_FORMATS
 from harness.reporting.style import save
 from model_zoo.files import place
 from model_zoo.publications import published
 
+# Files of a report: tables as Markdown, CSV and LaTeX, figures as PNG, SVG and PDF.
+FORMATS = ("md", "csv", "tex", "png", "svg", "pdf")
+DEFAULT_FORMATS = ("md", "csv", "png")
+
 
 @dataclass(frozen=True)
 class Report:
-    """What was written about `outcomes`.
+    """Files written about a set of outcomes.
 
-    `frames` holds what the tables show, by their names; the first Markdown and the first PNG of `paths` are the main ones.
+    Attributes
+    ----------
+    outcomes : pandas.DataFrame
+        The outcomes that the report is about.
+    frames : mapping of str to pandas.DataFrame
+        What the tables show, by the tables' names.
+    titles : mapping of str to str
+        Titles of tables and figures, by the stem of their files, the main table and the main figure first.
+    paths : list of Path
+        Every file, in the order of `titles`.
     """
 
     outcomes: pd.DataFrame
     frames: Mapping[str, pd.DataFrame]
+    titles: Mapping[str, str]
     paths: list[Path]
 
 
@@ -38,36 +53,57 @@ def build(
     invalid: Sequence[str] = (),
     diagnosed: pd.DataFrame | None = None,
     found_by: Mapping[str, str] | None = None,
-    kinds: Sequence[str] = ("png", "svg"),
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    only: Sequence[str] | None = None,
+    fewest_models: int = figures.FEWEST_MODELS,
 ) -> Report:
-    """Write all tables (CSV, Markdown, LaTeX) and figures (of `kinds`: png, svg, pdf) of `outcomes` into `folder`.
+    """Write all tables and figures about `outcomes` into `folder`; the same arguments give the same bytes.
 
-    The first parameters are those of `harness.reporting.frames.summary`; `invalid` says which outcomes were taken back, and why, and stands
-    below the tables; `diagnosed` is what `harness.runner.diagnoses.diagnosed` gives; `found_by` says what finds the models, for figures of
-    their weights. A table beside the literature is written if a model of the store is in it.
+    Tables that compare with the literature are written if a model of the outcomes is in them.
+
+    Parameters
+    ----------
+    outcomes, models, expected
+        As `harness.reporting.frames.summary` takes them.
+    invalid : sequence of str
+        One line per outcome that was declared invalid; they stand below the tables.
+    diagnosed : pandas.DataFrame, optional
+        From `harness.runner.diagnoses.diagnosed`.
+    found_by : mapping, optional
+        References of the models by their ids, for figures of the weights.
+    formats : sequence of str
+        Of `FORMATS`.
+    only : sequence of str, optional
+        Names of the tables to write; all by default.
+    fewest_models : int
+        Figures of fewer models are not drawn.
     """
     frame = summary(outcomes, models, expected, diagnosed)
     made = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
     made["diagnostics"] = pd.DataFrame() if diagnosed is None else diagnosed.rename(columns={"id": "model"})
     literary = published()
     frames: dict[str, pd.DataFrame] = {}
+    titles: dict[str, str] = {}
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for spec in sorted(map(tables.get, tables.names()), key=lambda spec: (spec.frame != "summary", spec.name)):
+    specs = sorted(map(tables.get, tables.names()), key=lambda spec: (spec.frame != "summary", spec.name))
+    for spec in specs:
         its = _beside(spec, frame, literary) if spec.frame == "literature" else made[spec.frame]
-        if its.empty:
+        if its.empty or (only is not None and spec.name not in only):
             continue
-        frames[spec.name] = its
+        frames[spec.name], titles[spec.name] = its, spec.title
         rendered = tables.render(spec, its)
         if rendered:
             rendered[-1].notes.extend(f"Invalid: {line}." for line in invalid)
-        for suffix, text in (("md", tables.markdown(rendered)), ("tex", tables.latex(rendered)), ("csv", tables.csv(its))):
+        writers = {"md": lambda: tables.markdown(rendered), "csv": lambda: tables.csv(its), "tex": lambda: tables.latex(rendered)}  # noqa: B023
+        for suffix in (suffix for suffix in writers if suffix in formats):
             path = folder / f"{spec.name}.{suffix}"
-            place(path, text.encode())
+            place(path, writers[suffix]().encode())
             written.append(path)
-    for stem, figure in figures.draw_all(figures.Material(outcomes, frame, found_by or {})):
-        written += save(figure, folder / stem, kinds)
-    return Report(outcomes, frames, written)
+    for stem, figure in figures.draw_all(figures.Material(outcomes, frame, found_by or {}, fewest_models)):
+        titles[stem] = figure.get_suptitle().strip()
+        written += save(figure, folder / stem, [suffix for suffix in formats if suffix in FIGURE_FORMATS])
+    return Report(outcomes, frames, titles, written)
 
 
 def _beside(spec: tables.TableSpec, summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

@@ -28,7 +28,15 @@ class Evaluation(BaseModel):
 
 
 class Suite(BaseModel):
-    """A named list of evaluations; `models` lists ids, or is "all": every registered model trained on data of the data set's family."""
+    """A named list of evaluations.
+
+    Attributes
+    ----------
+    models : list of str, or "all"
+        Ids; "all" means every registered model trained on data of the data set's family.
+    tables : list of str or None
+        The tables that a report of the suite has; None means all.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,6 +44,7 @@ class Suite(BaseModel):
     title: str
     models: list[str] | Literal["all"]
     seed: int = 0
+    tables: list[str] | None = None
     evaluation: list[Evaluation] = Field(min_length=1)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # So many radii of one norm make a curve; fewer have figures of their own.
 CURVE_RADII = 3
+# Fewer points than this are better read in a table.
+FEWEST_MODELS = 5
 
 Drawn = Iterator[tuple[str, "Figure"]]
 
@@ -55,18 +57,21 @@ class Material:
         What `harness.reporting.frames.summary` takes and gives.
     found_by : mapping
         Ids of models, and what finds them, for figures of the stored models themselves.
+    fewest_models : int
+        Threat models with fewer models than this have no figures.
     """
 
     outcomes: pd.DataFrame
     summary: pd.DataFrame
     found_by: Mapping[str, str] = field(default_factory=dict)
+    fewest_models: int = 1
 
     @cached_property
     def threat_models(self) -> list[Part]:
         """Those with a worst case and a model of known size, but for the radii of a curve; the one with the most attacks is first."""
         parts = []
         for (dataset, norm, radius), rows in sorted(groups_of(self.summary), key=lambda item: -len(attacks_of(item[1]))):
-            if radius in self._radii.get((dataset, norm), ()) or not {"bytes", "worst"} <= set(rows):
+            if radius in self._radii.get((dataset, norm), ()) or not {"bytes", "worst"} <= set(rows) or not self._is_enough(rows):
                 continue
             name = f"{dataset}_{norm.lower()}-{radius.replace('/', '-')}"
             parts.append(Part(dataset, norm, name, _title(f"{dataset}, {norm} {radius}", rows), rows))
@@ -80,9 +85,12 @@ class Material:
             frame = self.summary
             mine = (frame["dataset"] == dataset) & (frame["norm"] == norm) & frame["radius"].isin(radii)
             rows = frame[mine].dropna(axis="columns", how="all")
-            if "worst" in rows:
+            if "worst" in rows and self._is_enough(rows):
                 parts.append(Part(dataset, norm, f"{dataset}_{norm.lower()}", _title(f"{dataset}, {norm}", rows), rows))
         return parts
+
+    def _is_enough(self, rows: pd.DataFrame) -> bool:
+        return int(rows.dropna(subset=["worst"])["model"].nunique()) >= self.fewest_models
 
     @cached_property
     def _radii(self) -> dict[tuple[str, str], list[str]]:

@@ -85,7 +85,8 @@ def _message(rows: pd.DataFrame, group: pd.DataFrame) -> str:
     if fit.empty:
         return "Robust accuracy against the bytes that are stored"
     best = fit.sort_values(["worst", "bytes"], ascending=[False, True]).iloc[0]
-    return f"Most robust: {short(str(best['model']), group['model'])}, {100 * best['worst']:.1f} % in {_size(float(best['bytes']))}"
+    after = "" if best["headline"] == "worst case" else f" {best['headline']}"
+    return f"Most robust{after}: {short(str(best['model']), group['model'])}, {100 * best['worst']:.1f} % in {_size(float(best['bytes']))}"
 
 
 def _fit(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Tests that figures show the summary's numbers and that a report has the same bytes every time."""
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from harness.reporting.figures.accuracy_against_bytes import accuracy_against_by
 from harness.reporting.figures.accuracy_against_radius import epsilon_curve
 from harness.reporting.figures.accuracy_by_attack import accuracy_by_attack
 from harness.reporting.frames import summary
+from harness.reporting.index import Section, index
 from harness.reporting.labels import _crossings
 from harness.reporting.names import short
 from harness.reporting.pareto import pareto_front
-from harness.reporting.report import build
+from harness.reporting.report import FORMATS, build
 from harness.reporting.style import FAMILIES, save
 from tests.harness.reporting.conftest import rows
 from tests.harness.reporting.registry import ablated
@@ -42,7 +44,7 @@ def test_points_of_the_bytes_figure_are_the_frames(outcomes: pd.DataFrame, model
     figure = accuracy_against_bytes(summary(outcomes, models), "title")
     axes = figure.axes[0]
     points = {(xs(line)[0], ys(line)[0]) for line in axes.lines if len(xs(line)) == 1}
-    assert {(2048.0, 37.5), (2048.0, 87.5), (102400.0, 62.5), (102400.0, 87.5)} <= points
+    assert {(2048.0, 37.5), (102400.0, 62.5)} <= points
     assert axes.get_xscale() == "log"
     assert {text.get_text() for text in axes.texts} >= {"small_one", "large"}
     assert "title" in {text.get_text() for text in figure.texts}
@@ -67,19 +69,24 @@ def test_labels_cover_neither_each_other_nor_a_mark(tmp_path: Path) -> None:
     assert len(boxes) == 6
     assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
     marks = [axes.transData.transform((xs(line)[0], ys(line)[0])) for line in axes.lines if len(xs(line)) == 1]
-    assert len(marks) == 6 * 4, "clean, worst case, and both ends of the interval"
+    assert len(marks) == 6 * 3, "worst case, and both ends of the interval"
     assert not [mark for mark in marks for box in boxes if box.contains(*mark)]
 
 
-def test_variants_of_the_base_of_its_size_are_dots_without_a_name() -> None:
-    axes = accuracy_against_bytes(summary(*ablated()), "title").axes[0]
-    named = {text.get_text() for text in axes.texts if text.get_text()}
-    # A variant on the front (seed2) or of another size (kaiming) is shown as any model.
-    assert {"k10", "k50", "k20", "k01", "seed2", "kaiming", "k20-p1", "longer", "w28-dense"} <= named
-    assert not named & {"p0", "p1", "no-lbn", "seed1"}
-    dots = [(xs(line)[0], ys(line)[0]) for line in axes.lines if line.get_markersize() == 3.5]
-    assert sorted(dots) == [(23800.0, 30.0), (23900.0, 25.0), (24020.0, 30.0), (24700.0, 32.5)]
-    assert "variants of k10" in [text.get_text() for text in axes.get_figure().legends[0].get_texts()]  # type: ignore[union-attr]
+def test_of_many_models_the_front_and_the_best_of_each_family_have_names() -> None:
+    group = summary(*registry_of(30))
+    figure = accuracy_against_bytes(group[group["radius"] == "8/255"], "subtitle")
+    axes = figure.axes[0]
+    rows = group[group["radius"] == "8/255"].sort_values(["bytes", "model"]).reset_index(drop=True)
+    front = [rows["model"][place] for place in pareto_front(rows["bytes"].tolist(), rows["worst"].tolist())]
+    best = rows.sort_values(["worst", "bytes"], ascending=[False, True]).drop_duplicates("family")["model"].tolist()
+    names = {text.get_text() for text in axes.texts if text.get_text()}
+    assert names == {short(model, rows["model"]) for model in {*front, *best}}
+    small = [line for line in axes.lines if line.get_markersize() == 4]
+    assert len(small) == 30 - len(names)
+    top = rows.sort_values(["worst", "bytes"], ascending=[False, True]).iloc[0]
+    title = figure.get_suptitle()
+    assert short(top["model"], rows["model"]) in title and f"{100 * top['worst']:.1f} %" in title
 
 
 def test_many_models_and_their_names_stay_apart(tmp_path: Path) -> None:
@@ -93,7 +100,7 @@ def test_many_models_and_their_names_stay_apart(tmp_path: Path) -> None:
         axes, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
         texts = [text for text in (axes.texts or axes.get_yticklabels()) if text.get_text()]
         boxes = [text.get_window_extent(renderer) for text in texts]
-        assert len(boxes) >= 12 and not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+        assert len(boxes) >= 5 and not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
         assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
 
 
@@ -216,10 +223,10 @@ def test_models_of_a_curve_stand_at_their_radius_a_few_points_apart(models: pd.D
 
 
 def test_a_report_is_whole_small_and_the_same_every_time(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
-    first = build(outcomes, models, tmp_path / "a").paths
-    second = build(outcomes.sample(frac=1.0, random_state=1), models, tmp_path / "b").paths
+    first = build(outcomes, models, tmp_path / "a", formats=FORMATS, fewest_models=1).paths
+    second = build(outcomes.sample(frac=1.0, random_state=1), models, tmp_path / "b", formats=FORMATS, fewest_models=1).paths
     assert [path.name for path in first] == [path.name for path in second]
-    assert {path.suffix for path in first} == {".md", ".tex", ".csv", ".png", ".svg"}
+    assert {path.suffix for path in first} == {f".{suffix}" for suffix in FORMATS}
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
         assert one.stat().st_size < 300 * 1024
@@ -241,27 +248,29 @@ def test_a_figure_may_be_a_pdf_without_a_date(outcomes: pd.DataFrame, models: pd
 
 
 def test_a_report_has_the_figures_in_the_formats_asked_for(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
-    both = [build(outcomes, models, tmp_path / name, kinds=("svg", "pdf")).paths for name in "ab"]
-    assert {path.suffix for path in both[0]} == {".md", ".tex", ".csv", ".svg", ".pdf"}
+    both = [build(outcomes, models, tmp_path / name, formats=("md", "svg", "pdf"), fewest_models=1).paths for name in "ab"]
+    assert {path.suffix for path in both[0]} == {".md", ".svg", ".pdf"}
     assert all(one.read_bytes() == other.read_bytes() for one, other in zip(*both, strict=True))
 
 
 def test_models_without_one_complete_image_have_tables_only(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
     apart = outcomes[(outcomes["attack"] == "pgd") == (outcomes["image"] < 4)]
-    paths = build(apart, models, tmp_path).paths
-    assert {path.suffix for path in paths} == {".md", ".tex", ".csv"}
+    paths = build(apart, models, tmp_path, fewest_models=1).paths
+    assert {path.suffix for path in paths} == {".md", ".csv"}
     assert "partial 0/4" in paths[0].read_text()
 
 
 def test_a_figure_counts_the_models_it_cannot_show(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
-    paths = build(outcomes[(outcomes["model"] != "large") | (outcomes["attack"] == "pgd")], models, tmp_path).paths
+    paths = build(
+        outcomes[(outcomes["model"] != "large") | (outcomes["attack"] == "pgd")], models, tmp_path, formats=("md", "svg"), fewest_models=1
+    ).paths
     drawn = next(path.read_text() for path in paths if path.name.startswith("accuracy-bytes") and path.suffix == ".svg")
     assert "1 model unfinished and not shown" in drawn and "n = 8;" in drawn
 
 
 def test_many_radii_make_a_curve(models: pd.DataFrame, tmp_path: Path) -> None:
     frame = pd.DataFrame([row for radius in ("2/255", "4/255", "8/255") for row in rows("large", "pgd", "1100", radius)])
-    names = [path.name for path in build(frame, models, tmp_path).paths]
+    names = [path.name for path in build(frame, models, tmp_path, fewest_models=1).paths]
     assert "accuracy-radius_cifar10-sample_linf.png" in names and not any("bytes" in name for name in names)
 
 
@@ -269,12 +278,32 @@ def test_a_curve_has_only_radii_that_saw_the_same_attacks(models: pd.DataFrame, 
     radii = ("2/255", "4/255", "16/255")
     weak = [row for radius in radii for row in rows("large", "pgd", "1110", radius)]
     strong = rows("large", "pgd", "1100") + rows("large", "autoattack", "1000")
-    paths = {path.name: path for path in build(pd.DataFrame(weak + strong), models, tmp_path).paths}
+    paths = {path.name: path for path in build(pd.DataFrame(weak + strong), models, tmp_path, formats=("svg",), fewest_models=1).paths}
     assert "worst case of pgd<" in paths["accuracy-radius_cifar10-sample_linf.svg"].read_text()
     assert "worst case of pgd, autoattack<" in paths["accuracy-bytes_cifar10-sample_linf-8-255.svg"].read_text()
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_files_carry_no_date(suffix: str, outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
-    path = next(path for path in build(outcomes, models, tmp_path).paths if path.suffix == f".{suffix}")
+    path = next(path for path in build(outcomes, models, tmp_path, formats=(suffix,), fewest_models=1).paths if path.suffix == f".{suffix}")
     assert b"dc:date" not in path.read_bytes() and b"Creation Time" not in path.read_bytes()
+
+
+def test_figures_of_few_models_are_left_to_the_table(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
+    assert {path.suffix for path in build(outcomes, models, tmp_path).paths} == {".md", ".csv"}
+    frame, records = registry_of(6)
+    report = build(frame, records, tmp_path)
+    assert {path.suffix for path in report.paths} == {".md", ".csv", ".png"}
+    assert [path.stem for path in report.paths if path.suffix != ".csv"] == list(report.titles)
+
+
+def test_only_the_tables_that_are_asked_for_are_written(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
+    assert list(build(outcomes, models, tmp_path, only=("summary",)).frames) == ["summary"]
+
+
+def test_the_index_leads_to_every_file(tmp_path: Path) -> None:
+    report = build(*registry_of(6), tmp_path / "full", formats=FORMATS)
+    text = index([Section("Suite full", "every model", "full", report)], {"selftest.md": "The self-test"})
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert {link for link in links if link.startswith("full/")} == {f"full/{path.name}" for path in report.paths}
+    assert "selftest.md" in links and "![Most robust: " in text and all((tmp_path / link).is_file() for link in links if "/" in link)
