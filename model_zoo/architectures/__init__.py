@@ -1,4 +1,7 @@
-"""Architectures by name. Each module of this folder lists the ones it builds in `ARCHITECTURES`; a new file is found by itself."""
+"""Architectures by name.
+
+Each module of this package lists the architectures that it builds in `ARCHITECTURES`; new modules are discovered automatically.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Builder = Callable[..., nn.Module]
 
 
 def builders() -> dict[str, Builder]:
-    """Every architecture name with the function that builds it."""
+    """Return every architecture name with the function that builds it; RuntimeError if two modules list the same name."""
     found: dict[str, Builder] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")
@@ -32,18 +35,18 @@ def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn
     Parameters
     ----------
     architecture : mapping
-        `name` and the builder's own fields (`classes`, `width` or `widths`, `last_batch_norm`, ...).
+        `name` and the fields of its builder (`classes`, `width` or `widths`, `last_batch_norm`, ...).
     convolution : callable
-        Called as convolution(in_channels, out_channels, kernel_size, stride=, padding=); makes layers without bias.
+        Called as convolution(in_channels, out_channels, kernel_size, stride=, padding=); returns layers without bias.
     affine : bool
         Whether batch norms inside the network have a learned scale and shift.
 
     Raises
     ------
     UnknownNameError
-        For a name no module lists.
+        If no module lists the name.
     UsageError
-        For a field the architecture does not have, or a value it cannot take.
+        If the architecture does not have one of the fields, or cannot take its value.
     """
     fields = dict(architecture)
     name = str(fields.pop("name"))

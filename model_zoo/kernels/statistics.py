@@ -37,8 +37,7 @@ class Statistics:
         """Return the scale and shift, float32 [channels], that normalise by these statistics; the scale is 0 if the variance is 0."""
         if norm.eps is None:
             return np.ones(len(self.mean), np.float32), np.zeros(len(self.mean), np.float32)
-        # An empty channel has variance 0. Its scale stays 0 until its variance is known: 1 / sqrt(eps) would multiply a newly filled
-        # channel by 316.
+        # An empty channel (variance 0) gets scale 0 at first: 1 / sqrt(eps) would multiply a channel that has just been filled by 316.
         scale = np.where(self.variance > 0.0, 1.0 if norm.weight is None else norm.weight, 0.0) / np.sqrt(self.variance + norm.eps)
         shift = (0.0 if norm.bias is None else norm.bias) - self.mean * scale
         return scale.astype(np.float32), shift.astype(np.float32)

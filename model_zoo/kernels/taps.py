@@ -10,8 +10,7 @@ import numpy as np
 
 from model_zoo.kernels.convolve import DENSE, LANES, SINGLE, SPARSE, item_bytes, mask_bytes
 
-# From this share of kept weights on, four output channels share what they read; benchmarks/rule.py tries other values of this and the next
-# two.
+# From this share of kept weights on, four output channels share what they read; benchmarks/rule.py tunes this and the next two.
 DENSE_FROM = 0.75
 # Input channels whose part of a tile fits the first-level cache, and the additions to a sum that pay for storing and reloading it.
 CACHED_CHANNELS, PAYING_TAPS = 16, 12
