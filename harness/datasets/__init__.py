@@ -11,7 +11,7 @@ from model_zoo.errors import UsageError
 
 __all__ = ["DatasetInfo", "ImageSet", "data_folder", "describe", "load", "names", "present"]
 
-# A name with this prefix is a folder of the user's own: folder:PATH.
+# Prefix of the name of a user's folder: folder:PATH.
 FOLDER = "folder:"
 
 
@@ -24,7 +24,7 @@ def _source(name: str) -> Source:
 
 
 def data_folder(data_dir: Path | None = None) -> Path:
-    """Where data that does not ship is: the given folder, else HARNESS_DATA_DIR, else the user's cache, where downloads go."""
+    """Return the folder of data that does not ship: `data_dir`, else HARNESS_DATA_DIR, else the user's cache, where downloads go."""
     if data_dir is not None:
         return data_dir
     given = os.environ.get("HARNESS_DATA_DIR")
@@ -36,17 +36,17 @@ def data_folder(data_dir: Path | None = None) -> Path:
 
 
 def names() -> list[str]:
-    """Names of the data sets, sorted; `folder:PATH` is a name too."""
+    """Return the names of the data sets, sorted; `folder:PATH` is a valid name too."""
     return DATASETS.names()
 
 
 def describe(name: str) -> DatasetInfo:
-    """What can be said of a data set without loading it; an UnknownNameError with the near miss otherwise."""
+    """Return the description of a data set without loading it; UnknownNameError, with a suggestion, for an unknown name."""
     return _source(name).info
 
 
 def present(name: str, data_dir: Path | None = None) -> bool:
-    """Whether a data set is on this machine; see `data_folder`."""
+    """Return whether a data set is on this machine; see `data_folder`."""
     return _source(name).info.present(data_folder(data_dir))
 
 
@@ -56,13 +56,14 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     Parameters
     ----------
     name : str
-        As `names` lists it, or "folder:PATH" for a tree with a folder a class ("folder:PATH?resize=32" brings its images to 32 x 32).
+        A name that `names` lists, or "folder:PATH" for a tree with one folder per class ("folder:PATH?resize=32" resizes images to 32 x
+        32).
     data_dir : Path, optional
         See `data_folder`.
     n : int, optional
-        Number of images, from 1 to all of them.
+        Number of images, from 1 to all of them (default: all).
     download : bool
-        Whether what is absent may be downloaded.
+        Whether missing data may be downloaded.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     MissingDataError
         If the data is not on this machine.
     DamagedFileError
-        If a file is not what it should be.
+        If a file's content is not the expected one.
     """
     source = _source(name)
     if n is not None and n < 1:

@@ -1,4 +1,4 @@
-"""What a data set gives: images as they are on disk, labels, and each image's place in the official order."""
+"""Types of data sets: images as they are on disk, with labels and each image's position in the official order."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class ImageSet:
     classes : tuple of str
         Class names, in the order of the labels.
     notes : tuple of str
-        What a user should know of how their files were read, a sentence each; empty for data sets of this package.
+        What users should know about how their files were read, one sentence each; empty for data sets of this package.
 
     Raises
     ------
     RefusedError
-        If an array has another type or shape, or a label no class.
+        If an array has the wrong type or shape, or a label is not a class.
     """
 
     name: str
@@ -63,18 +63,18 @@ class ImageSet:
         return len(self.images)
 
     def slice(self, start: int, stop: int) -> ImageSet:
-        """Images `start` to `stop` (exclusive) of this set's order."""
+        """Return images `start` to `stop` (exclusive) in this set's order."""
         part = slice(start, stop)
         return ImageSet(self.name, self.images[part], self.labels[part], self.index[part], self.classes, self.notes)
 
     def first(self, n: int) -> ImageSet:
-        """The first n images; a UsageError where there are not so many."""
+        """Return the first n images; UsageError unless n is from 1 to the number of images."""
         if not 1 <= n <= len(self):
             raise UsageError(f"{self.name} has {len(self)} images: n is between 1 and {len(self)}, not {n}")
         return self.slice(0, n)
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Float32 [N, 3, H, W] in [0, 1], contiguous, and int64 [N]."""
+        """Return the images, float32 [N, 3, H, W] in [0, 1] and contiguous, and the labels, int64 [N]."""
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
@@ -82,7 +82,7 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of shape, pixels, labels and indices, independent of memory layout: the block hash of a unit's identity."""
+        """Hash of shape, pixels, labels and indices, independent of memory layout; the block hash in a unit's identity."""
         digest = hashlib.sha256(f"{self.images.shape}".encode())
         for array, kind in ((self.images, "u1"), (self.labels, "<i8"), (self.index, "<i8")):
             digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
@@ -91,18 +91,18 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What can be said of a data set without loading it.
+    """Description of a data set, available without loading it.
 
     Attributes
     ----------
     size : int or None
-        Number of images; None where it depends on the files.
+        Number of images; None if it depends on the files.
     family : str
-        What models of it were trained on: "cifar10" for the sample and the whole split alike.
+        What models for it were trained on: "cifar10" for both the sample and the whole split.
     present : callable
-        Whether it is on this machine, given the data folder.
+        Returns whether the data set is on this machine, given the data folder.
     where : str
-        What to do where it is not.
+        What to do if it is not.
     """
 
     name: str
@@ -117,9 +117,9 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of a module's `SOURCES`: what it is and how it is read.
+    """One entry of a module's `SOURCES`: the description of a data set, and how to read it.
 
-    `read` is called as read(data_dir, n, download) and returns at least the first n images (all where n is None).
+    `read` is called as read(data_dir, n, download) and returns at least the first n images (all if n is None).
     """
 
     info: DatasetInfo

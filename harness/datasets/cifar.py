@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100, whole splits: the official python batches after their md5, or arrays in .npz files.
+"""CIFAR-10 and CIFAR-100, whole splits: the official python batches, checked by md5, or arrays in .npz files.
 
-CIFAR-10 is in its official order. Copies of CIFAR-100 differ in order (some are sorted by class), so wherever it comes from it is put in
-the order of the sha256 of each image with its label: `index` is the place there, the same on every machine, and its beginning is mixed.
+CIFAR-10 is in its official order. Copies of CIFAR-100 differ in order (some are sorted by class), so every copy is sorted by the sha256 of
+each image with its label; `index` is the position in that order, which is the same on every machine and mixes the classes from the start.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ TRAIN, TEST = "train", "test"
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two data sets: where it comes from, and what its files hash to.
+    """Where one of the two data sets comes from, and the hashes of its files.
 
-    `batches` gives, for each split, file names and their published md5, in the official order; `meta` is the file beside them with the
-    names of the classes, which others read; `content`, for each split, the `content_sha256` of its arrays. Where copies differ in order,
-    any order is accepted (`ordered` is False).
+    `batches` maps each split to file names and their published md5, in the official order. `meta` is the file with the class names, which
+    other packages read. `content` maps each split to the `content_sha256` of its arrays. If copies differ in order, any order is accepted
+    (`ordered` is False).
     """
 
     name: str
@@ -94,7 +94,7 @@ SETS = {
         False,
     ),
 }
-# What an official batch may contain besides plain containers and numbers.
+# Globals that an official batch may refer to, besides plain containers and numbers, and the modules that define them today.
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): "numpy._core.multiarray",
     ("numpy", "ndarray"): "numpy",
@@ -111,7 +111,7 @@ class _BatchUnpickler(pickle.Unpickler):
 
 
 def content_sha256(images: np.ndarray, labels: np.ndarray, ordered: bool) -> str:
-    """Hash of images uint8 [N, 32, 32, 3] with their labels; the same in any order unless `ordered`."""
+    """Return the hash of images uint8 [N, 32, 32, 3] with their labels; the same in any order unless `ordered`."""
     each = _hashes(images, labels)
     return hashlib.sha256(b"".join(each if ordered else sorted(each))).hexdigest()
 
@@ -122,12 +122,12 @@ def _hashes(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
 
 
 def read_batch(path: Path, md5: str, label_key: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """One official batch as images uint8 [N, 32, 32, 3] and labels int64 [N], unpickled only if its md5 is the published one.
+    """Return images uint8 [N, 32, 32, 3] and labels int64 [N] of an official batch, which is unpickled only if its md5 is `md5`.
 
     Raises
     ------
     DamagedFileError
-        If the file is another one.
+        If the md5 differs.
     """
     content = path.read_bytes()
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
@@ -139,12 +139,12 @@ def read_batch(path: Path, md5: str, label_key: bytes) -> tuple[np.ndarray, np.n
 
 
 def read_published(path: Path, content: str, ordered: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of an .npz file, whose `content_sha256` must be the one given.
+    """Return images and labels of an .npz file whose `content_sha256` must be `content`.
 
     Raises
     ------
     DamagedFileError
-        If the file cannot be read or holds other images.
+        If the file cannot be read or contains other images.
     """
     images, labels = read_arrays(path)
     shapes = images.shape[1:] == (32, 32, 3) and bool(((labels >= 0) & (labels < 100)).all())
@@ -155,12 +155,12 @@ def read_published(path: Path, content: str, ordered: bool) -> tuple[np.ndarray,
 
 
 def read_split(data: Cifar, split: str, folder: Path, download: bool = False, report: Report = lambda done, total: None) -> ImageSet:
-    """A whole split from the files in `folder`, in the order the module describes; downloaded there if allowed and absent.
+    """Return a whole split from the files in `folder`, in the order that the module describes; downloads them if allowed and absent.
 
     Raises
     ------
     MissingDataError
-        If it is not there, with what to do.
+        If the split is absent; the message says what to do.
     DamagedFileError
         If a file is not the official one.
     """
@@ -182,14 +182,14 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
 
 
 def load_train(name: str, folder: Path, download: bool = False, report: Report = lambda done, total: None) -> ImageSet:
-    """The training split of "cifar10" or "cifar100"; see `read_split`."""
+    """Return the training split of "cifar10" or "cifar100", see `read_split`; UnknownNameError for another name."""
     if name not in SETS:
         raise UnknownNameError("training data set", name, SETS, "harness ls datasets")
     return read_split(SETS[name], TRAIN, folder, download, report)
 
 
 def instead(data: Cifar) -> str:
-    """What a user can do where the data is absent."""
+    """Return a sentence that tells users what to do if the data is absent."""
     return f"Name its folder with --data-dir or HARNESS_DATA_DIR, allow --download, or use {data.name}-sample, which ships."
 
 
@@ -198,7 +198,10 @@ def _has_batches(data: Cifar, split: str, folder: Path) -> bool:
 
 
 def fetch_batches(data: Cifar, data_dir: Path, report: Report = lambda done, total: None) -> None:
-    """Download the official batches of both splits, and the names of the classes, into `data_dir`; errors as `model_zoo.download.fetch`."""
+    """Download the official batches of both splits, and the class names, into `data_dir`.
+
+    Raises the errors of `model_zoo.download.fetch`, and MissingDataError if the archive cannot be unpacked.
+    """
     logging.getLogger("pooch").setLevel(logging.ERROR)
     archive = fetch(data.url, data.md5, data_dir, instead(data), report)
     folder = data_dir / data.folder
@@ -207,7 +210,7 @@ def fetch_batches(data: Cifar, data_dir: Path, report: Report = lambda done, tot
         folder.mkdir(exist_ok=True)
         with tarfile.open(archive) as members:
             for member in members:
-                # Only the files we know, by their own name: an archive does not decide where it is written.
+                # Only known files are extracted, by file name alone, so that the archive does not decide where they are written.
                 name = PurePosixPath(member.name).name
                 content = members.extractfile(member) if name in expected and member.isfile() else None
                 if content is not None:

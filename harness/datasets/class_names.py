@@ -1,4 +1,4 @@
-"""Class names, in the order of the labels."""
+"""Class names of CIFAR-10 and CIFAR-100, in the order of the labels."""
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

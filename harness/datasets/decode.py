@@ -1,4 +1,4 @@
-"""One picture file to pixels: scaled by what its numbers are, turned upright, or refused with the reason."""
+"""Decoding of one picture file to pixels: scaled by sample type, turned upright, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_zoo.errors import DamagedFileError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What the tag says of a picture that is stored upright.
+# EXIF tag of the orientation, and its values for a picture that is stored upright.
 ORIENTATION, UPRIGHT = 0x0112, (None, 0, 1)
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _KINDS = (
@@ -29,7 +29,7 @@ _KINDS = (
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """uint8 [H, W, 3], and what was done to the file's own pixels, in the plural: "turned upright as their EXIF tag says"."""
+    """Pixels uint8 [H, W, 3], and the changes made to those of the file, in the plural: "turned upright as their EXIF tag says"."""
 
     pixels: np.ndarray
     changes: tuple[str, ...]
@@ -38,13 +38,13 @@ class Picture:
 def decode(path: Path, transform: Callable[[Image], Image] = lambda picture: picture) -> Picture:
     """Read one picture as RGB, through `transform`.
 
-    16-bit samples are divided by 257, floats in [0, 1] multiplied by 255; a picture is turned as its EXIF tag says. Palettes, grey, CMYK
-    and one bit a pixel become RGB as Pillow converts them.
+    16-bit samples are divided by 257 and floats in [0, 1] multiplied by 255; a picture is turned as its EXIF tag says. Palettes, grey, CMYK
+    and one-bit pixels become RGB as Pillow converts them.
 
     Raises
     ------
     DamagedFileError
-        If it is no picture or none of one frame, has transparent pixels, 32-bit integers, or floats outside [0, 1].
+        If the file is not a picture, or has several frames, transparent pixels, 32-bit integers, or floats outside [0, 1].
     """
     from PIL import Image as Pillow
     from PIL import ImageOps
@@ -64,7 +64,7 @@ def decode(path: Path, transform: Callable[[Image], Image] = lambda picture: pic
 
 
 def _check_regular(path: Path) -> None:
-    """Refuse what would hang, or is no file."""
+    """Refuse missing files and those that are not regular, some of which would hang."""
     try:
         mode = path.stat().st_mode
     except OSError:

@@ -1,4 +1,4 @@
-"""Images of one's own: `folder:PATH` is a tree with a folder a class, classes in sorted order, all images of one size."""
+"""Users' images: `folder:PATH` is a tree with one folder per class, classes in sorted order, all images of one size."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from model_zoo.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Files whose content enters the name of a folder, spread over all of it; of the others only the path and the size do.
+# Maximum number of files, spread over the folder, whose content enters its name; of the others only the path and the size do.
 READ = 1000
-# Between a path and the pixels that images are brought to.
+# Separates a path from the size in pixels that images are resized to.
 RESIZE = "?resize="
 LARGEST = 4096
 
 
 def folder_source(text: str) -> Source:
-    """The data set of `PATH`, or `PATH?resize=N`, whose images are all brought to N x N pixels; no image is decoded yet.
+    """Return the data set of `PATH`, or of `PATH?resize=N` with all images resized to N x N pixels; no image is decoded yet.
 
-    Its name is the folder's own and the beginning of a hash of its images, not where it lies: results move with it, and two folders of one
-    name are two data sets.
+    Its name is that of the folder and the beginning of a hash of its images, without the path: results stay valid if the folder is moved,
+    and two folders with the same name are two data sets.
 
     Raises
     ------
     UsageError
-        If the size is none.
+        If N is not a number from 1 to 4096.
     """
     path, _, wanted = text.partition(RESIZE)
     root, size = Path(path).expanduser(), _size(wanted)
@@ -63,7 +63,7 @@ def _size(wanted: str) -> int | None:
 
 
 def _content(root: Path) -> tuple[str, int]:
-    """Hash of the paths and sizes of all images and of the content of up to `READ` of them; and how many images there are."""
+    """Return a hash of the paths and sizes of all images and of the content of up to `READ` of them, and the number of images."""
     files = sorted(list_tree(root).files, key=lambda path: path.relative_to(root).as_posix())
     listed = tuple((path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     return _hashed(root, listed), len(listed)

@@ -1,7 +1,8 @@
-"""ImageNet-100: 100 classes of ImageNet, validation images, shorter side resized to 256, central 224 x 224.
+"""ImageNet-100: validation images of 100 ImageNet classes, shorter side resized to 256, central 224 x 224.
 
-`DATA_DIR/imagenet100/val/CLASS/FILE` (or `DATA_DIR/imagenet100/CLASS/FILE`); classes are the sorted folder names, or the lines of
-`DATA_DIR/imagenet100/classes.txt` in their order. ImageNet's licence forbids passing it on, so it is never downloaded.
+Images are read from `DATA_DIR/imagenet100/val/CLASS/FILE` (or `DATA_DIR/imagenet100/CLASS/FILE`); classes are the sorted folder names, or
+the lines of `DATA_DIR/imagenet100/classes.txt` in their order. ImageNet's licence forbids redistribution, so the images are never
+downloaded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ WHERE = "put the images in DATA_DIR/imagenet100/val/CLASS/FILE and name DATA_DIR
 
 
 def resize_and_crop(picture: Image) -> Image:
-    """Bilinear (antialiased) resize of the shorter side to 256 and the central 224 x 224, with torchvision's roundings."""
+    """Resize the shorter side to 256 (bilinear, antialiased) and crop the central 224 x 224, with torchvision's rounding."""
     from PIL.Image import Resampling
 
     width, height = picture.size
@@ -51,7 +52,7 @@ def _listed(listing: Path) -> list[str]:
 
 
 def read(data_dir: Path, n: int | None = None, download: bool = False) -> ImageSet:
-    """The first n validation images, one of each class first; the parameters are those of `harness.datasets.load`."""
+    """Return the first n validation images (all if n is None), one of each class first; arguments and errors as in `datasets.load`."""
     root = _root(data_dir)
     if root is None:
         raise MissingDataError(f"imagenet100 is not on this machine: {WHERE}")

@@ -1,7 +1,7 @@
 """Make the samples that ship from whole test splits: `python -m harness.datasets.make_sample --data-dir DIR`.
 
-Kept so that anybody can check where the shipped images come from; running it again gives the same pixels; the bytes of the
-files may differ with the version of the WebP encoder.
+Kept so that anybody can check where the shipped images come from. Running it again gives the same pixels; the bytes of the files may differ
+with the version of the WebP encoder.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from model_zoo.files import place
 
 
 def first_of_each_class(images: ImageSet, number: int) -> ImageSet:
-    """For each class its first `number` images, all in the given order."""
+    """Return the first `number` images of each class, in the order of `images`."""
     rows = np.sort(np.concatenate([np.flatnonzero(images.labels == label)[:number] for label in range(len(images.classes))]))
     return ImageSet(f"{images.name}-sample", images.images[rows], images.labels[rows], images.index[rows], images.classes)
 
 
 def smallest_hashes_of_each_class(images: ImageSet, number: int) -> ImageSet:
-    """For each class the `number` images of smallest pixel sha256, all in order of that hash; `index` counts from 0."""
+    """Return the `number` images of smallest pixel sha256 of each class, all in order of that hash; `index` counts from 0."""
     hashes = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images.images])
     chosen = [np.flatnonzero(images.labels == label) for label in range(len(images.classes))]
     rows = np.concatenate([members[np.argsort(hashes[members], kind="stable")[:number]] for members in chosen])
@@ -35,7 +35,7 @@ def smallest_hashes_of_each_class(images: ImageSet, number: int) -> ImageSet:
 
 
 def write_sample(images: ImageSet, stem: str, folder: Path) -> None:
-    """Write `stem_K.webp` sprites and `stem.json`."""
+    """Write sprites `stem_K.webp` and the description `stem.json` into `folder`."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""The test images that RobustBench evaluates on, CIFAR-10 and CIFAR-100, through the robustbench package's own loading code.
+"""The CIFAR-10 and CIFAR-100 test images that RobustBench evaluates on, through the robustbench package's loading code.
 
-The package takes the first n images of torchvision's test split, which is in the official order; `index` is the place there.
-`robustbench-cifar10` are the images of `cifar10` in the same order. `robustbench-cifar100` are those of `cifar100` in another
-(`harness.datasets.cifar` says why ours is not the official one), so the first n of the two are different images.
+The package takes the first n images of torchvision's test split, which is in the official order; `index` is the position in it.
+`robustbench-cifar10` has the images of `cifar10` in the same order. `robustbench-cifar100` has those of `cifar100` in another order
+(`harness.datasets.cifar` explains why `cifar100` is not in the official one), so the first n of the two are different images.
 
-RobustBench's ImageNet images are not here: how they are resized and cropped depends on the model, and a data set knows of none.
+RobustBench's ImageNet images are not included: how they are resized and cropped depends on the model, which a data set does not know.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Float images [N, 3, H, W] in [0, 1] as uint8 [N, H, W, 3], of which `ImageSet.tensors` makes the very same floats again.
+    """Return float images [N, 3, H, W] in [0, 1] as uint8 [N, H, W, 3], from which `ImageSet.tensors` restores exactly the same floats.
 
     Raises
     ------
     RefusedError
-        If a value is not an integer over 255, as float32 rounds it.
+        If the images are not float32, or a value is not an integer over 255 as float32 rounds it.
     """
     import torch
 
@@ -40,14 +40,14 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
 
 
 def read(data: Cifar, data_dir: Path, n: int | None = None, download: bool = False) -> ImageSet:
-    """The first n test images in the official order (all where n is None); the parameters are those of `harness.datasets.load`.
+    """Return the first n test images in the official order (all if n is None); parameters as in `harness.datasets.load`.
 
     Raises
     ------
     MissingDataError
-        If official files are absent, and not to be downloaded or not to be had.
+        If official files are absent and may not or cannot be downloaded.
     DamagedFileError
-        If one is not the official file.
+        If a file is not the official one.
     UserError
         If the extra `robustbench` is not installed.
     """
@@ -55,12 +55,12 @@ def read(data: Cifar, data_dir: Path, n: int | None = None, download: bool = Fal
     name = _name(data)
     if absent and not download:
         raise MissingDataError(f"{name}: no {absent[0]} in {data_dir}; the package reads the official batches only. {instead(data)}")
-    # Not at the top: a list of the data sets has to do without the package, and its import takes seconds.
+    # Imported here because listing the data sets must work without the package, and its import takes seconds.
     from model_zoo.adapters.compat import import_robustbench
 
     import_robustbench()
     if absent:
-        # Not left to the package, which prints, cannot resume, and unpacks whatever an archive holds.
+        # Downloaded by our code, because the package prints, cannot resume, and unpacks whatever an archive contains.
         fetch_batches(data, data_dir)
     _check(data, data_dir)
     images, labels = _load(data, data_dir, n)
@@ -72,16 +72,16 @@ def _name(data: Cifar) -> str:
 
 
 def _absent(data: Cifar, data_dir: Path) -> list[str]:
-    """Which of the files that the package asks for, those of the training split among them, are not there."""
+    """Return the missing ones of the files that the package asks for, which include those of the training split."""
     files = [*(file for split in data.batches.values() for file in split), data.meta]
     return [f"{data.folder}/{file}" for file in files if not (data_dir / data.folder / file).is_file()]
 
 
 def _check(data: Cifar, data_dir: Path) -> None:
-    """Refuse files whose md5 is not torchvision's: the package would download them again, whether that is allowed or not.
+    """Refuse files whose md5 is not torchvision's, because the package would download them again, allowed or not.
 
-    torchvision unpickles with the plain `pickle.load`, but only what has these md5: its constructor compares the batches of both splits
-    before it opens one, and the names of the classes before it reads them.
+    torchvision unpickles with the plain `pickle.load`, but only files with these md5: its constructor checks the batches of both splits
+    before it opens one, and the file of class names before it reads them.
     """
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
@@ -94,14 +94,14 @@ def _check(data: Cifar, data_dir: Path) -> None:
 
 
 def _load(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float32 [N, 3, 32, 32] in [0, 1] and int64 [N], as `robustbench.eval.benchmark` gets them."""
+    """Return images float32 [N, 3, 32, 32] in [0, 1] and labels int64 [N], as `robustbench.eval.benchmark` gets them."""
     import torch
     from robustbench.data import PREPROCESSINGS, load_clean_dataset
     from robustbench.model_zoo.enums import BenchmarkDataset
 
-    # A DataLoader draws a seed from the global generator, also where nothing is shuffled.
+    # A DataLoader draws a seed from the global generator even if it does not shuffle.
     with torch.random.fork_rng(devices=[]):
-        # Resolved: torchvision would read a "~" at the beginning as the home folder, and look and download there.
+        # Resolved, because torchvision would read a leading "~" as the home folder, and look and download there.
         images, labels = load_clean_dataset(BenchmarkDataset(data.name), n, str(data_dir.resolve()), PREPROCESSINGS[None])
     return images, labels
 

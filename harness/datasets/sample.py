@@ -1,8 +1,8 @@
-"""The samples that ship: 1,000 test images of CIFAR-10 and of CIFAR-100, lossless, as sprites of 250 images.
+"""The samples that ship: 1,000 test images of CIFAR-10 and 1,000 of CIFAR-100, lossless, as sprites of 250 images.
 
-`cifar10-sample` holds, for each class, its first 100 images of the official test order, all in that order; `index` is that order.
-`cifar100-sample` holds, for each class, the ten test images whose pixels have the smallest sha256, all in order of that hash;
-copies of CIFAR-100 differ in order, so `index` is the place in the sample itself.
+`cifar10-sample` contains the first 100 images of each class in the official test order, kept in that order; `index` is the position in it.
+`cifar100-sample` contains the ten test images of each class whose pixels have the smallest sha256, in order of that hash; copies of
+CIFAR-100 differ in order, so `index` is the position in the sample.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from harness.datasets.class_names import CIFAR10, CIFAR100
 from model_zoo.errors import DamagedFileError, RefusedError
 
 FOLDER = Path(__file__).parent / "samples"
-# Images of one sprite, and how many stand side by side in it.
+# Images per sprite, and images per row of a sprite.
 SPRITE, COLUMNS = 250, 25
 
 
 def to_sprite(images: np.ndarray) -> np.ndarray:
-    """Images uint8 [250, S, S, 3] as one picture, uint8 [10 S, 25 S, 3], row by row."""
+    """Return images uint8 [250, S, S, 3] as one picture, uint8 [10 S, 25 S, 3], row by row."""
     _, height, width, channels = images.shape
     rows = images.reshape(-1, COLUMNS, height, width, channels)
     return rows.transpose(0, 2, 1, 3, 4).reshape(-1, COLUMNS * width, channels)
 
 
 def from_sprite(sprite: np.ndarray, size: int = 32) -> np.ndarray:
-    """Inverse of `to_sprite` for images of `size` x `size`."""
+    """Return the images of a sprite, uint8 [N, size, size, 3]; the inverse of `to_sprite`."""
     rows = sprite.reshape(-1, size, COLUMNS, size, 3)
     return np.ascontiguousarray(rows.transpose(0, 2, 1, 3, 4)).reshape(-1, size, size, 3)
 
 
 def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = FOLDER) -> ImageSet:
-    """Read a sample and compare every file and the decoded content with the hashes beside it.
+    """Read a sample, and compare every file and the decoded content with the hashes in its JSON file.
 
     Raises
     ------
     DamagedFileError
-        Naming the file that is missing, cut short or changed.
+        If a file is missing, cut short or changed; the error names it.
     """
     from PIL import Image
 
@@ -75,7 +75,7 @@ def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = F
 @cache
 def _shipped(stem: str, name: str, classes: tuple[str, ...]) -> ImageSet:
     images = read_sample(stem, name, classes)
-    # Everybody who loads the sample gets these arrays: nobody may change them.
+    # All callers share these arrays, so they are made read-only.
     for array in (images.images, images.labels, images.index):
         array.flags.writeable = False
     return images

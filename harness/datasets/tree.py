@@ -1,4 +1,4 @@
-"""Image trees with a folder a class: which files there are, in an order whose beginning is balanced, and how they are decoded."""
+"""Image trees with one folder per class: listing their files in an order that is balanced from the start, and decoding them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".tif", ".tiff"}
-# What archives and file managers leave behind.
+# Files and folders that archives and file managers leave behind.
 LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
-# Names of folders that are parts of a data set and no classes.
+# Names of folders that are parts of a data set, not classes.
 PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Files in order: the first of every class, then the second of every class, and so on; `labels` beside them.
+    """Files with their `labels`, in order: the first file of every class, then the second of every class, and so on.
 
-    `notes` say, a sentence each, what else was there and in which order classes are if it is not that of their names.
+    `notes` are one sentence each on skipped files, classes without images, and an order of classes that is not that of their names.
     """
 
     files: Sequence[Path]
@@ -39,16 +39,17 @@ class Tree:
 
 
 def list_tree(root: Path, classes: Sequence[str] | None = None) -> Tree:
-    """List the images of `root`/CLASS/FILE; classes are the sorted folder names (numbers in their order) unless they are given in order.
+    """List the images of `root`/CLASS/FILE.
 
-    Names that begin with a dot, and what archives leave behind, are passed over.
+    The classes are `classes`, in that order, or by default the sorted folder names (sorted as numbers if all are numbers). Names that begin
+    with a dot, and what archives leave behind, are skipped.
 
     Raises
     ------
     MissingDataError
-        If a class has no folder, or there are no images.
+        If `root` or the folder of a class is missing, or there are no images.
     UsageError
-        If the folders are parts of a data set ("train", "val") or one folder of classes, and no classes.
+        If the folders look like parts of a data set ("train", "val"), or like one folder of classes, instead of classes.
     """
     if not root.is_dir():
         raise MissingDataError(f"no folder {root}: a tree of images with a folder a class is expected there")
@@ -85,7 +86,7 @@ def _is_litter(name: str) -> bool:
 
 
 def _refuse_parts(root: Path, folders: Sequence[str]) -> None:
-    """Refuse folders of which one level down are the classes."""
+    """Refuse folders whose subfolders are the classes."""
     inside = {name: [path.name for path in (root / name).iterdir() if path.is_dir() and not _is_litter(path.name)] for name in folders}
     parts = [name for name in folders if name.lower() in PARTS and inside[name]]
     if parts:
@@ -97,7 +98,7 @@ def _refuse_parts(root: Path, folders: Sequence[str]) -> None:
 
 
 def _images(folder: Path) -> tuple[list[Path], list[str]]:
-    """Image files at any depth, by their path with `/`, so that every system gives the same order; and the endings of all other files."""
+    """Return the image files at any depth, sorted by their path with `/` (the same on every system), and the endings of all other files."""
     images, others = {}, []
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
@@ -111,14 +112,14 @@ def _images(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image], Image]) -> ImageSet:
-    """Decode the first n images (all where None) as RGB through `transform`; all must come out of one size.
+    """Decode the first n images (all if n is None) as RGB through `transform`; the results must have one size.
 
     Raises
     ------
     UsageError
-        If there are not so many images.
+        If there are fewer than n images.
     DamagedFileError
-        Naming the first file that is no image (see `decode`) or of another size.
+        If a file is not an image (see `decode`) or has another size; the error names the first one.
     """
     files = tree.files[:n]
     if n is not None and n > len(files):
@@ -130,7 +131,7 @@ def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image],
         changed.update(picture.changes)
         image = picture.pixels
         if position == 0:
-            # Filled in place: a list and then an array of it would need the memory twice.
+            # Filled in place, because a list and then an array of it would need the memory twice.
             images = np.empty((len(files), *image.shape), np.uint8)
         if image.shape != images.shape[1:]:
             (height, width), (first_height, first_width) = image.shape[:2], images.shape[1:3]

@@ -1,10 +1,10 @@
-"""Engines: what an attack differentiates in place of the stored model, faster and equal to it. The referee never uses one.
+"""Engines: faster models, equal to the stored one, that attacks differentiate in its place. The referee never uses one.
 
-`dense` is the stored model as PyTorch runs it; `folded` the same with batch norms folded and channels that keep nothing removed; `sparse`
-adds up what the network kept, in numba, on the CPU; `bf16` is `folded` in bfloat16, and in float32 where that decides. `auto` is what the
-attack's adapter names in a constant `ENGINE`, dense where it names none: the numbers that are stored for the packages' attacks were found
-with it. Which engine a unit is run with follows from this rule, the attack and the record, never from a clock, so that two machines mean
-the same unit.
+`dense` is the stored model as PyTorch runs it. `folded` is the same with batch norms folded in and channels without kept weights removed.
+`sparse` adds up the kept weights in numba, on the CPU. `bf16` is `folded` in bfloat16, and in float32 if rounding could change the
+prediction. `auto` is the engine that the attack's adapter names in a constant `ENGINE`, or dense if it names none, because the stored
+numbers of the packages' attacks were computed with it. A unit's engine follows from this rule, the attack and the record, never from
+timing, so that two machines run the same unit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES = ("auto", "dense", "folded", "sparse", "bf16")
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """The module that is attacked, the engine that it is, and in words what the check found or why another was refused."""
+    """The module to attack, its engine, and in words what the equivalence check measured or why another engine was refused."""
 
     model: nn.Module
     engine: str
@@ -34,12 +34,12 @@ class Prepared:
 
 
 def resolve(asked: str, record: Attackable, spec: AttackSpec) -> str:
-    """The engine of a unit; one that cannot express the record's model gives way to the next.
+    """Return the engine of a unit; an engine that cannot express the record's model is replaced by one that can.
 
     Raises
     ------
     UnknownNameError
-        For an engine that does not exist.
+        If `asked` is not an engine.
     """
     if asked not in NAMES:
         raise UnknownNameError("engine", asked, NAMES, "harness run --help")
@@ -52,12 +52,12 @@ def resolve(asked: str, record: Attackable, spec: AttackSpec) -> str:
 
 
 def build(model: nn.Module, engine: str) -> nn.Module:
-    """The module of an engine.
+    """Return the module that runs `model` on an engine.
 
     Raises
     ------
     UsageError
-        If it needs a package that is not here.
+        If the engine needs a package that is not installed.
     UnsuitedError
         If the engine cannot express the model.
     """
@@ -79,7 +79,7 @@ def build(model: nn.Module, engine: str) -> nn.Module:
 
 
 def prepare(model: nn.Module, built: nn.Module, engine: str, images: torch.Tensor) -> Prepared:
-    """Compare an engine with the model on images float32 [N, 3, H, W] and refuse it, for the model itself, where they differ."""
+    """Compare an engine with the model on images float32 [N, 3, H, W], and fall back to the model if they differ."""
     from harness.engines.equivalence import FLOAT32, compare
 
     if built is model:
@@ -90,7 +90,7 @@ def prepare(model: nn.Module, built: nn.Module, engine: str, images: torch.Tenso
     if engine == "bf16":
         from harness.engines.bf16 import BOUNDS
 
-        # Its network is held to the bounds of float32 before it is rounded: bfloat16's would hide a wrong weight.
+        # The network must meet the bounds of float32 before it is rounded, because those of bfloat16 would hide a wrong weight.
         checks = {"in float32 ": (built.get_submodule("exact"), FLOAT32), "in bfloat16 ": (built.get_submodule("rounded"), BOUNDS)}
     said = []
     for how, (candidate, bounds) in checks.items():

@@ -1,8 +1,8 @@
-"""Engine bf16: the folded network in bfloat16, and in float32 wherever bfloat16 could decide wrongly what an image is taken for.
+"""Engine bf16: the folded network in bfloat16, with the logits of float32 if bfloat16 could predict the wrong class.
 
-A query whose two largest logits are nearer to each other than rounding moves them is answered with the logits of float32, so that an attack
-is not told of an example that is none; its gradient stays that of bfloat16. Fast where the processor multiplies bfloat16 (AVX512_BF16, AMX,
-GPUs), slow elsewhere.
+If an image's two largest logits are closer to each other than rounding moves them, its logits are those of float32, so that an attack does
+not accept a false adversarial example; its gradient stays that of bfloat16. Fast if the hardware multiplies bfloat16 (AVX512_BF16, AMX,
+GPUs), slow if not.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import nn
 from harness.engines.equivalence import Bounds
 from harness.engines.folded import FoldedModel
 
-# Two logits nearer than this share of the row's spread are too close. Of the registry's CIFAR-10 models on images at the boundary the
-# difference of the two largest moved by less, all of them, most by a fifth of it.
+# Two logits are too close if they differ by at most this share of the row's spread. For all CIFAR-10 models of the registry, on images at
+# the decision boundary, rounding moved the difference of the two largest logits by less, for most by a fifth of it.
 BAND = 0.03
-# What the equivalence check allows. Logits off by half of the band move a difference of two by the band.
+# Bounds of the equivalence check. Two logits that are each off by half of the band move their difference by the band.
 BOUNDS = Bounds(logits=BAND / 2, median=0.03, tenth=0.1)
 
 
 class Bf16Model(nn.Module):
-    """Takes what the classifier takes and gives what it gives: logits float32 [N, classes], those too close exact up to float32 rounding.
+    """Replacement of a classifier, with logits float32 [N, classes]; if the two largest are close, they are exact up to float32 rounding.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Bf16Model(nn.Module):
     Raises
     ------
     UnsuitedError
-        For a model that the engine cannot express.
+        If the engine cannot express the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -40,7 +40,7 @@ class Bf16Model(nn.Module):
         self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images float32 [N, 3, H, W]."""
+        """Return the logits, float32 [N, classes], of images float32 [N, 3, H, W]."""
         logits: torch.Tensor = self.rounded(images)
         with torch.no_grad():
             largest = logits.topk(2, dim=1).values

@@ -1,4 +1,4 @@
-"""Whether an engine is the model: logits and input gradients on real images, before anything is attacked with it."""
+"""Equivalence check: compare an engine's logits and input gradients with the model's on real images, before any attack uses it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ IMAGES = 32
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far an engine may be off.
+    """Largest allowed differences between an engine and the model.
 
-    A logit may differ by the share `logits` of the largest logit: sums are in another order, through dozens of layers. An image's gradients
-    are compared by the median over its pixels of the difference, as a share of the largest gradient; the median image has to stay below
-    `median`, nine images in ten below `tenth`. A unit at a ReLU's boundary may fall to the other side, which changes the gradient of an
-    image by a few per cent, as float32 against float64 shows too: no bound on single pixels or images.
+    A logit may differ by `logits` times the largest logit, because sums are added in another order, through dozens of layers. The
+    difference of an image's gradients is the median over its pixels, as a share of the image's largest gradient; it must be at most
+    `median` for the median image and `tenth` for nine images in ten. A unit at a ReLU's boundary may fall to the other side, which changes
+    an image's gradient by a few per cent, as between float32 and float64, so no bound applies to single pixels or images.
     """
 
     logits: float
@@ -30,7 +30,7 @@ FLOAT32 = Bounds(logits=1e-4, median=1e-4, tenth=1e-2)
 
 @dataclass(frozen=True)
 class Comparison:
-    """The largest difference of logits as a share of the largest logit, the gradients' at the median and the worst-but-a-tenth image."""
+    """Measured differences of logits, as a share of the largest logit, and of gradients, for the median image and the 90 % quantile."""
 
     logits: float
     median: float
@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def refusal(self) -> str | None:
-        """Why the engine is not the model, None where it is. A difference that is not a number refuses."""
+        """Why the engine is refused, or None if all differences are within the bounds; a NaN is refused."""
         for what, value, bound in (
             ("logits", self.logits, self.bounds.logits),
             ("gradients of the median image", self.median, self.bounds.median),
@@ -54,9 +54,10 @@ class Comparison:
 
 
 def compare(model: nn.Module, engine: nn.Module, images: torch.Tensor, bounds: Bounds = FLOAT32) -> Comparison:
-    """Run both on the first `IMAGES` of float32 images [N, 3, H, W], one thread's rounding against another's.
+    """Compare the engine with the model on the first `IMAGES` of float32 images [N, 3, H, W].
 
-    What is differentiated is the logits' sum with fixed weights that differ from image to image, so that no logit is left out.
+    The gradient is that of the logits' sum with fixed weights that differ from image to image and class to class, so that no logit is left
+    out.
     """
     images = images[:IMAGES]
     ours, theirs = _run(engine, images), _run(model, images)

@@ -1,4 +1,4 @@
-"""Engine folded: the frozen network in PyTorch with batch norms folded, channels that keep nothing removed, channels last."""
+"""Engine folded: the frozen network in PyTorch with batch norms folded in and channels without kept weights removed, channels last."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from model_zoo.kernels.graph import Convolution, Graph, Pool, Step, lower
 
 
 class FoldedModel(nn.Module):
-    """Takes what the classifier takes and gives what it gives, up to the rounding of `precision`.
+    """Replacement of a classifier with the same logits, up to the rounding of `precision`.
 
-    The first and the last layer are always float32: the first sees perturbations far smaller than the pixels they are added to, the last
-    gives the logits.
+    The first and the last layer are always float32: the first reads perturbations far smaller than the pixels they are added to, and the
+    last computes the logits.
 
     Raises
     ------
     UnsuitedError
-        For a model that the engine cannot express.
+        If the engine cannot express the model.
     """
 
     def __init__(self, model: nn.Module, precision: torch.dtype = torch.float32) -> None:
@@ -49,7 +49,7 @@ class FoldedModel(nn.Module):
         self.register_buffer(name, tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits float32 [N, classes] of images float32 [N, 3, H, W]."""
+        """Return the logits, float32 [N, classes], of images float32 [N, 3, H, W]."""
         values = {0: ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)}
         for place, step in enumerate(self.steps):
             source = values[step.source]
@@ -70,7 +70,7 @@ class FoldedModel(nn.Module):
 
 
 def narrowed(graph: Graph) -> tuple[Step, ...]:
-    """The steps without the channels that are constant or never read, of values that no residual passes on."""
+    """Return the steps without channels that are constant or never read; image, pooled values, residuals and logits keep all channels."""
     fixed = {0, graph.steps[-1].target}
     for step in graph.steps:
         if isinstance(step, Pool):

@@ -1,4 +1,4 @@
-"""Engine sparse: the frozen network as additions of what it kept, in numba, behind one autograd function."""
+"""Engine sparse: the frozen network as sums over its kept weights, in numba, wrapped in one autograd function."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from model_zoo.kernels.schedule import make_schedule
 
 
 class SparseModel(nn.Module):
-    """Takes what the classifier takes and gives what it gives, up to float32 rounding; gradients with respect to the images alone.
+    """Replacement of a classifier with the same logits, up to float32 rounding, and gradients with respect to the images only.
 
-    What an image gets does not depend on its batch, not in the last bit. `torch.get_num_threads()` threads share a batch, sixteen images
-    at a time; a batch of eight or fewer lies in cells of half the size.
+    An image's results do not depend on its batch, not even in the last bit. `torch.get_num_threads()` threads share a batch, sixteen images
+    at a time; a batch of eight or fewer uses cells of half the size.
 
     Raises
     ------
     UnsuitedError
-        For a model that the engine cannot express.
+        If the engine cannot express the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,13 +30,13 @@ class SparseModel(nn.Module):
         self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits float32 [N, classes] of images float32 [N, 3, H, W] on the CPU."""
+        """Return the logits, float32 [N, classes], of images float32 [N, 3, H, W] on the CPU."""
         lanes = HALF if len(images) <= HALF else LANES
         logits: torch.Tensor = FrozenNetwork.apply(images, self.runner(images.shape[2], images.shape[3], lanes))  # type: ignore[no-untyped-call]
         return logits
 
     def runner(self, rows: int, columns: int, lanes: int = LANES) -> Runner:
-        """What runs images of that size, so many at a time."""
+        """Return the runner for images of `rows` x `columns` pixels, `lanes` at a time; it is made once."""
         key = (rows, columns, lanes)
         if key not in self._runners:
             self._runners[key] = Runner(self.graph, make_schedule(self.graph, *key), lanes)

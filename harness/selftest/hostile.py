@@ -1,4 +1,4 @@
-"""Networks built to deceive: the class is that of an undefended network, what logits and gradients say is something else."""
+"""Networks built to deceive: they predict the class of an undefended network, but their logits and gradients show something else."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from torch.nn import functional as F
 
 
 class BorrowedLogits(nn.Module):
-    """The class of one network, and the logits of another added to it, so that attacks are led where the other one is weak.
+    """The predicted class of one network plus the logits of another, so that attacks are led to where the other one is weak.
 
     Parameters
     ----------
     deciding, shown : nn.Module
-        Whose class it is, and whose logits are seen.
+        The network that decides the class, and the one whose logits are added.
     sharpness : float, optional
-        The class enters as a softmax of logits times `sharpness`, which has a gradient, however small; None: as one-hot, which has none.
+        The class enters as a softmax of logits times `sharpness`, which has a gradient, however small; if None, as a one-hot vector, which
+        has none.
     height : float
-        What being the class is worth, more than logits of `shown` differ.
+        Logit added to the predicted class; larger than the differences between logits of `shown`.
     """
 
     def __init__(self, deciding: nn.Module, shown: nn.Module, sharpness: float | None, height: float) -> None:
@@ -25,7 +26,7 @@ class BorrowedLogits(nn.Module):
         self.deciding, self.shown, self.sharpness, self.height = deciding, shown, sharpness, height
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, classes]."""
+        """Return the logits, [N, classes], of images [N, 3, H, W]."""
         logits = self.deciding(images)
         if self.sharpness is None:
             decision = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits)
@@ -36,9 +37,9 @@ class BorrowedLogits(nn.Module):
 
 
 class FallingMargin(nn.Module):
-    """The class of a network with a margin that is large where the true one is small: whoever follows it moves away from the boundary.
+    """The predicted class of a network with a margin that is large if the true one is small, so that attacks move away from the boundary.
 
-    `scale` is the true margin, in logits, at which the one shown has fallen to 1/e.
+    `scale` is the true margin, in logits, at which the shown one has fallen to 1/e of its maximum, 5.
     """
 
     def __init__(self, deciding: nn.Module, scale: float) -> None:
@@ -46,7 +47,7 @@ class FallingMargin(nn.Module):
         self.deciding, self.scale = deciding, scale
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, classes], those of all other classes 0."""
+        """Return the logits, [N, classes], of images [N, 3, H, W]; they are 0 for all other classes."""
         logits = self.deciding(images)
         first, second = logits.topk(2, dim=1).values.unbind(1)
         shown = 5.0 * torch.exp((second - first) / self.scale)

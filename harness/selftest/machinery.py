@@ -1,4 +1,7 @@
-"""Faults of a harness rather than of a model: each is provoked, or its naive form computed beside ours, and ours must not have it."""
+"""Faults of a harness rather than of a model.
+
+Each case provokes a fault, or computes its naive form for comparison, and checks that this harness does not have it.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +30,19 @@ FEW = 24
 
 
 def quick(name: str, **changes: object) -> AttackSpec:
-    """An attack of the registry with some parameters changed, to take a second."""
+    """Return an attack of the registry with some parameters changed, so that it takes a second."""
     spec = attacks.get(name)
     return replace(spec, parameters={**spec.parameters, **changes})
 
 
 def _first() -> tuple[torch.Tensor, torch.Tensor]:
-    """A few images that the toy gets right."""
+    """Return the first few images and labels, of which the toy network classifies nearly all correctly."""
     x, y = images()
     return x[:FEW].contiguous(), y[:FEW]
 
 
 class _Shifted(nn.Module):
-    """A model with a constant added to all logits, which no prediction depends on."""
+    """A model with a constant added to all logits, which changes no prediction."""
 
     def __init__(self, model: nn.Module, shift: float) -> None:
         super().__init__()
@@ -51,13 +54,13 @@ class _Shifted(nn.Module):
 
 
 def _masked_max(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The margin as some packages have it: the largest of the others, the label's logit multiplied by zero."""
+    """Return the margin as some packages compute it: the largest of all logits after the label's logit is multiplied by zero."""
     own = F.one_hot(labels, logits.shape[1])
     return ((1 - own) * logits).max(1).values - (own * logits).sum(1)
 
 
 def _negative_logits() -> Finding:
-    """A constant taken from all logits: ours must break the same images, and the multiplied maximum must be seen to change."""
+    """Subtract a constant from all logits: our attack must break the same images, and the masked maximum must change."""
     x, y = _first()
     model, shifted = toy("relu"), _Shifted(toy("relu"), -64.0).eval()
     spec = quick("cw-linf", steps=10)
@@ -69,7 +72,7 @@ def _negative_logits() -> Finding:
 
 
 def _unnoticed_saturation() -> Finding:
-    """AutoAttack's own check for zero gradients looks at the DLR loss alone: a network on which the cross-entropy has none passes it."""
+    """Check our probe on a cross-entropy without gradient, which AutoAttack's check misses because it looks at the DLR loss alone."""
     x, y = _first()
     model = toy("relu", scale=1000.0)
     flags = attacks.run(quick("autoattack", components=["apgd-ce"], apgd_n_iter=5), model, x, y, THREAT, 0).flags
@@ -81,7 +84,7 @@ def _unnoticed_saturation() -> Finding:
 
 
 class _Dynamic(nn.Module):
-    """Takes a gradient in its forward pass, which AutoAttack calls dynamic."""
+    """A model that computes a gradient in its forward pass, which AutoAttack calls dynamic."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +123,7 @@ def _random_state() -> tuple[object, ...]:
 
 
 def _small_shards() -> Finding:
-    """One image that only Square breaks: over a constant of 0.2 % on a shard of 25, nothing on 250; twenty of 250 are an alarm."""
+    """Judge one image that only Square breaks: above a constant of 0.2 % on a shard of 25, no alarm on 250; twenty of 250 are an alarm."""
     upstream = 1 / 25 > 0.002
     one, ten = (judge(_diagnosed(gained)).level for gained in (1, 20))
     return Finding(upstream and one == "ok" and ten == "masked", "a binomial test on merged results: 1 of 250 is no alarm, 20 of 250 are")
@@ -142,7 +145,7 @@ def _diagnosed(gained: int) -> Diagnostics:
 
 
 def _uneven_batches() -> Finding:
-    """300 images in blocks of 250 and 50: the mean of the blocks' accuracies is not the accuracy."""
+    """Average 300 images in blocks of 250 and 50: the mean of the blocks' accuracies is not the accuracy."""
     robust = [True] * 250 + [False] * 50
     naive = (1.0 + 0.0) / 2
     frame = pd.DataFrame(
@@ -171,7 +174,7 @@ def _uneven_batches() -> Finding:
 
 
 class _TwoClasses(nn.Module):
-    """The toy's first two logits."""
+    """The first two logits of the toy network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,7 +186,7 @@ class _TwoClasses(nn.Module):
 
 
 def _few_classes() -> Finding:
-    """The targeted DLR loss divides by the fourth largest logit: with two classes AutoAttack has to leave it out."""
+    """Run AutoAttack on two classes: it must leave out the targeted DLR loss, whose denominator contains the fourth largest logit."""
     model = _TwoClasses().eval()
     x, _ = _first()
     with torch.no_grad():
@@ -196,7 +199,7 @@ def _few_classes() -> Finding:
 
 
 def _unbounded() -> Finding:
-    """CW-L2 finds a wrong prediction for every image at some distance: without a bound, its "robust accuracy" is 0."""
+    """Run CW-L2, which finds a wrong prediction for every image at some distance: without a bound, its "robust accuracy" is 0."""
     sample = datasets.load("cifar10-sample").first(FEW)
     threat = ThreatModel.parse("L2 1/16")
     frame = evaluate_unit(toy("relu"), sample, threat, quick("cw-l2", steps=50), 0).frame
@@ -207,7 +210,7 @@ def _unbounded() -> Finding:
 
 
 def _tf32() -> Finding | None:
-    """Faster matrix products that flip near-boundary images: the referee computes in float32, and only a GPU has others."""
+    """Check that the referee computes in float32: TF32's faster matrix products, which only GPUs have, flip images near the boundary."""
     if not torch.cuda.is_available():
         return None
     return Finding(not torch.backends.cuda.matmul.allow_tf32, "float32 matrix products")

@@ -1,6 +1,6 @@
-"""Models whose gradients do not lead to their adversarial images, and honest ones beside them: what the diagnostics must tell apart.
+"""Models whose gradients do not lead to their adversarial images, and honest ones, which the diagnostics must distinguish.
 
-Every kind of fault is a function of an instance's number, so that `benchmarks/verdict_power.py` can plant twenty of each.
+Each kind of fault is a function of an instance number, so that `benchmarks/verdict_power.py` can plant twenty of each.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Kind:
     pitfall : int
         Its number in docs/pitfalls.md.
     make, honest : callable
-        Instance 0, 1, ... of the fault; and a network of the same classes with gradients that lead to its adversarial images, whose
-        robust accuracy is the true one.
+        Return, for instance 0, 1, ..., the faulty network, and a network with the same predictions whose gradients lead to its adversarial
+        images, so that its robust accuracy is the true one.
     threat : ThreatModel
-        What it is attacked under.
+        The threat model that it is attacked under.
     """
 
     pitfall: int
@@ -48,19 +48,19 @@ class Kind:
 
 
 def _number(instance: int, low: float, high: float) -> float:
-    """A number between two, spread evenly in logarithm over instances; the first is their geometric mean."""
+    """Return a number between `low` and `high`, spread evenly in logarithm over instances; instance 0 has their geometric mean."""
     return float(low * (high / low) ** ((0.5 + 0.618034 * instance) % 1))
 
 
 def _astray(instance: int) -> torch.Tensor:
-    """Signs that lead half of the hidden units astray."""
+    """Return signs [256] that reverse the gradient of half of the hidden units."""
     chosen = torch.randperm(256, generator=torch.Generator().manual_seed(instance))
     return torch.where(chosen % 2 == 0, 1.0, -1.0)
 
 
 def _borrowed(instance: int) -> nn.Module:
     sharpness = None if instance % 2 == 0 else _number(instance, 10.0, 100.0)
-    # Every tenth shows a model that ships.
+    # Every tenth instance shows the logits of a model that ships.
     shown = load_model("cifar10-rn8s29-dense") if instance % 10 == 9 else defended(instance // 2 % 2)
     return BorrowedLogits(undefended(instance), shown, sharpness, 20.0).eval()
 
@@ -104,25 +104,25 @@ KINDS = (
 
 
 def measured(model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel) -> Diagnostics:
-    """The diagnostics of a network without relatives to transfer from: the hardest case."""
+    """Return the diagnostics of a network without related models to transfer attacks from: the hardest case."""
     check_model(model, x, 10)
     return diagnose(model, x, y, threat, 0)
 
 
 def _finding(diagnostics: Diagnostics) -> Finding:
-    """The verdict, beside what plain PGD on the cross-entropy would have printed."""
+    """Return the finding of the verdict, with the robust accuracy that plain PGD-CE would have printed."""
     verdict = judge(diagnostics)
     return Finding(verdict.level != "ok", str(verdict), diagnostics.robust["ce"].count("1") / diagnostics.images)
 
 
 def planted(make: Callable[[], nn.Module], threat: ThreatModel = THREAT) -> Callable[[], Finding]:
-    """A case that plants a network; those of convolutions are slow and get fewer images."""
+    """Return a case that plants a network; slow convolutional networks, those attacked under `CIFAR`, get fewer images."""
     x, y = (part[: CONVOLUTION_IMAGES if threat == CIFAR else None] for part in images())
     return lambda: _finding(measured(make(), x, y, threat))
 
 
 def registered(model: str) -> Callable[[], Finding]:
-    """A control: a registered model on the first images of the sample."""
+    """Return a control: a registered model on the first images of the sample."""
 
     def run() -> Finding:
         x, y = datasets.load("cifar10-sample").first(CONTROL_IMAGES).tensors()

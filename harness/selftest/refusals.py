@@ -1,4 +1,4 @@
-"""Models that no number may come from: each must be refused by name before anything is attacked."""
+"""Models that must not produce any number: each must be refused by name before anything is attacked."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 
 
 def gated(make: Callable[[], nn.Module]) -> Callable[[], Finding]:
-    """A case whose model the gates must refuse."""
+    """Return a case whose model the gates must refuse."""
     return lambda: refused(lambda: check_model(make(), images()[0], 10))
 
 
 class _Stochastic(Toy):
-    """Hidden units binarised by the toss of a coin, as BinaryConnect's stochastic mode does it."""
+    """Toy network whose hidden units are binarised at random, as in BinaryConnect's stochastic mode."""
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         self.activation = lambda inputs: torch.where(torch.rand_like(inputs) < torch.sigmoid(inputs), 1.0, -1.0)
@@ -38,14 +38,14 @@ class _Stochastic(Toy):
 
 
 class _Noise(Toy):
-    """A defence that adds noise to its input."""
+    """Toy network with a defence that adds noise to its input."""
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         return super().forward(batch + 0.05 * torch.randn_like(batch))
 
 
 class _Latent(BinaryConnectConv2d):
-    """Computes with its latent weights where their signs are what is stored."""
+    """Convolution that computes with its latent weights although their signs are what is stored."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return nn.functional.conv2d(inputs, self.latent, None, self.stride, self.padding)
@@ -68,7 +68,7 @@ def _ternary() -> Finding:
 
 
 def _ignored_keys() -> Finding:
-    """A checkpoint without its last batch norm's statistics: a loader that ignores keys would leave them as they were drawn."""
+    """Load a checkpoint without the statistics of its last batch norm, which a loader that ignores keys would leave as initialised."""
     content = checkpoint_path(MODEL).read_bytes()
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]
@@ -82,7 +82,7 @@ def _ignored_keys() -> Finding:
 
 
 def _random_layer() -> Finding:
-    """The same fault further on: a network with one layer as it was drawn, against the accuracy of its record."""
+    """Check the same fault at a later point: the accuracy of a network with one layer as initialised, against that of its record."""
     record = get_record(MODEL)
     model = load_packed(checkpoint_path(MODEL)).model
     nn.init.kaiming_normal_(model.network.fc.weight)  # type: ignore[union-attr,arg-type]
@@ -95,7 +95,7 @@ def _random_layer() -> Finding:
 
 
 def _batch_mates() -> nn.Module:
-    """A batch norm in eval mode that keeps no statistics and takes the batch's."""
+    """Return a model with a batch norm that, in eval mode, has no statistics and uses those of the batch."""
     model = load_packed(checkpoint_path(MODEL)).model
     norm = model.network.bn1
     norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None  # type: ignore[union-attr]

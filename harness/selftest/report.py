@@ -1,4 +1,4 @@
-"""The self-test's results as rows of text."""
+"""Results of the self-test as rows of text, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from harness.evaluation import thresholds
 from harness.selftest import Result
 
 HEADINGS = ("pitfall", "planted", "kind", "result", "by", "PGD-CE, %")
-# Name of the file in a store.
+# Name of the results file in a store.
 FILE = "selftest.json"
 GOOD = ("caught", "nothing found", "not applicable")
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, str]]:
-    """One row a case, by `HEADINGS`; the last is what plain PGD on the cross-entropy would have printed as robust accuracy."""
+    """Return one row per case, keyed by `HEADINGS`; the last column is the robust accuracy, in %, that plain PGD-CE would have printed."""
     found = []
     for result in results:
         case, finding = result.case, result.finding
@@ -32,12 +32,12 @@ def rows(results: Sequence[Result]) -> list[dict[str, str]]:
 
 
 def stored(results: Sequence[Result]) -> str:
-    """JSON for a store: the rows, and the thresholds behind the verdicts."""
+    """Return JSON for a store: the rows, and the thresholds behind the verdicts."""
     return json.dumps({"rows": rows(results), "thresholds": thresholds.table()}, indent=1, ensure_ascii=False) + "\n"
 
 
 def markdown(text: str) -> str:
-    """What `stored` made, as a page of Markdown; a ValueError, KeyError or TypeError where it is something else."""
+    """Return the JSON text of `stored` as a page of Markdown; ValueError, KeyError or TypeError for any other text."""
     found = json.loads(text)
     lines = [
         "# What the harness catches",

@@ -1,6 +1,6 @@
-"""Tiny networks for the self-test, trained in seconds on real images; each is right on nearly all of the images it was trained on.
+"""Tiny networks for the self-test, trained in seconds on real images; each classifies nearly all of its training images correctly.
 
-Those images are also the ones that are attacked. With such networks the mechanisms of gradient masking can be shown one by one.
+The training images are also the ones that are attacked. Such networks show the mechanisms of gradient masking one by one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Toy(nn.Module):
-    """Images in [0, 1] to logits: 4 x 4 average pooling, a hidden layer of 256 units with `activation`, logits times `scale`."""
+    """Network from images in [0, 1] to logits: 4 x 4 average pooling, 256 hidden units with `activation`, logits times `scale`."""
 
     def __init__(self, activation: Activation, scale: float = 1.0) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class Toy(nn.Module):
         self.activation, self.scale = activation, scale
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [N, 10]."""
+        """Return the logits, [N, 10], of images [N, 3, 32, 32]."""
         pixels = F.avg_pool2d(images, 4).flatten(1) - 0.5
         logits: torch.Tensor = self.out(self.activation(self.hidden(pixels))) * self.scale
         return logits
 
 
 class _Sign(torch.autograd.Function):
-    """sign with sign(0) = +1; the gradient passes where |input| is at most `window`, times `factor`."""
+    """Sign with sign(0) = +1; the gradient passes, times `factor`, if |input| is at most `window`."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, window: float, factor: torch.Tensor) -> torch.Tensor:
@@ -51,18 +51,18 @@ class _Sign(torch.autograd.Function):
 
 
 def sign(window: float, factor: float | torch.Tensor = 1.0) -> Activation:
-    """A sign activation with a straight-through gradient inside the window; window 0 is the true gradient, zero."""
+    """Return a sign activation with a straight-through gradient inside the window; window 0 gives the true gradient, zero."""
     return lambda inputs: _Sign.apply(inputs, window, torch.as_tensor(factor))  # type: ignore[no-untyped-call]
 
 
 @cache
 def images() -> tuple[torch.Tensor, torch.Tensor]:
-    """The images that are trained on and attacked, float32 [N, 3, 32, 32], and labels."""
+    """Return the images that are trained on and attacked, float32 [N, 3, 32, 32] in [0, 1], and their labels, int64 [N]."""
     return datasets.load("cifar10-sample").first(IMAGES).tensors()
 
 
 def _fit(make: Callable[[], nn.Module], seed: int, steps: int, attack_steps: int = 0) -> dict[str, torch.Tensor]:
-    """The weights of a network after so many steps of Adam on all the images, or on those PGD makes of them at 8/255."""
+    """Return a network's weights after `steps` steps of Adam on all the images, or on their PGD examples at 8/255 if `attack_steps` > 0."""
     x, y = images()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -104,18 +104,18 @@ def _convolutions() -> nn.Sequential:
 
 
 def toy(kind: str, activation: Activation | None = None, scale: float = 1.0, seed: int = 0) -> Toy:
-    """A trained toy, frozen and in eval mode.
+    """Return a trained toy network, frozen and in eval mode.
 
     Parameters
     ----------
     kind : str
-        What it was trained with: "relu" or "sign" (straight-through within 1).
+        Activation of the training: "relu" or "sign" (straight-through within 1).
     activation : callable, optional
-        What it computes with instead; the forward pass must be the same for the weights to make sense.
+        Activation that replaces it; its forward pass must be the same for the weights to make sense.
     scale : float
         Factor of the logits.
     seed : int
-        Of its first weights.
+        Seed of the initial weights.
     """
     weights = _toy_weights(kind, seed)
     with torch.random.fork_rng(devices=[]):
@@ -125,12 +125,12 @@ def toy(kind: str, activation: Activation | None = None, scale: float = 1.0, see
 
 
 def undefended(seed: int = 0) -> nn.Module:
-    """A network of three convolutions that was never shown an adversarial image, frozen and in eval mode."""
+    """Return a network of three convolutions that was trained without adversarial images, frozen and in eval mode."""
     return _convolutional(seed, 0)
 
 
 def defended(seed: int = 0) -> nn.Module:
-    """The same, adversarially trained: its images, which are those attacked, are learned by heart."""
+    """Return the same network trained adversarially; it has memorised its training images, which are those attacked."""
     return _convolutional(seed, 3)
 
 

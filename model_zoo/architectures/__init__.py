@@ -19,18 +19,18 @@ def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn
     Parameters
     ----------
     architecture : mapping
-        `name` and the builder's own fields (`classes`, `width` or `widths`, `last_batch_norm`, ...).
+        `name` and the fields of its builder (`classes`, `width` or `widths`, `last_batch_norm`, ...).
     convolution : callable
-        Called as convolution(in_channels, out_channels, kernel_size, stride=, padding=); makes layers without bias.
+        Called as convolution(in_channels, out_channels, kernel_size, stride=, padding=); returns layers without bias.
     affine : bool
         Whether batch norms inside the network have a learned scale and shift.
 
     Raises
     ------
     UnknownNameError
-        For a name no module lists.
+        If no module lists the name.
     UsageError
-        For a field the architecture does not have, or a value it cannot take.
+        If the architecture does not have one of the fields, or cannot take its value.
     """
     fields = dict(architecture)
     name = str(fields.pop("name"))

@@ -1,7 +1,7 @@
-"""The residual networks of Bayesian connectivity sampling's TensorFlow code: as the others, but padded the way TensorFlow calls SAME.
+"""Residual networks of Bayesian connectivity sampling's TensorFlow code: the zoo's networks with TensorFlow's SAME padding.
 
-A 3x3 convolution of stride 2 then pads an image of even size on the right and below alone, so it looks at other pixels than one with
-padding 1. Their VGG-16 has no strides and is `vgg16`.
+SAME pads an image of even size only on the right and below for a 3x3 convolution of stride 2, which therefore reads other pixels than one
+with padding 1. The VGG-16 of that work has no strides and is `vgg16`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Convolution = Callable[..., nn.Module]
 
 
 class SamePadded(nn.Module):
-    """A strided convolution behind SAME padding: as much as makes ceil(size / stride) positions, the odd one right and below."""
+    """Strided convolution after SAME padding: pads for ceil(size / stride) output positions, an odd pixel on the right and below."""
 
     def __init__(self, convolution: nn.Module, kernel_size: int, stride: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class SamePadded(nn.Module):
         self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[N, in, H, W] to [N, out, ceil(H / stride), ceil(W / stride)]."""
+        """Map [N, in, H, W] to [N, out, ceil(H / stride), ceil(W / stride)]."""
         (top, bottom), (left, right) = (self._padding(size) for size in inputs.shape[-2:])
         return self.convolution(F.pad(inputs, (left, right, top, bottom)))
 
@@ -39,7 +39,7 @@ class SamePadded(nn.Module):
 
 
 def same_padded(convolution: Convolution) -> Convolution:
-    """Make a layer factory whose strided 3x3 convolutions are padded TensorFlow's way; 1x1 ones need no padding."""
+    """Return a layer factory whose strided convolutions have SAME padding, except 1x1 ones, which need none."""
 
     def make(inputs: int, outputs: int, kernel_size: int, stride: int = 1, padding: int = 0) -> nn.Module:
         if stride == 1 or kernel_size == 1:

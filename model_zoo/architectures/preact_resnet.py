@@ -1,7 +1,7 @@
-"""Pre-activation residual networks for CIFAR as Flying Bird and Robust Bird use them (Rice et al. 2020's variant).
+"""Pre-activation residual networks for CIFAR as used by Flying Bird and Robust Bird (Rice et al. 2020's variant).
 
-The shortcut of a block that changes its shape starts behind the first batch norm and ReLU, not at the block's input; a batch norm follows
-the last block.
+If a block changes the shape, its shortcut starts after the first batch norm and ReLU, not at the block's input. A batch norm follows the
+last block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Convolution = Callable[..., nn.Module]
 
 
 class PreActBlock(nn.Module):
-    """Batch norm, ReLU, 3x3 convolution, twice, and a shortcut: the input, or a 1x1 convolution where `projected`."""
+    """Twice batch norm, ReLU and 3x3 convolution, with a shortcut: the input, or a 1x1 convolution if `projected`."""
 
     def __init__(self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool, projected: bool) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class PreActBlock(nn.Module):
         self.shortcut = convolution(inputs, width, 1, stride=stride) if projected else None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[N, inputs, H, W] to [N, width, H/stride, W/stride]."""
+        """Map [N, inputs, H, W] to [N, width, H/stride, W/stride]."""
         out = F.relu(self.bn1(inputs))
         shortcut = inputs if self.shortcut is None else self.shortcut(out)
         out = self.conv2(F.relu(self.bn2(self.conv1(out))))
@@ -40,7 +40,7 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """A 3x3 stem, stages `layer1`, `layer2`, ..., a batch norm, global average pooling and a linear classifier (a 1x1 convolution)."""
+    """3x3 stem, stages `layer1`, `layer2`, ..., batch norm, global average pooling and a linear classifier (a 1x1 convolution)."""
 
     def __init__(
         self, depths: Sequence[int], *, convolution: Convolution, affine: bool, classes: int, widths: Sequence[int], head_bias: bool
@@ -61,7 +61,7 @@ class PreActResNet(nn.Module):
         self.fc_bias = optional_bias(classes, head_bias)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Normalised images float [N, 3, H, W] to logits float [N, classes]."""
+        """Map normalised images float [N, 3, H, W] to logits float [N, classes]."""
         out = self.conv1(inputs)
         for number in range(1, self.stages + 1):
             out = getattr(self, f"layer{number}")(out)
@@ -79,7 +79,7 @@ def build_preact_resnet(
     widths: Sequence[int] | None = None,
     head_bias: bool = True,
 ) -> nn.Module:
-    """Build one of base `width` (doubling from stage to stage), or of the given stage `widths`."""
+    """Build a network of base `width` (doubled from stage to stage) or of the given stage `widths`; UsageError if their number is wrong."""
     stage_widths = list(widths) if widths is not None else [width * 2**stage for stage in range(len(depths))]
     if len(stage_widths) != len(depths):
         raise UsageError(f"{len(depths)} stages need {len(depths)} widths, not {len(stage_widths)}")

@@ -1,7 +1,7 @@
-"""Post-activation residual networks of the paper: CIFAR and ImageNet-100 forms, any depth used there, any width.
+"""Post-activation residual networks of the paper: CIFAR and ImageNet-100 forms, any depth used in it, any width.
 
-The classifier is a 1x1 convolution without bias, so that it can be pruned and binarised like every other layer, optionally followed
-by a batch norm on the logits (the paper's last batch norm). Layer names are the official code's. With `head_bias` and without the last
+The classifier is a 1x1 convolution without bias, so that it can be pruned and binarised like every other layer, optionally followed by a
+batch norm on the logits (the paper's last batch norm). Layer names are those of the official code. With `head_bias` and without the last
 batch norm this is the CIFAR ResNet with a linear classifier that HYDRA, HARP and others use: a linear layer is a 1x1 convolution of pooled
 features.
 """
@@ -30,7 +30,7 @@ def _projection(convolution: Convolution, inputs: int, outputs: int, stride: int
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
+    """Two 3x3 convolutions with a shortcut."""
 
     expansion = 1
 
@@ -44,14 +44,14 @@ class BasicBlock(nn.Module):
         setattr(self, shortcut, _projection(convolution, inputs, width, stride, affine))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[N, inputs, H, W] to [N, width, H/stride, W/stride]."""
+        """Map [N, inputs, H, W] to [N, width, H/stride, W/stride]."""
         out = F.relu(self.bn1(self.conv1(inputs)))
         out = self.bn2(self.conv2(out))
         return F.relu(out + getattr(self, self.shortcut_name)(inputs))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (strided) and 1x1 convolutions, four times the width out, and a shortcut."""
+    """1x1, 3x3 (strided) and 1x1 convolutions with a shortcut; outputs four times `width` channels."""
 
     expansion = 4
 
@@ -68,7 +68,7 @@ class Bottleneck(nn.Module):
         setattr(self, shortcut, _projection(convolution, inputs, outputs, stride, affine))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[N, inputs, H, W] to [N, 4 width, H/stride, W/stride]."""
+        """Map [N, inputs, H, W] to [N, 4 width, H/stride, W/stride]."""
         out = F.relu(self.bn1(self.conv1(inputs)))
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -76,24 +76,31 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A stem, stages `layer1`, `layer2`, ..., global average pooling, and a 1x1 convolution as classifier.
+    """Stem, stages `layer1`, `layer2`, ..., global average pooling, and a 1x1 convolution as classifier.
 
     Parameters
     ----------
     block : type
         `BasicBlock` or `Bottleneck`.
     depths, widths : sequence of int
-        Blocks and base width of each stage; every stage but the first halves the resolution.
+        Number of blocks and base width of each stage; every stage but the first halves the resolution.
     classes : int
         Number of logits.
-    stem : {"cifar", "imagenet"}
-        3x3 without pooling, or 7x7 stride 2 and 3x3 max-pooling.
-    stem_stride : int
-        Stride of the CIFAR stem (1 in the paper; 2 makes everything behind it four times cheaper).
+    convolution, affine
+        As in `model_zoo.architectures.build_network`.
     last_batch_norm : {"plain", "affine", "none"}
         Batch norm on the logits: without or with learned scale and shift, or absent.
+    stem : {"cifar", "imagenet"}
+        3x3 convolution without pooling, or 7x7 convolution of stride 2 with 3x3 max pooling.
+    stem_stride : int
+        Stride of the CIFAR stem (1 in the paper; 2 makes all later layers four times cheaper).
     head_bias : bool
         Whether the classifier has a bias.
+
+    Raises
+    ------
+    UsageError
+        If `last_batch_norm` has another value.
     """
 
     def __init__(
@@ -135,7 +142,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Normalised images float [N, 3, H, W] to logits float [N, classes]."""
+        """Map normalised images float [N, 3, H, W] to logits float [N, classes]."""
         out = self.pool(F.relu(self.bn1(self.conv1(inputs))))
         for number in range(1, self.stages + 1):
             out = getattr(self, f"layer{number}")(out)
@@ -157,7 +164,7 @@ def build_resnet(
     stem_stride: int = 1,
     head_bias: bool = False,
 ) -> nn.Module:
-    """Build a ResNet of base `width` (doubling from stage to stage), or of the given stage `widths`."""
+    """Build a ResNet of base `width` (doubled from stage to stage) or of the given stage `widths`; UsageError if their number is wrong."""
     stage_widths = list(widths) if widths is not None else [width * 2**stage for stage in range(len(depths))]
     if len(stage_widths) != len(depths):
         raise UsageError(f"{len(depths)} stages need {len(depths)} widths, not {len(stage_widths)}")
@@ -165,7 +172,7 @@ def build_resnet(
 
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {
-    # Three stages of one block: what two CPU cores can train in minutes.
+    # Three stages of one block, which two CPU cores can train in minutes.
     "cifar-resnet8": partial(build_resnet, BasicBlock, (1, 1, 1), "cifar"),
     "cifar-resnet18": partial(build_resnet, BasicBlock, (2, 2, 2, 2), "cifar"),
     "cifar-resnet34": partial(build_resnet, BasicBlock, (3, 4, 6, 3), "cifar"),

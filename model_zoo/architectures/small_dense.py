@@ -1,8 +1,8 @@
-"""The paper's small dense networks: the layout of a pruned network's parameters, dense.
+"""The paper's small dense networks: dense, with the parameter layout of a pruned network.
 
-Stage widths are round(sqrt(m / 9)) with m the weights kept in the stage's square 3x3 layers of the ResNet-34 pruned to keep ratio
-0.01 at allocation power p; they are listed, not computed, because the official p = 0.5 net deviates from the rule in one stage and
-ResNet-18 re-uses the ResNet-34 widths. `small_widths` is the rule for any other network.
+Stage widths are round(sqrt(m / 9)), where m is the number of weights kept in one of the stage's square 3x3 layers of the ResNet-34 pruned
+to keep ratio 0.01 at allocation power p. They are listed, not computed, because the official p = 0.5 network deviates from the rule in one
+stage and ResNet-18 re-uses the ResNet-34 widths. `small_widths` is the rule for any other network.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _BOTTLENECK_WIDTHS: dict[str, tuple[int, ...]] = {"p1": (7, 13, 26, 51), "p01": 
 
 
 def small_widths(layer_sizes: Sequence[int], square_layers: Sequence[int], keep_ratio: float, power: float) -> list[int]:
-    """Stage widths of the dense net with the parameter layout of a pruned one.
+    """Return the stage widths of the dense network with the parameter layout of a pruned one.
 
     Parameters
     ----------
     layer_sizes : sequence of int
-        Weights of every layer of the network to be pruned, in module order.
+        Number of weights of every layer of the network to be pruned, in module order.
     square_layers : sequence of int
         For each stage, the position in `layer_sizes` of one of its square 3x3 layers.
     keep_ratio, power : float
-        Of the pruned network.
+        Keep ratio and allocation power of the pruned network.
     """
     kept = layer_keep_counts(layer_sizes, keep_ratio, power)
     return [round((kept[layer] / 9) ** 0.5) for layer in square_layers]

@@ -1,8 +1,8 @@
-"""VGG-16 for 32x32 images, in the variants that pruned robust models come in.
+"""VGG-16 for 32x32 images, in the variants used by pruned robust models.
 
-They share thirteen 3x3 convolutions with batch norms and the first four max-poolings, and differ behind them: HYDRA, HARP and Bayesian
-connectivity sampling keep 2x2 positions and three linear layers (2048-256-256-classes); Flying Bird, TwinRep and RADMM pool once more and
-have one linear layer; MAD averages instead. Linear layers are 1x1 convolutions of what is pooled.
+All variants share thirteen 3x3 convolutions with batch norms and the first four max-poolings, and differ after them: HYDRA, HARP and
+Bayesian connectivity sampling keep 2x2 positions and three linear layers (2048-256-256-classes); Flying Bird, TwinRep and RADMM pool once
+more and have one linear layer; MAD averages over the positions. Linear layers are 1x1 convolutions of the pooled features.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from model_zoo.errors import UsageError
 from model_zoo.layers.bias import optional_bias
 
 Convolution = Callable[..., nn.Module]
-# Convolutions before each of the first four poolings, and behind the last of them.
+# Convolutions before each of the first four poolings, and after the fourth.
 STAGES = (2, 2, 3, 3, 3)
 WIDTHS = tuple(64 * multiple for multiple, count in zip((1, 2, 4, 8, 8), STAGES, strict=True) for _ in range(count))
 POOLS = ("keep-2x2", "max", "average")
 
 
 class VGG16(nn.Module):
-    """`conv1`, `bn1` to `conv13`, `bn13`, pooling, and linear layers `fc1`, `fc2`, ...; `<layer>_bias` where a layer has a bias.
+    """VGG-16 with layers `conv1`, `bn1` to `conv13`, `bn13`, pooling, and linear `fc1`, `fc2`, ...; `<layer>_bias` is a layer's bias.
 
     Parameters
     ----------
@@ -34,9 +34,14 @@ class VGG16(nn.Module):
     hidden : sequence of int
         Widths of the linear layers before the classifier: (256, 256) or none.
     pool : {"keep-2x2", "max", "average"}
-        What follows the last convolution's 2x2 positions.
+        What follows the last convolution's 2x2 positions: nothing, maximum or average pooling.
     conv_bias, head_bias : bool
         Whether convolutions and linear layers have biases.
+
+    Raises
+    ------
+    UsageError
+        If `pool` has another value, or `widths` another length than thirteen.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class VGG16(nn.Module):
             channels = width
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Normalised images float [N, 3, 32, 32] to logits float [N, classes]."""
+        """Map normalised images float [N, 3, 32, 32] to logits float [N, classes]."""
         out, number = inputs, 0
         for stage, count in enumerate(STAGES, start=1):
             for _ in range(count):

@@ -1,7 +1,7 @@
-"""Wide residual networks (Zagoruyko and Komodakis 2016) as TRADES and everybody after it builds them: WRN-28-4, -28-10, -34-10.
+"""Wide residual networks (Zagoruyko and Komodakis 2016) as TRADES and later work build them: WRN-28-4, -28-10, -34-10.
 
-A block that changes its width takes its shortcut behind the first batch norm and ReLU. TRADES' code has a second first block, `sub_block1`,
-that nothing uses; it is not built here, and adapters leave its weights out.
+If a block changes the width, its shortcut starts after the first batch norm and ReLU. TRADES' code has a second first block, `sub_block1`,
+which is never used; it is not built here, and adapters leave its weights out.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ Convolution = Callable[..., nn.Module]
 
 
 class WideResNet(nn.Module):
-    """A 3x3 stem, `block1` to `block3`, a batch norm, global average pooling and a linear classifier (a 1x1 convolution).
+    """3x3 stem, `block1` to `block3`, batch norm, global average pooling and a linear classifier (a 1x1 convolution).
 
     Parameters
     ----------
     depth : int
-        6 n + 4, with n blocks in each of the three.
+        6 n + 4, where n is the number of residual blocks in each of `block1` to `block3`.
     widths : sequence of int
-        Channels of the stem and of the three blocks: 16, 16 k, 32 k, 64 k for WRN-depth-k.
+        Channels of the stem and of the three stages: 16, 16 k, 32 k, 64 k for WRN-depth-k.
     head_bias : bool
-        Whether the classifier has a bias (robust scratch tickets' has none).
+        Whether the classifier has a bias (that of robust scratch tickets has none).
+
+    Raises
+    ------
+    UsageError
+        If `depth` is not 6 n + 4 with n at least 1, or there are not four widths.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class WideResNet(nn.Module):
             blocks = []
             for position in range((depth - 4) // 6):
                 stride = 2 if number > 1 and position == 0 else 1
-                # Only where the width changes, whatever the stride: the official rule.
+                # Project only if the width changes, whatever the stride: the official rule.
                 blocks.append(PreActBlock(convolution, channels, width, stride, affine, channels != width))
                 channels = width
             setattr(self, f"block{number}", nn.Sequential(*blocks))
@@ -54,7 +59,7 @@ class WideResNet(nn.Module):
         self.fc_bias = optional_bias(classes, head_bias)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Normalised images float [N, 3, H, W] to logits float [N, classes]."""
+        """Map normalised images float [N, 3, H, W] to logits float [N, classes]."""
         out = self.conv1(inputs)
         for number in (1, 2, 3):
             out = getattr(self, f"block{number}")(out)

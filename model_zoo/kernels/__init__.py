@@ -1,4 +1,4 @@
-"""Kernels for networks that keep few weights, shared by the engines of attacks and by training.
+"""Compiled CPU kernels for pruned networks, shared by the attack engines and by training.
 
-Only `graph` can be imported without numba (extra `fast`); import the others where they are needed.
+Only `graph` and `statistics` can be imported without numba (extra `fast`); import the other modules inside the functions that use them.
 """

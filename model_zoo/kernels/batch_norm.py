@@ -1,7 +1,7 @@
-"""Batch normalisation of values in cells of sixteen images, [channels, rows + 2, columns + 2, 16] with a border of zeros, cell by cell.
+"""Batch normalisation, cell by cell, of cells of sixteen images [channels, rows + 2, columns + 2, 16] with a border of zeros.
 
-Sums over several cells and the statistics are put together by the caller, in the order of the cells. Loops run over slices, rows of
-positions and images that lie in one piece: the compiler vectorises those, and none that index into more dimensions.
+The caller combines the sums and statistics of the cells, in the order of the cells. Loops run over contiguous slices (rows of positions and
+images) because the compiler vectorises those, but not loops that index into more dimensions.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from numba import njit
 from model_zoo.kernels.convolve import LANES
 from model_zoo.kernels.weight_gradient import copy_channel
 
-# Sums may be taken in any order; infinities and NaN keep their meaning.
+# Sums may be reordered, but infinities and NaN keep their meaning.
 _REORDER = {"reassoc", "contract", "nsz"}
 
-# What a gradient is multiplied by in `backward_sums`: one, the ReLU's slope as the normalised value has it, or as the output has it.
+# Factor of the gradient in `backward_sums`: one, the ReLU's slope by the sign of the normalised value, or by that of the output.
 LINEAR, RELU_OF_NORM, RELU_OF_OUTPUT = 0, 1, 2
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _row(value, channel, row):  # type: ignore[no-untyped-def]
-    """A row of a channel without its border, [columns * 16]."""
+    """Return a row of a channel without its border, [columns * 16]."""
     return value[channel, row].reshape(-1)[LANES:-LANES]
 
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
 def moments(z, sums):  # type: ignore[no-untyped-def]
-    """Write the mean of every channel and the sum of squared deviations from it into sums float64 [channels, 2].
+    """Write the mean of every channel and the sum of squared deviations from it into sums, float64 [channels, 2].
 
-    Sums are taken about one of the channel's values: those of a channel that is nearly constant would cancel about zero.
+    Sums are taken about one of the channel's values, because sums about zero would cancel if a channel is nearly constant.
     """
     zero = np.float32(0.0)
     count = (z.shape[1] - 2) * (z.shape[2] - 2) * LANES
@@ -50,18 +50,18 @@ def moments(z, sums):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def normalise(z, scale, shift, residual, relu, out, rows, parts, begin, width, stride):  # type: ignore[no-untyped-def]
-    """Write relu?(scale * z + shift + residual) into `out`, and its channels into the matrices of an operand.
+    """Write scale * z + shift + residual into `out`, after a ReLU if `relu`, and its channels into the matrices of an operand.
 
     Parameters
     ----------
     scale, shift : np.ndarray
         float32 [channels].
     residual : np.ndarray
-        Empty or of z's shape.
+        Empty, or of z's shape.
     rows : np.ndarray
-        int64 [channels]: the row of each channel in the matrices, -1 for none.
+        int64 [channels]: row of each channel in the matrices, -1 for none.
     parts, begin, width, stride
-        As of `weight_gradient.copy_channel`.
+        See `weight_gradient.copy_channel`.
     """
     zero = np.float32(0.0)
     for c in range(z.shape[0]):
@@ -83,9 +83,9 @@ def normalise(z, scale, shift, residual, relu, out, rows, parts, begin, width, s
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
 def backward_sums(g, z, out, slope, scale, shift, about, sums):  # type: ignore[no-untyped-def]
-    """Multiply the gradient by the ReLU's slope, in place, and write the channel sums of g and of g * (z - about).
+    """Multiply the gradient g by the ReLU's slope, in place, and write the channel sums of g and of g * (z - about).
 
-    `about` is float32 [channels], near the channel's mean so that the sums do not cancel; `sums` is float64 [channels, 2].
+    `about` is float32 [channels], close to the channel's mean so that the sums do not cancel; `sums` is float64 [channels, 2].
     """
     zero = np.float32(0.0)
     for c in range(z.shape[0]):
@@ -111,7 +111,10 @@ def backward_sums(g, z, out, slope, scale, shift, about, sums):  # type: ignore[
 
 @njit(cache=True, nogil=True)
 def backward(g, z, by_g, by_z, constant, dz, parts, begin, width, stride):  # type: ignore[no-untyped-def]
-    """Write by_g * g + by_z * z + constant, each float32 [channels], the gradient by what was normalised, into `dz` and an operand."""
+    """Write by_g * g + by_z * z + constant, the gradient with respect to the norm's input, into `dz` and an operand.
+
+    The three factors are float32 [channels]; the other arguments are those of `normalise`.
+    """
     for c in range(z.shape[0]):
         p, q, r = by_g[c], by_z[c], constant[c]
         for y in range(1, z.shape[1] - 1):
@@ -123,7 +126,7 @@ def backward(g, z, by_g, by_z, constant, dz, parts, begin, width, stride):  # ty
 
 @njit(cache=True, nogil=True)
 def spread_mean(pooled, value):  # type: ignore[no-untyped-def]
-    """The gradient by a value [channels, rows + 2, columns + 2, 16] from that by its mean over positions [channels, 3, 3, 16]."""
+    """Write into `value` [channels, rows + 2, columns + 2, 16] its gradient, from that of its mean over positions [channels, 3, 3, 16]."""
     channels, rows, columns, _ = value.shape
     share = np.float32(1.0 / ((rows - 2) * (columns - 2)))
     for c in range(channels):

@@ -1,8 +1,9 @@
 """Forward and backward pass of a network in training mode: batch statistics, sparse convolutions, dense weight gradients.
 
-The batch lies in cells of sixteen images. A layer's statistics are those of all cells, so layers follow one after the other; within a
-layer, a cell is normalised, converted and convolved while it is in the cache. Threads share the cells; sums over cells are made in their
-order, so results do not depend on the number of threads (up to the matrix products of the weight gradients).
+A batch is split into cells of sixteen images. Batch statistics need all cells of a layer, so layers are computed one after the other;
+within a layer, each cell is normalised, converted and convolved while it is in the cache. Threads share the cells. Sums over cells are
+added in the order of the cells, so results do not depend on the number of threads (except through the matrix products of the weight
+gradients).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _NO_VALUE = np.zeros((0, 0, 0, 0), np.float32)
 
 @dataclass
 class Gradients:
-    """Of a layer: by its weight float32 [out, in, k, k], and by its batch norm's scale and shift if it has them."""
+    """Gradients of one layer with respect to its weight, float32 [out, in, k, k], and its batch norm's scale and shift, [out] or None."""
 
     weight: torch.Tensor
     norm_weight: torch.Tensor | None = None
@@ -38,7 +39,7 @@ class Gradients:
 
 @dataclass
 class Tape:
-    """What a forward pass leaves for the backward pass: values, operands of the weight gradients and statistics, by value."""
+    """What a forward pass records for the backward pass: values and statistics by value number, operands by value number and stride."""
 
     convolved: dict[int, np.ndarray]
     outputs: dict[int, np.ndarray]
@@ -51,7 +52,7 @@ class Tape:
 
 
 class _Place:
-    """A layer with the shapes around it and its taps."""
+    """A layer with its source and target shapes and its taps."""
 
     def __init__(self, layer: Layer, source: Shape, target: Shape, kernel: int) -> None:
         self.layer, self.source, self.target, self.kernel = layer, source, target, kernel
@@ -71,23 +72,23 @@ class _Place:
 
 
 class BatchPass:
-    """Passes of batches of one size through one network; what is allocated is used again.
+    """Training passes through one network for batches of one size; buffers are reused between passes.
 
     Parameters
     ----------
     layers : sequence
-        As `model_zoo.kernels.graph.trace` gives them.
+        Layers as returned by `model_zoo.kernels.graph.trace`.
     shapes : mapping
-        Of all values, as `model_zoo.kernels.schedule.value_shapes` gives them.
+        Shape of every value, as returned by `model_zoo.kernels.schedule.value_shapes`.
     mean, deviation : np.ndarray
-        float32 [3], of the images' normalisation.
+        float32 [3], normalisation of the images.
     images : int
-        In a batch, a multiple of sixteen.
+        Batch size, a multiple of sixteen.
 
     Raises
     ------
     UnsuitedError
-        If the batch is no multiple of sixteen.
+        If `images` is not a multiple of sixteen.
     """
 
     def __init__(
@@ -114,12 +115,12 @@ class BatchPass:
         self._free: dict[tuple[int, ...], list[np.ndarray]] = {}
 
     def fill(self, entries: Mapping[int, Entries]) -> None:
-        """Take the weights of every layer, by target value."""
+        """Load the weights of every layer; `entries` maps target values to them."""
         for target, place in self.places.items():
             place.fill(entries[target])
 
     def forward(self, images: np.ndarray, norms: Mapping[int, Norm]) -> tuple[np.ndarray, Tape]:
-        """Logits [N, classes] of float32 images [N, 3, H, W], and the tape that `backward` or `release` takes."""
+        """Return the logits [N, classes] of float32 images [N, 3, H, W], and the tape to pass to `backward` or `release`."""
         tape = self._tapes.pop() if self._tapes else self._new_tape()
         tape.norms = dict(norms)
         sums = {target: np.empty((self.cells, place.target.channels, 2)) for target, place in self.places.items()}
@@ -135,11 +136,14 @@ class BatchPass:
         return np.ascontiguousarray(logits), tape
 
     def release(self, tape: Tape) -> None:
-        """Give a tape back without a backward pass."""
+        """Return a tape to the pool without a backward pass."""
         self._tapes.append(tape)
 
     def backward(self, gradient: np.ndarray, tape: Tape) -> dict[int, Gradients]:
-        """Gradients of every layer, by target value, from that by the logits, float32 [N, classes]; gives the tape back."""
+        """Return the gradients of every layer by target value, and return the tape to the pool.
+
+        `gradient` is float32 [N, classes], the gradient with respect to the logits.
+        """
         gradients: dict[int, Gradients] = {}
         by_value: dict[int, np.ndarray] = {self.last: self._take(self.shapes[self.last])}
         by_value[self.last][:, :, 1, 1] = gradient.reshape(self.cells, LANES, -1).transpose(0, 2, 1)
@@ -162,7 +166,7 @@ class BatchPass:
         return gradients
 
     def _prepare(self, tape: Tape, value: int, nonzero: dict[int, np.ndarray]) -> None:
-        """Say which channels of a value may be other than zero, once the statistics of its layer are known."""
+        """Record which channels of a value may be nonzero, and their rows in the operands of the weight gradients."""
         producer = self._producers.get(value)
         if isinstance(producer, Layer):
             bias = tape.norms[value].bias
@@ -180,14 +184,14 @@ class BatchPass:
     def _forward_cell(
         self, tape: Tape, value: int, cell: int, scratch: _Scratch, images: np.ndarray, sums: Mapping[int, np.ndarray]
     ) -> None:
-        """Finish a value in one cell, and run what reads it."""
+        """Compute a value in one cell, then run every layer that reads it."""
         producer, others = self._producers.get(value), self._operands_of(tape, value)
         out = tape.outputs[value][cell] if value in tape.outputs else scratch.take(self.shapes[value])
         if producer is None:
             convolve.pack(images[cell * LANES : (cell + 1) * LANES], out, self.mean, self.deviation)
         elif isinstance(producer, Layer):
             residual = _NO_VALUE if producer.residual is None else tape.outputs[producer.residual][cell]
-            # A value that nothing convolves has no rows in the operand.
+            # A value that no convolution reads has no operand: all of its rows are -1, so nothing is written to the placeholder.
             first, *others = self._operands_of(tape, value) or [self._none]
             arguments = tape.convolved[value][cell], *tape.folds[value], residual, producer.relu, out
             batch_norm.normalise(*arguments, tape.rows[value], first.parts, *first.place(cell))
@@ -202,7 +206,7 @@ class BatchPass:
             batch_norm.moments(convolved, sums[place.layer.target][cell])
 
     def _finish_cell(self, tape: Tape, value: int, cell: int, by_value: np.ndarray, sums: Mapping[int, np.ndarray]) -> None:
-        """Take the whole gradient by a layer's output back through its ReLU, and sum it up for the batch norm."""
+        """Multiply the complete gradient of a layer's output by the ReLU's slope, and sum it per channel for the batch norm."""
         layer = self._producers.get(value)
         if not isinstance(layer, Layer):
             return
@@ -249,13 +253,13 @@ class BatchPass:
         return gradients
 
     def _through_norm(self, tape: Tape, target: int, sums: np.ndarray) -> tuple[tuple[np.ndarray, ...], Gradients]:
-        """Factors of `batch_norm.backward`, and the gradients by the norm's parameters, from the sums of `batch_norm.backward_sums`."""
+        """Return the factors of `batch_norm.backward` and the gradients of the norm's parameters from the sums of `backward_sums`."""
         norm, statistics = tape.norms[target], tape.statistics[target]
         if norm.eps is None:
             one = np.ones(len(sums), np.float32)
             return (one, np.zeros_like(one), np.zeros_like(one)), Gradients(torch.empty(0))
         inverse = 1.0 / np.sqrt(statistics.variance + norm.eps)
-        # The sums are about a rounded mean.
+        # The sums were taken about the mean rounded to float32; this corrects for the difference.
         rest = statistics.mean - statistics.mean.astype(np.float32)
         total, by_weight = sums[:, 0], (sums[:, 1] - rest * sums[:, 0]) * inverse
         scale = inverse if norm.weight is None else inverse * norm.weight
@@ -292,16 +296,16 @@ class BatchPass:
         return free.pop() if free else self._allocate(shape)
 
     def _give(self, array: np.ndarray, by_value: Mapping[int, np.ndarray]) -> None:
-        """Give a gradient back unless another value shares it."""
+        """Return a gradient's buffer to the pool unless another value shares it."""
         if not any(other is array for other in by_value.values()):
             self._free[array.shape[1], array.shape[2] - 2, array.shape[3] - 2].append(array)
 
     def _operands_of(self, tape: Tape, value: int) -> list[Operand]:
-        """The operands of a value's weight gradients, one for each stride."""
+        """Return the operands of a value's weight gradients, one per stride."""
         return [tape.operands[value, stride] for stride in sorted({place.layer.stride for place in self._readers[value]})]
 
     def _operand(self, shape: Shape, stride: int) -> Operand:
-        # Of single positions, behind the pooling, products are small and few numbers are summed up.
+        # After the pooling a value has a single position: float32 products are small, and few numbers are summed.
         return Operand(shape, self.cells, stride, torch.float32 if shape.rows * shape.columns == 1 else self.half)
 
     def _operand_by_output(self, shape: Shape) -> Operand:
@@ -322,7 +326,7 @@ class BatchPass:
 
 
 class _Scratch:
-    """Cells of one thread by shape; a cell is overwritten by the next that takes its shape."""
+    """Scratch cells of one thread, one per shape; every `take` of a shape returns the same cell."""
 
     def __init__(self) -> None:
         self._cells: dict[Shape, np.ndarray] = {}
@@ -335,7 +339,7 @@ class _Scratch:
 
 
 def _together(cells: np.ndarray, count: int) -> Statistics:
-    """The statistics of a batch from those of its cells of `count` numbers, float64 [cells, channels, 2] as `batch_norm.moments` writes."""
+    """Return a batch's statistics from its cells', float64 [cells, channels, 2] as written by `batch_norm.moments` from `count` numbers."""
     means, squares = cells[:, :, 0], cells[:, :, 1]
     mean = means.mean(0)
     variance = squares.sum(0) / (count * len(cells)) + np.square(means - mean).mean(0)

@@ -1,10 +1,10 @@
-"""What the sparse engine runs, compiled by numba once and kept on disk.
+"""Sparse convolution kernels, compiled by numba once and cached on disk.
 
-Values lie as [channel, row, column, 16 images] with a border of zeros one position wide, and behind the last channel one that holds ones
-inside the border, see `graph`. Sixteen images side by side make one vector register hold one position of one channel for all of them; a
-kept weight is then one multiply-add of a register with sixteen numbers read from the first-level cache, which is what bounds the speed.
-The factor is the sign times the batch norm's scale. The innermost loop is written as LLVM code, because no loop of numba's keeps an array
-in registers; it stands in this file because numba compiles anew when the file of a compiled function changes, and no other.
+Values are stored as [channel, row, column, 16 images] with a border of zeros one position wide; the last channel is followed by one that
+holds ones inside the border, see `graph`. With sixteen images next to each other, one vector register holds one position of one channel for
+all of them. A kept weight then costs one multiply-add of a register with sixteen numbers read from the first-level cache, and this read
+bounds the speed. The factor is the sign times the batch norm's scale. The innermost loop is written as LLVM code because numba's loops do
+not keep an array in registers. It is in this file because numba recompiles a function only if the file that contains it changes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16
-# Up to so many images lie in cells of half the size and take half a register: half the time, half the memory.
+# Batches of at most this many images lie in cells of half the size and take half a register: half the time, half the memory.
 HALF = 8
-# So many images share a cell of float16 numbers, on processors that compute with them (AVX512_FP16): half the time for each.
+# Images per cell of float16 numbers, on processors that compute with them (AVX512_FP16): half the time per image.
 SHORT = 32
 
 _INT, _BITS = ir.IntType(64), ir.IntType(16)
@@ -30,38 +30,44 @@ _INT, _BITS = ir.IntType(64), ir.IntType(16)
 
 @lru_cache(maxsize=1)
 def computes_float16() -> bool:
-    """Whether numba compiles for a processor that has vector instructions for float16 numbers."""
+    """Return whether numba compiles for a processor with vector instructions for float16 numbers."""
     if config.CPU_NAME is not None or config.CPU_FEATURES is not None:
         return "+avx512fp16" in (config.CPU_FEATURES or "")
     return bool(binding.get_host_cpu_features().get("avx512fp16", False))
 
 
 def item_bytes(lanes: int) -> int:
-    """Bytes of a number in cells of so many images."""
+    """Return the bytes per number in cells of `lanes` images."""
     return 2 if lanes == SHORT else 4
 
 
 def mask_bytes(lanes: int) -> int:
-    """Bytes of the mask of one position."""
+    """Return the bytes of one position's mask in cells of `lanes` images."""
     return 4 if lanes == SHORT else 2
 
 
 def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -> Callable[..., None]:
-    """A function for numba code that computes `rows` x `columns` positions of `channels` output channels, all arguments 64-bit integers.
+    """Return a function for numba code that computes `rows` x `columns` positions of `channels` output channels.
 
-    Its arguments, addresses and distances in bytes: the input at the tile's first position; tap offsets (int32) and weights (`channels`
-    to a tap) and how many; the distance of the input's rows; the bias of the first channel; whether sums begin with the bias or go on
-    from what is in the output; output, distances of its rows, columns and channels; the same place in the residual, or 0; masks (a bit
-    for each image, at least 16) or 0, distances of rows, columns and channels; what ends it: 0 nothing, the sums go on later; 1 the
-    residual is added; 2 and the ReLU taken, with the mask written; 3 and what the mask does not let through set to zero. Values, weights
-    and biases are float32, or all of them float16 for `SHORT` lanes.
+    The function takes 64-bit integers; addresses and distances are in bytes. Values, weights and biases are float32, or all float16 if
+    `lanes` is `SHORT`. Its arguments are, in order:
+
+    - x: address of the input at the tile's first position
+    - offsets, weights, count: addresses of the tap offsets (int32) and weights (`channels` per tap), and the number of taps
+    - x_row: distance between the input rows of neighbouring output rows
+    - bias, fresh: address of the first channel's bias; 1 if sums start with the bias, 0 if they continue from the output's contents
+    - out, out_row, out_column, out_channel: address of the output, and the distances of its rows, columns and channels
+    - residual: address of the same place in the residual, or 0
+    - mask, mask_row, mask_column, mask_channel: the same for the masks (one bit per image, at least 16 bits); address 0 for no masks
+    - end: 0 if a later call continues the sums; 1 to add the residual; 2 to add it, apply the ReLU and write the mask; 3 to add it and set
+      to zero what the mask does not let through
 
     Parameters
     ----------
     stride : int
-        Of the convolution: neighbouring output positions read input positions so far apart.
+        Stride of the convolution: distance, in positions, between the inputs of neighbouring output columns.
     lanes : int
-        Images side by side: `LANES`, `HALF` or `SHORT`.
+        Images per cell: `LANES`, `HALF` or `SHORT`.
     """
     element: ir.Type = ir.HalfType() if lanes == SHORT else ir.FloatType()
     size, suffix = item_bytes(lanes), "f16" if lanes == SHORT else "f32"
@@ -93,7 +99,7 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
             return [[b.add(each, b.mul(channel, number(k))) for each in ahead[k]] for k in range(channels)]
 
         fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}{suffix}")
-        # Slots that LLVM turns into registers.
+        # Stack slots, which LLVM turns into registers.
         sums = [[cgutils.alloca_once(b, vector) for _ in places] for _ in range(channels)]
         every = [(k, p) for k in range(channels) for p in range(len(places))]
         ahead = place(out_row, out_column, out_channel)
@@ -107,7 +113,7 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
                 for k, p in every:
                     b.store(load(b.add(out, ahead[k][p])), sums[k][p])
         if channels == 1 and len(places) > 1:
-            # The next output channel's place lies too far away for the processor to foresee it.
+            # The next output channel is too far away in memory for the processor to prefetch it by itself.
             byte, half = ir.IntType(8), ir.IntType(32)
             prefetch = cgutils.get_or_insert_function(
                 b.module, ir.FunctionType(ir.VoidType(), [byte.as_pointer(), half, half, half]), "llvm.prefetch.p0"
@@ -156,12 +162,12 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
     return tile
 
 
-# Rows, columns and output channels of a tile: sixteen sums, which leave a vector unit with 32 registers room for the rest.
+# Rows, columns and output channels per tile: sixteen sums, which leave a vector unit with 32 registers room for the rest.
 SPARSE, DENSE, SINGLE = ((2, 8, 1), (4, 4, 1)), (2, 2, 4), (1, 1, 1)
 
 
 def _choice(lanes: int) -> Callable[..., None]:
-    """A function that runs the tile of the given depth, width and stride; the other arguments are those of `make_tile`'s."""
+    """Return a function that runs the tile of the given depth, width and stride; its other arguments are those of the tile."""
     wide_1, wide_2 = (make_tile(*SPARSE[0], stride, lanes) for stride in (1, 2))
     square_1, square_2 = (make_tile(*SPARSE[1], stride, lanes) for stride in (1, 2))
     dense_1, dense_2 = (make_tile(*DENSE, stride, lanes) for stride in (1, 2))
@@ -189,13 +195,13 @@ def _choice(lanes: int) -> Callable[..., None]:
 
 @njit(nogil=True)
 def _nothing(deep, wide, stride, x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end):  # type: ignore[no-untyped-def]
-    """In place of float16 tiles, which other processors cannot compile."""
+    """Replace the float16 tiles on processors for which numba cannot compile them; does nothing."""
 
 
 _all, _half = _choice(LANES), _choice(HALF)
 _short = _choice(SHORT) if computes_float16() else _nothing
 
-# How a convolution's sums end; see `tile.make_tile`.
+# How a convolution's sums end; see `make_tile`.
 ADD, RELU, MASKED = 1, 2, 3
 
 
@@ -206,20 +212,20 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
     Parameters
     ----------
     x, out, residual : np.ndarray
-        float32, flat; `residual` may be empty. Float16 numbers as uint16 for cells of 32 images.
+        float32, flat; for cells of 32 images float16 numbers as uint16. `residual` may be empty.
     mask : np.ndarray
-        uint16, flat; may be empty. uint32 for cells of 32 images.
+        uint16, flat; uint32 for cells of 32 images. May be empty.
     bias, offsets, weights : np.ndarray
-        As x, by channel; int32, bytes; as x.
+        Bias per channel, of x's type; byte offset per tap, int32; weights per tap, of x's type.
     starts : np.ndarray
-        int64 [groups, blocks + 1]: where the taps of a block of output channels begin, for each group of input channels.
+        int64 [groups, blocks + 1]: index of the first tap of each block of output channels, for each group of input channels.
     channels : np.ndarray
-        int64 [blocks]: the first channel of each block.
+        int64 [blocks]: first output channel of each block.
     shape : np.ndarray
-        int64: output rows and columns, tile rows, columns and channels, stride, how the sums end, lanes.
+        int64: output rows and columns; tile rows, columns and channels; stride; how the sums end; lanes.
     at : np.ndarray
-        int64, bytes: first input position and distance of its rows; first output position, distances of rows, columns and channels; the
-        same for the mask.
+        int64, in bytes: first input position and distance of the input's rows; first output position and distances of the output's rows,
+        columns and channels; the same four numbers for the mask.
     """
     rows, columns, high, wide, deep, stride, end, lanes = shape
     x_first, x_row, out_first, out_row, out_column, out_channel, mask_first, mask_row, mask_column, mask_channel = at
@@ -235,7 +241,7 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
             there = source + x_first + row * step + size * lanes * column * stride
             place = out_first + row * out_row + column * out_column
             seen = mask_first + row * mask_row + column * mask_column
-            # A group's share of the tile's input stays in the first-level cache while all output channels read it.
+            # The tile's input of one group of channels stays in the first-level cache while all output channels read it.
             for group in range(groups):
                 fresh = 1 if group == 0 else 0
                 ending = end if group == groups - 1 else 0
@@ -268,7 +274,7 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
 
 @njit(cache=True, nogil=True)
 def pack(images, value, mean, deviation):  # type: ignore[no-untyped-def]
-    """Images float32 [n, C, H, W], n at most lanes, normalised, into value [C + 1, H + 2, W + 2, lanes]; lanes left over hold zeros."""
+    """Write normalised images, float32 [n, C, H, W] with n at most lanes, into value [C + 1, H + 2, W + 2, lanes], padded with zeros."""
     count, channels, rows, columns = images.shape
     for channel in range(channels):
         for row in range(rows):
@@ -285,7 +291,7 @@ def pack(images, value, mean, deviation):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def unpack(value, gradient, deviation):  # type: ignore[no-untyped-def]
-    """The gradient by the images, float32 [n, C, H, W], from that by their normalised form."""
+    """Write the gradient with respect to the images, float32 [n, C, H, W], from that with respect to their normalised form in `value`."""
     count, channels, rows, columns = gradient.shape
     for channel in range(channels):
         for row in range(rows):
@@ -296,7 +302,7 @@ def unpack(value, gradient, deviation):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def average(value, pooled, channels):  # type: ignore[no-untyped-def]
-    """Mean over the positions of value [C + 1, H + 2, W + 2, lanes] into pooled [C + 1, 3, 3, lanes]."""
+    """Write the mean over the positions of value [C + 1, H + 2, W + 2, lanes] into pooled [C + 1, 3, 3, lanes]."""
     rows, columns = value.shape[1] - 2, value.shape[2] - 2
     share = np.float32(1.0 / (rows * columns))
     for channel in range(channels):
@@ -312,7 +318,7 @@ def average(value, pooled, channels):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def spread(pooled, value, mask, channels):  # type: ignore[no-untyped-def]
-    """The gradient of `average`, where the mask [C, H, W] lets it through."""
+    """Write the gradient of `average` into `value` where the flat mask [C * H * W] is set, and zero elsewhere."""
     rows, columns = value.shape[1] - 2, value.shape[2] - 2
     share = np.float32(1.0 / (rows * columns))
     for channel in range(channels):

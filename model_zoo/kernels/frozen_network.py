@@ -1,4 +1,4 @@
-"""A network with its batch norms folded, whose weights and statistics change from step to step."""
+"""A network with folded batch norms whose weights and statistics change from step to step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from model_zoo.kernels.schedule import make_schedule
 
 
 class LiveNetwork:
-    """A runner for images of one size, and what its taps were last filled with."""
+    """Runner for images of one size, with the entries and folds that its taps were last filled with.
+
+    Whoever changes the weights sets `entries` to None, so that the next call of `filled` fills the taps again.
+    """
 
     def __init__(self, graph: Graph, rows: int, columns: int, lanes: int) -> None:
         self._taps = LiveTaps()
@@ -24,7 +27,7 @@ class LiveNetwork:
         self._fillings = 0
 
     def filled(self, entries: Mapping[int, Entries], folds: dict[int, tuple[np.ndarray, np.ndarray]]) -> Filling:
-        """The network with these weights, scales and shifts."""
+        """Fill the taps if `self.entries` is None or a scale or shift has changed, and return the network as it is filled."""
         same = self.entries is not None and all(
             np.array_equal(new, old) for target in folds for new, old in zip(folds[target], self._folds[target], strict=True)
         )
@@ -36,7 +39,7 @@ class LiveNetwork:
         return Filling(self, self._fillings)
 
     def runner(self, number: int) -> Runner:
-        """The runner, if its taps are still those of filling `number`."""
+        """Return the runner; RuntimeError if its taps are no longer those of filling `number`."""
         if number != self._fillings:
             raise RuntimeError("engine sparse cannot go backward: weights or statistics have changed since the forward pass")
         return self._runner
@@ -44,15 +47,15 @@ class LiveNetwork:
 
 @dataclass(frozen=True)
 class Filling:
-    """The runner as it was filled once: what `FrozenNetwork` runs, so that no gradient is computed with other weights."""
+    """The runner as it was filled once, run by `FrozenNetwork`, so that no gradient is computed with other weights."""
 
     frozen: LiveNetwork
     number: int
 
     def forward(self, images: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """As of `Runner`."""
+        """Return logits and masks; see `Runner.forward`."""
         return self.frozen.runner(self.number).forward(images, keep)
 
     def backward(self, gradient: np.ndarray, masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-        """As of `Runner`; a RuntimeError if the taps were filled anew in the meantime."""
+        """Return the gradient with respect to the images, see `Runner.backward`; RuntimeError if the taps have been filled again."""
         return self.frozen.runner(self.number).backward(gradient, masks, size)

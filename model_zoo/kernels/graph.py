@@ -1,7 +1,7 @@
-"""A stored classifier as a list of convolutions: batch norms folded in, and channels that keep nothing taken out.
+"""Stored classifiers as lists of convolutions, with batch norms folded in and channels without kept weights removed.
 
-A channel whose weights are all dropped still gives a constant through its batch norm and ReLU. Inside the image the next layer sees that
-constant, beyond the border it sees zero padding: what is read from such channels is therefore kept as a convolution of an image of ones.
+A channel without kept weights still outputs a constant through its batch norm and ReLU. The next layer reads that constant inside the image
+but zero padding beyond the border, so the contribution of such channels is kept as a convolution of an image of ones.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from model_zoo.errors import UserError
 
 
 class UnsuitedError(UserError):
-    """The model is not one that an engine can express."""
+    """The model is not one that the engine can express."""
 
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """target = relu?(weight * source + ones * 1 + bias + residual).
+    """The step target = weight * source + ones * 1 + bias + residual, followed by a ReLU if `relu`.
 
     Attributes
     ----------
     source, target : int
-        Values: 0 is the normalised image.
+        Value numbers; 0 is the normalised image.
     weight : np.ndarray
-        float64 [out, in, k, k], the batch norm's scale multiplied in.
+        float64 [out, in, k, k], multiplied by the batch norm's scale.
     bias : np.ndarray
         float64 [out].
     ones : np.ndarray or None
-        float64 [out, k, k]: what is read from an image of ones under the same zero padding, in place of constant channels.
+        float64 [out, k, k]: kernel on an image of ones under the same zero padding, which replaces the constant channels.
     residual : int or None
-        A value of the target's shape.
+        Number of a value of the target's shape.
     live, varying : np.ndarray
-        bool [out]: the channels that something later depends on; those that are not the same for every image.
+        bool [out]: channels that later steps depend on; channels that are not the same for every image.
     """
 
     source: int
@@ -57,7 +57,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Pool:
-    """target [C, 1, 1] = mean of source over the image, or with `window` the largest of each 3x3 window, every second one."""
+    """The step target [C, 1, 1] = mean of source over the image, or, if `window`, 3x3 max pooling of stride 2."""
 
     source: int
     target: int
@@ -69,7 +69,10 @@ Step = Convolution | Pool
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Steps in order; the last one's target are the logits [classes, 1, 1]. `mean` and `deviation` float32 [3] normalise the image."""
+    """A network as steps in order; the target of the last step holds the logits, [classes, 1, 1].
+
+    `mean` and `deviation`, float32 [3], normalise the image.
+    """
 
     steps: tuple[Step, ...]
     mean: np.ndarray
@@ -78,14 +81,14 @@ class Graph:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A convolution module with the batch norm behind it: target = relu?(norm(convolution(source)) + residual).
+    """A convolution module with the batch norm after it: target = norm(convolution(source)) + residual, followed by a ReLU if `relu`.
 
     Attributes
     ----------
     convolution, norm : nn.Module
         The convolution may be any layer with a weight [out, in, k, k]; `norm` is an `nn.BatchNorm2d` or an `nn.Identity`.
     stride, padding : int
-        Of the convolution.
+        Stride and padding of the convolution.
     """
 
     source: int
@@ -99,14 +102,15 @@ class Layer:
 
 
 def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
-    """The layers of one of our residual networks in the order of computation, with the values that they read and write.
+    """Return the layers of a residual network of the zoo in order of computation, with the values that they read and write.
 
     Value 0 is the normalised image.
 
     Raises
     ------
     UnsuitedError
-        For anything that is not one of our residual networks.
+        If the model is not a `Classifier` with a `ResNet`, or if the network has unknown blocks, layers without a stride or a classifier
+        with a bias.
     """
     if not (isinstance(model, Classifier) and isinstance(model.network, ResNet)):
         raise UnsuitedError(f"a {type(model).__name__} is no residual network of the zoo: only engine dense runs it")
@@ -116,7 +120,7 @@ def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
     def add(source: int, convolution: nn.Module, norm: nn.Module, relu: bool, residual: int | None = None) -> int:
         if not hasattr(convolution, "stride"):
             raise UnsuitedError(f"no engine but dense knows a {type(convolution).__name__}")
-        # A plain convolution has pairs of numbers, ours have one number.
+        # Stride and padding are pairs of numbers in `nn.Conv2d` and single numbers in the zoo's layers.
         stride, padding = (int(np.ravel(cast(Any, value))[0]) for value in (convolution.stride, convolution.padding))
         target = 1 + max((layer.target for layer in layers), default=0)
         layers.append(Layer(source, target, convolution, norm, stride, padding, relu, residual))
@@ -144,12 +148,12 @@ def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
 
 
 def lower(model: nn.Module) -> Graph:
-    """Read a frozen classifier of the zoo.
+    """Return the graph of a frozen classifier of the zoo.
 
     Raises
     ------
     UnsuitedError
-        For anything that is not one of our residual networks with plain convolutions, in eval mode.
+        If the model is not a residual network of the zoo with plain convolutions, in eval mode.
     """
     layers = trace(model)
     if model.training:
@@ -160,7 +164,7 @@ def lower(model: nn.Module) -> Graph:
 
 
 def normalisation(model: Classifier) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of the images' channels, float32 [3] each."""
+    """Return mean and deviation of the images' channels, float32 [3] each."""
     return model.mean.cpu().numpy().reshape(-1), model.deviation.cpu().numpy().reshape(-1)
 
 
@@ -187,8 +191,8 @@ def _scale_and_shift(norm: nn.Module, channels: int) -> tuple[np.ndarray, np.nda
 
 
 def _simplified(steps: list[Step]) -> list[Step]:
-    """Replace what is read from constant channels, then drop what nothing reads."""
-    constants: dict[int, np.ndarray] = {0: np.full(3, np.nan)}  # NaN: not constant
+    """Replace reads of constant channels by biases and `ones` kernels, then drop everything that no later step reads."""
+    constants: dict[int, np.ndarray] = {0: np.full(3, np.nan)}  # NaN marks a channel that is not constant.
     found: list[Step] = []
     for step in steps:
         if isinstance(step, Pool):
@@ -201,7 +205,7 @@ def _simplified(steps: list[Step]) -> list[Step]:
         weight = np.where(constant[None, :, None, None], 0.0, step.weight)
         flat, still = step.bias.copy(), ~weight.any(axis=(1, 2, 3))
         if ones is not None:
-            # One tap on ones is the same everywhere; several are not, next to the border.
+            # A 1x1 kernel on ones gives the same everywhere; a larger one differs next to the border.
             still &= ~ones.any(axis=(1, 2)) if ones.shape[1] > 1 else True
             flat += ones[:, 0, 0] if ones.shape[1] == 1 else 0.0
         if step.residual is not None:

@@ -1,4 +1,4 @@
-"""Taps that are written anew when masks or batch statistics change, in milliseconds, for schedules made once from dense shapes."""
+"""Taps that can be refilled in milliseconds if masks or batch statistics change, for schedules made once from dense shapes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from model_zoo.kernels.taps import Pass, Shape, Taps, backward_passes, forward_p
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """The entries of a convolution's weight [out, in, k, k] that are not zero.
+    """The nonzero entries of a convolution's weight [out, in, k, k].
 
     Attributes
     ----------
     places : np.ndarray
         int64 [n]: flat positions, ascending.
     values : np.ndarray
-        float32 [n].
+        float32 [n]: the entries.
     shape : tuple of int
-        Of the weight.
+        Shape of the weight.
     """
 
     places: np.ndarray
@@ -33,24 +33,24 @@ class Entries:
 
     @classmethod
     def of(cls, weight: np.ndarray) -> Entries:
-        """The entries of a contiguous float32 weight [out, in, k, k]."""
+        """Return the entries of a contiguous float32 weight [out, in, k, k]."""
         places, values = _nonzero(weight.reshape(-1))
         outputs, inputs, rows, columns = weight.shape
         return cls(places, values, (outputs, inputs, rows, columns))
 
 
 class LiveTaps:
-    """Makes empty taps for a schedule, and fills them for each new set of entries, scales and shifts."""
+    """Maker of empty taps for a schedule, which it fills for each new set of entries, scales and shifts."""
 
     def __init__(self) -> None:
         self._taps: dict[int, list[tuple[Taps, Pass, bool]]] = {}
 
     def forward(self, step: Convolution, source: Shape, target: Shape, end: int) -> Taps:
-        """Empty taps that compute the convolution's output."""
+        """Return empty taps that compute the convolution's output."""
         return self._register(step, forward_pass(step.weight.shape[2], step.stride, step.padding, source, target, end), backward=False)
 
     def backward(self, step: Convolution, source: Shape, target: Shape, end: int) -> list[Taps]:
-        """Empty taps that compute the gradient by the convolution's source."""
+        """Return empty taps that compute the gradient with respect to the convolution's source."""
         passes = backward_passes(step.weight.shape[2], step.stride, step.padding, source, target, end)
         return [self._register(step, each, backward=True) for each in passes]
 
@@ -60,7 +60,7 @@ class LiveTaps:
         return taps
 
     def fill(self, target: int, entries: Entries, scale: np.ndarray, shift: np.ndarray) -> None:
-        """Fill the taps of the convolution that computes value `target` with `scale` * entries, float32 [out], and bias `shift` [out]."""
+        """Fill the taps of the convolution that computes value `target` with entries times `scale` [out] and the bias `shift` [out]."""
         for taps, geometry, backward in self._taps[target]:
             fill_taps(taps, geometry, backward, entries, scale)
             if not backward:
@@ -68,7 +68,7 @@ class LiveTaps:
 
 
 def empty_taps(geometry: Pass, outputs: int) -> Taps:
-    """Taps without entries for a pass that computes so many channels, biases zero."""
+    """Return taps without entries and with zero biases for a pass that computes `outputs` channels."""
     nothing = np.zeros(0, np.int32)
     starts = np.zeros((1, outputs + 1), np.int64)
     shape = geometry.shape(sparse_tile(*geometry.positions))
@@ -77,7 +77,7 @@ def empty_taps(geometry: Pass, outputs: int) -> Taps:
 
 
 def fill_taps(taps: Taps, geometry: Pass, backward: bool, entries: Entries, scale: np.ndarray) -> None:
-    """Write offsets, weights and starts of `entries`, each times the `scale` of its output channel."""
+    """Write the offsets, weights and starts of `entries` into `taps`, each entry multiplied by the `scale` of its output channel."""
     outputs, inputs, kernel, _ = entries.shape
     source = geometry.source
     down, across = _order(geometry.down, kernel), _order(geometry.across, kernel)
@@ -93,12 +93,12 @@ def fill_taps(taps: Taps, geometry: Pass, backward: bool, entries: Entries, scal
 
 
 def _stored(values: np.ndarray, geometry: Pass) -> np.ndarray:
-    """As `convolve.convolve` takes them for the cells of a pass: float32, or the bits of float16 numbers."""
+    """Convert values to what `convolve.convolve` takes for the cells of a pass: float32, or the bits of float16 numbers."""
     return values.astype(np.float16).view(np.uint16) if geometry.source.lanes == SHORT else values.astype(np.float32, copy=False)
 
 
 def _order(part: tuple[int, ...], kernel: int) -> np.ndarray:
-    """For each kernel row or column its place among those that take part, -1 if it does not."""
+    """Return the index of each kernel row or column among those that take part, or -1 if it does not."""
     order = np.full(kernel, -1, np.int64)
     order[list(part)] = np.arange(len(part))
     return order
@@ -120,7 +120,7 @@ def _nonzero(flat):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _sorted(places, values, scale, inputs, kernel, down, across, backward, group, groups, blocks, at):  # type: ignore[no-untyped-def]
-    """Sort by group of source channels, then by target channel, by counting; inside a block the order of the entries stays."""
+    """Sort entries by group of source channels, then by target channel, by counting; entries of a block keep their order."""
     area = kernel * kernel
     starts = np.zeros((groups, blocks + 1), np.int64)
     for place in places:

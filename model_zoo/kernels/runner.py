@@ -1,4 +1,4 @@
-"""Run a schedule on batches of images: buffers, threads and the order of calls."""
+"""Runner of a schedule on batches of images: buffers, threads and the order of calls."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from model_zoo.kernels import short_cells
 from model_zoo.kernels.graph import Graph
 from model_zoo.kernels.schedule import Average, Schedule, Work
 
-# Float32 numbers in a cache line.
+# Float32 numbers per cache line.
 LINE = 16
 _NO_MASK = {np.dtype(kind): np.zeros(0, kind) for kind in (np.uint16, np.uint32)}
 
 
 class FrozenNetwork(torch.autograd.Function):
-    """Logits of a runner's frozen network, with gradients by the images alone."""
+    """Logits of a runner's frozen network, differentiable with respect to the images only."""
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, runner: Runner) -> torch.Tensor:
-        """Logits float32 [N, classes] of images float32 [N, C, H, W]."""
+        """Return the logits, float32 [N, classes], of images float32 [N, C, H, W]."""
         logits, masks = runner.forward(images.detach().contiguous().numpy(), keep=ctx.needs_input_grad[0])
         ctx.runner, ctx.masks, ctx.size = runner, masks, images.shape
         return torch.from_numpy(logits)
@@ -36,22 +36,22 @@ class FrozenNetwork(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """The gradient by the images from that by the logits."""
+        """Return the gradient with respect to the images from that with respect to the logits."""
         return torch.from_numpy(ctx.runner.backward(gradient.contiguous().numpy(), ctx.masks, tuple(ctx.size))), None
 
 
 class Runner:
-    """Runs a schedule, with buffers that are kept from call to call.
+    """Executor of a schedule, with buffers that are reused between calls.
 
     Parameters
     ----------
     graph : Graph
-        Gives the normalisation of the images.
+        Provides the normalisation of the images.
     schedule : Schedule
         Work for `lanes` images at a time.
     lanes : int
-        Images side by side in a cell. With `SHORT` of them the numbers are float16: activations and gradients keep three digits, and a
-        gradient beyond the range of float16 counts as zero.
+        Images per cell. With `SHORT` of them numbers are float16: activations and gradients keep three digits, and a gradient beyond the
+        range of float16 counts as zero.
     """
 
     def __init__(self, graph: Graph, schedule: Schedule, lanes: int) -> None:
@@ -63,7 +63,7 @@ class Runner:
         self._idle: list[list[np.ndarray]] = []
 
     def forward(self, images: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits [N, classes] of float32 images [N, C, H, W], and the masks that `backward` needs if they are to be kept."""
+        """Return the logits [N, classes] of float32 images [N, C, H, W], and the masks that `backward` needs (None unless `keep`)."""
         shape = self.schedule.shapes[self.schedule.logits]
         logits = np.empty((len(images), shape.channels), np.float32)
         masks = np.empty((-(-len(images) // self.lanes), self.schedule.masks), self._mask_type) if keep else None
@@ -79,9 +79,9 @@ class Runner:
         return logits, masks
 
     def backward(self, gradient: np.ndarray, masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-        """The gradient by the images from that by the logits, float32 [N, classes]."""
+        """Return the gradient with respect to the images, float32 of shape `size`, from that of the logits, float32 [N, classes]."""
         by_images = np.empty(size, np.float32)
-        # Float16 numbers are precise around one; float32 gradients are left as they are.
+        # Float16 is most precise around one, so each image's gradient is scaled to a maximum of one; float32 gradients are not scaled.
         largest = np.abs(gradient).max(1, keepdims=True) if self._is_short else np.ones((len(gradient), 1), np.float32)
         scale = np.where(largest > 0.0, largest, np.float32(1.0))
 
@@ -118,7 +118,7 @@ class Runner:
 
     def _allocate(self) -> list[np.ndarray]:
         sizes = [int(np.prod(shape.stored)) for shape in self.schedule.shapes]
-        # In one piece, which numpy asks huge pages for; values begin with a cache line.
+        # One aligned allocation for all buffers, for which numpy asks for huge pages.
         room = aligned(sum(sizes) // 2).view(np.uint16) if self._is_short else aligned(sum(sizes))
         begin, buffers = 0, []
         for shape, size in zip(self.schedule.shapes, sizes, strict=True):
@@ -148,9 +148,9 @@ class Runner:
 
 @contextmanager
 def flush_denormals(flush: bool = True) -> Iterator[None]:
-    """Let this thread compute with zero for numbers below 1.2e-38, or not; as before on exit.
+    """Context manager that makes this thread flush numbers below 1.2e-38 to zero, or not, and restores the previous setting on exit.
 
-    Gradients through a network that has not learned anything yet are so small, and processors are slow on such numbers.
+    Gradients through an untrained network are that small, and processors are slow on such numbers.
     """
     before = flushes_denormals()
     torch.set_flush_denormal(flush)
@@ -161,14 +161,14 @@ def flush_denormals(flush: bool = True) -> Iterator[None]:
 
 
 def flushes_denormals() -> bool:
-    """Whether this thread computes with zero for numbers below 1.2e-38."""
+    """Return whether this thread flushes numbers below 1.2e-38 to zero."""
     return float(torch.tensor(1e-39) * 1.0) == 0.0
 
 
 def in_threads(work: Callable[[int], None], threads: int) -> None:
-    """Call `work` with 0, 1, ..., threads - 1, each in a thread of its own, and wait for all; the caller's thread does the first.
+    """Call `work` with 0, 1, ..., threads - 1 in one thread each, the calling thread with 0, and wait for all.
 
-    The other threads treat very small numbers as the caller's does, see `flush_denormals`.
+    The other threads treat very small numbers as the caller's thread does, see `flush_denormals`.
     """
     flush = flushes_denormals() if threads > 1 else False
 
@@ -184,12 +184,12 @@ def in_threads(work: Callable[[int], None], threads: int) -> None:
 
 @lru_cache(maxsize=1)
 def _helpers(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that are kept: starting them costs as much as a small layer. A forked process needs new ones."""
+    """Return threads that are kept, because starting them costs as much as a small layer; a forked process needs new ones."""
     return ThreadPoolExecutor(threads)
 
 
 def aligned(size: int) -> np.ndarray:
-    """Zero-filled float32 buffer of `size` numbers, aligned to a cache line."""
+    """Return a zero-filled float32 buffer of `size` numbers, aligned to a cache line."""
     room = np.empty(size + LINE, np.float32)
     room.fill(0.0)
     begin = -room.ctypes.data // 4 % LINE

@@ -1,4 +1,4 @@
-"""The order of work of the sparse engine for images of one size: which buffers are read and written, forwards and backwards."""
+"""Schedule of the sparse engine for images of one size: the buffers that each step reads and writes, forward and backward."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_zoo.kernels.taps import Shape, Taps, backward_taps, forward_taps
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One call of `kernels.convolve`: numbers of buffers, and the part of the masks it writes or reads."""
+    """One call of `convolve.convolve`: its taps, the numbers of its buffers, and the part of the masks that it writes or reads."""
 
     taps: Taps
     source: int
@@ -26,7 +26,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Average:
-    """Average pooling; backwards, the gradient spread again through the mask of what was pooled."""
+    """Average pooling; in the backward pass, spreads the gradient through the mask of the pooled value."""
 
     source: int
     target: int
@@ -39,13 +39,13 @@ Work = Run | Average
 
 @dataclass
 class Buffers:
-    """Numbered buffers by shape; what is given back is used again."""
+    """Numbered buffers with their shapes; released buffers are reused."""
 
     shapes: list[Shape] = field(default_factory=list)
     free: list[int] = field(default_factory=list)
 
     def take(self, shape: Shape) -> int:
-        """A buffer of that shape that nobody holds, the one given back last: it may still be cached."""
+        """Return the number of a free buffer of that shape, the last released first because it may still be cached, or of a new one."""
         for number in reversed(self.free):
             if self.shapes[number] == shape:
                 self.free.remove(number)
@@ -56,18 +56,18 @@ class Buffers:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Work for `lanes` images at a time, and the buffers for it.
+    """Work for `lanes` images at a time, and the buffers that it needs.
 
     Attributes
     ----------
     forward, backward : list
-        In order.
+        Work items in order of execution.
     shapes : list of Shape
-        Of the buffers.
+        Shape of each buffer.
     image, logits, logits_gradient, image_gradient : int
-        The buffers that the first and the last work of either direction read and write.
+        Numbers of the buffers that the first item of either direction reads and the last one writes.
     masks : int
-        Words of 16 bits that the forward work leaves for the backward: which sums were positive.
+        Number of mask words per cell, one bit per image, that the forward pass leaves for the backward pass: which sums were positive.
     """
 
     forward: list[Work]
@@ -81,35 +81,36 @@ class Schedule:
 
 
 class TapMaker(Protocol):
-    """Makes the taps of a convolution, forwards and backwards."""
+    """Protocol of objects that make the taps of a convolution, forward and backward."""
 
     def forward(self, step: Convolution, source: Shape, target: Shape, end: int) -> Taps:
-        """Those that compute the convolution's output."""
+        """Return the taps that compute the convolution's output."""
 
     def backward(self, step: Convolution, source: Shape, target: Shape, end: int) -> list[Taps]:
-        """Those that compute the gradient by the convolution's source."""
+        """Return the taps that compute the gradient with respect to the convolution's source."""
 
 
 class FixedTaps:
-    """The taps of a graph's own weights."""
+    """Maker of taps from the weights stored in the graph."""
 
     def forward(self, step: Convolution, source: Shape, target: Shape, end: int) -> Taps:
-        """As of `TapMaker`, of the channels that something depends on."""
+        """Return the forward taps of the output channels that later steps depend on."""
         live = np.flatnonzero(step.live if step.live is not None else np.ones(len(step.weight), dtype=bool))
         return forward_taps(step.weight, step.ones, step.bias, step.stride, step.padding, source, target, live, end)
 
     def backward(self, step: Convolution, source: Shape, target: Shape, end: int) -> list[Taps]:
-        """As of `TapMaker`."""
+        """Return the backward taps; see `TapMaker.backward`."""
         return backward_taps(step.weight, step.stride, step.padding, source, target, end)
 
 
 def make_schedule(graph: Graph, rows: int, columns: int, lanes: int, taps: TapMaker | None = None) -> Schedule:
-    """Plan for images of `rows` x `columns` pixels, `lanes` at a time, with the taps that `taps` makes (default: `FixedTaps`).
+    """Return the schedule for images of `rows` x `columns` pixels, `lanes` at a time, with taps made by `taps` (default: `FixedTaps`).
 
     Raises
     ------
     UnsuitedError
-        Where a layer pads by more than one position or pools by maxima: the stems of ImageNet networks.
+        If a layer pads by more than one position, has a stride above two or pools by maxima (as the stems of ImageNet networks do), or if a
+        residual or the pooling is used in a way that residual networks of the zoo do not.
     """
     maker = taps or FixedTaps()
     shapes = value_shapes(graph, Shape(len(graph.mean), rows, columns, lanes))
@@ -122,12 +123,12 @@ def make_schedule(graph: Graph, rows: int, columns: int, lanes: int, taps: TapMa
 
 
 def value_shapes(graph: Graph, image: Shape) -> dict[int, Shape]:
-    """The shape of every value of a graph, from that of the image.
+    """Return the shape of every value of a graph, by value number, from that of the image.
 
     Raises
     ------
     UnsuitedError
-        As of `make_schedule`.
+        If a layer pads by more than one position, has a stride above two or pools by maxima.
     """
     shapes = {0: image}
     for step in graph.steps:
@@ -186,9 +187,9 @@ def _forward(
 def _backward(
     graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], buffers: Buffers, maker: TapMaker
 ) -> tuple[list[Work], int, int]:
-    """The gradient by every value, the last first. One that a ReLU gave is kept as the gradient by what went into the ReLU."""
+    """Plan the gradients of all values, the last first; the gradient of a ReLU's output is stored as that of the ReLU's input."""
     given = buffers.take(shapes[graph.steps[-1].target])
-    # The gradient's buffer of each value, and how many values share it: a residual passes its gradient on as it is.
+    # The buffer of each value's gradient. Values share a buffer if a residual passes its gradient on unchanged.
     held = {graph.steps[-1].target: given}
     work: list[Work] = []
     for value in reversed(range(graph.steps[-1].target)):

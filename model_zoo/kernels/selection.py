@@ -1,26 +1,26 @@
-"""Which weights the scores keep, and the scores' gradients, in one pass over memory each."""
+"""Selection of the weights to keep by their scores, and the gradient with respect to the scores, in one pass over memory each."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-# Candidates for the next selection: so many times as many scores as are kept.
+# Candidates that the next selection ranks, as a multiple of the number of kept scores.
 CANDIDATES = 1.5
 
 
 class Selection:
-    """Selects the scores of largest magnitude, step after step, in little more than one comparison per score.
+    """Selector of the scores of largest magnitude that needs little more than one comparison per score and step.
 
-    Between two optimiser steps few scores move far: only those above a bound that the last selection gives are ranked. Of equal
-    magnitudes at the threshold, those that come first are kept.
+    Few scores move far between two optimiser steps, so only those above a bound from the previous selection are ranked. Of equal magnitudes
+    at the threshold, the first ones are kept.
     """
 
     def __init__(self) -> None:
         self._bound = np.float32(0.0)
 
     def largest(self, scores: np.ndarray, kept: int) -> np.ndarray:
-        """Ascending positions, int64 [kept], of the scores float32 [n] of largest magnitude; NaN counts as the smallest."""
+        """Return ascending positions, int64 [kept], of the `kept` scores, float32 [n], of largest magnitude; NaN counts as the smallest."""
         places = _at_least(scores, self._bound)
         if len(places) < kept:
             places = _at_least(scores, np.float32(0.0))
@@ -52,7 +52,7 @@ def _at_least(scores, bound):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def by_scores(by_weight, slope, scores):  # type: ignore[no-untyped-def]
-    """Turn the gradient by the weights into that by the scores, in place: times the slope, times the score's sign; all float32 [n]."""
+    """Turn the gradient with respect to weights into that for scores, in place: times the slope and the score's sign; all float32 [n]."""
     zero = np.float32(0.0)
     for place in range(scores.shape[0]):
         product = by_weight[place] * slope[place]

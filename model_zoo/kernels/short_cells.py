@@ -1,6 +1,6 @@
-"""What happens to cells of 32 images in float16 outside the convolutions: packing, pooling and their gradients.
+"""Packing, pooling and their gradients for cells of 32 images in float16: everything outside the convolutions.
 
-Cells are uint16 arrays whose bits are float16 numbers, [channels + 1, rows + 2, columns + 2, 32]; masks are uint32, a bit for each image.
+A cell is a uint16 array [channels + 1, rows + 2, columns + 2, 32] whose bits are float16 numbers. Masks are uint32, one bit per image.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from model_zoo.kernels.convolve import SHORT
 
 
 def numbers(cell: np.ndarray) -> np.ndarray:
-    """The same memory as float16."""
+    """Return a float16 view that shares memory with the uint16 `cell`."""
     return cell.view(np.float16)
 
 
 def pack(images: np.ndarray, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> None:
-    """Images float32 [n, C, H, W], n at most 32, normalised, into a cell; what is left over holds zeros."""
+    """Write normalised images, float32 [n, C, H, W] with n at most 32, into a cell; unused lanes are set to zero."""
     normalised = (images - mean[:, None, None]) / deviation[:, None, None]
     inside = numbers(value)[: images.shape[1], 1:-1, 1:-1]
     inside[..., : len(images)] = normalised.transpose(1, 2, 3, 0)
@@ -25,18 +25,21 @@ def pack(images: np.ndarray, value: np.ndarray, mean: np.ndarray, deviation: np.
 
 
 def unpack(value: np.ndarray, gradient: np.ndarray, deviation: np.ndarray) -> None:
-    """The gradient by the images, float32 [n, C, H, W], from that by their normalised form; zero where a number was too large."""
+    """Write the gradient with respect to the images, float32 [n, C, H, W], from that with respect to their normalised form in a cell.
+
+    Infinities and NaN, from numbers too large for float16, become zero.
+    """
     inside = numbers(value)[: gradient.shape[1], 1:-1, 1:-1, : len(gradient)].astype(np.float32)
     gradient[:] = np.nan_to_num(inside.transpose(3, 0, 1, 2), nan=0.0, posinf=0.0, neginf=0.0) / deviation[:, None, None]
 
 
 def average(value: np.ndarray, pooled: np.ndarray, channels: int) -> None:
-    """Mean over the positions of a cell into pooled [C + 1, 3, 3, 32]."""
+    """Write the mean over the positions of a cell into `pooled`, [C + 1, 3, 3, 32]."""
     numbers(pooled)[:channels, 1, 1] = numbers(value)[:channels, 1:-1, 1:-1].mean((1, 2), dtype=np.float32)
 
 
 def spread(pooled: np.ndarray, value: np.ndarray, mask: np.ndarray, channels: int) -> None:
-    """The gradient of `average`, where the mask [C, H, W] lets it through."""
+    """Write the gradient of `average` into `value` where the flat mask [C * H * W] is set, and zero elsewhere."""
     positions = (value.shape[1] - 2) * (value.shape[2] - 2)
     share = numbers(pooled)[:channels, 1, 1] * np.float16(1.0 / positions)
     _spread(share.view(np.uint16), value, mask)
@@ -44,7 +47,7 @@ def spread(pooled: np.ndarray, value: np.ndarray, mask: np.ndarray, channels: in
 
 @njit(cache=True, nogil=True)
 def _spread(share, value, mask):  # type: ignore[no-untyped-def]
-    """Copy the bits of `share` [channels, 32] to every position that the mask lets through; the bits of zero are zeros."""
+    """Copy the bits of `share` [channels, 32] to every position that the mask lets through, and zero to the others."""
     rows, columns = value.shape[1] - 2, value.shape[2] - 2
     for channel in range(share.shape[0]):
         given = share[channel]

@@ -1,4 +1,4 @@
-"""A convolution as lists of what is added to each output channel: the tables that `convolve.convolve` reads."""
+"""Convolutions as tables of the inputs that are added to each output channel, which `convolve.convolve` reads."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from model_zoo.kernels.convolve import DENSE, LANES, SINGLE, SPARSE, item_bytes, mask_bytes
 
-# From this share of weights kept, four output channels share what they read; benchmarks/rule.py tries this and the next two.
+# From this share of kept weights on, four output channels share what they read; benchmarks/rule.py tunes this and the next two.
 DENSE_FROM = 0.75
-# Input channels whose part of a tile fits the first-level cache, and the additions to a sum that pay for putting it down and taking it up.
+# Input channels whose part of a tile fits the first-level cache, and the additions to a sum that pay for storing and reloading it.
 CACHED_CHANNELS, PAYING_TAPS = 16, 12
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Channels, rows and columns of a value of so many images. Stored, a row has a border cell at either end; there is one channel more."""
+    """Channels, rows and columns of a value of `lanes` images; its array has a border one position wide and one more channel."""
 
     channels: int
     rows: int
@@ -27,28 +27,28 @@ class Shape:
 
     @property
     def cell(self) -> int:
-        """Bytes of one position."""
+        """Bytes per position."""
         return item_bytes(self.lanes) * self.lanes
 
     @property
     def row(self) -> int:
-        """Bytes from a row to the next."""
+        """Bytes from one row to the next."""
         return (self.columns + 2) * self.cell
 
     @property
     def channel(self) -> int:
-        """Bytes from a channel to the next."""
+        """Bytes from one channel to the next."""
         return (self.rows + 2) * self.row
 
     @property
     def stored(self) -> tuple[int, int, int, int]:
-        """The array's shape."""
+        """Shape of the array, with the border and the additional channel."""
         return self.channels + 1, self.rows + 2, self.columns + 2, self.lanes
 
 
 @dataclass(eq=False)
 class Taps:
-    """Arguments of `convolve.convolve` by the same names."""
+    """Arguments of `convolve.convolve` with the same names."""
 
     bias: np.ndarray
     offsets: np.ndarray
@@ -60,19 +60,19 @@ class Taps:
 
     @property
     def additions(self) -> int:
-        """Multiply-adds for one image, those of zero weights in dense tiles among them."""
+        """Multiply-adds per image, including those of zero weights in dense tiles."""
         rows, columns, deep = self.shape[0], self.shape[1], self.shape[4]
         return int(len(self.offsets) * deep * rows * columns)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """The geometry of one pass of `convolve.convolve` over a convolution, without its weights.
+    """Geometry of one pass of `convolve.convolve` over a convolution, without its weights.
 
     Attributes
     ----------
     source, target : Shape
-        What is read and written; the gradient by the convolution's output and by its input on the way back.
+        Shapes that are read and written; in the backward pass, those of the convolution's output and input gradients.
     down, across : tuple of int
         The kernel's rows and columns that take part, in the order of the source's rows and columns.
     stride : int
@@ -80,7 +80,7 @@ class Pass:
     first : int
         Bytes from the source's beginning to the first position that is read.
     start, step : tuple of int
-        The first target row and column that are computed, and the distance to the next.
+        First target row and column that are computed, and the distance to the next ones.
     end : int
         How the sums end: `convolve.ADD`, `RELU` or `MASKED`.
     """
@@ -97,14 +97,14 @@ class Pass:
 
     @property
     def positions(self) -> tuple[int, int]:
-        """Rows and columns of the target that are computed."""
+        """Number of rows and columns of the target that are computed."""
         sizes = (self.target.rows, self.target.columns)
         rows, columns = (ceil((size - begin) / every) for size, begin, every in zip(sizes, self.start, self.step, strict=True))
         return rows, columns
 
     @property
     def at(self) -> np.ndarray:
-        """The places that `convolve.convolve` takes, int64, in bytes."""
+        """The argument `at` of `convolve.convolve`, int64, in bytes."""
         target, (row, column), (every_row, every_column) = self.target, self.start, self.step
         out = (1 + row) * target.row + (1 + column) * target.cell
         bits = mask_bytes(target.lanes)
@@ -114,20 +114,20 @@ class Pass:
         return np.array(places, np.int64)
 
     def shape(self, tile: tuple[int, int, int]) -> np.ndarray:
-        """The sizes that `convolve.convolve` takes, int64."""
+        """Return the argument `shape` of `convolve.convolve`, int64, for a tile of (rows, columns, channels)."""
         return np.array([*self.positions, *tile, self.stride, self.end, self.source.lanes], np.int64)
 
 
 def forward_pass(kernel: int, stride: int, padding: int, source: Shape, target: Shape, end: int) -> Pass:
-    """The pass that computes a convolution's output from its input."""
+    """Return the pass that computes a convolution's output from its input."""
     every = tuple(range(kernel))
-    # The border is one position wide: a layer that pads by less begins further inside.
+    # The border is one position wide: a layer that pads by less starts further inside.
     first = (1 - padding) * (source.row + source.cell)
     return Pass(source, target, every, every, stride, first, (0, 0), (1, 1), end)
 
 
 def backward_passes(kernel: int, stride: int, padding: int, source: Shape, target: Shape, end: int) -> Iterator[Pass]:
-    """The passes that compute the gradient by a convolution's `source` from that by its `target`: one for each parity of row and column."""
+    """Yield the passes for the gradient with respect to `source` from that of a convolution's `target`, one per row and column parity."""
     for row in range(stride):
         for column in range(stride):
             # Input row stride * a + row meets kernel row k at output row a + (row + padding - k) / stride.
@@ -150,20 +150,20 @@ def forward_taps(
     channels: np.ndarray,
     end: int,
 ) -> Taps:
-    """Of a convolution [out, in, k, k] that computes the given output `channels`."""
+    """Return the taps of a convolution [out, in, k, k] that compute the output `channels`; `ones` [out, k, k] reads the channel of ones."""
     full = weight if ones is None else np.concatenate([weight, ones[:, None]], axis=1)
     return _taps(full, bias, forward_pass(weight.shape[2], stride, padding, source, target, end), channels)
 
 
 def backward_taps(weight: np.ndarray, stride: int, padding: int, source: Shape, target: Shape, end: int) -> list[Taps]:
-    """Of the gradient by a convolution's source, from that by its target: for stride 2 one for each parity of row and column."""
+    """Return the taps for the gradient with respect to a convolution's source from that of its target: for stride 2 one per parity."""
     every, nothing = np.arange(source.channels), np.zeros(source.channels)
     passes = backward_passes(weight.shape[2], stride, padding, source, target, end)
     return [_taps(weight[:, :, each.down][:, :, :, each.across].transpose(1, 0, 2, 3), nothing, each, every) for each in passes]
 
 
 def _taps(weight: np.ndarray, bias: np.ndarray, geometry: Pass, channels: np.ndarray) -> Taps:
-    """The taps of `weight` [outputs, inputs, rows, columns], the window in the order of the source's positions."""
+    """Return the taps of `weight` [outputs, inputs, rows, columns], whose window is in the order of the source's positions."""
     source = geometry.source
     used = weight != 0
     tile = _tile(used, *geometry.positions)
@@ -172,7 +172,7 @@ def _taps(weight: np.ndarray, bias: np.ndarray, geometry: Pass, channels: np.nda
     members = blocks[:, None] + np.arange(deep)
     group = group_size(int(used[channels].sum()), len(channels), inputs) if tile in SPARSE else inputs
     groups = ceil(inputs / group)
-    # In order of block, then of input channel; sorted by group first, which leaves that order inside a group.
+    # np.nonzero orders by block, then by input channel; the stable sort by group keeps that order within each group.
     block, channel, down, across = np.nonzero(used[members].any(axis=1))
     order = np.argsort(channel // group, kind="stable")
     block, channel, down, across = block[order], channel[order], down[order], across[order]
@@ -193,19 +193,19 @@ def _taps(weight: np.ndarray, bias: np.ndarray, geometry: Pass, channels: np.nda
 
 
 def _tile(used: np.ndarray, rows: int, columns: int) -> tuple[int, int, int]:
-    """The rule by which a layer is run dense or sparse: how much is kept, and whether a tile fits."""
+    """Choose a dense or a sparse tile for a layer, by its share of kept weights and by whether a dense tile fits."""
     if used.size and used.mean() >= DENSE_FROM and len(used) >= DENSE[2] and rows >= DENSE[0] and columns >= DENSE[1]:
         return DENSE
     return sparse_tile(rows, columns)
 
 
 def sparse_tile(rows: int, columns: int) -> tuple[int, int, int]:
-    """The largest tile of one output channel that fits."""
+    """Return the largest tile of one output channel that fits, as (rows, columns, channels)."""
     return next((tile for tile in SPARSE if rows >= tile[0] and columns >= tile[1]), SINGLE)
 
 
 def group_size(kept: int, outputs: int, inputs: int) -> int:
-    """Input channels that are read before the next ones: few enough for the cache, enough to pay for interrupting a sum."""
+    """Return how many input channels are read before the next ones: few enough for the cache, enough to pay for interrupting a sum."""
     taps = kept / max(outputs * inputs, 1)
     wanted = max(CACHED_CHANNELS, ceil(PAYING_TAPS / taps)) if taps else inputs
     return max(1, min(wanted, inputs))

@@ -1,8 +1,8 @@
-"""The dense gradient by a convolution's weight, as matrix products of whole batches of cells.
+"""Dense gradient with respect to a convolution's weight, as matrix products over whole batches of cells.
 
 dW[o, i, ky, kx] is the sum over images and positions of dz[o] times the input i moved by (ky, kx). In a matrix whose rows of positions end
-with a zero, a move is an offset, so each entry of the kernel is one product [out, positions] x [positions, in]. Operands are bfloat16 where
-the processor multiplies it, float32 elsewhere. An input channel that is zero everywhere has no gradient and is left out.
+with a zero, a move is an offset, so each entry of the kernel is one product [out, positions] x [positions, in]. Operands are bfloat16 if
+the processor multiplies it, else float32. Input channels that are zero everywhere have a zero gradient and are left out.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from model_zoo.kernels.taps import Shape
 
 
 def half_type() -> torch.dtype:
-    """bfloat16 where the processor multiplies it, float32 elsewhere."""
+    """Return bfloat16 if the processor multiplies it (AVX512_BF16 or AMX), else float32."""
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 
-# Up to so many rows of all moves together are copied into one matrix: a product with few rows costs as much as one with many.
+# Moves of at most this many rows in all are copied into one matrix: a product with few rows costs as much as one with many.
 FEW_ROWS = 64
-# Images side by side in a matrix: two cells, so that every move is by whole cache lines.
+# Images next to each other in a matrix: two cells, so that every move is by whole cache lines.
 WIDE = 2 * LANES
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a batch of one value is laid out as a matrix [channels, pairs of cells x positions x 32].
+    """Layout of a batch of one value as a matrix [channels, pairs of cells x positions x 32].
 
-    Every row of positions ends with a zero and every pair of cells with a row of zeros, which are the borders of what follows, too.
+    Every row of positions ends with a zero and every pair of cells with a row of zeros, which also serve as the borders of what follows.
 
     Attributes
     ----------
     rows, columns : int
-        Of the grid of positions.
+        Size of the grid of positions.
     cells : int
-        Of sixteen images.
+        Number of cells of sixteen images.
     """
 
     rows: int
@@ -53,12 +53,12 @@ class Geometry:
 
     @property
     def pair(self) -> int:
-        """Numbers of two cells side by side."""
+        """Numbers per pair of cells."""
         return (self.rows + 1) * (self.columns + 1) * WIDE
 
     @property
     def guard(self) -> int:
-        """Numbers before and behind the matrix that a move may reach into."""
+        """Numbers before and after the matrix that a move may reach into."""
         return (self.columns + 2) * WIDE
 
     @property
@@ -67,15 +67,15 @@ class Geometry:
         return -(-self.cells // 2) * self.pair
 
     def begin(self, cell: int) -> int:
-        """Where the first position of a cell lies."""
+        """Return the offset of the first position of a cell."""
         return self.guard + cell // 2 * self.pair + cell % 2 * LANES
 
     def move(self, row: int, column: int) -> int:
-        """Where the matrix moved by so many rows and columns begins."""
+        """Return the offset at which the matrix moved by `row` rows and `column` columns begins."""
         return self.guard + (row * (self.columns + 1) + column) * WIDE
 
     def matrix(self, channels: int, dtype: torch.dtype) -> torch.Tensor:
-        """Zeros for the matrix with its guards, [channels, guard + length + guard], rows aligned to cache lines."""
+        """Return zeros for the matrix with its guards, [channels, guard + length + guard], with rows aligned to cache lines."""
         width = self.length + 2 * self.guard
         kind = np.dtype(np.uint16 if dtype == torch.bfloat16 else np.float32)
         # NumPy asks for huge pages, PyTorch does not.
@@ -86,14 +86,18 @@ class Geometry:
 
 
 class Operand:
-    """A value of a batch as matrices: whole, or for convolutions of stride 2 its four parts by parity of row and column.
+    """A value of a batch as matrices: one, or for convolutions of stride 2 four, by parity of row and column.
 
     Parameters
     ----------
     value : Shape
+        Shape of the value.
     cells : int
+        Number of cells of sixteen images.
     stride : int
-        Of the convolutions that read the value.
+        Stride of the convolutions that read the value.
+    dtype : torch.dtype
+        bfloat16 or float32.
     """
 
     def __init__(self, value: Shape, cells: int, stride: int, dtype: torch.dtype) -> None:
@@ -103,16 +107,16 @@ class Operand:
         self.parts = tuple(_bits(matrix) for matrix in self.matrices)
 
     def write(self, value: np.ndarray, cell: int, rows: np.ndarray) -> None:
-        """Write the channels of a cell [channels, rows + 2, columns + 2, 16] into the matrices' `rows`, int64 [channels], -1 for none."""
+        """Write the channels of a cell [channels, rows + 2, columns + 2, 16] into matrix rows `rows`, int64 [channels] with -1 for none."""
         for channel in np.flatnonzero(rows >= 0):
             copy_channel(value[channel], self.parts, rows[channel], *self.place(cell))
 
     def place(self, cell: int) -> tuple[int, int, int]:
-        """Where a cell begins, the positions of a row with its zero, and the stride, as `copy_channel` takes them."""
+        """Return the arguments `begin`, `width` (positions per row, including the zero) and `stride` of `copy_channel` for a cell."""
         return self.geometry.begin(cell), self.geometry.columns + 1, self.stride
 
     def moved(self, kernel_row: int, kernel_column: int, padding: int, channels: int) -> torch.Tensor:
-        """The first `channels` rows of the matrix that an entry of the kernel reads."""
+        """Return the first `channels` rows of the matrix that an entry of the kernel reads."""
         down, across = kernel_row - padding, kernel_column - padding
         begin = self.geometry.move(down // self.stride, across // self.stride)
         part = down % self.stride * self.stride + across % self.stride
@@ -120,16 +124,18 @@ class Operand:
 
 
 def weight_gradient(operand: Operand, by_output: Operand, kernel: int, padding: int, inputs: int, live: np.ndarray) -> torch.Tensor:
-    """The gradient by a weight, float32 [out, in, k, k].
+    """Return the gradient with respect to a weight, float32 [out, in, k, k].
 
     Parameters
     ----------
     operand : Operand
-        The convolution's input, its channels `live` written.
+        The convolution's input, with its channels `live` written.
     by_output : Operand
-        The gradient by the convolution's output, all of its channels written; of stride 1.
+        The gradient with respect to the convolution's output, of stride 1, with all channels written.
+    kernel, padding : int
+        Kernel size and padding of the convolution.
     inputs : int
-        Channels of the input, those left out among them.
+        Number of input channels, including those left out.
     live : np.ndarray
         int64: the input channels that were written.
     """
@@ -150,13 +156,13 @@ def weight_gradient(operand: Operand, by_output: Operand, kernel: int, padding: 
 
 
 def _bits(values: torch.Tensor) -> np.ndarray:
-    """The same memory for numba: bfloat16 as uint16, float32 as it is."""
+    """Return a NumPy view for numba that shares memory with `values`: bfloat16 as uint16, float32 unchanged."""
     return values.view(torch.uint16).numpy() if values.dtype == torch.bfloat16 else values.numpy()
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _round_row(typing: Any, source: Any, source_step: Any, target: Any, target_step: Any, count: Any) -> Any:
-    """Round `count` groups of sixteen float32 to bfloat16, ties to even; addresses and distances between groups in bytes."""
+    """Round `count` groups of sixteen float32 to bfloat16, ties to even; addresses and distances between groups are in bytes."""
 
     def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         source, source_step, target, target_step, count = arguments
@@ -184,11 +190,11 @@ def copy_channel(channel, parts, number, begin, width, stride):  # type: ignore[
     Parameters
     ----------
     parts : tuple of np.ndarray
-        `Operand.parts`; uint16 takes bfloat16, float32 takes the numbers as they are.
+        `Operand.parts`: uint16 takes numbers rounded to bfloat16, float32 takes them unchanged.
     number : int
-        Of the row.
+        Index of the row.
     begin, width, stride : int
-        As `Operand.place` gives them.
+        As returned by `Operand.place`.
     """
     for part in range(len(parts)):
         row, column, target = part // stride, part % stride, parts[part]
@@ -206,7 +212,7 @@ def copy_channel(channel, parts, number, begin, width, stride):  # type: ignore[
 
 @njit(cache=True, nogil=True)
 def _gather(products, live, gradient, shift):  # type: ignore[no-untyped-def]
-    """Order products [entries, out, live] of whole numbers, the bits of floats, as weights; `shift` makes bfloat16 bits float32 bits."""
+    """Reorder products [entries, out, live], the bits of floats as integers, into weights; `shift` makes bfloat16 bits float32 bits."""
     entries, outputs, inputs = products.shape
     kernel = gradient.shape[3]
     for o in range(outputs):

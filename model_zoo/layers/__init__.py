@@ -1,1 +1,1 @@
-"""Convolution layers whose weights are binary: pruned random signs, and BinaryConnect."""
+"""Convolution layers with pruned, binary or factored weights, and the bias as a layer."""

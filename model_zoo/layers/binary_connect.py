@@ -23,14 +23,15 @@ class _SignStraightThrough(torch.autograd.Function):
 
 
 def sign_straight_through(latent: torch.Tensor) -> torch.Tensor:
-    """sign(latent), values -1 and +1; the gradient passes to `latent` unchanged."""
+    """Return sign(latent), values -1 and +1; the gradient passes to `latent` unchanged."""
     return _SignStraightThrough.apply(latent)  # type: ignore[no-untyped-call]
 
 
 class BinaryConnectConv2d(nn.Module):
-    """Convolution without bias with weights sign(latent) in {-1, +1}, no scale factor; the gradient passes to the latent weight unchanged.
+    """Convolution without bias whose weights are sign(latent) in {-1, +1}, without a scale factor.
 
-    `latent` [out, in, k, k] is clamped to [-1, 1] by `refresh`, once before every optimiser step's forward passes.
+    The gradient passes to the latent weights unchanged. `latent` [out, in, k, k] is clamped to [-1, 1] by `refresh`, once before every
+    optimiser step's forward passes.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
@@ -46,9 +47,9 @@ class BinaryConnectConv2d(nn.Module):
             self.latent.clamp_(-1.0, 1.0)
 
     def effective_weight(self) -> torch.Tensor:
-        """sign(latent), float [out, in, k, k] with values -1 and +1."""
+        """Return sign(latent), float [out, in, k, k] with values -1 and +1."""
         return sign_straight_through(self.latent)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Convolve `inputs` [N, in, H, W] with the signs."""
+        """Convolve `inputs` [N, in, H, W] with the signs of the latent weights."""
         return F.conv2d(inputs, self.effective_weight(), None, self.stride, self.padding)

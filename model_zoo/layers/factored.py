@@ -1,7 +1,7 @@
-"""A convolution whose weight matrix is a product of two factors plus a rest, W = U V + C (ATMC, Gui et al. 2019).
+"""A convolution whose weight matrix is a product of two factors plus a remainder, W = U V + C (ATMC, Gui et al. 2019).
 
-The square one of the factors is stored less the identity, as in the official code, so that a dense network is one whose square factors
-and rests are all zero. Dense or not, all three are sparse in the end: what is stored is fewer numbers than W has.
+The square factor is stored minus the identity, as in the official code, so that an all-zero square factor and remainder make a dense
+network. All three matrices are sparse in the end, so that fewer numbers are stored than W has.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Factors:
-    """What is stored of one layer, float32: `left` [out, rank], `right` [rank, in k k], `rest` [out, in k k].
+    """Stored numbers of one layer, float32: `left` [out, rank], `right` [rank, in k k], `rest` [out, in k k].
 
-    rank is the smaller of out and in k k; the identity is still to be added to the factor that is square (`right` where both are).
+    rank is the smaller of out and in k k. The identity is not yet added to the square factor (`right` if both are square).
     """
 
     left: np.ndarray
@@ -28,13 +28,13 @@ class Factors:
     rest: np.ndarray
 
     def tensors(self) -> list[np.ndarray]:
-        """The three, in a fixed order."""
+        """Return `left`, `right` and `rest`, in this order."""
         return [self.left, self.right, self.rest]
 
     def product(self) -> np.ndarray:
-        """W, float32 [out, in k k]; the same bits on every machine.
+        """Return W, float32 [out, in k k], with the same bits on every machine.
 
-        One outer product after the other in float64: no library decides in which order is added.
+        Outer products are added one after the other in float64, so that no library decides the order of additions.
         """
         left, right = self.left.astype(np.float64), self.right.astype(np.float64)
         identity = np.eye(right.shape[0])
@@ -43,24 +43,24 @@ class Factors:
         for column, row in zip(left.T, right, strict=True):
             used = np.flatnonzero(column)
             total[used] += column[used, None] * row
-        # No -0.0, whatever the signs of zeros were.
+        # Adding 0.0 turns -0.0 into 0.0, whatever the signs of zeros were.
         return total.astype(np.float32) + np.float32(0.0)
 
 
 def square_right(shape: Sequence[int]) -> bool:
-    """Whether the right one of two factors is the square one, by its shape [rank, in k k]."""
+    """Return whether the right factor is the square one, by its shape [rank, in k k]."""
     return shape[0] == shape[1]
 
 
 def factor_shapes(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Shapes of the left factor, the right one and the rest of a weight [out, in, k, k]."""
+    """Return the shapes of the left factor, the right factor and the remainder of a weight [out, in, k, k]."""
     outputs, inputs = shape[0], math.prod(shape[1:])
     rank = min(outputs, inputs)
     return [(outputs, rank), (rank, inputs), (outputs, inputs)]
 
 
 class FactoredConv2d(nn.Module):
-    """Convolution without bias with the weight U V + C; `left`, `right` and `rest` are parameters, as in `Factors`."""
+    """Convolution without bias whose weight is U V + C; `left`, `right` and `rest` are parameters, as in `Factors`."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class FactoredConv2d(nn.Module):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.shape = (out_channels, in_channels, kernel_size, kernel_size)
         left, right, rest = (torch.zeros(shape) for shape in factor_shapes(self.shape))
-        # A dense network to begin with, PyTorch's own initialisation of a convolution in the factor that is not square.
+        # Start as a dense network: the factor that is not square gets PyTorch's default initialisation of a convolution.
         drawn = nn.init.kaiming_uniform_(torch.empty(self.shape), a=math.sqrt(5)).flatten(1)
         (left if square_right(right.shape) else right).copy_(drawn)
         self.left, self.right, self.rest = nn.Parameter(left), nn.Parameter(right), nn.Parameter(rest)
@@ -77,15 +77,15 @@ class FactoredConv2d(nn.Module):
     identity: torch.Tensor
 
     def factors(self) -> list[nn.Parameter]:
-        """The three, in a fixed order."""
+        """Return the parameters `left`, `right` and `rest`, in this order."""
         return [self.left, self.right, self.rest]
 
     def stored(self) -> Factors:
-        """What is stored of this layer."""
+        """Return copies of the three parameters as `Factors`."""
         return Factors(*(part.detach().cpu().numpy().copy() for part in self.factors()))
 
     def effective_weight(self) -> torch.Tensor:
-        """U V + C, float [out, in, k, k]; the frozen layer has the same up to the last bit, see `Factors.product`."""
+        """Return U V + C, float [out, in, k, k]; equal to the frozen layer's weight up to rounding, see `Factors.product`."""
         on_right = square_right(self.right.shape)
         left, right = (self.left, self.right + self.identity) if on_right else (self.left + self.identity, self.right)
         return (left @ right + self.rest).view(self.shape)
@@ -96,5 +96,5 @@ class FactoredConv2d(nn.Module):
 
 
 def factored_layers(network: nn.Module) -> list[FactoredConv2d]:
-    """The factored convolutions of a network, in module order."""
+    """Return the factored convolutions of a network, in module order."""
     return [layer for layer in network.modules() if isinstance(layer, FactoredConv2d)]

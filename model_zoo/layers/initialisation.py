@@ -1,7 +1,7 @@
-"""How the frozen weights of a pruned network are drawn: the paper's choice and those of its ablation.
+"""Initialisation of the frozen weights of a pruned network: the paper's choice and those of its ablation.
 
-Whatever the kind, the signs are those of PyTorch's own Conv2d initialisation (kaiming-uniform, a = sqrt 5), or, where the magnitudes are
-drawn too, those of the draw.
+If only the signs are drawn, they are those of PyTorch's default Conv2d initialisation (kaiming-uniform, a = sqrt 5). If the magnitudes are
+drawn too, signs and magnitudes come from the same draw.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ WEIGHT_INITS = ("binary", "signed-constant", "signed-constant-scaled", "uniform"
 
 
 def draw_weights(shape: Sequence[int], kind: str) -> torch.Tensor:
-    """Frozen weights as drawn, float32 of `shape` [out, in, k, k], from torch's global generator.
+    """Draw frozen weights, float32 of `shape` [out, in, k, k], from torch's global generator.
 
     Parameters
     ----------
     kind : str
-        "binary": only the signs count, every magnitude is 1 (the paper). "signed-constant": signs times sqrt(2 / fan_in), and
-        "signed-constant-scaled" with fan_in times the layer's keep ratio in its place (Ramanujan et al. 2020); the constant is
-        applied by `constant_magnitude`. "uniform": from (-1, 1). "kaiming-normal": normal with deviation sqrt(2 / fan_in).
+        "binary": only the signs count, every magnitude is 1 (the paper). "signed-constant": signs times sqrt(2 / fan_in).
+        "signed-constant-scaled": the same with fan_in times the layer's keep ratio in place of fan_in (Ramanujan et al. 2020). For these
+        three kinds the caller replaces the drawn magnitudes by `constant_magnitude`. "uniform": from (-1, 1). "kaiming-normal": normal with
+        deviation sqrt(2 / fan_in).
 
     Raises
     ------
     UsageError
-        For another kind.
+        If `kind` is none of these.
     """
     if kind not in WEIGHT_INITS:
         raise UsageError(f"weight_init is one of {', '.join(WEIGHT_INITS)}, not {kind!r}")
@@ -43,7 +44,7 @@ def draw_weights(shape: Sequence[int], kind: str) -> torch.Tensor:
 
 
 def constant_magnitude(shape: Sequence[int], kind: str, keep_ratio: float) -> float:
-    """The one magnitude of a layer's weights for the kinds that have one; `keep_ratio` in (0, 1] is the layer's own."""
+    """Return the common magnitude of a layer's weights, for kinds that have one; `keep_ratio` in (0, 1] is that of the layer."""
     if kind == "binary":
         return 1.0
     fan = math.prod(shape[1:]) * (keep_ratio if kind == "signed-constant-scaled" else 1.0)

@@ -1,7 +1,7 @@
-"""A convolution of which a mask keeps some weights: what the sparse methods train, a part at a time.
+"""A convolution with a mask over its weights, which the sparse methods train in two kinds of phases.
 
-Its phases are those the methods are made of. "weights": the kept weights are trained, the mask stands still or is moved by a rule.
-"scores": the weights stand still and the scores that choose the mask are trained, with edge-popup's straight-through gradient.
+In phase "weights" the kept weights are trained, and the mask is fixed or changed by a rule. In phase "scores" the weights are fixed and the
+scores that determine the mask are trained, with edge-popup's straight-through gradient.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WEIGHTS = ("real", "binary")
 
 
 class _Chosen(torch.autograd.Function):
-    """Forward: weight * mask. Backward: to |score| what reaches the mask, as if the mask were |score|; to `rate` the sum of that."""
+    """Forward: weight * mask. Backward: |score| gets the gradient of the mask, as if it were the mask; `rate` gets the sum of it."""
 
     @staticmethod
     def forward(ctx: Any, scores: torch.Tensor, rate: torch.Tensor | None, weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ class _Chosen(torch.autograd.Function):
 class MaskedConv2d(nn.Module):
     """Convolution without bias; `weight` and `scores` are parameters, `mask` in {0, 1} a buffer, all of shape [out, in, k, k].
 
-    `rate` is the keep ratio as a number with a gradient, in methods that learn it, and None in others.
+    `rate` is the keep ratio as a tensor with a gradient, in methods that learn it, and None in others.
     """
 
     mask: torch.Tensor
@@ -49,35 +49,35 @@ class MaskedConv2d(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         shape = (out_channels, in_channels, kernel_size, kernel_size)
-        # PyTorch's own initialisation of a convolution.
+        # PyTorch's default initialisation of a convolution.
         self.weight = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5)))
         self.scores = nn.Parameter(torch.zeros(shape), requires_grad=False)
         self.register_buffer("mask", torch.ones(shape))
         self.rate: torch.Tensor | None = None
 
     def train_weights(self) -> None:
-        """Phase "weights"."""
+        """Start phase "weights": only the weights require gradients."""
         self.weight.requires_grad_(True)
         self.scores.requires_grad_(False)
 
     def train_scores(self) -> None:
-        """Phase "scores"."""
+        """Start phase "scores": only the scores require gradients."""
         self.weight.requires_grad_(False)
         self.scores.requires_grad_(True)
 
     def keep_top(self, ranking: torch.Tensor, kept: int) -> None:
-        """Keep the `kept` weights of largest |ranking| [out, in, k, k]."""
+        """Set the mask to the `kept` weights of largest |ranking|, a tensor [out, in, k, k]."""
         self.mask.copy_(top_mask(ranking, kept))
 
     def refresh(self) -> None:
-        """What is to be done once after every optimiser step: here nothing."""
+        """Hook called after every optimiser step; does nothing by default."""
 
     def values(self) -> torch.Tensor:
-        """What the layer computes with where it is kept: here the weights."""
+        """Return the values that the mask is applied to, [out, in, k, k]; the weights by default."""
         return self.weight
 
     def effective_weight(self) -> torch.Tensor:
-        """The weights used in the forward pass, zero where not kept."""
+        """Return the weights used in the forward pass, [out, in, k, k], zero if not kept."""
         if self.scores.requires_grad and torch.is_grad_enabled():
             return _Chosen.apply(self.scores, self.rate, self.values(), self.mask)  # type: ignore[no-untyped-call]
         return self.values() * self.mask
@@ -88,26 +88,29 @@ class MaskedConv2d(nn.Module):
 
 
 class BinaryWeights(MaskedConv2d):
-    """Computes with the signs of its weights, which are latent and clamped to [-1, 1] as in BinaryConnect; their magnitudes still rank."""
+    """Masked convolution that computes with the signs of its weights, which are latent and clamped to [-1, 1] as in BinaryConnect.
+
+    The magnitudes of the latent weights can still rank them.
+    """
 
     def refresh(self) -> None:
-        """Clamp, and what else the layer does."""
+        """Clamp the latent weights to [-1, 1], then run the hook of the parent class."""
         with torch.no_grad():
             self.weight.clamp_(-1.0, 1.0)
         super().refresh()
 
     def values(self) -> torch.Tensor:
-        """sign(weight), the gradient unchanged."""
+        """Return sign(weight); the gradient passes to the weight unchanged."""
         return sign_straight_through(self.weight)
 
 
 def with_weights(layer: type[MaskedConv2d], kind: str) -> type[MaskedConv2d]:
-    """A kind of masked convolution with "real" weights, as it is, or with "binary" ones."""
+    """Return `layer` for "real" weights, or a subclass of it with "binary" ones; UsageError for another kind."""
     if kind not in WEIGHTS:
         raise UsageError(f"weights are one of {', '.join(WEIGHTS)}, not {kind!r}")
     return layer if kind == "real" else type(f"Binary{layer.__name__}", (BinaryWeights, layer), {})
 
 
 def masked_layers(network: nn.Module) -> list[MaskedConv2d]:
-    """The masked convolutions of a network, in module order."""
+    """Return the masked convolutions of a network, in module order."""
     return [layer for layer in network.modules() if isinstance(layer, MaskedConv2d)]

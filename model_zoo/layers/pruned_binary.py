@@ -1,6 +1,6 @@
 """The pruned binary convolution of Liu, Zhao, Süsstrunk, Salzmann (NeurIPS 2022): frozen random signs, learned scores, top-k mask.
 
-The mask is edge-popup's (Ramanujan et al. 2020): the entries of largest |score|, ranked within the layer, with an identity
+The mask is that of edge-popup (Ramanujan et al. 2020): the entries of largest |score| within the layer are kept, with an identity
 straight-through gradient to |score|.
 """
 
@@ -18,12 +18,15 @@ from model_zoo.layers.signs import sign
 
 
 def keep_count(weights: int, keep_ratio: float) -> int:
-    """Number of weights kept of `weights` at `keep_ratio` in (0, 1]: n - floor((1 - k) n), the official code's rounding."""
+    """Return how many of `weights` weights are kept at `keep_ratio` in (0, 1]: n - floor((1 - k) n), the official code's rounding."""
     return weights - int((1.0 - keep_ratio) * weights)
 
 
 def top_mask(scores: torch.Tensor, kept: int) -> torch.Tensor:
-    """Mask of the `kept` entries of largest |score|: float {0, 1}, same shape as `scores`. The count is exact; ties fall arbitrarily."""
+    """Return the mask of the `kept` entries of largest |score|: float {0, 1} of the shape of `scores`.
+
+    The count is exact; ties are broken arbitrarily.
+    """
     flat = scores.detach().abs().flatten()
     mask = torch.zeros_like(flat)
     mask[flat.topk(kept, sorted=False).indices] = 1.0
@@ -41,18 +44,18 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         scores, slope = ctx.saved_tensors
-        # torch.sign, not ours: the gradient of |S| at S = 0 is 0.
+        # torch.sign, not `layers.signs.sign`: the gradient of |S| at S = 0 is 0.
         return gradients[0] * slope * torch.sign(scores), None, None, None
 
 
 class PrunedBinaryConv2d(nn.Module):
     """Convolution without bias whose weights are frozen, of which only the `kept` with the largest |score| are used.
 
-    `scores` is the only parameter; `signs` in {-1, +1} and `mask` in {0, 1} are buffers, all of shape [out, in, k, k]. `magnitude` is
-    None for the paper's binary weights; the ablation's other initialisations keep |weight| there, [1] or [out, in, k, k].
-    The mask is computed by `refresh`, once per optimiser step, not in the forward pass; what follows between two refreshes
-    (every attack step and the training pass) uses the same subnetwork. The official code sorts all scores in every forward and gets
-    the same masks, since scores move only in the optimiser's step.
+    `scores` is the only parameter; `signs` in {-1, +1} and `mask` in {0, 1} are buffers, all of shape [out, in, k, k]. `magnitude` is None
+    for the paper's binary weights; for the ablation's other initialisations it is |weight|, [1] or [out, in, k, k]. The mask is computed by
+    `refresh`, once per optimiser step, not in the forward pass: all passes between two refreshes (every attack step and the training pass)
+    use the same subnetwork. The official code sorts all scores in every forward pass and gets the same masks, since scores change only in
+    the optimiser's step.
 
     Parameters
     ----------
@@ -93,7 +96,7 @@ class PrunedBinaryConv2d(nn.Module):
     magnitude: torch.Tensor | None
 
     def set_kept(self, kept: int) -> None:
-        """Fix how many weights are kept (1 <= kept <= number of weights) and refresh the mask."""
+        """Set how many weights are kept and refresh the mask; ValueError unless 1 <= kept <= number of weights."""
         if not 1 <= kept <= self.scores.numel():
             raise ValueError(f"cannot keep {kept} of {self.scores.numel()} weights")
         self.kept = kept
@@ -103,12 +106,12 @@ class PrunedBinaryConv2d(nn.Module):
 
     def refresh(self) -> None:
         """Recompute the mask from the scores; call it after every change of the scores."""
-        # In place: a wrapper that shares buffers between devices holds on to the tensor.
+        # In place, because a wrapper that shares buffers between devices keeps a reference to the tensor.
         self.mask.copy_(top_mask(self.scores, self.kept))
         self._effective = self.weights * self.mask
 
     def keep(self, places: torch.Tensor) -> None:
-        """Keep the weights at flat positions `places`, int64 [kept], in place of `refresh`; memory has to be contiguous."""
+        """Keep the weights at flat positions `places`, int64 [kept]; replaces `refresh`. The mask must be contiguous."""
         self.mask.zero_()
         self.mask.view(-1)[places] = 1.0
         self._effective = None
@@ -120,11 +123,14 @@ class PrunedBinaryConv2d(nn.Module):
 
     @property
     def slope(self) -> torch.Tensor:
-        """What the gradient of the effective weight is multiplied by on its way to |score|: here the frozen weights."""
+        """Factor of the effective weight's gradient on its way to |score|; by default the frozen weights."""
         return self.weights
 
     def effective_weight(self) -> torch.Tensor:
-        """The weight used in the forward pass, float [out, in, k, k], zero where not kept; scores get its gradient if they require one."""
+        """Return the weight used in the forward pass, float [out, in, k, k], zero if not kept.
+
+        Its gradient passes to the scores if they require one.
+        """
         if self.scores.requires_grad and torch.is_grad_enabled():
             return _StraightThrough.apply(self.scores, self.weights, self.mask, self.slope)  # type: ignore[no-untyped-call]
         if self._effective is None or self._effective.device != self.signs.device:
@@ -132,5 +138,5 @@ class PrunedBinaryConv2d(nn.Module):
         return self._effective
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Convolve `inputs` [N, in, H, W] with the kept signs."""
+        """Convolve `inputs` [N, in, H, W] with the kept weights."""
         return F.conv2d(inputs, self.effective_weight(), None, self.stride, self.padding)

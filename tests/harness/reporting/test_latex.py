@@ -33,7 +33,7 @@ def log_of(files: list[Path], folder: Path) -> str:
 def test_the_tables_of_a_report_compile(outcomes: pd.DataFrame, models: pd.DataFrame, tmp_path: Path) -> None:
     odd = models.assign(id=models["id"].replace("large", r"la_r&ge #1 50% {x} $y$ ^~\z ±1"))
     renamed = outcomes.assign(model=outcomes["model"].replace("large", r"la_r&ge #1 50% {x} $y$ ^~\z ±1"))
-    files = [path for path in build(renamed, odd, tmp_path / "report", formats=("tex",)).paths]
+    files = build(renamed, odd, tmp_path / "report", formats=("tex",)).paths
     assert files and "Overfull" not in log_of(files, tmp_path)
 
 
