@@ -12,8 +12,8 @@ import foolbox
 import torch
 from torch import nn
 
-from harness.attacks import pool
-from harness.attacks.rays import RayS
+from harness.attacks.native import pool
+from harness.attacks.native.rays import RayS
 from harness.selftest.toys import images, undefended
 
 EPSILON, IMAGES = 8 / 255, 32

@@ -24,6 +24,7 @@ from torch import nn
 
 from benchmarks.common import ROUNDS, ratios, roofline, say, schedule_points, spread
 from harness import attacks, datasets, engines
+from harness.attacks import AttackCall
 from harness.attacks.passes import passes
 from harness.engines.equivalence import compare
 from harness.engines.sparse import SparseModel
@@ -123,7 +124,7 @@ def _attack(name: str, model: nn.Module) -> None:
     seconds, counts = [], []
     for spec, attacked in ((attacks.get("autoattack"), model), (attacks.get("fast-autoattack"), fast)):
         begun = time.process_time()
-        result = attacks.run(spec, attacked, images, labels, threat, 0, classes=10)
+        result = attacks.run(spec, AttackCall(attacked, images, labels, threat, 0), classes=10)
         seconds.append(time.process_time() - begun)
         assert not any(result.broken_by), "an image was broken at a radius so small"
         counts.append("{0.forwards} + {0.backwards}".format(passes(spec, 10)[1]))
@@ -168,7 +169,7 @@ def measure_verdicts() -> None:
         for engine in agree:
             attacked = engines.prepare(model, engines.build(model, engine), engine, x).model
             assert attacked is not model, f"{engine} refused"
-            result = attacks.run(attacks.get("fast-autoattack"), attacked, x[right], y[right], threat, 0, classes=10)
+            result = attacks.run(attacks.get("fast-autoattack"), AttackCall(attacked, x[right], y[right], threat, 0), classes=10)
             robust = np.zeros(VERDICTS, dtype=bool)
             robust[right.numpy()] = ~judge(model, x[right], result.adversarial, y[right], threat).broken.numpy()
             row += f" | {robust.sum()} | {(wanted != robust).sum()}"

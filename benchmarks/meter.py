@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from harness import attacks, datasets
+from harness.attacks import AttackCall
 from harness.evaluation.meter import Meter
 from harness.evaluation.referee import judge, predict
 from model_zoo.loading import load_model
@@ -64,7 +65,7 @@ def main() -> None:
             meter = ClockedMeter(inner, x, y, threat)
             outer = Clocked(meter)
             begun = time.process_time()
-            result = attacks.run(attacks.get(attack), outer, x, y, threat, 0, classes=10)
+            result = attacks.run(attacks.get(attack), AttackCall(outer, x, y, threat, 0), classes=10)
             attacked = time.process_time()
             judge(inner.module, x, result.adversarial, y, threat)
             ended = time.process_time()

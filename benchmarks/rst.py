@@ -19,7 +19,8 @@ from dataclasses import replace
 import torch
 
 from harness import attacks, datasets
-from harness.attacks.losses import LOSSES
+from harness.attacks import AttackCall
+from harness.attacks.native.losses import LOSSES
 from harness.evaluation.probes import logit_scale, zero_gradient
 from harness.evaluation.referee import predict
 from harness.runner.identity import unit_seed
@@ -61,7 +62,7 @@ def robust(model: Classifier, images: torch.Tensor, labels: torch.Tensor, compon
     clean = predict(model, images) == labels
     kept = clean.clone()
     if clean.any():
-        found = attacks.run(alone, model, images[clean].contiguous(), labels[clean], THREAT, unit_seed("0" * 64)).adversarial
+        found = attacks.run(alone, AttackCall(model, images[clean].contiguous(), labels[clean], THREAT, unit_seed("0" * 64))).adversarial
         kept[clean] = predict(model, found) == labels[clean]
     return kept
 

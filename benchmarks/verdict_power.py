@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from harness import datasets
-from harness.attacks.losses import margin
+from harness.attacks.native.losses import margin
 from harness.evaluation.diagnostics import Diagnostics
 from harness.evaluation.probes import ascend
 from harness.evaluation.verdict import CHECKS, SIGNIFICANCE, judge

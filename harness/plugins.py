@@ -11,13 +11,31 @@ from typing import TYPE_CHECKING, Any
 from model_zoo.plugins import Registry
 
 if TYPE_CHECKING:
+    from harness.attacks.common import Adapter
+    from harness.attacks.spec import AttackSpec
     from harness.datasets.base import Source
     from harness.reporting.tables import TableSpec
     from harness.runner.executors import Executor
     from harness.runner.suite import Suite
 
+ATTACKS: Registry[AttackSpec] = Registry(
+    "attack",
+    "attacks",
+    "harness.attacks.spec:AttackSpec",
+    "harness ls attacks",
+    files="harness.attacks:specs",
+    read="harness.attacks.spec:load",
+)
+ATTACK_ADAPTERS: Registry[Adapter[Any]] = Registry(
+    "attack adapter",
+    "attack_adapters",
+    "harness.attacks.common:Adapter",
+    "harness ls attacks",
+    packages=("harness.attacks.packages", "harness.attacks.native"),
+    attribute="ADAPTER",
+)
 DATASETS: Registry[Source] = Registry(
-    "dataset", "datasets", "harness.datasets.base:Source", "harness ls datasets", package="harness.datasets", attribute="SOURCES"
+    "dataset", "datasets", "harness.datasets.base:Source", "harness ls datasets", packages=("harness.datasets",), attribute="SOURCES"
 )
 SUITES: Registry[Suite] = Registry(
     "suite",
@@ -28,7 +46,7 @@ SUITES: Registry[Suite] = Registry(
     read="harness.runner.suite:read_suite",
 )
 EXECUTORS: Registry[Executor] = Registry(
-    "executor", "executors", "callable", "harness run --help", package="harness.runner.executors", attribute="run", by_module=True
+    "executor", "executors", "callable", "harness run --help", packages=("harness.runner.executors",), attribute="run", by_module=True
 )
 TABLES: Registry[TableSpec] = Registry(
     "table",
@@ -39,5 +57,5 @@ TABLES: Registry[TableSpec] = Registry(
     read="harness.reporting.tables:read_table",
 )
 FIGURES: Registry[Callable[..., Any]] = Registry(
-    "figure", "figures", "callable", "harness ls figures", package="harness.reporting.figures", attribute="figures", by_module=True
+    "figure", "figures", "callable", "harness ls figures", packages=("harness.reporting.figures",), attribute="figures", by_module=True
 )

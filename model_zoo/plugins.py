@@ -13,7 +13,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -74,8 +74,8 @@ class Registry(Generic[T]):
         "module:Type" of the entries. "callable" accepts any function.
     listing : str
         Command that lists the entries.
-    package : str, optional
-        Package of this project whose modules define entries.
+    packages : sequence of str
+        Packages of this project whose modules define entries.
     attribute : str, optional
         Attribute of a module that holds its entry, a list of entries with `name`, or a mapping from names to entries.
     by_module : bool
@@ -93,17 +93,18 @@ class Registry(Generic[T]):
         accepts: str,
         listing: str,
         *,
-        package: str | None = None,
+        packages: Sequence[str] = (),
         attribute: str | None = None,
         by_module: bool = False,
         files: str | None = None,
         read: str | None = None,
     ) -> None:
         self.kind, self.plural, self.accepts, self.listing = kind, plural, accepts, listing
-        self.package, self.attribute, self.by_module = package, attribute, by_module
+        self.packages, self.attribute, self.by_module = packages, attribute, by_module
         self.files, self.read = files, read
         self._added: dict[str, Entry[T]] = {}
         self._loaded: dict[str, T] = {}
+        self._collecting: dict[str, Entry[T]] | None = None
         self._collected: tuple[tuple[Path, ...], dict[str, Entry[T]]] | None = None
 
     def names(self) -> list[str]:
@@ -175,21 +176,27 @@ class Registry(Generic[T]):
         """
         folders = plugin_folders()
         files = tuple(path for folder in folders for path in sorted((folder / self.plural).glob("*.*")))
+        if self._collecting is not None:
+            # A plug-in that is being imported asks: it sees the entries that come before it.
+            return self._collecting
         if self._collected is None or self._collected[0] != files:
             collected: dict[str, Entry[T]] = {}
-            for name, entry in self._all(folders):
-                if name in collected:
-                    raise UserError(f"two entries are called {self.kind} {name!r}: {collected[name].origin}, and {entry.origin}")
-                collected[name] = entry
-            if self._collected is not None:
-                self._loaded.clear()
+            self._collecting = collected
+            try:
+                for name, entry in self._all(folders):
+                    if name in collected:
+                        raise UserError(f"two entries are called {self.kind} {name!r}: {collected[name].origin}, and {entry.origin}")
+                    collected[name] = entry
+            finally:
+                self._collecting = None
+            self._loaded.clear()
             self._collected = files, collected
         return self._collected[1]
 
     def _all(self, folders: tuple[Path, ...]) -> Iterator[tuple[str, Entry[T]]]:
         yield from self._added.items()
-        if self.package is not None:
-            yield from self._of_package(self.package)
+        for package in self.packages:
+            yield from self._of_package(package)
         if self.files is not None:
             package, data = self.files.split(":")
             yield from self._of_files(_package_path(package) / data, OURS)
@@ -197,7 +204,7 @@ class Registry(Generic[T]):
             yield from self._of_entry_point(point)
         for folder in folders:
             yield from self._of_files(folder / self.plural)
-            if self.package is not None:
+            if self.packages:
                 for path in sorted((folder / self.plural).glob("*.py")):
                     yield from self._of_module(_import_file(path), str(path), path)
 
@@ -321,22 +328,27 @@ def _import_file(path: Path) -> ModuleType:
 
 
 FAMILIES: Registry[Family] = Registry(
-    "family", "families", "model_zoo.families:Family", "harness ls families", package="model_zoo.families", attribute="FAMILY"
+    "family", "families", "model_zoo.families:Family", "harness ls families", packages=("model_zoo.families",), attribute="FAMILY"
 )
 METHODS: Registry[type[Method]] = Registry(
     "training method",
     "methods",
     "callable",
     "harness ls methods",
-    package="model_zoo.training.methods",
+    packages=("model_zoo.training.methods",),
     attribute="METHOD",
     by_module=True,
 )
 ARCHITECTURES: Registry[Callable[..., Any]] = Registry(
-    "architecture", "architectures", "callable", "harness ls architectures", package="model_zoo.architectures", attribute="ARCHITECTURES"
+    "architecture",
+    "architectures",
+    "callable",
+    "harness ls architectures",
+    packages=("model_zoo.architectures",),
+    attribute="ARCHITECTURES",
 )
 FORMATS: Registry[Format] = Registry(
-    "format", "formats", "model_zoo.adapters:Adapter", "harness ls formats", package="model_zoo.adapters", attribute="ADAPTER"
+    "format", "formats", "model_zoo.adapters:Adapter", "harness ls formats", packages=("model_zoo.adapters",), attribute="ADAPTER"
 )
 RECIPES: Registry[Recipe] = Registry(
     "recipe",

@@ -1,83 +1,51 @@
-"""Attacks by name: a TOML file in `specs` with every default spelled out, and one adapter module per third-party package.
+"""Attacks by name: a TOML file in `specs` with every default spelled out, run by an adapter.
 
-A new attack is a new TOML file. A new adapter is one new module with a dataclass `Parameters`, the constants `PACKAGE` and
-`VERSION` and a function `attack` of the shape of `spec.Attack`; the adapter named "some-package" lives in `some_package.py`.
-Importing this package loads neither torch nor an attack package.
+A new attack is a new TOML file. A new adapter is a module in `packages` (third-party) or `native` with an `ADAPTER`; plug-ins add both, see
+`model_zoo.plugins`. Importing this package loads neither torch nor an attack package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from harness.attacks.common import AttackCall, AttackResult, Flag
+from harness.attacks.spec import AttackSpec, bind, check, get, names, uses_apgd, uses_square
 
-from harness.attacks.spec import Attack, AttackResult, AttackSpec, Flag, adapter_module, bind, check, get, names, uses_apgd, uses_square
-
-if TYPE_CHECKING:
-    import torch
-
-    from harness.attacks.memory import Memory
-    from model_zoo.threat import ThreatModel
-
-__all__ = ["Attack", "AttackResult", "AttackSpec", "Flag", "bind", "check", "get", "names", "run", "uses_apgd", "uses_square"]
+__all__ = ["AttackCall", "AttackResult", "AttackSpec", "Flag", "bind", "check", "get", "names", "run", "uses_apgd", "uses_square"]
 
 
-def run(
-    spec: AttackSpec,
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    threat: ThreatModel,
-    seed: int,
-    progress: Callable[[float, str], None] | None = None,
-    *,
-    classes: int | None = None,
-    memory: Memory | None = None,
-) -> AttackResult:
-    """Run one attack on images that the model classifies correctly.
+def run(spec: AttackSpec, call: AttackCall, classes: int | None = None) -> AttackResult:
+    """Run one attack.
 
-    Whatever the attack does to the global random state and to the trace function is undone. The same arguments give the same
-    bytes, on the same device type with the same number of intra-op threads.
+    Changes of the global random state and of the trace function are undone. The same arguments give the same bytes on the same type of
+    device with the same number of intra-op threads.
 
     Parameters
     ----------
     spec : AttackSpec
         From `get`, or a changed copy of it.
-    model : torch.nn.Module
-        Frozen (eval mode, no parameter wants a gradient), float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
-    images, labels : torch.Tensor
-        float32 [N, 3, H, W] in [0, 1] and int64 [N], on the model's device.
-    threat : ThreatModel
-        Of the norm that the specification is for.
-    seed : int
-        Unsigned 64-bit.
-    progress : callable, optional
-        Called with the fraction done, in [0, 1] and never falling, and the component at work.
     classes : int, optional
-        The number of the model's logits; found with one forward pass of the images where it is not given.
-    memory : Memory, optional
-        Where an attack of several components leaves off and goes on; the result is the same as without.
+        Number of the model's logits; if it is not given, one forward pass of the images finds it.
 
     Raises
     ------
     UsageError
-        Before anything runs: another norm, too few classes, an unknown adapter, parameters the adapter does not know or lacks.
+        Before anything runs: another norm, too few classes, an unknown adapter, parameters that the adapter does not know or lacks.
     """
+    from dataclasses import replace
+
     import torch
 
-    from harness.attacks.parameters import parse
+    from harness.plugins import ATTACK_ADAPTERS
     from harness.randomness import isolated
 
-    check(spec, threat, classes)
-    module = adapter_module(spec.adapter)
-    parse(module.Parameters, spec.parameters, spec.adapter)
-    if not len(images):
-        return AttackResult(images.clone(), (), ())
+    check(spec, call.threat, classes)
+    adapter = ATTACK_ADAPTERS.get(spec.adapter)
+    parameters = adapter.parse(spec.parameters)
+    if not len(call.images):
+        return AttackResult(call.images.clone(), (), ())
     # A permuted or channels-last block gives gradients that pyautoattack cannot view as rows.
-    images, labels = images.detach().contiguous(), labels.contiguous()
+    call = replace(call, images=call.images.detach().contiguous(), labels=call.labels.contiguous())
     if classes is None:
         with torch.no_grad():
-            check(spec, threat, model(images).shape[1])
-    attack: Attack = module.attack
-    with isolated(seed), torch.enable_grad():
-        given = {"memory": memory} if memory is not None and getattr(module, "RESUMABLE", False) else {}
-        return attack(model, images, labels, threat, spec.parameters, seed, progress, **given)
+            check(spec, call.threat, call.model(call.images).shape[1])
+    with isolated(call.seed), torch.enable_grad():
+        return adapter.attack(call, parameters)

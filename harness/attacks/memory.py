@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from harness.attacks.spec import Flag
+from harness.attacks.common import Flag
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ class Saved:
 
 
 class Memory(Protocol):
-    """Where an attack leaves its state after each component. An adapter that uses one says so by a constant `RESUMABLE = True`."""
+    """Where an attack leaves its state after each component."""
 
     def load(self) -> Saved | None:
         """What was saved last, or None."""

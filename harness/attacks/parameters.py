@@ -1,60 +1,56 @@
-"""From the parameters of a specification to an adapter's typed ones: strict, nothing is filled in."""
+"""Parameters of attacks: strict, and every value is spelled out."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import fields
 from fractions import Fraction
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from model_zoo.errors import UsageError
 
-T = TypeVar("T")
 
-
-def parse(kind: type[T], parameters: Mapping[str, Any], adapter: str) -> T:
-    """Build the dataclass `kind` from `parameters`.
-
-    Its fields are bool, int (at least 1: steps, restarts, queries), float (finite, not negative), str, Fraction (a positive exact
-    fraction written as a string, "1/20") or list[str].
-
-    Raises
-    ------
-    UsageError
-        For an unknown, a missing or a mistyped parameter.
-    """
-    hints = get_type_hints(kind)
-    wanted = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    for unknown in sorted(parameters.keys() - set(wanted)):
-        raise UsageError(f"attack adapter {adapter!r} has no parameter {unknown!r}; it has {', '.join(wanted)}")
-    for missing in sorted(set(wanted) - parameters.keys()):
-        raise UsageError(f"attack adapter {adapter!r} needs the parameter {missing!r}: every value is spelled out")
-    return kind(**{name: _value(hints[name], parameters[name], f"{adapter}: {name}") for name in wanted})
-
-
-def _value(hint: Any, value: Any, what: str) -> Any:
-    if hint is Fraction:
-        return _fraction(value, what)
-    if hint == list[str]:
-        if not (isinstance(value, list) and value and all(isinstance(item, str) for item in value)):
-            raise UsageError(f"{what} is a list of names, not {value!r}")
-        return list(value)
-    # bool is a subclass of int, and steps = true is a mistake.
-    if type(value) is not hint and not (hint is float and type(value) is int):
-        raise UsageError(f"{what} is of type {hint.__name__}, not {value!r}")
-    if hint is int and value < 1:
-        raise UsageError(f"{what} is at least 1, not {value}")
-    if hint is float and not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"{what} is finite and not negative, not {value}")
-    return float(value) if hint is float else value
-
-
-def _fraction(value: Any, what: str) -> Fraction:
+def _exact(value: object) -> Fraction:
     try:
         fraction = Fraction(value) if isinstance(value, str) else None
     except (ValueError, ZeroDivisionError):
         fraction = None
     if fraction is None or fraction <= 0:
-        raise UsageError(f'{what} is a positive exact fraction such as "1/20", not {value!r}')
+        raise ValueError('a positive exact fraction such as "1/20" is expected')
     return fraction
+
+
+# Steps, restarts, queries: at least 1.
+Count = Annotated[int, Field(ge=1)]
+# Finite and not negative.
+Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# A positive exact fraction, written as a string.
+Ratio = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(str)]
+# At least one name.
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class Parameters(BaseModel):
+    """Base class of an adapter's parameters: strict types, no unknown fields, no defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], adapter: str) -> Self:
+        """Check the values of a specification; raises a UsageError that names the adapter and the first wrong parameter."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            if first["type"] == "extra_forbidden":
+                raise UsageError(f"attack adapter {adapter!r} has no parameter {name!r}; it has {', '.join(cls.model_fields)}") from None
+            if first["type"] == "missing":
+                raise UsageError(f"attack adapter {adapter!r} needs the parameter {name!r}: every value is spelled out") from None
+            raise UsageError(f"attack adapter {adapter!r}, {name} = {first['input']!r}: {_sentence(first['msg'])}") from None
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

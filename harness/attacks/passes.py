@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.attacks.spec import AttackSpec, adapter_module
+from harness.attacks.spec import AttackSpec
+from harness.plugins import ATTACK_ADAPTERS
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,8 @@ class Passes:
 
 
 def passes(spec: AttackSpec, classes: int) -> tuple[Passes, Passes]:
-    """What an image costs that is broken at once, and one that survives, at most; zero for an adapter that does not say.
-
-    An adapter says so by a function `passes(parameters, classes)`.
-    """
-    known = getattr(adapter_module(spec.adapter), "passes", None)
-    return known(spec.parameters, classes) if known is not None else (Passes(0, 0), Passes(0, 0))
+    """Return what an image costs that is broken at once, and one that survives, at most; zero for an adapter that does not say."""
+    adapter = ATTACK_ADAPTERS.get(spec.adapter)
+    if adapter.passes is None:
+        return Passes(0, 0), Passes(0, 0)
+    return adapter.passes(adapter.parse(spec.parameters), classes)

@@ -1,24 +1,18 @@
-"""What an attack is (a specification) and what it gives back (a result)."""
+"""Specifications of attacks: one TOML file each, with every default spelled out."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-import importlib.util
-import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from harness.plugins import ATTACK_ADAPTERS, ATTACKS
+from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.plugins import source_sha256
 from model_zoo.threat import NORMS, ThreatModel
-
-if TYPE_CHECKING:
-    import torch
 
 SPECS = Path(__file__).parent / "specs"
 
@@ -34,7 +28,7 @@ class AttackSpec:
     name : str
         "pgd".
     adapter : str
-        "torchattacks-pgd": the module `torchattacks_pgd` of this package.
+        "torchattacks-pgd": a name in the registry `harness.plugins.ATTACK_ADAPTERS`.
     norm : str
         "Linf" or "L2": the threat models it applies to.
     parameters : mapping
@@ -59,81 +53,32 @@ class AttackSpec:
     def identity(self) -> dict[str, Any]:
         """Everything that decides what the attack does, ready for canonical JSON: also the adapter's and the package's version.
 
-        `package` and `package_version` are None for an attack of our own, which the adapter's version describes in full.
+        `package` and `package_version` are None for an attack of this project, which the adapter's version describes in full. For an
+        adapter from a plug-in, the hash of its source is part of the identity.
         """
-        module = adapter_module(self.adapter)
+        adapter = ATTACK_ADAPTERS.get(self.adapter)
+        plugin = source_sha256(ATTACK_ADAPTERS.origin(self.adapter))
         return {
             "name": self.name,
             "adapter": self.adapter,
-            "adapter_version": module.VERSION,
-            "package": module.PACKAGE,
-            "package_version": None if module.PACKAGE is None else importlib.metadata.version(module.PACKAGE),
+            "adapter_version": adapter.version,
+            "package": adapter.package,
+            "package_version": None if adapter.package is None else importlib.metadata.version(adapter.package),
             "norm": self.norm,
             "bounded": self.bounded,
             "parameters": dict(self.parameters),
+            **({} if plugin is None else {"adapter_source": plugin}),
         }
 
 
-@dataclass(frozen=True)
-class Flag:
-    """A warning as data: `kind` is one of a few fixed words ("zero-gradient", "square-helps", "dynamic"), `message` says more."""
-
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True, eq=False)
-class AttackResult:
-    """What an attack claims; the referee decides.
-
-    Attributes
-    ----------
-    adversarial : torch.Tensor
-        float32 [N, 3, H, W], the examples; an image that was not broken holds anything the threat model allows (with an unbounded
-        attack: anything in the box).
-    broken_by : tuple of str or None
-        For each image the component whose example this is ("pgd", "apgd-ce"; "clean" where the model was wrong to begin with), None
-        where the attack claims no success.
-    flags : tuple of Flag
-        De-duplicated, one of a kind.
-    """
-
-    adversarial: torch.Tensor
-    broken_by: tuple[str | None, ...]
-    flags: tuple[Flag, ...] = ()
-
-
-class Attack(Protocol):
-    """The function `attack` of an adapter module. The global generators are already seeded with `seed` when it is called.
-
-    An adapter whose module has a constant `RESUMABLE = True` also takes `memory`, see `memory.Memory`.
-    """
-
-    def __call__(
-        self,
-        model: torch.nn.Module,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        threat: ThreatModel,
-        parameters: Mapping[str, Any],
-        seed: int,
-        progress: Callable[[float, str], None] | None,
-        **given: Any,
-    ) -> AttackResult:
-        """Attack contiguous float32 images [N, 3, H, W], N at least 1, of int64 labels [N]."""
-
-
 def names() -> list[str]:
-    """List the names of all attacks, sorted."""
-    return sorted(path.stem for path in SPECS.glob("*.toml"))
+    """Return the names of all attacks, sorted."""
+    return ATTACKS.names()
 
 
-@cache
 def get(name: str) -> AttackSpec:
-    """Read the specification of that name; raise an UnknownNameError with the near miss if there is none."""
-    if name not in names():
-        raise UnknownNameError("attack", name, names(), "harness ls attacks")
-    return load(SPECS / f"{name}.toml")
+    """Return the specification called `name`, or that of a TOML file; raises an UnknownNameError if there is none."""
+    return ATTACKS.get(name)
 
 
 def check(spec: AttackSpec, threat: ThreatModel, classes: int | None = None) -> None:
@@ -175,23 +120,14 @@ def uses_apgd(spec: AttackSpec) -> bool:
 
 
 def bind(spec: AttackSpec, family: str, weights_sha256: str) -> AttackSpec:
-    """A specification with what depends on the data and the model filled in, by the adapter's function `bind` where it has one.
+    """Fill in what depends on the data and the model.
 
     Raises
     ------
     UsageError
         If the attack is not possible on data of that family.
     """
-    filled = getattr(adapter_module(spec.adapter), "bind", None)
-    return spec if filled is None else replace(spec, parameters=filled(spec.parameters, family, weights_sha256))
-
-
-def adapter_module(adapter: str) -> ModuleType:
-    """Import the module of an adapter ("torchattacks-pgd" is `torchattacks_pgd`); raise a UsageError if there is no such adapter."""
-    name = f"{__package__}.{adapter.replace('-', '_')}"
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", adapter) or importlib.util.find_spec(name) is None:
-        raise UsageError(f"unknown attack adapter {adapter!r}")
-    module = importlib.import_module(name)
-    if not hasattr(module, "attack"):
-        raise UsageError(f"{adapter!r} is not an attack adapter: its module has no function `attack`")
-    return module
+    adapter = ATTACK_ADAPTERS.get(spec.adapter)
+    if adapter.bind is None:
+        return spec
+    return replace(spec, parameters=adapter.bind(adapter.parse(spec.parameters), family, weights_sha256))

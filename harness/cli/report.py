@@ -223,6 +223,7 @@ def command(
       harness report --suite quick --store other/results --out other/reports
       harness report --html
     """
+    from harness.plugins import TABLES
     from harness.reporting import tables
     from harness.reporting.index import Section, index
     from harness.runner.plan import plan_suite
@@ -230,7 +231,10 @@ def command(
     from harness.runner.suite import get_suite, suite_names
     from model_zoo.files import place
 
-    tables.get(table)
+    spec = tables.get(table)
+    if spec.name not in tables.names():
+        TABLES.add(spec.name, spec, table)
+    table = spec.name
     kept = Store(store)
     what = f"of suite {', '.join(suites)} " if suites else ""
     nothing = UserError(f"no outcomes {what}in {store}: `harness run --suite quick` makes some")
@@ -241,10 +245,11 @@ def command(
         click.echo(f"page: {written[0]}", err=True)
         return
     stored = list(kept.read_all())
-    plans = {name: plan_suite(get_suite(name), data_dir) for name in suites or suite_names()}
+    chosen = {suite.name: suite for suite in map(get_suite, suites or suite_names())}
+    plans = {name: plan_suite(suite, data_dir) for name, suite in chosen.items()}
     sections = []
     for name in plans if suites else _widest(stored, plans):
-        suite = get_suite(name)
+        suite = chosen[name]
         one = make(kept, stored, reports / name, plans[name], formats, suite.tables)
         if one is not None:
             sections.append(Section(f"Suite {name}", suite.title, name, one))

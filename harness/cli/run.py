@@ -74,12 +74,13 @@ def command(
     """
     from harness.cli.report import make, show
     from harness.runner.store import Store
+    from harness.runner.suite import get_suite
 
     plan = make_plan()
     how = {"executor": executor, "existing": existing, "cpus": cpus, "gpus": gpus, "device": device}
     report = execute_plan(plan, store, workers or os.cpu_count() or 1, how)
     kept = Store(store)
-    made = make(kept, kept.read_all(), reports / (suite or "request"), plan)
+    made = make(kept, kept.read_all(), reports / ("request" if suite is None else get_suite(suite).name), plan)
     if made is None:
         raise SystemExit(1)
     if as_json:

@@ -13,7 +13,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.attacks.spec import AttackSpec, adapter_module
+from harness.attacks.spec import AttackSpec
+from harness.plugins import ATTACK_ADAPTERS
 from model_zoo.errors import UnknownNameError, UsageError
 from model_zoo.schema import Attackable
 
@@ -43,7 +44,7 @@ def resolve(asked: str, record: Attackable, spec: AttackSpec) -> str:
     """
     if asked not in NAMES:
         raise UnknownNameError("engine", asked, NAMES, "harness run --help")
-    wanted = getattr(adapter_module(spec.adapter), "ENGINE", "dense") if asked == "auto" else asked
+    wanted = ATTACK_ADAPTERS.get(spec.adapter).engine if asked == "auto" else asked
     if record.backward != "exact" or record.stochastic:
         return "dense"
     if wanted == "sparse" and not str(record.architecture["name"]).startswith("cifar-"):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from harness import attacks
-from harness.attacks.losses import LOSSES, cross_entropy, margin
+from harness.attacks.native.losses import LOSSES, cross_entropy, margin
 from harness.evaluation import thresholds
 from harness.evaluation.outcomes import near_constant
 from harness.evaluation.probes import ascend, logit_scale, survives_noise, zero_gradient
@@ -177,7 +177,7 @@ def diagnose(
         tell(0.25, "pgd down the margin")
         robust["descent"] = ascend(model, x, y, epsilon, lambda logits, expected: -margin(logits, expected), STEPS, short).robust
         tell(0.35, "square")
-        robust["square"] = survives("square", {"square_n_queries": SQUARE_QUERIES}, model, x, y, threat, seed)
+        robust["square"] = survives("square", {"square_n_queries": SQUARE_QUERIES}, attacks.AttackCall(model, x, y, threat, seed))
         tell(0.6, "noise")
         robust["noise"] = survives_noise(model, x, y, epsilon, NOISE_DRAWS, short)
         if transferred:
@@ -186,7 +186,7 @@ def diagnose(
         tell(0.65, "decisions alone")
         asked = torch.stack(list(robust.values())).all(0).nonzero().flatten()[:DECISION_IMAGES]
         by_decision = torch.ones(len(x), dtype=torch.bool)
-        by_decision[asked] = survives("rays", {"queries": DECISION_QUERIES}, model, x[asked], y[asked], threat, seed)
+        by_decision[asked] = survives("rays", {"queries": DECISION_QUERIES}, attacks.AttackCall(model, x[asked], y[asked], threat, seed))
         sweep = {}
         for position, radius in enumerate(SWEEP):
             tell(0.75 + 0.25 * position / len(SWEEP), f"radius {radius}/255")
@@ -213,12 +213,10 @@ def diagnose(
     )
 
 
-def survives(
-    attack: str, changes: Mapping[str, Any], model: nn.Module, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel, seed: int
-) -> torch.Tensor:
-    """For each image, bool [N]: right after a named attack, with some of its parameters changed."""
-    if not len(images):
+def survives(attack: str, changes: Mapping[str, Any], call: attacks.AttackCall) -> torch.Tensor:
+    """Return, as bool [N], which images are right after a named attack, with some of its parameters changed."""
+    if not len(call.images):
         return torch.ones(0, dtype=torch.bool)
     spec = attacks.get(attack)
-    result = attacks.run(replace(spec, parameters={**spec.parameters, **changes}), model, images, labels, threat, seed)
-    return predict(model, result.adversarial) == labels
+    result = attacks.run(replace(spec, parameters={**spec.parameters, **changes}), call)
+    return predict(call.model, result.adversarial) == call.labels

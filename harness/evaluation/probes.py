@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from harness.attacks.ascent import random_start
-from harness.attacks.losses import Loss, cross_entropy, margin
+from harness.attacks.native.ascent import random_start
+from harness.attacks.native.losses import Loss, cross_entropy, margin
 from harness.evaluation import thresholds
 
 # Images in a batch of a probe.

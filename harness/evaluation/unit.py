@@ -13,8 +13,8 @@ from torch import nn
 
 from harness import attacks
 from harness.attacks.memory import Memory, Saved
+from harness.attacks.native.surrogates import Surrogate
 from harness.attacks.spec import AttackSpec
-from harness.attacks.surrogates import Surrogate
 from harness.datasets.base import ImageSet
 from harness.evaluation.consistency import PROBE, ask_again, check_consistent
 from harness.evaluation.expectation import Expectation
@@ -169,7 +169,8 @@ def _evaluate(
         x, y = images[rows].contiguous().to(device), labels[rows].to(device)
         meter = Meter(attacked_model, x, y, threat)
         remembered = None if memory is None else _WithMeter(memory, meter)
-        result = attacks.run(spec, meter, x, y, threat, seed, progress, classes=len(block.classes), memory=remembered)
+        call = attacks.AttackCall(meter, x, y, threat, seed, progress, remembered)
+        result = attacks.run(spec, call, len(block.classes))
         adversarial[rows], seen[rows] = result.adversarial.detach().to(images), meter.examples.to(images)
         broken_by[rows.numpy()] = result.broken_by
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards

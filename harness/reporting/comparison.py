@@ -38,7 +38,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ComponentProgress:
     """One model: how many images it gets right unattacked, and how many it withstands all attacks on.
 
     `near_constant` says that it gives one class to most images, so that its robustness means nothing; `flags` are the marks of its units
@@ -85,10 +85,10 @@ class Opponent:
         McNemar's exact p value; and corrected for the number of opponents (Holm).
     verdict : str
         Of the compared model: "better" or "worse" if the adjusted p value is below 5 % and the number of the better one is not in doubt
-        (`Standing.doubt`), "in doubt" if it is; else "no difference shown"; "no outcomes".
+        (`ComponentProgress.doubt`), "in doubt" if it is; else "no difference shown"; "no outcomes".
     """
 
-    standing: Standing
+    standing: ComponentProgress
     difference: float
     low: float
     high: float
@@ -110,7 +110,7 @@ class Comparison:
     dataset: str
     threat: str
     attacks: tuple[str, ...]
-    ours: Standing
+    ours: ComponentProgress
     opponents: tuple[Opponent, ...]
     front: tuple[str, ...]
 
@@ -161,7 +161,7 @@ def _compared(
     is_evasive: bool,
 ) -> Comparison:
     robust: dict[str, pd.Series] = {}
-    standings: dict[str, Standing] = {}
+    standings: dict[str, ComponentProgress] = {}
     for key, part in plan.groupby("model", sort=False):
         name = str(key)
         rows = outcomes if outcomes.empty else outcomes[outcomes["model"] == name]
@@ -191,9 +191,9 @@ def _compared(
     )
 
 
-def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, known: pd.DataFrame) -> Standing:
+def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, known: pd.DataFrame) -> ComponentProgress:
     if robust.empty:
-        return Standing(model, size, Proportion(0, 0), Proportion(0, 0), False)
+        return ComponentProgress(model, size, Proportion(0, 0), Proportion(0, 0), False)
     clean = rows[rows["image"].isin(robust.index)].drop_duplicates("image")
     right = Proportion(int((clean["clean_prediction"] == clean["label"]).sum()), len(clean))
     probes = tuple(probe for name in PROBES if (probe := _probe(name, robust, known)) is not None)
@@ -203,7 +203,7 @@ def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, kno
     black_box = known[known["attack"].map(_uses_square).astype(bool)]["image"]
     is_constant = near_constant(clean["clean_prediction"].tolist())
     worst = Proportion(int(robust.sum()), len(robust))
-    return Standing(model, size, right, worst, is_constant, flags, bool(robust.index.isin(black_box).all()), probes)
+    return ComponentProgress(model, size, right, worst, is_constant, flags, bool(robust.index.isin(black_box).all()), probes)
 
 
 def _probe(attack: str, robust: pd.Series, known: pd.DataFrame) -> Probe | None:
@@ -219,7 +219,7 @@ def _uses_square(attack: str) -> bool:
     return attack in attacks.names() and attacks.uses_square(attacks.get(attack))
 
 
-def _opponent(standing: Standing, ours: pd.Series, theirs: pd.Series) -> Opponent:
+def _opponent(standing: ComponentProgress, ours: pd.Series, theirs: pd.Series) -> Opponent:
     both = ours.index.intersection(theirs.index)
     left, right = ours.loc[both].tolist(), theirs.loc[both].tolist()
     difference, low, high = paired_difference(left, right)
@@ -228,7 +228,7 @@ def _opponent(standing: Standing, ours: pd.Series, theirs: pd.Series) -> Opponen
     return Opponent(standing, difference, low, high, *drawn, len(both), p, p, "no outcomes")
 
 
-def _judged(ours: Standing, opponent: Opponent, adjusted: float) -> Opponent:
+def _judged(ours: ComponentProgress, opponent: Opponent, adjusted: float) -> Opponent:
     if adjusted >= SIGNIFICANCE:
         return replace(opponent, adjusted=adjusted, verdict="no difference shown")
     higher = ours if opponent.difference > 0 else opponent.standing
@@ -282,14 +282,14 @@ def _probed(probes: Sequence[Probe]) -> str:
     return f"Without its gradients, of the {probes[0].left} images left are broken: {', '.join(said)}."
 
 
-def _against(ours: Standing, opponent: Opponent) -> str:
+def _against(ours: ComponentProgress, opponent: Opponent) -> str:
     them = opponent.standing.model
     doubt = f" ({opponent.standing.doubt})" if opponent.standing.doubt else ""
     size = times(ours.size.bytes, opponent.standing.size.bytes)
     return f"{opponent.verdict.capitalize()} than {them}{doubt}: {_figures(ours, opponent)}, at {size}."
 
 
-def _figures(ours: Standing, opponent: Opponent) -> str:
+def _figures(ours: ComponentProgress, opponent: Opponent) -> str:
     spread = f"{points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on {opponent.images} images"
     return f"{spread}, p = {p_text(opponent.adjusted)}{_after(opponent)}"
 

@@ -56,7 +56,7 @@ def pilot(unit: Unit) -> Pilot:
     """Try the unit's model on its first images, on one thread."""
     import torch
 
-    from harness.attacks.losses import cross_entropy
+    from harness.attacks.native.losses import cross_entropy
     from harness.evaluation.probes import ascend
     from harness.evaluation.referee import predict
     from harness.evaluation.unit import as_attacked, unit_threads

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from harness import engines
-from harness.attacks.losses import cross_entropy, margin
-from harness.attacks.sources import COUNT, sources, transfer_examples
+from harness.attacks.native.losses import cross_entropy, margin
+from harness.attacks.native.sources import COUNT, sources, transfer_examples
 from harness.datasets.base import ImageSet
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics, diagnose

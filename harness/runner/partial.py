@@ -8,8 +8,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from harness.attacks.common import Flag
 from harness.attacks.memory import Saved
-from harness.attacks.spec import Flag
 from model_zoo.files import place
 
 

@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness import attacks, datasets
-from harness.attacks.losses import cross_entropy
+from harness.attacks import AttackCall
+from harness.attacks.native.losses import cross_entropy
 from harness.attacks.spec import AttackSpec
 from harness.evaluation.diagnostics import Diagnostics
 from harness.evaluation.probes import zero_gradient
@@ -64,7 +65,7 @@ def _negative_logits() -> Finding:
     x, y = _first()
     model, shifted = toy("relu"), _Shifted(toy("relu"), -64.0).eval()
     spec = quick("cw-linf", steps=10)
-    ours = [attacks.run(spec, each, x, y, THREAT, 0).broken_by for each in (model, shifted)]
+    ours = [attacks.run(spec, AttackCall(each, x, y, THREAT, 0)).broken_by for each in (model, shifted)]
     with torch.no_grad():
         naive = [_masked_max(each(x), y) for each in (model, shifted)]
     fault = not torch.allclose(naive[0], naive[1], atol=1e-2)
@@ -75,7 +76,7 @@ def _unnoticed_saturation() -> Finding:
     """Check our probe on a cross-entropy without gradient, which AutoAttack's check misses because it looks at the DLR loss alone."""
     x, y = _first()
     model = toy("relu", scale=1000.0)
-    flags = attacks.run(quick("autoattack", components=["apgd-ce"], apgd_n_iter=5), model, x, y, THREAT, 0).flags
+    flags = attacks.run(quick("autoattack", components=["apgd-ce"], apgd_n_iter=5), AttackCall(model, x, y, THREAT, 0)).flags
     share = float(zero_gradient(model, x, y, cross_entropy).float().mean())
     upstream = any(flag.kind == "zero-gradient" for flag in flags)
     return Finding(
@@ -102,7 +103,7 @@ def _leaking_flag() -> Finding:
     x, y = _first()
     spec = quick("autoattack", components=["apgd-ce"], apgd_n_iter=5)
     dynamic, static = (
-        {flag.kind for flag in attacks.run(spec, model.eval(), x, y, THREAT, 0).flags} for model in (_Dynamic(), toy("relu"))
+        {flag.kind for flag in attacks.run(spec, AttackCall(model.eval(), x, y, THREAT, 0)).flags} for model in (_Dynamic(), toy("relu"))
     )
     caught = "dynamic" in dynamic and "dynamic" not in static
     return Finding(caught, "the dynamic model is flagged, the one after it is not")
@@ -112,7 +113,7 @@ def _clock_seeds() -> Finding:
     x, y = _first()
     spec = quick("autoattack", components=["apgd-ce", "square"], apgd_n_iter=5, square_n_queries=50)
     before = _random_state()
-    one, two = (attacks.run(spec, toy("relu"), x, y, THREAT, 7).adversarial for _ in range(2))
+    one, two = (attacks.run(spec, AttackCall(toy("relu"), x, y, THREAT, 7)).adversarial for _ in range(2))
     return Finding(
         torch.equal(one, two) and _random_state() == before, "the same unit gives the same bytes, and the global random state is as it was"
     )
@@ -192,7 +193,7 @@ def _few_classes() -> Finding:
     with torch.no_grad():
         y = model(x).argmax(1)
     spec = quick("autoattack", apgd_n_iter=5, fab_n_iter=5, square_n_queries=50)
-    result = attacks.run(spec, model, x, y, THREAT, 0)
+    result = attacks.run(spec, AttackCall(model, x, y, THREAT, 0))
     used = {component for component in result.broken_by if component}
     allowed = set(attacks.get("autoattack").parameters["components_for_few_classes"])
     return Finding(used <= allowed and "apgd-t" not in allowed, f"AutoAttack leaves the targeted losses out: {', '.join(sorted(allowed))}")

@@ -9,7 +9,7 @@ import torch
 from pyautoattack import AutoAttack
 
 from harness import datasets
-from harness.attacks.autoattack import package_seed
+from harness.attacks.packages.autoattack import package_seed
 from harness.randomness import isolated
 from harness.reporting.frames import summary
 from harness.runner.plan import Plan, plan_suite

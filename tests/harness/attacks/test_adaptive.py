@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from harness import attacks
+from harness.attacks import AttackCall
 from harness.selftest.toys import THREAT, images, toy
 
 SPEC = attacks.get("pgd-adaptive")
@@ -15,7 +16,7 @@ X, Y = (part[:100] for part in images())
 def broken(spec, model):
     """Return, per correctly classified image, the component that broke it, or None."""
     right = model(X).argmax(1) == Y
-    result = attacks.run(spec, model, X[right], Y[right], THREAT, 3)
+    result = attacks.run(spec, AttackCall(model, X[right], Y[right], THREAT, 3))
     assert float((result.adversarial - X[right]).abs().max()) <= THREAT.epsilon + 1e-6
     verdict = model(result.adversarial).argmax(1) != Y[right]
     assert verdict.tolist() == [by is not None for by in result.broken_by]
@@ -55,6 +56,6 @@ def test_a_network_of_comparisons_is_survived():
 
 def test_every_component_is_reported():
     seen = []
-    attacks.run(SPEC, toy("relu"), X[:4], Y[:4], THREAT, 3, lambda fraction, component: seen.append((fraction, component)))
+    attacks.run(SPEC, AttackCall(toy("relu"), X[:4], Y[:4], THREAT, 3, lambda fraction, component: seen.append((fraction, component))))
     assert {component for _, component in seen} == {"ce-rescaled", "margin"}
     assert [fraction for fraction, _ in seen] == sorted(fraction for fraction, _ in seen) and seen[-1][0] == 1.0

@@ -11,8 +11,9 @@ import torch
 from pyautoattack import AutoAttack
 
 from harness import attacks
-from harness.attacks.autoattack import package_seed
-from harness.attacks.autoattack_flags import FlagCollector
+from harness.attacks import AttackCall
+from harness.attacks.packages.autoattack import package_seed
+from harness.attacks.packages.autoattack_flags import FlagCollector
 from harness.evaluation.meter import Meter
 from harness.randomness import isolated
 
@@ -34,7 +35,7 @@ def test_it_is_the_standard_version_bit_for_bit(victim, rewired, linf, scale, co
     """Check examples and broken images against the package; large logits blind the cross-entropy, so a later component is needed."""
     images, labels = victim.first(6)
     model = rewired(victim.model, lambda logits: logits * scale)
-    result = attacks.run(attacks.get("autoattack"), model, images, labels, linf, SEED)
+    result = attacks.run(attacks.get("autoattack"), AttackCall(model, images, labels, linf, SEED))
     with isolated(0):
         package = AutoAttack(model, eps=linf.epsilon, seed=package_seed(SEED), version="standard")
         expected, predictions = package.run_standard_evaluation(images, labels, batch_size=250)
@@ -49,7 +50,7 @@ def test_survivors_are_batched_as_the_package_batches_them(victim, linf):
     """Check small batches against the package: later components see the survivors of several batches in one batch."""
     images, labels = victim.first(30)
     spec = shortened(components=["apgd-ce", "apgd-t", "square"], apgd_n_iter=100, batch_size=8, targets=9)
-    result = attacks.run(spec, victim.model, images, labels, linf, SEED)
+    result = attacks.run(spec, AttackCall(victim.model, images, labels, linf, SEED))
     with isolated(0):
         package = AutoAttack(victim.model, eps=linf.epsilon, seed=package_seed(SEED), version="standard")
         package.attacks_to_run, package.square.n_queries = ["apgd-ce", "apgd-t", "square"], 100
@@ -62,14 +63,14 @@ def test_the_seed_is_the_low_half_of_the_unit_seed(victim, linf):
     """Check with Square, which draws the most: examples of gradient attacks can end in the same corner of the ball for any seed."""
     images, labels = victim.first(40)
     spec = shortened(components=["square"])
-    result = attacks.run(spec, victim.model, images, labels, linf, SEED)
+    result = attacks.run(spec, AttackCall(victim.model, images, labels, linf, SEED))
     with isolated(0):
         package = AutoAttack(victim.model, eps=linf.epsilon, seed=package_seed(SEED), version="standard")
         package.attacks_to_run, package.square.n_queries = ["square"], 100
         expected, _ = package.run_standard_evaluation(images, labels, batch_size=250)
     assert torch.equal(result.adversarial, expected)
-    assert not torch.equal(attacks.run(spec, victim.model, images, labels, linf, SEED + 1).adversarial, expected)
-    assert torch.equal(attacks.run(spec, victim.model, images, labels, linf, SEED % 2**32).adversarial, expected)
+    assert not torch.equal(attacks.run(spec, AttackCall(victim.model, images, labels, linf, SEED + 1)).adversarial, expected)
+    assert torch.equal(attacks.run(spec, AttackCall(victim.model, images, labels, linf, SEED % 2**32)).adversarial, expected)
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def inspect(monkeypatch, victim, linf):
 
         with monkeypatch.context() as patch:
             patch.setattr(AutoAttack, "run_standard_evaluation", record)
-            attacks.run(spec, victim.model, *victim.first(3), linf, SEED)
+            attacks.run(spec, AttackCall(victim.model, *victim.first(3), linf, SEED))
         assert all(entry == seen[0] for entry in seen)
         return seen[0]
 
@@ -151,10 +152,10 @@ def test_every_parameter_reaches_the_package(inspect, parameter, value, setting)
 
 def test_components_take_credit_in_order(victim, linf):
     images, labels = victim.first(40)
-    result = attacks.run(shortened(), victim.model, images, labels, linf, 1)
+    result = attacks.run(shortened(), AttackCall(victim.model, images, labels, linf, 1))
     found = [component for component in result.broken_by if component is not None]
     assert set(found) <= {"apgd-ce", "apgd-t", "fab-t", "square"}
-    first = attacks.run(shortened(components=["apgd-ce"]), victim.model, images, labels, linf, 1)
+    first = attacks.run(shortened(components=["apgd-ce"]), AttackCall(victim.model, images, labels, linf, 1))
     assert [component == "apgd-ce" for component in result.broken_by] == [component is not None for component in first.broken_by]
 
 
@@ -162,7 +163,7 @@ def test_an_image_that_was_wrong_to_begin_with_is_said_to_be(victim, linf):
     images, labels = victim.first(6)
     wrong = labels.clone()
     wrong[2] = (wrong[2] + 1) % 10
-    result = attacks.run(shortened(), victim.model, images, wrong, linf, 1)
+    result = attacks.run(shortened(), AttackCall(victim.model, images, wrong, linf, 1))
     assert result.broken_by[2] == "clean"
     assert torch.equal(result.adversarial[2], images[2])
     assert "clean" not in result.broken_by[:2] + result.broken_by[3:]
@@ -173,7 +174,10 @@ def test_components_by_number_of_classes(victim, rewired, linf, classes, compone
     model = rewired(victim.model, lambda logits: logits[:, :classes])
     rows = ((victim.labels < classes) & (model(victim.images).argmax(1) == victim.labels)).nonzero().flatten()[:12]
     seen = []
-    attacks.run(shortened(targets=9), model, victim.images[rows], victim.labels[rows], linf, 1, lambda _, component: seen.append(component))
+    attacks.run(
+        shortened(targets=9),
+        AttackCall(model, victim.images[rows], victim.labels[rows], linf, 1, lambda _, component: seen.append(component)),
+    )
     assert set(seen) == {"apgd-ce", "square"} | components
 
 
@@ -186,8 +190,8 @@ def test_a_dynamic_model_is_flagged_and_does_not_infect_the_next(victim, linf):
             return victim.model(batch)
 
     spec = shortened(components=["apgd-ce", "square"], square_n_queries=5)
-    assert kinds(attacks.run(spec, Dynamic().eval(), *victim.first(8), linf, 1)) == ["dynamic"]
-    assert attacks.run(spec, victim.model, *victim.first(8), linf, 1).flags == ()
+    assert kinds(attacks.run(spec, AttackCall(Dynamic().eval(), *victim.first(8), linf, 1))) == ["dynamic"]
+    assert attacks.run(spec, AttackCall(victim.model, *victim.first(8), linf, 1)).flags == ()
     assert pyautoattack.checks.funcs.keys() == {"grad", "backward", "_make_grads"}
 
 
@@ -195,8 +199,8 @@ def test_a_meter_around_the_model_is_not_noticed(victim, linf):
     """Check that a meter raises no flag: the check for dynamic models goes by the names of functions called in a forward pass."""
     images, labels = victim.first(12)
     meter = Meter(victim.model, images, labels, linf)
-    expected = attacks.run(shortened(), victim.model, images, labels, linf, 1)
-    result = attacks.run(shortened(), meter, images, labels, linf, 1)
+    expected = attacks.run(shortened(), AttackCall(victim.model, images, labels, linf, 1))
+    result = attacks.run(shortened(), AttackCall(meter, images, labels, linf, 1))
     assert result.flags == expected.flags == ()
     assert result.broken_by == expected.broken_by
     assert torch.equal(result.adversarial, expected.adversarial)
@@ -213,7 +217,7 @@ def test_masked_gradients_and_a_helpful_square_are_flagged_once(victim, linf):
 
     model = Steps().eval()
     rows = (model(victim.images).argmax(1) == victim.labels).nonzero().flatten()[:40]
-    result = attacks.run(shortened(square_n_queries=500), model, victim.images[rows], victim.labels[rows], linf, 1)
+    result = attacks.run(shortened(square_n_queries=500), AttackCall(model, victim.images[rows], victim.labels[rows], linf, 1))
     assert sorted(kinds(result)) == ["square-helps", "zero-gradient"]
     assert "square" in result.broken_by
     messages = {flag.kind: flag.message for flag in result.flags}
@@ -224,9 +228,9 @@ def test_masked_gradients_and_a_helpful_square_are_flagged_once(victim, linf):
 def test_a_randomised_model_and_probabilities_are_flagged(victim, rewired, linf):
     noisy = rewired(victim.model, lambda logits: logits + torch.randn_like(logits))
     spec = shortened(components=["apgd-ce"])
-    assert "randomized" in kinds(attacks.run(spec, noisy, *victim.first(4), linf, 1))
+    assert "randomized" in kinds(attacks.run(spec, AttackCall(noisy, *victim.first(4), linf, 1)))
     soft = rewired(victim.model, lambda logits: logits.softmax(1))
-    assert kinds(attacks.run(spec, soft, *victim.first(4), linf, 1)) == ["probabilities"]
+    assert kinds(attacks.run(spec, AttackCall(soft, *victim.first(4), linf, 1))) == ["probabilities"]
 
 
 def test_the_logger_is_left_as_it_was_and_tells_nobody(victim, linf, caplog, capfd):
@@ -237,7 +241,7 @@ def test_the_logger_is_left_as_it_was_and_tells_nobody(victim, linf, caplog, cap
     try:
         with caplog.at_level(logging.DEBUG):
             soft = torch.nn.Sequential(victim.model, torch.nn.Softmax(1)).eval()
-            result = attacks.run(shortened(components=["apgd-ce"]), soft, *victim.first(4), linf, 1)
+            result = attacks.run(shortened(components=["apgd-ce"]), AttackCall(soft, *victim.first(4), linf, 1))
         assert kinds(result) == ["probabilities"]
         assert mine in logger.handlers
         assert not any(isinstance(handler, FlagCollector) for handler in logger.handlers)
@@ -269,6 +273,6 @@ def test_l2_works_too(victim):
 
     threat = ThreatModel("L2", Fraction(1, 2))
     images, labels = victim.first(10)
-    result = attacks.run(replace(shortened(), norm="L2"), victim.model, images, labels, threat, 1)
+    result = attacks.run(replace(shortened(), norm="L2"), AttackCall(victim.model, images, labels, threat, 1))
     assert float((result.adversarial - images).flatten(1).norm(dim=1).max()) <= threat.epsilon + 1e-6
     assert any(component is not None for component in result.broken_by)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness import attacks
+from harness.attacks import AttackCall
 from harness.evaluation.meter import Meter
 
 
@@ -16,8 +17,8 @@ def broken(result):
 @pytest.mark.parametrize("shift", [-100.0, 3.0])
 def test_a_constant_added_to_all_logits_changes_nothing(victim, rewired, linf, shift):
     images, labels = victim.first(100)
-    expected = attacks.run(attacks.get("cw-linf"), victim.model, images, labels, linf, 4)
-    result = attacks.run(attacks.get("cw-linf"), rewired(victim.model, lambda logits: logits + shift), images, labels, linf, 4)
+    expected = attacks.run(attacks.get("cw-linf"), AttackCall(victim.model, images, labels, linf, 4))
+    result = attacks.run(attacks.get("cw-linf"), AttackCall(rewired(victim.model, lambda logits: logits + shift), images, labels, linf, 4))
     assert broken(result) == broken(expected)
     assert torch.allclose(result.adversarial, expected.adversarial, atol=1e-6)
 
@@ -25,26 +26,26 @@ def test_a_constant_added_to_all_logits_changes_nothing(victim, rewired, linf, s
 def test_scaled_logits_change_nothing_where_they_blind_the_cross_entropy(victim, rewired, linf):
     images, labels = victim.first(100)
     scaled = rewired(victim.model, lambda logits: logits * 100)
-    expected = attacks.run(attacks.get("cw-linf"), victim.model, images, labels, linf, 4)
-    result = attacks.run(attacks.get("cw-linf"), scaled, images, labels, linf, 4)
+    expected = attacks.run(attacks.get("cw-linf"), AttackCall(victim.model, images, labels, linf, 4))
+    result = attacks.run(attacks.get("cw-linf"), AttackCall(scaled, images, labels, linf, 4))
     assert broken(result) == broken(expected)
     same = (result.adversarial - expected.adversarial).abs() < 1e-6
     assert float(same.float().mean()) > 0.999
-    cross_entropy = attacks.run(attacks.get("pgd"), scaled, images, labels, linf, 4)
+    cross_entropy = attacks.run(attacks.get("pgd"), AttackCall(scaled, images, labels, linf, 4))
     assert sum(broken(cross_entropy)) < sum(broken(result)) - 5
 
 
 def test_an_image_has_the_same_example_alone_and_with_others(victim, linf):
     images, labels = victim.first(12)
-    together = attacks.run(attacks.get("cw-linf"), victim.model, images, labels, linf, 4)
+    together = attacks.run(attacks.get("cw-linf"), AttackCall(victim.model, images, labels, linf, 4))
     for row in range(0, 12, 5):
-        alone = attacks.run(attacks.get("cw-linf"), victim.model, images[row : row + 1], labels[row : row + 1], linf, 4)
+        alone = attacks.run(attacks.get("cw-linf"), AttackCall(victim.model, images[row : row + 1], labels[row : row + 1], linf, 4))
         assert broken(alone) == broken(together)[row : row + 1]
         assert torch.allclose(alone.adversarial, together.adversarial[row : row + 1], atol=1e-6)
 
 
 def test_the_start_depends_on_the_seed_and_fills_the_ball(victim, linf):
-    from harness.attacks.ascent import random_start
+    from harness.attacks.native.ascent import random_start
 
     images = torch.full((50, 3, 32, 32), 0.5) + torch.arange(50).view(50, 1, 1, 1) / 255
     images = images.clamp(0.1, 0.9)
@@ -60,9 +61,11 @@ def test_the_start_depends_on_the_seed_and_fills_the_ball(victim, linf):
 def test_the_first_successful_iterate_is_kept(victim, linf):
     spec = attacks.get("cw-linf")
     images, labels = victim.first(60)
-    long = attacks.run(spec, victim.model, images, labels, linf, 4)
+    long = attacks.run(spec, AttackCall(victim.model, images, labels, linf, 4))
     for steps in (1, 5, 20):
-        short = attacks.run(replace(spec, parameters={**spec.parameters, "steps": steps}), victim.model, images, labels, linf, 4)
+        short = attacks.run(
+            replace(spec, parameters={**spec.parameters, "steps": steps}), AttackCall(victim.model, images, labels, linf, 4)
+        )
         early = torch.tensor(broken(short))
         assert torch.equal(short.adversarial[early], long.adversarial[early])
     assert 0 < int(early.sum()) <= sum(broken(long))
@@ -75,7 +78,7 @@ def test_every_restart_is_spent_on_what_is_still_whole(victim, linf):
     left, spent = {}, {}
     for restarts in (1, 10):
         meter = Meter(victim.model, images, labels, linf)
-        result = attacks.run(replace(spec, parameters={**one_step, "restarts": restarts}), meter, images, labels, linf, 4)
+        result = attacks.run(replace(spec, parameters={**one_step, "restarts": restarts}), AttackCall(meter, images, labels, linf, 4))
         left[restarts] = ~torch.tensor(broken(result))
         spent[restarts] = meter.forwards
     assert left[10].any() and not (left[10] & ~left[1]).any()
@@ -87,7 +90,7 @@ def test_every_restart_is_spent_on_what_is_still_whole(victim, linf):
 def test_confidence_is_obeyed(victim, linf):
     spec = attacks.get("cw-linf")
     images, labels = victim.first(100)
-    sure = attacks.run(replace(spec, parameters={**spec.parameters, "confidence": 1.0}), victim.model, images, labels, linf, 4)
+    sure = attacks.run(replace(spec, parameters={**spec.parameters, "confidence": 1.0}), AttackCall(victim.model, images, labels, linf, 4))
     logits = victim.model(sure.adversarial)
     own = logits.gather(1, labels[:, None])[:, 0]
     margin = logits.scatter(1, labels[:, None], -torch.inf).amax(1) - own
@@ -98,7 +101,7 @@ def test_confidence_is_obeyed(victim, linf):
 def test_a_vanished_gradient_is_flagged(victim, rewired, linf):
     images, labels = victim.first(8)
     signs = rewired(victim.model, lambda logits: logits.sign() * 0 + logits.detach())
-    result = attacks.run(attacks.get("cw-linf"), signs, images, labels, linf, 4)
+    result = attacks.run(attacks.get("cw-linf"), AttackCall(signs, images, labels, linf, 4))
     assert [flag.kind for flag in result.flags] == ["zero-gradient"]
     assert "8 of 8" in result.flags[0].message
-    assert attacks.run(attacks.get("cw-linf"), victim.model, images, labels, linf, 4).flags == ()
+    assert attacks.run(attacks.get("cw-linf"), AttackCall(victim.model, images, labels, linf, 4)).flags == ()

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from harness import attacks
+from harness.attacks import AttackCall
 from model_zoo.threat import ThreatModel
 
 QUICK = {"apgd_n_iter": 10, "targets": 2, "fab_n_iter": 5, "square_n_queries": 50}
@@ -38,7 +39,7 @@ def test_what_comes_back_is_a_claim_that_holds(victim, name):
     spec, threat = quick(name), threat_for(name)
     images, labels = victim.first(16)
     given = images.clone()
-    result = attacks.run(spec, victim.model, images, labels, threat, 7)
+    result = attacks.run(spec, AttackCall(victim.model, images, labels, threat, 7))
     assert torch.equal(images, given)
     assert result.adversarial.shape == images.shape
     assert result.adversarial.dtype == torch.float32
@@ -67,13 +68,13 @@ def test_the_same_call_gives_the_same_bytes_and_leaves_no_trace(victim, name):
     before, outer = (random.getstate(), np.random.get_state(), torch.get_rng_state()), sys.gettrace()
     sys.settrace(trace)
     try:
-        one = attacks.run(spec, victim.model, *victim.first(8), threat, 2**63 + 1)
+        one = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1))
         kept = sys.gettrace()
     finally:
         sys.settrace(outer)
     torch.rand(3), np.random.rand(3)
     with torch.no_grad():
-        two = attacks.run(spec, victim.model, *victim.first(8), threat, 2**63 + 1, classes=10)
+        two = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1), classes=10)
     assert kept is trace
     assert random.getstate() == before[0]
     np.random.set_state(before[1])
@@ -85,14 +86,14 @@ def test_the_same_call_gives_the_same_bytes_and_leaves_no_trace(victim, name):
 
 def test_random_state_is_as_before(victim, name):
     numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
-    attacks.run(quick(name), victim.model, *victim.first(2), threat_for(name), 3)
+    attacks.run(quick(name), AttackCall(victim.model, *victim.first(2), threat_for(name), 3))
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True))
 
 
 def test_progress_rises_to_one_and_nothing_is_printed(victim, name, capfd):
     reports = []
-    attacks.run(quick(name), victim.model, *victim.first(8), threat_for(name), 3, lambda *report: reports.append(report))
+    attacks.run(quick(name), AttackCall(victim.model, *victim.first(8), threat_for(name), 3, lambda *report: reports.append(report)))
     fractions = [fraction for fraction, _ in reports]
     assert fractions == sorted(fractions)
     assert fractions[0] == 0.0
@@ -116,10 +117,10 @@ def test_a_model_without_parameters_and_a_permuted_block_change_nothing(victim, 
             return torch.nn.functional.linear(hidden, self.get_buffer("4_weight"), self.get_buffer("4_bias"))
 
     images, labels = victim.first(6)
-    expected = attacks.run(quick(name), victim.model, images, labels, threat_for(name), 5)
+    expected = attacks.run(quick(name), AttackCall(victim.model, images, labels, threat_for(name), 5))
     permuted = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     assert not permuted.is_contiguous()
-    result = attacks.run(quick(name), Buffers(victim.model).eval(), permuted, labels, threat_for(name), 5)
+    result = attacks.run(quick(name), AttackCall(Buffers(victim.model).eval(), permuted, labels, threat_for(name), 5))
     assert result.broken_by == expected.broken_by
     assert torch.equal(result.adversarial, expected.adversarial)
     assert capfd.readouterr().out == ""
@@ -129,17 +130,17 @@ def test_a_model_without_parameters_and_a_permuted_block_change_nothing(victim, 
 def test_models_of_few_classes_are_attacked(victim, rewired, name, classes):
     model = rewired(victim.model, lambda logits: logits[:, :classes])
     rows = ((victim.labels < classes) & (model(victim.images).argmax(1) == victim.labels)).nonzero().flatten()[:12]
-    result = attacks.run(quick(name), model, victim.images[rows], victim.labels[rows], threat_for(name), 0)
+    result = attacks.run(quick(name), AttackCall(model, victim.images[rows], victim.labels[rows], threat_for(name), 0))
     # Attacks that do not use the model's gradients may break none of a dozen images.
     assert name in WITHOUT_GRADIENTS or any(component is not None for component in result.broken_by)
     assert "classes" not in [flag.kind for flag in result.flags]
 
 
 def test_no_images_and_one_image(victim, name):
-    nothing = attacks.run(quick(name), victim.model, *victim.first(0), threat_for(name), 0)
+    nothing = attacks.run(quick(name), AttackCall(victim.model, *victim.first(0), threat_for(name), 0))
     assert nothing.adversarial.shape == (0, 3, 32, 32)
     assert nothing.broken_by == ()
-    assert len(attacks.run(quick(name), victim.model, *victim.first(1), threat_for(name), 0).broken_by) == 1
+    assert len(attacks.run(quick(name), AttackCall(victim.model, *victim.first(1), threat_for(name), 0)).broken_by) == 1
 
 
 def test_batches_cover_every_image(victim, name):
@@ -151,7 +152,7 @@ def test_batches_cover_every_image(victim, name):
     ranked = (first - second).argsort()
     rows = torch.cat([ranked[3:8], ranked[-5:], ranked[:3]])
     images, labels = images[rows], labels[rows]
-    result = attacks.run(spec, victim.model, images, labels, threat_for(name), 0)
+    result = attacks.run(spec, AttackCall(victim.model, images, labels, threat_for(name), 0))
     broken = torch.tensor([component is not None for component in result.broken_by])
     assert broken[:5].any()
     assert broken[10:].any()

@@ -10,9 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from harness import attacks, datasets, engines
-from harness.attacks.fab import project
+from harness.attacks import AttackCall
+from harness.attacks.native.fab import project
+from harness.attacks.native.square import HALVINGS, Square
 from harness.attacks.passes import passes
-from harness.attacks.square import HALVINGS, Square
 from harness.evaluation.meter import Meter
 from model_zoo.errors import UsageError
 from model_zoo.loading import load_model
@@ -34,14 +35,14 @@ def test_an_image_alone_gets_what_it_gets_in_a_batch_bit_for_bit():
     images, labels = datasets.load("cifar10-sample").first(60).tensors()
     right = (stored(images).argmax(1) == labels).nonzero().flatten()[:12]
     images, labels, threat = images[right].contiguous(), labels[right], ThreatModel("Linf", Fraction(4, 255))
-    whole = attacks.run(shortened(), model, images, labels, threat, SEED)
+    whole = attacks.run(shortened(), AttackCall(model, images, labels, threat, SEED))
     assert 0 < sum(component is not None for component in whole.broken_by) < 12
     order = torch.arange(11, -1, -1)
-    turned = attacks.run(shortened(batch_size=7), model, images[order], labels[order], threat, SEED)
+    turned = attacks.run(shortened(batch_size=7), AttackCall(model, images[order], labels[order], threat, SEED))
     assert turned.broken_by == whole.broken_by[::-1]
     assert torch.equal(turned.adversarial, whole.adversarial[order])
     for row in (0, 5):
-        alone = attacks.run(shortened(batch_size=1), model, images[row : row + 1], labels[row : row + 1], threat, SEED)
+        alone = attacks.run(shortened(batch_size=1), AttackCall(model, images[row : row + 1], labels[row : row + 1], threat, SEED))
         assert alone.broken_by == whole.broken_by[row : row + 1]
         assert torch.equal(alone.adversarial, whole.adversarial[row : row + 1])
 
@@ -49,7 +50,7 @@ def test_an_image_alone_gets_what_it_gets_in_a_batch_bit_for_bit():
 @pytest.mark.parametrize("component", ["apgd-ce", "apgd-t", "fab-t", "square"])
 def test_every_component_breaks_images_and_stays_in_the_ball(victim, linf, component):
     images, labels = victim.first(30)
-    result = attacks.run(shortened(components=[component]), victim.model, images, labels, linf, 1)
+    result = attacks.run(shortened(components=[component]), AttackCall(victim.model, images, labels, linf, 1))
     broken = torch.tensor([found is not None for found in result.broken_by])
     assert 0 < int(broken.sum()) < 30
     assert set(result.broken_by) <= {component, None}
@@ -59,8 +60,8 @@ def test_every_component_breaks_images_and_stays_in_the_ball(victim, linf, compo
 
 def test_it_finds_what_pgd_of_the_package_finds(victim, linf):
     images, labels = victim.first(60)
-    plain = attacks.run(attacks.get("pgd"), victim.model, images, labels, linf, 1)
-    ours = attacks.run(shortened(apgd_n_iter=100, targets=9), victim.model, images, labels, linf, 1)
+    plain = attacks.run(attacks.get("pgd"), AttackCall(victim.model, images, labels, linf, 1))
+    ours = attacks.run(shortened(apgd_n_iter=100, targets=9), AttackCall(victim.model, images, labels, linf, 1))
     missed = [row for row, found in enumerate(plain.broken_by) if found is not None and ours.broken_by[row] is None]
     assert missed == []
     assert sum(found is not None for found in plain.broken_by) > 5
@@ -69,9 +70,11 @@ def test_it_finds_what_pgd_of_the_package_finds(victim, linf):
 def test_it_breaks_what_the_package_breaks(victim, linf):
     images, labels = victim.first(40)
     package = replace(attacks.get("autoattack"), parameters={**attacks.get("autoattack").parameters, "square_n_queries": 500})
-    theirs = attacks.run(package, victim.model, images, labels, linf, 1)
+    theirs = attacks.run(package, AttackCall(victim.model, images, labels, linf, 1))
     spec = attacks.get("fast-autoattack")
-    ours = attacks.run(replace(spec, parameters={**spec.parameters, "square_n_queries": 500}), victim.model, images, labels, linf, 1)
+    ours = attacks.run(
+        replace(spec, parameters={**spec.parameters, "square_n_queries": 500}), AttackCall(victim.model, images, labels, linf, 1)
+    )
     assert [found is None for found in ours.broken_by] == [found is None for found in theirs.broken_by]
 
 
@@ -79,7 +82,7 @@ def test_a_broken_image_is_left_alone_and_passes_are_as_promised(victim, linf):
     images, labels = victim.first(30)
     meter = Meter(victim.model, images, labels, linf)
     spec = shortened()
-    result = attacks.run(spec, meter, images, labels, linf, 1, classes=10)
+    result = attacks.run(spec, AttackCall(meter, images, labels, linf, 1), classes=10)
     _, survives = passes(spec, 10)
     for row, found in enumerate(result.broken_by):
         if found is None:
@@ -133,12 +136,12 @@ def test_square_changes_one_square_of_the_area_that_the_schedule_says():
 
 def test_an_unknown_component_is_refused(victim, linf):
     with pytest.raises(UsageError, match="fab-t"):
-        attacks.run(shortened(components=["fab"]), victim.model, *victim.first(2), linf, 1)
+        attacks.run(shortened(components=["fab"]), AttackCall(victim.model, *victim.first(2), linf, 1))
 
 
 def test_a_model_without_gradients_is_flagged_and_square_still_works(victim, rewired, linf):
     steps = rewired(victim.model, lambda logits: (logits * 4).round())
     rows = (steps(victim.images).argmax(1) == victim.labels).nonzero().flatten()[:20]
-    result = attacks.run(shortened(), steps, victim.images[rows], victim.labels[rows], linf, 1)
+    result = attacks.run(shortened(), AttackCall(steps, victim.images[rows], victim.labels[rows], linf, 1))
     assert [flag.kind for flag in result.flags] == ["zero-gradient"]
     assert "square" in result.broken_by

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from harness import attacks
+from harness.attacks import AttackCall
 from harness.attacks.passes import passes
 from harness.evaluation.meter import Meter
 
@@ -19,7 +20,7 @@ def test_an_image_that_survives_costs_what_was_said(name, victim, linf):
     spec = replace(spec, parameters={**spec.parameters, **few})
     images, labels = victim.first(20)
     meter = Meter(victim.model, images, labels, linf)
-    result = attacks.run(spec, meter, images, labels, linf, 1, classes=10)
+    result = attacks.run(spec, AttackCall(meter, images, labels, linf, 1), classes=10)
     robust = [row for row, component in enumerate(result.broken_by) if component is None]
     broken, survives = passes(spec, 10)
     assert robust

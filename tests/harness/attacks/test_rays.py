@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from harness.attacks import pool
-from harness.attacks.rays import RayS
+from harness.attacks.native import pool
+from harness.attacks.native.rays import RayS
 from harness.selftest.toys import images, toy, undefended
 
 X, Y = (part[:30] for part in images())

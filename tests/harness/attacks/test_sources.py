@@ -2,8 +2,8 @@
 
 import torch
 
-from harness.attacks.losses import margin
-from harness.attacks.sources import COUNT, SOURCES, sources, transfer_examples
+from harness.attacks.native.losses import margin
+from harness.attacks.native.sources import COUNT, SOURCES, sources, transfer_examples
 from harness.evaluation.probes import ascend
 from harness.evaluation.referee import predict
 from harness.selftest.toys import THREAT, images, sign, toy

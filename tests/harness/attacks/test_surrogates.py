@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attacks.surrogates import SLOPES, Surrogate
+from harness.attacks.native.surrogates import SLOPES, Surrogate
 from model_zoo.errors import UnknownNameError
 
 POINTS = torch.tensor([-3.0, -0.5, 0.0, 0.25, 2.0])

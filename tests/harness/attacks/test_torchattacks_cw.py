@@ -7,6 +7,7 @@ import torch
 import torchattacks
 
 from harness import attacks
+from harness.attacks import AttackCall
 from model_zoo.threat import ThreatModel
 
 L2 = ThreatModel("L2", Fraction(1, 2))
@@ -18,7 +19,7 @@ def test_it_is_the_package_on_positive_logits_and_inner_pixels(victim, rewired):
     inner = (victim.images.flatten(1).amin(1) > 1e-6) & (victim.images.flatten(1).amax(1) < 1 - 1e-6)
     images, labels = victim.images[inner][:40], victim.labels[inner][:40]
     assert float(model(images).min()) > 0
-    result = attacks.run(attacks.get("cw-l2"), victim.model, images, labels, L2, 0)
+    result = attacks.run(attacks.get("cw-l2"), AttackCall(victim.model, images, labels, L2, 0))
     direct = torchattacks.CW(model, c=1.0, kappa=0.0, steps=100, lr=0.01)(images, labels)
     assert torch.allclose(result.adversarial, direct, atol=1e-4)
     distance = (direct - images).flatten(1).norm(dim=1)
@@ -29,8 +30,8 @@ def test_it_is_the_package_on_positive_logits_and_inner_pixels(victim, rewired):
 @pytest.mark.parametrize("shift", [-100.0, 50.0])
 def test_a_constant_added_to_all_logits_changes_nothing(victim, rewired, shift):
     images, labels = victim.first(60)
-    expected = attacks.run(attacks.get("cw-l2"), victim.model, images, labels, L2, 0)
-    result = attacks.run(attacks.get("cw-l2"), rewired(victim.model, lambda logits: logits + shift), images, labels, L2, 0)
+    expected = attacks.run(attacks.get("cw-l2"), AttackCall(victim.model, images, labels, L2, 0))
+    result = attacks.run(attacks.get("cw-l2"), AttackCall(rewired(victim.model, lambda logits: logits + shift), images, labels, L2, 0))
     assert result.broken_by == expected.broken_by
     assert sum(component is not None for component in result.broken_by) > 20
     assert torch.allclose(result.adversarial, expected.adversarial, atol=1e-3)
@@ -40,7 +41,7 @@ def test_black_and_white_pixels_move(victim):
     images, labels = victim.first(60)
     extreme = (images == 0) | (images == 1)
     assert extreme.any()
-    result = attacks.run(attacks.get("cw-l2"), victim.model, images, labels, L2, 0)
+    result = attacks.run(attacks.get("cw-l2"), AttackCall(victim.model, images, labels, L2, 0))
     # They move little, because the sigmoid is flat there; without the margin they do not move at all.
     assert float((result.adversarial - images)[extreme].abs().max()) > 3e-6
     stuck = torchattacks.CW(victim.model, c=1.0, kappa=0.0, steps=100, lr=0.01)(images, labels)
@@ -50,6 +51,6 @@ def test_black_and_white_pixels_move(victim):
 def test_an_image_for_which_nothing_is_found_comes_back_as_it_was(rewired, victim):
     images, labels = victim.first(5)
     stubborn = rewired(victim.model, lambda logits: logits * 0 + torch.nn.functional.one_hot(labels, 10))
-    result = attacks.run(attacks.get("cw-l2"), stubborn, images, labels, L2, 0)
+    result = attacks.run(attacks.get("cw-l2"), AttackCall(stubborn, images, labels, L2, 0))
     assert result.broken_by == (None,) * 5
     assert torch.equal(result.adversarial, images)

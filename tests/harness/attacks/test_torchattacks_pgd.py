@@ -6,12 +6,13 @@ import torch
 import torchattacks
 
 from harness import attacks
+from harness.attacks import AttackCall
 from harness.randomness import isolated
 
 
 def test_it_is_what_the_package_gives(victim, linf):
     images, labels = victim.first(40)
-    result = attacks.run(attacks.get("pgd"), victim.model, images, labels, linf, 2**40 + 11)
+    result = attacks.run(attacks.get("pgd"), AttackCall(victim.model, images, labels, linf, 2**40 + 11))
     with isolated(2**40 + 11):
         direct = torchattacks.PGD(victim.model, eps=linf.epsilon, alpha=float(linf.radius / 20), steps=50, random_start=True)
         expected = direct(images, labels)
@@ -32,8 +33,8 @@ def test_restarts_keep_what_is_broken_and_work_on_the_rest(victim, linf):
     # One step from a random start, so that restarts matter.
     parameters = {**spec.parameters, "steps": 1, "step": "1"}
     images, labels = victim.first(200)
-    ten = attacks.run(replace(spec, parameters=parameters), Watched().eval(), images, labels, linf, 1, classes=10)
-    one = attacks.run(replace(spec, parameters={**parameters, "restarts": 1}), victim.model, images, labels, linf, 1)
+    ten = attacks.run(replace(spec, parameters=parameters), AttackCall(Watched().eval(), images, labels, linf, 1), classes=10)
+    one = attacks.run(replace(spec, parameters={**parameters, "restarts": 1}), AttackCall(victim.model, images, labels, linf, 1))
     first = torch.tensor([component is not None for component in one.broken_by])
     all_ten = torch.tensor([component is not None for component in ten.broken_by])
     assert (all_ten | ~first).all()
@@ -48,5 +49,5 @@ def test_steps_and_start_are_really_passed_on(victim, linf):
     spec = attacks.get("pgd")
     images, labels = victim.first(10)
     parameters = {**spec.parameters, "steps": 1, "step": "1/4", "random_start": False}
-    result = attacks.run(replace(spec, parameters=parameters), victim.model, images, labels, linf, 1)
+    result = attacks.run(replace(spec, parameters=parameters), AttackCall(victim.model, images, labels, linf, 1))
     assert float((result.adversarial - images).abs().max()) <= linf.epsilon / 4 + 1e-7

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import attacks, datasets
-from harness.attacks import AttackResult
+from harness.attacks import AttackCall, AttackResult
 from harness.evaluation.unit import evaluate_unit
 from harness.selftest.toys import THREAT as TOY_THREAT
 from harness.selftest.toys import Toy, toy
@@ -80,7 +80,7 @@ def test_a_model_in_training_mode_never_meets_the_attack(monkeypatch: pytest.Mon
 
 def test_what_the_attack_saw_but_did_not_return_counts_in_the_headline_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     threat = ThreatModel("Linf", Fraction(32, 255))
-    found = attacks.run(SPEC, MODEL, *BLOCK.tensors(), threat, 0).adversarial
+    found = attacks.run(SPEC, AttackCall(MODEL, *BLOCK.tensors(), threat, 0)).adversarial
 
     def run(spec: object, model: torch.nn.Module, images: torch.Tensor, *arguments: object, **named: object) -> AttackResult:
         rows = [int((BLOCK.tensors()[0] == image).flatten(1).all(1).nonzero()) for image in images]

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import datasets
-from harness.attacks.sources import sources
+from harness.attacks.native.sources import sources
 from harness.cli.main import main
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics

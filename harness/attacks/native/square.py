@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.attacks.losses import margin
-from harness.attacks.pool import Ask, State
+from harness.attacks.native.losses import margin
+from harness.attacks.native.pool import Ask, State
 
 # After these many queries the square's area is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -8,83 +8,66 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import torch
 
-from harness.attacks.autoattack_flags import LOGGER, collected_flags
-from harness.attacks.memory import Memory
-from harness.attacks.parameters import parse
+from harness.attacks.common import Adapter, AttackCall, AttackResult
+from harness.attacks.component_progress import CLEAN, ComponentProgress
+from harness.attacks.packages.autoattack_flags import LOGGER, collected_flags
+from harness.attacks.parameters import Count, Names, Size
+from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
-from harness.attacks.spec import AttackResult
-from harness.attacks.standing import CLEAN, Standing
 from model_zoo.errors import UsageError
-from model_zoo.threat import ThreatModel
-
-PACKAGE = "pyautoattack"
-VERSION = 1
-RESUMABLE = True
 
 # The targeted DLR loss divides by a difference that involves the fourth largest logit.
 CLASSES_FOR_TARGETED_DLR = 4
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(BaseParameters):
     """What the package's "standard" sets or takes as default.
 
     `components_for_few_classes` are run on models of fewer than four classes, where the targeted DLR loss does not exist. `targets`
     is at most the number of other classes. `apgd_restarts` and `fab_restarts` are per target.
     """
 
-    components: list[str]
-    components_for_few_classes: list[str]
-    batch_size: int
-    targets: int
-    apgd_n_iter: int
-    apgd_restarts: int
-    apgd_rho: float
-    apgd_eot_iter: int
-    fab_n_iter: int
-    fab_restarts: int
-    fab_alpha_max: float
-    fab_eta: float
-    fab_beta: float
-    square_n_queries: int
-    square_restarts: int
-    square_p_init: float
+    components: Names
+    components_for_few_classes: Names
+    batch_size: Count
+    targets: Count
+    apgd_n_iter: Count
+    apgd_restarts: Count
+    apgd_rho: Size
+    apgd_eot_iter: Count
+    fab_n_iter: Count
+    fab_restarts: Count
+    fab_alpha_max: Size
+    fab_eta: Size
+    fab_beta: Size
+    square_n_queries: Count
+    square_restarts: Count
+    square_p_init: Size
     square_loss: str
     square_rescale_schedule: bool
 
 
-def attack(
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    threat: ThreatModel,
-    parameters: Mapping[str, Any],
-    seed: int,
-    progress: Callable[[float, str], None] | None,
-    memory: Memory | None = None,
-) -> AttackResult:
+def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Run the components in order, each on what the ones before have left, and go on after those that `memory` has.
 
     With the specification as shipped the result is bit for bit that of
     `AutoAttack(model, eps=threat.epsilon, seed=package_seed(seed)).run_standard_evaluation(images, labels, batch_size=250)`.
     """
-    given = parse(Parameters, parameters, "autoattack")
+    model, images, labels, threat = call.model, call.images, call.labels, call.threat
     with torch.no_grad():
         classes = model(images).shape[1]
-    components = given.components if classes >= CLASSES_FOR_TARGETED_DLR else given.components_for_few_classes
+    components = parameters.components if classes >= CLASSES_FOR_TARGETED_DLR else parameters.components_for_few_classes
     for unknown in set(components) - _PASSES.keys():
         raise UsageError(f"AutoAttack has no component {unknown!r}; it has {', '.join(_PASSES)}")
-    targets = min(given.targets, classes - 1)
-    weights = {name: _PASSES[name](given, targets) for name in components}
+    targets = min(parameters.targets, classes - 1)
+    weights = {name: _PASSES[name](parameters, targets) for name in components}
 
-    so_far = Standing.begin(images, components, memory)
+    so_far = ComponentProgress.begin(images, components, call.memory)
     accuracy = {"clean": 1.0}
     done = 0
     with collected_flags(so_far.flags) as collector:
@@ -96,33 +79,32 @@ def attack(
                 continue
             if not len(survivors):
                 break
-            expected = weights[name] * ceil(len(survivors) / given.batch_size)
-            with counted(model, progress, name, expected, done / sum(weights.values()), weights[name] / sum(weights.values())):
+            expected = weights[name] * ceil(len(survivors) / parameters.batch_size)
+            with counted(model, call.progress, name, expected, done / sum(weights.values()), weights[name] / sum(weights.values())):
                 x, y = images[survivors], labels[survivors]
                 examples, predictions = run_component(
-                    name, model, x, y, threat.epsilon, package_seed(seed), norm=threat.norm, targets=targets, parameters=given
+                    name, model, x, y, threat.epsilon, package_seed(call.seed), norm=threat.norm, targets=targets, parameters=parameters
                 )
             done += weights[name]
             so_far.take(place, survivors, examples, predictions != y)
             accuracy[name] = len(so_far.survivors(place + 1)) / len(images)
             so_far.done.append(name)
             so_far.flags = collector.flags
-            so_far.save(memory)
+            so_far.save(call.memory)
         _check_square(accuracy)
-    if progress is not None:
-        progress(1.0, components[-1])
+    if call.progress is not None:
+        call.progress(1.0, components[-1])
     # The runner attacks only what the model gets right, but next to a boundary that can depend on the batch.
     moved = (so_far.adversarial != images).flatten(1).any(1)
     so_far.broken_in[(so_far.broken_in < len(components)) & ~moved] = CLEAN
     return AttackResult(so_far.adversarial, so_far.broken_by(components), collector.flags)
 
 
-def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """What an image costs that the first component breaks, and one that survives."""
-    given = parse(Parameters, parameters, "autoattack")
-    components = given.components if classes >= CLASSES_FOR_TARGETED_DLR else given.components_for_few_classes
-    targets = min(given.targets, classes - 1)
-    each = [Passes(_PASSES[name](given, targets), _BACKWARDS[name](given, targets)) for name in components]
+    components = parameters.components if classes >= CLASSES_FOR_TARGETED_DLR else parameters.components_for_few_classes
+    targets = min(parameters.targets, classes - 1)
+    each = [Passes(_PASSES[name](parameters, targets), _BACKWARDS[name](parameters, targets)) for name in components]
     return each[0], sum(each, Passes(0, 0))
 
 
@@ -217,19 +199,22 @@ def _check_square(accuracy: Mapping[str, float]) -> None:
 
 # Backward passes of an image that is never broken.
 _BACKWARDS: dict[str, Callable[[Parameters, int], int]] = {
-    "apgd-ce": lambda given, _: given.apgd_restarts * (given.apgd_n_iter + 1),
-    "apgd-dlr": lambda given, _: given.apgd_restarts * (given.apgd_n_iter + 1),
-    "apgd-t": lambda given, targets: targets * given.apgd_restarts * (given.apgd_n_iter + 1),
-    "fab": lambda given, _: given.fab_restarts * given.fab_n_iter * 9,
-    "fab-t": lambda given, targets: targets * given.fab_restarts * given.fab_n_iter,
-    "square": lambda given, _: 0,
+    "apgd-ce": lambda parameters, _: parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
+    "apgd-dlr": lambda parameters, _: parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
+    "apgd-t": lambda parameters, targets: targets * parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
+    "fab": lambda parameters, _: parameters.fab_restarts * parameters.fab_n_iter * 9,
+    "fab-t": lambda parameters, targets: targets * parameters.fab_restarts * parameters.fab_n_iter,
+    "square": lambda parameters, _: 0,
 }
 # Forward passes of a batch with an image that is never broken, for progress; the package's checks of the model are left out.
 _PASSES: dict[str, Callable[[Parameters, int], int]] = {
-    "apgd-ce": lambda given, _: 1 + given.apgd_restarts * (given.apgd_n_iter + 1),
-    "apgd-dlr": lambda given, _: 1 + given.apgd_restarts * (given.apgd_n_iter + 1),
-    "apgd-t": lambda given, targets: 1 + targets * given.apgd_restarts * (given.apgd_n_iter + 2),
-    "fab": lambda given, _: 2 + given.fab_restarts * (2 * given.fab_n_iter + 2),
-    "fab-t": lambda given, targets: 2 + targets * given.fab_restarts * (2 * given.fab_n_iter + 3),
-    "square": lambda given, _: 1 + given.square_restarts * (given.square_n_queries + 2),
+    "apgd-ce": lambda parameters, _: 1 + parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
+    "apgd-dlr": lambda parameters, _: 1 + parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
+    "apgd-t": lambda parameters, targets: 1 + targets * parameters.apgd_restarts * (parameters.apgd_n_iter + 2),
+    "fab": lambda parameters, _: 2 + parameters.fab_restarts * (2 * parameters.fab_n_iter + 2),
+    "fab-t": lambda parameters, targets: 2 + targets * parameters.fab_restarts * (2 * parameters.fab_n_iter + 3),
+    "square": lambda parameters, _: 1 + parameters.square_restarts * (parameters.square_n_queries + 2),
 }
+
+
+ADAPTER = Adapter("autoattack", version=1, parameters=Parameters, attack=attack, package="pyautoattack", passes=passes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.attacks.losses import Loss, margin
+from harness.attacks.native.losses import Loss, margin
 from harness.randomness import image_generator
 
 

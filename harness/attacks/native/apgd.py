@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.attacks.losses import cross_entropy
-from harness.attacks.pool import Ask, State, best_others, columns
+from harness.attacks.native.losses import cross_entropy
+from harness.attacks.native.pool import Ask, State, best_others, columns
 
 # The paper's: momentum, and the checkpoints as shares of the iterations: the first period, the least, and what each is shorter by.
 MOMENTUM = 0.75

@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import torch
 
-from harness.attacks.facade import Facade, predict
-from harness.attacks.parameters import parse
+from harness.attacks.common import Adapter, AttackCall, AttackResult
+from harness.attacks.packages.facade import Facade, predict
+from harness.attacks.parameters import Count, Size
+from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
-from harness.attacks.spec import AttackResult
-from model_zoo.threat import ThreatModel
-
-PACKAGE = "torchattacks"
-VERSION = 1
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(BaseParameters):
     """`c` weighs the margin against the squared distance, `kappa` is the confidence, `learning_rate` Adam's.
 
     `pixel_margin` keeps starting pixels off 0 and 1: the package optimises in arctanh space, where those are infinite and never move.
     """
 
-    c: float
-    kappa: float
-    steps: int
-    learning_rate: float
-    pixel_margin: float
-    batch_size: int
+    c: Size
+    kappa: Size
+    steps: Count
+    learning_rate: Size
+    pixel_margin: Size
+    batch_size: Count
 
 
-def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """What an image costs, broken or not."""
-    once = Passes(parse(Parameters, parameters, "torchattacks-cw").steps + 1, parse(Parameters, parameters, "torchattacks-cw").steps)
+    once = Passes(parameters.steps + 1, parameters.steps)
     return once, once
 
 
-def attack(
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    threat: ThreatModel,
-    parameters: Mapping[str, Any],
-    seed: int,
-    progress: Callable[[float, str], None] | None,
-) -> AttackResult:
+def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Run CW on positively shifted logits (see `Facade`).
 
     The examples are the package's own, the nearest it found, whether inside the radius or not; an image for which it found none holds
@@ -58,15 +43,19 @@ def attack(
     """
     import torchattacks
 
-    given = parse(Parameters, parameters, "torchattacks-cw")
+    model, images, labels, threat = call.model, call.images, call.labels, call.threat
     package = torchattacks.CW(
-        Facade(model, images.device, positive=True), c=given.c, kappa=given.kappa, steps=given.steps, lr=given.learning_rate
+        Facade(model, images.device, positive=True),
+        c=parameters.c,
+        kappa=parameters.kappa,
+        steps=parameters.steps,
+        lr=parameters.learning_rate,
     )
     examples = []
     wrong = []
-    with counted(model, progress, "cw", ceil(len(images) / given.batch_size) * (given.steps + 1)):
-        for batch, truth in zip(torch.split(images, given.batch_size), torch.split(labels, given.batch_size), strict=True):
-            start = batch.clamp(given.pixel_margin, 1 - given.pixel_margin)
+    with counted(model, call.progress, "cw", ceil(len(images) / parameters.batch_size) * (parameters.steps + 1)):
+        for batch, truth in zip(torch.split(images, parameters.batch_size), torch.split(labels, parameters.batch_size), strict=True):
+            start = batch.clamp(parameters.pixel_margin, 1 - parameters.pixel_margin)
             found = package(start, truth).detach()
             unmoved = (found == start).flatten(1).all(1)
             examples.append(torch.where(unmoved[:, None, None, None], batch, found))
@@ -75,3 +64,6 @@ def attack(
     distance = (adversarial.double() - images.double()).flatten(1).norm(dim=1)
     broken = torch.cat(wrong) & (distance <= threat.epsilon)
     return AttackResult(adversarial, tuple("cw" if success else None for success in broken.tolist()))
+
+
+ADAPTER = Adapter("torchattacks-cw", version=1, parameters=Parameters, attack=attack, package="torchattacks", passes=passes)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.attacks.pool import Ask, State, best_others, columns
+from harness.attacks.native.pool import Ask, State, best_others, columns
 
 # Newton's steps of a projection; it ends by itself, after a handful.
 STEPS = 50

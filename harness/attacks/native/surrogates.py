@@ -44,7 +44,7 @@ class Surrogate(nn.Module):
     def __init__(self, model: nn.Module, name: str) -> None:
         super().__init__()
         if name not in SLOPES:
-            raise UnknownNameError("surrogate gradient", name, SLOPES, "harness.attacks.surrogates.SLOPES")
+            raise UnknownNameError("surrogate gradient", name, SLOPES, "harness.attacks.native.surrogates.SLOPES")
         self.model, self.slope = model, SLOPES[name]
         self.replaced = 0
         self.train(model.training)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
+from harness.attacks.common import Flag
 from harness.attacks.memory import Memory, Saved
-from harness.attacks.spec import Flag
 
 # In place of a component: the image was wrong before the first.
 CLEAN = -1
 
 
 @dataclass(eq=False)
-class Standing:
+class ComponentProgress:
     """Where the images stand.
 
     Attributes
@@ -36,7 +36,7 @@ class Standing:
     flags: tuple[Flag, ...]
 
     @classmethod
-    def begin(cls, images: torch.Tensor, components: Sequence[str], memory: Memory | None) -> Standing:
+    def begin(cls, images: torch.Tensor, components: Sequence[str], memory: Memory | None) -> ComponentProgress:
         """What `memory` has of the same images and components, else a beginning."""
         saved = memory.load() if memory is not None else None
         if saved is not None and saved.tensors["adversarial"].shape == images.shape and saved.done == tuple(components)[: len(saved.done)]:

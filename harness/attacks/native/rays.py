@@ -6,23 +6,18 @@ wrong at the smallest radius known, a bisection finds the new radius. Blocks are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import torch
 
-from harness.attacks import pool
-from harness.attacks.parameters import parse
+from harness.attacks.common import Adapter, AttackCall, AttackResult
+from harness.attacks.native import pool
+from harness.attacks.native.pool import Ask, State, columns
+from harness.attacks.parameters import Count
+from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
-from harness.attacks.pool import Ask, State, columns
 from harness.attacks.progress import counted
-from harness.attacks.spec import AttackResult
-from model_zoo.threat import ThreatModel
-
-PACKAGE = None
-VERSION = 1
 
 # Radii between which a bisection stops, as a share of the larger one.
 PRECISION = 0.02
@@ -91,31 +86,25 @@ class RayS:
         return torch.where(columns(is_next), flipped, state["tried"])
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(BaseParameters):
     """`queries` of every image; `batch_size` is how many runs go on at a time."""
 
-    queries: int
-    batch_size: int
+    queries: Count
+    batch_size: Count
 
 
-def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """What an image costs that the first query breaks, and one that survives."""
-    return Passes(2, 0), Passes(parse(Parameters, parameters, "rays").queries + 1, 0)
+    return Passes(2, 0), Passes(parameters.queries + 1, 0)
 
 
-def attack(
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    threat: ThreatModel,
-    parameters: Mapping[str, Any],
-    seed: int,
-    progress: Callable[[float, str], None] | None,
-) -> AttackResult:
+def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Run RayS on every image until it is broken or has no queries left."""
-    given = parse(Parameters, parameters, "rays")
-    component, rows = RayS(threat.epsilon, given.queries), torch.arange(len(images), device=images.device)
-    with torch.no_grad(), counted(model, progress, "rays", ceil(len(images) / given.batch_size) * given.queries):
-        done = pool.run(component, "rays", model, images, labels, model(images), rows, seed, given.batch_size)
+    model, images, labels, threat = call.model, call.images, call.labels, call.threat
+    component, rows = RayS(threat.epsilon, parameters.queries), torch.arange(len(images), device=images.device)
+    with torch.no_grad(), counted(model, call.progress, "rays", ceil(len(images) / parameters.batch_size) * parameters.queries):
+        done = pool.run(component, "rays", model, images, labels, model(images), rows, call.seed, parameters.batch_size)
     return AttackResult(done.examples, tuple("rays" if broken else None for broken in done.broken.tolist()))
+
+
+ADAPTER = Adapter("rays", version=1, parameters=Parameters, attack=attack, passes=passes)

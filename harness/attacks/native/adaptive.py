@@ -7,68 +7,51 @@ gradient (BPDA, Athalye et al., arXiv 1802.00420). The values of the network are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from math import ceil
-from typing import Any
 
 import torch
 
-from harness.attacks.ascent import climb, random_start
-from harness.attacks.losses import Loss, cross_entropy, margin
-from harness.attacks.parameters import parse
+from harness.attacks.common import Adapter, AttackCall, AttackResult
+from harness.attacks.native.ascent import climb, random_start
+from harness.attacks.native.losses import Loss, cross_entropy, margin
+from harness.attacks.native.surrogates import Surrogate
+from harness.attacks.parameters import Count, Names, Ratio, Size
+from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
-from harness.attacks.spec import AttackResult
-from harness.attacks.surrogates import Surrogate
-from model_zoo.threat import ThreatModel
-
-PACKAGE = None
-VERSION = 1
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(BaseParameters):
     """What the components share.
 
     `step` is in units of the radius; `logit_gap` is what the median distance of the two largest logits is brought to for the
     cross-entropy; `surrogates` are names in `surrogates.SLOPES`; every component has `restarts`.
     """
 
-    steps: int
-    step: Fraction
-    restarts: int
-    logit_gap: float
-    surrogates: list[str]
-    batch_size: int
+    steps: Count
+    step: Ratio
+    restarts: Count
+    logit_gap: Size
+    surrogates: Names
+    batch_size: Count
 
 
-def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """What an image costs at most that the first restart breaks, and what one costs that survives, in a network without steps."""
-    given = parse(Parameters, parameters, "adaptive")
-    once = Passes(given.steps + 1, given.steps)
-    return once, once * (2 * given.restarts)
+    once = Passes(parameters.steps + 1, parameters.steps)
+    return once, once * (2 * parameters.restarts)
 
 
-def attack(
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    threat: ThreatModel,
-    parameters: Mapping[str, Any],
-    seed: int,
-    progress: Callable[[float, str], None] | None,
-) -> AttackResult:
+def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Run every component. The random start of an image is drawn from the seed, the restart, and its own pixels."""
-    given = parse(Parameters, parameters, "adaptive")
-    epsilon, step = threat.epsilon, float(threat.radius * given.step)
-    scale = given.logit_gap / max(_median_gap(model, images, given.batch_size), torch.finfo(torch.float32).tiny)
+    model, images, labels, threat = call.model, call.images, call.labels, call.threat
+    epsilon, step = threat.epsilon, float(threat.radius * parameters.step)
+    scale = parameters.logit_gap / max(_median_gap(model, images, parameters.batch_size), torch.finfo(torch.float32).tiny)
     components: list[tuple[str, torch.nn.Module, Loss]] = [
         ("ce-rescaled", model, lambda logits, right: cross_entropy(scale * logits, right)),
         ("margin", model, margin),
     ]
-    for name in given.surrogates:
+    for name in parameters.surrogates:
         surrogate = Surrogate(model, name)
         with torch.no_grad():
             surrogate(images[:1])
@@ -79,15 +62,15 @@ def attack(
     share = 1.0 / len(components)
     for place, (component, victim, loss) in enumerate(components):
         left = torch.tensor([row for row, by in enumerate(broken_by) if by is None], dtype=torch.int64, device=images.device)
-        passes = ceil(len(left) / given.batch_size) * given.restarts * (given.steps + 1)
-        with counted(model, progress, component, passes, place * share, share):
-            for batch in torch.split(left, given.batch_size):
-                for restart in range(given.restarts):
+        passes = ceil(len(left) / parameters.batch_size) * parameters.restarts * (parameters.steps + 1)
+        with counted(model, call.progress, component, passes, place * share, share):
+            for batch in torch.split(left, parameters.batch_size):
+                for restart in range(parameters.restarts):
                     rows = batch[[broken_by[row] is None for row in batch.tolist()]]
                     if not len(rows):
                         break
-                    start = random_start(images[rows], epsilon, (seed + place) % 2**64, restart)
-                    run = climb(victim, loss, images[rows], labels[rows], start, epsilon, step, given.steps)
+                    start = random_start(images[rows], epsilon, (call.seed + place) % 2**64, restart)
+                    run = climb(victim, loss, images[rows], labels[rows], start, epsilon, step, parameters.steps)
                     adversarial[rows] = run.examples
                     for row in rows[run.broken].tolist():
                         broken_by[row] = component
@@ -98,3 +81,6 @@ def _median_gap(model: torch.nn.Module, images: torch.Tensor, batch_size: int) -
     with torch.no_grad():
         top = torch.cat([model(batch).topk(2, dim=1).values for batch in images.split(batch_size)])
     return float((top[:, 0] - top[:, 1]).median())
+
+
+ADAPTER = Adapter("adaptive", version=1, parameters=Parameters, attack=attack, passes=passes)

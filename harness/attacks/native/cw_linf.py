@@ -6,76 +6,62 @@ gradient nor the outcome, which makes this the scale-invariant twin of `pgd`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from math import ceil
-from typing import Any
 
 import torch
 
-from harness.attacks.ascent import climb, random_start
-from harness.attacks.losses import margin
-from harness.attacks.parameters import parse
+from harness.attacks.common import Adapter, AttackCall, AttackResult, Flag
+from harness.attacks.native.ascent import climb, random_start
+from harness.attacks.native.losses import margin
+from harness.attacks.parameters import Count, Ratio, Size
+from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
-from harness.attacks.spec import AttackResult, Flag
-from model_zoo.threat import ThreatModel
-
-PACKAGE = None
-VERSION = 1
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(BaseParameters):
     """`step` is in units of the radius; an image counts as broken when it is misclassified by a margin of at least `confidence`."""
 
-    confidence: float
-    steps: int
-    step: Fraction
+    confidence: Size
+    steps: Count
+    step: Ratio
     random_start: bool
-    restarts: int
-    batch_size: int
+    restarts: Count
+    batch_size: Count
 
 
-def passes(parameters: Mapping[str, Any], classes: int) -> tuple[Passes, Passes]:
+def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """What an image costs at most that the first restart breaks, and what one costs that survives."""
-    given = parse(Parameters, parameters, "cw-linf")
-    once = Passes(given.steps + 1, given.steps)
-    return once, once * given.restarts
+    once = Passes(parameters.steps + 1, parameters.steps)
+    return once, once * parameters.restarts
 
 
-def attack(
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    threat: ThreatModel,
-    parameters: Mapping[str, Any],
-    seed: int,
-    progress: Callable[[float, str], None] | None,
-) -> AttackResult:
+def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Ascend `max z_other - z_y` by signed gradient steps, projected onto the ball and the box.
 
     An image keeps its first successful iterate (the start and the last one included) and leaves the batch; one that is never broken
     ends with its last iterate. The random start of an image is drawn from the seed and its own pixels, so that it does not depend on
     batch mates. Images whose gradient at the first start is zero everywhere are flagged "zero-gradient": the attack cannot move them.
     """
-    given = parse(Parameters, parameters, "cw-linf")
-    epsilon, step = threat.epsilon, float(threat.radius * given.step)
+    model, images, labels, threat = call.model, call.images, call.labels, call.threat
+    epsilon, step = threat.epsilon, float(threat.radius * parameters.step)
     adversarial = images.clone()
     broken = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     stuck = 0
-    passes = ceil(len(images) / given.batch_size) * given.restarts * (given.steps + 1)
-    with counted(model, progress, "cw-linf", passes):
-        for batch in torch.split(torch.arange(len(images), device=images.device), given.batch_size):
-            for restart in range(given.restarts):
+    passes = ceil(len(images) / parameters.batch_size) * parameters.restarts * (parameters.steps + 1)
+    with counted(model, call.progress, "cw-linf", passes):
+        for batch in torch.split(torch.arange(len(images), device=images.device), parameters.batch_size):
+            for restart in range(parameters.restarts):
                 rows = batch[~broken[batch]]
                 if not len(rows):
                     break
-                start = random_start(images[rows], epsilon, seed, restart) if given.random_start else images[rows]
-                run = climb(model, margin, images[rows], labels[rows], start, epsilon, step, given.steps, given.confidence)
+                start = random_start(images[rows], epsilon, call.seed, restart) if parameters.random_start else images[rows]
+                run = climb(model, margin, images[rows], labels[rows], start, epsilon, step, parameters.steps, parameters.confidence)
                 adversarial[rows], broken[rows] = run.examples, run.broken
                 stuck += run.stuck if restart == 0 else 0
     message = f"{stuck} of {len(images)} images had a zero gradient of the margin at the start point"
     flags = (Flag("zero-gradient", message),) if stuck else ()
     return AttackResult(adversarial, tuple("cw-linf" if success else None for success in broken.tolist()), flags)
+
+
+ADAPTER = Adapter("cw-linf", version=1, parameters=Parameters, attack=attack, passes=passes)

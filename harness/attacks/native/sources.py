@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from harness.attacks.ascent import random_start
-from harness.attacks.losses import Loss
+from harness.attacks.native.ascent import random_start
+from harness.attacks.native.losses import Loss
 from model_zoo import registry
 
 # How many sources examples are made on.

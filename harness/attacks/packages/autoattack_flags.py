@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from harness.attacks.spec import Flag
+from harness.attacks.common import Flag
 
 LOGGER = "auto-attack"
 

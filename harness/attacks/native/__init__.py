@@ -1,0 +1,1 @@
+"""Attacks of this project, and what they are made of."""

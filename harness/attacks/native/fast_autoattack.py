@@ -1,0 +1,107 @@
+"""APGD-CE, APGD-T, FAB-T and Square of our own: what AutoAttack runs, with nothing done twice and every image on its own.
+
+It is written from the papers and stands beside `autoattack`, the package's, which the number called AutoAttack comes from. Outcomes may
+differ from the package's: other random numbers, FAB's boundary linearised elsewhere (`fab`), and all targets of an image run side by side.
+What an image gets does not depend on its batch, as far as the model's logits do not.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+import torch
+
+from harness.attacks.common import Adapter, AttackCall, AttackResult, Flag
+from harness.attacks.component_progress import CLEAN, ComponentProgress
+from harness.attacks.native import pool
+from harness.attacks.native.apgd import APGD
+from harness.attacks.native.fab import FAB
+from harness.attacks.native.square import Square
+from harness.attacks.parameters import Count, Names, Size
+from harness.attacks.parameters import Parameters as BaseParameters
+from harness.attacks.passes import Passes
+from harness.attacks.progress import counted
+from model_zoo.errors import UsageError
+
+CLASSES_FOR_TARGETED_DLR = 4
+COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+class Parameters(BaseParameters):
+    """As those of `autoattack`; `batch_size` is how many runs go on at a time."""
+
+    components: Names
+    batch_size: Count
+    targets: Count
+    apgd_n_iter: Count
+    apgd_rho: Size
+    fab_n_iter: Count
+    fab_alpha_max: Size
+    fab_eta: Size
+    fab_beta: Size
+    square_n_queries: Count
+    square_p_init: Size
+
+
+def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
+    """Run the components in order, each on what the ones before have left, and go on after those that `memory` has.
+
+    An image is left alone once it is broken.
+    """
+    model, images, labels, threat = call.model, call.images, call.labels, call.threat
+    with torch.no_grad():
+        logits = model(images)
+    names = _components(parameters, logits.shape[1])
+    costs = {name: _cost(parameters, name, logits.shape[1]) for name in names}
+    total = sum(cost.forwards for cost in costs.values())
+    so_far = ComponentProgress.begin(images, names, call.memory)
+    if not so_far.done:
+        so_far.broken_in[logits.argmax(1) != labels] = CLEAN
+    done = 0
+    for place, name in enumerate(names):
+        rows, cost = so_far.survivors(place), costs[name].forwards
+        if len(rows) and name not in so_far.done:
+            component = _make(parameters, name, threat.epsilon, logits.shape[1])
+            calls = ceil(len(rows) * cost / parameters.batch_size)
+            with counted(model, call.progress, name, max(calls, 1), done / total, cost / total):
+                found = pool.run(component, name, model, images, labels, logits, rows, call.seed, parameters.batch_size)
+            so_far.take(place, rows, found.examples[rows], found.broken[rows])
+            if isinstance(component, APGD) and not component.targets and component.stuck:
+                flag = Flag("zero-gradient", f"{component.stuck} of {len(rows)} images had a zero gradient at the start point")
+                so_far.flags += (flag,)
+            so_far.done.append(name)
+            so_far.save(call.memory)
+        done += cost
+    if call.progress is not None:
+        call.progress(1.0, names[-1])
+    return AttackResult(so_far.adversarial, so_far.broken_by(names), so_far.flags)
+
+
+def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
+    """What an image costs at most that the first component breaks, and what one costs that survives."""
+    each = [_cost(parameters, name, classes) for name in _components(parameters, classes)]
+    return Passes(1, 0) + each[0], sum(each, Passes(1, 0))
+
+
+def _components(parameters: Parameters, classes: int) -> list[str]:
+    for unknown in set(parameters.components) - set(COMPONENTS):
+        raise UsageError(f"fast-autoattack has no component {unknown!r}; it has {', '.join(COMPONENTS)}")
+    return [name for name in parameters.components if name != "apgd-t" or classes >= CLASSES_FOR_TARGETED_DLR] or ["apgd-ce"]
+
+
+def _make(parameters: Parameters, name: str, epsilon: float, classes: int) -> pool.Component:
+    targets = min(parameters.targets, classes - 1)
+    if name == "fab-t":
+        return FAB(epsilon, parameters.fab_n_iter, targets, parameters.fab_alpha_max, parameters.fab_eta, parameters.fab_beta)
+    if name == "square":
+        return Square(epsilon, parameters.square_n_queries, parameters.square_p_init)
+    return APGD(epsilon, parameters.apgd_n_iter, parameters.apgd_rho, targets if name == "apgd-t" else 0)
+
+
+def _cost(parameters: Parameters, name: str, classes: int) -> Passes:
+    runs = 1 if name in ("apgd-ce", "square") else min(parameters.targets, classes - 1)
+    steps = {"fab-t": parameters.fab_n_iter, "square": parameters.square_n_queries}.get(name, parameters.apgd_n_iter) + 1
+    return Passes(runs * steps, 0 if name == "square" else runs * steps)
+
+
+ADAPTER = Adapter("fast-autoattack", version=1, parameters=Parameters, attack=attack, passes=passes, engine="sparse")
