@@ -99,5 +99,5 @@ def get_method(name: str) -> type[Method]:
     """Return the method class called `name`; raises UnknownNameError if there is none."""
     if name not in method_names():
         raise UnknownNameError("training method", name, method_names(), "harness train --help")
-    found: type[Method] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").METHOD
-    return found
+    method: type[Method] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").METHOD
+    return method
