@@ -16,14 +16,14 @@ Builder = Callable[..., nn.Module]
 
 def builders() -> dict[str, Builder]:
     """Every architecture name with the function that builds it."""
-    found: dict[str, Builder] = {}
+    by_name: dict[str, Builder] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         for name, builder in loaded.ARCHITECTURES.items():
-            if name in found:
+            if name in by_name:
                 raise RuntimeError(f"two architectures are called {name!r}")
-            found[name] = builder
-    return found
+            by_name[name] = builder
+    return by_name
 
 
 def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn.Module] = nn.Conv2d, affine: bool = True) -> nn.Module:
@@ -47,10 +47,10 @@ def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn
     """
     fields = dict(architecture)
     name = str(fields.pop("name"))
-    known = builders()
-    if name not in known:
-        raise UnknownNameError("architecture", name, known, "harness ls models --json")
+    available = builders()
+    if name not in available:
+        raise UnknownNameError("architecture", name, available, "harness ls models --json")
     try:
-        return known[name](convolution=convolution, affine=affine, **fields)
+        return available[name](convolution=convolution, affine=affine, **fields)
     except TypeError as error:
         raise UsageError(f"architecture {name!r}: {error}") from None

@@ -82,13 +82,13 @@ class Family:
 
 def families() -> dict[str, Family]:
     """Return all families by name."""
-    found = (importlib.import_module(f"{__name__}.{module.name}").FAMILY for module in pkgutil.iter_modules(__path__))
-    return {family.name: family for family in found}
+    loaded = (importlib.import_module(f"{__name__}.{module.name}").FAMILY for module in pkgutil.iter_modules(__path__))
+    return {family.name: family for family in loaded}
 
 
 def get_family(name: str) -> Family:
     """Return the family called `name`; raises UnknownNameError if there is none."""
-    known = families()
-    if name not in known:
-        raise UnknownNameError("family", name, known, "harness ls models")
-    return known[name]
+    available = families()
+    if name not in available:
+        raise UnknownNameError("family", name, available, "harness ls models")
+    return available[name]
