@@ -118,13 +118,13 @@ class Adapter:
 def formats() -> dict[str, Adapter]:
     """Return the adapters of all formats, keyed by name."""
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    found = (getattr(module, "ADAPTER", None) for module in modules)
-    return {adapter.name: adapter for adapter in found if adapter is not None}
+    adapters = (getattr(module, "ADAPTER", None) for module in modules)
+    return {adapter.name: adapter for adapter in adapters if adapter is not None}
 
 
 def get_format(name: str) -> Adapter:
     """Return the adapter of the format `name`; raises an UnknownNameError if there is none."""
-    known = formats()
-    if name not in known:
-        raise UnknownNameError("format", name, known, "harness ls formats")
-    return known[name]
+    available = formats()
+    if name not in available:
+        raise UnknownNameError("format", name, available, "harness ls formats")
+    return available[name]
