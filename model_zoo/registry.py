@@ -44,8 +44,8 @@ def read_record(path: Path) -> Record:
         raise DamagedFileError(path, "a model record in TOML", str(error)) from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DamagedFileError(path, "a model record", f"{where}: {first['msg']}" if where else first["msg"]) from None
+        location = ".".join(str(part) for part in first["loc"])
+        raise DamagedFileError(path, "a model record", f"{location}: {first['msg']}" if location else first["msg"]) from None
     if record.id != path.stem:
         raise DamagedFileError(path, f"the record of {path.stem!r}", f"that of {record.id!r}")
     return record
