@@ -98,9 +98,9 @@ def published() -> pd.DataFrame:
                 try:
                     result = Published.model_validate({name: value or None for name, value in row.items()})
                 except ValidationError as error:
-                    first = error.errors()[0]
-                    location = ".".join(map(str, first["loc"]))
-                    raise DamagedFileError(path, "a published number", f"line {line}, {location}: {first['msg']}") from None
+                    first_error = error.errors()[0]
+                    location = ".".join(map(str, first_error["loc"]))
+                    raise DamagedFileError(path, "a published number", f"line {line}, {location}: {first_error['msg']}") from None
                 if result.key in seen:
                     raise DamagedFileError(path, "keys that are unique", f"line {line}: {result.key} again")
                 seen.add(result.key)

@@ -140,8 +140,8 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
         with b.if_then(b.icmp_signed("==", end, number(3))):
             for k, p in pairs:
                 bits = b.load(at(b.add(mask, mask_distances[k][p]), bits_type))
-                through = b.bitcast(b.trunc(bits, packed) if lanes == HALF else bits, flags)
-                b.store(b.select(through, b.load(sums[k][p]), zero), sums[k][p])
+                passes = b.bitcast(b.trunc(bits, packed) if lanes == HALF else bits, flags)
+                b.store(b.select(passes, b.load(sums[k][p]), zero), sums[k][p])
         for k, p in pairs:
             b.store(b.load(sums[k][p]), at(b.add(out, distances[k][p]), vector), align=size)
         return context.get_dummy_value()
@@ -323,5 +323,5 @@ def spread(pooled, value, mask, channels):  # type: ignore[no-untyped-def]
             for column in range(columns):
                 bits = mask[(channel * rows + row) * columns + column]
                 for lane in range(value.shape[3]):
-                    through = (bits >> lane) & 1
-                    value[channel, row + 1, column + 1, lane] = pooled[channel, 1, 1, lane] * share if through else np.float32(0.0)
+                    passes = (bits >> lane) & 1
+                    value[channel, row + 1, column + 1, lane] = pooled[channel, 1, 1, lane] * share if passes else np.float32(0.0)
