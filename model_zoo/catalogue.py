@@ -29,9 +29,9 @@ def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
         cannot be read has `id` and `title` alone.
     """
     rows = []
-    for name, found_by in models.items():
+    for name, reference in models.items():
         try:
-            rows.append(_row(registry.get_record(found_by), found_by))
+            rows.append(_row(registry.get_record(reference), reference))
         except UserError:
             rows.append({"id": name, "title": name})
     return pd.DataFrame(rows)
@@ -39,11 +39,11 @@ def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
 
 def pruned(record: Record) -> dict[str, str | bool | None]:
     """Return how a model was pruned: the fields of its `Taxonomy` as `pruned_NAME`, all None if the model is not pruned."""
-    said = record.pruning.model_dump() if record.pruning else dict.fromkeys(Taxonomy.model_fields)
-    return {f"pruned_{name}": value for name, value in said.items()}
+    fields = record.pruning.model_dump() if record.pruning else dict.fromkeys(Taxonomy.model_fields)
+    return {f"pruned_{name}": value for name, value in fields.items()}
 
 
-def _row(record: Record, found_by: str) -> dict[str, Any]:
+def _row(record: Record, reference: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: getattr(record, name)
         for name in ("id", "title", "family", "method", "weight_bits", "activation_bits", "keep_ratio", "sparsity", "allocation_power")
@@ -51,8 +51,8 @@ def _row(record: Record, found_by: str) -> dict[str, Any]:
     row["bytes"] = record.checkpoint.bytes
     row |= pruned(record)
     try:
-        weights = all_weights(load_model(found_by))
-        parts = file_parts(registry.checkpoint_path(found_by))
+        weights = all_weights(load_model(reference))
+        parts = file_parts(registry.checkpoint_path(reference))
     except UserError:
         return row
     row |= {f"{name}_bytes": size for name, size in parts.items()}

@@ -36,9 +36,9 @@ class ResumingDownloader:
 
     def __call__(self, url: str, output_file: str, pooch: Any) -> None:
         """Download `url` into `output_file`. Raises a requests.RequestException if the server fails or the connection breaks."""
-        have = self.partial.stat().st_size if self.partial.is_file() else 0
+        received = self.partial.stat().st_size if self.partial.is_file() else 0
         # Bytes are counted as they are in the file, so the transfer must not be compressed.
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={received}-"} if received else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 # The partial file is already complete; pooch checks its hash.
@@ -46,15 +46,15 @@ class ResumingDownloader:
                 return
             response.raise_for_status()
             if response.status_code != requests.codes.partial_content:
-                have = 0
-            total = have + int(response.headers.get("Content-Length", 0))
-            with self.partial.open("ab" if have else "wb") as file:
+                received = 0
+            total = received + int(response.headers.get("Content-Length", 0))
+            with self.partial.open("ab" if received else "wb") as file:
                 for chunk in response.iter_content(CHUNK):
-                    have += file.write(chunk)
-                    self.report(have, total)
-            if have < total:
+                    received += file.write(chunk)
+                    self.report(received, total)
+            if received < total:
                 # requests 2.25 does not distinguish a broken connection from the end of the file.
-                raise requests.ConnectionError(f"cut after {have:,} of {total:,} bytes")
+                raise requests.ConnectionError(f"cut after {received:,} of {total:,} bytes")
         self.partial.replace(output_file)
 
 
@@ -84,9 +84,9 @@ def fetch_recorded(
     file.
     """
     record = folder / f"{name}.sha256"
-    known = sha256 or (record.read_text(encoding="utf-8").partition(" ")[0] if record.is_file() else None)
-    path = _retrieve(url, f"sha256:{known}" if known else None, folder, name, instead, report)
-    if known is None:
+    expected = sha256 or (record.read_text(encoding="utf-8").partition(" ")[0] if record.is_file() else None)
+    path = _retrieve(url, f"sha256:{expected}" if expected else None, folder, name, instead, report)
+    if expected is None:
         with path.open("rb") as file:
             beginning = file.read(256).lstrip().lower()
             if beginning.startswith((b"<!doctype", b"<html")):
@@ -98,7 +98,7 @@ def fetch_recorded(
     return path
 
 
-def _retrieve(url: str, known_hash: str | None, folder: Path, name: str, instead: str, report: Report) -> Path:
+def _retrieve(url: str, known_hash: str | None, folder: Path, name: str, hint: str, report: Report) -> Path:
     import pooch
 
     # The errors below replace pooch's log messages.
@@ -108,9 +108,9 @@ def _retrieve(url: str, known_hash: str | None, folder: Path, name: str, instead
         folder.mkdir(parents=True, exist_ok=True)
         return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=ResumingDownloader(partial, report)))
     except requests.RequestException as error:
-        got = f" after {partial.stat().st_size:,} bytes (kept; the next try continues)" if partial.is_file() else ""
+        progress = f" after {partial.stat().st_size:,} bytes (kept; the next try continues)" if partial.is_file() else ""
         status = f" (status {error.response.status_code})" if error.response is not None else ""
-        raise MissingDataError(f"{url} could not be downloaded{got}: {type(error).__name__}{status}. {instead}") from None
+        raise MissingDataError(f"{url} could not be downloaded{progress}: {type(error).__name__}{status}. {hint}") from None
     except ValueError:
         raise DamagedFileError(
             folder / name, f"{(known_hash or '').replace(':', ' ')} from {url}", "another; the download was removed"

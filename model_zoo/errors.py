@@ -40,11 +40,11 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], listing: str) -> None:
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        where = listing if "://" in listing else f"`{listing}`"
-        super().__init__(f"unknown {kind} {name!r}.{hint} {where} lists what exists.")
-        self.kind, self.name, self.suggestion = kind, name, close[0] if close else None
+        matches = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f" Did you mean {matches[0]!r}?" if matches else ""
+        source = listing if "://" in listing else f"`{listing}`"
+        super().__init__(f"unknown {kind} {name!r}.{hint} {source} lists what exists.")
+        self.kind, self.name, self.suggestion = kind, name, matches[0] if matches else None
 
 
 class DamagedFileError(UserError):

@@ -66,11 +66,11 @@ class Fenced(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return float32 logits [N, classes] of images [N, C, H, W]."""
-        logits = self._ask(images)
+        logits = self._call_network(images)
         self.calls += 1
-        power = self.calls & (self.calls - 1) == 0
-        if not self.stochastic and len(images) and (power or self.calls % AUDIT_EVERY == 0):
-            self._audit(images.detach(), logits.detach(), again=power or self.calls % AUDIT_AGAIN_EVERY == 0)
+        is_power = self.calls & (self.calls - 1) == 0
+        if not self.stochastic and len(images) and (is_power or self.calls % AUDIT_EVERY == 0):
+            self._audit(images.detach(), logits.detach(), rebuild=is_power or self.calls % AUDIT_AGAIN_EVERY == 0)
         return logits
 
     def start(self) -> None:
@@ -91,37 +91,37 @@ class Fenced(nn.Module):
             digest.update(tensor_bytes(tensor))
         return digest.hexdigest()
 
-    def _ask(self, images: torch.Tensor) -> torch.Tensor:
-        given = images.clone()
-        before, drawn = settings(), None if self.stochastic else _generators()
+    def _call_network(self, images: torch.Tensor) -> torch.Tensor:
+        copied = images.clone()
+        previous_settings, generators = settings(), None if self.stochastic else _generators()
         gradient = images.grad if images.is_leaf else None
         try:
             with self.imports(), user_code(f"model failed on images {list(images.shape)}"):
-                logits = self.network(given)
+                logits = self.network(copied)
         finally:
-            changed = restore(before)
+            changed = restore(previous_settings)
         if changed:
             raise RefusedError(f"model refused: a call of it changes {changed[0]}")
         if images.is_leaf and images.grad is not gradient:
             raise RefusedError("model refused: a call of it runs a backward pass into the images it is given")
-        if drawn is not None and drawn != _generators():
+        if generators is not None and generators != _generators():
             raise RefusedError("model refused: it draws or seeds random numbers; a stochastic model has to be declared as one")
-        if not torch.equal(_bits(given), _bits(images)):
+        if not torch.equal(_bits(copied), _bits(images)):
             raise RefusedError("model refused: it writes to the images it is given (an operation in place?)")
         return _as_logits(logits, len(images))
 
-    def _audit(self, images: torch.Tensor, logits: torch.Tensor, again: bool) -> None:
-        count = AUDIT_IMAGES_AGAIN if again else AUDIT_IMAGES
+    def _audit(self, images: torch.Tensor, logits: torch.Tensor, rebuild: bool) -> None:
+        count = AUDIT_IMAGES_AGAIN if rebuild else AUDIT_IMAGES
         rows = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int)).tolist()
-        asked = self.fresh().to(images.device) if again else self
+        network = self.fresh().to(images.device) if rebuild else self
         with torch.no_grad():
-            alone = torch.cat([asked._ask(images[row : row + 1]) for row in rows])
-        wrong = int(disagree(logits[rows], alone, logits).sum())
+            separate = torch.cat([network._call_network(images[row : row + 1]) for row in rows])
+        disagreeing = int(disagree(logits[rows], separate, logits).sum())
         self.audited += len(rows)
-        self.disagreed += wrong
-        self.answered_otherwise += int(disagree(logits[rows], alone, logits, OTHER_ANSWER).sum())
-        differs = self.disagreed > max(2.0, AUDIT_SHARE * self.audited) or self.answered_otherwise > OTHER_ANSWERS
-        if 2 * wrong > len(rows) or differs:
+        self.disagreed += disagreeing
+        self.answered_otherwise += int(disagree(logits[rows], separate, logits, OTHER_ANSWER).sum())
+        is_exceeded = self.disagreed > max(2.0, AUDIT_SHARE * self.audited) or self.answered_otherwise > OTHER_ANSWERS
+        if 2 * disagreeing > len(rows) or is_exceeded:
             raise RefusedError(
                 "model refused: the logits of an image depend on its batch mates, on whether a gradient is wanted, or on earlier calls"
             )
@@ -139,10 +139,10 @@ def disagree(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor, tolera
     finite.
     """
     finite = torch.isfinite(one) & torch.isfinite(other)
-    seen = scale[torch.isfinite(scale).all(1)]
-    spread = float((seen.amax(1) - seen.amin(1)).amax()) if seen.numel() else 1.0
-    apart = torch.where(finite, one - other, 0.0).abs().amax(1) > tolerance * spread
-    return apart | (torch.isfinite(one) != torch.isfinite(other)).any(1)
+    finite_rows = scale[torch.isfinite(scale).all(1)]
+    spread = float((finite_rows.amax(1) - finite_rows.amin(1)).amax()) if finite_rows.numel() else 1.0
+    differs = torch.where(finite, one - other, 0.0).abs().amax(1) > tolerance * spread
+    return differs | (torch.isfinite(one) != torch.isfinite(other)).any(1)
 
 
 def tensor_bytes(tensor: torch.Tensor) -> bytes:
@@ -166,10 +166,10 @@ def _generators() -> tuple[Any, ...]:
     return torch.get_rng_state().numpy().tobytes(), state[1].tobytes(), state[2:], random.getstate()
 
 
-def _as_logits(found: Any, images: int) -> torch.Tensor:
-    if not isinstance(found, torch.Tensor):
-        raise RefusedError(f"model refused: logits [{images}, classes] expected, found {type(found).__name__}")
-    logits = found.as_subclass(torch.Tensor)
+def _as_logits(output: Any, images: int) -> torch.Tensor:
+    if not isinstance(output, torch.Tensor):
+        raise RefusedError(f"model refused: logits [{images}, classes] expected, found {type(output).__name__}")
+    logits = output.as_subclass(torch.Tensor)
     if logits.ndim != 2 or len(logits) != images:
         raise RefusedError(f"model refused: logits [{images}, classes] expected, found {list(logits.shape)}")
     if not logits.is_floating_point() or logits.layout is not torch.strided:

@@ -42,7 +42,7 @@ def fingerprint(model: nn.Module, size: int) -> Fingerprint:
     finally:
         torch.set_num_threads(threads)
     directions = torch.randn(3 * size * size, DIRECTIONS, generator=generator)
-    return {"logits": _rows(logits.detach()), "gradients": _rows(gradient.flatten(1) @ directions)}
+    return {"logits": _rounded_rows(logits.detach()), "gradients": _rounded_rows(gradient.flatten(1) @ directions)}
 
 
 def differs(one: Fingerprint, other: Fingerprint) -> bool:
@@ -50,13 +50,13 @@ def differs(one: Fingerprint, other: Fingerprint) -> bool:
     return any(_differ(torch.tensor(one[name]), torch.tensor(other[name])) for name in ("logits", "gradients"))
 
 
-def _differ(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape:
+def _differ(first: torch.Tensor, second: torch.Tensor) -> bool:
+    if first.shape != second.shape:
         return True
-    allowed = TOLERANCE * float(other.max() - other.min())
-    return int(((one - other).abs().amax(1) > allowed).sum()) > SPARED
+    allowed = TOLERANCE * float(second.max() - second.min())
+    return int(((first - second).abs().amax(1) > allowed).sum()) > SPARED
 
 
-def _rows(values: torch.Tensor) -> list[list[float]]:
+def _rounded_rows(values: torch.Tensor) -> list[list[float]]:
     plain: list[list[Any]] = values.nan_to_num().double().tolist()
     return [[float(f"{value:.7g}") for value in row] for row in plain]

@@ -134,26 +134,26 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
     weights = all_weights(model)
     layers = measure_layers(model, input_shape)
     total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)
-    binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)
+    is_binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)
     bits, factor_bits = value_bits(weights)
     counts = [(layer.weights, layer.kept_weights, bits) for layer in layers]
     if factors := stored_factors(model):
         counts, factor_bits = value_counts(factors)
-    pruned = any(count < size for size, count, _ in counts)
+    is_pruned = any(count < size for size, count, _ in counts)
     entries = sum(size for size, _, _ in counts)
-    stored = sum(count * width for _, count, width in counts) + factor_bits
+    stored_bits = sum(count * width for _, count, width in counts) + factor_bits
     mask_bits = sum(_log2_binomial(size, count) for size, count, _ in counts)
     index_bits = sum(count * math.ceil(math.log2(size)) for size, count, _ in counts)
     return Footprint(
         weights=total,
         kept_weights=kept,
         dense_float32_bytes=4 * total,
-        dense_one_bit_bytes=_bytes(total + factor_bits) if bits == 1 and not pruned else None,
+        dense_one_bit_bytes=_bytes(total + factor_bits) if bits == 1 and not is_pruned else None,
         dense_eight_bit_bytes=_bytes(8 * total + factor_bits) if bits == 8 else None,
-        bitmap_bytes=_bytes(entries + stored) if pruned else None,
-        index_bytes=_bytes(index_bits + stored) if pruned else None,
-        entropy_bytes=_bytes(mask_bits + stored) if pruned else None,
-        seed_bytes=_bytes(mask_bits) if drawn and binary and pruned else None,
+        bitmap_bytes=_bytes(entries + stored_bits) if is_pruned else None,
+        index_bytes=_bytes(index_bits + stored_bits) if is_pruned else None,
+        entropy_bytes=_bytes(mask_bits + stored_bits) if is_pruned else None,
+        seed_bytes=_bytes(mask_bits) if drawn and is_binary and is_pruned else None,
         batch_norm_bytes=4 * sum(tensor.numel() for tensor in (*batch_norm_tensors(model), *_biases(model))),
         peak_activation_bytes=peak_activation_bytes(model, input_shape),
         dense_macs=sum(layer.macs for layer in layers),
@@ -166,12 +166,14 @@ def measure_layers(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -
     """Return the counts of every layer with weights of a frozen model, in module order, for images of `input_shape` [C, H, W]."""
     model = unfenced(model)
     names = {module: name for name, module in model.named_modules()}
-    found, layers = [], weighted_layers(model)
+    footprints, layers = [], weighted_layers(model)
     for layer, weight, positions in zip(layers, weights_of(layers), _positions(model, layers, input_shape), strict=True):
         kept = int(np.count_nonzero(weight))
         mask_bytes = _bytes(_log2_binomial(weight.size, kept))
-        found.append(LayerFootprint(names[layer], weight.shape, weight.size, kept, mask_bytes, weight.size * positions, kept * positions))
-    return found
+        footprints.append(
+            LayerFootprint(names[layer], weight.shape, weight.size, kept, mask_bytes, weight.size * positions, kept * positions)
+        )
+    return footprints
 
 
 def peak_activation_bytes(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -> int:
@@ -197,25 +199,25 @@ class _Trace(TorchDispatchMode):
         self._step = 0
         # Keyed by address, which stays unique because the storage is kept alive.
         self._storages: dict[int, torch.UntypedStorage] = {}
-        self._made: dict[int, int] = {}
-        self._read: dict[int, int] = {}
+        self._created: dict[int, int] = {}
+        self._last_read: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self._step += 1
-        read, made = _storages((args, kwargs)), _storages(result)
-        for where in read.keys() & self._made.keys():
-            self._read[where] = self._step
-        for where in made.keys() - self._made.keys() - read.keys():
-            self._storages[where], self._made[where], self._read[where] = made[where], self._step, self._step
+        read, written = _storages((args, kwargs)), _storages(result)
+        for address in read.keys() & self._created.keys():
+            self._last_read[address] = self._step
+        for address in written.keys() - self._created.keys() - read.keys():
+            self._storages[address], self._created[address], self._last_read[address] = written[address], self._step, self._step
         return result
 
     def peak(self) -> int:
         """Return the largest number of bytes that are alive during one operation."""
         change = [0] * (self._step + 2)
-        for where, storage in self._storages.items():
-            change[self._made[where]] += storage.nbytes()
-            change[self._read[where] + 1] -= storage.nbytes()
+        for address, storage in self._storages.items():
+            change[self._created[address]] += storage.nbytes()
+            change[self._last_read[address] + 1] -= storage.nbytes()
         return max(accumulate(change))
 
 
@@ -226,14 +228,14 @@ def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
 
 def _positions(model: nn.Module, layers: Sequence[nn.Module], input_shape: Sequence[int]) -> list[int]:
     """Return how often each layer's weights are used for one image; 0 for a layer that is not reached."""
-    found = dict.fromkeys(layers, 0)
+    counts = dict.fromkeys(layers, 0)
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         # A transposed convolution applies its weights at every input position, all other layers at every output position.
-        seen = inputs[0] if isinstance(module, _ConvTransposeNd) else output
-        if isinstance(seen, torch.Tensor) and seen.ndim > 1:
-            places = seen.shape[1:-1] if isinstance(module, (nn.Linear, nn.Bilinear, nn.Embedding)) else seen.shape[2:]
-            found[module] += math.prod(places)
+        tensor = inputs[0] if isinstance(module, _ConvTransposeNd) else output
+        if isinstance(tensor, torch.Tensor) and tensor.ndim > 1:
+            sizes = tensor.shape[1:-1] if isinstance(module, (nn.Linear, nn.Bilinear, nn.Embedding)) else tensor.shape[2:]
+            counts[module] += math.prod(sizes)
 
     hooks = [layer.register_forward_hook(count) for layer in layers]
     try:
@@ -242,7 +244,7 @@ def _positions(model: nn.Module, layers: Sequence[nn.Module], input_shape: Seque
     finally:
         for hook in hooks:
             hook.remove()
-    return [found[layer] for layer in layers]
+    return [counts[layer] for layer in layers]
 
 
 def _biases(model: nn.Module) -> list[torch.Tensor]:

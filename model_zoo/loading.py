@@ -48,9 +48,9 @@ def _load(model: str) -> nn.Module:
         raise MissingDataError(reason)
     check_file(path, record.checkpoint.sha256, record.checkpoint.bytes)
     loaded = _load_onnx(record, path) if record.architecture["name"] == "onnx" else _load_packed(record, path)
-    found = weights_sha256(loaded)
-    if found != record.weights_sha256:
-        raise DamagedFileError(path, f"weights with sha256 {record.weights_sha256}", f"sha256 {found}")
+    sha256 = weights_sha256(loaded)
+    if sha256 != record.weights_sha256:
+        raise DamagedFileError(path, f"weights with sha256 {record.weights_sha256}", f"sha256 {sha256}")
     if record.architecture["name"] == "onnx":
         return Fenced(loaded, lambda: _load_onnx(record, path), stochastic=record.stochastic)
     return loaded

@@ -20,7 +20,16 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), tor
 # Attributes that every network has; they are hashed only if they differ from those of an empty module.
 _EMPTY = vars(nn.Module())
 # Attributes that Python adds to every class.
-_ADDED = {"__dict__", "__weakref__", "__module__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__", "_abc_impl"}
+_CLASS_ATTRIBUTES = {
+    "__dict__",
+    "__weakref__",
+    "__module__",
+    "__doc__",
+    "__annotations__",
+    "__firstlineno__",
+    "__static_attributes__",
+    "_abc_impl",
+}
 
 
 def object_sha256(value: Any, modules: Collection[str] = ()) -> str:
@@ -29,26 +38,26 @@ def object_sha256(value: Any, modules: Collection[str] = ()) -> str:
     Classes that are defined in one of `modules` (names of modules) are hashed with their attributes and functions, other classes and
     torch's functions by name alone. Memory addresses, devices of tensors, and the order in which attributes were set do not matter.
     """
-    walk = _Walk(frozenset(modules))
-    walk.add(value)
-    return walk.digest.hexdigest()
+    hasher = _Hasher(frozenset(modules))
+    hasher.add(value)
+    return hasher.digest.hexdigest()
 
 
-class _Walk:
+class _Hasher:
     def __init__(self, modules: frozenset[str]) -> None:
         self.digest = hashlib.sha256()
         self.modules = modules
         # Objects visited so far, by address; they are kept alive so that no address is reused.
-        self._met: dict[int, tuple[int, Any]] = {}
+        self._visited: dict[int, tuple[int, Any]] = {}
 
     def add(self, value: Any) -> None:
         if isinstance(value, _PLAIN):
-            self._say(type(value).__name__, repr(value))
+            self._write(type(value).__name__, repr(value))
             return
-        if id(value) in self._met:
-            self._say("met", str(self._met[id(value)][0]))
+        if id(value) in self._visited:
+            self._write("met", str(self._visited[id(value)][0]))
             return
-        self._met[id(value)] = len(self._met), value
+        self._visited[id(value)] = len(self._visited), value
         if isinstance(value, torch.Tensor):
             self._tensor(value)
         elif isinstance(value, (np.ndarray, np.generic)):
@@ -58,60 +67,60 @@ class _Walk:
         elif isinstance(value, type):
             self._class(value)
         elif isinstance(value, ModuleType):
-            self._say("module", value.__name__)
+            self._write("module", value.__name__)
         else:
             self._object(value)
 
-    def _say(self, *words: str) -> None:
+    def _write(self, *words: str) -> None:
         for word in words:
             content = word.encode("utf-8", "surrogatepass")
             self.digest.update(f"{len(content)}:".encode() + content)
 
-    def _all(self, kind: str, values: Iterable[Any]) -> None:
+    def _add_all(self, kind: str, values: Iterable[Any]) -> None:
         listed = list(values)
-        self._say(kind, str(len(listed)))
+        self._write(kind, str(len(listed)))
         for value in listed:
             self.add(value)
 
     def _tensor(self, tensor: torch.Tensor) -> None:
         if torch.nn.parameter.is_lazy(tensor):
-            self._say("lazy", str(tensor.dtype))
+            self._write("lazy", str(tensor.dtype))
             return
-        self._say("tensor", str(tensor.dtype), str(tuple(tensor.shape)))
+        self._write("tensor", str(tensor.dtype), str(tuple(tensor.shape)))
         self.digest.update(hashlib.sha256(tensor_bytes(tensor)).digest())
         if vars(tensor):
             self._attributes(vars(tensor))
 
     def _array(self, array: np.ndarray) -> None:
-        self._say("array", array.dtype.str, str(array.shape))
+        self._write("array", array.dtype.str, str(array.shape))
         if array.dtype.hasobject:
-            self._all("objects", array.ravel().tolist())
+            self._add_all("objects", array.ravel().tolist())
         else:
             self.digest.update(hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest())
 
     def _function(self, value: Any) -> None:
         if isinstance(value, CodeType):
-            self._say("code", value.co_name, value.co_code.hex(), " ".join((*value.co_names, *value.co_freevars)))
-            self._all("constants", value.co_consts)
+            self._write("code", value.co_name, value.co_code.hex(), " ".join((*value.co_names, *value.co_freevars)))
+            self._add_all("constants", value.co_consts)
         elif isinstance(value, functools.partial):
-            self._all("partial", (value.func, value.args, value.keywords))
+            self._add_all("partial", (value.func, value.args, value.keywords))
         elif isinstance(value, MethodType):
-            self._all("method", (value.__func__, value.__self__))
+            self._add_all("method", (value.__func__, value.__self__))
         elif isinstance(value, BuiltinFunctionType):
-            self._say("builtin", value.__qualname__)
+            self._write("builtin", value.__qualname__)
         else:
-            self._say("function", value.__qualname__)
+            self._write("function", value.__qualname__)
             if str(value.__module__).split(".")[0] != "torch":
-                self._all("closure", (_cell(cell) for cell in value.__closure__ or ()))
-                self._all("how", (value.__code__, value.__defaults__, value.__kwdefaults__))
+                self._add_all("closure", (_cell_content(cell) for cell in value.__closure__ or ()))
+                self._add_all("how", (value.__code__, value.__defaults__, value.__kwdefaults__))
 
     def _class(self, kind: type) -> None:
-        self._say("class", kind.__qualname__)
+        self._write("class", kind.__qualname__)
         if kind.__module__ in self.modules:
-            self._all("bases", kind.__bases__)
-            self._attributes({name: item for name, item in vars(kind).items() if name not in _ADDED})
+            self._add_all("bases", kind.__bases__)
+            self._attributes({name: item for name, item in vars(kind).items() if name not in _CLASS_ATTRIBUTES})
         else:
-            self._say(kind.__module__)
+            self._write(kind.__module__)
 
     def _object(self, value: Any) -> None:
         if type(value).__module__ == "torch._dynamo.eval_frame" and hasattr(value, "_orig_mod"):
@@ -120,30 +129,30 @@ class _Walk:
             return
         self.add(type(value))
         if isinstance(value, Mapping):
-            self._all("keys", value.keys())
-            self._all("values", value.values())
+            self._add_all("keys", value.keys())
+            self._add_all("values", value.values())
         elif isinstance(value, Set):
-            self._all("set", sorted(object_sha256(item, self.modules) for item in value))
+            self._add_all("set", sorted(object_sha256(item, self.modules) for item in value))
         elif isinstance(value, (list, tuple)):
-            self._all("items", value)
+            self._add_all("items", value)
         elif isinstance(value, torch.Generator):
             self._tensor(value.get_state())
         elif isinstance(value, random.Random):
             self.add(value.getstate())
         elif isinstance(value, (property, staticmethod, classmethod)):
-            self._all("wrapped", (getattr(value, name, None) for name in ("fget", "fset", "__func__")))
-        known = getattr(value, "__dict__", None)
+            self._add_all("wrapped", (getattr(value, name, None) for name in ("fget", "fset", "__func__")))
+        attributes = getattr(value, "__dict__", None)
         slots = {name: getattr(value, name, None) for kind in type(value).__mro__ for name in _slots(kind)}
         if isinstance(value, nn.Module):
             self._attributes({name: item for name, item in vars(value).items() if not _is_empty(name, item)})
-        elif isinstance(known, dict) or slots:
-            self._attributes({**(known if isinstance(known, dict) else {}), **slots})
+        elif isinstance(attributes, dict) or slots:
+            self._attributes({**(attributes if isinstance(attributes, dict) else {}), **slots})
         elif not isinstance(value, Collection):
-            self._say(re.sub(r"0x[0-9a-fA-F]+", "", repr(value)))
+            self._write(re.sub(r"0x[0-9a-fA-F]+", "", repr(value)))
 
     def _attributes(self, attributes: Mapping[str, Any]) -> None:
         for name in sorted(attributes, key=str):
-            self._say("attribute", str(name))
+            self._write("attribute", str(name))
             item = attributes[name]
             # Keys of hooks come from a counter of the whole process, so only the hooks are hashed.
             self.add(list(item.values()) if str(name).endswith(("_hooks", "_hooks_with_kwargs")) and isinstance(item, dict) else item)
@@ -162,7 +171,7 @@ def _slots(kind: type) -> tuple[str, ...]:
     return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
-def _cell(cell: Any) -> Any:
+def _cell_content(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:

@@ -97,8 +97,8 @@ def describe(model: str) -> Attackable:
 
 def _split(model: str) -> tuple[str, str]:
     """Return the path of a file and the text after the question mark, which describes the preprocessing outside the network."""
-    path, _, outside = model.partition("?")
-    return path, outside
+    path, _, query = model.partition("?")
+    return path, query
 
 
 def with_checkpoint(model: str, checkpoint: Path | None, outside: Outside = PLAIN) -> str:
@@ -106,21 +106,21 @@ def with_checkpoint(model: str, checkpoint: Path | None, outside: Outside = PLAI
 
     Raises a UsageError if `checkpoint` or `outside` does not apply to this kind of model.
     """
-    named = _FACTORY.fullmatch(model)
-    if outside != PLAIN and (named is not None or not _split(model)[0].endswith(exported.SUFFIXES)):
+    match = _FACTORY.fullmatch(model)
+    if outside != PLAIN and (match is not None or not _split(model)[0].endswith(exported.SUFFIXES)):
         raise UsageError("--scale, --mean, --std, --channels-last and --output are for a file with an exported network (ONNX, .pt2, .ts)")
-    if checkpoint is not None and (named is None or named["checkpoint"]):
+    if checkpoint is not None and (match is None or match["checkpoint"]):
         raise UsageError("a file of weights goes with a function that makes the network: FILE.py:FUNCTION")
     if not is_own(model):
         return model
-    if leader := _leader(model):
+    if leader := _parse_leader(model):
         name, dataset, norm, folder = leader
         return f"robustbench:{dataset}/{norm}/{name}@{folder.resolve()}"
-    if named is None:
-        path, said = _split(model)
-        return f"{Path(path).resolve()}{outside.to_text() or (f'?{said}' if said else '')}"
-    weights = checkpoint or (Path(named["checkpoint"]) if named["checkpoint"] else None)
-    return f"{Path(named['file']).resolve()}:{named['function']}" + (f"@{weights.resolve()}" if weights else "")
+    if match is None:
+        path, query = _split(model)
+        return f"{Path(path).resolve()}{outside.to_text() or (f'?{query}' if query else '')}"
+    weights = checkpoint or (Path(match["checkpoint"]) if match["checkpoint"] else None)
+    return f"{Path(match['file']).resolve()}:{match['function']}" + (f"@{weights.resolve()}" if weights else "")
 
 
 def open_own(model: str) -> tuple[Own, nn.Module]:
@@ -142,40 +142,40 @@ def open_own(model: str) -> tuple[Own, nn.Module]:
         If the model does not run on images of three channels, or no gradient reaches them.
     """
     with user_code(f"{model} failed"):
-        return _opened(model)
+        return _open(model)
 
 
-def _opened(model: str) -> tuple[Own, nn.Module]:
-    if leader := _leader(model):
+def _open(model: str) -> tuple[Own, nn.Module]:
+    if leader := _parse_leader(model):
         return _open_leader(*leader)
-    named = _FACTORY.fullmatch(model)
-    if named is None:
+    match = _FACTORY.fullmatch(model)
+    if match is None:
         return _open_file(model)
-    path, weights = Path(named["file"]), Path(named["checkpoint"]) if named["checkpoint"] else None
-    made = factory.make(path, named["function"], weights)
-    title = f"{path.name}:{named['function']}" + (f" with {weights.name}" if weights else "")
-    imports = made.modules.active
+    path, weights = Path(match["file"]), Path(match["checkpoint"]) if match["checkpoint"] else None
+    built = factory.make(path, match["function"], weights)
+    title = f"{path.name}:{match['function']}" + (f" with {weights.name}" if weights else "")
+    imports = built.modules.active
 
     def fence(change: Callable[[nn.Module], nn.Module]) -> Fenced:
-        return Fenced(change(made.network), lambda: change(factory.make(path, named["function"], weights).network), imports)
+        return Fenced(change(built.network), lambda: change(factory.make(path, match["function"], weights).network), imports)
 
     with imports():
-        packed = _as_packed(made.network)
+        packed = _as_packed(built.network)
     if packed is not None:
         architecture, affine, frozen = packed
         content = pack(frozen, architecture, affine, {"id": path.stem})
-        return _own(path.stem, title, architecture, frozen, (len(content), "packed file"), 32, affine), frozen
+        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), 32, affine), frozen
     fenced = fence(lambda network: network)
     try:
         classes, pixels = _classes(fenced)
     except RefusedError:
-        kind = _lower_precision(made.network)
+        kind = _lower_precision(built.network)
         if kind is None:
             raise
         fenced = fence(lambda network: _CastImages(network, kind))
         classes, pixels = _classes(fenced)
-    architecture = {"name": "factory", "code": made.code, "classes": classes}
-    return _own(path.stem, title, architecture, fenced, stored_size(made.network), pixels), fenced
+    architecture = {"name": "factory", "code": built.code, "classes": classes}
+    return _user_model(path.stem, title, architecture, fenced, stored_size(built.network), pixels), fenced
 
 
 def stored_size(network: nn.Module) -> tuple[int, str]:
@@ -188,10 +188,10 @@ def stored_size(network: nn.Module) -> tuple[int, str]:
     masks = {name.removesuffix("_mask") for name in state if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in state}
     seen, total = set[tuple[int, int]](), 0
     for name, tensor in state.items():
-        where = (tensor.data_ptr(), tensor.numel())
-        if tensor.numel() and where in seen:
+        storage = (tensor.data_ptr(), tensor.numel())
+        if tensor.numel() and storage in seen:
             continue
-        seen.add(where)
+        seen.add(storage)
         if name.endswith("_mask") and name.removesuffix("_mask") in masks:
             total += -(-tensor.numel() // 8)
         elif name.endswith("_orig") and name.removesuffix("_orig") in masks:
@@ -204,18 +204,18 @@ def stored_size(network: nn.Module) -> tuple[int, str]:
 def _open_file(model: str) -> tuple[Own, Fenced]:
     if model.endswith(".py"):
         raise UsageError(f"say which function of {model} makes the network: {model}:FUNCTION")
-    text, said = _split(model)
-    path, outside = Path(text), Outside.from_text(said)
+    file_name, query = _split(model)
+    path, outside = Path(file_name), Outside.from_text(query)
 
     def load() -> exported.Exported:
         with user_code(f"{path} failed"):
             return exported.load_exported(path, outside)
 
-    given = load()
-    fenced = Fenced(given.module, lambda: load().module)
+    loaded = load()
+    fenced = Fenced(loaded.module, lambda: load().module)
     classes, pixels = _classes(fenced, is_exported=True)
-    architecture = {"name": given.kind, "sha256": given.sha256, "classes": classes, **outside.identity()}
-    return _own(path.stem, path.name, architecture, fenced, (len(given.content), "given file"), pixels), fenced
+    architecture = {"name": loaded.kind, "sha256": loaded.sha256, "classes": classes, **outside.identity()}
+    return _user_model(path.stem, path.name, architecture, fenced, (len(loaded.content), "given file"), pixels), fenced
 
 
 class _CastImages(nn.Module):
@@ -246,16 +246,16 @@ def _as_packed(network: nn.Module) -> tuple[Mapping[str, Any], bool, Classifier]
     noise = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED))
     with torch.no_grad(), user_code("model failed"):
         # The frozen form would lose a user's forward method or hook.
-        same = exported.close(network(noise.clone()), frozen(noise))
-    return (network.architecture, network.affine, frozen) if same else None
+        is_equal = exported.close(network(noise.clone()), frozen(noise))
+    return (network.architecture, network.affine, frozen) if is_equal else None
 
 
-def _leader(model: str) -> tuple[str, str, str, Path] | None:
+def _parse_leader(model: str) -> tuple[str, str, str, Path] | None:
     """Return name, data set, norm and folder of a leaderboard's model; None if `model` does not name one."""
-    found = _LEADERBOARD.fullmatch(model)
-    if found is None:
+    match = _LEADERBOARD.fullmatch(model)
+    if match is None:
         return None
-    return found["name"], found["dataset"] or "cifar10", found["norm"] or "Linf", Path(found["folder"] or robustbench.FOLDER)
+    return match["name"], match["dataset"] or "cifar10", match["norm"] or "Linf", Path(match["folder"] or robustbench.FOLDER)
 
 
 def _open_leader(name: str, dataset: str, norm: str, folder: Path) -> tuple[Own, nn.Module]:
@@ -266,28 +266,28 @@ def _open_leader(name: str, dataset: str, norm: str, folder: Path) -> tuple[Own,
     size = robustbench.file_of(folder, name, dataset, norm).stat().st_size
     classes, pixels = _classes(loaded)
     architecture = {"name": "robustbench", "model": f"{dataset}/{norm}/{name}", "classes": classes}
-    return _own(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, (size, "given file"), pixels), loaded
+    return _user_model(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, (size, "given file"), pixels), loaded
 
 
-def _own(
+def _user_model(
     stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, stored: tuple[int, str], pixels: int, affine: bool = True
 ) -> Own:
     weights = weights_sha256(unfenced(model))
-    whole = json.dumps([dict(architecture), affine, weights], sort_keys=True)
+    identity = json.dumps([dict(architecture), affine, weights], sort_keys=True)
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
-    name = f"{slug}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+    name = f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
     return Own(name, title, dict(architecture), affine, weights, *stored, pixels)
 
 
 def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:
     """Return the number of logits and the image size in pixels of a network; raise a RefusedError if attacks could not differentiate it."""
-    said = ""
+    first_error = ""
     for size in _SIZES:
         images = torch.full((2, 3, size, size), 0.5, requires_grad=True)
         try:
             logits = model(images)
         except UserCodeError as error:
-            said = said or str(error)
+            first_error = first_error or str(error)
             continue
         with warnings.catch_warnings(), user_code("model refused: no gradient comes back to the images"):
             # torch warns at length about operators without a gradient.
@@ -296,16 +296,16 @@ def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:
         if gradient is None:
             raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")
         return int(logits.shape[1]), size
-    grey = _runs_on(model, (2, 1))
-    if grey is not None:
-        raise RefusedError(f"model refused: it takes images of one channel, {grey} x {grey}, and the images here have three")
+    grey_size = _runs_on(model, (2, 1))
+    if grey_size is not None:
+        raise RefusedError(f"model refused: it takes images of one channel, {grey_size} x {grey_size}, and the images here have three")
     for batch in _BATCHES:
-        if (fixed := _runs_on(model, (batch, 3), _SIZES[:2])) is not None:
-            way = "export it with a dynamic batch dimension" if is_exported else "that number is written into it"
+        if (fixed_size := _runs_on(model, (batch, 3), _SIZES[:2])) is not None:
+            remedy = "export it with a dynamic batch dimension" if is_exported else "that number is written into it"
             raise RefusedError(
-                f"model refused: of images of {fixed} x {fixed} pixels it takes {batch} at a time and no other number: {way}"
+                f"model refused: of images of {fixed_size} x {fixed_size} pixels it takes {batch} at a time and no other number: {remedy}"
             )
-    raise RefusedError(f"model refused: it runs on no images [2, 3, S, S] with S of {', '.join(map(str, _SIZES))} ({said})")
+    raise RefusedError(f"model refused: it runs on no images [2, 3, S, S] with S of {', '.join(map(str, _SIZES))} ({first_error})")
 
 
 def _runs_on(model: Fenced, shape: tuple[int, int], sizes: Sequence[int] = ()) -> int | None:

@@ -96,14 +96,14 @@ def published() -> pd.DataFrame:
         with path.open(encoding="utf-8", newline="") as file:
             for line, row in enumerate(csv.DictReader(file), start=2):
                 try:
-                    one = Published.model_validate({name: value or None for name, value in row.items()})
+                    result = Published.model_validate({name: value or None for name, value in row.items()})
                 except ValidationError as error:
-                    first = error.errors()[0]
-                    where = ".".join(map(str, first["loc"]))
-                    raise DamagedFileError(path, "a published number", f"line {line}, {where}: {first['msg']}") from None
-                if one.key in seen:
-                    raise DamagedFileError(path, "keys that are unique", f"line {line}: {one.key} again")
-                seen.add(one.key)
-                rows.append({"file": path.stem, **one.model_dump()})
+                    first_error = error.errors()[0]
+                    location = ".".join(map(str, first_error["loc"]))
+                    raise DamagedFileError(path, "a published number", f"line {line}, {location}: {first_error['msg']}") from None
+                if result.key in seen:
+                    raise DamagedFileError(path, "keys that are unique", f"line {line}: {result.key} again")
+                seen.add(result.key)
+                rows.append({"file": path.stem, **result.model_dump()})
     frame = pd.DataFrame(rows, columns=["file", *Published.model_fields])
     return frame.assign(sparsity=1 - frame["keep_ratio"].astype(float))

@@ -55,9 +55,9 @@ def read_record(path: Path) -> Record:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DamagedFileError(path, "a model record in TOML", str(error)) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DamagedFileError(path, "a model record", f"{where}: {first['msg']}" if where else first["msg"]) from None
+        first_error = error.errors()[0]
+        location = ".".join(str(part) for part in first_error["loc"])
+        raise DamagedFileError(path, "a model record", f"{location}: {first_error['msg']}" if location else first_error["msg"]) from None
     if record.id != path.stem:
         raise DamagedFileError(path, f"the record of {path.stem!r}", f"that of {record.id!r}")
     return record

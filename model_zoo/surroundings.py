@@ -63,24 +63,26 @@ def libraries_kept() -> Iterator[None]:
     RefusedError
         If one was replaced; the message names the first.
     """
-    before = {name: dict(vars(owner)) for name, owner in _owners().items()}
+    originals = {name: dict(vars(owner)) for name, owner in _owners().items()}
     try:
         yield
     finally:
-        replaced = [text for name, owner in _owners().items() if name in before for text in _put_back(name, owner, before[name])]
+        replaced = [
+            text for name, owner in _owners().items() if name in originals for text in _restore_replaced(name, owner, originals[name])
+        ]
     if replaced:
         raise RefusedError(f"model refused: its code replaces {replaced[0]}")
 
 
-def _put_back(name: str, owner: Any, before: dict[str, Any]) -> list[str]:
-    now = dict(vars(owner))
-    changed = {key for key, value in before.items() if key not in _COUNTED and now.get(key) is not value}
+def _restore_replaced(name: str, owner: Any, originals: dict[str, Any]) -> list[str]:
+    current = dict(vars(owner))
+    changed = {key for key, value in originals.items() if key not in _PYTHON_ATTRIBUTES and current.get(key) is not value}
     # torch.Tensor inherits most of its methods, so that a new attribute may hide one of them.
-    hiding = {key for key in now.keys() - before.keys() if any(key in vars(base) for base in getattr(owner, "__mro__", ())[1:])}
-    replaced = sorted(key for key in changed | hiding if not _is_library(name, now.get(key)))
+    hidden = {key for key in current.keys() - originals.keys() if any(key in vars(base) for base in getattr(owner, "__mro__", ())[1:])}
+    replaced = sorted(key for key in changed | hidden if not _is_library(name, current.get(key)))
     for key in replaced:
-        if key in before:
-            setattr(owner, key, before[key])
+        if key in originals:
+            setattr(owner, key, originals[key])
         else:
             delattr(owner, key)
     return [f"{name}.{key}" for key in replaced]
@@ -93,10 +95,12 @@ def _is_library(owner: str, value: Any) -> bool:
 
 
 # Attributes that Python changes without any assignment by user code.
-_COUNTED = {"__annotations__", "__doc__", "__abstractmethods__"}
+_PYTHON_ATTRIBUTES = {"__annotations__", "__doc__", "__abstractmethods__"}
 
 
 def _owners() -> dict[str, Any]:
-    ours = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("harness", "model_zoo") and module is not None}
-    torchs = {"torch": torch, "torch.Tensor": torch.Tensor, "torch.nn.functional": nn.functional, "torch.nn.Module": nn.Module}
-    return {**ours, **torchs}
+    package_modules = {
+        name: module for name, module in sys.modules.items() if name.split(".")[0] in ("harness", "model_zoo") and module is not None
+    }
+    torch_owners = {"torch": torch, "torch.Tensor": torch.Tensor, "torch.nn.functional": nn.functional, "torch.nn.Module": nn.Module}
+    return {**package_modules, **torch_owners}

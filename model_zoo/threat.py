@@ -55,15 +55,17 @@ def threats_for(norms: Iterable[str], radii: Iterable[str]) -> list[ThreatModel]
 
     A radius without a norm takes the norm of `norms`; raises a UsageError if `norms` contains several.
     """
-    wanted = list(dict.fromkeys(norms))
+    distinct_norms = list(dict.fromkeys(norms))
     threats = []
     for radius in radii:
         if radius.replace(":", " ").split(" ")[0] in NORMS:
             threats.append(ThreatModel.parse(radius))
-        elif len(wanted) > 1:
-            raise UsageError(f"the attacks are for {' and '.join(wanted)}: say which norm the radius is of, '{wanted[0]} {radius}'")
+        elif len(distinct_norms) > 1:
+            raise UsageError(
+                f"the attacks are for {' and '.join(distinct_norms)}: say which norm the radius is of, '{distinct_norms[0]} {radius}'"
+            )
         else:
-            threats += [ThreatModel(norm, parse_radius(radius)) for norm in wanted]
+            threats += [ThreatModel(norm, parse_radius(radius)) for norm in distinct_norms]
     return list(dict.fromkeys(threats))
 
 

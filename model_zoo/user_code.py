@@ -27,13 +27,13 @@ def user_code(what: str) -> Iterator[None]:
     This includes `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code. Errors of this package, exhausted memory, a
     full disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged. Text printed inside goes to standard error.
     """
-    with _exits_raise(), surroundings_kept(), _interrupts() as came:
+    with _exits_raise(), surroundings_kept(), _interrupts() as interrupts:
         try:
             yield
         except UserError:
             raise
         except BaseException as error:
-            if (isinstance(error, KeyboardInterrupt) and came) or is_memory(error) or is_full(error):
+            if (isinstance(error, KeyboardInterrupt) and interrupts) or is_memory(error) or is_full(error):
                 raise
             raise failure(what, error) from None
 
@@ -41,8 +41,8 @@ def user_code(what: str) -> Iterator[None]:
 def failure(what: str, error: BaseException) -> UserCodeError:
     """Return the `UserCodeError` of an exception: one line with its type, text and location, and the whole traceback."""
     trace = "".join(traceback.format_exception(error))
-    said = next(iter(_text(error).splitlines()), "")[:200]
-    return UserCodeError(f"{what}: {type(error).__name__}: {said}{_place(error)}", trace)
+    first_line = next(iter(_text(error).splitlines()), "")[:200]
+    return UserCodeError(f"{what}: {type(error).__name__}: {first_line}{_location(error)}", trace)
 
 
 def is_memory(error: BaseException) -> bool:
@@ -66,7 +66,7 @@ def _text(error: BaseException) -> str:
         return "(no text)"
 
 
-def _place(error: BaseException) -> str:
+def _location(error: BaseException) -> str:
     """Return the innermost line of the traceback that is neither in torch nor in this file."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((_TORCH, __file__))]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
@@ -75,38 +75,38 @@ def _place(error: BaseException) -> str:
 @contextmanager
 def _exits_raise() -> Iterator[None]:
     """Make `os._exit` raise in this thread and process, because it would end the run with the status that the user's code chose."""
-    end = os._exit
+    original_exit = os._exit
     owner = os.getpid(), threading.get_ident()
 
-    def instead(status: int) -> NoReturn:
+    def _raise_exit(status: int) -> NoReturn:
         if (os.getpid(), threading.get_ident()) == owner:
             raise SystemExit(f"os._exit({status})")
-        end(status)
+        original_exit(status)
 
-    os._exit = instead
+    os._exit = _raise_exit
     try:
         yield
     finally:
-        os._exit = end
+        os._exit = original_exit
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
     """Yield a list that contains SIGINT once the signal arrived, to distinguish Ctrl-C from a KeyboardInterrupt of the user's code."""
-    came: list[int] = []
+    received: list[int] = []
     handler: Any = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
     if not callable(handler):
-        yield came
+        yield received
         return
-    call: Callable[[int, Any], Any] = handler
+    previous: Callable[[int, Any], Any] = handler
 
-    def noting(number: int, frame: Any) -> None:
-        came.append(number)
-        call(number, frame)
+    def _note_interrupt(number: int, frame: Any) -> None:
+        received.append(number)
+        previous(number, frame)
 
-    signal.signal(signal.SIGINT, noting)
+    signal.signal(signal.SIGINT, _note_interrupt)
     try:
-        yield came
+        yield received
     finally:
-        if signal.getsignal(signal.SIGINT) is noting:
+        if signal.getsignal(signal.SIGINT) is _note_interrupt:
             signal.signal(signal.SIGINT, handler)

@@ -110,42 +110,42 @@ def load_apbench(path: Path, request: Request) -> Imported:
     if key.dataset != "CIFAR10":
         raise UsageError(f"{request.name}: there is no {key.dataset} here to attack it on")
     if method.load is None:
-        found = _load_zeros(path, method)
+        imported = _load_zeros(path, method)
     else:
-        scored = any(name.endswith(SCORES) for name in tensors(path, read_checkpoint(path)))
-        found = method.load(path, dataclasses.replace(request, keep_ratio=key.keep_ratio if scored else None))
-    name = str(found.architecture["name"])
+        has_scores = any(name.endswith(SCORES) for name in tensors(path, read_checkpoint(path)))
+        imported = method.load(path, dataclasses.replace(request, keep_ratio=key.keep_ratio if has_scores else None))
+    name = str(imported.architecture["name"])
     if name not in NETWORKS[key.network]:
-        twice = " (HYDRA's R18_US_90 is published twice, and its V16_US_99 not at all)" if key.method == "HYDRA" else ""
-        raise DamagedFileError(path, f"the {key.network} of its name", f"{name}{twice}")
-    share = 1.0 if found.keep_ratio is None else found.keep_ratio
-    notes = list(found.notes)
-    if abs(share - key.keep_ratio) > TOLERANCE:
-        notes.append(f"{100 * share:.2f} per cent of the weights are kept, where the name says {100 * key.keep_ratio:g}")
+        hint = " (HYDRA's R18_US_90 is published twice, and its V16_US_99 not at all)" if key.method == "HYDRA" else ""
+        raise DamagedFileError(path, f"the {key.network} of its name", f"{name}{hint}")
+    keep_ratio = 1.0 if imported.keep_ratio is None else imported.keep_ratio
+    notes = list(imported.notes)
+    if abs(keep_ratio - key.keep_ratio) > TOLERANCE:
+        notes.append(f"{100 * keep_ratio:.2f} per cent of the weights are kept, where the name says {100 * key.keep_ratio:g}")
     if key.method == "RST":
         notes.append("the benchmark reports 61 per cent clean at sparsity 90, RST's authors about 78: compare the clean accuracy first")
-    taxonomy = {**method.taxonomy, "structured": key.structured} if found.taxonomy or method.load is None else found.taxonomy
-    return dataclasses.replace(found, method=method.bibliography, taxonomy=taxonomy, notes=tuple(notes))
+    taxonomy = {**method.taxonomy, "structured": key.structured} if imported.taxonomy or method.load is None else imported.taxonomy
+    return dataclasses.replace(imported, method=method.bibliography, taxonomy=taxonomy, notes=tuple(notes))
 
 
 def _load_zeros(path: Path, method: Method) -> Imported:
     """Read a file whose pruned weights are zero; in MAD's files every weight has a factor."""
     state = _without_factors(path, tensors(path, read_checkpoint(path), prefixes=("model.",)))
-    found = recognise(path, state, method.pool)
-    architecture = {**found.architecture, "normalisation": method.normalisation}
-    model = fill(path, found.renamed(state), architecture, found.affine)
-    return describe(model, architecture, found.affine, method.bibliography, {})
+    recognised = recognise(path, state, method.pool)
+    architecture = {**recognised.architecture, "normalisation": method.normalisation}
+    model = fill(path, recognised.renamed(state), architecture, recognised.affine)
+    return describe(model, architecture, recognised.affine, method.bibliography, {})
 
 
 def _without_factors(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Multiply factors into the tensors: MAD's layers compute with weight softplus(mask_weight), and likewise for the bias."""
-    left = dict(state)
+    merged = dict(state)
     for name in [name for name in state if ".mask_" in name]:
         target = name.replace(".mask_", ".")
-        if target not in left:
+        if target not in merged:
             raise DamagedFileError(path, f"a tensor {target!r}", "none of that name")
-        left[target] = left[target] * F.softplus(take(path, left, name, tuple(left[target].shape)))
-    return left
+        merged[target] = merged[target] * F.softplus(take(path, merged, name, tuple(merged[target].shape)))
+    return merged
 
 
 ADAPTER = Adapter(

@@ -79,12 +79,12 @@ def _architecture(path: Path, variables: list[Variable]) -> dict[str, Any]:
     last = next((item.value for item in reversed(variables) if item.value.ndim == 2), np.zeros((0, 0)))
     kernels = [item.value.shape for item in variables if item.name.endswith("/T") and item.value.ndim == 4]
     outputs = [shape[3] for shape in kernels if shape[0] == 3]
-    wide = re.fullmatch(r"wideresnet-(\d{2})-(\d{1,2})", network)
-    if not outputs or not (wide or network in NETWORKS):
+    wide_match = re.fullmatch(r"wideresnet-(\d{2})-(\d{1,2})", network)
+    if not outputs or not (wide_match or network in NETWORKS):
         raise DamagedFileError(path, f"variables of a wideresnet or of {', '.join(NETWORKS)}", f"{variables[0].name!r}")
     classes = int(last.shape[1])
-    if wide:
-        return {"name": "bcs-wide-resnet", "classes": classes, "depth": int(wide[1]), "widths": list(dict.fromkeys(outputs))}
+    if wide_match:
+        return {"name": "bcs-wide-resnet", "classes": classes, "depth": int(wide_match[1]), "widths": list(dict.fromkeys(outputs))}
     if network == "vgg16":
         hidden = [int(item.value.shape[1]) for item in variables if item.name.endswith("/T") and item.value.ndim == 2][:-1]
         return {"name": "vgg16", "classes": classes, "widths": [int(size) for size in outputs], "hidden": hidden}
@@ -93,12 +93,12 @@ def _architecture(path: Path, variables: list[Variable]) -> dict[str, Any]:
 
 def _state(path: Path, variables: list[Variable], architecture: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Return the tensors under our names; the variables are in the order of our layers."""
-    rest = iter(variables)
+    remaining = iter(variables)
     state: dict[str, torch.Tensor] = {}
     flattened = 0
     for name, module in layers(architecture, True):
         if isinstance(module, nn.Conv2d):
-            magnitude, sign = _next(path, rest, "T"), _next(path, rest, "S")
+            magnitude, sign = _next(path, remaining, "T"), _next(path, remaining, "S")
             if magnitude.shape != sign.shape or magnitude.ndim not in (2, 4) or not np.isin(sign, (-1.0, 0.0, 1.0)).all():
                 raise DamagedFileError(path, f"magnitudes and signs of {name!r}", f"shapes {magnitude.shape} and {sign.shape}, or no signs")
             weight = np.where(magnitude > 0, sign * magnitude, np.float32(0.0))
@@ -109,12 +109,12 @@ def _state(path: Path, variables: list[Variable], architecture: Mapping[str, Any
             state[f"{name}.weight"] = torch.from_numpy(np.ascontiguousarray(weight, np.float32))
         elif isinstance(module, nn.BatchNorm2d):
             # The variables of a batch norm are in the order of this dictionary.
-            state |= {f"{name}.{ours}": torch.from_numpy(_next(path, rest, theirs)) for ours, theirs in BATCH_NORM.items()}
+            state |= {f"{name}.{field}": torch.from_numpy(_next(path, remaining, kind)) for field, kind in BATCH_NORM.items()}
         elif isinstance(module, Bias):
-            state[f"{name.removesuffix('_bias')}.bias"] = torch.from_numpy(_next(path, rest, "b"))
-    left = next(rest, None)
-    if left is not None:
-        raise DamagedFileError(path, f"the variables of {architecture['name']}", f"also {left.name!r}")
+            state[f"{name.removesuffix('_bias')}.bias"] = torch.from_numpy(_next(path, remaining, "b"))
+    extra = next(remaining, None)
+    if extra is not None:
+        raise DamagedFileError(path, f"the variables of {architecture['name']}", f"also {extra.name!r}")
     return state
 
 
@@ -126,8 +126,8 @@ def _channels_first(weight: np.ndarray, channels: int) -> np.ndarray:
     return weight.reshape(positions, channels, -1).transpose(1, 0, 2).reshape(weight.shape)
 
 
-def _next(path: Path, rest: Iterator[Variable], kind: str) -> np.ndarray:
-    item = next(rest, None)
+def _next(path: Path, variables: Iterator[Variable], kind: str) -> np.ndarray:
+    item = next(variables, None)
     if item is None or item.name.rpartition("/")[2] != kind:
         raise DamagedFileError(path, f"a variable .../{kind}", "the end of the list" if item is None else repr(item.name))
     return item.value

@@ -43,8 +43,8 @@ def load_biprop(path: Path, request: Request) -> Imported:
         raise DamagedFileError(path, "a network of float activations", f"{content['arch']}, whose activations are binary")
     state = tensors(path, content)
     plain = {name: tensor for name, tensor in state.items() if not name.endswith(SCORES)}
-    found = recognise(path, plain)
-    masks = masks_of(path, state, SCORES, found.rename)
+    recognised = recognise(path, plain)
+    masks = masks_of(path, state, SCORES, recognised.rename)
     keep_ratio = _keep_ratio(path, content, request.keep_ratio)
     keep_ratio = keep_ratio_for(path, bool(masks.scores), keep_ratio)
     kind = str(content.get("conv_type", LAYERWISE))
@@ -66,21 +66,21 @@ def load_biprop(path: Path, request: Request) -> Imported:
             raise DamagedFileError(path, f"weights to keep in {name!r}", f"none at a keep ratio of {keep_ratio:g}")
         return torch.sign(weight) * mask * ((weight.abs() * mask).sum() / divisor)
 
-    architecture = {**found.architecture, "normalisation": NORMALISATION}
-    model = fill(path, found.renamed(plain), architecture, found.affine, effective)
+    architecture = {**recognised.architecture, "normalisation": NORMALISATION}
+    model = fill(path, recognised.renamed(plain), architecture, recognised.affine, effective)
     masks.all_used(architecture)
     family = get_family("biprop")
     taxonomy = {**family.taxonomy, "scope": "global"} if kind == GLOBAL else family.taxonomy
-    return describe(model, architecture, found.affine, str(family.method), taxonomy, masks=masks)
+    return describe(model, architecture, recognised.affine, str(family.method), taxonomy, masks=masks)
 
 
-def _keep_ratio(path: Path, content: dict[str, Any], asked: float | None) -> float | None:
-    told = content.get("prune_rate")
-    if not isinstance(told, float):
-        return asked
-    if asked is not None and asked != told:
-        raise UsageError(f"{path} was trained with keep ratio {told:g}, not {asked:g}")
-    return told
+def _keep_ratio(path: Path, content: dict[str, Any], requested: float | None) -> float | None:
+    stored = content.get("prune_rate")
+    if not isinstance(stored, float):
+        return requested
+    if requested is not None and requested != stored:
+        raise UsageError(f"{path} was trained with keep ratio {stored:g}, not {requested:g}")
+    return stored
 
 
 def _threshold(masks: Masks, keep_ratio: float) -> float:

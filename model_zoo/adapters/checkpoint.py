@@ -76,23 +76,23 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
     """
     check_size(path)
     _check_stored(path)
-    known, asked_for = list(BESIDES), list[str]()
+    allowed, replaced = list(BESIDES), list[str]()
     try:
         while True:
             try:
-                with torch.serialization.safe_globals(known):
+                with torch.serialization.safe_globals(allowed):
                     content = torch.load(path, map_location="cpu", weights_only=True)
                 break
             except pickle.UnpicklingError as error:
                 # torch's message is not shown, because it advises loading the file in a way that executes its content.
-                named = re.search(r"GLOBAL (\S+)", str(error))
-                asked = named[1] if named and "." in named[1] else f"builtins.{named[1]}" if named else ""
-                if not placeholders or not asked or asked in asked_for or len(asked_for) >= PLACEHOLDERS:
-                    blamed = [named[1]] if named else asked_for
-                    what = f"something that would have to be executed ({blamed[0]})" if blamed else "another file"
-                    raise DamagedFileError(path, "a checkpoint of tensors and numbers alone", what) from None
-                asked_for.append(asked)
-                known.append((type("Placeholder", (Placeholder,), {}), asked))
+                match = re.search(r"GLOBAL (\S+)", str(error))
+                type_name = match[1] if match and "." in match[1] else f"builtins.{match[1]}" if match else ""
+                if not placeholders or not type_name or type_name in replaced or len(replaced) >= PLACEHOLDERS:
+                    culprits = [match[1]] if match else replaced
+                    description = f"something that would have to be executed ({culprits[0]})" if culprits else "another file"
+                    raise DamagedFileError(path, "a checkpoint of tensors and numbers alone", description) from None
+                replaced.append(type_name)
+                allowed.append((type("Placeholder", (Placeholder,), {}), type_name))
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, MemoryError, AttributeError, TypeError, IndexError):
         raise DamagedFileError(path, "a checkpoint that torch can read", "another file, or one cut short") from None
     if not isinstance(content, dict):
@@ -124,18 +124,18 @@ def tensors(
     for prefix in ("module.", *prefixes):
         if all(name.startswith(prefix) for name in names):
             names = [name.removeprefix(prefix) for name in names]
-    found: dict[str, torch.Tensor] = {}
-    unfolded = 0
+    by_name: dict[str, torch.Tensor] = {}
+    total_bytes = 0
     for name, tensor in zip(names, state.values(), strict=True):
-        if name in found:
+        if name in by_name:
             raise DamagedFileError(path, "every tensor once", f"{name!r} twice")
         # A stored view of one number can have any shape, so the size in memory is what counts.
-        unfolded += tensor.numel() * 4
-        if unfolded > LARGEST_BYTES:
+        total_bytes += tensor.numel() * 4
+        if total_bytes > LARGEST_BYTES:
             raise DamagedFileError(path, f"tensors of at most {LARGEST_BYTES:,} bytes", f"more with {name!r} of shape {list(tensor.shape)}")
         if not name.endswith(".num_batches_tracked"):
-            found[name] = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
-    return found
+            by_name[name] = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+    return by_name
 
 
 def _check_stored(path: Path) -> None:
@@ -144,8 +144,8 @@ def _check_stored(path: Path) -> None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            unfolded = sum(entry.file_size for entry in archive.infolist())
+            total_bytes = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError):
         raise DamagedFileError(path, "a checkpoint that torch can read", "another file, or one cut short") from None
-    if unfolded > path.stat().st_size:
-        raise DamagedFileError(path, "entries stored as they are", f"ones that unfold to {unfolded:,} bytes")
+    if total_bytes > path.stat().st_size:
+        raise DamagedFileError(path, "entries stored as they are", f"ones that unfold to {total_bytes:,} bytes")

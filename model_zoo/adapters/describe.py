@@ -41,18 +41,18 @@ def describe(
         As in `Imported`.
     """
     share = kept_share(model)
-    binary = magnitudes(effective_weights(model)) is not None
+    is_binary = magnitudes(effective_weights(model)) is not None
     # Networks that are not pruned contain a few exact zeros, fewer than one weight in a thousand.
-    pruned = share < 0.999
+    is_pruned = share < 0.999
     return Imported(
         model=model,
-        family="dense" if not pruned else "sparse-binary" if binary else "sparse",
+        family="dense" if not is_pruned else "sparse-binary" if is_binary else "sparse",
         method=method,
         architecture=architecture,
         affine=affine,
-        weight_bits=1 if binary and pruned else 32,
-        keep_ratio=share if pruned else None,
-        taxonomy=taxonomy if pruned else {},
+        weight_bits=1 if is_binary and is_pruned else 32,
+        keep_ratio=share if is_pruned else None,
+        taxonomy=taxonomy if is_pruned else {},
         zeros=masks.zeros if masks else 0,
         ties=masks.ties if masks else 0,
         left_out=left_out or {},
@@ -62,7 +62,7 @@ def describe(
 
 def without(state: Mapping[str, torch.Tensor], prefix: str) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
     """Return a state dict without the tensors under `prefix`, and {prefix: number of their parameters}, empty if there are none."""
-    dead = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
-    parameters = sum(tensor.numel() for name, tensor in dead.items() if name.endswith((".weight", ".bias")))
-    rest = {name: tensor for name, tensor in state.items() if name not in dead}
-    return rest, {prefix.rstrip("."): parameters} if dead else {}
+    removed = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    parameters = sum(tensor.numel() for name, tensor in removed.items() if name.endswith((".weight", ".bias")))
+    remaining = {name: tensor for name, tensor in state.items() if name not in removed}
+    return remaining, {prefix.rstrip("."): parameters} if removed else {}

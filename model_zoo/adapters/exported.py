@@ -72,21 +72,21 @@ def load_exported(path: Path, outside: Outside = PLAIN) -> Exported:
     if path.suffix == ".onnx":
         return load_onnx(path, outside)
     names = _entries(path)
-    with _quiet(), _damaged(path, "a network that torch can load"):
+    with _quiet(), _report_damage(path, "a network that torch can load"):
         if any("/code/" in name for name in names):
             scripted = torch.jit.load(str(path), map_location="cpu").eval()
             for parameter in scripted.parameters():
                 parameter.requires_grad_(False)
-            return Exported(_dressed(scripted, outside), "torchscript", path.read_bytes())
+            return Exported(_with_outside(scripted, outside), "torchscript", path.read_bytes())
         if any(name.endswith("archive_format") for name in names):
             module = _Fixed(torch.export.load(str(path)).module()).eval().requires_grad_(False)
-            return Exported(_dressed(module, outside), "torch-export", path.read_bytes())
+            return Exported(_with_outside(module, outside), "torch-export", path.read_bytes())
     raise UsageError(
         f"{path} holds no network (TorchScript, torch.export or ONNX); weights alone need one: FILE.py:FUNCTION --checkpoint {path}"
     )
 
 
-def _dressed(network: nn.Module, outside: Outside) -> nn.Module:
+def _with_outside(network: nn.Module, outside: Outside) -> nn.Module:
     if outside.output:
         raise UsageError("--output is for ONNX, whose outputs have names")
     return network if outside == PLAIN else Dressed(network, outside, torch.float32, None, 0)
@@ -135,7 +135,7 @@ def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
     kind = kind_of(path)
     if not kind.startswith("another file"):
         raise DamagedFileError(path, "an ONNX file", kind)
-    with _damaged(path, "an ONNX file"):
+    with _report_damage(path, "an ONNX file"):
         graph = onnx.load(str(path))
         onnx.checker.check_model(graph)
     for tensor in graph.graph.initializer:
@@ -151,8 +151,8 @@ def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
             network = ConvertModel(graph).eval().requires_grad_(False)
     except Exception as error:
         # The conversion of an operator may raise any exception.
-        raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_line(error)}") from None
-    return Exported(_like_reference(path, graph, network, layout, outside), "onnx", content)
+        raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_first_line(error)}") from None
+    return Exported(_checked_network(path, graph, network, layout, outside), "onnx", content)
 
 
 def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
@@ -173,41 +173,41 @@ def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
             program: Any = torch.onnx.export(model, (images,), dynamo=True, dynamic_shapes=shapes, verbose=False)
     except Exception as error:
         # torch wraps the cause in exceptions of many types.
-        raise UserError(f"this network cannot be exported to ONNX: {_line(error)}") from None
+        raise UserError(f"this network cannot be exported to ONNX: {_first_line(error)}") from None
     graph = program.model_proto
     without_traces(graph)
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def _like_reference(path: Path, graph: Any, network: nn.Module, layout: Layout, outside: Outside) -> nn.Module:
+def _checked_network(path: Path, graph: Any, network: nn.Module, layout: Layout, outside: Outside) -> nn.Module:
     """Return the converted network, wrapped in `Dressed` if needed; raise a UserError if ONNX's reference gives other logits on noise."""
     from onnx.reference import ReferenceEvaluator
 
-    place = layout.outputs.index(outside.output) if outside.output else 0
+    output_index = layout.outputs.index(outside.output) if outside.output else 0
     kind = layout.kind or torch.float32
     is_plain = outside == PLAIN and kind == torch.float32 and len(layout.outputs) == 1
-    dressed = Dressed(network, outside, kind, None, place)
+    wrapped = Dressed(network, outside, kind, None, output_index)
     noise = torch.rand(layout.batch or 2, *layout.shape, generator=torch.Generator().manual_seed(0))
     # Pixels are multiples of 1/255, so that a network that takes bytes can be compared as well.
     noise = (noise * 255).round() / 255
-    given = dressed.before(noise)
-    asked = given.to(kind) if layout.kind is not None else given.round().to(torch.uint8)
+    prepared = wrapped.before(noise)
+    inputs = prepared.to(kind) if layout.kind is not None else prepared.round().to(torch.uint8)
     try:
-        computed: Any = ReferenceEvaluator(graph).run(None, {layout.input: asked.numpy()})
-        expected = torch.from_numpy(computed[place]).float()
+        computed: Any = ReferenceEvaluator(graph).run(None, {layout.input: inputs.numpy()})
+        expected = torch.from_numpy(computed[output_index]).float()
         with torch.no_grad():
-            found = dressed(noise)
+            logits = wrapped(noise)
     except Exception as error:
         # Three packages run an arbitrary graph here, so any exception may occur.
-        raise UserError(f"{path}: the network does not run: {_line(error)}") from None
-    if not close(found, expected):
+        raise UserError(f"{path}: the network does not run: {_first_line(error)}") from None
+    if not close(logits, expected):
         raise UserError(f"{path}: the converted network computes other logits than the ONNX file says")
-    if layout.batch is not None and not _takes(dressed, noise[:1].repeat(layout.batch + 1, 1, 1, 1), expected[0]):
-        return Dressed(network, outside, kind, layout.batch, place)
-    return network if is_plain else dressed
+    if layout.batch is not None and not _accepts(wrapped, noise[:1].repeat(layout.batch + 1, 1, 1, 1), expected[0]):
+        return Dressed(network, outside, kind, layout.batch, output_index)
+    return network if is_plain else wrapped
 
 
-def _takes(network: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> bool:
+def _accepts(network: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> bool:
     """Return whether a network accepts these images and gives each of them the expected logits."""
     try:
         with torch.no_grad():
@@ -232,12 +232,12 @@ def _entries(path: Path) -> list[str]:
 
 
 @contextmanager
-def _damaged(path: Path, expected: str) -> Iterator[None]:
+def _report_damage(path: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         # Each format raises different exceptions, some of them plain `Exception`.
-        raise DamagedFileError(path, expected, _line(error)) from None
+        raise DamagedFileError(path, expected, _first_line(error)) from None
 
 
 @contextmanager
@@ -253,5 +253,5 @@ def _quiet() -> Iterator[None]:
             logging.disable(level)
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

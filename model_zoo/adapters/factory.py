@@ -70,10 +70,10 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
         raise UsageError(f"no file {path}")
     modules = UserModules(path)
     with libraries_kept(), modules.active(), user_code(f"{path}:{function} failed"), isolated_torch():
-        made = getattr(modules.load(), function, None)
-        if not callable(made):
+        maker = getattr(modules.load(), function, None)
+        if not callable(maker):
             raise UsageError(f"{path} has no function {function!r}")
-        network = made()
+        network = maker()
         if not isinstance(network, nn.Module):
             raise UserError(f"{path}:{function} returns {type(network).__name__}, not a torch module")
         if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
@@ -82,19 +82,19 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
             fill_user_network(network, checkpoint)
         network.eval()
         network.requires_grad_(False)
-        reached = object_sha256([function, made, network], modules.modules)
-    return Made(network, modules, reached)
+        content_sha256 = object_sha256([function, maker, network], modules.modules)
+    return Made(network, modules, content_sha256)
 
 
 @contextmanager
 def isolated_torch() -> Iterator[None]:
     """Seed torch's generator with 0 for the block; on exit, restore torch's settings and the generators of torch, NumPy and Python."""
-    before, python, numpy = settings(), random.getstate(), np.random.get_state()
+    torch_settings, python_state, numpy_state = settings(), random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             yield
     finally:
-        restore(before)
-        random.setstate(python)
-        np.random.set_state(numpy)
+        restore(torch_settings)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

@@ -36,20 +36,20 @@ def fill(
     DamagedFileError
         If a tensor is missing, superfluous, of another shape, or not finite.
     """
-    left = dict(state)
+    remaining = dict(state)
     weights: list[np.ndarray] = []
-    others: list[torch.Tensor] = []
+    batch_norm: list[torch.Tensor] = []
     for name, module in layers(architecture, affine):
         if isinstance(module, nn.Conv2d):
-            weight = effective(name, take(path, left, f"{name}.weight", tuple(module.weight.shape)))
+            weight = effective(name, take(path, remaining, f"{name}.weight", tuple(module.weight.shape)))
             weights.append(np.ascontiguousarray(weight.numpy(), np.float32) + np.float32(0.0))
         elif isinstance(module, nn.BatchNorm2d):
             fields = [field for field in BATCH_NORM_FIELDS if getattr(module, field) is not None]
-            others.extend(take(path, left, f"{name}.{field}", (module.num_features,)) for field in fields)
+            batch_norm.extend(take(path, remaining, f"{name}.{field}", (module.num_features,)) for field in fields)
         elif isinstance(module, Bias):
-            others.append(take(path, left, f"{name.removesuffix('_bias')}.bias", tuple(module.bias.shape)))
-    nothing_left(path, left, architecture)
-    return assemble(architecture, affine, weights, others)
+            batch_norm.append(take(path, remaining, f"{name.removesuffix('_bias')}.bias", tuple(module.bias.shape)))
+    nothing_left(path, remaining, architecture)
+    return assemble(architecture, affine, weights, batch_norm)
 
 
 def layers(architecture: Mapping[str, Any], affine: bool) -> Iterator[tuple[str, nn.Module]]:

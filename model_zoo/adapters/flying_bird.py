@@ -42,15 +42,15 @@ def load_flying_bird(path: Path, request: Request) -> Imported:
     content = read_checkpoint(path)
     state = tensors(path, content)
     normalisation = _normalisation(path, state)
-    original = any(name.endswith(ORIGINAL) for name in state)
+    has_masks = any(name.endswith(ORIGINAL) for name in state)
     state = _without_masks(path, state)
     notes = _check_mask_info(path, content, state)
     keep_ratio_for(path, False, request.keep_ratio)
-    found = recognise(path, state)
-    architecture = {**found.architecture, "normalisation": normalisation}
-    model = fill(path, found.renamed(state), architecture, found.affine)
-    family = get_family("robust-bird" if original else "flying-bird")
-    return describe(model, architecture, found.affine, str(family.method), family.taxonomy, notes=notes)
+    recognised = recognise(path, state)
+    architecture = {**recognised.architecture, "normalisation": normalisation}
+    model = fill(path, recognised.renamed(state), architecture, recognised.affine)
+    family = get_family("robust-bird" if has_masks else "flying-bird")
+    return describe(model, architecture, recognised.affine, str(family.method), family.taxonomy, notes=notes)
 
 
 def _normalisation(path: Path, state: dict[str, torch.Tensor]) -> str:
@@ -60,19 +60,19 @@ def _normalisation(path: Path, state: dict[str, torch.Tensor]) -> str:
         expected = [torch.tensor(values) for values in NORMALISATIONS[name]]
         if torch.allclose(mean, expected[0], atol=1e-6) and torch.allclose(deviation, expected[1], atol=1e-6):
             return name
-    found = f"mean {[round(float(value), 4) for value in mean]} and deviation {[round(float(value), 4) for value in deviation]}"
-    raise DamagedFileError(path, "the normalisation of CIFAR-10 or CIFAR-100 in the official code", found)
+    description = f"mean {[round(float(value), 4) for value in mean]} and deviation {[round(float(value), 4) for value in deviation]}"
+    raise DamagedFileError(path, "the normalisation of CIFAR-10 or CIFAR-100 in the official code", description)
 
 
 def _without_masks(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the state dict with weights multiplied by the masks of `torch.nn.utils.prune`."""
-    left = dict(state)
-    plain = {}
+    remaining = dict(state)
+    masked = {}
     for name in [name for name in state if name.endswith(ORIGINAL)]:
         layer = name.removesuffix(ORIGINAL)
-        weight = left.pop(name)
-        plain[f"{layer}.weight"] = weight * _binary(path, take(path, left, layer + MASK, tuple(weight.shape)), layer + MASK)
-    return {**left, **plain}
+        weight = remaining.pop(name)
+        masked[f"{layer}.weight"] = weight * _check_binary(path, take(path, remaining, layer + MASK, tuple(weight.shape)), layer + MASK)
+    return {**remaining, **masked}
 
 
 def _check_mask_info(path: Path, content: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> list[str]:
@@ -83,20 +83,20 @@ def _check_mask_info(path: Path, content: Mapping[str, Any], state: Mapping[str,
     masks = info.get("masks") if isinstance(info, dict) else None
     if not isinstance(masks, dict) or not all(isinstance(mask, torch.Tensor) for mask in masks.values()):
         raise DamagedFileError(path, "mask_info with masks", "something else")
-    idle = 0
+    zeros = 0
     for key, mask in masks.items():
         name = re.sub(r"_\d+$", "", str(key)).removeprefix("module.")
         if name not in state or state[name].shape != mask.shape:
             raise DamagedFileError(path, f"a mask of the shape of a weight ({key})", f"{list(mask.shape)}")
-        kept = _binary(path, mask.float(), str(key)) == 1
-        wrong = int(((state[name] != 0) & ~kept).sum())
-        if wrong:
-            raise DamagedFileError(path, f"zeros where mask_info prunes {name!r}", f"{wrong:,} other weights")
-        idle += int(((state[name] == 0) & kept).sum())
-    return [f"{idle:,} weights are kept by mask_info and exactly 0, as new connections begin; they count as removed"] if idle else []
+        kept = _check_binary(path, mask.float(), str(key)) == 1
+        nonzero_count = int(((state[name] != 0) & ~kept).sum())
+        if nonzero_count:
+            raise DamagedFileError(path, f"zeros where mask_info prunes {name!r}", f"{nonzero_count:,} other weights")
+        zeros += int(((state[name] == 0) & kept).sum())
+    return [f"{zeros:,} weights are kept by mask_info and exactly 0, as new connections begin; they count as removed"] if zeros else []
 
 
-def _binary(path: Path, mask: torch.Tensor, name: str) -> torch.Tensor:
+def _check_binary(path: Path, mask: torch.Tensor, name: str) -> torch.Tensor:
     if not ((mask == 0) | (mask == 1)).all():
         raise DamagedFileError(path, f"zeros and ones in the mask {name!r}", "other numbers")
     return mask

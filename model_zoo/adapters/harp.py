@@ -36,9 +36,9 @@ def load_harp(path: Path, request: Request) -> Imported:
     """
     state, left_out = without(tensors(path, read_checkpoint(path), prefixes=PREFIXES), DEAD)
     plain = {name: tensor for name, tensor in state.items() if not name.endswith((SCORES, RATE))}
-    found = recognise(path, plain)
-    masks = masks_of(path, state, SCORES, found.rename)
-    rates = {found.rename(name).removesuffix(RATE): tensor for name, tensor in state.items() if name.endswith(RATE)}
+    recognised = recognise(path, plain)
+    masks = masks_of(path, state, SCORES, recognised.rename)
+    rates = {recognised.rename(name).removesuffix(RATE): tensor for name, tensor in state.items() if name.endswith(RATE)}
     target = keep_ratio_for(path, bool(masks.scores), request.keep_ratio)
     notes = []
     if rates and not masks.scores:
@@ -50,12 +50,14 @@ def load_harp(path: Path, request: Request) -> Imported:
             return weight
         return weight * masks.mask(name, weight, kept_by_rate(take(path, rates, name, ()), target, weight.numel()))
 
-    architecture = {**found.architecture, "normalisation": "none"}
-    model = fill(path, found.renamed(plain), architecture, found.affine, effective)
+    architecture = {**recognised.architecture, "normalisation": "none"}
+    model = fill(path, recognised.renamed(plain), architecture, recognised.affine, effective)
     masks.all_used(architecture)
     nothing_left(path, rates, architecture)
     family = get_family("harp")
-    return describe(model, architecture, found.affine, str(family.method), family.taxonomy, masks=masks, left_out=left_out, notes=notes)
+    return describe(
+        model, architecture, recognised.affine, str(family.method), family.taxonomy, masks=masks, left_out=left_out, notes=notes
+    )
 
 
 def kept_by_rate(score: torch.Tensor, target: float, weights: int) -> int:

@@ -35,18 +35,18 @@ def load_hydra(path: Path, request: Request) -> Imported:
     """
     state, left_out = without(tensors(path, read_checkpoint(path), prefixes=PREFIXES), DEAD)
     plain = {name: tensor for name, tensor in state.items() if not name.endswith(SCORES)}
-    found = recognise(path, plain)
-    masks = masks_of(path, state, SCORES, found.rename)
+    recognised = recognise(path, plain)
+    masks = masks_of(path, state, SCORES, recognised.rename)
     keep_ratio = keep_ratio_for(path, bool(masks.scores), request.keep_ratio)
 
     def effective(name: str, weight: torch.Tensor) -> torch.Tensor:
         return weight if keep_ratio is None else weight * masks.mask(name, weight, keep_count(weight.numel(), keep_ratio))
 
-    architecture = {**found.architecture, "normalisation": "none"}
-    model = fill(path, found.renamed(plain), architecture, found.affine, effective)
+    architecture = {**recognised.architecture, "normalisation": "none"}
+    model = fill(path, recognised.renamed(plain), architecture, recognised.affine, effective)
     masks.all_used(architecture)
     family = get_family("hydra")
-    return describe(model, architecture, found.affine, str(family.method), family.taxonomy, masks=masks, left_out=left_out)
+    return describe(model, architecture, recognised.affine, str(family.method), family.taxonomy, masks=masks, left_out=left_out)
 
 
 ADAPTER = Adapter(

@@ -43,11 +43,11 @@ def load_ivrl(path: Path, request: Request) -> Imported:
     """
     state = _by_our_names(tensors(path, read_checkpoint(path), prefixes=("1.",)))
     plain = {name: tensor for name, tensor in state.items() if not name.endswith((SCORES, SIGNS))}
-    latent = any(name.endswith(SIGNS) for name in state)
+    is_latent = any(name.endswith(SIGNS) for name in state)
     masks = masks_of(path, state, SCORES, str)
     if bool(masks.scores) != (request.keep_ratio is not None and request.allocation_power is not None):
-        asked = "say with which keep ratio and allocation power it was trained"
-        raise UsageError(f"{path} " + (f"has scores: {asked}" if masks.scores else "has no scores: it was not pruned"))
+        hint = "say with which keep ratio and allocation power it was trained"
+        raise UsageError(f"{path} " + (f"has scores: {hint}" if masks.scores else "has no scores: it was not pruned"))
     architecture, affine = _architecture(path, plain, request)
     counts: dict[str, int] = {}
     if masks.scores and request.keep_ratio is not None and request.allocation_power is not None:
@@ -57,13 +57,13 @@ def load_ivrl(path: Path, request: Request) -> Imported:
     def effective(name: str, weight: torch.Tensor) -> torch.Tensor:
         if counts:
             return weight * masks.mask(name, weight, counts[name])
-        return sign(weight) if latent else weight
+        return sign(weight) if is_latent else weight
 
     model = fill(path, plain, architecture, affine, effective)
     masks.all_used(architecture)
     # Networks of the paper's ablation have real magnitudes, as they were drawn, and are then not binary.
-    binary = magnitudes(effective_weights(model)) is not None
-    kind = ("pruned-binary" if binary else "sparse") if counts else "dense-binary" if latent else "dense"
+    is_binary = magnitudes(effective_weights(model)) is not None
+    kind = ("pruned-binary" if is_binary else "sparse") if counts else "dense-binary" if is_latent else "dense"
     family = get_family("pruned-binary" if counts else kind)
     return Imported(
         model=model,
@@ -71,7 +71,7 @@ def load_ivrl(path: Path, request: Request) -> Imported:
         method=family.method or "madry2018",
         architecture=architecture,
         affine=affine,
-        weight_bits=1 if binary else 32,
+        weight_bits=1 if is_binary else 32,
         keep_ratio=request.keep_ratio,
         allocation_power=request.allocation_power,
         taxonomy=family.taxonomy,
@@ -82,26 +82,26 @@ def load_ivrl(path: Path, request: Request) -> Imported:
 
 def _by_our_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename the two layers outside the stem and the stages to `fc` (the classifier) and `last_bn` (the last batch norm)."""
-    own = {name.split(".")[0] for name in state} - {"conv1", "bn1"} - {f"layer{number}" for number in range(1, 5)}
-    ours = {name: "last_bn" if f"{name}.running_mean" in state else "fc" for name in own}
+    layer_names = {name.split(".")[0] for name in state} - {"conv1", "bn1"} - {f"layer{number}" for number in range(1, 5)}
+    new_names = {name: "last_bn" if f"{name}.running_mean" in state else "fc" for name in layer_names}
     renamed = {}
     for name, tensor in state.items():
         first, _, rest = name.partition(".")
-        renamed[f"{ours.get(first, first)}.{rest}"] = tensor
+        renamed[f"{new_names.get(first, first)}.{rest}"] = tensor
     return renamed
 
 
 def _architecture(path: Path, state: Mapping[str, torch.Tensor], request: Request) -> tuple[dict[str, Any], bool]:
     """Return the requested or recognised architecture, with its last batch norm, and whether batch norms are affine."""
-    last = "none" if "last_bn.running_mean" not in state else "affine" if "last_bn.weight" in state else "plain"
+    last_batch_norm = "none" if "last_bn.running_mean" not in state else "affine" if "last_bn.weight" in state else "plain"
     normalisation = "imagenet" if request.dataset == "imagenet100" else request.dataset
     if request.architecture is not None:
         width = {} if request.width is None else {"width": request.width}
-        found: dict[str, Any] = {"name": request.architecture, "classes": request.classes, **width}
+        architecture: dict[str, Any] = {"name": request.architecture, "classes": request.classes, **width}
     else:
-        found = recognise(path, {name: tensor for name, tensor in state.items() if not name.startswith("last_bn.")}).architecture
-        found.pop("head_bias")
-    return {**found, "last_batch_norm": last, "normalisation": normalisation}, "bn1.weight" in state
+        architecture = recognise(path, {name: tensor for name, tensor in state.items() if not name.startswith("last_bn.")}).architecture
+        architecture.pop("head_bias")
+    return {**architecture, "last_batch_norm": last_batch_norm, "normalisation": normalisation}, "bn1.weight" in state
 
 
 ADAPTER = Adapter(

@@ -48,8 +48,8 @@ def keep_imported(found: Imported, folder: Path, *, name: str, title: str, sourc
             checkpoint=Checkpoint(file=f"{name}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        first_error = error.errors()[0]
+        raise UsageError(f"{'.'.join(str(part) for part in first_error['loc'])}: {first_error['msg']}") from None
     folder.mkdir(parents=True, exist_ok=True)
     place(folder / f"{name}.safetensors", content)
     place(folder / f"{name}.toml", record_toml(record).encode())

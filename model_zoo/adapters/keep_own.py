@@ -52,47 +52,51 @@ def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, 
     name = str(said["id"])
     if (folder / f"{name}.toml").exists():
         raise UsageError(f"{folder / name}.toml is there already: choose another --id, or another folder with --out")
-    own, fenced = open_own(given)
+    user_model, fenced = open_own(given)
     model = unfenced(fenced)
-    architecture, kept, suffix = dict(own.architecture), model, "safetensors"
+    architecture, stored_model, suffix = dict(user_model.architecture), model, "safetensors"
     if isinstance(model, Classifier):
-        content = pack(model, own.architecture, own.affine, {"id": name, "added_from": own.title})
+        content = pack(model, user_model.architecture, user_model.affine, {"id": name, "added_from": user_model.title})
     else:
         with fenced.imports() if isinstance(fenced, Fenced) else nullcontext():
-            kept, content = _as_onnx(given, own, model, images)
-        suffix, architecture = "onnx", {"name": "onnx", "sha256": hashlib.sha256(content).hexdigest(), "classes": own.classes}
+            stored_model, content = _as_onnx(given, user_model, model, images)
+        suffix, architecture = "onnx", {"name": "onnx", "sha256": hashlib.sha256(content).hexdigest(), "classes": user_model.classes}
     file = f"{name}.{suffix}"
     checkpoint = Checkpoint(file=file, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     try:
-        record = Record(**said, architecture=architecture, affine=own.affine, weights_sha256=weights_sha256(kept), checkpoint=checkpoint)
+        record = Record(
+            **said, architecture=architecture, affine=user_model.affine, weights_sha256=weights_sha256(stored_model), checkpoint=checkpoint
+        )
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        first_error = error.errors()[0]
+        location = ".".join(str(part) for part in first_error["loc"])
+        raise UsageError(f"{location}: {first_error['msg']}" if location else first_error["msg"]) from None
     folder.mkdir(parents=True, exist_ok=True)
     place(folder / file, content)
     place(folder / f"{name}.toml", record_toml(record).encode())
     return record
 
 
-def _as_onnx(given: str, own: Own, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:
+def _as_onnx(reference: str, user_model: Own, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:
     """Return the network as loaded from ONNX, and the content of the ONNX file."""
-    if own.architecture["name"] == "torchscript":
+    if user_model.architecture["name"] == "torchscript":
         raise UserError("TorchScript is a program, and a record's file has to be data: add the function that makes the network, or ONNX")
-    if own.architecture["name"] == "onnx" and "outside" not in own.architecture:
-        return model, load_onnx(Path(given)).content
+    if user_model.architecture["name"] == "onnx" and "outside" not in user_model.architecture:
+        return model, load_onnx(Path(reference)).content
     content = to_onnx(model, images)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "network.onnx"
         path.write_bytes(content)
         loaded = load_onnx(path)
-    for before, after, what in zip(_seen(model, images), _seen(loaded.module, images), ("logits", "gradients"), strict=True):
-        if not close(after, before):
-            raise UserError(f"as ONNX this network has other {what} (a backward pass of its own is lost): it cannot be kept as data")
+    for expected, converted, quantity in zip(
+        _logits_and_gradient(model, images), _logits_and_gradient(loaded.module, images), ("logits", "gradients"), strict=True
+    ):
+        if not close(converted, expected):
+            raise UserError(f"as ONNX this network has other {quantity} (a backward pass of its own is lost): it cannot be kept as data")
     return loaded.module, loaded.content
 
 
-def _seen(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _logits_and_gradient(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the logits of images, and the gradient of the logits' summed logsumexp with respect to the images."""
     point = images.clone().requires_grad_(True)
     logits = model(point)

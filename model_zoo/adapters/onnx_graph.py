@@ -48,8 +48,8 @@ def layout_of(path: Path, graph: Any) -> Layout:
     if len(inputs) != 1:
         names = ", ".join(item.name for item in inputs) or "none"
         raise UserError(f"{path}: images [N, 3, H, W] expected as the only input, found {len(inputs)} inputs ({names})")
-    given = inputs[0].type.tensor_type
-    sizes = [axis.dim_value if axis.dim_value > 0 else 0 for axis in given.shape.dim]
+    tensor_type = inputs[0].type.tensor_type
+    sizes = [axis.dim_value if axis.dim_value > 0 else 0 for axis in tensor_type.shape.dim]
     if len(sizes) != 4:
         raise UserError(f"{path}: images [N, 3, H, W] expected as the only input, found {sizes} (0: any)")
     channels_last = sizes[3] in _CHANNELS and sizes[1] not in _CHANNELS
@@ -57,7 +57,12 @@ def layout_of(path: Path, graph: Any) -> Layout:
     channels, height, width = (rest[2], rest[0], rest[1]) if channels_last else rest
     shape = (channels or 3, height or width or 32, width or height or 32)
     return Layout(
-        inputs[0].name, batch or None, shape, channels_last, _KINDS.get(given.elem_type), tuple(item.name for item in graph.graph.output)
+        inputs[0].name,
+        batch or None,
+        shape,
+        channels_last,
+        _KINDS.get(tensor_type.elem_type),
+        tuple(item.name for item in graph.graph.output),
     )
 
 

@@ -44,28 +44,28 @@ class Outside:
 
     def to_text(self) -> str:
         """Return the text that is appended to a path, such as "?scale=255&channels-last=1"; "" if all values are the defaults."""
-        said = {
+        fields = {
             "scale": "" if self.scale == 1.0 else f"{self.scale!r}",
             "mean": ",".join(map(repr, self.mean)),
             "std": ",".join(map(repr, self.std)),
             "channels-last": "1" if self.channels_last else "",
             "output": self.output,
         }
-        said = {name: value for name, value in said.items() if value}
-        return f"?{urlencode(said)}" if said else ""
+        fields = {name: value for name, value in fields.items() if value}
+        return f"?{urlencode(fields)}" if fields else ""
 
     @classmethod
     def from_text(cls, text: str) -> Outside:
         """Inverse of `to_text`, for text without the question mark; raises a UsageError for any other text."""
-        said = dict(parse_qsl(text, keep_blank_values=True))
+        fields = dict(parse_qsl(text, keep_blank_values=True))
         try:
-            scale, last, output = float(said.pop("scale", 1.0)), said.pop("channels-last", "") == "1", said.pop("output", "")
-            mean, std = (tuple(float(value) for value in said.pop(name, "").split(",") if value) for name in ("mean", "std"))
+            scale, channels_last, output = float(fields.pop("scale", 1.0)), fields.pop("channels-last", "") == "1", fields.pop("output", "")
+            mean, std = (tuple(float(value) for value in fields.pop(name, "").split(",") if value) for name in ("mean", "std"))
         except ValueError:
-            said["?"] = text
-        if said:
+            fields["?"] = text
+        if fields:
             raise UsageError(f"?{text}: expected scale=255, mean=0.5,0.5,0.5, std=..., channels-last=1 or output=NAME")
-        return cls(scale, mean, std, last, output)
+        return cls(scale, mean, std, channels_last, output)
 
     def identity(self) -> dict[str, Any]:
         """Return {"outside": text} for a model's architecture, with the text of `to_text`; {} if all values are the defaults."""
@@ -112,6 +112,6 @@ class Dressed(nn.Module):
         return scaled.permute(0, 2, 3, 1) if self.outside.channels_last else scaled
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
-        given = self.network(self.before(images).to(self.kind))
-        logits: torch.Tensor = given[self.place] if isinstance(given, (tuple, list)) else given
+        output = self.network(self.before(images).to(self.kind))
+        logits: torch.Tensor = output[self.place] if isinstance(output, (tuple, list)) else output
         return logits.float()

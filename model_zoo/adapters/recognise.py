@@ -66,8 +66,8 @@ def _canonical(name: str) -> str:
     """Return our name of a tensor of a residual network."""
     first, dot, rest = name.partition(".")
     name = f"fc{dot}{rest}" if first in HEADS else name
-    for theirs, ours in ((".convShortcut.", ".shortcut."), (".downsample.", ".shortcut."), (".layer.", ".")):
-        name = name.replace(theirs, ours)
+    for old, new in ((".convShortcut.", ".shortcut."), (".downsample.", ".shortcut."), (".layer.", ".")):
+        name = name.replace(old, new)
     return name
 
 
@@ -80,85 +80,85 @@ def _imagenet(name: str) -> str:
 
 
 def _resnet(path: Path, state: State) -> Recognised:
-    pre = "bn.running_mean" in state
-    large = "conv1.weight" in state and tuple(state["conv1.weight"].shape[2:]) == (7, 7)
-    rename = _preact if pre else _imagenet if large else _canonical
-    named = {rename(name): tensor for name, tensor in state.items()}
-    depths = _depths(named, r"layer(\d+)\.(\d+)\.")
-    bottleneck = "layer1.0.conv3.weight" in named
-    number = PRE_ACTIVATION.get(depths) if pre else POST_ACTIVATION.get((bottleneck, depths))
-    if number is None:
+    is_preact = "bn.running_mean" in state
+    is_imagenet = "conv1.weight" in state and tuple(state["conv1.weight"].shape[2:]) == (7, 7)
+    rename = _preact if is_preact else _imagenet if is_imagenet else _canonical
+    renamed = {rename(name): tensor for name, tensor in state.items()}
+    depths = _depths(renamed, r"layer(\d+)\.(\d+)\.")
+    is_bottleneck = "layer1.0.conv3.weight" in renamed
+    depth = PRE_ACTIVATION.get(depths) if is_preact else POST_ACTIVATION.get((is_bottleneck, depths))
+    if depth is None:
         raise DamagedFileError(path, "a ResNet-18, -34 or -50", f"stages of {', '.join(map(str, depths))} blocks")
-    widths = [_out(path, named, f"layer{stage}.0.conv{2 if bottleneck else 1}.weight") for stage in range(1, len(depths) + 1)]
+    widths = [_outputs(path, renamed, f"layer{stage}.0.conv{2 if is_bottleneck else 1}.weight") for stage in range(1, len(depths) + 1)]
     architecture = {
-        "name": f"{'preact' if pre else 'imagenet' if large else 'cifar'}-resnet{number}",
-        "classes": _out(path, named, "fc.weight"),
-        **_width(widths),
+        "name": f"{'preact' if is_preact else 'imagenet' if is_imagenet else 'cifar'}-resnet{depth}",
+        "classes": _outputs(path, renamed, "fc.weight"),
+        **_width_fields(widths),
     }
-    architecture |= {"head_bias": "fc.bias" in named} | ({} if pre else {"last_batch_norm": "none"})
-    return Recognised(architecture, "layer1.0.bn1.weight" in named, rename)
+    architecture |= {"head_bias": "fc.bias" in renamed} | ({} if is_preact else {"last_batch_norm": "none"})
+    return Recognised(architecture, "layer1.0.bn1.weight" in renamed, rename)
 
 
 def _wide_resnet(path: Path, state: State) -> Recognised:
-    named = {_canonical(name): tensor for name, tensor in state.items()}
-    depths = _depths(named, r"block(\d+)\.(\d+)\.")
+    renamed = {_canonical(name): tensor for name, tensor in state.items()}
+    depths = _depths(renamed, r"block(\d+)\.(\d+)\.")
     if len(depths) != 3 or len(set(depths)) != 1:
         raise DamagedFileError(path, "a WideResNet of three equal blocks", f"blocks of {', '.join(map(str, depths))}")
-    widths = [_out(path, named, name) for name in ("conv1.weight", *(f"block{block}.0.conv1.weight" for block in (1, 2, 3)))]
-    classes = _out(path, named, "fc.weight")
+    widths = [_outputs(path, renamed, name) for name in ("conv1.weight", *(f"block{block}.0.conv1.weight" for block in (1, 2, 3)))]
+    classes = _outputs(path, renamed, "fc.weight")
     architecture = {
         "name": "wide-resnet",
         "classes": classes,
         "depth": 6 * depths[0] + 4,
         "widths": widths,
-        "head_bias": "fc.bias" in named,
+        "head_bias": "fc.bias" in renamed,
     }
-    return Recognised(architecture, "block1.0.bn1.weight" in named, _canonical)
+    return Recognised(architecture, "block1.0.bn1.weight" in renamed, _canonical)
 
 
 def _vgg(path: Path, state: State, pool: str) -> Recognised:
     """Recognise a VGG-16 from the order of its layers, whatever their names."""
     counts = {"conv": 0, "bn": 0, "fc": 0}
-    ours: dict[str, str] = {}
-    for layer in sorted({name.rpartition(".")[0] for name in state}, key=_natural):
+    new_names: dict[str, str] = {}
+    for layer in sorted({name.rpartition(".")[0] for name in state}, key=_natural_order):
         weight = state.get(f"{layer}.weight")
-        convolution = weight is not None and weight.ndim == 4 and tuple(weight.shape[2:]) == (3, 3)
-        kind = "bn" if f"{layer}.running_mean" in state else "conv" if convolution else "fc"
+        is_convolution = weight is not None and weight.ndim == 4 and tuple(weight.shape[2:]) == (3, 3)
+        kind = "bn" if f"{layer}.running_mean" in state else "conv" if is_convolution else "fc"
         counts[kind] += 1
-        ours[layer] = f"{kind}{counts[kind]}"
+        new_names[layer] = f"{kind}{counts[kind]}"
 
     def rename(name: str) -> str:
         layer, _, field = name.rpartition(".")
-        return f"{ours.get(layer, layer)}.{field}"
+        return f"{new_names.get(layer, layer)}.{field}"
 
     if counts["conv"] != 13 or not counts["fc"]:
         raise DamagedFileError(path, "a VGG-16", f"{counts['conv']} convolutions and {counts['fc']} linear layers")
-    named = {rename(name): tensor for name, tensor in state.items()}
-    sizes = [_out(path, named, f"fc{number}.weight") for number in range(1, counts["fc"] + 1)]
-    widths = [_out(path, named, f"conv{number}.weight") for number in range(1, 14)]
+    renamed = {rename(name): tensor for name, tensor in state.items()}
+    sizes = [_outputs(path, renamed, f"fc{number}.weight") for number in range(1, counts["fc"] + 1)]
+    widths = [_outputs(path, renamed, f"conv{number}.weight") for number in range(1, 14)]
     architecture = {
         "name": "vgg16",
         "classes": sizes[-1],
         "widths": widths,
         "hidden": sizes[:-1],
-        "pool": "keep-2x2" if named["fc1.weight"].shape[1] == 4 * widths[-1] else pool,
-        "conv_bias": "conv1.bias" in named,
-        "head_bias": "fc1.bias" in named,
+        "pool": "keep-2x2" if renamed["fc1.weight"].shape[1] == 4 * widths[-1] else pool,
+        "conv_bias": "conv1.bias" in renamed,
+        "head_bias": "fc1.bias" in renamed,
     }
-    return Recognised(architecture, "bn1.weight" in named, rename)
+    return Recognised(architecture, "bn1.weight" in renamed, rename)
 
 
 def _depths(state: State, pattern: str) -> tuple[int, ...]:
-    found: dict[int, int] = {}
+    depths: dict[int, int] = {}
     for name in state:
         match = re.match(pattern, name)
         # No known network has longer numbers; such a tensor remains superfluous, and `fill` reports it.
         if match and len(match[1]) < 3 and len(match[2]) < 4:
-            found[int(match[1])] = max(found.get(int(match[1]), 0), int(match[2]) + 1)
-    return tuple(found.get(stage, 0) for stage in range(1, max(found, default=0) + 1))
+            depths[int(match[1])] = max(depths.get(int(match[1]), 0), int(match[2]) + 1)
+    return tuple(depths.get(stage, 0) for stage in range(1, max(depths, default=0) + 1))
 
 
-def _out(path: Path, state: State, name: str) -> int:
+def _outputs(path: Path, state: State, name: str) -> int:
     if name not in state:
         raise DamagedFileError(path, f"a tensor {name!r}", "none of that name")
     if state[name].ndim not in (2, 4):
@@ -166,10 +166,10 @@ def _out(path: Path, state: State, name: str) -> int:
     return int(state[name].shape[0])
 
 
-def _width(widths: list[int]) -> dict[str, Any]:
-    doubling = widths == [widths[0] * 2**stage for stage in range(len(widths))]
-    return {"width": widths[0]} if doubling else {"widths": widths}
+def _width_fields(widths: list[int]) -> dict[str, Any]:
+    is_doubling = widths == [widths[0] * 2**stage for stage in range(len(widths))]
+    return {"width": widths[0]} if is_doubling else {"widths": widths}
 
 
-def _natural(name: str) -> list[tuple[bool, int, str]]:
+def _natural_order(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() and len(part) < 9 else 0, part) for part in name.split(".")]

@@ -54,15 +54,15 @@ def load_robustbench(name: str, model_dir: Path, dataset: str = "cifar10", norm:
         If the file is not the model's state: it is cut short, or tensors are missing, superfluous or misshapen.
     """
     robustbench = import_robustbench()
-    known = robustbench_names(dataset, norm)
-    if name not in known:
-        raise UnknownNameError("RobustBench model", name, known, "https://robustbench.github.io")
+    names = robustbench_names(dataset, norm)
+    if name not in names:
+        raise UnknownNameError("RobustBench model", name, names, "https://robustbench.github.io")
     path = file_of(model_dir, name, dataset, norm)
-    before = path.is_file()
+    existed = path.is_file()
     try:
         model: nn.Module = robustbench.load_model(name, model_dir=model_dir, dataset=dataset, threat_model=norm)
     except (requests.RequestException, OSError) as error:
-        if before:
+        if existed:
             raise DamagedFileError(path, f"the state of {name}", str(error).splitlines()[0]) from None
         raise MissingDataError(f"{path} is not there and could not be downloaded ({type(error).__name__}): put the file there") from None
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:

@@ -34,18 +34,18 @@ def load_rst(path: Path, request: Request) -> Imported:
     """
     state = tensors(path, read_checkpoint(path))
     plain = {name: tensor for name, tensor in state.items() if not name.endswith(SCORES)}
-    found = recognise(path, plain)
-    masks = masks_of(path, state, SCORES, found.rename)
+    recognised = recognise(path, plain)
+    masks = masks_of(path, state, SCORES, recognised.rename)
     keep_ratio = keep_ratio_for(path, bool(masks.scores), request.keep_ratio)
 
     def effective(name: str, weight: torch.Tensor) -> torch.Tensor:
         return weight if keep_ratio is None else weight * masks.mask(name, weight, keep_count(weight.numel(), keep_ratio))
 
-    architecture = {**found.architecture, "normalisation": NORMALISATION}
-    model = fill(path, found.renamed(plain), architecture, found.affine, effective)
+    architecture = {**recognised.architecture, "normalisation": NORMALISATION}
+    model = fill(path, recognised.renamed(plain), architecture, recognised.affine, effective)
     masks.all_used(architecture)
     family = get_family("rst")
-    return describe(model, architecture, found.affine, str(family.method), family.taxonomy, masks=masks)
+    return describe(model, architecture, recognised.affine, str(family.method), family.taxonomy, masks=masks)
 
 
 ADAPTER = Adapter(

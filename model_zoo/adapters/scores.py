@@ -41,8 +41,8 @@ class Masks:
         rank = take(self.path, self.scores, f"{name}.scores", tuple(weight.shape)).abs()
         mask = top_mask(rank, min(kept, rank.numel()))
         if bool((mask == 1).any()):
-            same = rank == rank[mask == 1].min()
-            self.ties += int(same.sum()) if bool((mask[same] == 0).any()) else 0
+            is_tied = rank == rank[mask == 1].min()
+            self.ties += int(is_tied.sum()) if bool((mask[is_tied] == 0).any()) else 0
         self.zeros += int(((weight == 0) & (mask == 1)).sum())
         return mask
 

@@ -60,16 +60,16 @@ def read_variables(path: Path, content: bytes) -> Any:
         raise DamagedFileError(path, "a pickle of TensorFlow variables alone", str(refusal)) from None
     except Exception as error:
         # On a damaged stream, pickle and the records below raise about a dozen different exceptions.
-        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise DamagedFileError(path, "a pickle of TensorFlow variables", what) from None
+        description = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DamagedFileError(path, "a pickle of TensorFlow variables", description) from None
 
 
 class _RefusedError(Exception):
     pass
 
 
-def _refuse(what: str) -> NoReturn:
-    raise _RefusedError(what)
+def _refuse(description: str) -> NoReturn:
+    raise _RefusedError(description)
 
 
 def _scan(content: bytes) -> None:
@@ -90,11 +90,11 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return one of the records below; any other name is rejected."""
-        known = _KNOWN.get((module.replace("numpy._core.", "numpy.core."), name))
-        return known if known is not None else _refuse(f"something that would have to be executed ({module}.{name})")
+        substitute = _SUBSTITUTES.get((module.replace("numpy._core.", "numpy.core."), name))
+        return substitute if substitute is not None else _refuse(f"something that would have to be executed ({module}.{name})")
 
 
-class _Known:
+class _Substitute:
     """Substitute for a known name: an object without attributes that makes a record when called, or is only passed as an argument."""
 
     __slots__ = ("_make",)
@@ -110,7 +110,7 @@ class _Known:
 
 
 # The function in a variable's partial call, and the type of arrays.
-RESOURCE_VARIABLE, ND_ARRAY = _Known(), _Known()
+RESOURCE_VARIABLE, ND_ARRAY = _Substitute(), _Substitute()
 
 
 class _Partial:
@@ -187,12 +187,12 @@ def _is_shape(shape: object) -> TypeGuard[Sequence[int]]:
     return isinstance(shape, Sequence) and len(shape) <= MOST_DIMENSIONS and all(type(size) is int and size >= 0 for size in shape)
 
 
-_KNOWN: Mapping[tuple[str, str], _Known] = {
-    ("functools", "partial"): _Known(_Partial),
+_SUBSTITUTES: Mapping[tuple[str, str], _Substitute] = {
+    ("functools", "partial"): _Substitute(_Partial),
     ("tensorflow.python.ops.resource_variable_ops", "ResourceVariable"): RESOURCE_VARIABLE,
-    ("tensorflow.python.framework.dtypes", "as_dtype"): _Known(_type_name),
-    ("numpy.core.multiarray", "_reconstruct"): _Known(_Array),
-    ("numpy.core.numeric", "_frombuffer"): _Known(_from_buffer),
+    ("tensorflow.python.framework.dtypes", "as_dtype"): _Substitute(_type_name),
+    ("numpy.core.multiarray", "_reconstruct"): _Substitute(_Array),
+    ("numpy.core.numeric", "_frombuffer"): _Substitute(_from_buffer),
     ("numpy", "ndarray"): ND_ARRAY,
-    ("numpy", "dtype"): _Known(_Dtype),
+    ("numpy", "dtype"): _Substitute(_Dtype),
 }

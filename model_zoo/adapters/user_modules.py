@@ -44,7 +44,7 @@ class UserModules:
         self._is_active = False
         entries = list(self.file.parent.iterdir())
         packages = {path.name for path in entries if (path / "__init__.py").is_file()}
-        self._provided = {path.stem for path in entries if path.suffix == ".py"} | packages
+        self._folder_modules = {path.stem for path in entries if path.suffix == ".py"} | packages
 
     def load(self) -> ModuleType:
         """Execute the file, inside `active`, and return its module; exceptions of the file propagate."""
@@ -63,8 +63,8 @@ class UserModules:
         if self._is_active:
             yield
             return
-        before, paths = dict(sys.modules), list(sys.path)
-        for name in self._hidden():
+        previous_modules, previous_path = dict(sys.modules), list(sys.path)
+        for name in self._shadowed():
             del sys.modules[name]
         sys.modules.update(self.modules)
         sys.path[:0] = self._paths
@@ -73,13 +73,13 @@ class UserModules:
             yield
         finally:
             self._is_active = False
-            self._paths = list(dict.fromkeys([*self._paths, *(path for path in sys.path if path not in paths)]))
-            sys.path[:] = paths
-            found = {name: module for name, module in sys.modules.items() if before.get(name) is not module}
-            self.modules |= {name: module for name, module in found.items() if not is_installed(module)}
-            for name in found.keys() & self.modules.keys():
+            self._paths = list(dict.fromkeys([*self._paths, *(path for path in sys.path if path not in previous_path)]))
+            sys.path[:] = previous_path
+            imported = {name: module for name, module in sys.modules.items() if previous_modules.get(name) is not module}
+            self.modules |= {name: module for name, module in imported.items() if not is_installed(module)}
+            for name in imported.keys() & self.modules.keys():
                 del sys.modules[name]
-            sys.modules.update({name: module for name, module in before.items() if name not in sys.modules})
+            sys.modules.update({name: module for name, module in previous_modules.items() if name not in sys.modules})
 
     def sha256(self) -> str:
         """Return the sha256 of the names and contents of all files that were imported."""
@@ -90,12 +90,12 @@ class UserModules:
             digest.update(f"{'' if name == self.main else name} {hashlib.sha256(content).hexdigest()}\n".encode())
         return digest.hexdigest()
 
-    def _hidden(self) -> list[str]:
+    def _shadowed(self) -> list[str]:
         """Return the names of loaded modules that modules of the folder replace."""
-        tops = {name for name in self._provided if name in sys.modules and not self._stays(name)}
-        return [name for name in sys.modules if name.split(".")[0] in tops] if tops else []
+        top_levels = {name for name in self._folder_modules if name in sys.modules and not self._must_stay(name)}
+        return [name for name in sys.modules if name.split(".")[0] in top_levels] if top_levels else []
 
-    def _stays(self, name: str) -> bool:
+    def _must_stay(self, name: str) -> bool:
         module = sys.modules[name]
         if name in _OURS:
             # In a checkout of this package, the user's file may be in the same folder as the package.

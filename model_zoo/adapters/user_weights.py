@@ -38,24 +38,24 @@ def fill_user_network(network: nn.Module, path: Path) -> None:
     DamagedFileError
         If the file cannot be read, no place or several places in it fit the network, or integers stand for floats or floats for integers.
     """
-    own = network.state_dict()
-    places = dict(_states(_content(path), "", DEPTH))
+    expected = network.state_dict()
+    places = dict(_states(_read_content(path), "", DEPTH))
     if not places:
         raise DamagedFileError(path, "a state dict of tensors", "something else")
-    fitting = {place: renamed for place, state in places.items() if (renamed := _renamed(state, own)) is not None}
+    fitting = {place: renamed for place, state in places.items() if (renamed := _renamed(state, expected)) is not None}
     if len(fitting) > 1:
-        where = " and ".join(repr(place) for place in sorted(fitting))
-        raise DamagedFileError(path, "weights of the network once", f"them under {where}: keep one of them")
+        locations = " and ".join(repr(place) for place in sorted(fitting))
+        raise DamagedFileError(path, "weights of the network once", f"them under {locations}: keep one of them")
     if not fitting:
-        raise DamagedFileError(path, *_difference(places, own))
+        raise DamagedFileError(path, *_difference(places, expected))
     (state,) = fitting.values()
-    for name, tensor in own.items():
+    for name, tensor in expected.items():
         if name in state and state[name].is_floating_point() != tensor.is_floating_point():
-            raise DamagedFileError(path, f"{name!r} of {_type(tensor)}", f"{_type(state[name])}{_quantised(state[name])}")
+            raise DamagedFileError(path, f"{name!r} of {_type_name(tensor)}", f"{_type_name(state[name])}{_quantised(state[name])}")
     network.load_state_dict(state, strict=False)
 
 
-def _content(path: Path) -> Any:
+def _read_content(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"no file {path}")
     with path.open("rb") as file:
@@ -85,21 +85,21 @@ def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, State]]
             yield from _states(value, f"{place}.{name}" if place else str(name), depth - 1)
 
 
-def _renamed(state: State, own: Mapping[str, torch.Tensor]) -> State | None:
+def _renamed(state: State, expected: Mapping[str, torch.Tensor]) -> State | None:
     """Return the tensors under the network's names, or None if their names and shapes are not exactly those of the network."""
-    inner = {_without(prefix, own): prefix for prefix in _prefixes(own)}
+    inner = {_without(prefix, expected): prefix for prefix in _prefixes(expected)}
     for prefix in _prefixes(state):
         stripped = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
         for names, outer in inner.items():
-            found = {outer + name: tensor for name, tensor in stripped.items() if name in names}
-            if len(found) == len(stripped) and _fits(found, own):
-                return found
+            candidate = {outer + name: tensor for name, tensor in stripped.items() if name in names}
+            if len(candidate) == len(stripped) and _fits(candidate, expected):
+                return candidate
     return None
 
 
-def _fits(state: State, own: Mapping[str, torch.Tensor]) -> bool:
-    needed = {name for name in own if not name.endswith(COUNTED)}
-    return needed <= state.keys() and all(tensor.shape == own[name].shape for name, tensor in state.items())
+def _fits(state: State, expected: Mapping[str, torch.Tensor]) -> bool:
+    needed = {name for name in expected if not name.endswith(COUNTED)}
+    return needed <= state.keys() and all(tensor.shape == expected[name].shape for name, tensor in state.items())
 
 
 def _without(prefix: str, names: Iterable[str]) -> frozenset[str]:
@@ -118,35 +118,35 @@ def _prefixes(names: Iterable[str]) -> list[str]:
     return shared
 
 
-def _difference(places: Mapping[str, State], own: Mapping[str, torch.Tensor]) -> tuple[str, str]:
+def _difference(places: Mapping[str, State], expected: Mapping[str, torch.Tensor]) -> tuple[str, str]:
     """Describe what is expected, and what the place with the most matching names has."""
 
     def stripped(state: State) -> State:
-        prefix = _prefixes(state)[-1] if not set(state) & set(own) else ""
+        prefix = _prefixes(state)[-1] if not set(state) & set(expected) else ""
         return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
     candidates = {place: stripped(state) for place, state in places.items()}
-    place, nearest = max(candidates.items(), key=lambda item: len(set(item[1]) & set(own)))
-    where = "" if place == "the file itself" else f" under {place!r}"
-    missing = [name for name in own if name not in nearest and not name.endswith(COUNTED)]
+    place, nearest = max(candidates.items(), key=lambda item: len(set(item[1]) & set(expected)))
+    location = "" if place == "the file itself" else f" under {place!r}"
+    missing = [name for name in expected if name not in nearest and not name.endswith(COUNTED)]
     if missing:
-        return f"a tensor {_first(missing)}{where}", "none of that name"
-    extra = [name for name in nearest if name not in own]
+        return f"a tensor {_quote_first(missing)}{location}", "none of that name"
+    extra = [name for name in nearest if name not in expected]
     if extra:
-        return f"the tensors of the network{where}", f"also {_first(extra)}"
-    name = next(name for name, tensor in nearest.items() if tensor.shape != own[name].shape)
-    return f"{name!r} of shape {list(own[name].shape)}{where}", f"{list(nearest[name].shape)}"
+        return f"the tensors of the network{location}", f"also {_quote_first(extra)}"
+    name = next(name for name, tensor in nearest.items() if tensor.shape != expected[name].shape)
+    return f"{name!r} of shape {list(expected[name].shape)}{location}", f"{list(nearest[name].shape)}"
 
 
-def _first(names: Sequence[str]) -> str:
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    return f"{names[0]!r}{more}"
+def _quote_first(names: Sequence[str]) -> str:
+    rest = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return f"{names[0]!r}{rest}"
 
 
-def _type(tensor: torch.Tensor) -> str:
+def _type_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def _quantised(tensor: torch.Tensor) -> str:
-    small = tensor.dtype in (torch.int8, torch.uint8)
-    return " (quantised? without its scale it cannot be read)" if small else ""
+    is_byte = tensor.dtype in (torch.int8, torch.uint8)
+    return " (quantised? without its scale it cannot be read)" if is_byte else ""

@@ -36,14 +36,14 @@ def small_widths(layer_sizes: Sequence[int], square_layers: Sequence[int], keep_
 
 
 def _architectures() -> dict[str, Callable[..., Any]]:
-    found: dict[str, Callable[..., Any]] = {}
+    by_name: dict[str, Callable[..., Any]] = {}
     for stem in ("cifar", "imagenet"):
         for depth in (18, 34):
             for power, widths in _WIDTHS.items():
-                found[f"{stem}-small-resnet{depth}-{power}"] = partial(build_resnet, BasicBlock, _DEPTHS[depth], stem, widths=widths)
+                by_name[f"{stem}-small-resnet{depth}-{power}"] = partial(build_resnet, BasicBlock, _DEPTHS[depth], stem, widths=widths)
         for power, widths in _BOTTLENECK_WIDTHS.items():
-            found[f"{stem}-small-resnet50-{power}"] = partial(build_resnet, Bottleneck, _DEPTHS[50], stem, widths=widths)
-    return found
+            by_name[f"{stem}-small-resnet50-{power}"] = partial(build_resnet, Bottleneck, _DEPTHS[50], stem, widths=widths)
+    return by_name
 
 
 ARCHITECTURES = _architectures()

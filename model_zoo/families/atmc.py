@@ -118,21 +118,21 @@ class Compression(Controller):
 
     def draw(self, entries: torch.Tensor) -> None:
         """Update ADMM: targets become W + U with every tensor at its centres, and duals accumulate the remaining difference."""
-        wanted = []
-        for part, moved in zip(self.split(entries), self.split(entries + self.duals), strict=True):
-            centres = self.centres(moved, part != 0)
-            wanted.append(centres[assign(moved, centres)])
-        self.targets.copy_(torch.cat(wanted))
+        targets = []
+        for part, shifted in zip(self.split(entries), self.split(entries + self.duals), strict=True):
+            centres = self.centres(shifted, part != 0)
+            targets.append(centres[assign(shifted, centres)])
+        self.targets.copy_(torch.cat(targets))
         self.duals.add_(entries - self.targets)
 
     def hold(self) -> None:
         """Set all entries of one code to their mean, which gives the nearest tensors with few values; entries of code 0 become zero."""
-        held = []
+        values = []
         for part, members in zip(self.split(self.entries()), self.split(self.codes.long()), strict=True):
             centres = means(part, members, part.new_zeros(2 ** self.options["bits"]))
             centres[0] = 0.0
-            held.append(centres[members])
-        self.write(torch.cat(held))
+            values.append(centres[members])
+        self.write(torch.cat(values))
 
 
 FAMILY = Family(

@@ -66,8 +66,8 @@ class Connectivity(Controller):
         self.steps += 1
         with torch.no_grad():
             for layer in self.layers:
-                drawn = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
-                layer.weight.add_(drawn * layer.mask, alpha=self.noise * temperature)
+                noise = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
+                layer.weight.add_(noise * layer.mask, alpha=self.noise * temperature)
                 layer.mask.mul_(layer.weight > 0)
                 # The optimiser's momentum and decay also move weights that are not connected.
                 layer.weight.mul_(layer.mask)
@@ -79,12 +79,12 @@ class Connectivity(Controller):
         """Draw a layer for each of `missing` new connections, then a random position in the layer."""
         while missing:
             sizes = torch.tensor([float(layer.mask.numel()) for layer in self.layers])
-            drawn = torch.bincount(torch.multinomial(sizes, missing, replacement=True, generator=generator), minlength=len(sizes))
-            for layer, count in zip(self.layers, drawn.tolist(), strict=True):
+            counts = torch.bincount(torch.multinomial(sizes, missing, replacement=True, generator=generator), minlength=len(sizes))
+            for layer, count in zip(self.layers, counts.tolist(), strict=True):
                 # A full layer takes no more connections; the remaining ones are drawn again.
-                fits = min(count, int((layer.mask == 0).sum()))
-                grow_random(layer, fits, generator, NEW)
-                missing -= fits
+                added = min(count, int((layer.mask == 0).sum()))
+                grow_random(layer, added, generator, NEW)
+                missing -= added
 
 
 FAMILY = Family(

@@ -62,7 +62,7 @@ class AdaptiveRewiring(Rewiring):
         robust = [record.hold_out_pgd_accuracy for record in curve]
         if any(math.isnan(accuracy) for accuracy in robust):
             raise UsageError("family 'flying-bird-plus' needs held-out images: its density follows their robust accuracy")
-        gaps = [record.train_robust_accuracy - held for record, held in zip(curve, robust, strict=True)]
+        gaps = [record.train_robust_accuracy - hold_out for record, hold_out in zip(curve, robust, strict=True)]
         self.overfits.fill_(_mostly([after > before for before, after in _changes(gaps, self.options["window"])]))
         self.falls.fill_(_mostly([after <= before for before, after in _changes(robust, self.options["window"])]))
 
@@ -71,8 +71,8 @@ def _changes(values: Sequence[float], window: int) -> list[tuple[float, float]]:
     return list(pairwise(values))[-window:]
 
 
-def _mostly(signs: Sequence[bool]) -> bool:
-    return bool(signs) and sum(signs) >= SHARE * len(signs)
+def _mostly(conditions: Sequence[bool]) -> bool:
+    return bool(conditions) and sum(conditions) >= SHARE * len(conditions)
 
 
 FAMILY = Family(

@@ -71,8 +71,8 @@ class Harp(Stages):
 
     def penalty(self) -> torch.Tensor | float:
         """Return the penalty on the fractions while they are learned, 0 otherwise."""
-        learning = self.rated[0].logit.requires_grad
-        return self.gamma * torch.relu(self.keep_ratio() / self.wanted - 1.0) if learning else 0.0
+        is_learning = self.rated[0].logit.requires_grad
+        return self.gamma * torch.relu(self.keep_ratio() / self.wanted - 1.0) if is_learning else 0.0
 
     def at_epoch(self, epoch: int, epochs: int) -> None:
         """Enter the stage that the epoch belongs to. The search ends near the budget; all fractions are then scaled to meet it."""

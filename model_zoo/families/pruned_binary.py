@@ -34,12 +34,12 @@ def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
     UsageError
         If `score_fan` is unknown.
     """
-    fans = options["score_fan"]
-    if fans not in SCORE_FANS:
-        raise UsageError(f"score_fan is one of {', '.join(SCORE_FANS)}, not {fans!r}")
+    score_fan = options["score_fan"]
+    if score_fan not in SCORE_FANS:
+        raise UsageError(f"score_fan is one of {', '.join(SCORE_FANS)}, not {score_fan!r}")
     layers = _layers(network)
     for layer in layers:
-        if fans == "all" or fans == ("only-last" if layer is layers[-1] else "except-last"):
+        if score_fan == "all" or score_fan == ("only-last" if layer is layers[-1] else "except-last"):
             with torch.no_grad():
                 layer.scores.div_(math.sqrt(layer.scores[0].numel()))
     allocate(network, options)

@@ -54,7 +54,7 @@ class EarlyBird(Controller):
     def compare(self) -> None:
         """Compute the mask, and prune if it differs from each of the last ones by at most `tolerance`, a share of all weights."""
         mask = self.largest()
-        distances = [float((mask ^ other).float().mean()) for other in self.masks[: min(int(self.compared), HISTORY)]]
+        distances = [float((mask ^ previous).float().mean()) for previous in self.masks[: min(int(self.compared), HISTORY)]]
         self.masks = torch.cat([mask[None], self.masks[:-1]])
         self.compared += 1
         if len(distances) == HISTORY and max(distances) <= self.options["tolerance"]:

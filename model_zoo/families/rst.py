@@ -14,18 +14,18 @@ from torch import nn
 from model_zoo.families import Convolution, Family, pruned_binary
 
 
-def _complete(options: Mapping[str, Any]) -> dict[str, Any]:
+def _with_fixed_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "allocation_power": 1.0, "score_scale": 1.0, "score_fan": "all", "weight_init": "signed-constant"}
 
 
 def convolution(options: Mapping[str, Any]) -> Convolution:
     """Return the layer factory of `pruned_binary` with RST's initialisations."""
-    return pruned_binary.convolution(_complete(options))
+    return pruned_binary.convolution(_with_fixed_options(options))
 
 
 def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
     """Scale the scores by 1/sqrt(fan_in), which is kaiming-uniform with a = sqrt 5, and keep the same fraction in every layer."""
-    pruned_binary.prepare(network, _complete(options))
+    pruned_binary.prepare(network, _with_fixed_options(options))
 
 
 FAMILY = Family(

@@ -34,18 +34,18 @@ def moments(z, sums):  # type: ignore[no-untyped-def]
     zero = np.float32(0.0)
     count = (z.shape[1] - 2) * (z.shape[2] - 2) * LANES
     for c in range(z.shape[0]):
-        about = z[c, 1, 1, 0]
+        pivot = z[c, 1, 1, 0]
         total = squares = np.float64(0.0)
         for y in range(1, z.shape[1] - 1):
             values = _row(z, c, y)
             row_total = row_squares = zero
             for k in range(values.shape[0]):
-                apart = values[k] - about
-                row_total += apart
-                row_squares += apart * apart
+                deviation = values[k] - pivot
+                row_total += deviation
+                row_squares += deviation * deviation
             total += row_total
             squares += row_squares
-        sums[c, 0], sums[c, 1] = about + total / count, squares - total * total / count
+        sums[c, 0], sums[c, 1] = pivot + total / count, squares - total * total / count
 
 
 @njit(cache=True, nogil=True)

@@ -24,7 +24,7 @@ from model_zoo.kernels.statistics import Norm, Statistics
 from model_zoo.kernels.taps import Pass, Shape, Taps, backward_passes, forward_pass
 from model_zoo.kernels.weight_gradient import Operand, half_type, weight_gradient
 
-_NOTHING, _NO_MASK = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+_NO_RESIDUAL, _NO_MASK = np.zeros(0, np.float32), np.zeros(0, np.uint16)
 _NO_VALUE = np.zeros((0, 0, 0, 0), np.float32)
 
 
@@ -51,7 +51,7 @@ class Tape:
     norms: dict[int, Norm] = field(default_factory=dict)
 
 
-class _Place:
+class _PlacedLayer:
     """A layer with its source and target shapes and its taps."""
 
     def __init__(self, layer: Layer, source: Shape, target: Shape, kernel: int) -> None:
@@ -59,14 +59,14 @@ class _Place:
         forward = forward_pass(kernel, layer.stride, layer.padding, source, target, ADD)
         backward = list(backward_passes(kernel, layer.stride, layer.padding, source, target, ADD))
         self.forward: tuple[Taps, Pass] = (empty_taps(forward, target.channels), forward)
-        self.backward = [(empty_taps(each, source.channels), each) for each in backward]
+        self.backward = [(empty_taps(geometry, source.channels), geometry) for geometry in backward]
         self.reached = np.zeros(target.channels, dtype=bool)
 
     def fill(self, entries: Entries) -> None:
-        one = np.ones(self.target.channels, np.float32)
-        fill_taps(*self.forward, False, entries, one)
+        ones = np.ones(self.target.channels, np.float32)
+        fill_taps(*self.forward, False, entries, ones)
         for taps, geometry in self.backward:
-            fill_taps(taps, geometry, True, entries, one)
+            fill_taps(taps, geometry, True, entries, ones)
         self.reached = np.zeros(self.target.channels, dtype=bool)
         self.reached[entries.places // (self.source.channels * self.kernel**2)] = True
 
@@ -99,7 +99,7 @@ class BatchPass:
         self.layers, self.shapes, self.cells = layers, shapes, images // LANES
         self.mean, self.deviation, self.half = mean.astype(np.float32), deviation.astype(np.float32), half_type()
         self.places = {
-            layer.target: _Place(layer, shapes[layer.source], shapes[layer.target], _kernel(layer))
+            layer.target: _PlacedLayer(layer, shapes[layer.source], shapes[layer.target], _kernel_size(layer))
             for layer in layers
             if isinstance(layer, Layer)
         }
@@ -107,30 +107,30 @@ class BatchPass:
         self._producers = {layer.target: layer for layer in layers}
         self._residuals = {layer.residual for layer in layers if isinstance(layer, Layer) and layer.residual is not None}
         self._pools = {layer.source: layer for layer in layers if isinstance(layer, Pool)}
-        self._readers = {value: [place for place in self.places.values() if place.layer.source == value] for value in shapes}
+        self._readers = {value: [placed for placed in self.places.values() if placed.layer.source == value] for value in shapes}
         self._tapes: list[Tape] = []
         self._scratches: list[_Scratch] = []
-        self._by_output: dict[Shape, Operand] = {}
-        self._none = Operand(Shape(1, 1, 1), 1, 1, self.half)
+        self._output_operands: dict[Shape, Operand] = {}
+        self._empty_operand = Operand(Shape(1, 1, 1), 1, 1, self.half)
         self._free: dict[tuple[int, ...], list[np.ndarray]] = {}
 
     def fill(self, entries: Mapping[int, Entries]) -> None:
         """Load the weights of every layer; `entries` maps target values to them."""
-        for target, place in self.places.items():
-            place.fill(entries[target])
+        for target, placed in self.places.items():
+            placed.fill(entries[target])
 
     def forward(self, images: np.ndarray, norms: Mapping[int, Norm]) -> tuple[np.ndarray, Tape]:
         """Return the logits [N, classes] of float32 images [N, 3, H, W], and the tape to pass to `backward` or `release`."""
         tape = self._tapes.pop() if self._tapes else self._new_tape()
         tape.norms = dict(norms)
-        sums = {target: np.empty((self.cells, place.target.channels, 2)) for target, place in self.places.items()}
+        sums = {target: np.empty((self.cells, placed.target.channels, 2)) for target, placed in self.places.items()}
         nonzero: dict[int, np.ndarray] = {}
         for value in sorted(self.shapes):
-            self._prepare(tape, value, nonzero)
-            self._share(lambda cell, scratch, value=value: self._forward_cell(tape, value, cell, scratch, images, sums))  # type: ignore[misc]
-            for place in self._readers[value]:
-                target = place.layer.target
-                tape.statistics[target] = _together(sums[target], LANES * place.target.rows * place.target.columns)
+            self._mark_live(tape, value, nonzero)
+            self._run_cells(lambda cell, scratch, value=value: self._forward_cell(tape, value, cell, scratch, images, sums))  # type: ignore[misc]
+            for placed in self._readers[value]:
+                target = placed.layer.target
+                tape.statistics[target] = _combine_statistics(sums[target], LANES * placed.target.rows * placed.target.columns)
                 tape.folds[target] = tape.statistics[target].fold(norms[target])
         logits = tape.outputs[self.last][:, :, 1, 1].transpose(0, 2, 1).reshape(len(images), -1)
         return np.ascontiguousarray(logits), tape
@@ -145,35 +145,35 @@ class BatchPass:
         `gradient` is float32 [N, classes], the gradient with respect to the logits.
         """
         gradients: dict[int, Gradients] = {}
-        by_value: dict[int, np.ndarray] = {self.last: self._take(self.shapes[self.last])}
+        by_value: dict[int, np.ndarray] = {self.last: self._take_buffer(self.shapes[self.last])}
         by_value[self.last][:, :, 1, 1] = gradient.reshape(self.cells, LANES, -1).transpose(0, 2, 1)
-        sums = {target: np.empty((self.cells, place.target.channels, 2)) for target, place in self.places.items()}
-        self._share(lambda cell, scratch: self._finish_cell(tape, self.last, cell, by_value[self.last], sums))
-        waiting = {value: len(readers) for value, readers in self._readers.items()}
+        sums = {target: np.empty((self.cells, placed.target.channels, 2)) for target, placed in self.places.items()}
+        self._run_cells(lambda cell, scratch: self._finish_cell(tape, self.last, cell, by_value[self.last], sums))
+        pending = {value: len(readers) for value, readers in self._readers.items()}
         for layer in reversed(self.layers):
             if isinstance(layer, Pool):
-                pooled, by_value[layer.source] = by_value.pop(layer.target), self._take(self.shapes[layer.source])
+                pooled, by_value[layer.source] = by_value.pop(layer.target), self._take_buffer(self.shapes[layer.source])
 
                 def spread(cell: int, scratch: _Scratch, layer: Pool = layer, pooled: np.ndarray = pooled) -> None:
                     batch_norm.spread_mean(pooled[cell], by_value[layer.source][cell])
                     self._finish_cell(tape, layer.source, cell, by_value[layer.source], sums)
 
-                self._share(spread)
-                self._give(pooled, by_value)
+                self._run_cells(spread)
+                self._give_back(pooled, by_value)
                 continue
-            gradients[layer.target] = self._backward_layer(tape, self.places[layer.target], by_value, sums, waiting)
+            gradients[layer.target] = self._backward_layer(tape, self.places[layer.target], by_value, sums, pending)
         self._tapes.append(tape)
         return gradients
 
-    def _prepare(self, tape: Tape, value: int, nonzero: dict[int, np.ndarray]) -> None:
+    def _mark_live(self, tape: Tape, value: int, nonzero: dict[int, np.ndarray]) -> None:
         """Record which channels of a value may be nonzero, and their rows in the operands of the weight gradients."""
         producer = self._producers.get(value)
         if isinstance(producer, Layer):
             bias = tape.norms[value].bias
-            moved = np.zeros(self.shapes[value].channels, dtype=bool) if bias is None else bias > 0 if producer.relu else bias != 0
-            nonzero[value] = self.places[value].reached | moved
+            shifted = np.zeros(self.shapes[value].channels, dtype=bool) if bias is None else bias > 0 if producer.relu else bias != 0
+            nonzero[value] = self.places[value].reached | shifted
             if producer.residual is not None:
-                nonzero[value] = np.ones_like(moved) if bias is not None else nonzero[value] | nonzero[producer.residual]
+                nonzero[value] = np.ones_like(shifted) if bias is not None else nonzero[value] | nonzero[producer.residual]
         elif producer is not None:
             nonzero[value] = nonzero[producer.source]
         else:
@@ -185,25 +185,25 @@ class BatchPass:
         self, tape: Tape, value: int, cell: int, scratch: _Scratch, images: np.ndarray, sums: Mapping[int, np.ndarray]
     ) -> None:
         """Compute a value in one cell, then run every layer that reads it."""
-        producer, others = self._producers.get(value), self._operands_of(tape, value)
+        producer, operands = self._producers.get(value), self._operands_of(tape, value)
         out = tape.outputs[value][cell] if value in tape.outputs else scratch.take(self.shapes[value])
         if producer is None:
             convolve.pack(images[cell * LANES : (cell + 1) * LANES], out, self.mean, self.deviation)
         elif isinstance(producer, Layer):
             residual = _NO_VALUE if producer.residual is None else tape.outputs[producer.residual][cell]
             # A value that no convolution reads has no operand: all of its rows are -1, so nothing is written to the placeholder.
-            first, *others = self._operands_of(tape, value) or [self._none]
+            first, *operands = self._operands_of(tape, value) or [self._empty_operand]
             arguments = tape.convolved[value][cell], *tape.folds[value], residual, producer.relu, out
             batch_norm.normalise(*arguments, tape.rows[value], first.parts, *first.place(cell))
         if value in self._pools:
             target = self._pools[value].target
             convolve.average(out, tape.outputs[target][cell], self.shapes[value].channels)
-        for operand in others:
+        for operand in operands:
             operand.write(out, cell, tape.rows[value])
-        for place in self._readers[value]:
-            convolved = tape.convolved[place.layer.target][cell]
-            _convolve(out, convolved, place.forward[0], _NOTHING)
-            batch_norm.moments(convolved, sums[place.layer.target][cell])
+        for placed in self._readers[value]:
+            convolved = tape.convolved[placed.layer.target][cell]
+            _convolve(out, convolved, placed.forward[0], _NO_RESIDUAL)
+            batch_norm.moments(convolved, sums[placed.layer.target][cell])
 
     def _finish_cell(self, tape: Tape, value: int, cell: int, by_value: np.ndarray, sums: Mapping[int, np.ndarray]) -> None:
         """Multiply the complete gradient of a layer's output by the ReLU's slope, and sum it per channel for the batch norm."""
@@ -216,52 +216,52 @@ class BatchPass:
         batch_norm.backward_sums(by_value[cell], tape.convolved[value][cell], out, slope, *tape.folds[value], about, sums[value][cell])
 
     def _backward_layer(
-        self, tape: Tape, place: _Place, by_value: dict[int, np.ndarray], sums: Mapping[int, np.ndarray], waiting: dict[int, int]
+        self, tape: Tape, placed: _PlacedLayer, by_value: dict[int, np.ndarray], sums: Mapping[int, np.ndarray], pending: dict[int, int]
     ) -> Gradients:
-        layer = place.layer
+        layer = placed.layer
         by_output = by_value.pop(layer.target)
         if layer.residual is not None:
             by_value[layer.residual] = by_output
-        (by_g, by_z, constant), gradients = self._through_norm(tape, layer.target, sums[layer.target].sum(0))
-        operand = self._operand_by_output(place.target)
-        waiting[layer.source] -= 1
-        before = by_value.get(layer.source)
-        after = self._take(place.source) if layer.source else None
+        (by_g, by_z, constant), gradients = self._norm_gradients(tape, layer.target, sums[layer.target].sum(0))
+        operand = self._operand_by_output(placed.target)
+        pending[layer.source] -= 1
+        previous = by_value.get(layer.source)
+        updated = self._take_buffer(placed.source) if layer.source else None
 
         def work(cell: int, scratch: _Scratch) -> None:
-            by_convolved = scratch.take(place.target)
+            by_convolved = scratch.take(placed.target)
             gradient, convolved = by_output[cell], tape.convolved[layer.target][cell]
             batch_norm.backward(gradient, convolved, by_g, by_z, constant, by_convolved, operand.parts, *operand.place(cell))
             if layer.residual is not None and not self._readers[layer.residual]:
                 self._finish_cell(tape, layer.residual, cell, by_output, sums)
-            if after is not None:
-                for taps, _ in place.backward:
-                    _convolve(by_convolved, after[cell], taps, _NOTHING if before is None else before[cell].reshape(-1))
-                if not waiting[layer.source]:
-                    self._finish_cell(tape, layer.source, cell, after, sums)
+            if updated is not None:
+                for taps, _ in placed.backward:
+                    _convolve(by_convolved, updated[cell], taps, _NO_RESIDUAL if previous is None else previous[cell].reshape(-1))
+                if not pending[layer.source]:
+                    self._finish_cell(tape, layer.source, cell, updated, sums)
 
-        self._share(work)
-        if after is not None:
-            by_value[layer.source] = after
-        for done in (by_output, before):
-            if done is not None:
-                self._give(done, by_value)
+        self._run_cells(work)
+        if updated is not None:
+            by_value[layer.source] = updated
+        for used in (by_output, previous):
+            if used is not None:
+                self._give_back(used, by_value)
         live = tape.live[layer.source]
         gradients.weight = weight_gradient(
-            tape.operands[layer.source, layer.stride], operand, place.kernel, layer.padding, place.source.channels, live
+            tape.operands[layer.source, layer.stride], operand, placed.kernel, layer.padding, placed.source.channels, live
         )
         return gradients
 
-    def _through_norm(self, tape: Tape, target: int, sums: np.ndarray) -> tuple[tuple[np.ndarray, ...], Gradients]:
+    def _norm_gradients(self, tape: Tape, target: int, sums: np.ndarray) -> tuple[tuple[np.ndarray, ...], Gradients]:
         """Return the factors of `batch_norm.backward` and the gradients of the norm's parameters from the sums of `backward_sums`."""
         norm, statistics = tape.norms[target], tape.statistics[target]
         if norm.eps is None:
-            one = np.ones(len(sums), np.float32)
-            return (one, np.zeros_like(one), np.zeros_like(one)), Gradients(torch.empty(0))
+            ones = np.ones(len(sums), np.float32)
+            return (ones, np.zeros_like(ones), np.zeros_like(ones)), Gradients(torch.empty(0))
         inverse = 1.0 / np.sqrt(statistics.variance + norm.eps)
         # The sums were taken about the mean rounded to float32; this corrects for the difference.
-        rest = statistics.mean - statistics.mean.astype(np.float32)
-        total, by_weight = sums[:, 0], (sums[:, 1] - rest * sums[:, 0]) * inverse
+        rounding = statistics.mean - statistics.mean.astype(np.float32)
+        total, by_weight = sums[:, 0], (sums[:, 1] - rounding * sums[:, 0]) * inverse
         scale = inverse if norm.weight is None else inverse * norm.weight
         by_z = -scale * inverse * by_weight / statistics.count
         constant = -scale * total / statistics.count - by_z * statistics.mean
@@ -270,18 +270,18 @@ class BatchPass:
             gradients.norm_weight = torch.from_numpy(by_weight.astype(np.float32))
         if norm.bias is not None:
             gradients.norm_bias = torch.from_numpy(total.astype(np.float32))
-        return tuple(each.astype(np.float32) for each in (scale, by_z, constant)), gradients
+        return tuple(factor.astype(np.float32) for factor in (scale, by_z, constant)), gradients
 
     def _new_tape(self) -> Tape:
         stored = {0, self.last} | self._residuals | {pool.target for pool in self._pools.values()}
-        stored |= {target for target, place in self.places.items() if place.layer.residual is not None}
+        stored |= {target for target, placed in self.places.items() if placed.layer.residual is not None}
         operands = {
-            (value, place.layer.stride): self._operand(self.shapes[value], place.layer.stride)
+            (value, placed.layer.stride): self._operand(self.shapes[value], placed.layer.stride)
             for value, readers in self._readers.items()
-            for place in readers
+            for placed in readers
         }
         return Tape(
-            {target: self._allocate(place.target) for target, place in self.places.items()},
+            {target: self._allocate(placed.target) for target, placed in self.places.items()},
             {value: self._allocate(self.shapes[value]) for value in stored},
             operands,
         )
@@ -290,39 +290,39 @@ class BatchPass:
         stored = (self.cells, shape.channels, shape.rows + 2, shape.columns + 2, LANES)
         return aligned(int(np.prod(stored))).reshape(stored)
 
-    def _take(self, shape: Shape) -> np.ndarray:
+    def _take_buffer(self, shape: Shape) -> np.ndarray:
         key = (shape.channels, shape.rows, shape.columns)
         free = self._free.setdefault(key, [])
         return free.pop() if free else self._allocate(shape)
 
-    def _give(self, array: np.ndarray, by_value: Mapping[int, np.ndarray]) -> None:
+    def _give_back(self, array: np.ndarray, by_value: Mapping[int, np.ndarray]) -> None:
         """Return a gradient's buffer to the pool unless another value shares it."""
-        if not any(other is array for other in by_value.values()):
+        if not any(gradient is array for gradient in by_value.values()):
             self._free[array.shape[1], array.shape[2] - 2, array.shape[3] - 2].append(array)
 
     def _operands_of(self, tape: Tape, value: int) -> list[Operand]:
         """Return the operands of a value's weight gradients, one per stride."""
-        return [tape.operands[value, stride] for stride in sorted({place.layer.stride for place in self._readers[value]})]
+        return [tape.operands[value, stride] for stride in sorted({placed.layer.stride for placed in self._readers[value]})]
 
     def _operand(self, shape: Shape, stride: int) -> Operand:
         # After the pooling a value has a single position: float32 products are small, and few numbers are summed.
         return Operand(shape, self.cells, stride, torch.float32 if shape.rows * shape.columns == 1 else self.half)
 
     def _operand_by_output(self, shape: Shape) -> Operand:
-        if shape not in self._by_output:
-            self._by_output[shape] = self._operand(shape, 1)
-        return self._by_output[shape]
+        if shape not in self._output_operands:
+            self._output_operands[shape] = self._operand(shape, 1)
+        return self._output_operands[shape]
 
-    def _share(self, work: Callable[[int, _Scratch], None]) -> None:
+    def _run_cells(self, work: Callable[[int, _Scratch], None]) -> None:
         threads = max(1, min(torch.get_num_threads(), self.cells))
         while len(self._scratches) < threads:
             self._scratches.append(_Scratch())
 
-        def several(first: int) -> None:
+        def _run_thread(first: int) -> None:
             for cell in range(first, self.cells, threads):
                 work(cell, self._scratches[first])
 
-        in_threads(several, threads)
+        in_threads(_run_thread, threads)
 
 
 class _Scratch:
@@ -338,7 +338,7 @@ class _Scratch:
         return self._cells[shape]
 
 
-def _together(cells: np.ndarray, count: int) -> Statistics:
+def _combine_statistics(cells: np.ndarray, count: int) -> Statistics:
     """Return a batch's statistics from its cells', float64 [cells, channels, 2] as written by `batch_norm.moments` from `count` numbers."""
     means, squares = cells[:, :, 0], cells[:, :, 1]
     mean = means.mean(0)
@@ -346,7 +346,7 @@ def _together(cells: np.ndarray, count: int) -> Statistics:
     return Statistics(mean, np.maximum(variance, 0.0), count * len(cells))
 
 
-def _kernel(layer: Layer) -> int:
+def _kernel_size(layer: Layer) -> int:
     size = layer.convolution.kernel_size
     return int(np.ravel(np.asarray(size))[0])
 

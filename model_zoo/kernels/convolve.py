@@ -76,9 +76,9 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
     bits_type = ir.IntType(32) if lanes == SHORT else _BITS
     places = [(row, column) for row in range(rows) for column in range(columns)]
 
-    def codegen(context: Any, b: ir.IRBuilder, signature: Any, given: Any) -> Any:
-        (x, offsets, weights, count, x_row, bias, fresh) = given[:7]
-        (out, out_row, out_column, out_channel, residual, mask, mask_row, mask_column, mask_channel, end) = given[7:]
+    def codegen(context: Any, b: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        (x, offsets, weights, count, x_row, bias, fresh) = arguments[:7]
+        (out, out_row, out_column, out_channel, residual, mask, mask_row, mask_column, mask_channel, end) = arguments[7:]
 
         def number(value: int) -> ir.Constant:
             return ir.Constant(_INT, value)
@@ -91,18 +91,18 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
 
         def spread(address: ir.Value) -> ir.Value:
             scalar = b.load(at(address, element))
-            nothing, everywhere = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            return b.shuffle_vector(b.insert_element(nothing, scalar, ir.Constant(ir.IntType(32), 0)), nothing, everywhere)
+            undefined, first_lane = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            return b.shuffle_vector(b.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0)), undefined, first_lane)
 
         def place(row: ir.Value, column: ir.Value, channel: ir.Value) -> list[list[ir.Value]]:
-            ahead = [[b.add(b.mul(row, number(r)), b.mul(column, number(c))) for r, c in places]] * channels
-            return [[b.add(each, b.mul(channel, number(k))) for each in ahead[k]] for k in range(channels)]
+            distances = [[b.add(b.mul(row, number(r)), b.mul(column, number(c))) for r, c in places]] * channels
+            return [[b.add(distance, b.mul(channel, number(k))) for distance in distances[k]] for k in range(channels)]
 
         fma = cgutils.get_or_insert_function(b.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}{suffix}")
         # Stack slots, which LLVM turns into registers.
         sums = [[cgutils.alloca_once(b, vector) for _ in places] for _ in range(channels)]
-        every = [(k, p) for k in range(channels) for p in range(len(places))]
-        ahead = place(out_row, out_column, out_channel)
+        pairs = [(k, p) for k in range(channels) for p in range(len(places))]
+        distances = place(out_row, out_column, out_channel)
         with b.if_else(b.icmp_signed("!=", fresh, number(0))) as (begin, resume):
             with begin:
                 for k in range(channels):
@@ -110,8 +110,8 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
                     for slot in sums[k]:
                         b.store(start, slot)
             with resume:
-                for k, p in every:
-                    b.store(load(b.add(out, ahead[k][p])), sums[k][p])
+                for k, p in pairs:
+                    b.store(load(b.add(out, distances[k][p])), sums[k][p])
         if channels == 1 and len(places) > 1:
             # The next output channel is too far away in memory for the processor to prefetch it by itself.
             byte, half = ir.IntType(8), ir.IntType(32)
@@ -119,37 +119,37 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
                 b.module, ir.FunctionType(ir.VoidType(), [byte.as_pointer(), half, half, half]), "llvm.prefetch.p0"
             )
             to_write, keep, data = (ir.Constant(half, value) for value in (1, 3, 1))
-            for ahead_by in ahead[0]:
-                b.call(prefetch, [at(b.add(b.add(out, out_channel), ahead_by), byte), to_write, keep, data])
-        lines = [b.mul(x_row, number(row)) for row in range(rows)]
+            for next_distance in distances[0]:
+                b.call(prefetch, [at(b.add(b.add(out, out_channel), next_distance), byte), to_write, keep, data])
+        row_distances = [b.mul(x_row, number(row)) for row in range(rows)]
         with cgutils.for_range(b, count, intp=_INT) as loop:
             offset = b.load(at(b.add(offsets, b.mul(loop.index, number(4))), ir.IntType(32)))
             tap = b.add(x, b.sext(offset, _INT))
             factors = b.add(weights, b.mul(loop.index, number(size * channels)))
             factor = [spread(b.add(factors, number(size * k))) for k in range(channels)]
             for p, (row, column) in enumerate(places):
-                value = load(b.add(b.add(tap, lines[row]), number(size * lanes * column * stride)))
+                value = load(b.add(b.add(tap, row_distances[row]), number(size * lanes * column * stride)))
                 for k in range(channels):
                     b.store(b.call(fma, [factor[k], value, b.load(sums[k][p])]), sums[k][p])
         with b.if_then(b.and_(b.icmp_signed("!=", end, number(0)), b.icmp_signed("!=", residual, number(0)))):
-            for k, p in every:
-                b.store(b.fadd(b.load(sums[k][p]), load(b.add(residual, ahead[k][p]))), sums[k][p])
-        seen = place(mask_row, mask_column, mask_channel)
+            for k, p in pairs:
+                b.store(b.fadd(b.load(sums[k][p]), load(b.add(residual, distances[k][p]))), sums[k][p])
+        mask_distances = place(mask_row, mask_column, mask_channel)
         with b.if_then(b.icmp_signed("==", end, number(2))):
             positive = [[b.fcmp_ordered(">", b.load(slot), zero) for slot in sums[k]] for k in range(channels)]
-            for k, p in every:
+            for k, p in pairs:
                 b.store(b.select(positive[k][p], b.load(sums[k][p]), zero), sums[k][p])
             with b.if_then(b.icmp_signed("!=", mask, number(0))):
-                for k, p in every:
+                for k, p in pairs:
                     bits = b.bitcast(positive[k][p], packed)
-                    b.store(b.zext(bits, bits_type) if lanes == HALF else bits, at(b.add(mask, seen[k][p]), bits_type))
+                    b.store(b.zext(bits, bits_type) if lanes == HALF else bits, at(b.add(mask, mask_distances[k][p]), bits_type))
         with b.if_then(b.icmp_signed("==", end, number(3))):
-            for k, p in every:
-                bits = b.load(at(b.add(mask, seen[k][p]), bits_type))
-                through = b.bitcast(b.trunc(bits, packed) if lanes == HALF else bits, flags)
-                b.store(b.select(through, b.load(sums[k][p]), zero), sums[k][p])
-        for k, p in every:
-            b.store(b.load(sums[k][p]), at(b.add(out, ahead[k][p]), vector), align=size)
+            for k, p in pairs:
+                bits = b.load(at(b.add(mask, mask_distances[k][p]), bits_type))
+                passes = b.bitcast(b.trunc(bits, packed) if lanes == HALF else bits, flags)
+                b.store(b.select(passes, b.load(sums[k][p]), zero), sums[k][p])
+        for k, p in pairs:
+            b.store(b.load(sums[k][p]), at(b.add(out, distances[k][p]), vector), align=size)
         return context.get_dummy_value()
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -166,7 +166,7 @@ def make_tile(rows: int, columns: int, channels: int, stride: int, lanes: int) -
 SPARSE, DENSE, SINGLE = ((2, 8, 1), (4, 4, 1)), (2, 2, 4), (1, 1, 1)
 
 
-def _choice(lanes: int) -> Callable[..., None]:
+def _make_runner(lanes: int) -> Callable[..., None]:
     """Return a function that runs the tile of the given depth, width and stride; its other arguments are those of the tile."""
     wide_1, wide_2 = (make_tile(*SPARSE[0], stride, lanes) for stride in (1, 2))
     square_1, square_2 = (make_tile(*SPARSE[1], stride, lanes) for stride in (1, 2))
@@ -194,12 +194,12 @@ def _choice(lanes: int) -> Callable[..., None]:
 
 
 @njit(nogil=True)
-def _nothing(deep, wide, stride, x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end):  # type: ignore[no-untyped-def]
+def _no_float16(deep, wide, stride, x, offsets, weights, count, row, bias, fresh, out, r, c, k, residual, mask, mr, mc, mk, end):  # type: ignore[no-untyped-def]
     """Replace the float16 tiles on processors for which numba cannot compile them; does nothing."""
 
 
-_all, _half = _choice(LANES), _choice(HALF)
-_short = _choice(SHORT) if computes_float16() else _nothing
+_run_full, _run_half = _make_runner(LANES), _make_runner(HALF)
+_run_short = _make_runner(SHORT) if computes_float16() else _no_float16
 
 # How a convolution's sums end; see `make_tile`.
 ADD, RELU, MASKED = 1, 2, 3
@@ -230,45 +230,45 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
     rows, columns, high, wide, deep, stride, end, lanes = shape
     x_first, x_row, out_first, out_row, out_column, out_channel, mask_first, mask_row, mask_column, mask_channel = at
     source, target, taps, factors, start = x.ctypes.data, out.ctypes.data, offsets.ctypes.data, weights.ctypes.data, bias.ctypes.data
-    added = residual.ctypes.data if residual.size else 0
-    bits = mask.ctypes.data if mask.size else 0
+    residual_data = residual.ctypes.data if residual.size else 0
+    mask_data = mask.ctypes.data if mask.size else 0
     groups = starts.shape[0]
     step, size = stride * x_row, x.itemsize
     for high_row in range(0, rows, high):
         row = min(high_row, rows - high)
         for wide_column in range(0, columns, wide):
             column = min(wide_column, columns - wide)
-            there = source + x_first + row * step + size * lanes * column * stride
-            place = out_first + row * out_row + column * out_column
-            seen = mask_first + row * mask_row + column * mask_column
+            tile_source = source + x_first + row * step + size * lanes * column * stride
+            tile_target = out_first + row * out_row + column * out_column
+            tile_mask = mask_first + row * mask_row + column * mask_column
             # The tile's input of one group of channels stays in the first-level cache while all output channels read it.
             for group in range(groups):
                 fresh = 1 if group == 0 else 0
-                ending = end if group == groups - 1 else 0
+                group_end = end if group == groups - 1 else 0
                 for block in range(channels.shape[0]):
                     channel = channels[block]
                     first = starts[group, block]
                     count = starts[group, block + 1] - first
-                    if count == 0 and fresh == 0 and ending == 0:
+                    if count == 0 and fresh == 0 and group_end == 0:
                         continue
-                    here = place + channel * out_channel
-                    also = added + here if added else 0
-                    bit = bits + seen + channel * mask_channel if bits else 0
-                    taps_here, factors_here, bias_here = taps + 4 * first, factors + size * deep * first, start + size * channel
+                    block_offset = tile_target + channel * out_channel
+                    block_residual = residual_data + block_offset if residual_data else 0
+                    block_mask = mask_data + tile_mask + channel * mask_channel if mask_data else 0
+                    block_taps, block_factors, block_bias = taps + 4 * first, factors + size * deep * first, start + size * channel
                     if x.itemsize == 2:
-                        _short(
-                            deep, wide, stride, there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row,
-                            out_column, out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        _run_short(
+                            deep, wide, stride, tile_source, block_taps, block_factors, count, step, block_bias, fresh, target + block_offset, out_row,
+                            out_column, out_channel, block_residual, block_mask, mask_row, mask_column, mask_channel, group_end,
                         )  # fmt: skip
                     elif lanes == HALF:
-                        _half(
-                            deep, wide, stride, there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row,
-                            out_column, out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        _run_half(
+                            deep, wide, stride, tile_source, block_taps, block_factors, count, step, block_bias, fresh, target + block_offset, out_row,
+                            out_column, out_channel, block_residual, block_mask, mask_row, mask_column, mask_channel, group_end,
                         )  # fmt: skip
                     else:
-                        _all(
-                            deep, wide, stride, there, taps_here, factors_here, count, step, bias_here, fresh, target + here, out_row,
-                            out_column, out_channel, also, bit, mask_row, mask_column, mask_channel, ending,
+                        _run_full(
+                            deep, wide, stride, tile_source, block_taps, block_factors, count, step, block_bias, fresh, target + block_offset, out_row,
+                            out_column, out_channel, block_residual, block_mask, mask_row, mask_column, mask_channel, group_end,
                         )  # fmt: skip
 
 
@@ -326,5 +326,5 @@ def spread(pooled, value, mask, channels):  # type: ignore[no-untyped-def]
             for column in range(columns):
                 bits = mask[(channel * rows + row) * columns + column]
                 for lane in range(value.shape[3]):
-                    through = (bits >> lane) & 1
-                    value[channel, row + 1, column + 1, lane] = pooled[channel, 1, 1, lane] * share if through else np.float32(0.0)
+                    passes = (bits >> lane) & 1
+                    value[channel, row + 1, column + 1, lane] = pooled[channel, 1, 1, lane] * share if passes else np.float32(0.0)

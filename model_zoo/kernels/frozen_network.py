@@ -28,10 +28,10 @@ class LiveNetwork:
 
     def filled(self, entries: Mapping[int, Entries], folds: dict[int, tuple[np.ndarray, np.ndarray]]) -> Filling:
         """Fill the taps if `self.entries` is None or a scale or shift has changed, and return the network as it is filled."""
-        same = self.entries is not None and all(
+        is_unchanged = self.entries is not None and all(
             np.array_equal(new, old) for target in folds for new, old in zip(folds[target], self._folds[target], strict=True)
         )
-        if not same:
+        if not is_unchanged:
             for target, (scale, shift) in folds.items():
                 self._taps.fill(target, entries[target], scale, shift)
             self.entries, self._folds = entries, folds

@@ -135,11 +135,11 @@ def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
             if not isinstance(block, (BasicBlock, Bottleneck)):
                 raise UnsuitedError(f"no engine but dense knows a {type(block).__name__}")
             shortcut = getattr(block, block.shortcut_name)
-            around = value if isinstance(shortcut, nn.Identity) else add(value, shortcut[0], shortcut[1], relu=False)
+            skipped = value if isinstance(shortcut, nn.Identity) else add(value, shortcut[0], shortcut[1], relu=False)
             names = ("1", "2", "3") if isinstance(block, Bottleneck) else ("1", "2")
             for name in names:
-                last = name == names[-1]
-                value = add(value, getattr(block, f"conv{name}"), getattr(block, f"bn{name}"), True, around if last else None)
+                is_last = name == names[-1]
+                value = add(value, getattr(block, f"conv{name}"), getattr(block, f"bn{name}"), True, skipped if is_last else None)
     layers.append(Pool(value, value + 1))
     if not isinstance(network.fc_bias, nn.Identity):
         raise UnsuitedError("no engine but dense knows a classifier with a bias")
@@ -159,8 +159,8 @@ def lower(model: nn.Module) -> Graph:
     if model.training:
         raise UnsuitedError("a network in training mode is not frozen: only engine dense runs it")
     assert isinstance(model, Classifier)
-    steps = [layer if isinstance(layer, Pool) else _folded(layer) for layer in layers]
-    return Graph(tuple(_simplified(steps)), *normalisation(model))
+    steps = [layer if isinstance(layer, Pool) else _fold(layer) for layer in layers]
+    return Graph(tuple(_simplify(steps)), *normalisation(model))
 
 
 def normalisation(model: Classifier) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +168,7 @@ def normalisation(model: Classifier) -> tuple[np.ndarray, np.ndarray]:
     return model.mean.cpu().numpy().reshape(-1), model.deviation.cpu().numpy().reshape(-1)
 
 
-def _folded(layer: Layer) -> Convolution:
+def _fold(layer: Layer) -> Convolution:
     if type(layer.convolution).forward is not nn.Conv2d.forward:
         raise UnsuitedError(f"no engine but dense knows a {type(layer.convolution).__name__}")
     weight = cast(nn.Conv2d, layer.convolution).weight.detach().cpu().double().numpy()
@@ -190,45 +190,45 @@ def _scale_and_shift(norm: nn.Module, channels: int) -> tuple[np.ndarray, np.nda
     return scale, numbers(norm.bias, 0.0) - numbers(norm.running_mean, 0.0) * scale
 
 
-def _simplified(steps: list[Step]) -> list[Step]:
+def _simplify(steps: list[Step]) -> list[Step]:
     """Replace reads of constant channels by biases and `ones` kernels, then drop everything that no later step reads."""
     constants: dict[int, np.ndarray] = {0: np.full(3, np.nan)}  # NaN marks a channel that is not constant.
-    found: list[Step] = []
+    simplified: list[Step] = []
     for step in steps:
         if isinstance(step, Pool):
             constants[step.target] = constants[step.source]
-            found.append(step)
+            simplified.append(step)
             continue
-        known = constants[step.source]
-        constant = ~np.isnan(known)
-        ones = np.einsum("oiyx,i->oyx", step.weight[:, constant], known[constant]) if constant.any() else None
+        source_constants = constants[step.source]
+        constant = ~np.isnan(source_constants)
+        ones = np.einsum("oiyx,i->oyx", step.weight[:, constant], source_constants[constant]) if constant.any() else None
         weight = np.where(constant[None, :, None, None], 0.0, step.weight)
-        flat, still = step.bias.copy(), ~weight.any(axis=(1, 2, 3))
+        output, is_constant = step.bias.copy(), ~weight.any(axis=(1, 2, 3))
         if ones is not None:
             # A 1x1 kernel on ones gives the same everywhere; a larger one differs next to the border.
-            still &= ~ones.any(axis=(1, 2)) if ones.shape[1] > 1 else True
-            flat += ones[:, 0, 0] if ones.shape[1] == 1 else 0.0
+            is_constant &= ~ones.any(axis=(1, 2)) if ones.shape[1] > 1 else True
+            output += ones[:, 0, 0] if ones.shape[1] == 1 else 0.0
         if step.residual is not None:
-            flat += constants[step.residual]
-        value = np.maximum(flat, 0.0) if step.relu else flat
-        constants[step.target] = np.where(still, value, np.nan)
+            output += constants[step.residual]
+        value = np.maximum(output, 0.0) if step.relu else output
+        constants[step.target] = np.where(is_constant, value, np.nan)
         varying = np.isnan(constants[step.target])
-        found.append(replace(step, weight=weight, ones=ones if ones is not None and ones.any() else None, varying=varying))
-    live: dict[int, np.ndarray] = {found[-1].target: np.ones(len(constants[found[-1].target]), dtype=bool)}
-    for place in reversed(range(len(found))):
-        step = found[place]
-        mine = live.get(step.target, np.zeros(len(constants[step.target]), dtype=bool))
+        simplified.append(replace(step, weight=weight, ones=ones if ones is not None and ones.any() else None, varying=varying))
+    live: dict[int, np.ndarray] = {simplified[-1].target: np.ones(len(constants[simplified[-1].target]), dtype=bool)}
+    for index in reversed(range(len(simplified))):
+        step = simplified[index]
+        step_live = live.get(step.target, np.zeros(len(constants[step.target]), dtype=bool))
         if isinstance(step, Pool):
-            _read(live, step.source, mine)
+            _mark_read(live, step.source, step_live)
             continue
-        weight = np.where(mine[:, None, None, None], step.weight, 0.0)
-        ones = None if step.ones is None else np.where(mine[:, None, None], step.ones, 0.0)
-        found[place] = replace(step, weight=weight, ones=ones, live=mine)
-        _read(live, step.source, np.asarray(weight.any(axis=(0, 2, 3))))
+        weight = np.where(step_live[:, None, None, None], step.weight, 0.0)
+        ones = None if step.ones is None else np.where(step_live[:, None, None], step.ones, 0.0)
+        simplified[index] = replace(step, weight=weight, ones=ones, live=step_live)
+        _mark_read(live, step.source, np.asarray(weight.any(axis=(0, 2, 3))))
         if step.residual is not None:
-            _read(live, step.residual, mine)
-    return found
+            _mark_read(live, step.residual, step_live)
+    return simplified
 
 
-def _read(live: dict[int, np.ndarray], value: int, channels: np.ndarray) -> None:
+def _mark_read(live: dict[int, np.ndarray], value: int, channels: np.ndarray) -> None:
     live[value] = live[value] | channels if value in live else channels

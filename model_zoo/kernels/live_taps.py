@@ -52,7 +52,7 @@ class LiveTaps:
     def backward(self, step: Convolution, source: Shape, target: Shape, end: int) -> list[Taps]:
         """Return empty taps that compute the gradient with respect to the convolution's source."""
         passes = backward_passes(step.weight.shape[2], step.stride, step.padding, source, target, end)
-        return [self._register(step, each, backward=True) for each in passes]
+        return [self._register(step, geometry, backward=True) for geometry in passes]
 
     def _register(self, step: Convolution, geometry: Pass, backward: bool) -> Taps:
         taps = empty_taps(geometry, step.weight.shape[1 if backward else 0])
@@ -64,23 +64,23 @@ class LiveTaps:
         for taps, geometry, backward in self._taps[target]:
             fill_taps(taps, geometry, backward, entries, scale)
             if not backward:
-                taps.bias = _stored(shift, geometry)
+                taps.bias = _as_stored(shift, geometry)
 
 
 def empty_taps(geometry: Pass, outputs: int) -> Taps:
     """Return taps without entries and with zero biases for a pass that computes `outputs` channels."""
-    nothing = np.zeros(0, np.int32)
+    no_offsets = np.zeros(0, np.int32)
     starts = np.zeros((1, outputs + 1), np.int64)
     shape = geometry.shape(sparse_tile(*geometry.positions))
-    none = _stored(np.zeros(0), geometry)
-    return Taps(_stored(np.zeros(outputs), geometry), nothing, none, starts, np.arange(outputs), shape, geometry.at)
+    no_weights = _as_stored(np.zeros(0), geometry)
+    return Taps(_as_stored(np.zeros(outputs), geometry), no_offsets, no_weights, starts, np.arange(outputs), shape, geometry.at)
 
 
 def fill_taps(taps: Taps, geometry: Pass, backward: bool, entries: Entries, scale: np.ndarray) -> None:
     """Write the offsets, weights and starts of `entries` into `taps`, each entry multiplied by the `scale` of its output channel."""
     outputs, inputs, kernel, _ = entries.shape
     source = geometry.source
-    down, across = _order(geometry.down, kernel), _order(geometry.across, kernel)
+    down, across = _positions(geometry.down, kernel), _positions(geometry.across, kernel)
     blocks, channels = (inputs, outputs) if backward else (outputs, inputs)
     tile = tuple(int(size) for size in taps.shape[2:5])
     share = len(geometry.down) * len(geometry.across) / kernel**2
@@ -89,15 +89,15 @@ def fill_taps(taps: Taps, geometry: Pass, backward: bool, entries: Entries, scal
         entries.places, entries.values, scale, inputs, kernel, down, across, backward, group, ceil(channels / group), blocks,
         np.array([geometry.first, source.channel, source.row, source.cell], np.int64),
     )  # fmt: skip
-    taps.offsets, taps.weights, taps.starts = offsets, _stored(weights, geometry), starts
+    taps.offsets, taps.weights, taps.starts = offsets, _as_stored(weights, geometry), starts
 
 
-def _stored(values: np.ndarray, geometry: Pass) -> np.ndarray:
+def _as_stored(values: np.ndarray, geometry: Pass) -> np.ndarray:
     """Convert values to what `convolve.convolve` takes for the cells of a pass: float32, or the bits of float16 numbers."""
     return values.astype(np.float16).view(np.uint16) if geometry.source.lanes == SHORT else values.astype(np.float32, copy=False)
 
 
-def _order(part: tuple[int, ...], kernel: int) -> np.ndarray:
+def _positions(part: tuple[int, ...], kernel: int) -> np.ndarray:
     """Return the index of each kernel row or column among those that take part, or -1 if it does not."""
     order = np.full(kernel, -1, np.int64)
     order[list(part)] = np.arange(len(part))
@@ -143,8 +143,8 @@ def _sorted(places, values, scale, inputs, kernel, down, across, backward, group
         if row >= 0 and column >= 0:
             output, source = place // area // inputs, place // area % inputs
             block, channel = (source, output) if backward else (output, source)
-            here = free[channel // group, block]
-            free[channel // group, block] = here + 1
-            offsets[here] = at[0] + channel * at[1] + row * at[2] + column * at[3]
-            weights[here] = values[entry] * scale[output]
+            slot = free[channel // group, block]
+            free[channel // group, block] = slot + 1
+            offsets[slot] = at[0] + channel * at[1] + row * at[2] + column * at[3]
+            weights[slot] = values[entry] * scale[output]
     return offsets, weights, starts

@@ -60,22 +60,22 @@ class Runner:
         self._is_short = lanes == kernels.SHORT
         self._cells: Any = short_cells if self._is_short else kernels
         self._mask_type = np.dtype(np.uint32 if self._is_short else np.uint16)
-        self._idle: list[list[np.ndarray]] = []
+        self._idle_buffers: list[list[np.ndarray]] = []
 
     def forward(self, images: np.ndarray, keep: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the logits [N, classes] of float32 images [N, C, H, W], and the masks that `backward` needs (None unless `keep`)."""
         shape = self.schedule.shapes[self.schedule.logits]
         logits = np.empty((len(images), shape.channels), np.float32)
         masks = np.empty((-(-len(images) // self.lanes), self.schedule.masks), self._mask_type) if keep else None
-        nothing = _NO_MASK[self._mask_type]
+        no_mask = _NO_MASK[self._mask_type]
 
         def work(begin: int, buffers: list[np.ndarray]) -> None:
             part = slice(begin, begin + self.lanes)
             self._cells.pack(images[part], buffers[self.schedule.image], self.mean, self.deviation)
-            self._run(self.schedule.forward, buffers, nothing if masks is None else masks[begin // self.lanes], back=False)
+            self._run(self.schedule.forward, buffers, no_mask if masks is None else masks[begin // self.lanes], is_backward=False)
             logits[part] = self._numbers(buffers[self.schedule.logits])[: shape.channels, 1, 1, : len(logits[part])].T
 
-        self._share(len(images), work)
+        self._run_cells(len(images), work)
         return logits, masks
 
     def backward(self, gradient: np.ndarray, masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -86,53 +86,53 @@ class Runner:
         scale = np.where(largest > 0.0, largest, np.float32(1.0))
 
         def work(begin: int, buffers: list[np.ndarray]) -> None:
-            here = slice(begin, begin + self.lanes)
-            part = gradient[here] / scale[here]
+            rows = slice(begin, begin + self.lanes)
+            part = gradient[rows] / scale[rows]
             by_logits = self._numbers(buffers[self.schedule.logits_gradient])
             by_logits[: part.shape[1], 1, 1] = 0.0
             by_logits[: part.shape[1], 1, 1, : len(part)] = part.T
-            self._run(self.schedule.backward, buffers, masks[begin // self.lanes], back=True)
-            self._cells.unpack(buffers[self.schedule.image_gradient], by_images[here], self.deviation)
-            by_images[here] *= scale[here, :, None, None]
+            self._run(self.schedule.backward, buffers, masks[begin // self.lanes], is_backward=True)
+            self._cells.unpack(buffers[self.schedule.image_gradient], by_images[rows], self.deviation)
+            by_images[rows] *= scale[rows, :, None, None]
 
-        self._share(len(gradient), work)
+        self._run_cells(len(gradient), work)
         return by_images
 
     def _numbers(self, cell: np.ndarray) -> np.ndarray:
         return short_cells.numbers(cell) if self._is_short else cell
 
-    def _share(self, images: int, work: Callable[[int, list[np.ndarray]], None]) -> None:
+    def _run_cells(self, images: int, work: Callable[[int, list[np.ndarray]], None]) -> None:
         begins = range(0, images, self.lanes)
         threads = max(1, min(torch.get_num_threads(), len(begins)))
 
-        def several(first: int) -> None:
+        def _run_thread(first: int) -> None:
             try:
-                buffers = self._idle.pop()
+                buffers = self._idle_buffers.pop()
             except IndexError:
                 buffers = self._allocate()
             for begin in begins[first::threads]:
                 work(begin, buffers)
-            self._idle.append(buffers)
+            self._idle_buffers.append(buffers)
 
-        in_threads(several, threads)
+        in_threads(_run_thread, threads)
 
     def _allocate(self) -> list[np.ndarray]:
         sizes = [int(np.prod(shape.stored)) for shape in self.schedule.shapes]
         # One aligned allocation for all buffers, for which numpy asks for huge pages.
-        room = aligned(sum(sizes) // 2).view(np.uint16) if self._is_short else aligned(sum(sizes))
+        memory = aligned(sum(sizes) // 2).view(np.uint16) if self._is_short else aligned(sum(sizes))
         begin, buffers = 0, []
         for shape, size in zip(self.schedule.shapes, sizes, strict=True):
-            value = room[begin : begin + size].reshape(shape.stored)
+            value = memory[begin : begin + size].reshape(shape.stored)
             self._numbers(value)[-1, 1:-1, 1:-1] = 1.0
             buffers.append(value)
             begin += size
         return buffers
 
-    def _run(self, work: list[Work], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
+    def _run(self, work: list[Work], buffers: list[np.ndarray], masks: np.ndarray, is_backward: bool) -> None:
         for item in work:
             source, target = buffers[item.source], buffers[item.target]
             if isinstance(item, Average):
-                if back:
+                if is_backward:
                     self._cells.spread(source, target, masks[item.mask], item.channels)
                 else:
                     self._cells.average(source, target, item.channels)
@@ -152,12 +152,12 @@ def flush_denormals(flush: bool = True) -> Iterator[None]:
 
     Gradients through an untrained network are that small, and processors are slow on such numbers.
     """
-    before = flushes_denormals()
+    previous = flushes_denormals()
     torch.set_flush_denormal(flush)
     try:
         yield
     finally:
-        torch.set_flush_denormal(before)
+        torch.set_flush_denormal(previous)
 
 
 def flushes_denormals() -> bool:
@@ -172,25 +172,25 @@ def in_threads(work: Callable[[int], None], threads: int) -> None:
     """
     flush = flushes_denormals() if threads > 1 else False
 
-    def elsewhere(number: int) -> None:
+    def _run_flushed(number: int) -> None:
         with flush_denormals(flush):
             work(number)
 
-    others = [_helpers(os.getpid(), threads).submit(elsewhere, number) for number in range(1, threads)]
+    futures = [_thread_pool(os.getpid(), threads).submit(_run_flushed, number) for number in range(1, threads)]
     work(0)
-    for other in others:
-        other.result()
+    for future in futures:
+        future.result()
 
 
 @lru_cache(maxsize=1)
-def _helpers(process: int, threads: int) -> ThreadPoolExecutor:
+def _thread_pool(process: int, threads: int) -> ThreadPoolExecutor:
     """Return threads that are kept, because starting them costs as much as a small layer; a forked process needs new ones."""
     return ThreadPoolExecutor(threads)
 
 
 def aligned(size: int) -> np.ndarray:
     """Return a zero-filled float32 buffer of `size` numbers, aligned to a cache line."""
-    room = np.empty(size + LINE, np.float32)
-    room.fill(0.0)
-    begin = -room.ctypes.data // 4 % LINE
-    return room[begin : begin + size]
+    memory = np.empty(size + LINE, np.float32)
+    memory.fill(0.0)
+    begin = -memory.ctypes.data // 4 % LINE
+    return memory[begin : begin + size]

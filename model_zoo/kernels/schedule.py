@@ -118,8 +118,8 @@ def make_schedule(graph: Graph, rows: int, columns: int, lanes: int, taps: TapMa
     buffers = Buffers()
     forward, image, logits = _forward(graph, shapes, masks, buffers, maker)
     buffers.free = list(range(len(buffers.shapes)))
-    backward, given, gradient = _backward(graph, shapes, masks, buffers, maker)
-    return Schedule(forward, backward, buffers.shapes, image, logits, given, gradient, words)
+    backward, logits_gradient, image_gradient = _backward(graph, shapes, masks, buffers, maker)
+    return Schedule(forward, backward, buffers.shapes, image, logits, logits_gradient, image_gradient, words)
 
 
 def value_shapes(graph: Graph, image: Shape) -> dict[int, Shape]:
@@ -147,14 +147,14 @@ def value_shapes(graph: Graph, image: Shape) -> dict[int, Shape]:
 
 
 def _masks(graph: Graph, shapes: dict[int, Shape]) -> tuple[dict[int, slice], int]:
-    found, words = {}, 0
+    slices, words = {}, 0
     for step in graph.steps:
         if isinstance(step, Convolution) and step.relu:
             shape = shapes[step.target]
             size = shape.channels * shape.rows * shape.columns
-            found[step.target] = slice(words, words + size)
+            slices[step.target] = slice(words, words + size)
             words += size
-    return found, words
+    return slices, words
 
 
 def _reads(step: Convolution | Pool) -> list[int]:
@@ -166,61 +166,66 @@ def _forward(
 ) -> tuple[list[Work], int, int]:
     readers = Counter(value for step in graph.steps for value in _reads(step))
     image = buffers.take(shapes[0])
-    held = {0: image}
+    buffer_of = {0: image}
     work: list[Work] = []
     for step in graph.steps:
-        source, target = held[step.source], buffers.take(shapes[step.target])
-        held[step.target] = target
+        source, target = buffer_of[step.source], buffers.take(shapes[step.target])
+        buffer_of[step.target] = target
         if isinstance(step, Pool):
             work.append(Average(source, target, shapes[step.source].channels, masks[step.source]))
         else:
             taps = maker.forward(step, shapes[step.source], shapes[step.target], RELU if step.relu else ADD)
-            residual = None if step.residual is None else held[step.residual]
+            residual = None if step.residual is None else buffer_of[step.residual]
             work.append(Run(taps, source, target, residual, masks.get(step.target)))
         for value in _reads(step):
             readers[value] -= 1
             if not readers[value]:
-                buffers.free.append(held[value])
-    return work, image, held[graph.steps[-1].target]
+                buffers.free.append(buffer_of[value])
+    return work, image, buffer_of[graph.steps[-1].target]
 
 
 def _backward(
     graph: Graph, shapes: dict[int, Shape], masks: dict[int, slice], buffers: Buffers, maker: TapMaker
 ) -> tuple[list[Work], int, int]:
     """Plan the gradients of all values, the last first; the gradient of a ReLU's output is stored as that of the ReLU's input."""
-    given = buffers.take(shapes[graph.steps[-1].target])
+    logits_gradient = buffers.take(shapes[graph.steps[-1].target])
     # The buffer of each value's gradient. Values share a buffer if a residual passes its gradient on unchanged.
-    held = {graph.steps[-1].target: given}
+    buffer_of = {graph.steps[-1].target: logits_gradient}
     work: list[Work] = []
     for value in reversed(range(graph.steps[-1].target)):
         readers = [step for step in graph.steps if value in _reads(step)]
-        through = [step for step in readers if isinstance(step, Convolution) and step.source == value]
-        around = [step for step in readers if isinstance(step, Convolution) and step.residual == value]
+        convolutions = [step for step in readers if isinstance(step, Convolution) and step.source == value]
+        residuals = [step for step in readers if isinstance(step, Convolution) and step.residual == value]
         pools = [step for step in readers if isinstance(step, Pool)]
         mask = masks.get(value)
         if pools:
             if len(readers) > 1 or mask is None:
                 raise UnsuitedError("engine sparse pools nothing but the last block")
             target = buffers.take(shapes[value])
-            work.append(Average(held[pools[0].target], target, shapes[value].channels, mask))
-        elif not through:
-            if len(around) != 1 or mask is not None:
+            work.append(Average(buffer_of[pools[0].target], target, shapes[value].channels, mask))
+        elif not convolutions:
+            if len(residuals) != 1 or mask is not None:
                 raise UnsuitedError("engine sparse does not know this residual")
-            held[value] = held[around[0].target]
+            buffer_of[value] = buffer_of[residuals[0].target]
             continue
         else:
-            residual = held[around[0].target] if around else None
-            for step in through:
-                last = step is through[-1]
+            residual = buffer_of[residuals[0].target] if residuals else None
+            for step in convolutions:
+                is_last = step is convolutions[-1]
                 target = buffers.take(shapes[value])
-                end = MASKED if last and mask is not None else ADD
+                end = MASKED if is_last and mask is not None else ADD
                 for taps in maker.backward(step, shapes[value], shapes[step.target], end):
-                    work.append(Run(taps, held[step.target], target, residual, mask if end == MASKED else None))
-                if residual is not None and not (around and residual == held[around[0].target]):
+                    work.append(Run(taps, buffer_of[step.target], target, residual, mask if end == MASKED else None))
+                if residual is not None and not (residuals and residual == buffer_of[residuals[0].target]):
                     buffers.free.append(residual)
                 residual = target
-        held[value] = target
-        done = {held[step.target] for step in readers}
-        later = {held[step.target] for other in range(value) for step in graph.steps if other in _reads(step) and step.target in held}
-        buffers.free += sorted(done - later)
-    return work, given, held[0]
+        buffer_of[value] = target
+        finished = {buffer_of[step.target] for step in readers}
+        still_needed = {
+            buffer_of[step.target]
+            for earlier in range(value)
+            for step in graph.steps
+            if earlier in _reads(step) and step.target in buffer_of
+        }
+        buffers.free += sorted(finished - still_needed)
+    return work, logits_gradient, buffer_of[0]

@@ -50,9 +50,9 @@ def _spread(share, value, mask):  # type: ignore[no-untyped-def]
     """Copy the bits of `share` [channels, 32] to every position that the mask lets through, and zero to the others."""
     rows, columns = value.shape[1] - 2, value.shape[2] - 2
     for channel in range(share.shape[0]):
-        given = share[channel]
+        channel_bits = share[channel]
         for row in range(rows):
             for column in range(columns):
                 bits, written = mask[(channel * rows + row) * columns + column], value[channel, row + 1, column + 1]
                 for lane in range(SHORT):
-                    written[lane] = given[lane] * np.uint16((bits >> np.uint32(lane)) & np.uint32(1))
+                    written[lane] = channel_bits[lane] * np.uint16((bits >> np.uint32(lane)) & np.uint32(1))

@@ -99,18 +99,18 @@ class Pass:
     def positions(self) -> tuple[int, int]:
         """Number of rows and columns of the target that are computed."""
         sizes = (self.target.rows, self.target.columns)
-        rows, columns = (ceil((size - begin) / every) for size, begin, every in zip(sizes, self.start, self.step, strict=True))
+        rows, columns = (ceil((size - begin) / step) for size, begin, step in zip(sizes, self.start, self.step, strict=True))
         return rows, columns
 
     @property
     def at(self) -> np.ndarray:
         """The argument `at` of `convolve.convolve`, int64, in bytes."""
-        target, (row, column), (every_row, every_column) = self.target, self.start, self.step
+        target, (row, column), (row_step, column_step) = self.target, self.start, self.step
         out = (1 + row) * target.row + (1 + column) * target.cell
         bits = mask_bytes(target.lanes)
         mask_row = bits * target.columns
-        places = [0, self.source.row, out, every_row * target.row, every_column * target.cell, target.channel]
-        places += [row * mask_row + bits * column, every_row * mask_row, bits * every_column, target.rows * mask_row]
+        places = [0, self.source.row, out, row_step * target.row, column_step * target.cell, target.channel]
+        places += [row * mask_row + bits * column, row_step * mask_row, bits * column_step, target.rows * mask_row]
         return np.array(places, np.int64)
 
     def shape(self, tile: tuple[int, int, int]) -> np.ndarray:
@@ -120,10 +120,10 @@ class Pass:
 
 def forward_pass(kernel: int, stride: int, padding: int, source: Shape, target: Shape, end: int) -> Pass:
     """Return the pass that computes a convolution's output from its input."""
-    every = tuple(range(kernel))
+    window = tuple(range(kernel))
     # The border is one position wide: a layer that pads by less starts further inside.
     first = (1 - padding) * (source.row + source.cell)
-    return Pass(source, target, every, every, stride, first, (0, 0), (1, 1), end)
+    return Pass(source, target, window, window, stride, first, (0, 0), (1, 1), end)
 
 
 def backward_passes(kernel: int, stride: int, padding: int, source: Shape, target: Shape, end: int) -> Iterator[Pass]:
@@ -157,23 +157,26 @@ def forward_taps(
 
 def backward_taps(weight: np.ndarray, stride: int, padding: int, source: Shape, target: Shape, end: int) -> list[Taps]:
     """Return the taps for the gradient with respect to a convolution's source from that of its target: for stride 2 one per parity."""
-    every, nothing = np.arange(source.channels), np.zeros(source.channels)
+    channels, no_bias = np.arange(source.channels), np.zeros(source.channels)
     passes = backward_passes(weight.shape[2], stride, padding, source, target, end)
-    return [_taps(weight[:, :, each.down][:, :, :, each.across].transpose(1, 0, 2, 3), nothing, each, every) for each in passes]
+    return [
+        _taps(weight[:, :, geometry.down][:, :, :, geometry.across].transpose(1, 0, 2, 3), no_bias, geometry, channels)
+        for geometry in passes
+    ]
 
 
 def _taps(weight: np.ndarray, bias: np.ndarray, geometry: Pass, channels: np.ndarray) -> Taps:
     """Return the taps of `weight` [outputs, inputs, rows, columns], whose window is in the order of the source's positions."""
     source = geometry.source
-    used = weight != 0
-    tile = _tile(used, *geometry.positions)
+    is_used = weight != 0
+    tile = _tile(is_used, *geometry.positions)
     deep, inputs = tile[2], weight.shape[1]
     blocks = channels if deep == 1 else np.minimum(np.arange(0, len(weight), deep), len(weight) - deep)
     members = blocks[:, None] + np.arange(deep)
-    group = group_size(int(used[channels].sum()), len(channels), inputs) if tile in SPARSE else inputs
+    group = group_size(int(is_used[channels].sum()), len(channels), inputs) if tile in SPARSE else inputs
     groups = ceil(inputs / group)
     # np.nonzero orders by block, then by input channel; the stable sort by group keeps that order within each group.
-    block, channel, down, across = np.nonzero(used[members].any(axis=1))
+    block, channel, down, across = np.nonzero(is_used[members].any(axis=1))
     order = np.argsort(channel // group, kind="stable")
     block, channel, down, across = block[order], channel[order], down[order], across[order]
     counts = np.bincount(channel // group * len(blocks) + block, minlength=groups * len(blocks)).reshape(groups, len(blocks))
@@ -192,9 +195,9 @@ def _taps(weight: np.ndarray, bias: np.ndarray, geometry: Pass, channels: np.nda
     )
 
 
-def _tile(used: np.ndarray, rows: int, columns: int) -> tuple[int, int, int]:
+def _tile(is_used: np.ndarray, rows: int, columns: int) -> tuple[int, int, int]:
     """Choose a dense or a sparse tile for a layer, by its share of kept weights and by whether a dense tile fits."""
-    if used.size and used.mean() >= DENSE_FROM and len(used) >= DENSE[2] and rows >= DENSE[0] and columns >= DENSE[1]:
+    if is_used.size and is_used.mean() >= DENSE_FROM and len(is_used) >= DENSE[2] and rows >= DENSE[0] and columns >= DENSE[1]:
         return DENSE
     return sparse_tile(rows, columns)
 
@@ -207,5 +210,5 @@ def sparse_tile(rows: int, columns: int) -> tuple[int, int, int]:
 def group_size(kept: int, outputs: int, inputs: int) -> int:
     """Return how many input channels are read before the next ones: few enough for the cache, enough to pay for interrupting a sum."""
     taps = kept / max(outputs * inputs, 1)
-    wanted = max(CACHED_CHANNELS, ceil(PAYING_TAPS / taps)) if taps else inputs
-    return max(1, min(wanted, inputs))
+    target = max(CACHED_CHANNELS, ceil(PAYING_TAPS / taps)) if taps else inputs
+    return max(1, min(target, inputs))

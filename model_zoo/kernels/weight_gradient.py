@@ -23,8 +23,8 @@ from model_zoo.kernels.taps import Shape
 
 def half_type() -> torch.dtype:
     """Return bfloat16 if the processor multiplies it (AVX512_BF16 or AMX), else float32."""
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    is_supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if is_supported else torch.float32
 
 
 # Moves of at most this many rows in all are copied into one matrix: a product with few rows costs as much as one with many.
@@ -79,10 +79,10 @@ class Geometry:
         width = self.length + 2 * self.guard
         kind = np.dtype(np.uint16 if dtype == torch.bfloat16 else np.float32)
         # NumPy asks for huge pages, PyTorch does not.
-        room = np.empty(channels * width + 64 // kind.itemsize, kind)
-        room.fill(0)
-        begin = -room.ctypes.data // kind.itemsize % (64 // kind.itemsize)
-        return torch.from_numpy(room[begin : begin + channels * width].reshape(channels, width)).view(dtype)
+        memory = np.empty(channels * width + 64 // kind.itemsize, kind)
+        memory.fill(0)
+        begin = -memory.ctypes.data // kind.itemsize % (64 // kind.itemsize)
+        return torch.from_numpy(memory[begin : begin + channels * width].reshape(channels, width)).view(dtype)
 
 
 class Operand:
@@ -139,19 +139,19 @@ def weight_gradient(operand: Operand, by_output: Operand, kernel: int, padding: 
     live : np.ndarray
         int64: the input channels that were written.
     """
-    left = by_output.matrices[0][:, by_output.geometry.guard : by_output.geometry.guard + by_output.geometry.length]
+    output_matrix = by_output.matrices[0][:, by_output.geometry.guard : by_output.geometry.guard + by_output.geometry.length]
     moves = [operand.moved(entry // kernel, entry % kernel, padding, len(live)) for entry in range(kernel * kernel)]
     if len(moves) * len(live) <= FEW_ROWS:
-        products = torch.stack(torch.mm(left, torch.cat(moves).t()).split(len(live), 1))
+        products = torch.stack(torch.mm(output_matrix, torch.cat(moves).t()).split(len(live), 1))
     else:
-        products = torch.empty((len(moves), len(left), len(live)), dtype=left.dtype)
+        products = torch.empty((len(moves), len(output_matrix), len(live)), dtype=output_matrix.dtype)
         for move, product in zip(moves, products, strict=True):
-            torch.mm(left, move.t(), out=product)
+            torch.mm(output_matrix, move.t(), out=product)
     allocate = torch.empty if len(live) == inputs else torch.zeros
-    by_weight = allocate((len(left), inputs, kernel, kernel))
-    narrow = products.dtype == torch.bfloat16
-    bits = _bits(products) if narrow else products.view(torch.int32).numpy()
-    _gather(bits, live, by_weight.view(torch.int32).numpy(), np.int32(16 if narrow else 0))
+    by_weight = allocate((len(output_matrix), inputs, kernel, kernel))
+    is_bfloat16 = products.dtype == torch.bfloat16
+    bits = _bits(products) if is_bfloat16 else products.view(torch.int32).numpy()
+    _gather(bits, live, by_weight.view(torch.int32).numpy(), np.int32(16 if is_bfloat16 else 0))
     return by_weight
 
 
@@ -172,12 +172,12 @@ def _round_row(typing: Any, source: Any, source_step: Any, target: Any, target_s
             return ir.Constant(wide, [value] * LANES)
 
         with cgutils.for_range(b, count, intp=ir.IntType(64)) as loop:
-            place = b.inttoptr(b.add(source, b.mul(loop.index, source_step)), wide.as_pointer())
-            bits = b.load(place, align=4)
+            address = b.inttoptr(b.add(source, b.mul(loop.index, source_step)), wide.as_pointer())
+            bits = b.load(address, align=4)
             upper = b.lshr(bits, each(16))
             rounded = b.lshr(b.add(b.add(bits, each(0x7FFF)), b.and_(upper, each(1))), each(16))
-            place = b.inttoptr(b.add(target, b.mul(loop.index, target_step)), narrow.as_pointer())
-            b.store(b.trunc(rounded, narrow), place, align=2)
+            address = b.inttoptr(b.add(target, b.mul(loop.index, target_step)), narrow.as_pointer())
+            b.store(b.trunc(rounded, narrow), address, align=2)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 5), codegen

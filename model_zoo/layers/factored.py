@@ -69,8 +69,8 @@ class FactoredConv2d(nn.Module):
         self.shape = (out_channels, in_channels, kernel_size, kernel_size)
         left, right, rest = (torch.zeros(shape) for shape in factor_shapes(self.shape))
         # Start as a dense network: the factor that is not square gets PyTorch's default initialisation of a convolution.
-        drawn = nn.init.kaiming_uniform_(torch.empty(self.shape), a=math.sqrt(5)).flatten(1)
-        (left if square_right(right.shape) else right).copy_(drawn)
+        initial = nn.init.kaiming_uniform_(torch.empty(self.shape), a=math.sqrt(5)).flatten(1)
+        (left if square_right(right.shape) else right).copy_(initial)
         self.left, self.right, self.rest = nn.Parameter(left), nn.Parameter(right), nn.Parameter(rest)
         self.register_buffer("identity", torch.eye(right.shape[0]), persistent=False)
 

@@ -20,7 +20,7 @@ from model_zoo.layers.pruned_binary import top_mask
 WEIGHTS = ("real", "binary")
 
 
-class _Chosen(torch.autograd.Function):
+class _ScoredMask(torch.autograd.Function):
     """Forward: weight * mask. Backward: |score| gets the gradient of the mask, as if it were the mask; `rate` gets the sum of it."""
 
     @staticmethod
@@ -32,8 +32,8 @@ class _Chosen(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         scores, weight = ctx.saved_tensors
-        of_mask = gradients[0] * weight
-        return of_mask * torch.sign(scores), of_mask.sum() if ctx.learned else None, None, None
+        mask_gradient = gradients[0] * weight
+        return mask_gradient * torch.sign(scores), mask_gradient.sum() if ctx.learned else None, None, None
 
 
 class MaskedConv2d(nn.Module):
@@ -79,7 +79,7 @@ class MaskedConv2d(nn.Module):
     def effective_weight(self) -> torch.Tensor:
         """Return the weights used in the forward pass, [out, in, k, k], zero if not kept."""
         if self.scores.requires_grad and torch.is_grad_enabled():
-            return _Chosen.apply(self.scores, self.rate, self.values(), self.mask)  # type: ignore[no-untyped-call]
+            return _ScoredMask.apply(self.scores, self.rate, self.values(), self.mask)  # type: ignore[no-untyped-call]
         return self.values() * self.mask
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -86,8 +86,8 @@ class PrunedBinaryConv2d(nn.Module):
         self.register_buffer("signs", sign(drawn))
         self.scores = nn.Parameter(torch.empty(shape).uniform_(-score_scale, score_scale))
         self.register_buffer("mask", torch.ones(shape))
-        one = None if weight_init == "binary" else torch.ones(1)
-        self.register_buffer("magnitude", drawn.abs() if weight_init in ("uniform", "kaiming-normal") else one)
+        constant = None if weight_init == "binary" else torch.ones(1)
+        self.register_buffer("magnitude", drawn.abs() if weight_init in ("uniform", "kaiming-normal") else constant)
         self.kept = math.prod(shape)
         self._effective: torch.Tensor | None = None
 

@@ -22,11 +22,11 @@ def levels_and_scales(weights: Sequence[np.ndarray]) -> tuple[np.ndarray, np.nda
     levels, scales = [], []
     for array in weights:
         rows = array.reshape(array.shape[0], -1)
-        found = _layer(rows)
-        if found is None:
+        quantised = _quantise(rows)
+        if quantised is None:
             return None
-        levels.append(found[0])
-        scales.append(found[1])
+        levels.append(quantised[0])
+        scales.append(quantised[1])
     return np.concatenate([part.reshape(-1) for part in levels]), np.concatenate(scales)
 
 
@@ -40,16 +40,16 @@ def restore(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return (levels.reshape(len(scales), -1).astype(np.float32) * scales[:, None]).reshape(-1)
 
 
-def _layer(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _quantise(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     base = np.abs(rows).max(1).astype(np.float32) / np.float32(LEVELS)
     levels = np.zeros(rows.shape, np.int8)
     scales = np.zeros(len(rows), np.float32)
-    left = np.ones(len(rows), bool)
+    is_unsolved = np.ones(len(rows), bool)
     # The largest weight is 127 s after rounding, so s is the quotient or one of its float32 neighbours.
     for scale in (base, np.nextafter(base, np.float32(np.inf)), np.nextafter(base, np.float32(0.0))):
-        safe = np.where(scale > 0, scale, np.float32(1.0)).astype(np.float32)
-        tried = np.rint(rows / safe[:, None]).clip(-LEVELS, LEVELS).astype(np.float32)
-        fits = left & (tried * safe[:, None] == rows).all(1)
-        levels[fits], scales[fits] = tried[fits].astype(np.int8), safe[fits]
-        left &= ~fits
-    return None if left.any() else (levels, scales)
+        divisor = np.where(scale > 0, scale, np.float32(1.0)).astype(np.float32)
+        rounded = np.rint(rows / divisor[:, None]).clip(-LEVELS, LEVELS).astype(np.float32)
+        fits = is_unsolved & (rounded * divisor[:, None] == rows).all(1)
+        levels[fits], scales[fits] = rounded[fits].astype(np.int8), divisor[fits]
+        is_unsolved &= ~fits
+    return None if is_unsolved.any() else (levels, scales)

@@ -39,26 +39,26 @@ def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
     DamagedFileError
         If the packed model does not give the same logits, bit for bit; nothing is written then.
     """
-    record, loaded = get_record(model), load_model(model)
-    if not isinstance(loaded, Classifier):
+    record, network = get_record(model), load_model(model)
+    if not isinstance(network, Classifier):
         raise UsageError(f"{record.id} is no network of this package: its file {record.checkpoint.file} is all there is")
     if path.resolve() == checkpoint_path(model).resolve():
         raise UsageError(f"{path} is the checkpoint of {record.id} itself: name another file (--out)")
     if not path.parent.is_dir():
         raise UsageError(f"no folder {path.parent}")
-    seed = None
+    sign_source = None
     if drawn:
         if record.family != "pruned-binary":
             raise UsageError(f"{record.id} is {record.family}: only the signs of a pruned binary model were drawn and never trained")
         if record.seed is None:
             raise UsageError(f"the record of {record.id} names no seed: store the signs (--signs stored)")
-        seed = {"generator": GENERATOR, "seed": record.seed, "weight_init": record.weight_init or "binary"}
+        sign_source = {"generator": GENERATOR, "seed": record.seed, "weight_init": record.weight_init or "binary"}
     provenance = load_packed(checkpoint_path(model)).header["provenance"]
-    content = pack(loaded, record.architecture, record.affine, provenance, seed)
+    content = pack(network, record.architecture, record.affine, provenance, sign_source)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        written = Path(folder) / path.name
-        written.write_bytes(content)
-        if not torch.equal(load_packed(written).model(probe), loaded(probe)):
+        copy_path = Path(folder) / path.name
+        copy_path.write_bytes(content)
+        if not torch.equal(load_packed(copy_path).model(probe), network(probe)):
             raise DamagedFileError(path, "the logits of the model it was made from", "others")
     place(path, content)
     return content

@@ -26,8 +26,8 @@ KIND = "factors"
 
 def stored_factors(model: nn.Module) -> list[Factors]:
     """Return the factors of all layers of a network, frozen or not, in module order; empty if its layers have none."""
-    found = [factors_of(layer) for layer in convolutions(model)]
-    return [factors for factors in found if factors is not None]
+    candidates = [factors_of(layer) for layer in convolutions(model)]
+    return [factors for factors in candidates if factors is not None]
 
 
 def code_bits(values: int) -> int:
@@ -37,12 +37,12 @@ def code_bits(values: int) -> int:
 
 def value_counts(layers: Sequence[Factors]) -> tuple[list[tuple[int, int, int]], int]:
     """Return, per tensor, the number of entries, of nonzero entries and of bits per code; and the bits of all codebooks together."""
-    counts, shared = [], 0
+    counts, codebook_bits = [], 0
     for part in (part for factors in layers for part in factors.tensors()):
         values = len(np.unique(part[part != 0]))
         counts.append((part.size, int(np.count_nonzero(part)), code_bits(values)))
-        shared += 32 * values
-    return counts, shared
+        codebook_bits += 32 * values
+    return counts, codebook_bits
 
 
 def encode_factors(layers: Sequence[Factors]) -> tuple[dict[str, Any], Tensors]:
@@ -53,7 +53,7 @@ def encode_factors(layers: Sequence[Factors]) -> tuple[dict[str, Any], Tensors]:
     for part, mask in zip(parts, masks, strict=True):
         values, members = np.unique(part[mask], return_inverse=True)
         codebooks.append(values)
-        codes.append(_bits(members, code_bits(len(values))))
+        codes.append(_to_bits(members, code_bits(len(values))))
     header = {"weights": KIND, "kept": [int(mask.sum()) for mask in masks], "values": [len(values) for values in codebooks]}
     tensors = {"mask": encode_masks(masks), "codebooks": np.concatenate(codebooks), "codes": np.packbits(np.concatenate(codes))}
     return header, tensors
@@ -67,32 +67,32 @@ def decode_factors(header: Mapping[str, Any], tensors: Tensors, shapes: Sequence
     KeyError, TypeError, ValueError
         If the tensors do not fit the header and the shapes.
     """
-    wanted = [shape for layer in shapes for shape in factor_shapes(layer)]
-    kept, numbers = ([int(count) for count in header[name]] for name in ("kept", "values"))
-    masks = decode_masks(tensors.pop("mask"), [rows * columns for rows, columns in wanted], kept)
-    codebooks = np.split(exact(tensors.pop("codebooks"), sum(numbers)), list(accumulate(numbers))[:-1])
-    widths = [count * code_bits(number) for count, number in zip(kept, numbers, strict=True)]
+    part_shapes = [shape for layer in shapes for shape in factor_shapes(layer)]
+    kept, codebook_sizes = ([int(count) for count in header[name]] for name in ("kept", "values"))
+    masks = decode_masks(tensors.pop("mask"), [rows * columns for rows, columns in part_shapes], kept)
+    codebooks = np.split(exact(tensors.pop("codebooks"), sum(codebook_sizes)), list(accumulate(codebook_sizes))[:-1])
+    widths = [count * code_bits(codebook_size) for count, codebook_size in zip(kept, codebook_sizes, strict=True)]
     packed = exact(tensors.pop("codes"), (sum(widths) + 7) // 8)
     codes = np.split(np.unpackbits(packed, count=sum(widths)), list(accumulate(widths))[:-1])
     parts = []
-    for shape, mask, values, bits in zip(wanted, masks, codebooks, codes, strict=True):
+    for shape, mask, values, bits in zip(part_shapes, masks, codebooks, codes, strict=True):
         part = np.zeros(mask.size, np.float32)
-        part[mask] = _chosen(values, _numbers(bits, code_bits(len(values)), int(mask.sum())))
+        part[mask] = _look_up(values, _from_bits(bits, code_bits(len(values)), int(mask.sum())))
         parts.append(part.reshape(shape))
-    return [Factors(*parts[place : place + 3]) for place in range(0, len(parts), 3)]
+    return [Factors(*parts[first : first + 3]) for first in range(0, len(parts), 3)]
 
 
-def _chosen(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+def _look_up(values: np.ndarray, members: np.ndarray) -> np.ndarray:
     if members.size and int(members.max()) >= len(values):
         raise ValueError(f"a code names value {int(members.max())} of a codebook of {len(values)}")
     return values[members]
 
 
-def _bits(numbers: np.ndarray, width: int) -> np.ndarray:
+def _to_bits(numbers: np.ndarray, width: int) -> np.ndarray:
     """Return `width` bits per number, most significant bit first, as one flat uint8 array."""
     return ((numbers[:, None] >> np.arange(width - 1, -1, -1)) & 1).astype(np.uint8).reshape(-1)
 
 
-def _numbers(bits: np.ndarray, width: int, count: int) -> np.ndarray:
-    """Inverse of `_bits`."""
+def _from_bits(bits: np.ndarray, width: int, count: int) -> np.ndarray:
+    """Inverse of `_to_bits`."""
     return bits.reshape(count, width).astype(np.int64) @ (1 << np.arange(width - 1, -1, -1, dtype=np.int64))

@@ -36,19 +36,19 @@ def convolutions(model: nn.Module) -> list[nn.Module]:
 
 
 # torch's layers with weights other than two-dimensional convolutions.
-_OTHERS = (nn.Linear, nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear, nn.Embedding)
+_OTHER_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear, nn.Embedding)
 
 
 def weighted_layers(model: nn.Module) -> list[nn.Module]:
     """Return `convolutions` and torch's other layers with weights, in module order; of layers that share a tensor, only the first."""
-    own = set(convolutions(model))
+    convolution_set = set(convolutions(model))
     layers, seen = [], set[int]()
     for module in model.modules():
-        if module in own or isinstance(module, _OTHERS):
+        if module in convolution_set or isinstance(module, _OTHER_LAYERS):
             weight = getattr(module, "weight", None)
-            where = weight.data_ptr() if isinstance(weight, torch.Tensor) and weight.numel() else id(module)
-            if where not in seen:
-                seen.add(where)
+            address = weight.data_ptr() if isinstance(weight, torch.Tensor) and weight.numel() else id(module)
+            if address not in seen:
+                seen.add(address)
                 layers.append(module)
     return layers
 

@@ -100,9 +100,9 @@ def check_file(path: Path, sha256: str, size: int) -> None:
     """
     if not path.is_file():
         raise DamagedFileError(path, f"a checkpoint of {size} bytes", "no file")
-    found = path.stat().st_size
-    if found != size:
-        raise DamagedFileError(path, f"{size} bytes", f"{found} bytes")
+    actual_size = path.stat().st_size
+    if actual_size != size:
+        raise DamagedFileError(path, f"{size} bytes", f"{actual_size} bytes")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != sha256:
         raise DamagedFileError(path, f"sha256 {sha256}", f"sha256 {digest}")
@@ -145,9 +145,9 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Classi
     shapes = [tuple(weight.shape) for weight in dense_weights(layout)]
     lengths = [tensor.numel() for tensor in batch_norm_tensors(layout)]
     statistics = np.split(exact(tensors.pop("batch_norm"), sum(lengths)), np.cumsum(lengths)[:-1]) if lengths else []
-    weights_there = sum(math.prod(shape) for shape in shapes)
-    if weights_there > LARGEST:
-        raise ValueError(f"{weights_there:,} weights, where {LARGEST:,} are the most that is read")
+    weight_count = sum(math.prod(shape) for shape in shapes)
+    if weight_count > LARGEST:
+        raise ValueError(f"{weight_count:,} weights, where {LARGEST:,} are the most that is read")
     factors: list[Factors] = []
     if header["weights"] == KIND:
         factors = decode_factors(header, tensors, shapes)

@@ -41,19 +41,19 @@ def encode(weights: Sequence[np.ndarray], drawn: Mapping[str, Any] | None = None
     scales = magnitudes(flat)
     header: dict[str, Any] = {}
     tensors: Tensors = {}
-    eight = levels_and_scales(weights) if scales is None else None
+    quantised = levels_and_scales(weights) if scales is None else None
     channels = {"channels": [len(array) for array in weights]}
     if scales is None and zeros < SPARSE_FROM:
-        if eight is not None:
-            return {"weights": "int8", **channels}, {"levels": eight[0], "scales": eight[1]}
+        if quantised is not None:
+            return {"weights": "int8", **channels}, {"levels": quantised[0], "scales": quantised[1]}
         return {"weights": "float32"}, {"dense": np.concatenate(flat)}
     if zeros:
         header["kept"] = kept
         tensors["mask"] = encode_masks(masks)
     values = np.concatenate([array[mask] for array, mask in zip(flat, masks, strict=True)])
-    if eight is not None:
-        levels = eight[0][np.concatenate(masks)]
-        return {"weights": "pruned-int8", **channels, **header}, {**tensors, "levels": levels, "scales": eight[1]}
+    if quantised is not None:
+        levels = quantised[0][np.concatenate(masks)]
+        return {"weights": "pruned-int8", **channels, **header}, {**tensors, "levels": levels, "scales": quantised[1]}
     if scales is None:
         return {"weights": "pruned-float32", **header}, {**tensors, "values": values}
     if (scales != 1.0).any():
@@ -125,8 +125,8 @@ def value_bits(weights: Sequence[np.ndarray]) -> tuple[int, int]:
     scales = magnitudes(weights)
     if scales is not None:
         return 1, 32 * len(scales) if (scales != 1.0).any() else 0
-    eight = levels_and_scales(weights)
-    return (32, 0) if eight is None else (8, 32 * len(eight[1]))
+    quantised = levels_and_scales(weights)
+    return (32, 0) if quantised is None else (8, 32 * len(quantised[1]))
 
 
 def exact(array: np.ndarray, length: int) -> np.ndarray:

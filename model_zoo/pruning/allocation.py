@@ -43,9 +43,9 @@ def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> 
     for position, layer in enumerate(order):
         ratios[layer] = min(1.0, constant * sizes[layer] ** (power - 1.0))
         budget -= int(ratios[layer] * sizes[layer])
-        later = order[position + 1 :]
-        if later:
-            constant = budget / sum(sizes[other] ** power for other in later)
+        remaining = order[position + 1 :]
+        if remaining:
+            constant = budget / sum(sizes[index] ** power for index in remaining)
     return ratios
 
 

@@ -16,16 +16,16 @@ def fit_centres(values: torch.Tensor, number: int) -> torch.Tensor:
     if not len(values) or number < 2:
         return zero
     ranked = values.sort().values
-    places = ((torch.arange(number - 1, dtype=torch.float64, device=values.device) + 0.5) / (number - 1) * len(ranked)).long()
-    centres = torch.cat([zero, ranked[places]]).unique()
+    positions = ((torch.arange(number - 1, dtype=torch.float64, device=values.device) + 0.5) / (number - 1) * len(ranked)).long()
+    centres = torch.cat([zero, ranked[positions]]).unique()
     for _ in range(ITERATIONS):
         members = assign(values, centres)
-        moved = means(values, members, centres)
+        updated = means(values, members, centres)
         # The centre at zero does not move.
-        moved[centres == 0] = 0.0
-        if torch.equal(moved, centres):
+        updated[centres == 0] = 0.0
+        if torch.equal(updated, centres):
             break
-        centres = moved.unique()
+        centres = updated.unique()
     return centres
 
 

@@ -42,37 +42,37 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--compile", action="store_true", dest="compiled", help="compile the network")
     parser.add_argument("--test-arrays", type=Path, help="an .npz file of test images, evaluated after every epoch for the curve alone")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes the training (default: auto)")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO if first_process() else logging.ERROR)
     try:
-        _train(given)
+        _train(options)
     except UserError as error:
         parser.exit(error.exit_code, f"error: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, "stopped; the same command goes on\n")
 
 
-def _train(given: argparse.Namespace) -> None:
-    if given.threads is not None:
-        torch.set_num_threads(given.threads)
-    recipe = Recipe.load(recipe_path(given.recipe))
-    state = state_path(given.out, recipe.id)
-    spoken = time.perf_counter()
+def _train(options: argparse.Namespace) -> None:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    recipe = Recipe.load(recipe_path(options.recipe))
+    state = state_path(options.out, recipe.id)
+    last_report = time.perf_counter()
 
     def report(event: Step | EpochRecord) -> None:
-        nonlocal spoken
+        nonlocal last_report
         if isinstance(event, EpochRecord):
             log.info("%s", event)
-        elif time.perf_counter() - spoken > SPEAK_EVERY:
-            spoken = time.perf_counter()
+        elif time.perf_counter() - last_report > SPEAK_EVERY:
+            last_report = time.perf_counter()
             log.info("step %d of %d, %.0f images/s", event.done, event.total, event.images_per_second)
 
     trained = finished(recipe, state)
     if trained is None:
-        test = None if given.test_arrays is None else read_arrays(given.test_arrays)
-        trained = train(recipe, *read_arrays(given.arrays), given.device, report, state, given.compiled, given.engine, test)
+        test = None if options.test_arrays is None else read_arrays(options.test_arrays)
+        trained = train(recipe, *read_arrays(options.arrays), options.device, report, state, options.compiled, options.engine, test)
     if first_process():
-        curve = given.out / f"{recipe.id}.csv"
+        curve = options.out / f"{recipe.id}.csv"
         place(curve, curve_csv(trained.curve).encode())
         log.info("state: %s\ncurve: %s", state, curve)
 

@@ -50,9 +50,9 @@ class ParameterAverage:
         """Update the average after an optimiser step."""
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                done = self.updates[name]
-                self.values[name].lerp_(parameter, 1.0 - min(self.decay, (1.0 + done) / (10.0 + done)))
-                self.updates[name] = done + 1
+                count = self.updates[name]
+                self.values[name].lerp_(parameter, 1.0 - min(self.decay, (1.0 + count) / (10.0 + count)))
+                self.updates[name] = count + 1
             else:
                 self.values[name].copy_(parameter)
                 self.updates[name] = 0
@@ -60,8 +60,8 @@ class ParameterAverage:
     @contextmanager
     def in_place(self, engine: Engine) -> Iterator[None]:
         """Put the averaged parameters into the network for the block; restore the network and the engine's state on exit."""
-        before = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        of_engine = engine.state()
+        model_state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        engine_state = engine.state()
         try:
             with torch.no_grad():
                 for name, parameter in self.model.named_parameters():
@@ -69,8 +69,8 @@ class ParameterAverage:
             engine.refresh()
             yield
         finally:
-            self.model.load_state_dict(before)
-            engine.restore(of_engine)
+            self.model.load_state_dict(model_state)
+            engine.restore(engine_state)
             engine.refresh()
 
     def state(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def recompute_statistics(engine: Engine, model: nn.Module, sampler: Sampler, eps
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module.track_running_stats]
     buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
     momenta = [norm.momentum for norm in norms]
-    sums, number = [torch.zeros_like(buffer) for buffer in buffers], 0
+    sums, count = [torch.zeros_like(buffer) for buffer in buffers], 0
     model.train()
     try:
         for norm in norms:
@@ -115,14 +115,14 @@ def recompute_statistics(engine: Engine, model: nn.Module, sampler: Sampler, eps
                     images = pgd(engine.attacked, images, batch.labels, epsilon, 1.25 * epsilon, 1, uniform)
             with torch.no_grad():
                 engine.trained(images)
-            number += 1
+            count += 1
             for total, buffer in zip(sums, buffers, strict=True):
                 total += buffer
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     for total, buffer in zip(sums, buffers, strict=True):
-        buffer.copy_(total / number)
+        buffer.copy_(total / count)
 
 
 def epoch_sampler(sampler: Sampler, seed: int, epoch: int) -> Sampler:

@@ -54,10 +54,10 @@ class Controller:
         if set(state) != set(self.stored):
             raise ValueError(f"{type(self).__name__} stores {sorted(self.stored)}, not {sorted(state)}")
         for name, tensor in state.items():
-            present = self._tensor(name)
-            if present.shape != tensor.shape:
-                raise ValueError(f"{type(self).__name__}.{name} has shape {tuple(present.shape)}, not {tuple(tensor.shape)}")
-            setattr(self, name, tensor.to(present).clone())
+            current = self._tensor(name)
+            if current.shape != tensor.shape:
+                raise ValueError(f"{type(self).__name__}.{name} has shape {tuple(current.shape)}, not {tuple(tensor.shape)}")
+            setattr(self, name, tensor.to(current).clone())
 
     def to(self, device: torch.device) -> None:
         """Move the stored tensors to `device`; zero-dimensional tensors stay on the CPU, because they are read after every step."""

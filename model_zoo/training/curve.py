@@ -31,8 +31,8 @@ class EpochRecord:
     @classmethod
     def restored(cls, fields: Mapping[str, Any]) -> EpochRecord:
         """Return a record from its stored fields; it equals the stored record even if some values are NaN."""
-        restored: dict[str, Any] = {name: math.nan if value != value else value for name, value in fields.items()}
-        return cls(**restored)
+        values: dict[str, Any] = {name: math.nan if value != value else value for name, value in fields.items()}
+        return cls(**values)
 
     def __str__(self) -> str:
         """Return a line for the log, with accuracies in per cent."""
@@ -49,8 +49,8 @@ def curve_csv(curve: Sequence[EpochRecord]) -> str:
     The columns of test accuracies are left out if no epoch has them.
     """
     buffer = io.StringIO()
-    tested = any(not math.isnan(epoch.test_clean_accuracy) for epoch in curve)
-    names = [field.name for field in fields(EpochRecord) if tested or not field.name.startswith("test_")]
+    has_test = any(not math.isnan(epoch.test_clean_accuracy) for epoch in curve)
+    names = [field.name for field in fields(EpochRecord) if has_test or not field.name.startswith("test_")]
     writer = csv.DictWriter(buffer, names, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for epoch in curve:

@@ -110,7 +110,7 @@ class DenseEngine(Engine):
         device = next(model.parameters()).device
         self._autocast, self.precision = _precision(device.type, faithful)
         self._network: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
-        self._shared = shared(self._network, share, batch)
+        self._wrapped = shared(self._network, share, batch)
 
     def attacked(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits for the inner attack; see `Engine.attacked`."""
@@ -121,7 +121,7 @@ class DenseEngine(Engine):
     def trained(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits for the training pass; see `Engine.trained`."""
         with self._autocast():
-            logits: torch.Tensor = self._shared(images)
+            logits: torch.Tensor = self._wrapped(images)
         return logits
 
     def evaluated(self, images: torch.Tensor) -> torch.Tensor:
@@ -167,17 +167,17 @@ def resolve_engine(recipe: Recipe, device: str, asked: str = "auto") -> str:
     """
     if asked not in ENGINES:
         raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {asked!r}")
-    impossible = _impossible(recipe, device)
-    if asked == "sparse" and impossible is not None:
-        raise UsageError(f"engine sparse cannot train recipe {recipe.id!r}: {impossible}; use --engine dense")
-    if asked == "dense" or (asked == "auto" and (impossible is not None or not _is_worthwhile(recipe))):
+    reason = _reason_against_sparse(recipe, device)
+    if asked == "sparse" and reason is not None:
+        raise UsageError(f"engine sparse cannot train recipe {recipe.id!r}: {reason}; use --engine dense")
+    if asked == "dense" or (asked == "auto" and (reason is not None or not _is_worthwhile(recipe))):
         return "dense"
     if importlib.util.find_spec("numba") is None:
         raise UsageError(f"recipe {recipe.id!r} trains on engine sparse, which needs numba: {INSTALL_FAST}, or train with --engine dense")
     return "sparse"
 
 
-def _impossible(recipe: Recipe, device: str) -> str | None:
+def _reason_against_sparse(recipe: Recipe, device: str) -> str | None:
     """Return the reason why engine sparse cannot train the recipe, or None if it can."""
     if device != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "it runs on the CPU, in one process"
@@ -211,11 +211,11 @@ def make_engine(name: str, model: Classifier, recipe: Recipe, share: Share, comp
 def _precision(device: str, faithful: bool) -> tuple[Callable[[], AbstractContextManager[object]], str]:
     """Return autocast and its name: bfloat16 if the device has it (emulation would be slower), float32 otherwise and in faithful runs."""
     if faithful:
-        fast = False
+        has_bfloat16 = False
     elif device == "cpu":
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     else:
-        fast = torch.cuda.is_bf16_supported()
-    if not fast:
+        has_bfloat16 = torch.cuda.is_bf16_supported()
+    if not has_bfloat16:
         return nullcontext, "float32"
     return lambda: torch.autocast(device, torch.bfloat16), "bfloat16 autocast"

@@ -31,8 +31,8 @@ def hold_out_accuracy(engine: Engine, pixels: torch.Tensor, labels: torch.Tensor
         return math.nan, math.nan
     generator = torch.Generator().manual_seed(seed)
     clean = robust = 0
-    for part, expected in zip(pixels.split(BATCH), labels.split(BATCH), strict=True):
-        images = part.float().div(255.0).contiguous(memory_format=torch.channels_last)
+    for batch, expected in zip(pixels.split(BATCH), labels.split(BATCH), strict=True):
+        images = batch.float().div(255.0).contiguous(memory_format=torch.channels_last)
         start = torch.rand(images.shape, generator=generator).to(images)
         adversarial = pgd(engine.evaluated, images, expected, epsilon, epsilon / 4.0, STEPS, start)
         with torch.no_grad():

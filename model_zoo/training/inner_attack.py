@@ -15,16 +15,16 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 @contextmanager
 def input_gradients_only(model: nn.Module, keep_statistics: bool = True) -> Iterator[None]:
     """Turn off parameter gradients and, with `keep_statistics`, updates of running statistics inside the block; restore both on exit."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     norms = [(module, module.momentum) for module in model.modules() if isinstance(module, nn.BatchNorm2d) and keep_statistics]
     try:
-        for parameter in trained:
+        for parameter in trainable:
             parameter.requires_grad_(False)
         for norm, _ in norms:
             norm.momentum = 0.0
         yield
     finally:
-        for parameter in trained:
+        for parameter in trainable:
             parameter.requires_grad_(True)
         for norm, momentum in norms:
             norm.momentum = momentum

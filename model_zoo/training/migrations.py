@@ -27,15 +27,15 @@ def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
     if state["recipe"]["family"] in STAGED:
         controller["stage"] = next(tensor for name, tensor in state["model"].items() if name.endswith(".stage"))
     best = None if state["best"] is None else _without_controller(state["best"])[0]
-    added = {"controller": controller, "engine": "dense", "engine_state": {}, "average": None, "starting_weights": ""}
-    return {**state, "version": 2, "model": model, "best": best, **added}
+    new_fields = {"controller": controller, "engine": "dense", "engine_state": {}, "average": None, "starting_weights": ""}
+    return {**state, "version": 2, "model": model, "best": best, **new_fields}
 
 
 def _without_controller(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Split the tensors of a version-1 network into those of the network and those of its method."""
-    ours = {name: tensor for name, tensor in tensors.items() if name.startswith(CONTROLLERS)}
-    network = {name: tensor for name, tensor in tensors.items() if name not in ours and not name.endswith(".stage")}
-    return network, {name.partition(".")[2]: tensor for name, tensor in ours.items()}
+    controller = {name: tensor for name, tensor in tensors.items() if name.startswith(CONTROLLERS)}
+    network = {name: tensor for name, tensor in tensors.items() if name not in controller and not name.endswith(".stage")}
+    return network, {name.partition(".")[2]: tensor for name, tensor in controller.items()}
 
 
 # Per older version, the function that converts its state to the next version.

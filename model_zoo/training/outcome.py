@@ -78,17 +78,17 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
     selected, last = trained.selected, trained.curve[-1]
     family = get_family(recipe.family)
     kind, bits = stored_as(recipe)
-    trained_by = TRAINING_METHODS[recipe.attack.method] if recipe.select == "last" else STOPPED_EARLY
+    training_method = TRAINING_METHODS[recipe.attack.method] if recipe.select == "last" else STOPPED_EARLY
     return Record(
         id=recipe.id,
         title=recipe.title,
         family=kind,  # type: ignore[arg-type]
-        method=family.method or trained_by,
+        method=family.method or training_method,
         architecture=dict(recipe.architecture),
         affine=family.affine,
         weight_bits=bits,
         activation_bits=32,
-        keep_ratio=_reached(frozen) if family.moves_keep_ratio else recipe.options.get("keep_ratio"),
+        keep_ratio=_kept_share(frozen) if family.moves_keep_ratio else recipe.options.get("keep_ratio"),
         allocation_power=recipe.options.get("allocation_power"),
         weight_init=recipe.options.get("weight_init"),
         pruning=Taxonomy(**family.taxonomy) if family.taxonomy else None,
@@ -114,7 +114,7 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
     )
 
 
-def _reached(frozen: Classifier) -> float:
+def _kept_share(frozen: Classifier) -> float:
     """Return the number of nonzero stored values (of factors, if there are any) as a share of the dense network's weights."""
     weights = effective_weights(frozen)
     factors, _ = value_counts(stored_factors(frozen))

@@ -60,14 +60,14 @@ class Recipe:
             raise UsageError(f"select is last or hold-out, not {self.select!r}")
         if self.select == "hold-out" and self.data.hold_out < 1:
             raise UsageError("selection on the hold-out needs held-out images")
-        staged = self.options.get("stages", 1) > 1 or any(name in self.options for name in ("pretrain_epochs", "clean_epochs"))
-        if self.select == "hold-out" and staged:
+        is_staged = self.options.get("stages", 1) > 1 or any(name in self.options for name in ("pretrain_epochs", "clean_epochs"))
+        if self.select == "hold-out" and is_staged:
             raise UsageError("gradual or staged pruning reaches its keep ratio in the last stage: select = 'last'")
         if not 0 <= self.average < 1:
             raise UsageError(f"average is the decay of a moving average, from 0 (none) to less than 1, not {self.average}")
         if self.average and not get_family(self.family).averages:
             raise UsageError(f"parameters of family {self.family!r} cannot be averaged: their mean breaks its constraints")
-        if any(part.epoch >= self.optimiser.epochs for part in self.attack.later):
+        if any(strength.epoch >= self.optimiser.epochs for strength in self.attack.later):
             raise UsageError(f"a later attack begins before the end of the {self.optimiser.epochs} epochs")
 
     @property

@@ -63,8 +63,8 @@ def cuts(images: torch.Tensor, crop: Crop, draws: Draws) -> tuple[torch.Tensor, 
 
 def cut(padded: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Return the crops [N, C, H, W] of `padded` [N, C, H + 2p, W + 2p] at the given rows and columns."""
-    which = torch.arange(len(padded), device=padded.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    index = torch.arange(len(padded), device=padded.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def on_device(images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,9 +110,9 @@ class Sampler:
             yield self._batch(self.draws.share.rows(self.order[start : start + self.size]).to(self.images.device))
         self.order = None
 
-    def _batch(self, chosen: torch.Tensor) -> Batch:
-        images = self.images[chosen]
+    def _batch(self, index: torch.Tensor) -> Batch:
+        images = self.images[index]
         rows, columns = cuts(images, self.crop, self.draws)
         padded = torch.nn.functional.pad(images, (self.crop.padding,) * 4, value=round(255 * self.crop.value))
-        made = cut(padded, rows, columns).float().div_(255.0).contiguous(memory_format=torch.channels_last)
-        return Batch(made, self.labels[chosen], chosen, rows, columns)
+        augmented = cut(padded, rows, columns).float().div_(255.0).contiguous(memory_format=torch.channels_last)
+        return Batch(augmented, self.labels[index], index, rows, columns)

@@ -18,15 +18,15 @@ def learning_rate(optimiser: Optimiser, epoch: float) -> float:
     if optimiser.per_epoch:
         epoch = math.floor(epoch)
     if optimiser.schedule == "one-cycle":
-        rising = epoch < optimiser.warmup
-        share = epoch / optimiser.warmup if rising else (optimiser.epochs - epoch) / (optimiser.epochs - optimiser.warmup)
-        return optimiser.learning_rate * share
+        is_rising = epoch < optimiser.warmup
+        fraction = epoch / optimiser.warmup if is_rising else (optimiser.epochs - epoch) / (optimiser.epochs - optimiser.warmup)
+        return optimiser.learning_rate * fraction
     if epoch < optimiser.warmup:
         return optimiser.learning_rate * (epoch + 1e-3) / optimiser.warmup
     if optimiser.milestones:
         return optimiser.learning_rate * optimiser.decay ** sum(epoch >= milestone for milestone in optimiser.milestones)
-    begun = [(optimiser.warmup, optimiser.learning_rate), *zip(optimiser.restarts, optimiser.restart_rates, strict=True)]
-    stage = max(number for number, (when, _) in enumerate(begun) if epoch >= when)
-    begin, rate = begun[stage]
+    starts = [(optimiser.warmup, optimiser.learning_rate), *zip(optimiser.restarts, optimiser.restart_rates, strict=True)]
+    stage = max(number for number, (start, _) in enumerate(starts) if epoch >= start)
+    begin, rate = starts[stage]
     end = optimiser.restarts[stage] if stage < len(optimiser.restarts) else optimiser.epochs
     return rate * 0.5 * (1.0 + math.cos(math.pi * (epoch - begin) / (end - begin)))

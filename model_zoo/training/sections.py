@@ -67,8 +67,8 @@ class InnerAttack:
     noise: float = 0.5
 
     def __post_init__(self) -> None:
-        where = "recipe section [attack]"
-        later = tuple(part if isinstance(part, Later) else section(Later, part, f"{where}, later") for part in self.later)
+        label = "recipe section [attack]"
+        later = tuple(item if isinstance(item, Later) else section(Later, item, f"{label}, later") for item in self.later)
         object.__setattr__(self, "later", later)
         if ThreatModel.parse(self.threat).norm != "Linf":
             raise UsageError("the inner attack of a recipe is Linf")
@@ -79,21 +79,21 @@ class InnerAttack:
                 raise UsageError("training on clean images has no inner attack that could change later")
             return
         if not self.step:
-            raise UsageError(f"{where}: field 'step' is missing")
+            raise UsageError(f"{label}: field 'step' is missing")
         for strength in (Later(0, self.steps, self.step), *later):
             self._check(strength)
-        moments = [part.epoch for part in later]
-        if moments != sorted(set(moments)) or any(moment < 1 for moment in moments):
-            raise UsageError(f"later attacks begin at rising epochs, from 1 on, not at {moments}")
+        epochs = [item.epoch for item in later]
+        if epochs != sorted(set(epochs)) or any(epoch < 1 for epoch in epochs):
+            raise UsageError(f"later attacks begin at rising epochs, from 1 on, not at {epochs}")
         if self.nuclear_weight < 0 or self.noise < 0 or not 0 <= self.nuclear_ramp <= 1:
             raise UsageError("nuclear_weight and noise are not negative, and nuclear_ramp is a share of the epochs")
 
     def _check(self, strength: Later) -> None:
         try:
-            positive = Fraction(strength.step) > 0
+            is_positive = Fraction(strength.step) > 0
         except (ValueError, ZeroDivisionError, TypeError):
             raise UsageError(f"the step of the inner attack is a fraction such as '2/255', not {strength.step!r}") from None
-        if strength.steps < 1 or not positive:
+        if strength.steps < 1 or not is_positive:
             raise UsageError("the inner attack takes at least one step of positive size")
         if strength.steps > 1 and self.method in SINGLE_STEP:
             raise UsageError(f"{self.method} takes one step, not {strength.steps}")
@@ -102,8 +102,8 @@ class InnerAttack:
         """Return the number of attack steps and their size, in units of the [0, 1] range, in an epoch counted from 0."""
         if self.method == CLEAN:
             return 0, 0.0
-        reached = [part for part in self.later if part.epoch <= epoch]
-        steps, step = (reached[-1].steps, reached[-1].step) if reached else (self.steps, self.step)
+        started = [item for item in self.later if item.epoch <= epoch]
+        steps, step = (started[-1].steps, started[-1].step) if started else (self.steps, self.step)
         return steps, float(Fraction(step))
 
 
@@ -150,7 +150,7 @@ class Optimiser:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.restarts) != len(self.restart_rates):
             raise UsageError("a restart of the learning rate needs its rate: as many restart_rates as restarts")
-        if list(self.restarts) != sorted(set(self.restarts)) or any(not 0 < when < self.epochs for when in self.restarts):
+        if list(self.restarts) != sorted(set(self.restarts)) or any(not 0 < epoch < self.epochs for epoch in self.restarts):
             raise UsageError(f"restarts rise, between the first epoch and the last of {self.epochs}")
         if self.restarts and self.milestones:
             raise UsageError("a learning rate has milestones or restarts, not both")

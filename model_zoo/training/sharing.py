@@ -60,12 +60,12 @@ def joined(device: str) -> Iterator[tuple[Share, torch.device]]:
     if world == 1:
         yield Share(), torch.device(device)
         return
-    local = torch.device(device, int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)
+    local_device = torch.device(device, int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)
     if device == "cuda":
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local_device)
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
-        yield Share(distributed.get_rank(), world), local
+        yield Share(distributed.get_rank(), world), local_device
     finally:
         distributed.destroy_process_group()
 

@@ -65,10 +65,10 @@ class SparseEngine(Engine):
         # The kernels read weights and scores in contiguous order.
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._sources = {layer.target: weight_source(layer.convolution) for layer in self.convolutions}
-        self.graph = _dense_graph(model, self.layers)
+        self.graph = _placeholder_graph(model, self.layers)
         self._sizes: dict[tuple[int, int, int], LiveNetwork] = {}
         self._passes: dict[tuple[int, int, int], BatchPass] = {}
-        self._values: dict[tuple[int, int, int], dict[int, Shape]] = {}
+        self._value_shapes: dict[tuple[int, int, int], dict[int, Shape]] = {}
         self._statistics: dict[int, Statistics] = {}
         self._entries: dict[int, Entries] = {}
         self._is_sparse = False
@@ -76,25 +76,25 @@ class SparseEngine(Engine):
 
     def attacked(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits for the inner attack, in training mode with the statistics of the previous training pass; see `Engine.attacked`."""
-        if not self._attacks(images) or (self.model.training and not self._statistics and not self._is_sparse):
+        if not self._computes_attack(images) or (self.model.training and not self._statistics and not self._is_sparse):
             return self.dense.attacked(images)
         if not self.model.training:
-            return self._frozen(images, self._running(), self._attack_lanes)
+            return self._frozen(images, self._running_statistics(), self._attack_lanes)
         if not self._statistics:
-            batch, values = self._batch(images), images.detach().contiguous().numpy()
-            tape = batch.forward(values, self._norms())[1]
+            batch_pass, pixels = self._batch_pass(images), images.detach().contiguous().numpy()
+            tape = batch_pass.forward(pixels, self._norms())[1]
             self._statistics = dict(tape.statistics)
-            batch.release(tape)
+            batch_pass.release(tape)
         return self._frozen(images, self._statistics, self._attack_lanes)
 
     def trained(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits for the training pass; see `Engine.trained`."""
         if not self._is_sparse:
-            return self._trained_densely(images)
+            return self._train_densely(images)
         if not torch.is_grad_enabled():
-            values, batch, tape = self._training_pass(images)
-            batch.release(tape)
-            return torch.from_numpy(values)
+            output, batch_pass, tape = self._training_pass(images)
+            batch_pass.release(tape)
+            return torch.from_numpy(output)
         parameters: list[torch.Tensor | None] = []
         for layer in self.convolutions:
             parameters += [self._sources[layer.target].parameter(), getattr(layer.norm, "weight", None), getattr(layer.norm, "bias", None)]
@@ -103,14 +103,14 @@ class SparseEngine(Engine):
 
     def evaluated(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits of the frozen network; see `Engine.evaluated`."""
-        return self._frozen(images, self._running(), LANES) if self._attacks(images) else self.dense.evaluated(images)
+        return self._frozen(images, self._running_statistics(), LANES) if self._computes_attack(images) else self.dense.evaluated(images)
 
     def refresh(self) -> None:
         """Refresh the layers, except those whose mask the kernels select, and update the kernels; see `Engine.refresh`."""
-        scored = {id(source.layer) for source in self._sources.values() if isinstance(source, Scores)}
+        scored_ids = {id(source.layer) for source in self._sources.values() if isinstance(source, Scores)}
         for module in self.model.modules():
             update = getattr(module, "refresh", None)
-            if update is not None and id(module) not in scored:
+            if update is not None and id(module) not in scored_ids:
                 update()
         self._update()
 
@@ -138,13 +138,13 @@ class SparseEngine(Engine):
         self._entries = {target: source.entries() for target, source in self._sources.items()}
         kept = sum(len(entries.places) for entries in self._entries.values())
         self._is_sparse = kept < SPARSE_BELOW * sum(math.prod(entries.shape) for entries in self._entries.values())
-        for frozen in self._sizes.values():
-            frozen.entries = None
-        for batch in self._passes.values():
+        for network in self._sizes.values():
+            network.entries = None
+        for batch_pass in self._passes.values():
             if self._is_sparse:
-                batch.fill(self._entries)
+                batch_pass.fill(self._entries)
 
-    def _attacks(self, images: torch.Tensor) -> bool:
+    def _computes_attack(self, images: torch.Tensor) -> bool:
         """Return whether the kernels compute the attack and the frozen network."""
         if self._is_sparse:
             return True
@@ -152,30 +152,32 @@ class SparseEngine(Engine):
         products = sum(len(entries.places) * shapes[target].rows * shapes[target].columns for target, entries in self._entries.items())
         return products <= ATTACKED_BELOW
 
-    def _trained_densely(self, images: torch.Tensor) -> torch.Tensor:
+    def _train_densely(self, images: torch.Tensor) -> torch.Tensor:
         """Run the dense engine's training pass, and recover the batch statistics from the change of the running statistics."""
-        before = self._running()
+        before = self._running_statistics()
         logits = self.dense.trained(images)
-        if self._attacks(images):
+        if self._computes_attack(images):
             shapes = self._shapes(images)
             counts = {target: len(images) * shapes[target].rows * shapes[target].columns for target in before}
-            after, shares = self._running(), {layer.target: _share(layer.norm) for layer in self.convolutions}
+            after, shares = self._running_statistics(), {layer.target: _newest_share(layer.norm) for layer in self.convolutions}
             if all(shares.values()):
-                self._statistics = {target: _recovered(before[target], after[target], shares[target], counts[target]) for target in before}
+                self._statistics = {
+                    target: _recover_statistics(before[target], after[target], shares[target], counts[target]) for target in before
+                }
         return logits
 
     def _shapes(self, images: torch.Tensor) -> dict[int, Shape]:
         """Return the shapes of all values of the graph, for images of this size."""
         channels, rows, columns = images.shape[1:]
         key = (channels, rows, columns)
-        if key not in self._values:
-            self._values[key] = value_shapes(self.graph, Shape(channels, rows, columns))
-        return self._values[key]
+        if key not in self._value_shapes:
+            self._value_shapes[key] = value_shapes(self.graph, Shape(channels, rows, columns))
+        return self._value_shapes[key]
 
     def _norms(self) -> dict[int, Norm]:
         return {layer.target: Norm.of(layer.norm) for layer in self.convolutions}
 
-    def _running(self) -> dict[int, Statistics]:
+    def _running_statistics(self) -> dict[int, Statistics]:
         statistics = {}
         for layer in self.convolutions:
             if isinstance(layer.norm, nn.BatchNorm2d):
@@ -184,8 +186,8 @@ class SparseEngine(Engine):
                 # `double` copies; a copy is needed because the running statistics change in place.
                 statistics[layer.target] = Statistics(mean.double().numpy(), variance.double().numpy(), 0)
             else:
-                nothing = np.zeros(self._entries[layer.target].shape[0])
-                statistics[layer.target] = Statistics(nothing, nothing, 0)
+                zeros = np.zeros(self._entries[layer.target].shape[0])
+                statistics[layer.target] = Statistics(zeros, zeros, 0)
         return statistics
 
     def _frozen(self, images: torch.Tensor, statistics: Mapping[int, Statistics], lanes: int) -> torch.Tensor:
@@ -199,15 +201,15 @@ class SparseEngine(Engine):
 
     def _training_pass(self, images: torch.Tensor) -> tuple[np.ndarray, BatchPass, Tape]:
         """Return logits in training mode and update running statistics; the tape must go through `backward` or `release` of the pass."""
-        batch = self._batch(images)
-        logits, tape = batch.forward(images.detach().contiguous().numpy(), self._norms())
+        batch_pass = self._batch_pass(images)
+        logits, tape = batch_pass.forward(images.detach().contiguous().numpy(), self._norms())
         self._statistics = dict(tape.statistics)
         for layer in self.convolutions:
             if isinstance(layer.norm, nn.BatchNorm2d):
-                _track(layer.norm, tape.statistics[layer.target])
-        return logits, batch, tape
+                _update_running(layer.norm, tape.statistics[layer.target])
+        return logits, batch_pass, tape
 
-    def _batch(self, images: torch.Tensor) -> BatchPass:
+    def _batch_pass(self, images: torch.Tensor) -> BatchPass:
         key = (len(images), images.shape[2], images.shape[3])
         if key not in self._passes:
             self._passes[key] = BatchPass(self.layers, self._shapes(images), self.graph.mean, self.graph.deviation, len(images))
@@ -233,25 +235,29 @@ class _BatchLogits(torch.autograd.Function):
         gradients = ctx.batch.backward(gradient.contiguous().numpy(), tape)
         by_input: list[torch.Tensor | None] = [None, None]
         for layer in ctx.engine.convolutions:
-            each = gradients[layer.target]
-            by_input += [ctx.engine._sources[layer.target].gradient(each.weight), each.norm_weight, each.norm_bias]
+            layer_gradients = gradients[layer.target]
+            by_input += [
+                ctx.engine._sources[layer.target].gradient(layer_gradients.weight),
+                layer_gradients.norm_weight,
+                layer_gradients.norm_bias,
+            ]
         return tuple(by_input)
 
 
-def _share(norm: nn.Module) -> float:
+def _newest_share(norm: nn.Module) -> float:
     """Return the weight of the newest batch in a batch norm's running statistics; 1 for other layers."""
     if not isinstance(norm, nn.BatchNorm2d):
         return 1.0
     return 1.0 / float(norm.num_batches_tracked or 1) if norm.momentum is None else float(norm.momentum)
 
 
-def _recovered(before: Statistics, after: Statistics, share: float, count: int) -> Statistics:
+def _recover_statistics(before: Statistics, after: Statistics, share: float, count: int) -> Statistics:
     """Return the statistics of a batch of `count` numbers that moved running statistics by `share` of the way from `before` to `after`."""
     mean, variance = (old + (new - old) / share for old, new in ((before.mean, after.mean), (before.variance, after.variance)))
     return Statistics(mean, np.maximum(variance, 0.0) * ((count - 1) / count), count)
 
 
-def _track(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
+def _update_running(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
     """Update the running statistics as PyTorch does: unbiased variance, cumulative average if the momentum is None."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     with torch.no_grad():
@@ -262,7 +268,7 @@ def _track(norm: nn.BatchNorm2d, statistics: Statistics) -> None:
         norm.running_var.lerp_(torch.from_numpy(unbiased).to(norm.running_var), share)
 
 
-def _dense_graph(model: Classifier, layers: tuple[Layer | Pool, ...]) -> Graph:
+def _placeholder_graph(model: Classifier, layers: tuple[Layer | Pool, ...]) -> Graph:
     """Return a graph with the network's shapes and with placeholder weights, because weights change with every step."""
     steps: list[Convolution | Pool] = []
     for layer in layers:

@@ -108,13 +108,13 @@ def _start_scores(layer: PrunedBinaryConv2d, weight: torch.Tensor) -> None:
     if not torch.equal(weight.sign().flatten()[kept], layer.signs.flatten()[kept]):
         raise UsageError("its signs are not those that the recipe's seed draws")
     scores = layer.scores.flatten().clone()
-    largest = top_mask(scores, layer.kept) > 0
-    gain, lose = (kept & ~largest).nonzero().flatten(), (largest & ~kept).nonzero().flatten()
+    is_largest = top_mask(scores, layer.kept) > 0
+    gain, lose = (kept & ~is_largest).nonzero().flatten(), (is_largest & ~kept).nonzero().flatten()
     scores[gain], scores[lose] = scores[lose].clone(), scores[gain].clone()
     # Equal magnitudes on both sides of the threshold would make the mask arbitrary.
-    least = scores[kept].abs().min()
-    below = torch.nextafter(least, torch.zeros_like(least))
-    tied = ~kept & (scores.abs() >= least)
-    scores[tied] = scores[tied].sign() * below
+    smallest = scores[kept].abs().min()
+    below = torch.nextafter(smallest, torch.zeros_like(smallest))
+    is_tied = ~kept & (scores.abs() >= smallest)
+    scores[is_tied] = scores[is_tied].sign() * below
     layer.scores.copy_(scores.view_as(layer.scores))
     layer.refresh()

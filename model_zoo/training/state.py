@@ -64,11 +64,11 @@ def check_same(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any]
     A recipe may have been stored before some of its fields existed; these are filled in with their defaults.
     """
     for name, value in expected.items():
-        if (_complete(path, state[name]) if name == "recipe" else state[name]) != value:
+        if (_with_defaults(path, state[name]) if name == "recipe" else state[name]) != value:
             raise UsageError(f"{path} was begun with another {name}: finish it as it was begun, or delete it to begin again")
 
 
-def _complete(path: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(path: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return Recipe.from_dict(recipe).to_dict()
     except UsageError as error:

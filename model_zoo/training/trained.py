@@ -43,5 +43,5 @@ def make_trained(
     if best is not None:
         model.load_state_dict(best)
     refresh(model)
-    named = {name: facts[name] for name in ("precision", "threads", "device", "images", "engine")}
-    return Trained(model.eval(), curve[-1] if best is None else curve[selected], curve, **named)
+    details = {name: facts[name] for name in ("precision", "threads", "device", "images", "engine")}
+    return Trained(model.eval(), curve[-1] if best is None else curve[selected], curve, **details)

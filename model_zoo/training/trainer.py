@@ -77,8 +77,8 @@ def train(
     DamagedFileError
         If the stored run cannot be read.
     """
-    with joined(device) as (share, where):
-        run = _Run(recipe, images, labels, where, share, compiled, resolve_engine(recipe, where.type, engine), test)
+    with joined(device) as (share, local_device):
+        run = _Run(recipe, images, labels, local_device, share, compiled, resolve_engine(recipe, local_device.type, engine), test)
         if state is not None and state.is_file():
             run.restore(state)
         with run.engine.arithmetic():
@@ -175,8 +175,8 @@ class _Run:
     def go_on(self, report: Callable[[Step | EpochRecord], None], state: Path | None) -> None:
         """Train from the current position to the end."""
         options, per_epoch = self.recipe.optimiser, self.sampler.batches
-        before, begun, saved, cost = self.spent, time.perf_counter(), time.perf_counter(), 0.0
-        first = len(self.curve) * per_epoch + self.sampler.position
+        spent_before, started, last_save, save_seconds = self.spent, time.perf_counter(), time.perf_counter(), 0.0
+        first_step = len(self.curve) * per_epoch + self.sampler.position
         for epoch in range(len(self.curve), options.epochs):
             self.controller.at_epoch(epoch, options.epochs)
             self.engine.refresh()
@@ -201,41 +201,41 @@ class _Run:
                     self.average.update()
                 self.sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
                 now = time.perf_counter()
-                report(Step(done, options.epochs * per_epoch, (done - first) * options.batch / (now - begun)))
-                if state is not None and now - saved > max(SAVE_EVERY, SAVE_SHARE * cost):
-                    self.spent = before + now - begun
+                report(Step(done, options.epochs * per_epoch, (done - first_step) * options.batch / (now - started)))
+                if state is not None and now - last_save > max(SAVE_EVERY, SAVE_SHARE * save_seconds):
+                    self.spent = spent_before + now - started
                     self.save(state)
-                    saved = time.perf_counter()
-                    cost = saved - now
-            self.spent = before + time.perf_counter() - begun
+                    last_save = time.perf_counter()
+                    save_seconds = last_save - now
+            self.spent = spent_before + time.perf_counter() - started
             self._close_epoch(epoch + 1)
             self.controller.after_epoch(self.curve)
             report(self.curve[-1])
             if state is not None:
                 self.save(state)
-                saved = time.perf_counter()
+                last_save = time.perf_counter()
 
     def _close_epoch(self, epoch: int) -> None:
         """Evaluate the network, or its average, after `epoch` epochs, and copy it if it is the one to return."""
         rate = learning_rate(self.recipe.optimiser, (epoch * self.sampler.batches - 1) / self.sampler.batches)
         loss, correct = (self.sums / self.sampler.batches).tolist()
-        with self._averaged(epoch):
+        with self._with_average(epoch):
             seed = self.recipe.seed
             clean, robust = hold_out_accuracy(self.engine, self.held, self.held_targets, self.epsilon, seed)
             test = (math.nan, math.nan) if self.test is None else hold_out_accuracy(self.engine, *self.test, self.epsilon, seed)
             self.curve.append(EpochRecord(epoch, rate, loss, correct, clean, robust, self.spent, *test))
             if self.recipe.select == "hold-out":
-                chosen = self.best is None or robust > self.curve[self.selected].hold_out_pgd_accuracy
+                is_selected = self.best is None or robust > self.curve[self.selected].hold_out_pgd_accuracy
             else:
                 # Without an average, the network itself is the one to return, so it need not be copied.
-                chosen = self.average is not None and epoch == self.recipe.optimiser.epochs
-            if chosen:
-                self.selected, self.best = epoch - 1, _copied(self.model)
+                is_selected = self.average is not None and epoch == self.recipe.optimiser.epochs
+            if is_selected:
+                self.selected, self.best = epoch - 1, _cpu_state(self.model)
         self.sums.zero_()
         self.sampler.position = 0
 
     @contextmanager
-    def _averaged(self, epoch: int) -> Iterator[None]:
+    def _with_average(self, epoch: int) -> Iterator[None]:
         """Replace the network inside the block by its average with recomputed running statistics, if the recipe averages."""
         if self.average is None:
             yield
@@ -249,7 +249,7 @@ class _Run:
         """Store everything that decides how the run continues."""
         state = {
             **self.facts,
-            "model": _copied(self.model),
+            "model": _cpu_state(self.model),
             "controller": self.controller.state(),
             "engine_state": self.engine.state(),
             "optimiser": self.optimiser.state_dict(),
@@ -291,5 +291,5 @@ class _Run:
         return make_trained(self.model, self.curve, self.best, self.selected, self.facts)
 
 
-def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
+def _cpu_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

@@ -61,18 +61,18 @@ def locate(adapter: Adapter, asked: str, folder: Path, report: Report = lambda d
     if Path(asked).is_file():
         return Path(asked), None
     name, _, number = asked.partition("#")
-    found = [row for row in published_files(adapter.name) if row.name == name]
-    if not found:
+    matches = [row for row in published_files(adapter.name) if row.name == name]
+    if not matches:
         if Path(asked).suffix or "/" in asked or not published_files(adapter.name):
             raise UsageError(f"no file {asked}; {adapter.name} files are to be had from: {adapter.files}")
-        known = {row.name for row in published_files(adapter.name)}
+        names = {row.name for row in published_files(adapter.name)}
         raise UnknownNameError(
-            f"file of the format {adapter.name}", asked, known, f"harness ls formats --json, or a path ({adapter.files})"
+            f"file of the format {adapter.name}", asked, names, f"harness ls formats --json, or a path ({adapter.files})"
         )
-    if number.isdigit() and 1 <= int(number) <= len(found):
-        found = [found[int(number) - 1]]
-    if len(found) > 1:
-        choices = "; ".join(f"{name}#{place} is {row.link} ({row.note})" for place, row in enumerate(found, start=1))
-        raise UsageError(f"{name} names {len(found)} files: {choices}")
-    instead = f"Fetch it yourself and give its path ({adapter.files})."
-    return fetch_recorded(found[0].url, folder, found[0].file, instead, found[0].sha256 or None, report), found[0]
+    if number.isdigit() and 1 <= int(number) <= len(matches):
+        matches = [matches[int(number) - 1]]
+    if len(matches) > 1:
+        choices = "; ".join(f"{name}#{index} is {row.link} ({row.note})" for index, row in enumerate(matches, start=1))
+        raise UsageError(f"{name} names {len(matches)} files: {choices}")
+    hint = f"Fetch it yourself and give its path ({adapter.files})."
+    return fetch_recorded(matches[0].url, folder, matches[0].file, hint, matches[0].sha256 or None, report), matches[0]

@@ -18,14 +18,14 @@ class NoisyStep(Method):
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the adversarial logits; see `Method.loss`."""
-        given = self.setting
-        noise = given.draws.uniform(batch.images).mul_(2.0).sub_(1.0).mul_(NOISE * given.epsilon)
-        with input_gradients_only(given.model, keep_statistics=not given.faithful):
+        setting = self.setting
+        noise = setting.draws.uniform(batch.images).mul_(2.0).sub_(1.0).mul_(NOISE * setting.epsilon)
+        with input_gradients_only(setting.model, keep_statistics=not setting.faithful):
             noisy = (batch.images + noise).requires_grad_(True)
-            loss = F.cross_entropy(given.attacked(noisy).float(), batch.labels, reduction="sum")
+            loss = F.cross_entropy(setting.attacked(noisy).float(), batch.labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, noisy)
-        adversarial = noisy.detach().add_(gradient.sign_(), alpha=given.step).clamp_(0.0, 1.0)
-        logits = given.trained(adversarial).float()
+        adversarial = noisy.detach().add_(gradient.sign_(), alpha=setting.step).clamp_(0.0, 1.0)
+        logits = setting.trained(adversarial).float()
         return F.cross_entropy(logits, batch.labels), logits
 
 

@@ -49,22 +49,22 @@ class NuclearNorm(Method):
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the adversarial logits; see `Method.loss`."""
         setting, images = self.setting, batch.images
-        smooth = int(self.memory["batches"]) % 2 == 1
+        uses_norm = int(self.memory["batches"]) % 2 == 1
         self.memory["batches"] += 1
         signs = torch.where(setting.draws.uniform(images) < 0.5, -1.0, 1.0)
         start = (images + setting.noise * setting.epsilon * signs).clamp_(0.0, 1.0)
         reference = None
-        if smooth or setting.faithful:
+        if uses_norm or setting.faithful:
             with input_gradients_only(setting.model, keep_statistics=not setting.faithful), torch.no_grad():
                 reference = setting.attacked(images).float()
         setting.model.eval()
         with input_gradients_only(setting.model):
             start.requires_grad_(True)
             logits = setting.attacked(start).float()
-            raised = F.cross_entropy(logits, batch.labels)
-            if smooth and reference is not None:
-                raised = raised + self.weight * nuclear_norm(logits - reference)
-            (gradient,) = torch.autograd.grad(raised, start)
+            attack_loss = F.cross_entropy(logits, batch.labels)
+            if uses_norm and reference is not None:
+                attack_loss = attack_loss + self.weight * nuclear_norm(logits - reference)
+            (gradient,) = torch.autograd.grad(attack_loss, start)
         setting.model.train()
         adversarial = project(start.detach().add_(gradient.sign_(), alpha=setting.step), images, setting.epsilon)
         # Two separate passes, as in the official code: each is normalised by the statistics of its images alone.

@@ -22,13 +22,13 @@ class Madry(Method):
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the adversarial logits; see `Method.loss`."""
-        given = self.setting
-        with input_gradients_only(given.model, keep_statistics=not given.faithful):
-            start = given.draws.uniform(batch.images)
+        setting = self.setting
+        with input_gradients_only(setting.model, keep_statistics=not setting.faithful):
+            start = setting.draws.uniform(batch.images)
             adversarial = pgd(
-                given.attacked, batch.images, batch.labels, given.epsilon, given.step, given.steps, start, best=given.faithful
+                setting.attacked, batch.images, batch.labels, setting.epsilon, setting.step, setting.steps, start, best=setting.faithful
             )
-        logits = given.trained(adversarial).float()
+        logits = setting.trained(adversarial).float()
         return F.cross_entropy(logits, batch.labels), logits
 
 

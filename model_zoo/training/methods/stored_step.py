@@ -41,16 +41,16 @@ class StoredStep(Method):
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the adversarial logits, and store the new perturbations; see `Method.loss`."""
-        given, canvas = self.setting, self.memory["perturbations"]
-        kept = cut(canvas[batch.index].float(), batch.rows, batch.columns)
-        with input_gradients_only(given.model, keep_statistics=not given.faithful):
-            start = project(batch.images + kept, batch.images, given.epsilon).requires_grad_(True)
-            loss = F.cross_entropy(given.attacked(start).float(), batch.labels, reduction="sum")
+        setting, canvas = self.setting, self.memory["perturbations"]
+        stored = cut(canvas[batch.index].float(), batch.rows, batch.columns)
+        with input_gradients_only(setting.model, keep_statistics=not setting.faithful):
+            start = project(batch.images + stored, batch.images, setting.epsilon).requires_grad_(True)
+            loss = F.cross_entropy(setting.attacked(start).float(), batch.labels, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, start)
-        adversarial = project(start.detach().add_(gradient.sign_(), alpha=given.step), batch.images, given.epsilon)
-        moved = (adversarial - batch.images).permute(0, 2, 3, 1).half()
-        canvas.permute(0, 2, 3, 1)[batch.index[:, None, None], batch.rows[:, :, None], batch.columns[:, None, :]] = moved
-        logits = given.trained(adversarial).float()
+        adversarial = project(start.detach().add_(gradient.sign_(), alpha=setting.step), batch.images, setting.epsilon)
+        perturbations = (adversarial - batch.images).permute(0, 2, 3, 1).half()
+        canvas.permute(0, 2, 3, 1)[batch.index[:, None, None], batch.rows[:, :, None], batch.columns[:, None, :]] = perturbations
+        logits = setting.trained(adversarial).float()
         return F.cross_entropy(logits, batch.labels), logits
 
 

@@ -22,22 +22,22 @@ class Trades(Method):
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the adversarial logits; see `Method.loss`."""
-        given, images = self.setting, batch.images
-        given.model.eval()
-        with input_gradients_only(given.model):
+        setting, images = self.setting, batch.images
+        setting.model.eval()
+        with input_gradients_only(setting.model):
             with torch.no_grad():
-                target = F.softmax(given.attacked(images).float(), dim=1)
-            adversarial = images + START * given.draws.normal(images)
-            for _ in range(given.steps):
+                target = F.softmax(setting.attacked(images).float(), dim=1)
+            adversarial = images + START * setting.draws.normal(images)
+            for _ in range(setting.steps):
                 adversarial.requires_grad_(True)
-                divergence = F.kl_div(F.log_softmax(given.attacked(adversarial).float(), dim=1), target, reduction="sum")
+                divergence = F.kl_div(F.log_softmax(setting.attacked(adversarial).float(), dim=1), target, reduction="sum")
                 (gradient,) = torch.autograd.grad(divergence, adversarial)
-                adversarial = project(adversarial.detach().add_(gradient.sign_(), alpha=given.step), images, given.epsilon)
-        given.model.train()
+                adversarial = project(adversarial.detach().add_(gradient.sign_(), alpha=setting.step), images, setting.epsilon)
+        setting.model.train()
         # Two separate passes, as in the official code: each is normalised by the statistics of its images alone.
-        clean, logits = given.trained(images).float(), given.trained(adversarial).float()
+        clean, logits = setting.trained(images).float(), setting.trained(adversarial).float()
         robust = F.kl_div(F.log_softmax(logits, dim=1), F.softmax(clean, dim=1), reduction="batchmean")
-        return F.cross_entropy(clean, batch.labels) + given.beta * robust, logits
+        return F.cross_entropy(clean, batch.labels) + setting.beta * robust, logits
 
 
 METHOD = Trades
