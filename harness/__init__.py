@@ -1,4 +1,4 @@
-"""Adversarial robustness of compact networks: how robust they really are, and what they cost in bytes.
+"""Benchmark of compact networks: their adversarial robustness, and what they cost in bytes.
 
 >>> import harness
 >>> model = harness.load_model("cifar10-rn8w32-pruned-binary-k20-p01")  # doctest: +SKIP

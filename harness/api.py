@@ -1,4 +1,4 @@
-"""The harness from Python: modules and pandas frames."""
+"""Python interface of the harness, with torch modules and pandas frames."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from model_zoo.user_code import user_code
 
 
 class FlagWarning(UserWarning):
-    """What was found out about a model makes its robust accuracy doubtful."""
+    """Warning that findings about a model make its robust accuracy doubtful."""
 
 
 DEFAULT_STORE = Path("results")
@@ -42,12 +42,12 @@ DEFAULT_STORE = Path("results")
 def load_model(model: str) -> nn.Module:
     """Load a registered model by id, or any packed model by the path of its record.
 
-    Returns a frozen module in eval mode that takes float32 [N, 3, H, W] in [0, 1] and returns logits [N, classes].
+    Returns a frozen module in eval mode that maps float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
 
     Raises
     ------
     UnknownNameError, DamagedFileError
-        If there is no such model, or its file is not what its record says.
+        If there is no such model, or its file does not agree with its record.
     """
     return loading.load_model(model)
 
@@ -65,39 +65,39 @@ def evaluate(
     store: str | Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> pd.DataFrame:
-    """Attack a model and return one row per image: what identifies unit and model, then the columns of `harness.evaluation.outcomes`.
+    """Attack a model and return one row per image: labels of unit and model, then the columns of `harness.evaluation.outcomes`.
 
-    The column `flags` names what a unit found out, see `harness.evaluation.marks`; a `FlagWarning` says so too.
-    A module that `load_model` gave stands under its model's id, any other under its class and the beginning of a hash of its weights.
+    The column `flags` contains the marks of a unit, see `harness.evaluation.marks`; a `FlagWarning` reports them too. A module from
+    `load_model` is labelled with its model's id, any other with its class and the beginning of a hash of its weights.
 
     Parameters
     ----------
     model : str, Path or nn.Module
-        An id, the path of a record, or a module of your own: frozen, in eval mode, images in [0, 1] to logits.
+        An id, the path of a record, or a frozen module in eval mode that maps float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
     attack : str or sequence of str
-        Names as `harness ls attacks` lists them.
+        Names as listed by `harness ls attacks`.
     dataset : str
-        A name as `harness ls datasets` lists it.
+        A name as listed by `harness ls datasets`.
     n : int, optional
-        Number of images, the first of the data set's order; all where None.
+        Number of images, the first in the data set's order; None means all.
     radius : str, optional
-        An exact fraction such as "8/255", with the norm before it ("Linf 8/255") if the attacks are for several; the protocol's for the
-        data set and the attack's norm where None.
+        An exact fraction such as "8/255", with the norm before it ("Linf 8/255") if the attacks have several norms. If None, the
+        protocol's radius for the data set and the attack's norm.
     engine : str
-        What attacks differentiate, see `harness.engines`; registered models only.
+        What attacks differentiate, see `harness.engines`; for registered models only.
     seed : int
         Base seed.
     data_dir : path, optional
-        Where data that does not ship is; see `harness.datasets.data_folder`.
+        Folder of the data that does not ship; see `harness.datasets.data_folder`.
     store : path, optional
-        Keep outcomes there and use what it holds; registered models only. Nothing is kept where None.
+        Store whose outcomes are used and to which new ones are added; for registered models only. If None, nothing is stored.
     progress : callable, optional
-        Called with the fraction done of the current unit and the attack's component; for modules of your own.
+        Called with the fraction done of the current unit and the attack's component; not called if a store is used.
 
     Raises
     ------
     UserError
-        For unknown names, refused models or images, and units that failed.
+        If a name is unknown, the model or the images are refused, or a unit fails.
     """
     if isinstance(model, Path):
         model = str(model)
@@ -136,9 +136,9 @@ def results(
     attack: str | Sequence[str] | None = None,
     dataset: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Stored outcomes, one row for every image of every finished unit; an empty frame with the same columns if there are none.
+    """Return stored outcomes, one row per image and attack; an empty frame with the same columns if there are none.
 
-    The column `flags` names what a unit found out, see `harness.evaluation.marks`; a `FlagWarning` says which models have any.
+    The column `flags` contains the marks of a unit, see `harness.evaluation.marks`; a `FlagWarning` reports the models that have any.
     """
     return _warned(select(read(Path(store)), model, attack, dataset))
 
@@ -195,7 +195,7 @@ def _warned(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _named(model: nn.Module, weights: str, size: int) -> tuple[str, str | None]:
-    """Id and family of a model that `load_model` gave and that still computes the same; else its class with the beginning of a hash."""
+    """Return id and family of a module from `load_model` if it still computes the same; otherwise its class with the start of a hash."""
     reference = getattr(model, "loaded_from", None)
     if isinstance(reference, str) and not any(module.training for module in model.modules()):
         record = describe(reference)
@@ -206,11 +206,11 @@ def _named(model: nn.Module, weights: str, size: int) -> tuple[str, str | None]:
 
 
 def _copies(model: nn.Module) -> Callable[[], nn.Module] | None:
-    """Gives the module as it is now, again and again; None where it cannot be copied."""
+    """Return a function that makes copies of the module as it is now; None if it cannot be copied."""
     try:
         untouched = copy.deepcopy(model)
     except Exception:
-        # A module of anybody's making: anything may come out of copying it.
+        # Copying a user's module may raise any exception.
         return None
     return lambda: copy.deepcopy(untouched)
 

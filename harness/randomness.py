@@ -1,4 +1,4 @@
-"""Seeding that leaves no trace: the global generators of torch, numpy and Python are put back as they were found."""
+"""Seeding of the global generators of torch, NumPy and Python for a block of code, with their states restored afterwards."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import torch
 
 @contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """Seed the global generators inside the `with` block; restore them, and the trace function, on the way out.
+    """Seed the global generators inside the `with` block; restore them and the trace function on exit.
 
-    Attack packages draw from the global generators and reseed them as they like, and one of them switches off the trace function
-    that coverage and debuggers live on. Neither is felt outside, not even when the block raises.
+    Attack packages draw from the global generators and reseed them, and one of them switches off the trace function, on which coverage
+    tools and debuggers depend. Both are restored even if the block raises.
 
-    The states are per process (the trace function: per thread), so two threads must not be inside at the same time.
+    The generators' states are per process (the trace function is per thread), so two threads must not be inside at the same time.
 
     Parameters
     ----------
     seed : int
-        Unsigned 64-bit. torch and Python take it whole (torch's CPU generator, a Mersenne twister, uses its low 32 bits); numpy's
-        global generator takes no more than 32 bits and gets `seed % 2**32`.
+        Unsigned 64-bit. torch and Python take all of it (torch's CPU generator, a Mersenne twister, uses the low 32 bits); NumPy's
+        global generator takes at most 32 bits and gets `seed % 2**32`.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def isolated(seed: int) -> Iterator[None]:
     python_state = random.getstate()
     numpy_state = np.random.get_state()
     torch_state = torch.get_rng_state()
-    # A CUDA generator that nobody has started yet has no state to lose, and starting one costs a second and breaks forking.
+    # An uninitialised CUDA generator has no state to lose, and initialising it takes a second and breaks forking.
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
         random.seed(seed)
@@ -56,7 +56,7 @@ def isolated(seed: int) -> Iterator[None]:
 
 
 def image_generator(image: torch.Tensor, seed: int, what: bytes) -> torch.Generator:
-    """Random numbers on the CPU that depend on the seed (unsigned 64-bit), `what` and the pixels of one image, never on its batch mates."""
+    """Return a CPU generator that depends on `seed` (unsigned 64-bit), `what` and the pixels of one image, never on its batch mates."""
     pixels = image.cpu().contiguous().numpy().tobytes()
     digest = hashlib.sha256(seed.to_bytes(8, "little") + what + pixels).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))

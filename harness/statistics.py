@@ -1,4 +1,4 @@
-"""Intervals for accuracies, and comparisons of two models on the same images."""
+"""Confidence intervals for accuracies, and tests and intervals for comparing models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BOOTSTRAP_DRAWS = 10_000
 
 @cache
 def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Wilson's score interval for a proportion (Wilson 1927), as fractions; (0, 1) where n is 0.
+    """Return Wilson's score interval for a proportion (Wilson 1927), as fractions; (0.0, 1.0) if n is 0.
 
     Raises
     ------
@@ -32,14 +32,14 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> t
 
 @dataclass(frozen=True)
 class Proportion:
-    """`successes` of `n` images."""
+    """Proportion of `successes` among `n` images."""
 
     successes: int
     n: int
 
     @property
     def value(self) -> float:
-        """The proportion as a fraction; NaN where n is 0."""
+        """The proportion as a fraction; NaN if n is 0."""
         return self.successes / self.n if self.n else float("nan")
 
     @property
@@ -48,7 +48,7 @@ class Proportion:
         return wilson_interval(self.successes, self.n)
 
     def __str__(self) -> str:
-        """In per cent: "25.0 [14.2, 40.2]"."""
+        """Return the proportion and its interval in per cent, "25.0 [14.2, 40.2]"; an empty string if n is 0."""
         if not self.n:
             return ""
         low, high = self.interval
@@ -56,9 +56,15 @@ class Proportion:
 
 
 def mcnemar(left: Sequence[bool], right: Sequence[bool]) -> float:
-    """Two-sided p value of McNemar's exact test (McNemar 1947): that `left` and `right` are right equally often on the same images.
+    """Return the two-sided p-value of McNemar's exact test (McNemar 1947) that two models are right equally often on the same images.
 
-    Only images on which the two differ count: without a difference, they fall on either side by the toss of a coin. 1 where none differs.
+    Only images on which the two differ count: under the null hypothesis, each of these favours either model with probability 1/2. The
+    p-value is 1.0 if there are none.
+
+    Raises
+    ------
+    ValueError
+        If the two have different numbers of images.
     """
     from scipy.stats import binomtest
 
@@ -68,10 +74,10 @@ def mcnemar(left: Sequence[bool], right: Sequence[bool]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p values of tests made together, in their order: below 5 % by chance is then any of them in 5 % of cases (Holm 1979).
+    """Return Holm-adjusted p-values in input order; they control the family-wise error rate (Holm 1979).
 
-    S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979, 65-70: the smallest counts
-    as often as there are tests, the next once less, and none less than the one before it.
+    The smallest p-value is multiplied by the number of tests, the next by one less, and so on; an adjusted value is at most 1 and at least
+    the one before it. S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979, 65-70.
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, position in enumerate(sorted(range(len(p_values)), key=lambda position: p_values[position])):
@@ -81,11 +87,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_difference(left: Sequence[bool], right: Sequence[bool]) -> tuple[float, float, float]:
-    """How much more often `left` is right than `right` on the same images, as a fraction, and the ends of its 95 % interval.
+    """Return how much more often `left` is right than `right` on the same images, as a fraction, and the ends of its 95 % interval.
 
-    The interval is Newcombe's method 10: the two Wilson intervals, squared and added, less what the correlation of the two explains, with
-    his continuity correction (R. G. Newcombe, Improved confidence intervals for the difference between binomial proportions based on
-    paired data, Statistics in Medicine 17, 1998, 2635-2650). NaN, -1 and 1 where there is no image.
+    The interval is Newcombe's method 10: the margins of the two Wilson intervals are squared and added, less a term for the correlation of
+    the two, with his continuity correction (R. G. Newcombe, Improved confidence intervals for the difference between binomial proportions
+    based on paired data, Statistics in Medicine 17, 1998, 2635-2650). The result is NaN, -1.0 and 1.0 if there are no images.
 
     Raises
     ------
@@ -113,12 +119,12 @@ def paired_difference(left: Sequence[bool], right: Sequence[bool]) -> tuple[floa
 
 
 def paired_bootstrap(left: Sequence[bool], right: Sequence[bool], draws: int = BOOTSTRAP_DRAWS) -> tuple[float, float, float]:
-    """The difference of `paired_difference` with the 95 % percentile interval of a bootstrap over images (Efron and Tibshirani 1993, 13).
+    """Return the difference of `paired_difference` and its 95 % bootstrap percentile interval over images (Efron and Tibshirani 1993, 13).
 
-    Images are drawn with replacement and keep their pair. What matters of a draw is how many images of the four kinds (both right, one,
-    the other, neither) are in it, and those counts are multinomial, so it is they that are drawn. The generator is seeded with the counts:
-    the same outcomes have the same interval. It assumes nothing about the proportions, but on few images, or where the two never differ,
-    it is too narrow: quote Newcombe's there. NaN, -1 and 1 where there is no image.
+    Images are drawn with replacement, with both answers. Only the numbers of images of the four kinds matter (both right, only the left,
+    only the right, neither), and these are multinomial, so they are drawn directly. The generator is seeded with the observed counts, so
+    equal outcomes have equal intervals. The interval is distribution-free, but too narrow on few images or if the two never differ: report
+    Newcombe's then. The result is NaN, -1.0 and 1.0 if there are no images.
 
     Raises
     ------
@@ -138,11 +144,11 @@ def paired_bootstrap(left: Sequence[bool], right: Sequence[bool], draws: int = B
 
 
 def unpaired_difference(one: Proportion, other: Proportion | float) -> tuple[float, float, float]:
-    """`one` less `other`, of different images or runs: the difference and its 95 % interval, as fractions.
+    """Return `one` minus `other`, of different images or runs, and the ends of its 95 % interval, as fractions.
 
     Newcombe's hybrid of Wilson intervals for independent proportions (R. G. Newcombe, Interval estimation for the difference between
-    independent proportions, Statistics in Medicine 17, 1998, 873-890, method 10). Where `other` is a bare number, nobody knows over how
-    many images: the interval is then that of `one` alone.
+    independent proportions, Statistics in Medicine 17, 1998, 873-890, method 10). If `other` is a plain number, its number of images is
+    unknown, and only the uncertainty of `one` is included.
     """
     low, high = one.interval
     if not isinstance(other, Proportion):
@@ -155,6 +161,6 @@ def unpaired_difference(one: Proportion, other: Proportion | float) -> tuple[flo
 
 
 def _paired_counts(left: Sequence[bool], right: Sequence[bool]) -> tuple[int, int, int, int]:
-    """On how many images both are right, only the left, only the right, neither."""
+    """Return on how many images both are right, only the left, only the right, and neither."""
     pairs = [(bool(one), bool(other)) for one, other in zip(left, right, strict=True)]
     return pairs.count((True, True)), pairs.count((True, False)), pairs.count((False, True)), pairs.count((False, False))

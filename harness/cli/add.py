@@ -1,4 +1,4 @@
-"""`harness add`: a model of one's own becomes a record."""
+"""`harness add`: make a record of a user model."""
 
 from __future__ import annotations
 

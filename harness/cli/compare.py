@@ -1,4 +1,4 @@
-"""`harness compare`: whether a model is better than what there is."""
+"""`harness compare`: attack a model and others on the same images, and test which is better."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def command(
 
 
 def _of_models(outcomes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """All outcomes of a plan's models, whichever suite they are of, under the names that the plan has for them."""
+    """Return all outcomes of a plan's models, from any suite, under the models' names in the plan."""
     from harness.runner.identity import model_sha256
 
     names = {model_sha256(unit.identity["model"]): unit.record.id for unit in plan.units}
@@ -194,7 +194,7 @@ def _sizes(plan: Plan) -> Mapping[str, Size]:
 
 
 def _unmet(found: Comparison, fail_under: float | None, must_beat: list[str]) -> list[str]:
-    """The conditions that a model does not meet, each in words."""
+    """Return the conditions that a model does not meet, one line each."""
     from harness.reporting.comparison import p_text, points
 
     ours, said = found.ours, []

@@ -1,4 +1,4 @@
-"""`harness diagnose`: whether a model's robustness is real."""
+"""`harness diagnose`: measure whether a model's robustness is real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harness export`: one self-describing file of a model."""
+"""`harness export`: write a model as one self-describing file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def command(model: str, out: Path | None, signs: str, as_json: bool) -> None:
     from model_zoo.packing.export import export, parts
 
     record = registry.get_record(model)
-    # Any images will do: the sample is of the size that a CIFAR network takes, and others get noise.
+    # Any images serve to compare logits: CIFAR networks get the sample, which has their size, and others get noise.
     if record.input_shape == (3, 32, 32):
         probe, _ = datasets.load("cifar10-sample").first(16).tensors()
     else:

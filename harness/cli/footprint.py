@@ -1,4 +1,4 @@
-"""`harness footprint`: what models cost, by every convention."""
+"""`harness footprint`: show the bytes of models by every convention, and their operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harness import`: somebody else's checkpoint becomes a model with a record."""
+"""`harness import`: convert a checkpoint of another code to a model with a record."""
 
 from __future__ import annotations
 

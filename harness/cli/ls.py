@@ -1,4 +1,4 @@
-"""`harness ls`: what there is."""
+"""`harness ls`: list models, data sets, attacks, suites, tables, recipes or formats."""
 
 from __future__ import annotations
 

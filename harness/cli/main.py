@@ -1,4 +1,4 @@
-"""The command `harness`. Only names and one-line helps are here; a command's module is imported when it runs."""
+"""The command `harness`: names and one-line helps of its commands, whose modules are imported when they run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ MOVED = {name: (f"store_{name}", f"harness store {name}") for name in ("merge", 
 
 
 class Main(LazyGroup):
-    """The command itself: turns errors that the user can put right into one line and an exit status."""
+    """Command group that reports errors which the user can correct as one line and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run a command; exit with the error's status on a UserError, and with 1 if the output pipe is closed."""
         try:
             return super().invoke(ctx)
         except UserError as error:
@@ -69,7 +69,7 @@ def main(plugins: tuple[str, ...]) -> None:
       harness run --model ID --attack pgd --n 200
       harness report                         tables and figures from ./results
     """
-    # Spinning threads make two processes on one machine many times slower; torch reads this when it is imported.
+    # Spinning threads make parallel processes on one machine many times slower; torch reads this variable on import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for folder in plugins:
         add_plugin_folder(Path(folder))

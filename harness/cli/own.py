@@ -1,4 +1,4 @@
-"""The options that say what lies outside an exported network, shared by the commands that take one."""
+"""Options for what an exported network does not contain, such as normalisation; shared by the commands that take one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPTIONS = (
 
 
 def outside_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it is called with `outside`."""
+    """Add these options to a command, which gets their values as the argument `outside`."""
 
     @wraps(command)
     def wrapped(scale: float, mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool, output: str, **given: Any) -> None:

@@ -1,4 +1,4 @@
-"""`harness plan`: what a run would do, and how long it would take."""
+"""`harness plan`: show what a run would do, and how long it would take."""
 
 from __future__ import annotations
 

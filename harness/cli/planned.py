@@ -1,4 +1,4 @@
-"""The options that say what to run, shared by `run`, `plan` and `status`."""
+"""Options that select what to run, shared by `run`, `plan` and `status`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from harness.runner.plan import Plan
 
 
-# harness.engines.NAMES, whose module loads too much for a help text; a test holds them together.
+# The values of harness.engines.NAMES, which is too slow to import for a help text; a test checks that they agree.
 ENGINES = ("auto", "dense", "folded", "sparse", "bf16")
 
 
 def count(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
-    """Read a number of images, or "all"."""
+    """Parse a number of images, or "all"; raise a `click.BadParameter` for anything else."""
     if value is None or value == "all":
         return value
     if not value.isdigit() or int(value) < 1:
@@ -32,7 +32,7 @@ resize = click.option("--resize", type=click.IntRange(1, 4096), metavar="N", hel
 
 
 def sized(dataset: str | None, resize: int | None) -> str | None:
-    """The name of a data set with its images brought to one size."""
+    """Return the name of a data set with its images resized; raise a UsageError if they are not from a folder."""
     if resize is None:
         return dataset
     from harness.datasets import FOLDER
@@ -44,7 +44,7 @@ def sized(dataset: str | None, resize: int | None) -> str | None:
 
 
 def say_notes(plan: Plan) -> None:
-    """Say how images were read where that is not what everybody would expect."""
+    """Print a plan's notes on how images were read."""
     from harness.cli.console import err
 
     for note in plan.notes:
@@ -52,7 +52,7 @@ def say_notes(plan: Plan) -> None:
 
 
 def say_guessing(model: str, low: float, classes: int) -> None:
-    """Say so where a model may get no more images right than guessing would, `low` being the lower end of its clean accuracy."""
+    """Print a warning if a model may be no better than guessing; `low` is the lower end of the interval of its clean accuracy."""
     from harness.cli.console import err
 
     if low <= 1 / classes:
@@ -78,7 +78,7 @@ _NAMES = ("suite", "models", "attack_names", "dataset", "resize", "n", "radii", 
 
 
 def planned(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a plan; it is called with `make_plan`, which makes it, `suite` and `store`."""
+    """Add the options of a plan to a command, which gets `make_plan` (a function that returns the plan), `suite` and `store`."""
 
     @wraps(command)
     def wrapped(**given: Any) -> None:
@@ -103,14 +103,14 @@ def make_plan(
     data_dir: Path | None,
     download: bool,
 ) -> Plan:
-    """Plan a suite or a request, and say what is left out of it.
+    """Return the plan of a suite or a request, and print what is left out of it.
 
     Raises
     ------
     UsageError
-        Where neither or both were asked for, or options contradict the suite.
+        If neither or both are given, options contradict the suite, or a model has no record.
     MissingDataError
-        Where nothing is left to run.
+        If nothing of the suite can run.
     """
     from harness.cli.console import err
     from harness.runner.plan import plan_request, plan_suite
@@ -147,7 +147,7 @@ def make_plan(
 
 
 def duration(seconds: float) -> str:
-    """For people: "45 s", "12 min", "3.5 h"."""
+    """Return a duration as text for readers, such as "45 s", "12 min" or "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""`harness report`: tables and figures from a store; starts no attack."""
+"""`harness report`: build tables and figures from stored outcomes, without running attacks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from model_zoo.errors import DamagedFileError
 
 
-# The folder of what no suite asks for.
+# Folder for the report on outcomes that no suite asks for.
 REQUESTS = "requests"
 
 
 def show(made: Report, table: str = "summary") -> None:
-    """Print one table, and name the main table and figure."""
+    """Print one table of a report, and the paths of its main table and figure."""
     from harness.cli.console import err, out
     from harness.reporting import tables
 
@@ -47,9 +47,9 @@ def make(
     formats: Sequence[str] | None = None,
     only: Sequence[str] | None = None,
 ) -> Report | None:
-    """Build every table and figure of a plan's outcomes into `folder`; None where there are none.
+    """Write every table and figure of a plan's outcomes to `folder`; return None if there are no outcomes.
 
-    `stored` is what the store's `read_all` gave, so that one reading serves several plans.
+    `stored` is the result of the store's `read_all`, so that the store is read once for several plans.
     """
     import pandas as pd
 
@@ -80,7 +80,7 @@ def make(
 
 
 def _described(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What a report says about a plan's models, and what their diagnostics are."""
+    """Return the catalogue of a plan's models with their traits, and their diagnostics."""
     from harness.reporting.traits import with_traits
     from harness.runner.diagnoses import diagnosed
     from model_zoo.catalogue import catalogue
@@ -97,7 +97,7 @@ def _found_by(plan: Plan) -> dict[str, str]:
 def _requested(
     store: Store, stored: Iterable[Stored | DamagedFileError], plans: Iterable[Plan], folder: Path, formats: Sequence[str]
 ) -> Report | None:
-    """Build the report of outcomes that no suite asks for, of users' own models and images among them; None where there are none."""
+    """Write the report on outcomes that no suite asks for, such as those of user models and images; return None if there are none."""
     from harness.cli.console import err
     from harness.reporting import report
     from harness.reporting.traits import with_traits
@@ -110,14 +110,14 @@ def _requested(
     asked = {cell(unit.identity) for plan in plans for unit in plan.units}
     readable = [item for item in stored if isinstance(item, Stored)]
     others = [item for item in readable if cell(item.manifest.identity) not in asked]
-    # Beside everybody else that met the same attacks on the same data under the same threat model.
+    # The report includes all other models under the same attacks, data and threat models.
     where = {_met(item) for item in others}
     found = find(item for item in readable if _met(item) in where)
     if found.outcomes.empty:
         return None
     names = sorted(set(found.outcomes["model"]))
     shipped = {name: name for name in names if name in registry.model_ids()}
-    # Of a model without a record nothing is known but its name; the columns are those of one that has one.
+    # Only the name of a model without a record is known; the columns are taken from a model with one.
     known = shipped or {name: name for name in registry.model_ids()[:1]}
     models = with_traits(catalogue(known), known).set_index("id").reindex(names).rename_axis("id").reset_index()
     families = found.outcomes.drop_duplicates("model").set_index("model")["family"]
@@ -135,7 +135,7 @@ def _met(item: Stored) -> tuple[str, ...]:
 
 
 def _page(store: Store, suites: Iterable[str], folder: Path, data_dir: Path | None) -> list[Path]:
-    """Write the page of these suites' outcomes; an empty list where there are none."""
+    """Write the web page of these suites' outcomes and return the paths; an empty list if there are no outcomes."""
     import pandas as pd
 
     from harness.reporting.page.boards import Results

@@ -1,4 +1,4 @@
-"""`harness run`: attack models, store outcomes, report."""
+"""`harness run`: attack models, store the outcomes and report them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.runner.execute import Report
     from harness.runner.plan import Plan
 
-# The keys of harness.runner.execute.EXISTING, which is too heavy to import for a help text; a test holds them together.
+# The keys of harness.runner.execute.EXISTING, which is too slow to import for a help text; a test checks that they agree.
 EXISTING = ("only-missing", "always", "never", "only-cache")
 
 
@@ -98,7 +98,7 @@ def command(
 
 
 def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> Report:
-    """Run a plan with a progress bar, and say what became of it; `how` is what `harness.runner.execute.execute` takes by name."""
+    """Run a plan with a progress bar and print a summary; `how` contains keyword arguments of `harness.runner.execute.execute`."""
     from harness.cli.console import err, progress_bar
     from harness.runner.execute import Event, execute
     from harness.runner.store import Store

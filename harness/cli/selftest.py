@@ -1,4 +1,4 @@
-"""`harness selftest`: whether the harness catches what it is there to catch."""
+"""`harness selftest`: check that the harness detects the faults it is meant to detect."""
 
 from __future__ import annotations
 

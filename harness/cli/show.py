@@ -1,4 +1,4 @@
-"""`harness show`: one model, whole."""
+"""`harness show`: show one model's record, footprint and results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harness status`: how far a run is, from any machine that sees its store."""
+"""`harness status`: show the progress of a run, from any machine that sees its store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harness store`: look after a folder of outcomes."""
+"""`harness store`: group of the commands that maintain a folder of outcomes."""
 
 from __future__ import annotations
 

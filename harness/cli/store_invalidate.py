@@ -1,4 +1,4 @@
-"""`harness store invalidate`: take outcomes back."""
+"""`harness store invalidate`: declare outcomes invalid."""
 
 from __future__ import annotations
 

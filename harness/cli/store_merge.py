@@ -1,4 +1,4 @@
-"""`harness store merge`: join stores."""
+"""`harness store merge`: copy outcomes and diagnostics from other stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harness store pack`: turn a working store into its packed form."""
+"""`harness store pack`: convert a working store to its packed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harness store verify`: hash everything again."""
+"""`harness store verify`: check the files of a store and the registered checkpoints against their hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harness train`: a recipe becomes a packed model with a record and a curve."""
+"""`harness train`: train a recipe's model and write it as a packed file, with a record and the training curve."""
 
 from __future__ import annotations
 

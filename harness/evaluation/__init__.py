@@ -1,1 +1,1 @@
-"""What happens inside one unit: gates before the attack, a meter during it, a referee after it."""
+"""Evaluation of one unit (gates before the attack, a meter during it, a referee after it), and diagnostics of a model."""

@@ -1,4 +1,4 @@
-"""Whether a network's logits depend on anything but the image: gradients being wanted, batch, pixel grid, what it was asked before."""
+"""Checks that a network's logits depend on the image alone, not on gradient mode, batch, pixel grid or earlier queries."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from harness.evaluation.referee import classify, device_of, logits_of
 from model_zoo.errors import RefusedError
 from model_zoo.fence import TOLERANCE, Fenced, disagree
 
-# Images that a check looks at.
+# Number of images that a check uses.
 PROBE = 16
-# Moving every pixel by up to half a step of the grid of 1/255 may change logits by at most so much more than moving by whole steps.
-# The largest such ratio of 111 looks at shipped models is 0.62.
+# Largest allowed ratio of the change of logits when pixels move by up to half a step of the 1/255 grid to that when they move by whole
+# steps. The largest of 111 ratios measured on shipped models is 0.62.
 JUMP = 2.0
-# Share of images whose logits may differ when a network made again is asked: rounding flips a step now and then.
+# Share of images for which a rebuilt network may give other logits, because rounding occasionally flips a step function.
 SHARE = 0.05
-# Not a seed that anybody draws weights with: the noise would be those weights.
+# A seed that nobody draws weights with; otherwise the noise could equal the weights.
 SEED = 0x5EED_0F_9A7E
-# A batch size that nothing else uses.
+# A batch size that is used nowhere else.
 BATCH = 7
 
 
 def check_consistent(model: nn.Module, images: torch.Tensor) -> None:
-    """Refuse a network whose logits depend on a gradient being wanted, or on whether pixels are multiples of 1/255.
+    """Check that a network's logits depend neither on whether a gradient is wanted nor on whether pixels are multiples of 1/255.
 
     Parameters
     ----------
+    model : nn.Module
+        Network that maps images to logits [N, classes].
     images : torch.Tensor
-        Float32 [N, 3, H, W] in [0, 1], where the model is; the first `PROBE` are looked at.
+        float32 [N, 3, H, W] in [0, 1], on the model's device; the first `PROBE` are used.
 
     Raises
     ------
     RefusedError
-        Naming what the logits depend on.
+        If the logits depend on one of the two; the message says on which.
     """
     generator = torch.Generator().manual_seed(SEED)
     grid = (images[:PROBE].cpu() * 255).round()
@@ -57,32 +59,34 @@ def check_consistent(model: nn.Module, images: torch.Tensor) -> None:
 
 
 def _finite_change(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Median over images of the largest change of a logit; images with logits that are not finite are left to the meter."""
+    """Return the median over images of the largest change of a logit, leaving out images with non-finite logits (the meter finds those)."""
     change = (one - other).abs().amax(1)
     change = change[torch.isfinite(change)]
     return float(change.median()) if len(change) else 0.0
 
 
 def ask_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Ask networks made again, image by image in reverse order and in batches of another size, and compare their answers with `logits`.
+    """Classify images in reverse order with two rebuilt networks, one by one and in batches of `BATCH`, and compare with `logits`.
 
-    Each network sees these images and nothing else, so that it cannot answer with what it saw before: neighbours of one image (the image
-    itself, its adversarial example) belong into calls of their own.
+    Each rebuilt network sees only the images of this call, so it cannot answer from memory. Variants of the same image (the clean image
+    and its adversarial example) must therefore be passed in separate calls.
 
     Parameters
     ----------
+    model : Fenced
+        The network, in its fence.
     images, logits : torch.Tensor
-        Float32 [N, 3, H, W], and what the network said of them, [N, classes].
+        float32 [N, 3, H, W], and the network's logits for them, [N, classes].
 
     Returns
     -------
     torch.Tensor
-        int64 [2, N], the classes predicted alone and in batches.
+        int64 [2, N], the classes predicted one by one and in batches; see `referee.classify`.
 
     Raises
     ------
     RefusedError
-        If logits differ by more than rounding for more than a share `SHARE` of the images.
+        If the logits of more than a share `SHARE` of the images, and of more than one, differ by more than rounding.
     """
     backwards = images.flip(0)
     answers = [logits_of(model.fresh().to(device_of(model)), backwards, batch).flip(0) for batch in (1, BATCH)]

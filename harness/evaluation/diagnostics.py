@@ -1,4 +1,4 @@
-"""Diagnostics of one model on one block of images: measurements that say whether its robustness is real. `verdict` reads them."""
+"""Diagnostics of one model on one block of images: measurements from which `verdict` judges whether its robustness is real."""
 
 from __future__ import annotations
 
@@ -25,39 +25,42 @@ STEPS = 50
 SWEEP_STEPS = 20
 SQUARE_QUERIES = 1000
 DECISION_QUERIES = 1000
-# Survivors of all other probes that RayS is tried on, the first ones.
+# RayS runs on at most this many images: the first ones that survive all other probes.
 DECISION_IMAGES = 64
 NOISE_DRAWS = 20
-# Radii of the sweep, in 255ths, up to one at which an attack must break nearly all.
+# Radii of the sweep, in 255ths; at the largest one an attack must break nearly all images.
 SWEEP = (0, 1, 2, 4, 8, 16, 32, round(255 * thresholds.LARGE_RADIUS.value))
-# One character an image.
+# One character per image.
 ROBUST, BROKEN, NOT_ASKED = "1", "0", "-"
-# Probes that see gradients of the network's own losses, upwards: what is called its white-box robustness here.
+# Probes that ascend losses of the network itself; an image that withstands them all counts as robust to white-box attacks.
 WHITE_BOX = ("ce", "margin")
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What was measured on a block of images. A string has one character an image, "-" where it was not asked (wrong without an attack).
+    """Measurements on a block of images.
+
+    Strings have one character per image: "1", "0", or "-" if the image was not tested. Images that the model misclassifies without an
+    attack are never tested.
 
     Attributes
     ----------
     predictions : tuple of int
-        Classes of the clean images.
+        Predicted classes of the clean images.
     median_gap, saturated : float
         See `probes.LogitScale`.
     no_gradient : dict
-        For "ce", "margin" and "dlr": "1" where the gradient is exactly zero, at the image and at a random start.
+        For "ce", "margin" and (with more than two classes) "dlr": "1" if the gradient is exactly zero at the image and at a random start.
     robust : dict
-        For each probe "1" where the image stays right: PGD on the cross-entropy ("ce") and on the margin ("margin"), PGD down the
-        margin ("descent"), "square" alone, random "noise", examples made on other models ("transfer"; absent where there are none),
-        and RayS on survivors of all these ("decision").
+        For each probe, "1" if the image stays correctly classified: PGD on the cross-entropy ("ce") and on the margin ("margin"), PGD
+        down the margin ("descent"), "square" alone, random "noise", examples made on other models ("transfer"; absent if there are
+        none), and RayS on images that survive all of these ("decision").
     rising : str
-        Of images robust to PGD on the margin: "1" where the loss still rose at the end.
+        For images robust to PGD on the margin: "1" if the loss still rose at the end.
     sweep : dict
-        For each radius (a fraction, as text) "1" where the image withstands both kinds of PGD.
+        For each radius (a fraction, as text), "1" if the image withstands PGD on both losses.
     sources : tuple of str
-        Models that examples were made on.
+        Models on which the transferred examples were made.
     """
 
     predictions: tuple[int, ...]
@@ -71,26 +74,26 @@ class Diagnostics:
 
     @property
     def images(self) -> int:
-        """How many images were looked at."""
+        """Number of images."""
         return len(self.predictions)
 
     @property
     def n(self) -> int:
-        """How many of them the model gets right."""
+        """Number of images that the model classifies correctly without an attack."""
         return self.images - self.robust["ce"].count(NOT_ASKED)
 
     @property
     def near_constant(self) -> bool:
-        """Whether at least half of all predictions on clean images are one class: such a model "resists" by hardly looking."""
+        """Whether one class is at least half of the predictions on 30 or more clean images: such a model ignores most of its input."""
         return near_constant(list(self.predictions))
 
     def share(self, marks: str) -> float:
-        """The share of "1" among the images that were asked, 0 where none was."""
+        """Return the share of "1" among the tested images of a string; 0.0 if none was tested."""
         asked = len(marks) - marks.count(NOT_ASKED)
         return marks.count("1") / asked if asked else 0.0
 
     def first(self, n: int) -> Diagnostics:
-        """As if the first `n` images alone had been looked at (but for `median_gap` and `saturated`, and for the images RayS chose)."""
+        """Return the diagnostics of the first `n` images; `median_gap`, `saturated` and the choice of images for RayS do not change."""
 
         def cut(measured: Mapping[str, str]) -> dict[str, str]:
             return {name: marks[:n] for name, marks in measured.items()}
@@ -105,17 +108,17 @@ class Diagnostics:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return the diagnostics as plain JSON values."""
         return {**asdict(self), "predictions": " ".join(map(str, self.predictions)), "sources": list(self.sources)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Diagnostics:
-        """Inverse of `to_dict`.
+        """Return the diagnostics from the result of `to_dict`.
 
         Raises
         ------
         TypeError, KeyError, ValueError, AttributeError
-            If a field is missing, left over or of another kind.
+            If a field is missing, unknown or of another type.
         """
         measured = cls(**{**plain, "predictions": tuple(map(int, plain["predictions"].split())), "sources": tuple(plain["sources"])})
         strings = (measured.rising, *(text for group in (measured.no_gradient, measured.robust, measured.sweep) for text in group.values()))
@@ -138,18 +141,20 @@ def diagnose(
     Parameters
     ----------
     model : nn.Module
-        Frozen, in eval mode; float32 [N, C, H, W] in [0, 1] to logits [N, classes]. It has passed the gates.
+        Frozen model in eval mode that has passed the gates; maps float32 [N, C, H, W] in [0, 1] to logits [N, classes].
     images, labels : torch.Tensor
         float32 [N, C, H, W] and int64 [N].
     seed : int
         Unsigned 64-bit.
     transferred : mapping, optional
-        Examples for all images that were made on other models, by their names, float32 [N, C, H, W] each.
+        For each other model, by name, the examples made on it, float32 [N, C, H, W] each.
+    progress : callable, optional
+        Called with the fraction done and the name of the current measurement.
 
     Raises
     ------
     UsageError
-        For another norm, or where the model gets no image right.
+        If the threat model has another norm, or the model misclassifies all images.
     """
     if threat.norm != "Linf":
         raise UsageError(f"diagnostics are for Linf threat models, and {threat} is not one")
@@ -194,7 +199,7 @@ def diagnose(
             sweep[str(Fraction(radius, 255))] = both[0] & both[1]
 
     def marks(values: torch.Tensor, where: torch.Tensor | None = None) -> str:
-        """`values` are of the images that are right; of those, `where` says which were asked."""
+        """Return one character per image; `values` and `where` (which were tested) cover the correctly classified images only."""
         asked = torch.ones_like(values) if where is None else where
         digits = iter("01"[value] if there else NOT_ASKED for value, there in zip(values.tolist(), asked.tolist(), strict=True))
         return "".join(next(digits) if is_right else NOT_ASKED for is_right in right.tolist())

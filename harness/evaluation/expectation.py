@@ -1,4 +1,4 @@
-"""Models that toss coins, made fit to be attacked and judged: the mean of their logits over several draws."""
+"""Expectation over transformation: mean logits of a stochastic model over several draws."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from harness.randomness import isolated
 
 
 class Expectation(nn.Module):
-    """The mean of a stochastic model's logits over `draws` forward passes (expectation over transformation, Athalye et al. 2018).
+    """Mean logits of a stochastic model over `draws` forward passes (expectation over transformation, Athalye et al. 2018).
 
     Parameters
     ----------
     model : nn.Module
-        Images [N, 3, H, W] to logits [N, classes], drawing from torch's global generator.
+        Maps images [N, 3, H, W] to logits [N, classes] and draws from torch's global generator.
+    draws : int
+        Number of forward passes per call.
     seed : int, optional
-        Unsigned 64-bit: every call makes the same draws, so that this is a deterministic model, and leaves the generator alone. None: each
-        call makes new ones.
+        Unsigned 64-bit. With a seed, every call makes the same draws, so the mean is deterministic, and the global generators do not
+        change. If None, each call makes new draws.
     """
 
     def __init__(self, model: nn.Module, draws: int, seed: int | None = None) -> None:
@@ -28,7 +30,7 @@ class Expectation(nn.Module):
         self.train(model.training)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Mean logits [N, classes]."""
+        """Return mean logits [N, classes] of images [N, 3, H, W]."""
         with nullcontext() if self.seed is None else isolated(self.seed):
             total: torch.Tensor = self.model(images)
             for _ in range(self.draws - 1):

@@ -1,4 +1,4 @@
-"""Gates before any attack: images and models that no number may come from are refused by name."""
+"""Pre-flight checks ("gates"): refuse invalid images and models before any attack runs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from harness.evaluation.consistency import check_consistent
 from model_zoo.errors import RefusedError
 from model_zoo.fence import Fenced, unfenced
 
-# Two forwards of a deterministic model agree exactly; this allows for libraries that pick another kernel on a second call.
+# Two forward passes of a deterministic model agree exactly, except that a library may choose another kernel for the second one.
 DETERMINISM_TOLERANCE = 1e-6
-# An image alone and in a batch may differ by so much of the logits' range: other kernels, same function.
+# Logits of an image alone and in a batch may differ by this share of the logits' range, because the kernels differ.
 BATCH_TOLERANCE = 1e-4
-# Probability of a gap to the record's clean accuracy as large as the one found, below which this is not the model of the record.
+# A model is refused if its clean accuracy has a p-value below this under the accuracy in its record.
 CLEAN_SIGNIFICANCE = 1e-6
-# Probe batch for gates that run the model.
+# Number of images on which gates run the model.
 PROBE = 16
 
 
 def check_images(images: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
-    """Refuse images that are not float32 [N, 3, H, W] in [0, 1] and finite, or labels that do not fit them.
+    """Check that images are finite float32 [N, 3, H, W] in [0, 1], and labels integers [N] from 0 to classes - 1.
 
     Raises
     ------
     RefusedError
-        Naming what is wrong.
+        If they are not; the message says what is wrong.
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
         raise RefusedError(f"images refused: float32 [N, 3, H, W] expected, found {images.dtype} {list(images.shape)}")
@@ -46,16 +46,16 @@ def check_images(images: torch.Tensor, labels: torch.Tensor, classes: int) -> No
 
 
 def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: bool = True) -> None:
-    """Refuse a model that is not frozen, deterministic and in eval mode, or does not return finite logits [N, classes].
+    """Check that a model is frozen, deterministic and in eval mode, and that it returns finite logits [N, classes].
 
-    Runs the model on at most `PROBE` of `images`. `alone` is False where a row's logits may depend on its place in the batch (a model
-    declared stochastic, whose draws are given out in order).
+    Runs the model on the first `PROBE` images of float32 [N, 3, H, W]. With `alone=False`, the logits of an image may depend on its
+    position in the batch, as those of a model declared stochastic do, whose draws are consumed in order.
 
     Raises
     ------
     RefusedError
-        Naming the gate: training mode, trainable parameters, shape, NaN, probabilities, randomness, batch mates, another stored form;
-        of a user's network also those of `consistency.check_consistent`.
+        If a check fails; the message names it: training mode, trainable parameters, shape, NaN, probabilities, randomness, dependence
+        on batch mates, weights other than the stored ones; for a user's network also the checks of `consistency.check_consistent`.
     """
     network = unfenced(model)
     training = [name or type(module).__name__ for name, module in network.named_modules() if module.training]
@@ -94,7 +94,7 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
 
 
 def _check_stored_form(model: nn.Module, probe: torch.Tensor, logits: torch.Tensor) -> None:
-    """Compare layers that offer an `effective_weight`, the form that is stored, with what they compute."""
+    """Check that layers with a method `effective_weight` compute with the weights that it returns, which are the stored ones."""
     layers = [module for module in model.modules() if hasattr(module, "effective_weight")]
     if not layers:
         return
@@ -114,14 +114,21 @@ def _check_stored_form(model: nn.Module, probe: torch.Tensor, logits: torch.Tens
 
 
 def check_alphabet(weights: Sequence[np.ndarray], weight_bits: int, pruned: bool) -> None:
-    """Refuse a model of one-bit weights that holds more than two values a layer, zero among them unless it is pruned.
+    """Check that each layer of a model with one-bit weights has a single nonzero magnitude, and zeros only if the model is pruned.
 
     Parameters
     ----------
     weights : sequence of np.ndarray
-        What each layer computes with.
+        The weights that each layer computes with.
+    weight_bits : int
+        Bits per weight according to the record; nothing is checked unless it is 1.
     pruned : bool
         Whether zeros are weights that were removed.
+
+    Raises
+    ------
+    RefusedError
+        If a layer has other values.
     """
     for number, weight in enumerate(weights):
         magnitudes = np.unique(np.abs(weight))
@@ -133,9 +140,14 @@ def check_alphabet(weights: Sequence[np.ndarray], weight_bits: int, pruned: bool
 
 
 def check_clean_accuracy(expected: float, correct: int, n: int) -> None:
-    """Refuse a model that gets `correct` of `n` clean images right where its record promises a fraction `expected`.
+    """Check that `correct` of `n` clean images agrees with the clean accuracy `expected` (a fraction) in a model's record.
 
-    An exact binomial test, so that a few images refuse nobody: ignored keys and wrong normalisations cost tens of points.
+    The two-sided exact binomial test tolerates a few images; ignored keys and wrong normalisations cost tens of points.
+
+    Raises
+    ------
+    RefusedError
+        If the p-value is below `CLEAN_SIGNIFICANCE`.
     """
     from scipy.stats import binomtest
 

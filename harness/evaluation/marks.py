@@ -1,4 +1,4 @@
-"""What a unit finds out that whoever reads its number must know: gradients that lead nowhere, logits that are no numbers."""
+"""Marks of a unit: findings that a reader of its accuracy must know, such as zero gradients or non-finite logits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from harness import attacks
 from harness.evaluation import thresholds
 
-# Every mark, and what it says of a model.
+# Every mark with its meaning.
 MARKS = {
     "zero-gradient": "images have no gradient: gradient attacks cannot move them",
     "saturated": "the cross-entropy has no gradient: attacks that follow it cannot move images",
@@ -19,22 +19,21 @@ MARKS = {
     "transfer-better": "examples made on other models break images that its own gradients do not",
     "non-finite": "logits are NaN or infinite, which counts as broken",
 }
-# With one of these, robustness to gradient attacks says little.
+# Marks with which robustness to gradient attacks says little.
 MASKING = ("zero-gradient", "saturated", "black-box-better", "decisions-better", "transfer-better")
 
 
 def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame, attack: str) -> tuple[str, ...]:
-    """The marks of a unit, in the order of `MARKS`.
+    """Return the marks of a unit, in the order of `MARKS`.
 
     Parameters
     ----------
     flags : iterable of (kind, message)
-        Those of the unit. A count of images in a message ("3 of 120 images ...") decides whether "zero-gradient" is a mark: a few images
-        without a gradient are none.
+        Flags of the unit. "zero-gradient" becomes a mark only if its message counts enough images ("3 of 120 images ...").
     outcomes : pandas.DataFrame
-        Those of the unit.
+        Outcomes of the unit, with the columns `label, clean_prediction, broken_by`.
     attack : str
-        Its name; of Square alone nobody knows what gradients would have broken.
+        Name of the attack. Square alone never gets "black-box-better", because it does not show what gradients would have broken.
     """
     attacked = int((outcomes["clean_prediction"] == outcomes["label"]).sum())
     found = {kind for kind, message in flags if kind in MARKS and (kind != "zero-gradient" or _is_many(message, attacked))}
@@ -45,18 +44,18 @@ def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame, attack: str)
 
 
 def union(marked: Iterable[str]) -> tuple[str, ...]:
-    """All marks of several units, each written as in a frame, "zero-gradient, saturated"."""
+    """Return the marks of several units, each given as the text of a frame's column `flags` ("zero-gradient, saturated")."""
     found = {mark for text in set(marked) for mark in str(text).split(", ")}
     return tuple(mark for mark in MARKS if mark in found)
 
 
 def in_words(marked: Sequence[str]) -> str:
-    """One sentence fragment for each mark, joined."""
+    """Return the meanings of marks, joined by semicolons."""
     return "; ".join(MARKS[mark] for mark in marked)
 
 
 def _is_many(message: str, attacked: int) -> bool:
-    """Whether the first number of a message is too large a share of the images."""
+    """Return whether the count in a message exceeds the allowed share of the images; True if it has no count."""
     found = re.search(r"(\d+)(?: of (\d+))?", message)
     if found is None:
         return True
@@ -68,7 +67,7 @@ def _is_square_alone(attack: str) -> bool:
 
 
 def is_gain(gained: int, attacked: int) -> bool:
-    """Whether images that only an attack without the model's gradients breaks are more than chance gives, of so many attacked."""
+    """Return whether `gained` of `attacked` images, broken only without the model's gradients, are significantly more than is allowed."""
     from scipy.stats import binomtest
 
     if not gained:

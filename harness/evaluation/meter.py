@@ -1,12 +1,12 @@
-"""The meter: a wrapper around the model that sees every query, counts passes for every image and keeps the best adversarial example.
+"""Meter: a wrapper around the model that sees every query, counts passes per image and keeps the best adversarial example.
 
-Attacks drop images as they are broken and reorder what is left, so a query does not say which image it comes from. The meter
-finds out from a grid of pixels, which adversarial perturbations hardly move: every queried row counts for the clean image with the
-nearest grid. A query of as many rows as there are images, most of them nearest to the image of their place, is all images in order,
-however far a row has gone. Totals are exact; an iterate that wanders far from its image (FAB's may) can count for another. What the meter
-keeps as an example is inside the threat model of the image it keeps it for, whichever the attack meant it for.
+Attacks drop images once they are broken and reorder the others, so a query does not say which images it is about. The meter assigns each
+queried row to the clean image that is nearest on a grid of pixels, which adversarial perturbations hardly change. If a query has as many
+rows as there are images, and most of them are nearest to the image at their position, all rows are assigned by position. The totals are
+exact, but an iterate far from its image (possible with FAB) can be counted for another one. An example that the meter keeps always lies
+inside the threat model of the image for which it is kept, whichever image the attack meant.
 
-Small models answer in milliseconds, so as little as can be is done for each query, in numpy.
+Small models answer in milliseconds, so the meter does as little as possible per query, in NumPy.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from torch import nn
 from harness.evaluation.referee import TOLERANCE
 from model_zoo.threat import ThreatModel
 
-# Pixels of the grid, across and along.
+# Rows and columns of the grid.
 GRID = 8
-# By so much a margin must exceed the one that is kept: an attack that goes on climbing would be copied at every step.
+# Factor by which a margin must exceed the kept one; otherwise every step of an attack that keeps climbing would be copied.
 BETTER = 1.1
 _KEPT = ("forwards", "backwards", "examples", "margins", "non_finite")
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What a query is about: of each row the image, its label and its grid; how near all are certainly near; how often each image."""
+    """Assignment of a query's rows to images: per row the image, its label and clean grid, and the number of rows per image.
+
+    The assignment certainly holds if no grid pixel is farther than `certain` from the clean one.
+    """
 
     rows: np.ndarray
     labels: np.ndarray
@@ -40,20 +43,20 @@ class _Asked:
 
 
 class Meter(nn.Module):
-    """Behaves as `model`.
+    """Wrapper that returns the logits of `model` and records the queries about each image.
 
     Attributes
     ----------
     forwards, backwards : torch.Tensor
-        int64 [N]: the passes that each of `images` [N, 3, H, W] has cost. A backward pass counts when a gradient flows back into the
+        int64 [N]: number of passes for each of `images` [N, 3, H, W]. A backward pass is counted when a gradient flows back into the
         logits of a forward pass.
     examples : torch.Tensor
-        float32 [N, 3, H, W]: of all queries inside `threat` that were misclassified the one with the largest margin, up to a factor of
-        `BETTER`; the clean image where there was none.
+        float32 [N, 3, H, W]: the misclassified query inside `threat` with the largest margin, up to a factor of `BETTER`; the clean
+        image if there was none.
     margins : torch.Tensor
-        float32 [N]: that margin, in logits; -inf where there was none, inf where its logits were NaN or infinite.
+        float32 [N]: margin of that query, in logits; -inf if there was none, inf if its logits were NaN or infinite.
     non_finite : torch.Tensor
-        bool [N]: whether any finite query, inside `threat` or not, had logits that were NaN or infinite.
+        bool [N]: whether any finite query, inside `threat` or not, had NaN or infinite logits.
     """
 
     def __init__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> None:
@@ -72,14 +75,14 @@ class Meter(nn.Module):
         self._half_squares = self._grids.square().sum(1) / 2
         self._columns = self._grids.T.contiguous()
         distances = torch.cdist(self._grids, self._grids).fill_diagonal_(torch.inf)
-        # A grid no pixel of which is farther than this, from an image's, has no nearer image: it is not half way to the nearest other.
+        # If no grid pixel is farther than this from an image's, the distance is less than half of that to the nearest other image.
         self._certain = _numpy(0.499 * distances.amin(1) / self._grids.shape[1] ** 0.5)
         self._last: _Asked | None = None
         self._limit = threat.epsilon + TOLERANCE
         self.train(model.training)
 
     def forward(self, queries: torch.Tensor) -> torch.Tensor:
-        """Logits of `queries` [M, 3, H, W]."""
+        """Return the logits [M, classes] of `queries` [M, 3, H, W]."""
         logits: torch.Tensor = self.model(queries)
         seen = queries.detach()
         asked = self._last = self._identify(seen)
@@ -90,11 +93,11 @@ class Meter(nn.Module):
         return logits
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What has been counted and kept, for `restore`."""
+        """Return copies of the counts and examples, for `restore`."""
         return {name: getattr(self, name).clone() for name in _KEPT}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from a `state`."""
+        """Continue from counts and examples that `state` returned."""
         for name in state.keys() & set(_KEPT):
             getattr(self, name).copy_(state[name])
 
@@ -104,11 +107,11 @@ class Meter(nn.Module):
     def _identify(self, queries: torch.Tensor) -> _Asked:
         last = self._last
         if last is not None and len(last.rows) == len(queries):
-            # Most queries are about the images of the one before, which is sooner seen than found again.
+            # Most queries are about the same images as the previous one, and checking that is faster than a search.
             away = _numpy(_grid(queries)) - last.grids
             if away.max() < last.certain and away.min() > -last.certain:
                 return last
-        # The nearest grid: its distance squared, less what all have in common.
+        # Minimise half the squared distance, without the term that is the same for all images.
         grids = _grid(queries).flatten(1)
         rows = _numpy(torch.addmm(self._half_squares, grids, self._columns, alpha=-1).argmin(1))
         in_order = np.arange(len(self._labels))
@@ -137,20 +140,20 @@ class Meter(nn.Module):
         if not better.any():
             return
         wrong, mine, found = (values[better] for values in (wrong, mine, found))
-        # FAB asks mostly outside; the grid alone tells, nearly always.
+        # Most queries of FAB lie outside the threat model, which the grid alone nearly always shows.
         near = self._size(_numpy(_grid(queries))[wrong] - asked.grids[wrong]) <= self._limit
         if not near.any():
             return
         wrong, mine, found = (values[near] for values in (wrong, mine, found))
         inside = self._inside(queries[wrong], mine)
         wrong, mine, found = (values[inside] for values in (wrong, mine, found))
-        # An image may be there twice: the larger margin stays.
+        # If a query contains an image twice, the larger margin is kept.
         np.maximum.at(self._margins, mine, found)
         best = found == self._margins[mine]
         self.examples[mine[best]] = queries[wrong[best]]
 
     def _size(self, difference: np.ndarray) -> np.ndarray:
-        """Of each row, in the threat model's norm."""
+        """Return the size of each row in the threat model's norm."""
         rows = difference.reshape(len(difference), -1)
         found: np.ndarray = np.abs(rows).max(1) if self.threat.norm == "Linf" else np.sqrt((rows * rows).sum(1))
         return found
@@ -163,7 +166,7 @@ class Meter(nn.Module):
 
 
 def _grid(images: torch.Tensor) -> torch.Tensor:
-    """A view: the pixels [N, 3, GRID, GRID] (fewer of a small image) that tell images apart."""
+    """Return a view of evenly spaced pixels that identify an image, [N, 3, GRID, GRID] if its sides are multiples of GRID."""
     down, across = max(1, images.shape[2] // GRID), max(1, images.shape[3] // GRID)
     return images[:, :, down // 2 :: down, across // 2 :: across]
 

@@ -1,4 +1,4 @@
-"""What one unit leaves behind: a row an image, the first broken images, and what was noticed on the way."""
+"""Outcome of one unit: one row per image, the first broken images, and warnings."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
-# A model that gives one class to at least half of balanced unattacked images predicts next to nothing; its robustness means nothing.
+# A model that predicts one class for at least half of balanced clean images predicts next to nothing, so its robustness means nothing.
 NEAR_CONSTANT_SHARE = 0.5
-# Of fewer images one class can be half by chance.
+# With fewer images, one class can reach half of the predictions by chance.
 NEAR_CONSTANT_IMAGES = 30
-# Broken images kept for the page.
+# Number of broken images stored per unit, for the web page.
 KEPT_IMAGES = 8
 
 
 def near_constant(predictions: Sequence[int]) -> bool:
-    """Whether the predictions on unattacked images are mostly one class."""
+    """Return whether one class is at least half of the predictions on clean images; False for fewer than 30 images."""
     most = max(Counter(predictions).values())
     return most >= NEAR_CONSTANT_SHARE * len(predictions) and len(predictions) >= NEAR_CONSTANT_IMAGES
 
 
 @dataclass(frozen=True)
 class UnitOutcome:
-    """The result of one unit.
+    """Result of one unit.
 
     Attributes
     ----------
     frame : pandas.DataFrame
-        `COLUMNS`, one row an image; `image` is its index in the data set's official order; `robust` goes by the example that the attack
-        returned, `robust_to_seen` also by the best one among its queries; `broken_by` is the component whose example was returned,
-        "clean" for an image the model gets wrong unattacked, and missing for a robust one.
+        `COLUMNS`, one row per image. `image` is the index in the data set's official order. `robust` refers to the example that the
+        attack returned, `robust_to_seen` also to the best example among its queries. `broken_by` is the component whose example was
+        returned; "clean" if the model misclassifies the clean image, missing if the image is robust.
     broken_images : np.ndarray
         int64 [k], k <= 8: the first images that the attack broke.
     perturbations : np.ndarray
-        float16 [k, 3, H, W]: adversarial minus clean, for those.
+        float16 [k, 3, H, W]: adversarial minus clean, for those images.
     flags : tuple of (kind, message)
-        Warnings of the attack and the referee.
+        Warnings of the attack, the meter and the referee.
     at_fault : bool
-        True if the attack returned something outside its threat model; the unit is then not used.
+        True if the attack left its threat model; the unit is then not used.
     boundary_flips : int
-        Images on which the attack's claim and the referee's prediction disagree.
+        Number of images on which the attack's claim and the referee's prediction disagree.
     """
 
     frame: pd.DataFrame

@@ -1,4 +1,4 @@
-"""Small measurements on a model's gradients and logits: what tells a model that is robust from one whose gradients are masked."""
+"""Small measurements on a model's gradients and logits that distinguish a robust model from one with masked gradients."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness.attacks.native.ascent import random_start
 from harness.attacks.native.losses import Loss, cross_entropy, margin
 from harness.evaluation import thresholds
 
-# Images in a batch of a probe.
+# Images per batch.
 BATCH = 250
 _SEED = 0x3A5C
 
 
 def zero_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss) -> torch.Tensor:
-    """For each image, bool [N]: whether the gradient of `loss` with respect to it is exactly zero everywhere."""
+    """Return, per image of [N, C, H, W], whether the gradient of `loss` with respect to it is exactly zero everywhere, bool [N]."""
     found = []
     for part, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         point = part.clone().requires_grad_(True)
@@ -32,15 +32,15 @@ def zero_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, 
 
 @dataclass(frozen=True)
 class LogitScale:
-    """How large logits are.
+    """Scale of a model's logits.
 
     Attributes
     ----------
     median_gap : float
-        Median distance between the two largest logits.
+        Median difference between the two largest logits.
     saturated : float
-        Share of images for which float32 cross-entropy is exactly 0 or its largest softmax probability rounds to 1: there the loss
-        cannot tell one point from its neighbour.
+        Share of images whose largest softmax probability rounds to 1 in float32: there the cross-entropy hardly differs between
+        neighbouring points.
     """
 
     median_gap: float
@@ -48,7 +48,7 @@ class LogitScale:
 
 
 def logit_scale(model: nn.Module, images: torch.Tensor) -> LogitScale:
-    """The scale of the logits on clean images [N, 3, H, W]."""
+    """Return the scale of the logits on clean images [N, 3, H, W]."""
     with torch.no_grad():
         logits = torch.cat([model(part) for part in images.split(BATCH)])
     top = logits.topk(2, dim=1).values
@@ -57,14 +57,14 @@ def logit_scale(model: nn.Module, images: torch.Tensor) -> LogitScale:
 
 @dataclass(frozen=True)
 class Ascent:
-    """What became of images under a gradient attack.
+    """Result of a gradient attack.
 
     Attributes
     ----------
     robust : torch.Tensor
-        bool [N]: right at every point the attack visited.
+        bool [N]: classified correctly at every point that the attack visited.
     rising : torch.Tensor
-        bool [N]: robust, and the loss rose in the last tenth of the steps by at least a tenth of all it rose: more steps would help.
+        bool [N]: robust, and more than a tenth of the loss's total rise came in the last tenth of the steps, so more steps would help.
     """
 
     robust: torch.Tensor
@@ -72,14 +72,16 @@ class Ascent:
 
 
 def ascend(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, loss: Loss, steps: int, seed: int) -> Ascent:
-    """Signed-gradient ascent of `loss` in the Linf ball from a random start, step 2.5 epsilon / steps, watching every point.
+    """Ascend `loss` by signed gradients in the Linf ball from a random start, with step 2.5 epsilon / steps, and check every point.
 
-    An image leaves once it is broken; its random start depends on the seed and its own pixels.
+    An image is dropped once it is broken. Its random start depends only on the seed and its pixels.
 
     Parameters
     ----------
     images, labels : torch.Tensor
         float32 [N, C, H, W] in [0, 1] and int64 [N].
+    epsilon : float
+        Radius of the ball, in units of the [0, 1] pixel range.
     """
     robust, rising = [], []
     for clean, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
@@ -109,7 +111,7 @@ def ascend(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon
 
 
 def survives_noise(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, draws: int, seed: int) -> torch.Tensor:
-    """For each image, bool [N]: right under each of `draws` uniform perturbations within `epsilon`, without any gradient."""
+    """Return, per image, whether it stays correctly classified under `draws` uniform perturbations within `epsilon`, bool [N]."""
     right = torch.ones(len(images), dtype=torch.bool)
     with torch.no_grad():
         for draw in range(draws):
@@ -121,9 +123,10 @@ def survives_noise(model: nn.Module, images: torch.Tensor, labels: torch.Tensor,
 
 
 def gradient_flags(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float) -> list[tuple[str, str]]:
-    """Flags "zero-gradient" or "saturated", each with a sentence, of a model that gets `images` [N, 3, H, W] right; or none.
+    """Return the flag "zero-gradient" or "saturated" with a sentence if too many gradients are zero; an empty list otherwise.
 
-    Gradients are looked at on the images and at a random point within `epsilon` of each; the smaller share counts.
+    The model must classify `images` [N, 3, H, W] correctly. Zero gradients are counted at the images and at a random point within
+    `epsilon` of each, and the smaller count is used.
     """
     noise = torch.empty(images.shape).uniform_(-epsilon, epsilon, generator=torch.Generator().manual_seed(_SEED)).to(images)
     points = (images, (images + noise).clamp(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""The referee: recomputes norm, box and prediction of every example an attack returns; the attack's own word never counts."""
+"""Referee: recomputes norm, box and prediction of every example that an attack returns, and does not rely on the attack's claims."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from torch import nn
 
 from model_zoo.threat import ThreatModel
 
-# Float32 rounding of x + delta clipped to [0, 1]; a pixel value is a multiple of 1/255 = 4e-3, so nothing is won inside it.
+# Allows for float32 rounding of x + delta clipped to [0, 1]; far below one step of a pixel (1/255 = 4e-3), so no attack gains by it.
 TOLERANCE = 1e-6
-# Predictions are always made in batches of this size, in block order, whatever the attack did.
+# Predictions are always made in batches of this size, in the order of the block, whatever the attack did.
 BATCH = 50
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One entry an image. Norms are those of adversarial - clean, in units of the [0, 1] range.
+    """Judgement of adversarial examples, one entry per image.
 
     Attributes
     ----------
     logits : torch.Tensor
-        float32 [N, classes], of the returned example.
+        float32 [N, classes], of the returned examples.
     prediction : torch.Tensor
         int64 [N], see `classify`.
     linf, l2 : torch.Tensor
-        float64 [N].
+        float64 [N]: norms of adversarial minus clean, in units of the [0, 1] pixel range.
     legal : torch.Tensor
-        bool [N]: finite, inside the box, and inside the ball of the threat model.
+        bool [N]: finite, inside the [0, 1] box, and inside the ball of the threat model.
     broken : torch.Tensor
-        bool [N]: legal and predicted as something else than the label.
+        bool [N]: legal and not predicted as the label.
     """
 
     logits: torch.Tensor
@@ -43,31 +43,31 @@ class Verdict:
 
 
 def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Predicted classes, int64 [N], see `classify`; made where the model is, given where the images are."""
+    """Return predicted classes, int64 [N], see `classify`; computed on the model's device, returned on that of the images."""
     return classify(logits_of(model, images))
 
 
 def logits_of(model: nn.Module, images: torch.Tensor, batch: int = BATCH) -> torch.Tensor:
-    """Logits [N, classes] in fixed batches, without gradients; made where the model is, given where the images are."""
+    """Return logits [N, classes] without gradients, in fixed batches; computed on the model's device, returned on that of the images."""
     device = device_of(model)
     with torch.no_grad():
         return torch.cat([model(part.contiguous().to(device)) for part in images.float().split(batch)]).to(images.device)
 
 
 def classify(logits: torch.Tensor) -> torch.Tensor:
-    """Classes of the largest logits, int64 [N]; -1, which is no label, for an image with logits that are NaN or infinite."""
+    """Return the class of the largest logit, int64 [N]; -1, which is never a label, if any logit of an image is NaN or infinite."""
     return torch.where(torch.isfinite(logits).all(1), logits.argmax(1), -1)
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's tensors are; the CPU for one that has none."""
+    """Return the device of a model's tensors; the CPU if it has none."""
     return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 def judge(model: nn.Module, images: torch.Tensor, adversarial: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> Verdict:
-    """Judge what an attack returned for `images`, both float32 [N, 3, H, W].
+    """Judge the examples that an attack returned for `images`, both float32 [N, 3, H, W]; labels are int64 [N].
 
-    An example that is not finite counts as its clean image: not legal, not broken.
+    A non-finite example is replaced by its clean image; it is neither legal nor broken.
     """
     finite = torch.isfinite(adversarial).flatten(1).all(1)
     examples = torch.where(finite[:, None, None, None], adversarial.detach(), images)

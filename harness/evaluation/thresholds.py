@@ -1,7 +1,7 @@
-"""The numbers behind a verdict, each with its reason. They are printed with it.
+"""Thresholds of a verdict, each with the reason that is printed with it.
 
-Every check of a verdict counts images that speak against the model. An honest model has some of them too, at most the share that stands
-here (measured on the shipped models, `benchmarks/verdict_power.py`); a binomial test says whether there are more.
+Each check of a verdict counts the images that speak against a model. Honest models have some of these too, at most the share in this module
+(measured on the shipped models, `benchmarks/verdict_power.py`); a binomial test decides whether there are more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Threshold:
-    """A named number and why it is what it is."""
+    """Value and the reason for it."""
 
     value: float
     reason: str
@@ -31,7 +31,7 @@ NOT_MONOTONE = Threshold(0.02, "share of images robust at one radius and broken 
 LARGE_RADIUS = Threshold(64 / 255, "a quarter of the pixel range hides the image: whoever is still right was not attacked")
 LARGE_RADIUS_ACCURACY = Threshold(0.02, "share of images left at the large radius")
 RISING = Threshold(0.10, "share of robust images whose loss still rises when the attack ends: more steps would break more; up to 0.8 %")
-# Of one unit, not of a diagnosis: its marks are read beside its own number, and are not corrected for all units there are.
+# For marks of a single unit, not for a diagnosis: a mark is read together with the unit's number and is not corrected for multiple units.
 UNIT_SIGNIFICANCE = Threshold(0.01, "level of the exact test behind a unit's mark `black-box-better`")
 UNIT_BLACK_BOX_GAIN = Threshold(
     0.002,
@@ -41,6 +41,6 @@ UNIT_BLACK_BOX_GAIN = Threshold(
 
 
 def table() -> list[dict[str, str | float]]:
-    """Every threshold: `name, value, reason`."""
+    """Return every threshold as `name, value, reason`."""
     found = {name: item for name, item in globals().items() if isinstance(item, Threshold)}
     return [{"name": name.lower().replace("_", "-"), "value": item.value, "reason": item.reason} for name, item in found.items()]

@@ -1,4 +1,4 @@
-"""One unit: one model, one block of images, one threat model, one attack."""
+"""Evaluation of one unit: one model, one block of images, one threat model, one attack."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from model_zoo.user_code import user_code
 
 Progress = Callable[[float, str], None]
 
-# Intra-op threads of a unit. More than one slows small batches down (AutoAttack on a dozen survivors took 203 s with two threads,
-# 109 s with one); processes side by side use the other cores. Outcomes are promised for this number, so it is the same everywhere.
+# Intra-op threads per unit. More than one slows small batches down (AutoAttack on a dozen survivors took 203 s with two threads,
+# 109 s with one); parallel processes use the other cores. Outcomes are promised for this number, so it is the same everywhere.
 THREADS = 1
 
 
@@ -49,33 +49,34 @@ def evaluate_unit(
     memory: Memory | None = None,
     attacked: nn.Module | None = None,
 ) -> UnitOutcome:
-    """Attack the images of `block` that `model` gets right and say what happened to each image.
+    """Attack the images of `block` that `model` classifies correctly, and return the outcome of every image.
 
     Parameters
     ----------
     model : nn.Module
-        Frozen, in eval mode; float32 [N, 3, H, W] in [0, 1] to logits. The unit is computed where its tensors are.
+        Frozen model in eval mode; maps float32 [N, 3, H, W] in [0, 1] to logits [N, classes]. The unit is computed on its device.
     block : ImageSet
         The unit's images.
     seed : int
-        The unit's own, unsigned 64-bit.
+        Seed of the unit, unsigned 64-bit.
     progress : callable, optional
-        Called with the fraction done and the attack's component.
+        Called with the fraction done and the attack's current component.
     backward : str
-        What the attack differentiates in place of the model's steps: "exact" (the model as it is) or a name in `surrogates.SLOPES`.
+        How the attack differentiates the model's step functions: "exact" (as they are) or by a name in `surrogates.SLOPES`.
     draws : tuple of int, optional
-        For a model that is declared to draw random numbers, how many times it is asked for one step of an attack and for one judgement:
-        it is attacked and judged by its expectation. Such a model is refused where this is None.
+        For a model declared stochastic, the number of draws per query of an attack and per judgement: it is attacked and judged by its
+        mean logits. A stochastic model is refused if this is None.
     memory : Memory, optional
-        Where an attack of several components leaves off, the meter's counts with it; the outcome is the same as without.
+        Keeps the state of an attack of several components, with the meter's counts, so that it can resume. The outcome does not depend
+        on it.
     attacked : nn.Module, optional
-        What the attack sees in place of the model: an engine equal to it. Judged is the model.
+        An engine equal to the model that is attacked in its place; the model is still what is judged.
 
     Raises
     ------
     RefusedError
-        If a gate refuses the images or the model. A user's network (`model_zoo.fence.Fenced`) is refused too if the attack changes its
-        state, or if it answers otherwise once it is made again.
+        If a gate refuses the images or the model. A user's network (`model_zoo.fence.Fenced`) is also refused if the attack changes its
+        state, or if a rebuilt copy gives other answers.
     UserCodeError
         If code of a user's network fails.
     """
@@ -93,7 +94,7 @@ def evaluate_unit(
 
 
 def _behind_fence(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:
-    """Run a unit of a user's network: its backward passes run outside the fence, and its state must stay."""
+    """Run a unit of a user's network, and check its state afterwards because its backward passes run outside the fence."""
     with libraries_kept(), user_code(f"{attack} on the model failed"):
         before = model.state_sha256()
         model.start()
@@ -104,7 +105,7 @@ def _behind_fence(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) ->
 
 
 class _WithMeter:
-    """A memory that keeps the meter's counts beside the attack's own state."""
+    """Memory that keeps the meter's counts together with the attack's state."""
 
     def __init__(self, memory: Memory, meter: Meter) -> None:
         self.memory, self.meter = memory, meter
@@ -121,19 +122,19 @@ class _WithMeter:
 
 
 def as_judged(model: nn.Module, draws: tuple[int, int] | None = None) -> nn.Module:
-    """What predictions are taken from: the model, or its mean over draws that are always the same."""
+    """Return the model whose predictions are judged: `model`, or its mean over fixed draws if it is stochastic."""
     return model if draws is None else Expectation(model, draws[1], seed=0)
 
 
 def as_attacked(model: nn.Module, backward: str = "exact", draws: tuple[int, int] | None = None) -> nn.Module:
-    """What an attack sees: the model, with the gradient its record declares and the mean over new draws where it draws."""
+    """Return the model that an attack sees: `model` with its declared gradient, and its mean over new draws if it is stochastic."""
     differentiable = model if backward == "exact" else Surrogate(model, backward)
     return differentiable if draws is None else Expectation(differentiable, draws[0])
 
 
 @contextmanager
 def unit_threads() -> Iterator[None]:
-    """Compute with the number of threads that outcomes are promised for, in float32 throughout; outside all is as it was on exit."""
+    """Compute with `THREADS` threads and without TF32 convolutions, as outcomes are promised for; restore both settings on exit."""
     threads, convolutions = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.allow_tf32 = False
@@ -178,7 +179,7 @@ def _evaluate(
         if is_deterministic:
             flags += [flag for flag in gradient_flags(attacked_model, x, y, threat.epsilon) if flag[0] not in dict(flags)]
         non_finite[rows] = meter.non_finite
-        # Attacks do not look for logits that are no numbers, which break an image as a wrong class does.
+        # Attacks do not look for non-finite logits, which break an image as a wrong class does.
         lost = rows[torch.isposinf(meter.margins)]
         adversarial[lost], broken_by[lost.numpy()] = seen[lost], spec.name
 
@@ -230,7 +231,7 @@ def _evaluate(
 def _judged_again(
     model: Fenced, images: torch.Tensor, adversarial: torch.Tensor, seen: torch.Tensor, labels: torch.Tensor, threat: ThreatModel
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whether a network made again gets each adversarial example wrong, and each best query, bool [N]; refuses one that disagrees."""
+    """Return whether rebuilt networks misclassify each adversarial example and each best query, both bool [N]; refuse inconsistent ones."""
     usable = torch.isfinite(adversarial).flatten(1).all(1)
     adversarial = torch.where(usable[:, None, None, None], adversarial, images)
     moved = adversarial[(adversarial != images).flatten(1).any(1)][:PROBE]

@@ -1,7 +1,7 @@
-"""The verdict on a model: ok, suspicious or masked, with the reasons, from its diagnostics and nothing else.
+"""Verdict on a model (ok, suspicious or masked) with its reasons, from the model's diagnostics alone.
 
-Every check is an exact binomial test of one share of images against what honest models show (`thresholds`). Its level is the family-wise
-error divided by the number of checks and of models (Bonferroni), so that the verdict may be asked of a whole registry.
+Each check is an exact binomial test of a share of images against that of honest models (`thresholds`). Its level is the family-wise error
+divided by the number of checks and of models (Bonferroni), so that all models of a registry can be judged together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEVELS = ("ok", "suspicious", "masked")
 
 @dataclass(frozen=True)
 class Reason:
-    """One finding: the level it raises the verdict to, a fixed word, and a sentence with the figures."""
+    """One finding: the level to which it raises the verdict, a fixed keyword, and a sentence with the figures."""
 
     level: str
     kind: str
@@ -30,10 +30,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`level` is the worst of the reasons', "ok" where there are none; `untested` are checks that could not be made.
+    """Level with the reasons for it.
 
-    `masked`: gradients do not lead where adversarial images are, so a white-box number says little. `suspicious`: one of the
-    measurements is not what an honest model shows; the worst case over all attacks may still be right.
+    `level` is the worst level among the reasons, "ok" if there are none; `untested` names the checks that could not be made. "masked":
+    gradients do not lead to the adversarial images, so a white-box accuracy says little. "suspicious": a measurement differs from those
+    of honest models, but the worst case over all attacks may still be right.
     """
 
     level: str
@@ -47,18 +48,19 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Check:
-    """One test.
+    """One test of the diagnostics.
 
     Attributes
     ----------
     kind, level : str
-        The word for what it finds, and what it raises the verdict to.
+        Keyword for the finding, and the level to which it raises the verdict.
     share : Threshold
-        At most this share of the images speaks against an honest model.
+        Largest share of images that speaks against an honest model.
     text : str
-        What the images have in common, after their number.
+        What those images have in common, as it follows their number in a sentence.
     images : callable
-        Diagnostics to one character an image: "1" speaks against the model, "0" does not, "-" was not asked. None: not tested.
+        Maps diagnostics to one character per image: "1" if it speaks against the model, "0" if not, "-" if it was not tested. Returns
+        None if the check cannot be made.
     """
 
     kind: str
@@ -68,13 +70,13 @@ class Check:
     images: Callable[[Diagnostics], str | None]
 
     def count(self, measured: Diagnostics) -> tuple[int, int]:
-        """The images that speak against the model, and those that were asked."""
+        """Return the number of images that speak against the model, and the number that were tested."""
         images = self.images(measured) or ""
         return images.count("1"), images.count("1") + images.count("0")
 
 
 def _gain(probe: str) -> Callable[[Diagnostics], str | None]:
-    """Images that a probe breaks and no white-box attack does."""
+    """Return a function that marks the images that a probe breaks and no white-box attack does."""
 
     def images(measured: Diagnostics) -> str | None:
         other = measured.robust.get(probe)
@@ -92,7 +94,7 @@ def _loss_gap(measured: Diagnostics) -> str:
 
 
 def _not_monotone(measured: Diagnostics) -> str:
-    """Images robust at a radius and broken at a smaller one."""
+    """Mark images that are robust at a radius and broken at a smaller one."""
     sweep = [measured.sweep[radius] for radius in sorted(measured.sweep, key=Fraction)]
     return "".join("-" if "-" in marks else "01"[f"{BROKEN}{ROBUST}" in "".join(marks)] for marks in zip(*sweep, strict=True))
 
@@ -155,12 +157,12 @@ CHECKS = (
         lambda measured: measured.rising,
     ),
 )
-# One check of one honest model raises a false alarm with at most this probability.
+# Largest probability that one check raises a false alarm on one honest model.
 SIGNIFICANCE = thresholds.FAMILY_ERROR.value / (thresholds.MODELS.value * len(CHECKS))
 
 
 def judge(measured: Diagnostics) -> Verdict:
-    """Read a model's diagnostics against the constants of `thresholds`."""
+    """Return the verdict on a model from its diagnostics and the constants of `thresholds`."""
     reasons = [reason for check in CHECKS if (reason := _reason(check, measured)) is not None]
     kinds = {reason.kind for reason in reasons}
     # Without a gradient of the margin there is none of the cross-entropy either.
@@ -171,7 +173,7 @@ def judge(measured: Diagnostics) -> Verdict:
 
 
 def p_value(against: int, asked: int, share: float) -> float:
-    """Of the exact test that at most `share` of images speak against a model, if `against` of `asked` do; 1 where none was asked."""
+    """Return the p-value of the exact test that at most `share` of images speak against a model; 1.0 if `asked` is 0."""
     return float(binomtest(against, asked, share, alternative="greater").pvalue) if asked else 1.0
 
 

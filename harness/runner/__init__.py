@@ -1,1 +1,1 @@
-"""From a suite to stored outcomes: suite -> plan -> units -> executor -> store."""
+"""Runner: from a suite to stored outcomes (suite -> plan -> units -> executor -> store)."""

@@ -1,8 +1,8 @@
-"""Who is working on what: a claim on a unit is a file in the store, kept fresh while the work goes on, and free to take once it is not.
+"""Claims: file-based leases on units in a store, refreshed by a heartbeat; an expired lease may be taken over.
 
-Every process that sees the store sees the claims, so two runs on one store share its units out between them. A claim whose owner has died
-is taken over at once on the same machine and after `LEASE` seconds elsewhere. If an owner was only slow, a unit is computed twice and
-written twice with the same outcome: a claim saves time, it does not guard correctness.
+Every process that sees the store sees the claims, so several runs on one store divide its units among them. A claim whose owner has died
+is taken over at once on the same machine, and after `LEASE` seconds on another one. If the owner was only slow, the unit is computed and
+written twice with the same outcome: claims save time, and correctness does not depend on them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.runner.documents import Claim
 from model_zoo.errors import DamagedFileError
 
-# Seconds without a sign of life after which a claim is nobody's, and seconds between two signs of life.
+# Seconds without a heartbeat after which a claim is abandoned, and seconds between two heartbeats.
 LEASE = 120.0
 BEAT = 15.0
 
@@ -32,7 +32,7 @@ class Claims:
         self.folder = folder
 
     def running(self) -> list[Claim]:
-        """Claims whose owners live, by unit."""
+        """Return the claims whose owners are alive, sorted by unit."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
             claim = _read(path)
@@ -41,13 +41,13 @@ class Claims:
         return found
 
     def abandoned(self) -> list[Claim]:
-        """Claims of processes of this machine that ended without giving them up, by unit."""
+        """Return the claims of processes on this machine that ended without releasing them, sorted by unit."""
         claims = [_read(path) for path in sorted(self.folder.glob("*.json"))]
         return [claim for claim in claims if claim is not None and claim.host == _host() and not _alive(claim.pid)]
 
     @contextmanager
     def claimed(self, unit: str) -> Iterator[Held | None]:
-        """Hold the claim on a unit while the block runs; None where another holds it."""
+        """Hold the claim on a unit while the block runs; yield None if another process holds it."""
         held = self._take(unit)
         if held is None:
             yield None
@@ -71,21 +71,21 @@ class Claims:
             return Held(path, mine) if self._took_over(path, mine) else None
 
     def _took_over(self, path: Path, mine: Claim) -> bool:
-        """Put `mine` in the place of an abandoned claim; False where that one is alive, or another was quicker."""
+        """Replace an abandoned claim by `mine`; return False if that one is alive, or another process was faster."""
         claim = _read(path)
         if not self._over(path, claim):
             return False
-        # Of those that saw the same abandoned claim, one gets to replace it: the one that makes this file.
+        # Of the processes that saw the same abandoned claim, only the one that makes this file may replace it.
         turn = path.with_name(f".{path.stem}.{claim.token if claim else 'unread'}.tmp")
         try:
             _make(turn, mine)
         except FileExistsError:
             if self._over(turn, _read(turn)):
-                # Whoever had the turn has died with it; the next to come finds the way free.
+                # The process whose turn it was has died; without its file, the next attempt can succeed.
                 turn.unlink(missing_ok=True)
             return False
         try:
-            # The claim may have been replaced, and the turn given back, between the look and the turn.
+            # Another process may have replaced the claim, and removed its own file, since this one read it.
             if _read(path) != claim:
                 return False
             temporary = path.with_name(f".{path.name}.{mine.token}.tmp")
@@ -96,7 +96,7 @@ class Claims:
             turn.unlink(missing_ok=True)
 
     def _over(self, path: Path, claim: Claim | None) -> bool:
-        """Whether a claim is nobody's; one that cannot be read was just made, and is not written yet, unless it is old."""
+        """Return whether a claim is abandoned; an unreadable one counts as still being written unless it is old."""
         return self._old(path) if claim is None else self._abandoned(path, claim)
 
     def _abandoned(self, path: Path, claim: Claim) -> bool:
@@ -105,7 +105,7 @@ class Claims:
         return self._old(path)
 
     def _old(self, path: Path) -> bool:
-        """Whether the last sign of life is older than the lease, by the clock of the file system."""
+        """Return whether the last heartbeat is older than the lease, by the clock of the file system."""
         probe = self.folder / f".now.{uuid.uuid4().hex}.tmp"
         try:
             probe.touch()
@@ -117,18 +117,18 @@ class Claims:
 
 
 class Held:
-    """A claim of this process."""
+    """A claim that this process holds."""
 
     def __init__(self, path: Path, claim: Claim) -> None:
         self.path, self.claim = path, claim
         self._ended = threading.Event()
 
     def tell(self, fraction: float, component: str) -> None:
-        """Say how far the work is; others see it with the next sign of life."""
+        """Set the progress of the work, which is written with the next heartbeat."""
         self.claim = self.claim.model_copy(update={"fraction": fraction, "component": component})
 
     def keep_fresh(self) -> None:
-        """Give a sign of life every `BEAT` seconds until the claim is released; a worker whose run has died ends, and its claim with it."""
+        """Write a heartbeat every `BEAT` seconds until the claim is released; end this process if it is a worker whose run has died."""
         run = multiprocessing.parent_process()
         while not self._ended.wait(BEAT):
             if run is not None and not run.is_alive():
@@ -140,7 +140,7 @@ class Held:
                     temporary.replace(self.path)
 
     def release(self) -> None:
-        """Give the claim up, unless another has taken it over."""
+        """Release the claim, unless another process has taken it over."""
         self._ended.set()
         with suppress(OSError):
             if (found := _read(self.path)) is not None and found.token == self.claim.token:
@@ -148,13 +148,13 @@ class Held:
 
 
 def _make(path: Path, claim: Claim) -> None:
-    """Write a new file; FileExistsError where there is one."""
+    """Write a new file; raise a FileExistsError if it exists."""
     with path.open("xb") as file:
         try:
             file.write(claim.to_bytes())
             file.flush()
         except OSError:
-            # A full disk: an empty claim would keep others away for a while.
+            # The disk may be full, and an empty claim would keep other processes away for a while.
             path.unlink(missing_ok=True)
             raise
 
@@ -167,7 +167,7 @@ def _read(path: Path) -> Claim | None:
 
 
 def _host() -> str:
-    """A name for this machine, and in it for the set of processes among which a pid means one."""
+    """Return a name for this machine and the PID namespace in which a pid identifies a process."""
     try:
         return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:

@@ -1,4 +1,4 @@
-"""What a comparison runs: one model and those it is compared with, under a suite's attacks, on the same images."""
+"""Plans of a comparison: one model and its opponents, under a suite's attacks, on the same images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from model_zoo.threat import ThreatModel
 from model_zoo.user_code import user_code
 
 ALL = "all"
-# Attacks that compare adds for the compared model.
+# Attacks that `harness compare` adds for the compared model.
 PROBES = ("square", "rays", "transfer")
 
 
@@ -38,26 +38,27 @@ def plan_comparison(
     download: bool = False,
     threat: ThreatModel | None = None,
 ) -> Plan:
-    """Plan `model` (first) and its opponents against everything that a suite has on one data set.
+    """Plan `model` (first) and its opponents under all attacks that a suite has for one data set.
 
     Parameters
     ----------
     model : str
-        An id, the path of a record, or a model of one's own (`model_zoo.own`).
+        An id, the path of a record, or a user model (`model_zoo.own`).
     against : sequence of str
-        Each an id, the path of a record, a family (all of it that fits the data), or "all"; the suite's own models where there is none.
+        Ids, paths of records, families (all shipped models that fit the data), or "all"; the suite's models if empty.
     dataset : str, optional
-        One of the suite's data sets, or one of the same family, to which the suite's attacks and threats of that family then apply; the
-        first of the suite's that fits the model where None. With a `threat`, any other too, and the suite's first attacks of its norm.
-    n, whole
-        As `harness.runner.plan.plan_suite` takes them.
+        One of the suite's data sets, or one of the same family, to which the suite's attacks and threats of that family then apply. If
+        None, the suite's first that fits the model. With a `threat`, any other data set as well; it gets the attacks of the threat's norm
+        that the suite has for its first data set.
+    n, whole, data_dir, download
+        See `harness.runner.plan.plan_suite`.
     threat : ThreatModel, optional
-        In place of the suite's own.
+        Threat model in place of the suite's.
 
     Raises
     ------
     UsageError, UnknownNameError
-        If the suite has no data for the model, or there is nobody to compare it with.
+        If the suite has no data for the model, or there is no opponent, or an unknown one.
     MissingDataError
         If the data is not on this machine.
     """
@@ -73,14 +74,14 @@ def plan_comparison(
 
 
 def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
-    """Plan what tells whether the compared model hides behind its gradients: Square, RayS and transfer.
+    """Plan attacks that show whether the compared model masks its gradients: Square, RayS and transfer.
 
-    All run on the plan's images, or the first `n` of their data set if those are more, under every Linf threat model of the plan; Square is
-    left out where the plan has an attack with Square in it. `left_out` says what is not tested.
+    They run on the plan's images, or on the first `n` of the data set if those are more, under every Linf threat model of the plan. Square
+    is not added for a threat model under which the plan has an attack with Square. `left_out` names the attacks that cannot be made.
     """
     first = plan.units[0]
     ours = [unit for unit in plan.units if unit.model == first.model and unit.threat.norm == "Linf"]
-    # A folder is not found again by the name of its images.
+    # Images of a folder cannot be loaded again by their name.
     is_known = first.block.name in datasets.names()
     family = datasets.describe(first.block.name).family if is_known else first.block.name
     blocks = list({unit.block.sha256: unit.block for unit in ours}.values())
@@ -102,7 +103,7 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
 
 
 def admit(plan: Plan) -> None:
-    """Refuse the first model of a plan, or the images, before any attack; errors as `harness.evaluation.gates` raises them."""
+    """Check the images and the first model of a plan before any attack; raises the errors of `harness.evaluation.gates`."""
     first = plan.units[0]
     with unit_threads(), user_code("model failed"):
         images, labels = first.block.tensors()
@@ -112,7 +113,7 @@ def admit(plan: Plan) -> None:
 
 
 def _data(ours: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None) -> tuple[DatasetInfo, list[Evaluation]]:
-    """The data set, and the suite's parts of it; where the suite has it not, those of the first that it has of the family, on this one."""
+    """Return the data set and the suite's parts for it, taken from another data set if the suite does not have this one."""
     infos = [datasets.describe(name) for name in dict.fromkeys(part.dataset for part in suite.evaluation)]
     if dataset is None:
         fitting = [info for info in infos if _fits(ours, info)]
@@ -127,7 +128,7 @@ def _data(ours: Attackable, suite: Suite, dataset: str | None, threat: ThreatMod
             way = "name another with --suite, or say --radius for images of your own"
             raise UsageError(f"suite {suite.name!r} has no attacks on data like {wanted.name}, only on {has}: {way}")
     parts = [part for part in suite.evaluation if part.dataset == (fitting or infos)[0].name]
-    # A folder is found by its path and not by its name.
+    # A folder is loaded by its path, not by the name of its images.
     changes: dict[str, Any] = {"dataset": dataset if dataset is not None and not fitting else wanted.name}
     if threat is None:
         return wanted, [part.model_copy(update=changes) for part in parts]

@@ -1,4 +1,4 @@
-"""How long units will take: from what the store has seen of the same model and attack, else from a short pilot of the model."""
+"""Estimates of run time: from stored units of the same model and attack, or else from a short pilot of the model."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PILOT_STEPS = 10
 
 @dataclass(frozen=True)
 class Pilot:
-    """What a short look at a model gives.
+    """Measurements from a short run of a model.
 
     Attributes
     ----------
     forward, backward : float
-        Seconds for one image; a backward pass without the forward pass before it.
+        Seconds per image; a backward pass without the forward pass before it.
     clean, robust : float
-        The fraction of images it gets right, and that ten steps of PGD leave.
+        Fraction of images that the model classifies correctly, without an attack and under ten steps of PGD.
     """
 
     forward: float
@@ -37,7 +37,7 @@ class Pilot:
     robust: float
 
     def seconds(self, unit: Unit) -> float:
-        """What a unit takes on one thread."""
+        """Return the estimated seconds that a unit takes on one thread."""
         broken, survives = passes(unit.attack, len(unit.block.classes))
 
         def cost(each: Passes) -> float:
@@ -47,13 +47,13 @@ class Pilot:
 
 
 def length(unit: Unit) -> int:
-    """A number that orders units by how long they take, models being equal."""
+    """Return a number that orders units of the same model by run time."""
     _, survives = passes(unit.attack, len(unit.block.classes))
     return len(unit.block) * (survives.forwards + 2 * survives.backwards)
 
 
 def pilot(unit: Unit) -> Pilot:
-    """Try the unit's model on its first images, on one thread."""
+    """Measure the unit's model on the unit's first `PILOT_IMAGES` images, on one thread."""
     import torch
 
     from harness.attacks.native.losses import cross_entropy
@@ -93,7 +93,7 @@ def _clocked(work: Callable[[], None]) -> float:
 
 
 class Rates:
-    """Seconds an image, as manifests have them: for a model under an attack, and for an attack on any model."""
+    """Median seconds per image in manifests: for a model under an attack, and for an attack on any model."""
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
         found: dict[str, list[float]] = {}
@@ -105,7 +105,7 @@ class Rates:
         self._known = {key: median(rates) for key, rates in found.items()}
 
     def seconds(self, unit: Unit, any_model: bool = False) -> float | None:
-        """What a unit takes, None where nothing like it was seen; with `any_model` another model's rate will do."""
+        """Return the seconds that a unit takes; None if no rate is known. With `any_model`, the rate may be that of other models."""
         own, others = _keys(unit.identity)
         rate = self._known.get(own, self._known.get(others) if any_model else None)
         return None if rate is None else rate * len(unit.block)
@@ -118,7 +118,7 @@ def _keys(identity: Mapping[str, Any]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Units of one model: how many, how many the store holds, and the seconds that the others take on one core."""
+    """Units of one model: how many, how many the store has, the seconds for the others on one core, and whether a pilot was run."""
 
     model: str
     units: int
@@ -128,7 +128,7 @@ class Estimate:
 
 
 def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = lambda model: None) -> list[Estimate]:
-    """What is left of a plan, model by model in its order; `tell` is called with a model before its pilot."""
+    """Return an estimate per model, in the order of the units; `tell` is called with a model's id before its pilot."""
     rates = Rates(store.manifests())
     by_model: dict[str, list[Unit]] = {}
     for unit in units:
@@ -143,7 +143,7 @@ def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = 
             continue
         unknown = [unit for unit in missing if rates.seconds(unit) is None]
         seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
-        # Under another radius other images survive: one pilot for each threat model.
+        # Another radius leaves other images robust, so each threat model gets a pilot.
         for threat in dict.fromkeys(unit.threat for unit in unknown):
             tell(mine[0].record.id)
             those = [unit for unit in unknown if unit.threat == threat]

@@ -1,4 +1,4 @@
-"""Diagnostics of registered models, kept in a store beside the outcomes: one JSON file for a model, a block and a threat model."""
+"""Diagnostics of registered models, stored with the outcomes: one JSON file per model, block and threat model."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from model_zoo.loading import load_model
 from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
 
-# Columns of `diagnosed` that go with a model's number under one threat model.
+# Columns of `diagnosed` that accompany a model's accuracy under one threat model.
 VERDICT = ["id", "dataset", "norm", "radius", "verdict", "verdict_reasons", "verdict_images"]
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Diagnostics and what they describe.
+    """Diagnostics with the model, data set and threat model that they describe.
 
-    `name` is the hash of the identity; `about` is everything that the verdict depends on except the images, as plain JSON values.
+    `name` is the hash of the identity; `about` describes the network and how it is differentiated, as the function `about` returns it.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Diagnosis:
 
     @property
     def verdict(self) -> Verdict:
-        """What follows from them."""
+        """Verdict that follows from the diagnostics."""
         return judge(self.found)
 
 
 def identity(record: Record, sources: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, Any]:
-    """Everything the diagnostics depend on, as plain JSON values; `sources` are ids of models that examples are made on."""
+    """Return everything that diagnostics depend on, as plain JSON values; `sources` are ids of models on which examples are made."""
     return {
         "protocol": protocol.VERSION,
         "diagnostics": diagnostics.VERSION,
@@ -71,7 +71,7 @@ def identity(record: Record, sources: Sequence[str], block: ImageSet, threat: Th
 
 
 def about(record: Record) -> dict[str, Any]:
-    """What a network is, and how it is differentiated and asked."""
+    """Return what a network is, how it is differentiated, and its number of draws if it is stochastic, as plain JSON values."""
     gradients = {} if record.backward == "exact" else {"backward": record.backward}
     draws = {"draws": list(protocol.DRAWS)} if record.stochastic else {}
     return {"weights": record.weights_sha256, "architecture": record.architecture, "affine": record.affine, **gradients, **draws}
@@ -80,12 +80,12 @@ def about(record: Record) -> dict[str, Any]:
 def run_diagnosis(
     model: str, block: ImageSet, threat: ThreatModel, store: Store, progress: Callable[[float, str], None] | None = None
 ) -> Diagnosis:
-    """Diagnose a registered model, or read what the store holds already, of these images or of more.
+    """Diagnose a registered model and store the result, or return a stored diagnosis of these images or of at least as many.
 
     Raises
     ------
     UserError
-        If the model is refused, or there is nothing to diagnose.
+        If the model is refused, or it misclassifies all images without an attack.
     """
     record = registry.get_record(model)
     names = sources(record.data.train, record.weights_sha256)
@@ -115,7 +115,7 @@ def run_diagnosis(
 
 
 def fast_equal(model: nn.Module, record: Record, images: torch.Tensor) -> engines.Prepared:
-    """The fastest engine for a shipped model that equals it on images float32 [N, C, H, W]; the model itself where there is none."""
+    """Return the fastest engine for a shipped model that equals it on images float32 [N, C, H, W]; the model itself if there is none."""
     if record.backward != "exact" or record.stochastic:
         return engines.Prepared(model, "dense", "")
     wanted = "sparse" if importlib.util.find_spec("numba") is not None else "folded"
@@ -126,13 +126,13 @@ def fast_equal(model: nn.Module, record: Record, images: torch.Tensor) -> engine
 
 
 def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, list[torch.Tensor]]:
-    """For each of these registered models the examples made on it, float32 [N, C, H, W] each, made once in a process."""
+    """Return, per registered model, the examples made on it, float32 [N, C, H, W] each; recent ones are cached in the process."""
     made = {}
     for name in names:
         key = (registry.get_record(name).weights_sha256, block.sha256, str(threat))
         if key not in _EXAMPLES:
             images, labels = block.tensors()
-            # A few blocks are in use at a time.
+            # Only a few blocks are in use at a time, so the oldest examples can go.
             while len(_EXAMPLES) >= 4 * COUNT:
                 _EXAMPLES.pop(next(iter(_EXAMPLES)))
             seed = unit_seed(block.sha256) % 2**32
@@ -146,7 +146,7 @@ _EXAMPLES: dict[tuple[str, str, str], list[torch.Tensor]] = {}
 
 
 def diagnoses(store: Store) -> list[Diagnosis]:
-    """What the store has, those on most images first. A file that cannot be read, or is of another version, is left out."""
+    """Return the store's diagnoses, those on most images first; unreadable files and those of other versions are left out."""
     readable = []
     for name, document in store.diagnoses():
         if isinstance(document, DiagnosisDocument) and document.identity.get("diagnostics") == diagnostics.VERSION:
@@ -156,7 +156,7 @@ def diagnoses(store: Store) -> list[Diagnosis]:
 
 
 def of_model(known: Sequence[Diagnosis], record: Record) -> list[Diagnosis]:
-    """Of diagnoses in the order of `diagnoses`, those of a record's network: of each data set and threat model the first."""
+    """Return the diagnoses of a record's network, the first one per data set and threat model in the order of `known`."""
     best: dict[tuple[str, str], Diagnosis] = {}
     for diagnosis in known:
         if diagnosis.about == about(record):
@@ -165,18 +165,18 @@ def of_model(known: Sequence[Diagnosis], record: Record) -> list[Diagnosis]:
 
 
 def diagnosed(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
-    """What the store's diagnostics say of models, a row for every data set and threat model that one was diagnosed under.
+    """Return the store's diagnostics of models, one row per model, data set and threat model.
 
-    `models` maps ids to what finds them. Of several diagnoses the one on most images counts.
+    `models` maps ids to ids or paths of records. If there are several diagnoses, the one on most images counts.
 
     Returns
     -------
     pandas.DataFrame
-        `id, dataset, norm, radius, near_constant, verdict` (ok, suspicious or masked), `verdict_reasons` (None where ok),
-        `verdict_images` and `images` (looked at); the shares `zero_gradient_ce, zero_gradient_margin, zero_gradient_dlr, saturated,
-        rising` of the images that the model gets right, and `median_gap`, in logits. Robust accuracies, fractions of all images: `ce,
-        margin, descent, square, noise, transfer, large` (at the largest radius of the sweep); as in a summary each has NAME_n and
-        NAME_planned, and there is `worst_planned`.
+        `id, dataset, norm, radius, near_constant, verdict` (ok, suspicious or masked), `verdict_reasons` (None if ok), `verdict_images`
+        and `images` (number of diagnosed images); the shares `zero_gradient_ce, zero_gradient_margin, zero_gradient_dlr, saturated` of
+        the images that the model classifies correctly, and `rising` of those robust to PGD on the margin; `median_gap`, in logits. Robust
+        accuracies as fractions of all images: `ce, margin, descent, square, noise, transfer, large` (at the largest radius of the
+        sweep); as in a summary, each has NAME_n and NAME_planned, and there is `worst_planned`.
     """
     known, rows = diagnoses(store), []
     for name, found_by in models.items():

@@ -1,4 +1,4 @@
-"""Running a plan: which of its units are to be run, and what became of each."""
+"""Execution of a plan: selects the units to run, runs them with an executor, and reports the result of each."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from harness.runner.work import Done
 from model_zoo.errors import UsageError
 from model_zoo.registry import absences
 
-# What to do about outcomes that are there already, and what that means.
+# What to do if the store already has outcomes, with the meaning of each choice.
 EXISTING = {
     "only-missing": "run what the store does not hold",
     "always": "run everything anew",
     "never": "leave alone what the store has any outcome of, for the same model, attack and threat model",
     "only-cache": "run nothing",
 }
-# Seconds between two looks at units that another run is at.
+# Seconds between two attempts at units that another run is working on.
 WAIT = 3.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """What is told while a plan runs.
+    """Event during the execution of a plan.
 
-    `kind` is "found" (the store holds the unit), "progress" (with `fraction` of the unit done), "waiting" (another run is at it), "ended"
-    (the process that was at it before ended without a word), "finished" or "failed" (with `message`).
+    `kind` is "found" (the store has the unit), "progress" (with the `fraction` of the unit that is done, and the attack's component as
+    `message`), "waiting" (another run is working on it), "ended" (the process that ran it before ended without finishing it; with
+    `message`), "finished" or "failed" (with `message`).
     """
 
     kind: str
@@ -46,9 +47,9 @@ class Event:
 
 @dataclass
 class Report:
-    """Units by what became of them; `failed` and `at_fault` come with one line each. `left` were not run.
+    """Units by result; those in `failed` and `at_fault` come with one line of explanation, those in `left` were not run.
 
-    `absent` has a line for each model whose checkpoint does not ship; its units that the store does not hold are among `left`.
+    `absent` has one line per model whose checkpoint does not ship; units of such a model that the store lacks are in `left`.
     """
 
     found: list[Unit] = field(default_factory=list)
@@ -71,26 +72,32 @@ def execute(
     gpus: float = 0.0,
     device: str = "cpu",
 ) -> Report:
-    """Run a plan's units; one failing model or unit does not stop the others, a full disk does.
+    """Run a plan's units. A failing model or unit does not stop the others; a full disk does.
 
-    A unit is stored the moment it is done, so an interrupted run continues where it was. Several runs may share a store: what another run
-    is at is waited for. Outcomes do not depend on `workers` or `executor`.
+    Each unit is stored as soon as it is done, so an interrupted run can continue. Several runs may share a store: units that another run is
+    working on are waited for. Outcomes do not depend on `workers` or `executor`.
 
     Parameters
     ----------
+    tell : callable
+        Called with each event.
+    workers : int
+        Number of units that run in parallel.
     executor : str, optional
-        A name in `executors.names()`; "here" for one worker and "processes" for more where None.
+        A name in `executors.names()`. If None, "processes" if several workers have several units to run, "here" otherwise.
     existing : str
         A key of `EXISTING`.
     cpus, gpus : float
-        What an executor that places tasks reserves for one unit.
+        Reserved per unit by an executor that places tasks.
     device : str
-        "cpu" or "cuda"; outcomes are promised the same for one of them.
+        "cpu" or "cuda"; outcomes are promised to be reproducible on the same device.
 
     Raises
     ------
     RefusedError
-        If the store has outcomes of another network under the identity of one of the plan's.
+        If the store has outcomes of another network under the identity of one of the plan's networks.
+    UsageError
+        If no CUDA device is available for `device="cuda"`.
     """
     report = Report()
     missing = _missing(plan, store, existing, report)
@@ -111,7 +118,7 @@ def execute(
         raise UsageError("no CUDA device is available here: use --device cpu")
     resources = Resources(workers, cpus, gpus, again=existing == "always", device=device)
     if name != "here":
-        # The longest last would leave the others idle.
+        # A long unit at the end would leave the other workers idle.
         missing.sort(key=length, reverse=True)
     ended = {claim.unit for claim in store.claims.abandoned()}
     for unit in missing:
@@ -136,7 +143,7 @@ def execute(
 
 
 def _missing(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:
-    """Units to run; those that are not go to `report.found`."""
+    """Return the units to run; the others are put into `report.found`."""
     if existing not in EXISTING:
         raise ValueError(f"existing is one of {', '.join(EXISTING)}, not {existing!r}")
     if existing == "always":

@@ -1,4 +1,4 @@
-"""Fingerprints of users' networks beside their stored outcomes: another network of the same identity is refused."""
+"""Fingerprints of user networks, stored with their outcomes; another network of the same identity is refused."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from model_zoo.own import Own, is_own, open_own
 
 
 def fingerprint_of(own: Own, model: nn.Module) -> Fingerprint:
-    """The fingerprint of an opened network of a user."""
+    """Return the fingerprint of a user network that was opened as `model`."""
     return fingerprint(model, own.size)
 
 
 def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: Store) -> None:
-    """Refuse a network if the store has outcomes of another one under the same identity.
+    """Check that the store has no outcomes of another network under the same identity.
 
     Parameters
     ----------
     identity : mapping
-        That of any unit of the network.
+        Identity of any unit of the network.
+    taken : Fingerprint
+        Fingerprint of the network.
 
     Raises
     ------
     RefusedError
-        Naming the model of the store.
+        If it has; the message names the stored model.
     """
     for manifest in store.manifests():
         stored = manifest.fingerprint
@@ -42,7 +44,7 @@ def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: St
 
 
 def check_fingerprints(units: Iterable[Unit], store: Store) -> None:
-    """Check each user's network of a plan, see `check_fingerprint`."""
+    """Check each user network among the units; see `check_fingerprint`."""
     for unit in {unit.model: unit for unit in units if is_own(unit.model)}.values():
         own, model = open_own(unit.model)
         check_fingerprint(unit.identity, fingerprint_of(own, model), store)

@@ -1,4 +1,4 @@
-"""What a unit in progress has done so far: one file in the store, gone when the unit is done."""
+"""State of a unit in progress: one file in the store, removed when the unit is done."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from model_zoo.files import place
 
 
 class PartialFile:
-    """The memory of one unit; see `harness.attacks.memory.Memory`. A file that cannot be read counts as none."""
+    """Memory of one unit in a file; see `harness.attacks.memory.Memory`. An unreadable file counts as missing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> Saved | None:
-        """What was saved last, or None."""
+        """Return the state that was saved last; None if there is none."""
         try:
             with safe_open(self.path, "pt") as file:
                 metadata = file.metadata()
@@ -31,7 +31,7 @@ class PartialFile:
             return None
 
     def save(self, saved: Saved) -> None:
-        """Keep this in place of what was saved before."""
+        """Save a state in place of the last one."""
         metadata = {"done": json.dumps(saved.done), "flags": json.dumps([vars(flag) for flag in saved.flags])}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         place(self.path, save({name: tensor.contiguous().cpu() for name, tensor in saved.tensors.items()}, metadata))

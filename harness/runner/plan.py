@@ -1,4 +1,4 @@
-"""Planning: a suite or a request becomes a list of units, checked before anything runs."""
+"""Plans: the units of a suite or a request, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from model_zoo.own import describe
 from model_zoo.schema import Attackable
 from model_zoo.threat import ThreatModel, radius_text
 
-# What a reader calls a number: all outcomes with these in common.
+# Columns whose values all outcomes behind one reported number share.
 CELL = ("dataset", "norm", "radius", "model", "attack")
 
 
 def model_identity(record: Attackable) -> dict[str, Any]:
-    """What decides a model's outcomes, as plain JSON values: the part of a unit's identity that is about the model."""
+    """Return the part of a unit's identity that describes the model, as plain JSON values: everything that decides its outcomes."""
     draws = {"draws": list(protocol.DRAWS)} if record.stochastic else {}
     return {
         "weights": record.weights_sha256,
@@ -38,7 +38,10 @@ def model_identity(record: Attackable) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest thing that is run, stored, resumed: one model, one block of images, one threat model, one attack."""
+    """Smallest thing that is run, stored and resumed: one model, one block of images, one threat model, one attack.
+
+    `model` is the id or path that loads the model of `record`; `engine` is one of `engines.NAMES` except "auto".
+    """
 
     record: Attackable
     model: str
@@ -50,7 +53,7 @@ class Unit:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything the outcome depends on, as plain JSON values."""
+        """Everything that the outcome depends on, as plain JSON values."""
         return {
             "protocol": protocol.VERSION,
             "model": model_identity(self.record),
@@ -69,12 +72,12 @@ class Unit:
 
     @property
     def seed(self) -> int:
-        """The unit's own seed."""
+        """Seed of the unit, unsigned 64-bit, derived from its id."""
         return unit_seed(self.id)
 
     @property
     def labels(self) -> dict[str, Any]:
-        """What a reader calls this unit: the columns that stand beside its outcomes."""
+        """Names of the unit for readers: the columns in front of its outcomes."""
         return {
             "unit": self.id,
             "protocol": protocol.VERSION,
@@ -93,7 +96,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """Units in the order they run (model by model), and what was left out with the reason."""
+    """Units in the order in which they run (model by model), and what was left out, with the reason.
+
+    Raises
+    ------
+    UsageError
+        If two different models have the same id.
+    """
 
     units: tuple[Unit, ...]
     left_out: tuple[str, ...] = ()
@@ -107,16 +116,16 @@ class Plan:
 
     @property
     def ids(self) -> list[str]:
-        """The units' ids, in order."""
+        """Ids of the units, in order."""
         return [unit.id for unit in self.units]
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known of how images were read, a line each."""
+        """What a reader must know about how images were read, one line each."""
         return list(dict.fromkeys(f"{unit.block.name}: {note}" for unit in self.units for note in unit.block.notes))
 
     def expected(self) -> list[dict[str, Any]]:
-        """Planned images of every cell: `dataset, norm, radius, model, attack, images`."""
+        """Return the planned number of images per cell: `dataset, norm, radius, model, attack, images`."""
         cells: dict[tuple[str, ...], int] = {}
         for unit in self.units:
             cell = tuple(str(unit.labels[name]) for name in CELL)
@@ -127,27 +136,27 @@ class Plan:
 def plan_suite(
     suite: Suite, data_dir: Path | None = None, n: int | None = None, whole: bool = False, download: bool = False, engine: str = "auto"
 ) -> Plan:
-    """Expand a suite.
+    """Return the plan of a suite; parts whose data is not on this machine are left out.
 
     Parameters
     ----------
     suite : Suite
-        What to run.
+        The suite to run.
     data_dir : Path, optional
-        Where data that does not ship is.
+        Folder of the data that does not ship.
     n : int, optional
-        Number of images instead of the suite's.
+        Number of images in place of the suite's.
     whole : bool
-        All images of every data set instead.
+        Whether to use all images of every data set.
     download : bool
-        Whether data sets that are absent may be downloaded.
+        Whether data sets that are not on this machine may be downloaded.
     engine : str
         One of `engines.NAMES`.
 
     Raises
     ------
     UnknownNameError
-        For a model, attack or data set that does not exist, before anything runs.
+        If a model, attack or data set does not exist.
     """
     models = registry.model_ids() if suite.models == "all" else suite.models
     left_out: list[str] = []
@@ -160,10 +169,10 @@ def plan_suite(
         except MissingDataError as error:
             left_out.append(str(error))
             continue
-        # "all" means all that fit; a model that was named and does not is left out with a word.
+        # "all" means all that fit, so only a model that was named and does not fit is reported.
         leave_out = (lambda reason: None) if suite.models == "all" else left_out.append
         units += _expand(models, part, images, info.family, suite.seed, leave_out, engine)
-    # Model by model, so that each is loaded once; inside a model in the suite's order.
+    # Model by model, so that each is loaded once; within a model, in the suite's order.
     order = {model: position for position, model in enumerate(models)}
     return Plan(tuple(sorted(units, key=lambda unit: order[unit.model])), tuple(dict.fromkeys(left_out)))
 
@@ -179,7 +188,7 @@ def plan_request(
     download: bool = False,
     engine: str = "auto",
 ) -> Plan:
-    """Plan given models against given attacks on one data set; a model that does not fit the data is an error here."""
+    """Return the plan of models under attacks on one data set; raise a UserError if a model does not fit the data or an attack."""
     images = datasets.load(dataset, data_dir, n, download)
     part = Evaluation(dataset=dataset, attacks=list(attack_names), threats=[str(threat) for threat in threats])
 
@@ -216,12 +225,12 @@ def _expand(
 
 
 def threats_of(spec: AttackSpec, threats: Sequence[ThreatModel], family: str) -> list[ThreatModel]:
-    """Those of the threat models that an attack is for; without any, the protocol's for the family of the data.
+    """Return the threat models of an attack's norm; if `threats` is empty, the protocol's for the family of the data.
 
     Raises
     ------
     UserError
-        If none of them is of the attack's norm.
+        If none of the threat models has the attack's norm.
     """
     fitting = [threat for threat in threats if threat.norm == spec.norm]
     if threats and not fitting:

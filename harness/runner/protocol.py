@@ -1,4 +1,4 @@
-"""Protocol 1: the numbers everything is compared under. Changing one of them makes protocol 2."""
+"""Constants of protocol 1, under which all numbers are comparable. Changing one of them makes protocol 2."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from model_zoo.threat import ThreatModel
 
 VERSION = 1
 
-# Images of one unit, in the data set's order; a last block may be short. Also the attack batch: AutoAttack's own default.
+# Images per unit, in the data set's order; the last block may be shorter. Also the batch size of attacks, AutoAttack's default.
 BLOCK = 250
 
-# How often a model declared stochastic is asked for one step of an attack (AutoAttack's version for such models takes 20) and for one
-# judgement.
+# Draws of a model declared stochastic per query of an attack (AutoAttack's version for such models takes 20) and per judgement.
 DRAWS = (20, 100)
 
 LINF_RADIUS = {"cifar10": Fraction(8, 255), "cifar100": Fraction(4, 255), "imagenet100": Fraction(2, 255)}
@@ -21,7 +20,7 @@ L2_RADIUS = Fraction(1, 2)
 
 
 def default_threat(norm: str, family: str) -> ThreatModel:
-    """The protocol's threat model of a norm for a family of data sets ("cifar10"); a UsageError where it fixes none."""
+    """Return the protocol's threat model of a norm for a family of data sets ("cifar10"); raise a UsageError if it fixes none."""
     if norm == "L2":
         return ThreatModel("L2", L2_RADIUS)
     if family not in LINF_RADIUS:

@@ -18,13 +18,13 @@ from harness.runner.plan import Plan
 from harness.runner.store import LABELS, Store, Stored, labels_of
 from model_zoo.errors import DamagedFileError
 
-# A sample is the beginning of nothing else: blocks of one data set only overlap with blocks of the same name.
+# A `-sample` data set is separate, not a prefix of the full split, so blocks overlap only with blocks of the same data set.
 IMAGE_KEY = ["protocol", "model", "model_sha256", "dataset", "norm", "radius", "attack", "seed", "image"]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a store has: usable `outcomes`, files that could not be read, and a line for every unit that was declared invalid."""
+    """Usable `outcomes` of a store, files that could not be read, and a line for every time that a unit was declared invalid."""
 
     outcomes: pd.DataFrame
     damaged: list[DamagedFileError]
@@ -32,13 +32,14 @@ class Found:
 
 
 def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False, beyond: bool = False) -> Found:
-    """All usable outcomes of what `Store.read_all` gave, or those that a plan asks for.
+    """Return the usable outcomes among the results of `Store.read_all`: all of them, or those that a plan asks for.
 
-    Units whose attack was at fault are left out, and invalid ones. Where two units cover the same image (runs with different numbers of
-    images have different blocks), the one that the plan names counts, then the one with more images, then the smaller id. A plan is thus
-    also served by runs of fewer images than it asks for, and if `longer` is true by runs of more: of those, the images that it asks for,
-    or if `beyond` is true all.
-    Outcomes stand under the name that the plan has for their model. Models of one id are told apart by the column `model_sha256`.
+    Invalid units and units whose attack was at fault are left out. If two units cover the same image (runs with different numbers of
+    images have different blocks), the one that the plan contains counts, then the one with more images, then the one with the smaller id.
+    A plan is thus also served by runs of fewer images than it asks for. With `longer`, it is also served by runs of more, of which only the
+    planned images are returned; with `beyond`, all images of matching runs are returned.
+
+    With a plan, `model` and `family` are the plan's names. Models that share an id are distinguished by the column `model_sha256`.
     """
     wanted = None if plan is None else _cells(plan)
     planned = set() if plan is None else set(plan.ids)
@@ -76,7 +77,7 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
 
 
 def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:
-    """The outcomes that `find` finds, and what could not be read."""
+    """Return the outcomes that `find` returns, and an error for each file that could not be read."""
     found = find(store.read_all(), plan)
     return found.outcomes, found.damaged
 
@@ -95,7 +96,7 @@ def _named(manifest: Manifest) -> str:
 
 @dataclass(frozen=True)
 class _Cell:
-    """Units of a plan that differ in their images alone: what a reader calls them, and the images."""
+    """Units of a plan that differ only in their images: their labels, and the indices of all their images."""
 
     labels: Mapping[str, Any]
     images: frozenset[int]
@@ -111,7 +112,7 @@ def _cells(plan: Plan) -> dict[str, _Cell]:
 
 
 def without_covered(plan: Plan, found: pd.DataFrame) -> Plan:
-    """The units of a plan that have an image of which `found` (as `find` gives it for that plan) has no outcome."""
+    """Return the plan without units whose images all have an outcome in `found` (the outcomes that `find` returns for the plan)."""
     cells = ["model", "dataset", "norm", "radius", "attack"]
     have = {} if found.empty else {key: frozenset(images) for key, images in found.groupby(cells)["image"]}
     units = [
@@ -123,12 +124,12 @@ def without_covered(plan: Plan, found: pd.DataFrame) -> Plan:
 
 
 def cell(identity: Mapping[str, Any]) -> str:
-    """A unit's identity but for its block of images."""
+    """Return a unit's identity without its block of images, as canonical JSON."""
     return canonical_json({**identity, "data": identity["data"]["dataset"]})
 
 
 def agreement(left: pd.DataFrame, right: pd.DataFrame) -> tuple[int, int]:
-    """On how many images two frames agree whether they are robust, and how many both have; images are counted once an attack."""
+    """Return on how many images two frames agree about robustness, and how many images both have; an image counts once per attack."""
     if left.empty or right.empty:
         return 0, 0
     both = left[[*IMAGE_KEY, "robust"]].merge(right[[*IMAGE_KEY, "robust"]], on=IMAGE_KEY)
@@ -141,7 +142,7 @@ def select(
     attack: str | Sequence[str] | None = None,
     dataset: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """The rows of the given models, attacks and data sets; None means any."""
+    """Return the rows of the given models, attacks and data sets; None means any."""
     for column, wanted in (("model", model), ("attack", attack), ("dataset", dataset)):
         if wanted is not None and not frame.empty:
             frame = frame[frame[column].isin([wanted] if isinstance(wanted, str) else list(wanted))]
@@ -149,5 +150,5 @@ def select(
 
 
 def read(root: Path) -> pd.DataFrame:
-    """All usable outcomes below `root`."""
+    """Return all usable outcomes of the store in the folder `root`."""
     return outcomes(Store(root))[0]

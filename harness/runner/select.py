@@ -1,4 +1,4 @@
-"""Stored units selected by what they are of."""
+"""Selection of stored units by id, model, attack, data and other properties."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from model_zoo.threat import parse_radius, radius_text
 
 @dataclass(frozen=True)
 class Filter:
-    """What a unit must be to be selected; what is empty or None asks for nothing.
+    """Conditions that a selected unit meets; an empty or None field sets no condition.
 
     Attributes
     ----------
     units : tuple of str
         First characters of ids, each of exactly one unit.
+    suite : str or None
+        Name of a suite; units that differ from its units only in their images are selected.
     models : tuple of str
-        Ids, or paths of records. A registered model and a record are found by content, any other id by name.
+        Ids, or paths of records. A registered model and a record are matched by content, any other id by name.
     radii : tuple of str
-        As fractions, "8/255".
+        Fractions such as "8/255".
     images : int
         Number of images of the unit.
     """
@@ -46,12 +48,12 @@ class Filter:
 
 
 def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list[Manifest]:
-    """Manifests of the finished and valid units that a filter selects, in order of id.
+    """Return the manifests of the finished and valid units that a filter selects, in order of id.
 
     Raises
     ------
     UsageError
-        If the filter asks for nothing, the beginning of an id is not that of one unit, or two models have the id that is asked for.
+        If the filter sets no condition, the beginning of an id does not match exactly one unit, or two models have the wanted id.
     """
     if all(getattr(wanted, item.name) in ((), None) for item in fields(wanted)):
         raise UsageError("say which units: by the beginning of their ids, or with options (--model, --attack, ...)")

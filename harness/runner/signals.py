@@ -1,4 +1,4 @@
-"""Stopping a run without cutting a write short."""
+"""Context managers that defer or ignore signals, so that stopping a run does not interrupt a write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM while the block runs; one that came is felt at its end. In the main thread, where they are felt."""
+    """Defer SIGINT and SIGTERM until the block ends (no effect outside the main thread)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -27,7 +27,7 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def ignored(number: signal.Signals) -> Iterator[None]:
-    """Ignore a signal while the block runs, and in processes that are started in it. In the main thread alone."""
+    """Ignore a signal in the block, and in processes that are started in it (no effect outside the main thread)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""How far a plan is, read off the store alone."""
+"""Progress of a plan, read from the store alone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ class Status:
     Attributes
     ----------
     units, done, left : int
-        All of them, those the store holds, and those it does not, the running and the failed ones among them.
+        Number of all units, of those that the store has, and of the others, including the running and failed ones. Units of models whose
+        checkpoint does not ship count only if the store has them.
     running : list of dict
-        The fields of `documents.Claim`, and `what` in words.
+        The fields of `documents.Claim`, and the unit in words as `what`.
     failed : dict
-        The message of each unit that could not be finished, by unit.
+        Message of each unit that could not be finished, by unit.
     seconds : float or None
-        Until nothing is left, at the pace of the units that are done and with as many workers as there are claims; None where nothing like
-        what is left was ever done.
+        Time until all are done, at the rates of finished units and with as many workers as there are claims; None if the rate of a unit
+        is not known.
     """
 
     units: int
@@ -37,7 +38,7 @@ class Status:
 
 
 def status(plan: Plan, store: Store) -> Status:
-    """The state of a plan's units in a store."""
+    """Return the state of a plan's units in a store."""
     held = {unit.id for unit in plan.units if store.holds(unit.id)}
     absent = absences(unit.model for unit in plan.units)
     left = {unit.id: unit for unit in plan.units if unit.id not in held and unit.model not in absent}

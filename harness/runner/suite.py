@@ -1,4 +1,4 @@
-"""Suites: which models meet which attacks on which images. One TOML file each in the folder `suites`."""
+"""Suites, which say which models are attacked, how and on which images; one TOML file each in the folder `suites`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from model_zoo.errors import DamagedFileError
 
 
 class Evaluation(BaseModel):
-    """One part of a suite: attacks on one kind of images under one threat model.
+    """One part of a suite: attacks on one data set under one or more threat models.
 
-    `threats` are "Linf 8/255" and the like; empty means the protocol's own for the data set. `n` is the number of images, the first of the
-    data set's order; None means all of them.
+    `threats` contains texts such as "Linf 8/255"; if it is empty, the protocol's threat model for the data set applies. `n` is the number
+    of images, the first in the data set's order; None means all of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +59,7 @@ def get_suite(name: str) -> Suite:
 
 
 def read_suite(path: Path) -> Suite:
-    """Read a suite file; a DamagedFileError names the field that is wrong."""
+    """Read a suite file; raise a DamagedFileError that names the first wrong field if it is invalid."""
     try:
         return Suite.model_validate({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Running one unit: the function that every executor calls, in this process or in another, here or on another machine."""
+"""Execution of one unit: the function that every executor calls, in this process, in another one or on another machine."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a unit.
+    """Result of running a unit.
 
-    `kind` is "finished", "failed", "busy" (another run is at it) or "found" (another run has finished it meanwhile). `message` is one line
-    where there is something to say: why it failed, or that its attack was at fault. `fatal`: no other unit would fare better.
+    `kind` is "finished", "failed", "busy" (another run is working on it) or "found" (another run has finished it). `message` is one line
+    that says why the unit failed or that its attack was at fault, None otherwise. `fatal` means that other units would fail too.
     """
 
     unit: str
@@ -53,9 +53,10 @@ class Done:
 
 
 def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: bool = False, device: str = "cpu") -> Done:
-    """Evaluate a unit on "cpu" or "cuda" and store its outcome, unless somebody else is at it or has done it; `again`: even if it is done.
+    """Evaluate a unit on "cpu" or "cuda" and store its outcome, unless another run is working on it or the store has it.
 
-    A failure that is the unit's own comes back as a line, and is left in the store, instead of being raised.
+    With `again`, a unit that the store has is run all the same. A failure of the unit is not raised: it is returned as one line and
+    recorded in the store.
     """
     try:
         with store.claims.claimed(unit.id) as held:
@@ -78,14 +79,14 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
     begun = time.perf_counter()
     memory = store.partial(unit.id)
     try:
-        # Methods of a user's network that are no calls of it may fail too.
+        # Methods of a user's network other than its forward pass may fail too.
         with user_code("model failed") if is_own(unit.model) else nullcontext():
             outcome, facts = _evaluated(unit, store, tell, memory, device)
         facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)}
         store.write(unit, outcome, facts)
     except Exception as error:
         if is_full(error):
-            # Whatever comes next could not be stored either.
+            # Other units could not be stored either.
             text = getattr(error, "strerror", None) or error
             return Done(unit.id, "failed", f"{store.root}: {text}; what is finished is stored", fatal=True)
         message = f"{unit}: {_line(error, unit)}"
@@ -95,13 +96,13 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
 
 
 def _evaluated(unit: Unit, store: Store, tell: Progress, memory: PartialFile, device: str) -> tuple[UnitOutcome, dict[str, Any]]:
-    """A unit's outcome, and facts for its manifest."""
+    """Return a unit's outcome, and facts for its manifest."""
     found, model = _model(unit.model)
     if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
         raise RefusedError("model refused: its files have changed since the run was planned, or it is another network each time it is made")
     facts: dict[str, Any] = {}
     if isinstance(found, Own):
-        # On the CPU, before the model goes elsewhere.
+        # Taken on the CPU, before the model moves to the device.
         facts["fingerprint"] = fingerprint_of(found, model.cpu())
         check_fingerprint(unit.identity, facts["fingerprint"], store)
     model = model.to(device)
@@ -116,19 +117,19 @@ def _evaluated(unit: Unit, store: Store, tell: Progress, memory: PartialFile, de
 
 def _line(error: BaseException, unit: Unit) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    # Batches are not split: kernels round otherwise for another batch size, which may change an outcome.
+    # Batches are not split, because kernels round differently for another batch size, which may change an outcome.
     if is_memory(error):
         return f"out of memory with a batch of {len(unit.block)} images ({text})"
     return text if isinstance(error, (UserError, RuntimeError, ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def declared(record: Attackable) -> dict[str, Any]:
-    """What a record says about how its model is to be attacked."""
+    """Return what a record declares about how its model is attacked, as arguments of `evaluate_unit` and `as_attacked`."""
     return {"backward": record.backward, "draws": protocol.DRAWS if record.stochastic else None}
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What the outcomes were computed with; kept in the manifest, outside the identity."""
+    """Return the software and hardware that outcomes are computed with; stored in the manifest, outside the identity."""
     packages = ("torch", "torchattacks", "pyautoattack", "numpy")
     return {
         "python": platform.python_version(),
@@ -141,7 +142,7 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def _check_clean(unit: Unit, outcome: UnitOutcome) -> None:
-    """Refuse what a model got right to begin with if that is not the model its record describes; on data of its own kind alone."""
+    """Check the clean accuracy against the model's record, on data of the family that it was trained on."""
     training = unit.record.training
     data = unit.record.data
     if training is not None and data is not None and datasets.describe(unit.block.name).family == data.train:
@@ -164,7 +165,7 @@ def _engine(name: str, engine: str) -> nn.Module:
 
 
 def prepared(unit: Unit, model: nn.Module, device: str) -> engines.Prepared:
-    """The unit's engine, compared with the model on the unit's own images; the model itself where they differ or it has none."""
+    """Return the unit's engine, compared with the model on the unit's images; the model itself if they differ or there is no engine."""
     if unit.engine == "dense":
         return engines.Prepared(model, "dense", "")
     with unit_threads():

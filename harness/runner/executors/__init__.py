@@ -1,4 +1,4 @@
-"""Where units are run: one module each, with a function `run`; the one in `some_place.py` is called "some-place"."""
+"""Executors, which run units: one module each with a function `run`; the executor in `some_place.py` is called "some-place"."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from harness.runner.store import Store
     from harness.runner.work import Done
 
-# Called with a unit, the fraction of it that is done, and the component at work.
+# Called with a unit, the fraction of it that is done, and the attack's current component.
 Tell = Callable[["Unit", float, str], None]
-# A unit during which its worker died is tried so often in all.
+# Number of attempts at a unit whose worker dies.
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What may be used: units side by side, and for one unit the share of CPUs and GPUs (an executor that places tasks goes by these).
+    """Number of parallel `workers`, and the `cpus` and `gpus` that an executor which places tasks reserves per unit.
 
     `again`: run units even if they are done; `device`: "cpu" or "cuda".
     """
@@ -34,10 +34,10 @@ class Resources:
 
 
 class Executor(Protocol):
-    """The function `run` of an executor's module."""
+    """Type of the function `run` of an executor's module."""
 
     def __call__(self, units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
-        """Run every unit through `work.run_unit`, yield what became of each, and report progress with `tell`."""
+        """Run every unit through `work.run_unit`, yield the result of each, and report progress with `tell`."""
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""One unit after the other, in this process."""
+"""Executor that runs one unit after the other in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.runner.work import Done, run_unit
 
 
 def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
-    """Run the units in their order."""
+    """Run the units in order."""
     for unit in units:
         tell(unit, 0.0, "")
         yield run_unit(unit, store, partial(tell, unit), resources.again, resources.device)

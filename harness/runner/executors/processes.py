@@ -1,4 +1,4 @@
-"""Processes side by side on this machine."""
+"""Executor that runs units in parallel processes on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.runner.work import Done, run_unit
 
 @dataclass
 class _Worker:
-    """A process, the pipe to it, and the unit it is at."""
+    """A process, the pipe to it, and its current unit."""
 
     process: BaseProcess
     pipe: Connection
@@ -28,7 +28,7 @@ class _Worker:
 
 
 def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
-    """Run the units in their order, each in the next worker that is free; one whose worker dies is tried again in a new one."""
+    """Run the units in order, each in the next free worker; a unit whose worker dies is tried again in a new worker."""
     queue, deaths = deque(units), Counter[str]()
     workers: list[_Worker] = []
     try:
@@ -56,7 +56,7 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
                     worker.pipe.close()
                     worker.process.join()
     finally:
-        # A worker finishes the write in hand; the unit it is at is not stored and goes on next time.
+        # A worker finishes the write that it has begun; its unit is not stored and continues in the next run.
         for worker in workers:
             worker.process.terminate()
         for worker in workers:
@@ -68,9 +68,9 @@ def _start(unit: Unit, store: Store, resources: Resources) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, store.root, resources, run_unit), daemon=True)
     with ignored(signal.SIGINT):
-        # The worker inherits it, from its first moment: whoever presses Ctrl-C means the run, and the run ends its workers.
+        # The worker inherits this from its start, because Ctrl-C is meant for the run, which ends its workers.
         process.start()
-    # Only the worker holds its end now, so that its death closes the pipe.
+    # From now on only the worker holds that end, so its death closes the pipe.
     theirs.close()
     ours.send(unit)
     return _Worker(process, ours, unit)
@@ -87,7 +87,7 @@ def _died(unit: Unit, deaths: Counter[str], queue: deque[Unit], store: Store) ->
 
 
 def _serve(pipe: Connection, root: Path, resources: Resources, work: Callable[..., Done]) -> None:
-    """In the worker: run what comes until nothing comes any more."""
+    """Run the units that arrive in a worker until the pipe is closed."""
     store = Store(root)
     while True:
         try:

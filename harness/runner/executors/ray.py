@@ -1,4 +1,4 @@
-"""Tasks on Ray: one machine, or a cluster that shares the folder of the store."""
+"""Executor that runs units as Ray tasks, on one machine or on a cluster that shares the store's folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from harness.runner.store import Store
 from harness.runner.work import Done, run_unit
 from model_zoo.errors import UsageError
 
-# Seconds between two looks at the claims of the tasks that run.
+# Seconds between two readings of the claims of running tasks, which contain their progress.
 POLL = 2.0
 
 
 def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
-    """Run every unit as a task with its share of CPUs and GPUs; Ray starts a task again whose worker has died.
+    """Run every unit as a task with its share of CPUs and GPUs; Ray restarts a task whose worker has died.
 
-    The cluster is the one that RAY_ADDRESS names; without it one is started here for `workers` tasks side by side.
+    The cluster is the one that RAY_ADDRESS names; without it, a local one is started for `workers` parallel tasks.
 
     Raises
     ------
