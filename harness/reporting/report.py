@@ -1,4 +1,4 @@
-"""Everything that is written about a set of outcomes: tables and figures, the same bytes every time."""
+"""Reports: all tables and figures about a set of outcomes, written as files whose bytes are the same every time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from model_zoo.publications import published
 
 @dataclass(frozen=True)
 class Report:
-    """What was written about `outcomes`.
+    """Files and frames that `build` wrote about `outcomes`.
 
-    `frames` holds what the tables show, by their names; the first Markdown and the first PNG of `paths` are the main ones.
+    `frames` contains the frame behind each table, by the table's name. The first Markdown file and the first PNG file of `paths` are the
+    main ones.
     """
 
     outcomes: pd.DataFrame
@@ -42,9 +43,10 @@ def build(
 ) -> Report:
     """Write all tables (CSV, Markdown, LaTeX) and figures (of `kinds`: png, svg, pdf) of `outcomes` into `folder`.
 
-    The first parameters are those of `harness.reporting.frames.summary`; `invalid` says which outcomes were taken back, and why, and stands
-    below the tables; `diagnosed` is what `harness.runner.diagnoses.diagnosed` gives; `found_by` says what finds the models, for figures of
-    their weights. A table beside the literature is written if a model of the store is in it.
+    `outcomes`, `models` and `expected` are the parameters of `harness.reporting.frames.summary`. `invalid` has one line per outcome that
+    was taken back, with the reason; the lines become notes below each table file. `diagnosed` is the frame of
+    `harness.runner.diagnoses.diagnosed`. `found_by` maps model ids to the references that find the models, for figures of their weights. A
+    table without rows is not written; a comparison with the literature is written only if it contains a model of the store.
     """
     frame = summary(outcomes, models, expected, diagnosed)
     made = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
@@ -71,6 +73,7 @@ def build(
 
 
 def _beside(spec: tables.TableSpec, summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that compares with the literature; empty if no model of the store is among them."""
     sections = [(section.heading, section.where) for section in spec.sections]
     frame = literature(summary, published, sections, spec.published, spec.attack)
     return frame if "measured" in frame else pd.DataFrame()

@@ -1,4 +1,4 @@
-"""Accuracy against bytes, with the Pareto front."""
+"""Figure of accuracy against bytes, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from harness.reporting.pareto import pareto_front
 from harness.reporting.style import FAINT, INK, SETTINGS, darker, family_style, legend_below, new_figure
 
 WIDTH = 7.2
-# Variants of a model whose size differs by less are drawn as one crowd.
+# Variants of a model whose relative difference in size is smaller are drawn as dots without names.
 SAME_SIZE = 0.15
 
 
 def figures(material: Material) -> Drawn:
-    """One for every threat model."""
+    """Yield one figure per threat model."""
     for part in material.threat_models:
         yield f"accuracy-bytes_{part.name}", accuracy_against_bytes(part.rows, part.title)
 
 
 def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
-    """Worst-case robust accuracy against the bytes of the packed file, with 95 % intervals, clean accuracy hollow, and the Pareto front.
+    """Return a figure of worst-case robust accuracy against the bytes of the packed file, with 95 % intervals and the Pareto front.
 
-    `group` is a summary of one threat model; models without a size or without a worst case are left out. The label of a model says where
-    its numbers are partial. Models with fewer images than others, and near-constant ones, are no part of the front. Variants of the base
-    model of the ablations (`harness.reporting.ablations`) that are about as large and not on the front are small dots without a name.
+    Clean accuracy is drawn hollow. `group` is a summary of one threat model; models without a size or without a worst case are left out.
+    The label of a model says if its numbers are partial. Models with fewer images than others, and near-constant ones, are excluded from
+    the front. Variants of the base model of the ablations (`harness.reporting.ablations`) that are about as large and not on the front are
+    small dots without a name.
     """
     rows = group.dropna(subset=["bytes", "worst"]).sort_values(["bytes", "model"]).reset_index(drop=True)
     front = _front(rows)
@@ -65,7 +66,7 @@ def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
         axes.set_xscale("log")
         _byte_axis(axes, rows["bytes"])
         _accuracy_limit(axes, rows)
-        # From the last of the front to the edge: nothing larger is better.
+        # Extend the front from its last point to the edge, because no larger model is better.
         corners = [*front, *((axes.get_xlim()[1], accuracy) for _, accuracy in front[-1:])]
         soft = [(x, y, next_x, y) for (x, y), (next_x, _) in pairwise(corners)]
         if front:
@@ -83,14 +84,14 @@ def accuracy_against_bytes(group: pd.DataFrame, title: str) -> Figure:
 
 
 def _front(rows: pd.DataFrame) -> list[tuple[float, float]]:
-    """Corners of the Pareto front: bytes and accuracy in per cent, over the models with most images whose accuracy means something."""
+    """Return the corners (bytes, per cent) of the Pareto front over the models that have the most images and are not near-constant."""
     fit = rows[(rows["worst_n"] == rows["worst_n"].max()) & ~rows["near_constant"].astype(bool)]
     sizes, worst = fit["bytes"].astype(float).tolist(), fit["worst"].astype(float).tolist()
     return [(sizes[row], 100 * worst[row]) for row in pareto_front(sizes, worst)]
 
 
 def _quiet(rows: pd.DataFrame, front: Sequence[tuple[float, float]]) -> set[str]:
-    """Variants of the base model of the ablations, of nearly its size: their names would hide the figure, and the table has them."""
+    """Return the variants of the ablations' base model of nearly its size; their names would hide the figure, and a table has them."""
     near = neighbours(rows)
     if not near:
         return set()
