@@ -1,1 +1,1 @@
-"""Frames to tables and figures. Pure functions of stored outcomes and records; nothing here attacks a model."""
+"""Tables, figures and pages from stored outcomes and records, as pure functions; no module of this package attacks a model."""

@@ -1,4 +1,4 @@
-"""One model, and what becomes of it when one thing is changed: rows around a base model, compared on the same images."""
+"""Ablations: a base model and the models that differ from it in one field, compared on the same images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.evaluation.verdict import LEVELS
 from harness.reporting.frames import GROUP, attacks_of, groups_of, robust_images
 from harness.statistics import mcnemar, paired_bootstrap, paired_difference
 
-# The fields that a row changes, in the order of the table, and their names.
+# Fields that an ablation varies, in the order of the table, and their displayed names.
 VARIED = {
     "keep_ratio": "keep ratio",
     "allocation_power": "allocation power p",
@@ -23,23 +23,23 @@ ENDS = ("", "_low", "_high", "_n", "_planned")
 
 
 def ablations(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """For every threat model: the base model, the models that differ from it in one field, and the spread over seeds.
+    """Return, per threat model, the base model, the models that differ from it in one field, and the spread over seeds.
 
     Parameters
     ----------
     outcomes, summary : pandas.DataFrame
-        What `harness.reporting.frames.summary` takes and gives; the models have the columns of `harness.reporting.traits.with_traits`.
-        Without them, or without two models that differ in one field, there are no rows.
+        The input and the result of `harness.reporting.frames.summary`, with the columns of `harness.reporting.traits.with_traits`. The
+        result has no rows if these columns are missing or no two models differ in exactly one field.
 
     Returns
     -------
     pandas.DataFrame
-        `dataset, norm, radius, base, varied` (a name of `VARIED`, "base", or "seed" with no model for the spread), `value`, `model`,
-        `near_constant`, `bytes`, the numbers of the summary; `difference, difference_low, difference_high` (worst case of the model less
-        that of the base on the `paired_images` that both have, a fraction, with Newcombe's 95 % interval;
-        `bootstrap_low, bootstrap_high` of a paired bootstrap) and `mcnemar_p`. The spread has
-        NAME_min, NAME_max and NAME_sd (of the sample) for clean accuracy, each attack and the worst case, over the `seeds` models that
-        have most images, the base among them.
+        `dataset, norm, radius, base, varied` (a name of `VARIED`, "base", or "seed" without a model for the spread), `value`, `model`,
+        `near_constant`, `bytes` and the numbers of the summary; `difference, difference_low, difference_high` (worst case of the model
+        minus that of the base on the `paired_images` that both have, a fraction, with Newcombe's 95 % interval;
+        `bootstrap_low, bootstrap_high` are the ends from a paired bootstrap) and `mcnemar_p`. The row of the spread has NAME_min, NAME_max
+        and NAME_sd (sample standard deviation) for clean accuracy, each attack and the worst case, over `seeds` models: those of the base
+        and its variants by seed that have the most images.
     """
     rows: list[dict[str, Any]] = []
     for key, part in groups_of(summary):
@@ -50,10 +50,11 @@ def ablations(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def neighbours(part: pd.DataFrame) -> dict[str, str]:
-    """The base of one threat model's summary, under the field "base", and its neighbours, each under the one field it differs in.
+    """Return the base model of one threat model's summary and its neighbours, each with the field in which it differs from the base.
 
-    The base is the pruned model with most neighbours; of several, the one with the lowest seed, then the first id. Neighbours are in order
-    of field and value, keep ratios and powers falling. Empty where no two models are neighbours.
+    The base comes first, with the field "base". It is the pruned model with the most neighbours; ties are broken by the lowest seed, then
+    by the first id. Neighbours are ordered by field and value, keep ratios and powers from large to small. Empty if no two models are
+    neighbours.
     """
     if not {*VARIED, "setting"} <= set(part):
         return {}
@@ -72,7 +73,7 @@ def neighbours(part: pd.DataFrame) -> dict[str, str]:
 
 
 def _only_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The one field two models of one setting differ in; None where they differ in none, in several, or in their setting."""
+    """Return the only field in which two models of one setting differ; None if they differ in no field, in several, or in their setting."""
     differing = [field for field in VARIED if one[field] != other[field]]
     return differing[0] if len(differing) == 1 and one["setting"] == other["setting"] else None
 
@@ -108,12 +109,12 @@ def _rows(key: dict[str, str], near: Mapping[str, str], part: pd.DataFrame, outc
 
 
 def _worst_verdict(verdicts: pd.Series) -> str | None:
-    """The worst of several; None if one of the models was never diagnosed."""
+    """Return the worst of several verdicts; None if one of the models was never diagnosed."""
     return None if verdicts.isna().any() else max(verdicts, key=LEVELS.index)
 
 
 def _difference(outcomes: pd.DataFrame, described: pd.DataFrame, model: str, base: str) -> dict[str, Any]:
-    """The paired comparison of worst cases; nothing where they are over different attacks, or no image has both."""
+    """Return the paired comparison of two worst cases; empty if they are over different attacks or share no image."""
     attacks = [[name for name in attacks_of(described) if bool(described[f"{name}_n"].notna()[which])] for which in (model, base)]
     if attacks[0] != attacks[1]:
         return {}

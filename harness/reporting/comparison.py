@@ -1,4 +1,4 @@
-"""One model beside others on the same images: which is better, by how much, at how many bytes; as data, and in words."""
+"""Comparison of one model with others on the same images: which is better, by how much, at how many bytes; as data and in words."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.reporting.pareto import pareto_front
 from harness.statistics import CONFIDENCE, Proportion, holm, mcnemar, paired_bootstrap, paired_difference
 
 SIGNIFICANCE = 1 - CONFIDENCE
-# The mark of a model that a probe breaks more of than chance gives.
+# The mark of a model of which a probe breaks more images than chance explains, by probe.
 PROBES = {"square": "black-box-better", "rays": "decisions-better", "transfer": "transfer-better"}
 
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of a model, and of what: "packed file", "given file" or "tensors"; who compares sizes has to look at both."""
+    """Bytes of a model and how they were counted: "packed file", "given file" or "tensors"; sizes are comparable only if both agree."""
 
     bytes: int
     convention: str
@@ -30,7 +30,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Probe:
-    """An attack without the model's gradients: how many of the images `left` by the attacks compared it breaks."""
+    """An attack without the model's gradients: `gained` is how many it breaks of the `left` images that withstand the compared attacks."""
 
     attack: str
     gained: int
@@ -38,12 +38,12 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class ComponentProgress:
+class ComparedModel:
     """One model: how many images it gets right unattacked, and how many it withstands all attacks on.
 
-    `near_constant` says that it gives one class to most images, so that its robustness means nothing; `flags` are the marks of its units
-    under this threat model (`harness.evaluation.marks`), `probes` what attacks do that are no part of the comparison; `is_tested` says that
-    an attack without gradients ran on all these images; `is_evasive` that one of the probes failed on the model.
+    `near_constant` is true if it predicts one class for most images, so that its robustness means nothing. `flags` are the marks of its
+    units under this threat model (`harness.evaluation.marks`). `probes` are the results of attacks that are not part of the comparison.
+    `is_tested` is true if an attack without gradients ran on all these images, `is_evasive` if one of the probes failed on the model.
     """
 
     model: str
@@ -58,7 +58,7 @@ class ComponentProgress:
 
     @property
     def doubt(self) -> str:
-        """Why its number decides nothing; "" if it does."""
+        """The reason why the model's number decides nothing; "" if it can be relied on."""
         if self.near_constant:
             return "it gives one class to most images"
         if self.is_evasive:
@@ -71,24 +71,24 @@ class ComponentProgress:
 
 @dataclass(frozen=True)
 class Opponent:
-    """A model beside the one that is compared.
+    """A model that the compared model is measured against.
 
     Attributes
     ----------
     difference, low, high : float
-        The compared model's robust accuracy less this one's, as fractions, with the 95 % interval (Newcombe, paired).
+        Robust accuracy of the compared model minus that of this one, as fractions, with the 95 % interval (Newcombe, paired).
     bootstrap_low, bootstrap_high : float
-        The interval of a bootstrap over images, for who wants one that assumes nothing.
+        Distribution-free 95 % percentile interval of a bootstrap over images.
     images : int
-        How many images both have met under all attacks; what follows is of them.
+        Number of images that both models have met under all attacks; the difference, the intervals and the p values are over these.
     p, adjusted : float
-        McNemar's exact p value; and corrected for the number of opponents (Holm).
+        Exact p value of McNemar's test, and the same adjusted for the number of opponents (Holm).
     verdict : str
         Of the compared model: "better" or "worse" if the adjusted p value is below 5 % and the number of the better one is not in doubt
-        (`ComponentProgress.doubt`), "in doubt" if it is; else "no difference shown"; "no outcomes".
+        (`ComparedModel.doubt`), "in doubt" if it is; else "no difference shown"; "no outcomes".
     """
 
-    standing: ComponentProgress
+    standing: ComparedModel
     difference: float
     low: float
     high: float
@@ -102,15 +102,15 @@ class Opponent:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model under one threat model beside its opponents, best first; `front` is the Pareto front of all of them, from small to large.
+    """A model and its opponents under one threat model, best first; `front` is the Pareto front of all of them, from small to large.
 
-    Models whose number is in doubt, and models that have met fewer images than the compared one, are no part of the front.
+    Models whose number is in doubt, and models that have met fewer images than the compared one, are excluded from the front.
     """
 
     dataset: str
     threat: str
     attacks: tuple[str, ...]
-    ours: ComponentProgress
+    ours: ComparedModel
     opponents: tuple[Opponent, ...]
     front: tuple[str, ...]
 
@@ -123,18 +123,18 @@ def compare(
     elsewhere: pd.DataFrame | None = None,
     is_evasive: bool = False,
 ) -> list[Comparison]:
-    """Compare a model with all others of a plan, a comparison for each threat model, the one with most attacks first.
+    """Compare a model with all others of a plan; return one comparison per threat model, the one with the most attacks first.
 
     Parameters
     ----------
     outcomes : pandas.DataFrame
-        As `harness.runner.results.find` gives them for the plan.
+        The outcomes that `harness.runner.results.find` returns for the plan.
     model : str
         The id of the model that is compared.
     planned : sequence of mapping
-        As `Plan.expected` gives them: a model's worst case is over all the attacks that were planned for it.
+        The result of `Plan.expected`: a model's worst case is over all attacks that were planned for it.
     sizes : mapping
-        Bytes of all planned models by id.
+        Size of each planned model, by id.
     elsewhere : pandas.DataFrame, optional
         Other outcomes of the same models, under any suite: their attacks count as having run, and their flags count.
     is_evasive : bool
@@ -161,14 +161,14 @@ def _compared(
     is_evasive: bool,
 ) -> Comparison:
     robust: dict[str, pd.Series] = {}
-    standings: dict[str, ComponentProgress] = {}
+    standings: dict[str, ComparedModel] = {}
     for key, part in plan.groupby("model", sort=False):
         name = str(key)
         rows = outcomes if outcomes.empty else outcomes[outcomes["model"] == name]
         robust[name] = pd.Series(dtype=bool) if rows.empty else robust_images(rows, list(part["attack"]))
     ours = robust[model]
     for name, images in robust.items():
-        # The images that the compared model has met: numbers on others cannot be held against its own.
+        # Only images that the compared model has met, since numbers on other images are not comparable.
         shared = images if ours.empty else images[images.index.isin(ours.index)]
         rows, more = (frame if frame.empty else frame[frame["model"] == name] for frame in (outcomes, known))
         standings[name] = _standing(name, rows, shared, sizes[name], more)
@@ -191,23 +191,23 @@ def _compared(
     )
 
 
-def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, known: pd.DataFrame) -> ComponentProgress:
+def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, known: pd.DataFrame) -> ComparedModel:
     if robust.empty:
-        return ComponentProgress(model, size, Proportion(0, 0), Proportion(0, 0), False)
+        return ComparedModel(model, size, Proportion(0, 0), Proportion(0, 0), False)
     clean = rows[rows["image"].isin(robust.index)].drop_duplicates("image")
     right = Proportion(int((clean["clean_prediction"] == clean["label"]).sum()), len(clean))
     probes = tuple(probe for name in PROBES if (probe := _probe(name, robust, known)) is not None)
     by_probes = [PROBES[probe.attack] for probe in probes if is_gain(probe.gained, right.successes)]
     flags = union([*known.get("flags", ()), *by_probes])
-    # Of an empty frame, `map` gives no booleans.
+    # `map` does not return booleans for an empty frame.
     black_box = known[known["attack"].map(_uses_square).astype(bool)]["image"]
     is_constant = near_constant(clean["clean_prediction"].tolist())
     worst = Proportion(int(robust.sum()), len(robust))
-    return ComponentProgress(model, size, right, worst, is_constant, flags, bool(robust.index.isin(black_box).all()), probes)
+    return ComparedModel(model, size, right, worst, is_constant, flags, bool(robust.index.isin(black_box).all()), probes)
 
 
 def _probe(attack: str, robust: pd.Series, known: pd.DataFrame) -> Probe | None:
-    """What a probe did to the images that a model withstands the compared attacks on; None where it did not run on them."""
+    """Return how a probe did on the images on which a model withstands the compared attacks; None if it did not run on all of them."""
     rows = known[known["attack"] == attack].drop_duplicates("image").set_index("image")
     left = robust.index[robust.to_numpy(dtype=bool)]
     if rows.empty or not left.isin(rows.index).all():
@@ -219,7 +219,7 @@ def _uses_square(attack: str) -> bool:
     return attack in attacks.names() and attacks.uses_square(attacks.get(attack))
 
 
-def _opponent(standing: ComponentProgress, ours: pd.Series, theirs: pd.Series) -> Opponent:
+def _opponent(standing: ComparedModel, ours: pd.Series, theirs: pd.Series) -> Opponent:
     both = ours.index.intersection(theirs.index)
     left, right = ours.loc[both].tolist(), theirs.loc[both].tolist()
     difference, low, high = paired_difference(left, right)
@@ -228,7 +228,7 @@ def _opponent(standing: ComponentProgress, ours: pd.Series, theirs: pd.Series) -
     return Opponent(standing, difference, low, high, *drawn, len(both), p, p, "no outcomes")
 
 
-def _judged(ours: ComponentProgress, opponent: Opponent, adjusted: float) -> Opponent:
+def _judged(ours: ComparedModel, opponent: Opponent, adjusted: float) -> Opponent:
     if adjusted >= SIGNIFICANCE:
         return replace(opponent, adjusted=adjusted, verdict="no difference shown")
     higher = ours if opponent.difference > 0 else opponent.standing
@@ -237,7 +237,7 @@ def _judged(ours: ComponentProgress, opponent: Opponent, adjusted: float) -> Opp
 
 
 def sentences(found: Comparison) -> list[str]:
-    """The comparison in words, a sentence a line."""
+    """Return the comparison in words, one sentence per item."""
     ours = found.ours
     if not ours.worst.n:
         return [f"{ours.model} has no images under {found.threat} that all of {', '.join(found.attacks)} have met."]
@@ -272,7 +272,7 @@ def sentences(found: Comparison) -> list[str]:
 
 
 def _probed(probes: Sequence[Probe]) -> str:
-    """What attacks without the model's gradients find that those compared do not."""
+    """Return a sentence on what attacks without the model's gradients break that the compared attacks do not."""
     told = {
         "square": "Square (1,000 queries)",
         "rays": "RayS (1,000 queries, decisions alone)",
@@ -282,14 +282,14 @@ def _probed(probes: Sequence[Probe]) -> str:
     return f"Without its gradients, of the {probes[0].left} images left are broken: {', '.join(said)}."
 
 
-def _against(ours: ComponentProgress, opponent: Opponent) -> str:
+def _against(ours: ComparedModel, opponent: Opponent) -> str:
     them = opponent.standing.model
     doubt = f" ({opponent.standing.doubt})" if opponent.standing.doubt else ""
     size = times(ours.size.bytes, opponent.standing.size.bytes)
     return f"{opponent.verdict.capitalize()} than {them}{doubt}: {_figures(ours, opponent)}, at {size}."
 
 
-def _figures(ours: ComponentProgress, opponent: Opponent) -> str:
+def _figures(ours: ComparedModel, opponent: Opponent) -> str:
     spread = f"{points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on {opponent.images} images"
     return f"{spread}, p = {p_text(opponent.adjusted)}{_after(opponent)}"
 
@@ -318,16 +318,16 @@ def _pareto(found: Comparison) -> str:
 
 
 def times(ours: int, theirs: int) -> str:
-    """One size by another, for people: "3.2 times its bytes", "0.4 times its bytes"."""
+    """Return one size relative to another, for people: "3.2 times its bytes", "0.4 times its bytes"."""
     ratio = ours / theirs
     return f"{ratio:.1f} times its bytes" if ratio >= 0.1 else f"{ratio:.3f} times its bytes"
 
 
 def points(fraction: float) -> str:
-    """A difference of fractions in percentage points: "+12.5", "−3.0"."""
+    """Return a difference of fractions as percentage points: "+12.5", "−3.0"."""
     return f"{100 * fraction:+.1f}".replace("-", "−")
 
 
 def p_text(p: float) -> str:
-    """A p value: "0.021", "<0.001"."""
+    """Return a p value as text: "0.021", "<0.001"."""
     return f"{p:.3f}" if p >= 0.0005 else "<0.001"

@@ -1,4 +1,4 @@
-"""The worst case taken apart: which component of which attack broke how many images, in the order in which the attacks are made."""
+"""The worst case by component: how many images each component of each attack broke, in the order in which the attacks run."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ import pandas as pd
 from harness.attacks import spec
 from harness.reporting.frames import GROUP, attacks_of, by_image, groups_of
 
-# Prefix of the columns that hold shares of images.
+# Prefix of the columns that contain shares of images.
 BY = "by "
 CLEAN, SEEN, LEFT = "clean errors", "seen, not returned", "left"
 
 
 def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[str] | None = None) -> pd.DataFrame:
-    """One row for every model of a summary that has a worst case; its shares add up to 1.
+    """Return one row per model of a summary that has a worst case; the shares of a row add up to 1.
 
-    An image counts for the first attack, in the summary's order, that broke it, and there for the component whose example was returned; for
-    "seen, not returned" where only a query was misclassified that the meter saw and no attack gave back.
+    An image counts for the first attack, in the summary's order, that broke it, and within that attack for the component whose example was
+    returned. It counts for "seen, not returned" if no attack returned an adversarial example, but one of the recorded queries was
+    misclassified.
 
     Parameters
     ----------
     outcomes, summary : pandas.DataFrame
-        What `harness.reporting.frames.summary` takes and gives.
+        The input and the result of `harness.reporting.frames.summary`.
     attacks : sequence of str, optional
-        Look at these alone, on the images that all attacks met; at all of each threat model where None.
+        Count only these attacks, on the images that all attacks met; by default all attacks of each threat model.
 
     Returns
     -------
     pandas.DataFrame
-        `dataset, norm, radius, model`, what the summary says of it, and "by NAME" columns: fractions of the images that all attacks met.
+        `dataset, norm, radius, model`, columns of the summary, and "by NAME" columns: fractions of the images that all attacks met.
     """
     rows: list[dict[str, Any]] = []
     for key, part in groups_of(summary):
@@ -59,12 +60,13 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[
 
 
 def _shares(seen: pd.DataFrame, by: pd.DataFrame, names: list[str], order: list[str]) -> dict[str, float]:
-    """Of one model, the share of images that each component was the first to break.
+    """Return the share of a model's images that each component was the first to break.
 
-    `seen` says whether an image withstood all queries of an attack, `by` which component broke it; a row an image, a column an attack.
+    `seen` says whether an image withstood all queries of an attack and `by` which component broke it; one row per image, one column per
+    attack.
     """
     images = seen.index
-    # An image wrong without an attack is wrong in every column.
+    # An image that is wrong without an attack is marked "clean" in every column.
     first = pd.Series(LEFT, index=images).where(seen.all(axis=1), SEEN)
     for name in reversed(names):
         broken = by[name].notna()
@@ -75,7 +77,7 @@ def _shares(seen: pd.DataFrame, by: pd.DataFrame, names: list[str], order: list[
 
 
 def _in_order(outcomes: pd.DataFrame, names: list[str]) -> list[str]:
-    """Labels of the components that broke an image, attack by attack, inside an attack in the order in which they run."""
+    """Return the labels of the components that broke an image, by attack, and within an attack in the order in which they run."""
     found: dict[str, None] = {}
     for name in names:
         broke = set(outcomes.loc[outcomes["attack"] == name, "broken_by"].dropna()) - {"clean"}
@@ -86,5 +88,5 @@ def _in_order(outcomes: pd.DataFrame, names: list[str]) -> list[str]:
 
 
 def _label(attack: str, component: str | None) -> str:
-    """What a reader calls a component: the attack's own name where it has but one."""
+    """Return a component's displayed name: the name of the attack if that begins with the component's name or no component is known."""
     return attack if not isinstance(component, str) or attack.startswith(component) else component

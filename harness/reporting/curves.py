@@ -1,4 +1,4 @@
-"""The training curve of one model."""
+"""The figure of one model's training curve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.reporting.style import INK, SETTINGS, new_figure, save
 from model_zoo.errors import DamagedFileError
 
 LOSS = "train_loss"
-# Column, name, and look: colours that colour-blind readers tell apart, and shapes and dashes for grey.
+# Column, name and style: colours that colour-blind readers can distinguish, and shapes and dashes for grey.
 ACCURACIES: list[tuple[str, str, dict[str, Any]]] = [
     (
         "hold_out_clean_accuracy",
@@ -25,17 +25,17 @@ ACCURACIES: list[tuple[str, str, dict[str, Any]]] = [
     ("hold_out_pgd_accuracy", "held-out images, PGD", {"color": "#D55E00", "marker": "o", "linestyle": "-"}),
     ("train_robust_accuracy", "training images, attack of the training", {"color": "#009E73", "marker": "^", "linestyle": ":"}),
 ]
-# Drawn if the run was asked to evaluate test images.
+# Drawn only if the run was asked to evaluate test images.
 TEST_ACCURACIES: list[tuple[str, str, dict[str, Any]]] = [
     ("test_clean_accuracy", "test images, clean", {"color": "#56B4E9", "marker": "s", "markerfacecolor": "white", "linestyle": "--"}),
     ("test_pgd_accuracy", "test images, PGD", {"color": "#CC79A7", "marker": "s", "linestyle": "-"}),
 ]
-# Beyond so many epochs marks would touch.
+# With more epochs than this, the marks would touch.
 MARKED = 40
 
 
 def draw(csv_path: Path, png_path: Path) -> None:
-    """Draw the curve of `csv_path`, as `harness train` writes it, into `png_path`, by atomic rename; the same curve, the same bytes.
+    """Draw the training curve in `csv_path`, written by `harness train`, into `png_path` by atomic rename; the bytes are reproducible.
 
     Raises
     ------
@@ -46,7 +46,13 @@ def draw(csv_path: Path, png_path: Path) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A curve from its file: one row an epoch, accuracies as fractions; a DamagedFileError where it is none."""
+    """Return the curve in a file: one row per epoch, accuracies as fractions.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is not a training curve.
+    """
     needed = ["epoch", LOSS, *(column for column, _, _ in ACCURACIES)]
     try:
         curve = pd.read_csv(path)
@@ -62,7 +68,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
-    """Loss, and accuracies in per cent, against the epoch, side by side; what was not measured is left out."""
+    """Return a figure of loss and accuracies (per cent) against the epoch, in two panels; accuracies without values are not drawn."""
     drawn = [*ACCURACIES, *(accuracy for accuracy in TEST_ACCURACIES if accuracy[0] in curve)]
     figure, whole = new_figure(7.2, 3.3, "Training curve", title)
     whole.remove()

@@ -1,4 +1,4 @@
-"""Outcomes to numbers: one row a model, one number an attack, its interval and n beside it."""
+"""From outcomes to numbers: one row per model, one accuracy per attack, with its interval and number of images."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ CELL = [*GROUP, "model", "attack"]
 def summary(
     outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame | None = None, verdicts: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One row for every model under every threat model.
+    """Return one row per threat model and model.
 
     Parameters
     ----------
     outcomes : pandas.DataFrame
-        As `harness.results` gives them: one row an image, model, threat model and attack.
+        The frame of `harness.results`: one row per image, model, threat model and attack.
     models : pandas.DataFrame
-        As `model_zoo.catalogue.catalogue` gives them, joined by `id`. A boolean column `near_constant`, where there is one, adds to what
-        the outcomes themselves show.
+        The frame of `model_zoo.catalogue.catalogue`, joined by `id`. If it has a boolean column `near_constant`, a model is near-constant
+        if that column or its outcomes say so.
     expected : pandas.DataFrame, optional
-        Planned numbers of images: the columns of `CELL` and `images`. A cell with fewer outcomes is partial; so is a model's worst case
-        if one of its cells is. Where None, every model of a threat model is held to all attacks and to the largest number of images that
-        are there for any model.
+        Planned numbers of images, with the columns of `CELL` and `images`. A cell with fewer outcomes is partial, and so is a model's worst
+        case if one of its cells is. By default every model of a threat model is expected to have all attacks, on the largest number of
+        images that any model has.
     verdicts : pandas.DataFrame, optional
-        As `harness.runner.diagnoses.diagnosed` gives them: `verdict, verdict_reasons, verdict_images` go to the rows of their data set and
-        threat model alone.
+        The frame of `harness.runner.diagnoses.diagnosed`: `verdict, verdict_reasons, verdict_images` are added to the rows of the same data
+        set and threat model.
 
     Returns
     -------
     pandas.DataFrame
-        `dataset, norm, radius, model`, what `models` says, `near_constant`, `flags` (marks of the units, see `harness.evaluation.marks`,
-        "" for none), `headline` (what `worst` is called, see there), and for `clean`, each attack and `worst` the columns NAME
-        (accuracy as a fraction), NAME_low, NAME_high (95 % Wilson), NAME_n, and NAME_planned. The worst case is pointwise over the attacks
-        of that threat model; errors on clean images count as broken. All numbers of a row are over the same images, those that all attacks
-        have met, so that they can be compared; where there are none, each is over its own. Rows are in order of data set, norm, radius
-        (as a number) and model.
+        `dataset, norm, radius, model`, the columns of `models`, `near_constant`, `flags` (marks of the units, see
+        `harness.evaluation.marks`, "" for none), `headline` (the name of the number `worst`, see `headline`), and for `clean`, each attack
+        and `worst` the columns NAME (accuracy as a fraction), NAME_low, NAME_high (95 % Wilson), NAME_n, and NAME_planned. The worst case
+        is pointwise over the attacks of that threat model; errors on clean images count as broken. All numbers of a row are over the same
+        images, those that all attacks have met, so that they can be compared; if there are no such images, each number is over the images
+        of its attack. Rows are ordered by data set, norm, radius (as a number) and model.
 
     Raises
     ------
     UserError
-        If there are no outcomes, outcomes of several protocol versions or of two models of one id are mixed, or an image occurs twice in a
-        cell.
+        If there are no outcomes, if outcomes of several protocol versions or of two models with the same id are mixed, or if an image
+        occurs twice in a cell.
     """
     _refuse_mixtures(outcomes)
     planned = expected if expected is not None else _as_many_as_there_are(outcomes)
@@ -81,43 +81,43 @@ def summary(
 
 
 def headline(norm: str, names: Sequence[str]) -> str:
-    """What a number over these attacks is called: "worst case", or under L2 without APGD, which leaves fewer, "after cw-l2" alone."""
+    """Return the name of a number over these attacks: "worst case", or under L2 without APGD, which leaves fewer images, "after cw-l2"."""
     known = [attacks.get(name) for name in names if name in attacks.names()]
     return "worst case" if norm != "L2" or any(map(attacks.uses_apgd, known)) else f"after {', '.join(names)}"
 
 
 def whole_headline(called: str, names: Sequence[str]) -> str:
-    """A headline with the attacks it is over: "worst case of pgd, cw-linf", "after cw-l2"."""
+    """Return a headline with the attacks that it is over: "worst case of pgd, cw-linf", "after cw-l2"."""
     return f"{called} of {', '.join(names)}" if called == "worst case" else called
 
 
 def attacks_of(frame: pd.DataFrame) -> list[str]:
-    """Names of the attacks that a summary has numbers for, in their order."""
+    """Return the names of the attacks that a summary has numbers for, in the order of its columns."""
     names = [str(column).removesuffix("_n") for column in frame.columns if str(column).endswith("_n")]
     return [name for name in names if name not in ("clean", "worst") and bool(frame[f"{name}_n"].notna().any())]
 
 
 def groups_of(frame: pd.DataFrame) -> Iterable[tuple[tuple[str, str, str], pd.DataFrame]]:
-    """The threat models of a summary, each with its rows and without the columns of attacks that are not of it."""
+    """Yield each threat model (dataset, norm, radius) of a summary and its rows, without the columns that are empty in all of them."""
     for (dataset, norm, radius), part in sorted(frame.groupby(GROUP, sort=False), key=lambda item: _order(item[0])):
         yield (str(dataset), str(norm), str(radius)), part.dropna(axis="columns", how="all")
 
 
 def waterfall(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """How many images each component broke: `CELL`, `broken_by` (missing for robust images), `images`."""
+    """Return how many images each component broke: `CELL`, `broken_by` (missing for robust images), `images`."""
     return outcomes.groupby([*CELL, "broken_by"], dropna=False, sort=True).size().rename("images").reset_index()
 
 
 def robust_images(outcomes: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
-    """Of one model under one threat model, by image: whether it withstands all `attacks`, also every query of theirs that the meter saw.
+    """Return, by image, whether one model under one threat model withstands all `attacks` and all of their queries that were recorded.
 
-    Only images that all of them have met.
+    The result contains only images that all of these attacks have met.
     """
     return _withstood(outcomes.pivot(index="image", columns="attack", values="robust_to_seen"), attacks)
 
 
 def by_image(group: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
-    """Of the outcomes of one threat model, by model: `column` with a row an image and a column an attack that the model met."""
+    """Return `column` of the outcomes of one threat model, by model: one row per image, one column per attack that the model met."""
     wide = group.pivot(index=["model", "image"], columns="attack", values=column)
     met = {model: list(part) for model, part in group.groupby("model")["attack"].unique().items()}
     return {str(model): part.droplevel("model")[sorted(met[model])] for model, part in wide.groupby(level="model")}
@@ -133,7 +133,7 @@ def _order(group: Sequence[Any]) -> tuple[str, str, Fraction]:
 
 
 def _as_many_as_there_are(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """A plan read off the outcomes: every model against every attack of its threat model, on as many images as any cell has."""
+    """Return a plan derived from the outcomes: every model against every attack of its threat model, on as many images as any cell has."""
     cells = outcomes.groupby(CELL, as_index=False).size()
     most = cells.groupby(GROUP, as_index=False).agg(images=("size", "max"))
     return cells[[*GROUP, "model"]].drop_duplicates().merge(cells[[*GROUP, "attack"]].drop_duplicates(), on=GROUP).merge(most, on=GROUP)

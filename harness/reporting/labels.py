@@ -1,4 +1,4 @@
-"""Where labels go beside points, so that none covers a point, an interval or another label; the same figure gives the same places."""
+"""Placement of labels at points, so that no label covers a point, an interval or another label; the same figure gives the same places."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Lead = tuple[tuple[float, float], tuple[float, float]]
 Colour = str | tuple[float, float, float]
 
 POINT = 72.0
-# Between a label and its column; beyond the second, a line says which column is meant.
+# Distance between a label and its column; beyond the second distance, a line connects the two.
 GAP, NEAR = 8.0, 16.0
-# What a line across a label costs, in square points of a covered label.
+# Cost of a line that crosses a label, as an equivalent covered area in square points.
 CROSSED = 60.0
-# Between two labels, across and along.
+# Horizontal and vertical distance between two labels.
 APART = (7.0, 2.5)
 
 
@@ -33,30 +33,31 @@ def place_labels(
     soft: Sequence[Box] = (),
     size: float = 7.8,
 ) -> None:
-    """Write every text beside its column (a point and its intervals), as near to its point as there is room.
+    """Write each text next to its column (a point and its intervals), as near to its point as there is room.
 
-    Limits, scales and decorations of the axes have to be final; the figure is laid out for good. The
-    search is greedy, from left to right. Where nothing is free, the place that covers least is taken.
+    Limits, scales and decorations of the axes must be final, because the layout of the figure is fixed by this call. The search is greedy,
+    from left to right. If no place is free, the one that covers least is taken.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-        Where the points are.
+        The axes with the points.
     texts : sequence of (str, colour)
         The labels.
     anchors : sequence of (x, y)
         The labelled points, in data coordinates.
     columns : sequence of (x0, y0, x1, y1)
-        All that is drawn for each point, which no label may cover; data coordinates, a margin for marks is added.
+        The area drawn for each point, in data coordinates; no label may cover it. A margin for marks is added. The first columns belong to
+        the anchors.
     soft : sequence of (x0, y0, x1, y1)
-        What a label covers only where all else is farther away.
+        Areas that a label should avoid, but may cover if all other places are farther away.
     size : float
         Font size in points.
     """
     figure = axes.get_figure(root=True)
     if figure is None or not anchors:
         return
-    # Everything below is in points.
+    # All coordinates below are in points.
     renderer: Any = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     lay_out(figure)
     scale = POINT / figure.dpi
@@ -76,7 +77,7 @@ def place_labels(
         lines = [_lead((x, y), place, own[number]) for place in places]
         crossed = CROSSED * _crossings(places, lines, written, leads)
         costs = _costs(places, (x, y), own[number], inside, blocked, faint, crossed)
-        # By the first cost, then by the second; of equals the first place.
+        # Sort by the first cost, then by the second; of equal places take the first.
         chosen = int(np.lexsort(costs[::-1])[0])
         best, line = Bbox.from_extents(*places[chosen]), lines[chosen]
         # The text's baseline was at the anchor when it was measured.
@@ -89,7 +90,7 @@ def place_labels(
 
 
 def _corners(column: Bbox, x: float, y: float, extent: Bbox) -> list[tuple[float, float]]:
-    """Lower left corners to try: on both sides of the column at all heights, and above and below it."""
+    """Return lower left corners to try: on both sides of the column at all heights, and above and below it."""
     sides = [side for gap in (GAP, 4 * GAP, 9 * GAP) for side in (x + gap, x - gap - extent.width)]
     lifts = [sign * lift for lift in range(0, 260, 3) for sign in ((1, -1) if lift else (1,))]
     ends = (column.y1 + GAP, column.y0 - GAP - extent.height, column.y1 + 3 * GAP)
@@ -100,7 +101,7 @@ def _corners(column: Bbox, x: float, y: float, extent: Bbox) -> list[tuple[float
 def _costs(
     places: np.ndarray, point: tuple[float, float], column: Bbox, inside: Bbox, blocked: list[Bbox], faint: list[Bbox], crossed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What each of the places [P, 4] covers, in square points, and how far it is from where it belongs."""
+    """Return the area that each of the places [P, 4] covers, in square points, and how far each is from the preferred place."""
     width, height = places[0, 2] - places[0, 0], places[0, 3] - places[0, 1]
     covered = crossed + _shared(places, blocked) + width * height - _shared(places, [inside])
     lift = np.abs((places[:, 1] + places[:, 3]) / 2 - point[1])
@@ -110,7 +111,7 @@ def _costs(
 
 
 def _lead(point: tuple[float, float], place: np.ndarray, column: Bbox) -> Lead | None:
-    """A line to the label from the nearest end of its column, or from the height of the label where that is between; None to a near one."""
+    """Return a line to the label from the nearest end of its column, or from the label's height if the column spans it; None if near."""
     if _distances(place[None], column)[0] <= NEAR:
         return None
     near = min(max(point[0], place[0]), place[2]), min(max(point[1], place[1]), place[3])
@@ -118,7 +119,7 @@ def _lead(point: tuple[float, float], place: np.ndarray, column: Bbox) -> Lead |
 
 
 def _crossings(places: np.ndarray, lines: list[Lead | None], written: list[Bbox], leads: list[Lead]) -> np.ndarray:
-    """For each place: how many labels its own line would cross, and how many lines the label would cover."""
+    """Return, for each place, the number of labels that its line would cross plus the number of lines that the label would cover."""
     found = np.zeros(len(places))
     drawn = [number for number, line in enumerate(lines) if line is not None]
     if drawn and written:
@@ -129,7 +130,7 @@ def _crossings(places: np.ndarray, lines: list[Lead | None], written: list[Bbox]
 
 
 def _through(lines: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Whether each line [L, 2 ends, 2] goes through each box [B, 4]: bool [L, B]. The line is cut along each axis in turn."""
+    """Return whether each line [L, 2 ends, 2] passes through each box [B, 4], bool [L, B]; the line is clipped along each axis in turn."""
     first, last = np.zeros((len(lines), len(boxes))), np.ones((len(lines), len(boxes)))
     for axis in (0, 1):
         start, step = lines[:, 0, axis, None], (lines[:, 1, axis] - lines[:, 0, axis])[:, None]
@@ -173,7 +174,7 @@ def _distances(places: np.ndarray, other: Bbox) -> np.ndarray:
 
 
 def _shared(places: np.ndarray, boxes: Sequence[Bbox]) -> np.ndarray:
-    """The area that each place [P, 4] shares with all the boxes together."""
+    """Return the area that each place [P, 4] shares with the boxes, summed over the boxes."""
     if not boxes:
         return np.zeros(len(places))
     others = _array(boxes)

@@ -1,4 +1,4 @@
-"""Published numbers and measured ones side by side: a row for every model that somebody published or that is in the store."""
+"""Comparison of published and measured numbers: one row per model that was published or is in the store."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pandas as pd
 from harness import datasets
 from harness.statistics import Proportion, unpaired_difference
 
-# Two rows that agree in all of these are about one kind of model: only then is there a difference to take.
+# Two rows must agree in all of these to be about the same kind of model; a difference is computed only then.
 SAME = ("dataset", "norm", "radius", "method", "family", "network", "keep_ratio")
-# In these too, where both say something.
+# They must also agree in these, if both rows have a value.
 SAME_WHERE_KNOWN = ("training", "allocation_power", "weight_init", "last_batch_norm")
 DESCRIBED = (*SAME, *SAME_WHERE_KNOWN, "structure", "sparsity", "weight_bits")
 MEASURED = ("model", "bytes", "seed", "near_constant", "verdict", "verdict_reasons")
@@ -24,32 +24,33 @@ ENDS = ("", "_low", "_high", "_n", "_planned")
 def literature(
     summary: pd.DataFrame, published: pd.DataFrame, sections: Sequence[tuple[str, Mapping[str, Any]]], files: Sequence[str], attack: str
 ) -> pd.DataFrame:
-    """One row for every model of a section, published or measured, or both where they are one kind of model.
+    """Return one row per model of a section; a published and a measured row are joined if they are about the same kind of model.
 
-    Where several published rows could be meant, none is.
+    A measured row that agrees with several published rows is joined with none of them.
 
     Parameters
     ----------
     summary : pandas.DataFrame
-        As `harness.reporting.frames.summary` gives it, with the columns of `harness.reporting.traits.with_traits`.
+        The result of `harness.reporting.frames.summary`, with the columns of `harness.reporting.traits.with_traits`.
     published : pandas.DataFrame
-        As `model_zoo.publications.published` gives it.
+        The result of `model_zoo.publications.published`.
     sections : sequence of (str, mapping)
-        A heading, and what its rows have: a value or a list of values for columns of the result; texts may be patterns ("*-s29-*"), or
-        what a column must not be ("!liu2022"). A row stands in the first section it fits.
+        A heading, and the conditions for its rows: a value or a list of values per column of the result; a text may be a pattern
+        ("*-s29-*"), or begin with "!" for a value that the column must not have ("!liu2022"). A row is put into the first section that it
+        fits.
     files : sequence of str
-        The files of published numbers that are meant.
+        The files of published numbers to use.
     attack : str
         The attack whose numbers are compared.
 
     Returns
     -------
     pandas.DataFrame
-        `section`, `dataset` (without what was sampled of it), `norm, radius`, what describes the model, `source` and `origin` (the source
-        and its version, without the place in it); `published_clean`, `published`, `published_n`; `clean` and `measured` with their ends as
-        in a summary; `difference, difference_low, difference_high`:
-        measured less published, a fraction, with Newcombe's interval, or the measurement's alone where the published n is not known.
-        Sections in their order, in each the best first.
+        `section`, `dataset` (the whole data set, also for a sample of it), `norm, radius`, the columns that describe the model, `source`
+        and `origin` (the source and its version, without the location in it); `published_clean`, `published`, `published_n`; `clean` and
+        `measured` with the suffixes of a summary; `difference, difference_low, difference_high`: measured minus published, a fraction, with
+        Newcombe's interval, or with the interval of the measurement alone if the published n is unknown. Sections keep their order; within
+        a section the best row is first.
     """
     theirs = _theirs(published, files, attack)
     ours = _ours(summary, attack)

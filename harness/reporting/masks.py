@@ -1,4 +1,4 @@
-"""What a mask looks like beside a random one: of all masks of a layer that keep as many weights, each is as likely (no position twice)."""
+"""Statistics of pruning masks, and the same statistics of random masks that keep as many weights of a layer, drawn without replacement."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ import numpy as np
 
 
 def kept_by_channel(mask: np.ndarray, axis: int) -> np.ndarray:
-    """Kept weights of every output (axis 0) or input channel (axis 1) of a mask, bool [out, in, k, k]: int64 [channels]."""
+    """Return the number of kept weights per output channel (axis 0) or input channel (axis 1), int64 [channels].
+
+    `mask` is bool [out, in, k, k].
+    """
     return np.asarray(mask.sum(tuple(place for place in range(4) if place != axis)), dtype=np.int64)
 
 
 def kept_by_kernel(mask: np.ndarray) -> np.ndarray:
-    """Kept weights of every kernel of a mask, bool [out, in, k, k]: int64 [out, in]."""
+    """Return the number of kept weights per kernel of a mask, bool [out, in, k, k], as int64 [out, in]."""
     return np.asarray(mask.sum((2, 3)), dtype=np.int64)
 
 
 def used_at_random(weights: int, kept: int, groups: int) -> tuple[float, float]:
-    """Mean and standard deviation of how many of `groups` equal parts of a layer (channels, kernels) a random mask keeps something of.
+    """Return mean and standard deviation of the number of parts of a layer in which a random mask keeps at least one weight.
 
-    With s = weights / groups, a given part is empty with the probability C(weights - s, kept) / C(weights, kept), two given ones with
-    C(weights - 2 s, kept) / C(weights, kept).
+    The layer has `groups` equal parts (channels or kernels) of s = weights / groups weights. One particular part is empty with probability
+    C(weights - s, kept) / C(weights, kept), and two particular parts are both empty with C(weights - 2 s, kept) / C(weights, kept).
 
     Raises
     ------
     ValueError
-        If the parts are not equal, or more is kept than there is.
+        If the parts are not equal, or `kept` is not between 0 and `weights`.
     """
     if weights % groups or not 0 <= kept <= weights:
         raise ValueError(f"{kept} of {weights} weights in {groups} equal parts")
@@ -38,9 +41,9 @@ def used_at_random(weights: int, kept: int, groups: int) -> tuple[float, float]:
 
 
 def sorted_at_random(weights: int, kept: int, groups: int, seed: int, draws: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kept weights of equal parts of a layer under random masks, the fullest part first: mean, 2.5 % and 97.5 % quantile, each [groups].
+    """Return the kept weights per part of a layer under random masks, fullest part first: mean, 2.5 % and 97.5 % quantile, each [groups].
 
-    Counts of parts have a multivariate hypergeometric distribution; its order statistics are estimated from `draws` of it.
+    The counts of the parts have a multivariate hypergeometric distribution; their order statistics are estimated from `draws` samples.
     """
     generator = np.random.default_rng(seed)
     counts = generator.multivariate_hypergeometric([weights // groups] * groups, kept, size=draws, method="marginals")
@@ -50,14 +53,14 @@ def sorted_at_random(weights: int, kept: int, groups: int, seed: int, draws: int
 
 
 def kernels_at_random(weights: int, kept: int, size: int) -> np.ndarray:
-    """Probability that a random mask keeps 0, 1, ... `size` weights of a kernel of `size`: float64 [size + 1] (hypergeometric)."""
+    """Return the probability that a random mask keeps 0, 1, ... `size` of a kernel's `size` weights, hypergeometric, float64 [size + 1]."""
     from scipy.stats import hypergeom
 
     return np.asarray(hypergeom.pmf(np.arange(size + 1), weights, kept, size), dtype=np.float64)
 
 
 def _all_outside(weights: int, kept: int, size: int) -> float:
-    """Probability that none of `kept` positions falls among `size` given ones of `weights`."""
+    """Return the probability that none of `kept` random positions is among `size` particular ones of `weights`."""
     if kept > weights - size:
         return 0.0
     return math.exp(_log_choose(weights - size, kept) - _log_choose(weights, kept))

@@ -1,4 +1,4 @@
-"""How a figure calls a model."""
+"""Names of models and warnings about them, as figures write them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ SAID = "-pruned-binary-"
 
 
 def label(row: pd.Series, group: pd.DataFrame, separator: str = " ") -> str:
-    """The model's short name among those of a figure, and what a reader has to know before believing its numbers."""
+    """Return a model's short name among the models of a figure, followed by its `warning` in brackets, if it has one."""
     said = warning(row, group)
     return short(str(row["model"]), group["model"]) + (f"{separator}({said})" if said else "")
 
 
 def images(group: pd.DataFrame) -> str:
-    """How many images the worst cases of a figure are over: "n = 40", or "n = 40 of 1000" where all of them are equally partial."""
+    """Return the number of images behind the worst cases of a figure: "n = 40", or "n = 40 of 1000" if all of them are equally partial."""
     counts = sorted({int(n) for n in group["worst_n"] if n})
     return f"n = {' or '.join(map(str, counts))}" + (f" of {int(group['worst_planned'].iloc[0])}" if _equally_partial(group) else "")
 
 
 def _equally_partial(group: pd.DataFrame) -> bool:
-    """Whether all that has a number has it on equally many images, and not on all: then it is said once."""
+    """Return whether all models that have a number have it on equally many images, but not on all; a figure then says so once."""
     some = group[group["worst_n"] > 0]
     alike = some["worst_n"].nunique() == 1 and group["worst_planned"].nunique() == 1
     return alike and bool((some["worst_n"] < some["worst_planned"]).all())
 
 
 def warning(row: pd.Series, group: pd.DataFrame) -> str:
-    """Whether the numbers of a model are partial, those of a near-constant predictor, or under suspicion; empty where none of it."""
+    """Return what limits the meaning of a model's numbers: "partial 40/1000", "near-constant", a verdict that is not ok; "" if nothing."""
     n, planned = int(row["worst_n"]), int(row["worst_planned"])
     said = [f"partial {n}/{planned}"] * (n < planned and not _equally_partial(group)) + ["near-constant"] * bool(row["near_constant"])
     if "verdict" in row and row["verdict"] != "ok":
@@ -38,9 +38,10 @@ def warning(row: pd.Series, group: pd.DataFrame) -> str:
 
 
 def short(model: str, models: pd.Series) -> str:
-    """The id without the dash-separated beginning that all ids of the figure share, and without what a legend says of most of them.
+    """Return a model's id without the dash-separated beginning that all ids of the figure share, and without "pruned-binary" in the middle.
 
-    The legend says which models are pruned binary; "rn8w32-k10-p01" then means the one whose id has "pruned-binary" in the middle.
+    The legend says which models are pruned binary, so "rn8w32-k10-p01" is enough for them. "pruned-binary" is kept if the name without it
+    would be the name of another model.
     """
     parts = [str(other).split("-") for other in models.unique()]
     shared = 0

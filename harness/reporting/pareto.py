@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 
 def pareto_front(sizes: Sequence[float], accuracies: Sequence[float]) -> list[int]:
-    """Positions of the points that no smaller (or equal) one beats, from small to large: fewer bytes and more accuracy are better."""
+    """Return the indices of the Pareto-optimal points (fewer bytes and higher accuracy are better), in order of increasing size.
+
+    Of identical points only the first is returned.
+    """
     order = sorted(range(len(sizes)), key=lambda row: (sizes[row], -accuracies[row]))
     front: list[int] = []
     for row in order:

@@ -107,6 +107,7 @@ def build(
 
 
 def _beside(spec: tables.TableSpec, summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that compares with the literature; empty if no model of the store is among them."""
     sections = [(section.heading, section.where) for section in spec.sections]
     frame = literature(summary, published, sections, spec.published, spec.attack)
     return frame if "measured" in frame else pd.DataFrame()

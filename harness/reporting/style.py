@@ -1,4 +1,4 @@
-"""One look for all figures: colours that colour-blind readers tell apart, shapes that survive grey, files that are the same every time."""
+"""The common style of all figures: colours that colour-blind readers can distinguish, shapes that survive grey, and reproducible files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from PIL import Image
 
 from model_zoo.files import place
 
-# Okabe and Ito's palette; a shape for each, for grey.
+# Okabe and Ito's palette, with a shape per family for printing in grey.
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "pruned-binary": ("#D55E00", "o", "pruned binary (±1, random)"),
     "dense-binary": ("#0072B2", "s", "dense binary"),
@@ -32,13 +32,13 @@ FAMILIES: dict[str, tuple[str, str, str]] = {
     "quantised": ("#56B4E9", "P", "quantised"),
 }
 OTHER = ("#666666", "X")
-# Marks of attacks, in the order of a suite; the worst case has a colour that none of them has.
+# Marks of attacks, in the order of a suite; no attack has the colour of the worst case.
 ATTACKS = [("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "^"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#999999", "X")]
 WORST = "#D55E00"
 INK, FAINT = "#222222", "#767676"
-# Segments of a bar, one beside the next: dark and light in turns, so that grey has borders too.
+# Colours of the segments of a bar, alternately dark and light, so that borders are visible in grey.
 SEGMENTS = ["#0072B2", "#9AD0F3", "#8C3B00", "#F5B041", "#00664B", "#7FD8BE", "#7B3294", "#E7B6D3", "#666666", "#C8C8C8"]
-# Components of attacks have one colour in all figures; one that is not known here has the colour of its place.
+# Components of attacks have the same colour in all figures; other components are coloured by their position.
 COMPONENTS = {
     name: SEGMENTS[place % len(SEGMENTS)]
     for place, name in enumerate(["pgd", "pgd-10x50", "cw-linf", "ce-rescaled", "margin", "apgd-ce", "apgd-t", "fab-t", "square"])
@@ -63,10 +63,10 @@ SETTINGS: Any = {
     "axes.axisbelow": True,
     "svg.hashsalt": "robust-binary-harness",
     "svg.fonttype": "none",
-    # Outlines that every reader and publisher takes, and text that can be searched.
+    # Embed TrueType fonts, which every reader and publisher accepts, so that text can be searched.
     "pdf.fonttype": 42,
 }
-# Without these, files carry the time they were made.
+# Without these settings, files contain the time at which they were made.
 METADATA: dict[str, dict[str, str | None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -74,34 +74,34 @@ METADATA: dict[str, dict[str, str | None]] = {
 
 
 def family_style(family: object) -> tuple[str, str, str]:
-    """Colour, marker and name of a model family; a family without a colour of its own is grey, under its own name."""
+    """Return colour, marker and displayed name of a model family; a family without an entry in `FAMILIES` is grey."""
     return FAMILIES.get(str(family), (*OTHER, family if isinstance(family, str) else "not registered"))
 
 
 def darker(colour: str) -> tuple[float, float, float]:
-    """The colour for small text, where the palette's own is too pale on white."""
+    """Return a darker shade of a colour, for small text that would be too pale on white in the palette's colour."""
     red, green, blue = to_rgb(colour)
     return 0.72 * red, 0.72 * green, 0.72 * blue
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance of a colour, from 0 (black) to 1 (white): what is left of it in grey (WCAG 2.2)."""
+    """Return the relative luminance of a colour (WCAG 2.2), from 0 (black) to 1 (white)."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def readable_on(colour: str) -> str:
-    """Dark or white text, whichever has more contrast on `colour`."""
+    """Return the text colour, dark or white, with more contrast on `colour`."""
     return "white" if luminance(colour) < 0.18 else INK
 
 
 def new_figure(width: float, height: float, title: str, subtitle: str, characters: int = 106) -> tuple[Figure, Axes]:
-    """A figure of one axes, in inches, with a title and fainter lines of at most `characters` under it; independent of pyplot."""
+    """Return a figure, in inches, with one axes, a title, and a fainter subtitle wrapped at `characters`; pyplot is not used."""
     lines = wrap(subtitle, characters)
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(width, height + 0.15 * (len(lines) - 1)), layout="constrained")
         axes = figure.add_subplot()
-        # The blank lines keep room for the subtitle, which has another size.
+        # The blank lines reserve room for the subtitle, which has another font size.
         figure.suptitle(title + "\n" * len(lines), x=0.012, ha="left", fontsize=11.5, fontweight="bold", color=INK)
         look: dict[str, Any] = {"fontsize": 8.8, "color": FAINT, "va": "top", "linespacing": 1.15}
         figure.text(
@@ -111,26 +111,26 @@ def new_figure(width: float, height: float, title: str, subtitle: str, character
 
 
 def space_apart(figure: Figure) -> None:
-    """Room between axes side by side, so that the last tick of one does not touch the first of the next."""
+    """Add room between neighbouring axes, so that the last tick label of one does not touch the first of the next."""
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(wspace=0.07, hspace=0.07)
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4, **look: Any) -> None:
-    """A legend under the axes, in as many columns as the figure has room for; handles fill it column by column."""
+    """Add a legend under the axes, in as many columns as the figure has room for; handles fill it column by column."""
     wide = [0.62 * LEGEND_SIZE * len(str(handle.get_label())) for handle in handles]
     room = 72 * figure.get_figwidth() - 10
     beside = LEGEND_SIZE * (look.get("handlelength", 2.0) + 0.5 + spacing)
 
     def width(columns: int) -> float:
-        # As a legend fills them: the first ones have one more, where they are not alike.
+        # Matplotlib puts one more entry into the first columns if the entries do not divide evenly.
         each, more = divmod(len(wide), columns)
         ends = [each * number + min(number, more) for number in range(columns + 1)]
         return sum(max(wide[start:end]) + beside for start, end in pairwise(ends))
 
     columns = next((number for number in range(len(wide), 1, -1) if width(number) <= room), 1)
-    # As many lines as it takes, but all about as long.
+    # Keep the number of lines, but make all lines about equally long.
     columns = -(-len(wide) // -(-len(wide) // columns))
     figure.legend(
         handles=handles,
@@ -145,7 +145,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4
 
 
 def lay_out(figure: Figure) -> None:
-    """Lay a figure out, once: each drawing of it would do it again, to the same end."""
+    """Run a figure's layout engine once and then remove it, because every drawing would repeat the layout with the same result."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -153,7 +153,10 @@ def lay_out(figure: Figure) -> None:
 
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Write `stem.png` and `stem.svg` (or the given kinds, of png, svg and pdf), each by atomic rename; the same figure, the same bytes."""
+    """Write a figure as one file per kind, `stem.png` and `stem.svg` by default, each by atomic rename, and return the paths.
+
+    `kinds` may contain "png", "svg" and "pdf". The same figure gives the same bytes.
+    """
     paths = []
     stem.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(SETTINGS):
@@ -164,7 +167,7 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
                 _draw_png(figure, buffer)
             else:
                 figure.savefig(buffer, format=kind, metadata=METADATA[kind])
-            # Not with_suffix: an id may have dots.
+            # `with_suffix` would be wrong, because an id may contain dots.
             path = stem.with_name(f"{stem.name}.{kind}")
             place(path, buffer.getvalue())
             paths.append(path)
@@ -172,7 +175,7 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
 
 
 def _draw_png(figure: Figure, buffer: io.BytesIO) -> None:
-    """The picture in 256 colours, which is all it has but for shades at edges: a third of the bytes."""
+    """Write a figure as a PNG with a palette of 256 colours: a third of the bytes, and only shades at edges are lost."""
     before = figure.dpi
     figure.dpi = DPI
     canvas: Any = FigureCanvasAgg(figure)

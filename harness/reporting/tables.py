@@ -1,4 +1,4 @@
-"""Tables by specification (one TOML file each in the folder `tables`), for the terminal, Markdown, LaTeX and CSV."""
+"""Tables from specifications (one TOML file each in the folder `tables`), for the terminal, Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ LATEX = str.maketrans(
     }
 )
 
-# Formats of columns that are there only where somebody has a number, and whose cells are empty without one.
+# Formats of columns that are left out if no row has a number, and whose cells are empty without one.
 BLANK = ("published", "difference", "count")
 
-# What stands beside every robust accuracy of a model whose verdict is not ok.
+# Mark after each robust accuracy of a model whose verdict is not ok.
 MARKS = {"suspicious": "†", "masked": "‡", "undiagnosed": "?"}
 
 
-# As wide as it is, or as a line where it is wider.
+# Keep a table's natural width, or shrink it to the width of a line if it is wider.
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
-# What the tables beside the literature have in common.
+# Settings that all comparisons with the literature share.
 BESIDE: dict[str, Any] = {
     "note": "Published numbers as their source prints them, with the interval of a proportion where it says over how many images; measured "
     "ones are of this store. difference: measured less published, in points, only where both are of one kind of model.",
@@ -79,7 +79,7 @@ BESIDE: dict[str, Any] = {
 
 
 class Column(BaseModel):
-    """One column: its heading, the frame's field ("*" for one an attack or a component), and how its values are written."""
+    """One column: its heading, the field of the frame ("*" for one column per attack or component), and the format of its values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -89,7 +89,7 @@ class Column(BaseModel):
 
 
 class Section(BaseModel):
-    """Rows of a table beside the literature: a heading, and what they have, see `harness.reporting.literature`."""
+    """A section of a comparison with the literature: its heading, and the conditions for its rows (see `harness.reporting.literature`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -98,11 +98,11 @@ class Section(BaseModel):
 
 
 class TableSpec(BaseModel):
-    """A table: title, note below it, columns, and the fields that sort its rows, best first (none: the frame's own order).
+    """A table: title, note below it, columns, and the fields by which its rows are sorted, best first (if empty, the order of the frame).
 
-    `frame` says what its rows are: the models of a "summary", their "ablations", the "components" that broke their images, their
-    "diagnostics", or models beside the "literature": those of `sections`, under `attack`, with the numbers of the `published` files. Rows
-    that are alike in the text column `group` are set together, and the text is written once.
+    `frame` names the kind of rows: the models of a "summary", their "ablations", the "components" that broke their images, their
+    "diagnostics", or a comparison with the "literature" (the `sections`, under `attack`, with the numbers of the `published` files).
+    Adjacent rows with the same text in the column `group` form a group, and the text is written once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -121,7 +121,7 @@ class TableSpec(BaseModel):
 
 @dataclass(frozen=True)
 class Table:
-    """A rendered table: all cells as text."""
+    """A rendered table: all cells are text."""
 
     caption: str
     headings: list[str]
@@ -129,9 +129,9 @@ class Table:
     numeric: list[bool]
     notes: list[str]
     starts: frozenset[int] = frozenset()
-    """Rows that begin a new group."""
+    """Indices of the rows that begin a new group."""
     fields: tuple[str, ...] = ()
-    """Of the columns, in the frame."""
+    """The field of the frame that each column shows."""
 
 
 def names() -> list[str]:
@@ -154,7 +154,7 @@ def read_table(path: Path) -> TableSpec:
 
 
 def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
-    """One table for every threat model of a frame of the kind that the specification names."""
+    """Return one table per threat model of a frame, which must be of the kind that the specification names."""
     tables = []
     for (dataset, norm, radius), part in groups_of(frame) if len(frame) else ():
         columns: list[Column] = []
@@ -192,7 +192,7 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
 
 
 def _starred(column: Column, part: pd.DataFrame) -> list[Column]:
-    """The columns that one with the field "*" stands for."""
+    """Return the columns that a column with the field "*" stands for."""
     if column.format == "share":
         fields = [str(name) for name in part.columns if str(name).startswith(BY)]
         return [Column(heading=name.removeprefix(BY), field=name, format=column.format) for name in fields]
@@ -200,20 +200,20 @@ def _starred(column: Column, part: pd.DataFrame) -> list[Column]:
 
 
 def _mark(row: pd.Series) -> str:
-    """The mark of a row's verdict; none where nobody has looked for verdicts."""
+    """Return the mark of a row's verdict; "" if the verdict is ok or the frame has no verdicts."""
     if "verdict" not in row or row["verdict"] == "ok":
         return ""
     return MARKS["undiagnosed" if pd.isna(row["verdict"]) else str(row["verdict"])]
 
 
 def _base(row: pd.Series) -> str:
-    """What the rows of a table of ablations are variants of."""
+    """Return a note that describes the base model of a table of ablations."""
     said = [f"{name} {row[field]:g}" if isinstance(row[field], (int, float)) else f"{name} {row[field]}" for field, name in VARIED.items()]
     return f"Base: {row['model']} ({', '.join(said)})."
 
 
 def _grouped(rows: list[list[str]], place: int) -> frozenset[int]:
-    """Leave the text at `place` only where it is not that of the row above, and say where that is."""
+    """Blank the text at `place` in each row that repeats the row above, and return the indices of the rows that begin a group."""
     texts = [row[place] for row in rows]
     starts = frozenset(number for number in range(1, len(rows)) if texts[number] != texts[number - 1])
     for number in range(1, len(rows)):
@@ -222,7 +222,7 @@ def _grouped(rows: list[list[str]], place: int) -> frozenset[int]:
 
 
 def markdown(tables: list[Table]) -> str:
-    """Pipe tables, one after the other, each under its caption."""
+    """Return the tables as pipe tables, one after the other, each under its caption."""
     parts = []
     for table in tables:
         rule = ["---:" if numeric else "---" for numeric in table.numeric]
@@ -233,7 +233,7 @@ def markdown(tables: list[Table]) -> str:
 
 
 def latex(tables: list[Table]) -> str:
-    """Booktabs tables, no wider than a line, for a document that uses the packages booktabs and graphicx."""
+    """Return the tables for booktabs, no wider than a line; the document must use the packages booktabs and graphicx."""
     parts = []
     for table in tables:
         body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (table.headings, *table.rows)]
@@ -252,13 +252,13 @@ def latex(tables: list[Table]) -> str:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """The frame itself: fractions in full, intervals and n, for machines; what is unknown is empty."""
+    """Return the frame as CSV for machines: fractions in full precision, intervals and n; unknown values are empty."""
     counts = [str(name) for name in frame.columns if str(name).endswith(("_n", "_planned", "_bits", "_bytes")) or name in COUNTS]
     return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False, lineterminator="\n")
 
 
 def terminal(spec: TableSpec, frame: pd.DataFrame) -> list[RichTable]:
-    """Tables for the terminal: each interval, in whole per cent, stands under its number."""
+    """Return tables for the terminal; each interval, in whole per cent, is written under its number."""
     from rich.table import Table as RichTable
 
     made = []
@@ -266,7 +266,7 @@ def terminal(spec: TableSpec, frame: pd.DataFrame) -> list[RichTable]:
         rich = RichTable(title=table.caption, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
         rich.collapse_padding = True
         for heading, numeric in zip(table.headings, table.numeric, strict=True):
-            # In a narrow terminal names are folded, numbers never.
+            # In a narrow terminal, fold names but never numbers.
             label = heading.replace(" ", "\n") if numeric else heading
             rich.add_column(label, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold", vertical="top")
         for row in table.rows:
@@ -313,7 +313,7 @@ def _text(column: Column, row: pd.Series) -> str:
 
 
 def _difference(field: str, row: pd.Series) -> str:
-    """A difference of fractions in points: "−2.4 [−4.0, −0.8]"."""
+    """Return a difference of fractions in percentage points: "−2.4 [−4.0, −0.8]"."""
     value, low, high = (f"{100 * float(row[f'{field}{end}']):+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
     planned = int(row["worst_planned"])
     n = int(row.get("paired_images", row.get("measured_n", planned)))
@@ -321,7 +321,7 @@ def _difference(field: str, row: pd.Series) -> str:
 
 
 def _published(field: str, row: pd.Series) -> str:
-    """As it was published, with an interval where the number of images is known."""
+    """Return a published accuracy in per cent with two decimals, with an interval if the number of images is known."""
     n = row.get("published_n")
     value = f"{100 * float(row[field]):.2f}"
     if n is None or pd.isna(n):

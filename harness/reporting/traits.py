@@ -1,4 +1,4 @@
-"""What tells trained models apart: the fields that an ablation varies, and one key for everything else that decides on weights."""
+"""Traits of trained models: the fields that an ablation varies, and one key for all other settings that decide on the weights."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ PUBLISHED_WIDTH = 64
 
 
 def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFrame:
-    """The catalogue with more of what records and recipes say.
+    """Return the catalogue with more columns from records and recipes.
 
-    Added are `architecture` (its name), `network` (as papers call it), `training` ("pgd", "fast" or "trades"), `last_batch_norm`,
+    Added are `architecture` (its name), `network` (its name in papers), `training` ("pgd", "fast" or "trades"), `last_batch_norm`,
     `weight_init` (of weights that are never trained), `seed`, `epochs`, `trained_on` (the data set), `trained_for` (the threat model) and
-    `setting`.
-    Two models of one setting differ in nothing that decides on their weights but the fields of `harness.reporting.ablations.VARIED`. What
-    a record does not say is taken from its recipe, where that ships. A model that is not registered has none.
+    `setting`. Of all the settings that decide on the weights, two models with the same `setting` can differ only in the fields of
+    `harness.reporting.ablations.VARIED`. Values that a record lacks are taken from its recipe, if the recipe ships. For a model that is not
+    registered, all of these are missing.
 
     Parameters
     ----------
     models : pandas.DataFrame
-        As `model_zoo.catalogue.catalogue` gives them.
+        The result of `model_zoo.catalogue.catalogue`.
     found_by : mapping
-        What that frame was made from: ids, and what finds them.
+        The argument of that call: model ids, each with the reference that finds the model.
     """
     rows = []
     for name, where in found_by.items():
@@ -77,7 +77,7 @@ def _traits(record: Record) -> dict[str, Any]:
         "recipe": recipe and {name: recipe[name] for name in ("data", "attack", "optimiser", "select")},
         "options": {name: value for name, value in options.items() if name not in VARIED and name != "score_scale"},
     }
-    # Weight bits follow from the initialisation.
+    # Weight bits are left out because they follow from the initialisation.
     for name in ("method", "affine", "activation_bits", "backward", "selected_on"):
         fixed[name] = getattr(record, name)
     return {
@@ -95,7 +95,7 @@ def _traits(record: Record) -> dict[str, Any]:
 
 
 def network(architecture: Mapping[str, Any]) -> str:
-    """An architecture as papers call it: "ResNet-34" at the width it was published in, "ResNet-8 (width 32)" at another."""
+    """Return an architecture's name as papers write it: "ResNet-34" at its published width, "ResNet-8 (width 32)" at another width."""
     found = re.search(r"(small-)?resnet(\d+)(?:-(p\d+))?$", str(architecture["name"]))
     if found is None:
         return str(architecture["name"])
@@ -112,7 +112,7 @@ def _training(recipe: Mapping[str, Any]) -> str:
 
 
 def _recipe(name: str) -> dict[str, Any] | None:
-    """The recipe with every default filled in; None where it does not ship or cannot be read."""
+    """Return a recipe with all defaults filled in; None if it does not ship or cannot be read."""
     from model_zoo.training.recipe import Recipe
 
     try:

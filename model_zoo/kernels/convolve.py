@@ -258,20 +258,20 @@ def convolve(x, out, residual, mask, bias, offsets, weights, starts, channels, s
                     if x.itemsize == 2:
                         _run_short(
                             deep, wide, stride, tile_source, block_taps, block_factors, count, step, block_bias, fresh,
-                            target + block_offset, out_row, out_column, out_channel, block_residual, block_mask, mask_row, mask_column, mask_channel,
-                            group_end,
+                            target + block_offset, out_row, out_column, out_channel, block_residual, block_mask, mask_row, mask_column,
+                            mask_channel, group_end,
                         )  # fmt: skip
                     elif lanes == HALF:
                         _run_half(
                             deep, wide, stride, tile_source, block_taps, block_factors, count, step, block_bias, fresh,
-                            target + block_offset, out_row, out_column, out_channel, block_residual, block_mask, mask_row, mask_column, mask_channel,
-                            group_end,
+                            target + block_offset, out_row, out_column, out_channel, block_residual, block_mask, mask_row, mask_column,
+                            mask_channel, group_end,
                         )  # fmt: skip
                     else:
                         _run_full(
                             deep, wide, stride, tile_source, block_taps, block_factors, count, step, block_bias, fresh,
-                            target + block_offset, out_row, out_column, out_channel, block_residual, block_mask, mask_row, mask_column, mask_channel,
-                            group_end,
+                            target + block_offset, out_row, out_column, out_channel, block_residual, block_mask, mask_row, mask_column,
+                            mask_channel, group_end,
                         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Figures of a report: every module here offers `figures`, which gives the figures of its kind that the material has, and their names."""
+"""Figures of a report. Each module of this package has a function `figures`, which yields its figures of the material, with file names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.reporting.names import images
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# So many radii of one norm make a curve; fewer have figures of their own.
+# Radii of one norm that are needed for a curve; fewer radii get one figure each.
 CURVE_RADII = 3
 # Fewer points than this are better read in a table.
 FEWEST_MODELS = 5
@@ -31,13 +31,13 @@ class Part:
     Attributes
     ----------
     dataset, norm : str
-        What they were measured on.
+        The data set and norm of the rows.
     name : str
         Data set and threat model as part of a file's name.
     title : str
         Data set, threat model, number of images and attacks, for the line under a figure's title.
     rows : pandas.DataFrame
-        Without the columns that none of them has.
+        The rows, without the columns that are empty in all of them.
     """
 
     dataset: str
@@ -49,12 +49,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Material:
-    """What figures are made from.
+    """The input of all figures.
 
     Attributes
     ----------
     outcomes, summary : pandas.DataFrame
-        What `harness.reporting.frames.summary` takes and gives.
+        The input and the result of `harness.reporting.frames.summary`.
     found_by : mapping
         Ids of models, and what finds them, for figures of the stored models themselves.
     fewest_models : int
@@ -68,7 +68,7 @@ class Material:
 
     @cached_property
     def threat_models(self) -> list[Part]:
-        """Those with a worst case and a model of known size, but for the radii of a curve; the one with the most attacks is first."""
+        """Threat models with a worst case and a model of known size, except the radii of a curve; the one with the most attacks first."""
         parts = []
         for (dataset, norm, radius), rows in sorted(groups_of(self.summary), key=lambda item: -len(attacks_of(item[1]))):
             if radius in self._radii.get((dataset, norm), ()) or not {"bytes", "worst"} <= set(rows) or not self._is_enough(rows):
@@ -79,7 +79,7 @@ class Material:
 
     @cached_property
     def curves(self) -> list[Part]:
-        """Several radii of one norm, by data set and norm."""
+        """Parts with several radii of one norm, by data set and norm."""
         parts = []
         for (dataset, norm), radii in sorted(self._radii.items()):
             frame = self.summary
@@ -94,7 +94,7 @@ class Material:
 
     @cached_property
     def _radii(self) -> dict[tuple[str, str], list[str]]:
-        """Radii of a curve, by data set and norm: only those that saw the same attacks, for their worst cases are of one kind."""
+        """Radii of a curve, by data set and norm: only radii with the same attacks, because other worst cases are not comparable."""
         alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
         for (dataset, norm, radius), rows in groups_of(self.summary):
             alike.setdefault((dataset, norm, tuple(attacks_of(rows))), []).append(radius)

@@ -1,4 +1,4 @@
-"""Accuracy against bytes, with the Pareto front."""
+"""Figure of accuracy against bytes, with the Pareto front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracy against the radius."""
+"""Figure of accuracy against the radius."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ FEW_CURVES = 6
 
 
 def figures(material: Material) -> Drawn:
-    """One for every norm with several radii."""
+    """Yield one figure per norm with several radii."""
     for part in material.curves:
         yield f"accuracy-radius_{part.name}", epsilon_curve(part.rows, part.title)
 
 
 def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
-    """Worst-case robust accuracy against the radius, a line a model; radius 0 is clean accuracy.
+    """Return a figure of worst-case robust accuracy against the radius, one line per model; radius 0 is clean accuracy.
 
-    `summary` has one data set and one norm. Models of a radius stand a few points apart, so that their 95 % intervals can be told apart. Of
-    more than `FEW_CURVES` models, the best of each family (by the mean over the radii, among those with most images) has an interval and a
-    name; the others are thin lines in the colour of their family (the table has their numbers).
+    `summary` has one data set and one norm. Models at the same radius are shifted by a few points, so that their 95 % intervals do not
+    overlap. If there are more than `FEW_CURVES` models, only the best of each family (by the mean over the radii, among those with most
+    images) has an interval and a name; the others are thin lines in the colour of their family (the table has their numbers).
     """
     norm = str(summary["norm"].iloc[0])
     unit = 255 if norm == "Linf" else 1
@@ -92,16 +92,16 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
 
 
 def _curve(part: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Radii from 0 on, and accuracy in per cent with the ends of its interval."""
+    """Return radii, beginning with 0, and accuracy in per cent with the ends of its interval."""
     part = part.sort_values("epsilon")
-    # Clean accuracy is the same at every radius, save that a radius may have seen fewer images: the fullest counts.
+    # Clean accuracy is the same at every radius, except that a radius may have fewer images: use the one with the most.
     fullest = part.iloc[int(part["clean_n"].to_numpy().argmax())]
     values = [100 * np.array([float(fullest[f"clean{end}"]), *part[f"worst{end}"].astype(float)]) for end in ("", "_low", "_high")]
     return np.array([0.0, *part["epsilon"]]), values
 
 
 def _named(rows: pd.DataFrame) -> list[str]:
-    """The models with a name, best clean accuracy first: all of a few, of many the best of each family."""
+    """Return the models with a name, best clean accuracy first: all if they are few, otherwise the best of each family."""
     by_model = rows.groupby("model").agg(n=("worst_n", "min"), mean=("worst", "mean"), clean=("clean", "max"), family=("family", "first"))
     by_model = by_model.sort_values(["clean"], ascending=False, kind="stable")
     if len(by_model) <= FEW_CURVES:

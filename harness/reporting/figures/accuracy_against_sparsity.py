@@ -1,4 +1,4 @@
-"""Robust accuracy against sparsity: one series of pruned models, and the dense models beside it."""
+"""Figure of robust accuracy against sparsity: one series of pruned models, and dense models for comparison."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from harness.reporting.names import short, warning
 from harness.reporting.style import FAINT, INK, SETTINGS, darker, family_style, legend_below, new_figure
 
 WIDTH, HEIGHT = 7.2, 4.4
-# What all models of a series share; they differ in keep ratio alone.
+# Fields in which all models of a series agree; they differ in keep ratio alone.
 SHARED = ["setting", *(field for field in VARIED if field != "keep_ratio")]
 LABEL = 7.8
-# Points between two labels at the edge, and between two dense models.
+# Distance, in points, between two labels at the edge, and between two dense models.
 LINE, STEP = 10.5, 7.0
 
 
 def figures(material: Material) -> Drawn:
-    """One for every threat model that a series of pruned models met."""
+    """Yield one figure per threat model that a series of pruned models met."""
     for part in material.threat_models:
         if len(series(part.rows)):
             yield f"accuracy-sparsity_{part.name}", accuracy_against_sparsity(part.rows, part.title)
 
 
 def series(group: pd.DataFrame) -> pd.DataFrame:
-    """The pruned models of one threat model that differ in keep ratio alone, falling; of several such series, the largest.
+    """Return the largest series of pruned models of one threat model that differ in keep ratio alone, keep ratios falling.
 
-    Of equally large ones, that of the lowest seed, then of the first id. Models without a worst case do not count. Empty where no two
-    models make a series.
+    Of equally large series, the one with the lowest seed is taken, then the one with the first id. Models without a worst case do not
+    count. Empty if no two models make a series.
     """
     if not {"keep_ratio", "worst", *SHARED} <= set(group):
         return group.iloc[:0]
@@ -52,9 +52,10 @@ def series(group: pd.DataFrame) -> pd.DataFrame:
 
 
 def following(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
-    """Pruned models of the same architecture as `line` whose allocation power p follows their keep ratio, falling; the largest such series.
+    """Return the largest series of pruned models of `line`'s architecture whose allocation power p changes with their keep ratio, falling.
 
-    One setting, one model per keep ratio, two powers at least. Empty if there are no three such models beside those of `line`.
+    A series has one setting, one model per keep ratio, at least two powers, and at least three models that are not in `line`. Empty if
+    there is no such series.
     """
     alike = [field for field in SHARED if field != "allocation_power"]
     if not {"keep_ratio", "worst", "allocation_power", *alike} <= set(group):
@@ -71,12 +72,12 @@ def following(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
-    """Worst-case robust and clean accuracy of the largest series of pruned models against their keep ratio, on a log axis.
+    """Return a figure of the worst-case and clean accuracy of the largest series of pruned models against their keep ratio, on a log axis.
 
     `group` is a summary of one threat model with the columns of `harness.reporting.traits.with_traits` and a `series`. Intervals are 95 %
-    Wilson's. A series whose p follows the keep ratio stands beside it, with its p at every point. Models that differ from one of the
-    series in the seed alone are faint dots. Dense models of the same architecture, trained on the same data for the same threat model,
-    stand at the right edge, with a line across at their worst case.
+    Wilson intervals. A series whose p follows the keep ratio is drawn as a second line, with its p at every point. Models that differ from
+    a model of the series in the seed alone are faint dots. Dense models of the same architecture, trained on the same data for the same
+    threat model, are drawn at the right edge, with a line across at their worst case.
     """
     line = series(group)
     seeds, dense, other = _other_seeds(group, line), _dense(group, line), following(group, line)
@@ -120,13 +121,13 @@ def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
 
 
 def _epochs(other: pd.DataFrame, line: pd.DataFrame) -> str:
-    """How long the two series were trained, if that differs."""
+    """Return how long the two series were trained, if that differs."""
     known = [part["epochs"].iloc[0] if "epochs" in part else None for part in (other, line)]
     return "" if any(pd.isna(epochs) for epochs in known) or known[0] == known[1] else f" ({known[0]:g} epochs, not {known[1]:g})"
 
 
 def _powers(axes: Axes, other: pd.DataFrame) -> None:
-    """The allocation power at every point of a series in which it varies."""
+    """Write the allocation power at every point of a series in which it varies."""
     for _, row in other.iterrows():
         at = (100 * float(row["keep_ratio"]), 100 * float(row["worst_high"]))
         axes.annotate(f"p = {row['allocation_power']:g}", at, (0, 3), textcoords="offset points", fontsize=LABEL, color=INK, ha="center")
@@ -149,9 +150,9 @@ def _other_seeds(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
 
 
 def _dense(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
-    """Models that are not pruned, trained for the same task in the same way, best first.
+    """Return the models that are not pruned and were trained for the same task in the same way, best first.
 
-    `small` are those where another of the family has twice the weights.
+    `small` is true for models with at most half the weights of another model of the family.
     """
     task = [name for name in ("architecture", "trained_on", "trained_for", "training") if name in group]
     rows = group[group["keep_ratio"].isna() & group["worst"].notna() & (group[task] == line[task].iloc[0]).all(axis=1)]
@@ -181,7 +182,7 @@ def _dense_marks(figure: Figure, axes: Axes, row: pd.Series, across: float, smal
 
 
 def _keep_axis(axes: Axes, kept: Sequence[float], dense: bool) -> None:
-    """A tick at every keep ratio that has room, with the sparsity under it."""
+    """Set a tick at every keep ratio that has room, with the sparsity under it."""
     room = 0.05 * (len(f"{min(kept):g}") + 1)
     ticks: list[float] = [100.0] if dense else []
     for value in sorted(kept, reverse=True):
@@ -194,14 +195,14 @@ def _keep_axis(axes: Axes, kept: Sequence[float], dense: bool) -> None:
 
 
 def _edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame, group: pd.DataFrame) -> None:
-    """The dense models' names beside the right edge, at the height of their lines or as near as they do not collide."""
+    """Write the dense models' names at the right edge, at the height of their lines or as near as possible without collisions."""
     if dense.empty:
         return
     figure.draw_without_rendering()
     height = axes.get_window_extent().height / figure.dpi * 72
     wanted = [100 * float(worst) / axes.get_ylim()[1] * height for worst in dense["worst"]]
     names = [_dense_name(row) for _, row in dense.iterrows()]
-    # Two that are called the same have their own names.
+    # Models that would have the same name are called by their short ids.
     names = [
         short(row["model"], group["model"]) if names.count(name) > 1 else name
         for name, (_, row) in zip(names, dense.iterrows(), strict=True)
@@ -227,8 +228,8 @@ def _edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame, group: pd.Data
 
 
 def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Centres near `wanted` (falling), so far apart that texts of those heights do not touch; each crowd around its own middle."""
-    # A crowd: its members, and the sum of where they would have the centre of the first.
+    """Return centres near `wanted` (falling) at which texts of these heights do not touch; adjacent texts share their displacement."""
+    # A group: its members, and the sum of the centres that each member wants for the first one.
     crowds: list[tuple[list[int], float]] = []
     offsets = [0.0] * len(wanted)
     for number, at in enumerate(wanted):
@@ -260,18 +261,18 @@ def _dense_name(row: pd.Series) -> str:
 
 
 def _shared(line: pd.DataFrame) -> str:
-    """What the series has in common."""
+    """Return the settings that all models of the series share."""
     row = line.iloc[0]
     return f"p = {row['allocation_power']:g}, last batch norm {row['last_batch_norm']}, {row['weight_init']} weights, seed {row['seed']:g}"
 
 
 def _warnings(axes: Axes, line: pd.DataFrame, group: pd.DataFrame, kept: pd.Series, colour: Any) -> None:
-    """Beside a point, what a reader has to know of it."""
+    """Write the warnings about models next to their points."""
     values = (100 * line[["worst", "worst_low", "worst_high", "clean_low", "clean_high"]].astype(float)).to_numpy()
     said = [warning(row, group) for _, row in line.iterrows()]
     told = [place for place, text in enumerate(said) if text]
     x = list(kept)
-    # Those that are told come first, as the labels do.
+    # Points with a warning come first, because `place_labels` assigns the first columns to the labels.
     order = [*told, *(place for place in range(len(x)) if place not in told)]
     columns = [(x[place], values[place, 1], x[place], values[place, 2]) for place in order]
     columns += [(x[place], values[place, 3], x[place], values[place, 4]) for place in order]

@@ -1,4 +1,4 @@
-"""Accuracy under every attack alone."""
+"""Figure of accuracy under each attack alone."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from harness.reporting.style import ATTACKS, INK, SETTINGS, WORST, legend_below,
 
 WIDTH = 7.2
 BAND = "#E2E2E2"
-# Inches between the marks of one model, and their size in points, by how many models there are.
+# Inches between the marks of one model, and their size in points, depending on the number of models.
 FEW, MANY, CROWD = (0.13, 5.5), (0.08, 4.2), (0.05, 3.6)
 
 
 def figures(material: Material) -> Drawn:
-    """One for every threat model with several attacks."""
+    """Yield one figure per threat model with several attacks."""
     for part in material.threat_models:
         if len(attacks_of(part.rows)) > 1:
             yield f"accuracy-attacks_{part.name}", accuracy_by_attack(part.rows, part.title)
 
 
 def accuracy_by_attack(group: pd.DataFrame, title: str) -> Figure:
-    """For each model: clean accuracy, robust accuracy under every attack alone, and the worst case with its 95 % interval.
+    """Return a figure that shows, per model, clean accuracy, robust accuracy under each attack, and the worst case with its 95 % interval.
 
-    The marks of one model stand a little below one another, in the order of the legend, so that equal numbers do not hide each other.
+    The marks of one model are placed a little below one another, in the order of the legend, so that equal numbers do not hide each other.
     """
     rows = group.dropna(subset=["worst"]).sort_values(["worst", "clean", "model"]).reset_index(drop=True)
     attacks = attacks_of(group)

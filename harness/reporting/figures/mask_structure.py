@@ -1,4 +1,4 @@
-"""Which channels and kernels the masks of a pruned model keep something of, beside random masks."""
+"""Figure of the channels and kernels in which the masks of a pruned model keep weights, compared with random masks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = ("output", "input")
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's name in the network, its place among the layers, from 1, and its mask, bool [out, in, k, k]."""
+    """A layer's name in the network, its position among the layers, from 1, and its mask, bool [out, in, k, k]."""
 
     name: str
     number: int
@@ -37,7 +37,7 @@ class Layer:
 
 
 def figures(material: Material) -> Drawn:
-    """One for every data set: of the pruned binary model that keeps least, the first one of the lowest seed."""
+    """Yield one figure per data set, of the pruned binary model with the smallest keep ratio (then the lowest seed, then the first id)."""
     seen: set[str] = set()
     for part in material.threat_models:
         rows = part.rows
@@ -53,9 +53,9 @@ def figures(material: Material) -> Drawn:
 
 
 def consecutive(layers: list[Layer]) -> tuple[Layer, Layer] | None:
-    """The two largest layers with kernels of more than one weight, one right after the other, that share channels; None without any.
+    """Return the two largest consecutive layers that share channels and have kernels of more than one weight; None if there are none.
 
-    In a residual network: both convolutions of the last block (the paper shows those).
+    In a residual network these are both convolutions of the last block (the paper shows those).
     """
     pairs = [
         (one, other)
@@ -66,10 +66,10 @@ def consecutive(layers: list[Layer]) -> tuple[Layer, Layer] | None:
 
 
 def mask_structure(layers: list[Layer], pair: tuple[Layer, Layer], model: str) -> Figure:
-    """Channels used, layer by layer; and of a pair of layers the kept weights by channel and by kernel, and the masks themselves.
+    """Return a figure of the channels used in each layer and, for a pair of layers, of kept weights by channel and by kernel and the masks.
 
-    Random masks keep as many weights of a layer, no position twice. Their numbers of used channels and of kept weights by kernel are
-    exact (hypergeometric); those of sorted channels are estimated from draws that the layer itself seeds.
+    Random masks keep as many weights of a layer, without replacement. Their numbers of used channels and of kept weights by kernel are
+    exact (hypergeometric); those of sorted channels are estimated from draws whose seed is derived from the layer.
     """
     kept, weights = sum(int(layer.mask.sum()) for layer in layers), sum(layer.mask.size for layer in layers)
     first, second = pair
@@ -81,7 +81,7 @@ def mask_structure(layers: list[Layer], pair: tuple[Layer, Layer], model: str) -
         axes = figure.subplots(4, 2, height_ratios=(1, 1, 1, 1.5))
         for place, kind in enumerate(KINDS):
             _channels_used(axes[0, place], layers, place, kind)
-        # What lies between the two layers: output channels of the first, input channels of the second.
+        # The channels between the two layers: output channels of the first, input channels of the second.
         for place, layer in enumerate(pair):
             _channels_sorted(axes[1, place], layer, place)
             _kernels(axes[2, place], layer)
@@ -138,7 +138,7 @@ def _kernels(axes: Axes, layer: Layer) -> None:
     expected = kernels * kernels_at_random(layer.mask.size, int(layer.mask.sum()), size)
     places = np.arange(size + 1)
     axes.bar(places, found, 0.7, color=MEASURED, zorder=2)
-    # Less than a hundredth of a kernel is none.
+    # Expected numbers below a hundredth of a kernel are not drawn.
     some = expected >= 0.01
     axes.plot(places[some], expected[some], color=RANDOM, linestyle=(0, (4, 2)), linewidth=1.2, marker="_", markersize=9, zorder=3)
     axes.set_yscale("log")
@@ -152,7 +152,7 @@ def _kernels(axes: Axes, layer: Layer) -> None:
 
 
 def _maps(axes: np.ndarray, pair: tuple[Layer, Layer]) -> None:
-    """The kernels that keep something; what the first layer gives and the second takes has the same height."""
+    """Draw the kernels with kept weights, with the channels between the two layers at the same height in both panels."""
     first, second = (kept_by_kernel(layer.mask) for layer in pair)
     shades = ListedColormap(["white", "#F0A36B", MEASURED, "#7A3500"])
     said = (("input", "output"), ("output", "input"))
@@ -163,17 +163,17 @@ def _maps(axes: np.ndarray, pair: tuple[Layer, Layer]) -> None:
         panel.set_xlabel(f"{across} channels of layer {layer.number}")
         panel.set_ylabel(f"{along} channels of layer {layer.number}")
         panel.grid(visible=False)
-        # Channels that nothing is kept of, at the edge.
+        # Mark channels without kept weights at the edge.
         empty = np.flatnonzero(counts.sum(1) == 0)
         for line in panel.plot(np.full(empty.size, counts.shape[1] + 0.5), empty, color=INK, marker="_", markersize=2.5, linestyle="none"):
             line.set_clip_on(False)
-            # Without any, the layout would take their place to be anywhere.
+            # The layout engine would misplace a line without points.
             line.set_in_layout(False)
         panel.set_xlim(-0.5, counts.shape[1] - 0.5)
 
 
 def _layers(found_by: str) -> list[Layer]:
-    """Layers of a stored model in module order; none where it cannot be loaded."""
+    """Return the layers of a stored model in module order; empty if it cannot be loaded."""
     from model_zoo.loading import load_model
     from model_zoo.packing.frozen import convolutions, effective_weights
 

@@ -1,4 +1,4 @@
-"""The waterfall: how many images each component of each attack broke, and what is left."""
+"""Waterfall figure: how many images each component of each attack broke, and how many withstood all of them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.reporting.names import label
 from harness.reporting.style import COMPONENTS, INK, SEGMENTS, SETTINGS, legend_below, new_figure, readable_on, space_apart
 
 WIDTH = 7.2
-# Inches a model, and the size of the counts, by how many models there are.
+# Inches per model, and the font size of the counts, depending on the number of models.
 FEW, MANY = (0.34, 7.2), (0.235, 6.0)
 CROWD = 12
-# What is no attack's doing.
+# Segments that no attack's component accounts for.
 SPECIAL: dict[str, dict[str, Any]] = {
     CLEAN: {"facecolor": "#404040"},
     SEEN: {"facecolor": "white", "hatch": "//////"},
@@ -30,7 +30,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 
 
 def figures(material: Material) -> Drawn:
-    """One for every threat model with several attacks: an attack of several components by itself, and all attacks one after the other."""
+    """Yield one figure per threat model with several attacks: AutoAttack alone, if present, and all attacks one after the other."""
     for part in material.threat_models:
         names = attacks_of(part.rows)
         if len(names) < 2:
@@ -42,10 +42,10 @@ def figures(material: Material) -> Drawn:
 
 
 def what_broke(panels: Sequence[tuple[str, pd.DataFrame]], group: pd.DataFrame, title: str) -> Figure:
-    """Bars of what broke how many images, a model a row and a panel for each of the frames that `components` gives.
+    """Return a figure of bars that show what broke how many images, one row per model and one panel per frame from `components`.
 
-    The length of a segment is a share of the images, the number in it is how many; what is left is the accuracy in the worst case of the
-    panel's attacks. `group` is the summary of the threat model; the most robust model is on top.
+    The length of a segment is a share of the images and the number in it a number of images; the segment "left" is the accuracy in the
+    worst case of the panel's attacks. `group` is the summary of the threat model; the most robust model is on top.
     """
     order = group.dropna(subset=["worst"]).sort_values(["worst", "clean", "model"])
     order = order[order["model"].isin(panels[-1][1]["model"])]
@@ -55,7 +55,7 @@ def what_broke(panels: Sequence[tuple[str, pd.DataFrame]], group: pd.DataFrame, 
     space_apart(figure)
     found = [str(name).removeprefix(BY) for _, frame in panels for name in frame.columns if str(name).startswith(BY)]
     attacks = [name for name in dict.fromkeys(found) if name not in SPECIAL]
-    # In the order of the panel with all attacks.
+    # Use the order of the panel with all attacks.
     attacks = sorted(attacks, key=lambda name: found[::-1].index(name), reverse=True)
     looks = SPECIAL | {name: {"facecolor": COMPONENTS.get(name, SEGMENTS[place % len(SEGMENTS)])} for place, name in enumerate(attacks)}
     names = [name for name in (CLEAN, *attacks, SEEN, LEFT) if any(frame.get(BY + name, pd.Series(0.0)).max() > 0 for _, frame in panels)]
@@ -84,7 +84,7 @@ def _bars(axes: Axes, frame: pd.DataFrame, models: list[str], names: Sequence[tu
                 continue
             axes.barh(place, 100 * share, 0.78, 100 * start, edgecolor=INK, linewidth=0.5, **look)
             text = str(round(share * n))
-            # Only where it fits: three points a digit are about one per cent of a panel.
+            # Write the number only if it fits: three points per digit are about one per cent of a panel.
             if 100 * share > 1.2 + 1.5 * len(text) and "hatch" not in look:
                 middle = 100 * (start + share / 2)
                 axes.text(middle, place - 0.03, text, color=readable_on(look["facecolor"]), fontsize=size, ha="center", va="center")

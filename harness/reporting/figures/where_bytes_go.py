@@ -1,4 +1,4 @@
-"""Where the bytes of packed checkpoints go."""
+"""Figure of how the bytes of packed checkpoints are used."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PARTS: dict[str, tuple[str, str]] = {
     "batch_norm_bytes": ("batch norms, float32", SEGMENTS[3]),
     "header_bytes": ("header", SEGMENTS[8]),
 }
-# A file so many times as large as the middle one is cut off, so that the others can be seen.
+# Bars longer than this multiple of the median are cut off, so that the others can be seen.
 CUT = 2.5
 
 
 def figures(material: Material) -> Drawn:
-    """One for every data set."""
+    """Yield one figure per data set."""
     seen: set[str] = set()
     for part in material.threat_models:
         if part.dataset not in seen and set(PARTS) <= set(part.rows):
@@ -43,9 +43,9 @@ def figures(material: Material) -> Drawn:
 
 
 def where_bytes_go(group: pd.DataFrame, title: str) -> Figure:
-    """Bars of what a file's bytes are spent on, a model a row, the smallest on top: in KiB, and as shares of the file.
+    """Return a bar figure of how a file's bytes are used, in KiB and as shares of the file, one row per model, the smallest on top.
 
-    `group` has `bytes`, `model` and the columns of `PARTS`. Bars of much larger files are cut off; their size stands beside them.
+    `group` has `bytes`, `model` and the columns of `PARTS`. Bars of much larger files are cut off, with their size written next to them.
     """
     rows = group.sort_values(["bytes", "model"], ascending=[False, True]).reset_index(drop=True)
     sizes = rows["bytes"].astype(float) / 1024
@@ -70,7 +70,7 @@ def where_bytes_go(group: pd.DataFrame, title: str) -> Figure:
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, lengths: pd.Series, limit: float) -> None:
-    """Stacked bars of the parts, as long as `lengths` say, but none longer than the limit."""
+    """Draw stacked bars of the parts with the lengths `lengths`, cut off at `limit`."""
     look: dict[str, Any] = {"edgecolor": INK, "linewidth": 0.5}
     start = pd.Series(0.0, rows.index)
     for name, (_, colour) in PARTS.items():

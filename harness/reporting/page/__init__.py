@@ -1,1 +1,1 @@
-"""The page: a static leaderboard and a page a model, written from stored outcomes and records; it opens from a disk, without a network."""
+"""A static website with a leaderboard and one page per model, written from stored outcomes and records; it works offline, from a disk."""

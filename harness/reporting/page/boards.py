@@ -1,4 +1,4 @@
-"""Leaderboards: the rows of a summary in cells that a page can sort, filter and draw; one board for every suite and threat model."""
+"""Leaderboards: the rows of a summary as cells that a page can sort, filter and draw; one board per suite and threat model."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ SPEC = TableSpec(
         )
     ],
 )
-# How a record says that a model was pruned, and what a page calls it.
+# Fields of a record's taxonomy of pruning, and their displayed names.
 TAXONOMY = {"when": "Pruned", "scored": "Kept by", "structured": "Whole channels", "scope": "Competition"}
 _ACCURACY = re.compile(r"(\S+) (\[\S+, \S+\])(?: (.*))?")
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a store has of one suite; the frames are the parameters of `harness.reporting.frames.summary`."""
+    """The results of one suite in a store; the frames are the parameters of `harness.reporting.frames.summary`."""
 
     suite: str
     outcomes: pd.DataFrame
@@ -53,9 +53,9 @@ class Results:
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: `text` as the tables write it, an accuracy's `interval` and `note` ("partial 40/1000") apart.
+    """One value: `text` as the tables write it; an accuracy's `interval` and `note` ("partial 40/1000") are separate.
 
-    `sort` is what it is ordered by, empty where it is unknown; `ends` are an accuracy and its interval, in per cent: low, value, high.
+    `sort` is the sort key, "" if the value is unknown. `ends` are an accuracy and its interval, in per cent: low, value, high.
     """
 
     field: str
@@ -67,15 +67,15 @@ class Cell:
 
     @property
     def numeric(self) -> bool:
-        """Whether it is ordered as a number."""
+        """Whether the cell is sorted as a number."""
         return self.field not in ("model", "verdict")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model on a board. `data` are its values for filters and for the picture; `units` those behind each attack's number.
+    """One model on a board. `data` are the values for filters and for the picture, `units` the units behind the number of each attack.
 
-    `counts` are the images behind the numbers of clean accuracy, each attack and the worst case.
+    `counts` are the numbers of images behind clean accuracy, each attack and the worst case.
     """
 
     model: str
@@ -89,7 +89,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """A table of models under one threat model, by one suite. `headings` are those of the cells, by field."""
+    """A table of models under one threat model and one suite. `headings` are the headings of the cells, by field."""
 
     suite: str
     dataset: str
@@ -109,17 +109,17 @@ class Board:
 
     @property
     def slug(self) -> str:
-        """Its name in addresses."""
+        """The board's name in addresses."""
         return slug(f"{self.suite}-{self.dataset}-{self.norm}-{self.radius}")
 
 
 def slug(text: str) -> str:
-    """A text as part of a file name or address: small letters, digits and dashes."""
+    """Return a text as part of a file name or address: lower-case letters, digits, dashes and dots."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
 
 
 def boards(results: Sequence[Results], records: Mapping[str, Record]) -> tuple[list[Board], dict[str, pd.DataFrame]]:
-    """All boards, those of the suite with most attacks first, and the summaries that they show, by suite."""
+    """Return all boards, those of the suite with the most attacks first, and the summaries that they show, by suite."""
     made: list[Board] = []
     frames: dict[str, pd.DataFrame] = {}
     for one in results:
@@ -127,7 +127,7 @@ def boards(results: Sequence[Results], records: Mapping[str, Record]) -> tuple[l
         for (key, part), table in zip(groups_of(frame), tables.render(SPEC, frame), strict=True):
             made.append(_board(one, key, part, table, records))
     most = {one.suite: max((len(board.attacks) for board in made if board.suite == one.suite), default=0) for one in results}
-    # Within a data set the summary's order is that of radii.
+    # The sort is stable: within a data set, boards stay in the summary's order of radii.
     return sorted(made, key=lambda board: (-most[board.suite], board.suite, -len(board.attacks), board.dataset)), frames
 
 
@@ -145,7 +145,7 @@ def _board(one: Results, key: tuple[str, str, str], part: pd.DataFrame, table: t
         written = dict(zip(fields, texts, strict=True))
         row = described[written["model"]]
         cells = {field: _cell(field, text, row) for field, text in written.items()}
-        # A near-constant predictor, or one that met fewer images than others, is no part of a front.
+        # A near-constant predictor, or a model that met fewer images than others, is excluded from the front.
         fit = row["worst_n"] == most and not row["near_constant"]
         model = written["model"]
         data = _data(row, cells, records.get(model)) | {"fit": str(int(fit))}
@@ -181,5 +181,5 @@ def _data(row: pd.Series, cells: Mapping[str, Cell], record: Record | None) -> d
 
 
 def taxonomy_value(value: str | bool) -> str:
-    """A field of a record's taxonomy as a word."""
+    """Return the value of a field of a record's taxonomy as a word."""
     return value if isinstance(value, str) else ("yes" if value else "no")

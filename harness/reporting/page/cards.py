@@ -1,4 +1,4 @@
-"""What the page of one model says, apart from its numbers on boards: facts of the record, footprint, diagnostics, training curve."""
+"""The content of one model's page, apart from its numbers on boards: facts of the record, footprint, diagnostics, training curve."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model_zoo.footprint import LINES, measure
 from model_zoo.loading import load_model
 from model_zoo.schema import Record
 
-# Fields of a record with other names for a reader; the others have their own.
+# Displayed names of a record's fields; fields that are not listed are shown under their field names.
 FIELDS = {
     "affine": "batch norms with scale and shift",
     "allocation_power": "allocation power p",
@@ -59,7 +59,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Measured:
-    """A line of the diagnostics: accuracy over all images looked at, with its interval, or another number."""
+    """A line of the diagnostics: accuracy over all images, with its interval and `share` (per cent), or another number as text."""
 
     name: str
     text: str
@@ -79,7 +79,7 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class Curve:
-    """A training curve: the file's content, and its columns for the picture, accuracies in per cent and missing values as None."""
+    """A training curve: the file's content, and its columns for the picture, with accuracies in per cent and missing values as None."""
 
     csv: bytes
     frame: pd.DataFrame
@@ -87,7 +87,7 @@ class Curve:
 
 
 def facts(record: Record) -> list[tuple[str, str]]:
-    """Everything a record says, a line a field."""
+    """Return everything that a record says as pairs of name and text, one per field."""
     said = {**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}
     return [(FIELDS.get(name, name.replace("_", " ").replace(".", ", ")), text) for name, text in _flat(said)]
 
@@ -103,7 +103,7 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def footprint(model: str, record: Record) -> list[Size]:
-    """The model's size by every convention; empty where its checkpoint is not on this machine."""
+    """Return the model's size by every convention; empty if its checkpoint is not on this machine."""
     try:
         found = measure(load_model(model), registry.checkpoint_path(model), record.input_shape, record.signs_drawn)
     except UserError:
@@ -118,7 +118,7 @@ def footprint(model: str, record: Record) -> list[Size]:
 
 
 def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
-    """The measurements behind a verdict, in words."""
+    """Return the measurements behind a verdict, in words."""
     found = diagnosis.found
     measured = {PROBES[name]: found.robust[name] for name in PROBES if name in found.robust}
     numbers = [
@@ -152,7 +152,7 @@ def _percent(fraction: float) -> str:
 
 
 def curve(model: str) -> Curve | None:
-    """The training curve beside a model's checkpoint; None where there is none that can be read."""
+    """Return the training curve stored next to a model's checkpoint; None if there is no readable curve."""
     path = registry.checkpoint_path(model).with_suffix(".csv")
     try:
         frame = curves.read(path)
@@ -168,6 +168,6 @@ def curve(model: str) -> Curve | None:
 
 
 def recipe(record: Record) -> str | None:
-    """The recipe of a model as it ships; None where it does not."""
+    """Return the text of a model's recipe; None if the recipe does not ship."""
     shipped = {path.stem: path for path in registry.package_folder("recipes").glob("*.toml")}
     return shipped[record.recipe].read_text(encoding="utf-8") if record.recipe in shipped else None

@@ -1,4 +1,4 @@
-"""Broken images as pictures: the image, what the attack made of it, and the difference amplified, side by side in one PNG."""
+"""Pictures of broken images: the image, its adversarial version, and the amplified difference, from left to right in one PNG."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from harness.evaluation.outcomes import KEPT_IMAGES
 from harness.runner.store import Store
 from model_zoo.errors import UserError
 
-# Transparent pixels between the three.
+# Transparent pixels between the three images.
 GAP = 1
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One broken image: its index in the data set, class names, who broke it, the size of the change, and the PNG of so many pixels."""
+    """One broken image: its index in the data set, class names, the component that broke it, the size of the change, and the PNG.
+
+    `factor` is the amplification of the difference; `width` and `height` are the size of the PNG in pixels.
+    """
 
     image: int
     label: str
@@ -38,21 +41,21 @@ class Picture:
 
     @property
     def alt(self) -> str:
-        """What the picture shows, in words."""
+        """A description of the picture in words."""
         return (
             f"{self.label}, taken for {self.taken_for}: image {self.image}, its adversarial version, and the difference times {self.factor}"
         )
 
 
 class Gallery:
-    """Pictures of the units of a store; of data sets that are not on this machine there are none.
+    """Pictures of the units of a store; there are none for data sets that are not on this machine.
 
     Parameters
     ----------
     store : Store
-        Where units keep their first broken images.
+        The store that contains the first broken images of each unit.
     data_dir : Path, optional
-        As `harness.datasets.load` takes it.
+        The folder of data sets, as for `harness.datasets.load`.
     """
 
     def __init__(self, store: Store, data_dir: Path | None = None) -> None:
@@ -60,9 +63,9 @@ class Gallery:
         self._sources: dict[str, _Source | None] = {}
 
     def pictures(self, dataset: str, outcomes: pd.DataFrame, units: Sequence[str]) -> list[Picture]:
-        """The first `KEPT_IMAGES` images that these units broke, in their order; `outcomes` are the rows of those units.
+        """Return pictures of the first `KEPT_IMAGES` images that these units broke, in their order; `outcomes` are the rows of those units.
 
-        A unit whose images are damaged, or do not fit those of the data set, has none.
+        A unit whose images are damaged, or do not fit those of the data set, contributes no pictures.
         """
         source = self._source(dataset)
         found: list[Picture] = []
@@ -75,7 +78,7 @@ class Gallery:
                 continue
             rows = outcomes[outcomes["unit"] == unit].set_index("image")
             for image, change in zip(kept[0].tolist(), kept[1], strict=True):
-                # An image of the unit that another unit counts for is no row of these outcomes.
+                # These outcomes lack an image of this unit if another unit's outcome counts for it.
                 if image in rows.index and image in source.places and len(found) < KEPT_IMAGES:
                     found.append(source.picture(image, change.astype(np.float32), rows.loc[image]))
         return found
@@ -95,7 +98,7 @@ class _Source:
 
     @cached_property
     def places(self) -> dict[int, int]:
-        """Where each index of the official order is."""
+        """Position of each image, by its index in the official order."""
         return {int(index): place for place, index in enumerate(self.images.index)}
 
     def picture(self, image: int, change: np.ndarray, row: pd.Series) -> Picture:
@@ -121,7 +124,7 @@ class _Source:
 
 
 def strip(images: Sequence[np.ndarray]) -> bytes:
-    """Images float [H, W, 3], values clipped to [0, 1], from left to right as one PNG; the same images, the same bytes."""
+    """Return images, float [H, W, 3] clipped to [0, 1], from left to right as one PNG; the same images give the same bytes."""
     height, width, _ = images[0].shape
     canvas = np.zeros((height, len(images) * (width + GAP) - GAP, 4), np.uint8)
     for place, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""The page written into a folder: what Jinja makes of boards and cards, pictures, the data behind; always the same bytes."""
+"""Writing the page into a folder: HTML from boards and cards by Jinja templates, pictures, and the data behind; bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MAIN = "index.html"
-# The names of all files of a page, so that the next one made in their place knows which are of no use any more.
+# Lists all files of a page, so that the next page written into the folder can delete those it does not replace.
 LISTING = "files.txt"
-# Matplotlib's markers of the families, as Plotly calls them.
+# Plotly's names of the Matplotlib markers of the families.
 SYMBOLS = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "X": "x"}
 
 
@@ -45,20 +45,20 @@ def build(
     folder: Path,
     data_dir: Path | None = None,
 ) -> list[Path]:
-    """Write the page into `folder`; the first path is what to open.
+    """Write the page into `folder` and return the paths of its files; the first path is the main page.
 
     Parameters
     ----------
     store : Store
-        Where diagnostics, the self-test and broken images are.
+        The store with diagnostics, the self-test and broken images.
     stored : sequence
-        What `store.read_all` gave.
+        The result of `store.read_all`.
     results : sequence of Results
         The outcomes of each suite that has any.
     models : mapping
-        Ids of the models that get a page, and what finds them: an id or the path of a record.
+        Ids of the models that get a page, each with the reference that finds the model: an id or the path of a record.
     data_dir : Path, optional
-        Where images that do not ship are; without them their pictures are left out.
+        The folder of images that do not ship; pictures of images that are not there are left out.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class _Site:
         self.write(name, self.environment.get_template(template).render(root="../" * name.count("/"), **context))
 
     def finish(self) -> None:
-        """Delete what an earlier page left and this one lacks; files that no page wrote stay."""
+        """Delete the files of an earlier page that this page lacks; files that no page wrote stay."""
         listing, root = self.folder / LISTING, self.folder.resolve()
         written = {path.relative_to(self.folder).as_posix() for path in self.written} | {LISTING}
         for name in set(listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else ()) - written:
@@ -117,7 +117,7 @@ class _Site:
 
 @dataclass
 class _Behind:
-    """What is behind the numbers of all boards: outcomes by model, pictures, what was taken back."""
+    """Data behind the numbers of all boards: outcomes by model, pictures, and outcomes that were taken back."""
 
     store: Store
     stored: Sequence[Stored | DamagedFileError]
@@ -135,7 +135,7 @@ class _Behind:
         return self.outcomes if self.outcomes.empty else self.outcomes[self.outcomes["model"] == model]
 
     def notes(self) -> dict[str, list[str]]:
-        """Outcomes that count for nothing, and why. A damaged file is named without the way to it."""
+        """Return the outcomes that do not count, by reason. Damaged files are named without their folder."""
         found = find(self.stored)
         whole = [item for item in self.stored if isinstance(item, Stored)]
         faulty = [item.manifest for item in whole if item.manifest.at_fault]
@@ -196,7 +196,7 @@ def _model(
 
 
 def _look(family: str) -> dict[str, str]:
-    """Colour, Plotly's symbol and name of a family; "" is that of models without a record."""
+    """Return colour, Plotly symbol and name of a family; "" is the family of models without a record."""
     colour, marker, name = family_style(family or None)
     return {"colour": colour, "symbol": SYMBOLS[marker], "name": name}
 
@@ -204,7 +204,7 @@ def _look(family: str) -> dict[str, str]:
 def _pictures(
     site: _Site, model: str, shown: Sequence[tuple[Board, Row]], outcomes: pd.DataFrame, gallery: Gallery
 ) -> list[tuple[Board, str, list[tuple[str, Picture]]]]:
-    """For each board and attack the pictures with where they were written; an attack that several suites share comes once."""
+    """Write the pictures of each board and attack, and return them with their paths; an attack that several suites share comes once."""
     found, seen = [], set()
     for board, row in shown:
         for attack, units in row.units.items():
@@ -222,7 +222,7 @@ def _pictures(
 
 
 def _selftest(store: Store) -> dict[str, Any] | None:
-    """The kept self-test; None where there is none, or it is not what `harness selftest` keeps."""
+    """Return the stored self-test; None if there is no file, or it is not a file of `harness selftest`."""
     try:
         found = json.loads((store.root / SELFTEST).read_text(encoding="utf-8"))
         rows = [{heading: str(row[heading]) for heading in HEADINGS} for row in found["rows"]]
