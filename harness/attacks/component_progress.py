@@ -1,4 +1,4 @@
-"""What has become of each image in an attack of several components, each on what the ones before have left."""
+"""State of each image in an attack whose components run in order, each on the images that no earlier one broke."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ CLEAN = -1
 
 @dataclass(eq=False)
 class ComponentProgress:
-    """Where the images stand.
+    """State of the images after some components.
 
     Attributes
     ----------
     adversarial : torch.Tensor
-        float32 [N, 3, H, W]: the example that was found, the clean image where there is none.
+        Examples, float32 [N, 3, H, W]; the clean image if none was found.
     broken_in : torch.Tensor
-        int64 [N]: the place of the component that broke each image, their number where none has, `CLEAN` where none was needed.
+        int64 [N]: index of the component that broke each image, the number of components if none did, and `CLEAN` if the clean image
+        is misclassified.
     done : list of str
-        The components that are over, in order.
+        Finished components, in order.
     flags : tuple of Flag
         Warnings so far.
     """
@@ -37,7 +38,7 @@ class ComponentProgress:
 
     @classmethod
     def begin(cls, images: torch.Tensor, components: Sequence[str], memory: Memory | None) -> ComponentProgress:
-        """What `memory` has of the same images and components, else a beginning."""
+        """Return the state saved in `memory` if its shape and components match, else the state before the first component."""
         saved = memory.load() if memory is not None else None
         if saved is not None and saved.tensors["adversarial"].shape == images.shape and saved.done == tuple(components)[: len(saved.done)]:
             adversarial, broken_in = (saved.tensors[name].to(images.device) for name in ("adversarial", "broken_in"))
@@ -45,20 +46,20 @@ class ComponentProgress:
         return cls(images.clone(), torch.full((len(images),), len(components), device=images.device), [], ())
 
     def survivors(self, place: int) -> torch.Tensor:
-        """Rows that no component before `place` has broken."""
+        """Return the indices of the images that no component before index `place` broke, int64."""
         return (self.broken_in >= place).nonzero().flatten()
 
     def take(self, place: int, rows: torch.Tensor, examples: torch.Tensor, broken: torch.Tensor) -> None:
-        """Of `rows`, which the component at `place` attacked, it broke those where `broken` is true, with `examples`."""
+        """Record the result of the component at index `place` on `rows`: `examples` for those rows for which `broken` is true."""
         self.adversarial[rows[broken]] = examples[broken]
         self.broken_in[rows[broken]] = place
 
     def save(self, memory: Memory | None) -> None:
-        """Leave all this in a memory, if there is one."""
+        """Save the state in `memory`; do nothing if it is None."""
         if memory is not None:
             memory.save(Saved(tuple(self.done), {"adversarial": self.adversarial, "broken_in": self.broken_in}, self.flags))
 
     def broken_by(self, components: Sequence[str]) -> tuple[str | None, ...]:
-        """For each image the component that broke it, "clean", or None."""
+        """Return the name of the component that broke each image, "clean", or None."""
         named = {CLEAN: "clean", len(components): None, **dict(enumerate(components))}
         return tuple(named[place] for place in self.broken_in.tolist())

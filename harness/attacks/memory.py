@@ -1,4 +1,4 @@
-"""What an attack of several components has done so far, so that one that is killed goes on where it was."""
+"""Saved state of an attack with several components, so that an interrupted attack can resume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """The state after some components: their names in order, tensors by name, and the warnings so far."""
+    """State after some components: the names of the finished components in order, tensors by name, and the warnings so far."""
 
     done: tuple[str, ...]
     tensors: Mapping[str, torch.Tensor]
@@ -25,7 +25,7 @@ class Memory(Protocol):
     """Where an attack leaves its state after each component."""
 
     def load(self) -> Saved | None:
-        """What was saved last, or None."""
+        """Return the state that was saved last, or None."""
 
     def save(self, saved: Saved) -> None:
-        """Keep this in place of what was saved before."""
+        """Store a state, which replaces the previous one."""

@@ -1,4 +1,4 @@
-"""How often an attack runs the model for one image, known before it starts."""
+"""Number of times that an attack runs the model for one image, computed before the attack starts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from harness.plugins import ATTACK_ADAPTERS
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward and backward passes for one image."""
+    """Number of forward and backward passes for one image."""
 
     forwards: int
     backwards: int
 
     def __add__(self, other: Passes) -> Passes:
-        """Both."""
+        """Sum of two costs."""
         return Passes(self.forwards + other.forwards, self.backwards + other.backwards)
 
     def __mul__(self, times: int) -> Passes:
-        """The same several times."""
+        """Cost repeated `times` times."""
         return Passes(self.forwards * times, self.backwards * times)
 
 

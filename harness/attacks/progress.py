@@ -1,4 +1,4 @@
-"""How far an attack has come, read off the model: forward passes done over forward passes expected."""
+"""Progress of an attack, measured at the model: forward passes done divided by forward passes expected."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ RESOLUTION = 0.01
 def counted(
     model: nn.Module, progress: Progress | None, label: str, expected: int, start: float = 0.0, share: float = 1.0
 ) -> Iterator[None]:
-    """Report `start + share * passes / expected` while the block runs, and `start + share` when it has ended.
+    """Report `start + share * passes / expected` while the block runs, and `start + share` at its end.
 
     Parameters
     ----------
     model : nn.Module
-        Its calls are counted, whatever their batch size, through a forward hook that is gone afterwards.
+        Model whose calls are counted, whatever their batch size, by a forward hook that is removed at the end.
     expected : int
-        The calls if no image is broken early; fewer is normal.
+        Number of calls if no image is broken early; fewer calls are normal.
     start, share : float
-        The part of the whole that this stage is, in [0, 1].
+        Beginning and length of this stage as fractions of the whole attack, in [0, 1].
     """
     if progress is None:
         yield

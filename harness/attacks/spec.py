@@ -82,7 +82,7 @@ def get(name: str) -> AttackSpec:
 
 
 def check(spec: AttackSpec, threat: ThreatModel, classes: int | None = None) -> None:
-    """Refuse, with a UsageError, a threat model of another norm than the attack's or a model of too few classes."""
+    """Raise a UsageError if the norm of the threat model is not the attack's or the model has too few classes."""
     if threat.norm != spec.norm:
         raise UsageError(f"attack {spec.name!r} is for {spec.norm} threat models, and {threat} is not one")
     if classes is not None and classes < spec.minimum_classes:
@@ -90,7 +90,13 @@ def check(spec: AttackSpec, threat: ThreatModel, classes: int | None = None) -> 
 
 
 def load(path: Path) -> AttackSpec:
-    """Read one specification file. A missing, unknown or mistyped field is a DamagedFileError, and so is a name unlike the file's."""
+    """Read one specification file.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is not TOML, a field is missing, unknown or of the wrong type, the name is not the file's, or the norm is unknown.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -110,12 +116,12 @@ def load(path: Path) -> AttackSpec:
 
 
 def uses_square(spec: AttackSpec) -> bool:
-    """Whether an attack has Square among its components, which uses no gradients."""
+    """Return whether the attack's components include Square, which uses no gradients."""
     return "square" in spec.parameters.get("components", ())
 
 
 def uses_apgd(spec: AttackSpec) -> bool:
-    """Whether an attack has APGD among its components."""
+    """Return whether the attack's components include APGD."""
     return any(component.startswith("apgd") for component in spec.parameters.get("components", ()))
 
 

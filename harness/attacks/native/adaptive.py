@@ -1,8 +1,8 @@
-"""An attack that adapts to what binary networks hide behind: logits too large for the cross-entropy, and steps without a gradient.
+"""An attack adapted to what masks the gradients of binary networks: large logits, which saturate the cross-entropy, and steps.
 
-Its components come one after the other, each on the images that the ones before left: PGD on the cross-entropy of rescaled logits
-(Gupta and Ajanthan, arXiv 2003.13511), PGD on the margin, and, where the network has steps, PGD on the margin with each surrogate
-gradient (BPDA, Athalye et al., arXiv 1802.00420). The values of the network are never changed, so an example that is found is real.
+Its components run in order, each on the images that no earlier one broke: PGD on the cross-entropy of rescaled logits (Gupta and
+Ajanthan, arXiv 2003.13511), PGD on the margin and, if the network has steps, PGD on the margin with each surrogate gradient (BPDA,
+Athalye et al., arXiv 1802.00420). The network's outputs are never changed, so that every example is an example for the network itself.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from harness.attacks.progress import counted
 
 
 class Parameters(BaseParameters):
-    """What the components share.
+    """Parameters shared by all components.
 
-    `step` is in units of the radius; `logit_gap` is what the median distance of the two largest logits is brought to for the
-    cross-entropy; `surrogates` are names in `surrogates.SLOPES`; every component has `restarts`.
+    `step` is in units of the radius; for the cross-entropy, the logits are scaled so that the median distance between the two largest
+    is `logit_gap`; `surrogates` are names in `surrogates.SLOPES`; `restarts` is per component.
     """
 
     steps: Count
@@ -37,13 +37,19 @@ class Parameters(BaseParameters):
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """What an image costs at most that the first restart breaks, and what one costs that survives, in a network without steps."""
+    """Return the most passes for an image that the first restart breaks, and those for one that survives, for a network without steps."""
     once = Passes(parameters.steps + 1, parameters.steps)
     return once, once * (2 * parameters.restarts)
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
-    """Run every component. The random start of an image is drawn from the seed, the restart, and its own pixels."""
+    """Run every component. The random start of an image is drawn from the seed, the component, the restart and the image's pixels.
+
+    Raises
+    ------
+    UsageError
+        If the parameters are invalid or name an unknown surrogate.
+    """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     epsilon, step = threat.epsilon, float(threat.radius * parameters.step)
     scale = parameters.logit_gap / max(_median_gap(model, images, parameters.batch_size), torch.finfo(torch.float32).tiny)

@@ -1,4 +1,4 @@
-"""APGD in Linf (Croce and Hein, arXiv 2003.01690, algorithm 1), image by image: on the cross-entropy, or on the targeted DLR loss.
+"""APGD in Linf (Croce and Hein, arXiv 2003.01690, algorithm 1), per image, on the cross-entropy or the targeted DLR loss.
 
 A run ends at its first adversarial query.
 """
@@ -19,9 +19,10 @@ FIRST, LEAST, SHORTER = 0.22, 0.06, 0.03
 
 @dataclass
 class APGD:
-    """A component of `pool`; `targets` 0 for the cross-entropy, else how many classes are aimed at, each in a run of its own.
+    """A component of `pool`.
 
-    `stuck` counts runs whose first gradient was zero everywhere.
+    `epsilon` is in units of the [0, 1] range; `targets` is 0 for the cross-entropy, else the number of target classes, with one run
+    each. `stuck` counts the runs whose start point was not adversarial and had a gradient of zero everywhere.
     """
 
     epsilon: float
@@ -31,7 +32,7 @@ class APGD:
     stuck: int = 0
 
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
-        """From a random point of the ball's surface, the noise being scaled to touch it."""
+        """Return the initial state: a random point per run, whose noise is scaled to the surface of the ball."""
         runs = max(self.targets, 1)
         noise = torch.empty(runs, *clean.shape[1:]).uniform_(-1.0, 1.0, generator=generator)
         begin = (clean + self.epsilon * noise / noise.abs().amax((1, 2, 3), keepdim=True)).clamp(0.0, 1.0)
@@ -55,7 +56,7 @@ class APGD:
         }
 
     def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
-        """One iteration of every run."""
+        """Perform one iteration of every run."""
         query, label, iteration = state["query"], state["label"], state["iteration"]
         logits, gradient = ask(query, lambda found: self._loss(found, label, state["target"]))
         assert gradient is not None

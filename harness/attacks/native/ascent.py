@@ -1,4 +1,4 @@
-"""Signed-gradient ascent of a loss in the Linf ball: the loop of PGD (Madry et al., arXiv 1706.06083), with every iterate looked at."""
+"""Signed-gradient ascent of a loss in the Linf ball: the loop of PGD (Madry et al., arXiv 1706.06083), which checks every iterate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from harness.randomness import image_generator
 
 @dataclass(frozen=True)
 class Climb:
-    """One run: the example of each image, float32 [N, 3, H, W]; which are broken, bool [N]; how many had no gradient at the start."""
+    """Result of one run of `climb`.
+
+    Attributes
+    ----------
+    examples : torch.Tensor
+        Example of each image, float32 [N, 3, H, W].
+    broken : torch.Tensor
+        Whether each image is broken, bool [N].
+    stuck : int
+        Number of images that were not broken at the start point and whose gradient was zero there.
+    """
 
     examples: torch.Tensor
     broken: torch.Tensor
@@ -32,13 +42,13 @@ def climb(
 ) -> Climb:
     """Ascend `loss` by signed gradient steps from `start`, projected onto the ball and the box.
 
-    An image keeps its first iterate that is misclassified by a margin of at least `confidence` (the start and the last one included)
-    and leaves the batch; one that is never broken ends with its last iterate.
+    The example of an image is its first iterate (the start and the last one included) that is misclassified by a margin of at least
+    `confidence`; the image then leaves the batch. The example of an image that is never broken is its last iterate.
 
     Parameters
     ----------
     images, start : torch.Tensor
-        float32 [N, 3, H, W] in [0, 1]; `start` inside the ball around `images`.
+        float32 [N, 3, H, W] in [0, 1]; `start` must be inside the ball around `images`.
     epsilon, step : float
         In units of the [0, 1] range.
     """
@@ -65,13 +75,16 @@ def climb(
 
 
 def _gradient(value: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
-    """Zero where the value does not depend on the point, as with a network that computes with comparisons."""
+    """Return the gradient of `value`, zero if it does not depend on `point` (as in a network that computes with comparisons)."""
     found = torch.autograd.grad(value, point, allow_unused=True)[0] if value.requires_grad else None
     return torch.zeros_like(point) if found is None else found
 
 
 def random_start(images: torch.Tensor, epsilon: float, seed: int, restart: int) -> torch.Tensor:
-    """Uniform in the ball, clipped to the box; the noise of an image depends on the seed, the restart and the image alone."""
+    """Return a uniform random point of the ball for each image, clipped to [0, 1], float32 [N, 3, H, W].
+
+    The noise of an image depends only on the seed, the restart and the pixels of the image.
+    """
     noise = torch.empty(images.shape, dtype=images.dtype)
     for row, image in enumerate(images.cpu()):
         generator = image_generator(image, seed, restart.to_bytes(8, "little"))

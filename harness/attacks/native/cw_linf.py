@@ -1,7 +1,7 @@
-"""PGD on the margin of Carlini and Wagner (arXiv 1608.04644, their loss f6) in Linf: our own, as no package has it.
+"""PGD on the margin of Carlini and Wagner (arXiv 1608.04644, their loss f6) in Linf, implemented here as no package has it.
 
-The margin is what the cross-entropy saturates on: adding a constant to all logits or scaling them changes neither the sign of its
-gradient nor the outcome, which makes this the scale-invariant twin of `pgd`.
+Unlike the cross-entropy, the margin does not saturate: adding a constant to all logits or scaling them changes neither the sign of its
+gradient nor the outcome, so that this is the scale-invariant counterpart of `pgd`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.attacks.progress import counted
 
 
 class Parameters(BaseParameters):
-    """`step` is in units of the radius; an image counts as broken when it is misclassified by a margin of at least `confidence`."""
+    """`step` is in units of the radius; an image counts as broken if it is misclassified by a margin of at least `confidence`."""
 
     confidence: Size
     steps: Count
@@ -31,7 +31,7 @@ class Parameters(BaseParameters):
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """What an image costs at most that the first restart breaks, and what one costs that survives."""
+    """Return the most passes for an image that the first restart breaks, and the passes for one that survives."""
     once = Passes(parameters.steps + 1, parameters.steps)
     return once, once * parameters.restarts
 
@@ -39,9 +39,15 @@ def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Ascend `max z_other - z_y` by signed gradient steps, projected onto the ball and the box.
 
-    An image keeps its first successful iterate (the start and the last one included) and leaves the batch; one that is never broken
-    ends with its last iterate. The random start of an image is drawn from the seed and its own pixels, so that it does not depend on
-    batch mates. Images whose gradient at the first start is zero everywhere are flagged "zero-gradient": the attack cannot move them.
+    The example of an image is its first successful iterate (the start and the last one included), after which it leaves the batch, or
+    its last iterate if it is never broken. The random start of an image is drawn from the seed, the restart and its pixels, so that it
+    does not depend on the rest of the batch. Images whose gradient is zero everywhere at the first start point are reported by a flag
+    "zero-gradient": the attack cannot move them.
+
+    Raises
+    ------
+    UsageError
+        If the parameters are invalid.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     epsilon, step = threat.epsilon, float(threat.radius * parameters.step)

@@ -1,8 +1,8 @@
-"""Targeted FAB in Linf (Croce and Hein, arXiv 1907.02044, with the targets of 2003.01690), image by image, one pass an iteration.
+"""Targeted FAB in Linf (Croce and Hein, arXiv 1907.02044, with the targets of 2003.01690), per image, with one pass per iteration.
 
-The paper asks about an iterate, and again, after a step back towards the image, for the gradient there. Here the boundary is linearised
-at the iterate itself, adversarial or not, so that the one pass that says whether it is adversarial also gives the gradient. The step back
-is taken on that linearisation. A run ends at its first adversarial query inside the ball.
+The paper evaluates an iterate and then, after a step back towards the image, evaluates the gradient at the new point. This version
+linearises the boundary at the iterate, adversarial or not, so that one pass shows whether it is adversarial and gives the gradient;
+the step back uses the same linearisation. A run ends at its first adversarial query inside the ball.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ STEPS = 50
 
 @dataclass(frozen=True)
 class FAB:
-    """A component of `pool` with one run for each of `targets` classes. Names are the paper's."""
+    """A component of `pool` with one run per target class.
+
+    `targets` is the number of target classes; `alpha_max`, `eta` and `beta` are named as in the paper, `epsilon` is in [0, 1].
+    """
 
     epsilon: float
     iterations: int
@@ -29,7 +32,7 @@ class FAB:
     beta: float
 
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
-        """From the image itself."""
+        """Return the initial state: every run starts from the clean image."""
         target = best_others(logits, labels, self.targets)[0]
         return {
             "query": clean.repeat(self.targets, 1, 1, 1),
@@ -38,7 +41,7 @@ class FAB:
         }
 
     def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
-        """One iteration of every run."""
+        """Perform one iteration of every run."""
         query, clean, label = state["query"], state["clean"], state["label"]
 
         def lead(logits: torch.Tensor) -> torch.Tensor:
@@ -65,10 +68,11 @@ class FAB:
 
 
 def project(point: torch.Tensor, normal: torch.Tensor, rise: torch.Tensor) -> torch.Tensor:
-    """The smallest step in Linf, [N, D], that stays in the box and raises normal . x by `rise` [N], or comes nearest to it.
+    """Return the smallest step in Linf, [N, D], that stays in [0, 1] and raises normal . x by `rise` [N], or as nearly as possible.
 
-    With room_i the way from point_i to the box in the direction that helps, the step is min(size, room_i) in that direction, and the size
-    solves sum |normal_i| min(size, room_i) = |rise|: piecewise linear and concave, so Newton's steps from below end at the root.
+    Let room_i be the distance from point_i to the bound of the box in the direction that helps. The step is min(size, room_i) in that
+    direction, and size solves sum |normal_i| min(size, room_i) = |rise|. The left side is piecewise linear and concave in size, so
+    Newton's iterates from below reach the root. `point` and `normal` are [N, D].
     """
     # All in float32: on the CPU, masks of another type cost several times as much as the numbers they mask.
     direction = normal.sign() * rise.sign()[:, None]

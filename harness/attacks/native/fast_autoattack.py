@@ -1,8 +1,8 @@
-"""APGD-CE, APGD-T, FAB-T and Square of our own: what AutoAttack runs, with nothing done twice and every image on its own.
+"""Native implementation of AutoAttack's components (APGD-CE, APGD-T, FAB-T and Square); each image is attacked independently.
 
-It is written from the papers and stands beside `autoattack`, the package's, which the number called AutoAttack comes from. Outcomes may
-differ from the package's: other random numbers, FAB's boundary linearised elsewhere (`fab`), and all targets of an image run side by side.
-What an image gets does not depend on its batch, as far as the model's logits do not.
+It is written from the papers and avoids repeated work. The adapter `autoattack`, which runs the package, remains the source of the number
+called AutoAttack. Outcomes may differ from the package's: the random numbers differ, FAB linearises the boundary at another point (see
+`fab`), and all targets of an image are attacked in parallel. The result for an image does not depend on its batch if its logits do not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 class Parameters(BaseParameters):
-    """As those of `autoattack`; `batch_size` is how many runs go on at a time."""
+    """Parameters named as those of `autoattack`; `batch_size` is the number of simultaneous runs."""
 
     components: Names
     batch_size: Count
@@ -44,9 +44,12 @@ class Parameters(BaseParameters):
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
-    """Run the components in order, each on what the ones before have left, and go on after those that `memory` has.
+    """Run the components in order, each on the images that no earlier one broke; resume after those that `memory` contains.
 
-    An image is left alone once it is broken.
+    Raises
+    ------
+    UsageError
+        If the parameters are invalid or name an unknown component.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     with torch.no_grad():
@@ -78,7 +81,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """What an image costs at most that the first component breaks, and what one costs that survives."""
+    """Return the most passes for an image that the first component breaks, and the passes for one that survives all."""
     each = [_cost(parameters, name, classes) for name in _components(parameters, classes)]
     return Passes(1, 0) + each[0], sum(each, Passes(1, 0))
 

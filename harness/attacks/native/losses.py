@@ -1,4 +1,4 @@
-"""Losses of logits, one value an image: what attacks go up and probes look at."""
+"""Losses of logits with one value per image, which attacks ascend and probes evaluate."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss of plain PGD, [N]."""
+    """Cross-entropy of logits [N, classes] and labels int64 [N], the loss of plain PGD, [N]."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Largest other logit minus the label's, [N], positive where the image is misclassified (Carlini and Wagner 2017, their f6).
+    """Largest other logit minus the label's, [N], positive if the image is misclassified (Carlini and Wagner 2017, their f6).
 
-    The same whatever is added to all logits.
+    Adding a constant to all logits does not change it.
     """
     own = F.one_hot(labels, logits.shape[1]).bool()
     # max picks one of several equal maxima, where amax would split the gradient among them.
@@ -26,9 +26,9 @@ def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def dlr(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Difference of logits ratio (Croce and Hein 2020), [N]: the margin over the distance of the first to the third logit.
+    """Difference of logits ratio (Croce and Hein 2020), [N]: the margin divided by the difference of the largest and third logits.
 
-    Needs three classes at least.
+    It needs at least three classes.
     """
     ordered = logits.sort(1, descending=True).values
     return margin(logits, labels) / (ordered[:, 0] - ordered[:, 2] + 1e-12)

@@ -1,7 +1,7 @@
-"""Images side by side in one attack, each on its own: one that is broken or done leaves, and the next takes its place at once.
+"""Driver that attacks many images in one batch, independently of each other; a finished image is replaced by the next at once.
 
-What becomes of an image depends on nothing but itself, the seed and the model: its random numbers come from the seed and its own pixels,
-and an attack's state is a row of tensors that never look at each other.
+The result for an image depends only on the image, the seed and the model: its random numbers are drawn from the seed and its pixels,
+and each row of an attack's state is updated without regard to the other rows.
 """
 
 from __future__ import annotations
@@ -18,36 +18,39 @@ State = dict[str, torch.Tensor]
 
 
 class Component(Protocol):
-    """One attack. A row of its state is one run: an image, or an image and the class it is to be taken for.
+    """An attack that `run` can drive. One row of its state is one run: of an image, or of an image and a target class.
 
-    The driver adds `row`, the image's place among all images, and `clean` and `label`, and reads `query`.
+    The driver adds to the state `row` (the index of the image), `clean` and `label`, and reads `query`.
     """
 
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
-        """The state of one image's runs, [runs, ...] each, from clean [1, 3, H, W], its label [1] and logits [1, classes]."""
+        """Return the initial state of one image's runs, tensors [runs, ...].
+
+        `clean` is [1, 3, H, W], `labels` [1] and `logits` [1, classes], all on the CPU.
+        """
 
     def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ask about every row's `query`, put another in its place.
+        """Evaluate every row's `query` and replace it by the next one.
 
         Returns
         -------
         tuple
-            bool [rows]: what was asked about is an adversarial example; and the run is over.
+            Two tensors bool [rows]: whether the evaluated query is an adversarial example, and whether the run is over.
         """
 
 
 class Ask(Protocol):
-    """The model, asked about queries [M, 3, H, W]: their logits; with a function of logits also its gradient, else None."""
+    """Evaluate the model at queries [M, 3, H, W]: the logits and, if a function of the logits is passed, its gradient (else None)."""
 
     def __call__(
         self, queries: torch.Tensor, value: Callable[[torch.Tensor], torch.Tensor] | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`value` gives one number a row."""
+        """Return logits [M, classes] and a gradient [M, 3, H, W] or None; `value` maps logits to one number per row, [M]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """For each image whether it was broken, bool [N], and the example, float32 [N, 3, H, W]; the clean image where it was not."""
+    """Result of `run`: whether each image was broken, bool [N], and its example (else the clean image), float32 [N, 3, H, W]."""
 
     broken: torch.Tensor
     examples: torch.Tensor
@@ -64,7 +67,17 @@ def run(
     seed: int,
     slots: int,
 ) -> Pooled:
-    """Attack the images at `rows`; `slots` runs at a time, or those of one image if they are more."""
+    """Attack the images at `rows`, with `slots` runs at a time, or the runs of one image if those are more.
+
+    Parameters
+    ----------
+    name : str
+        Name of the component, from which the random numbers are drawn together with the seed.
+    images, labels, logits : torch.Tensor
+        float32 [N, 3, H, W] in [0, 1], int64 [N], and the clean images' logits [N, classes].
+    rows : torch.Tensor
+        Indices of the images to attack, int64.
+    """
     device, ask = images.device, _asking(model)
     broken, examples = torch.zeros(len(images), dtype=torch.bool, device=device), images.clone()
     waiting = rows.tolist()[::-1]
@@ -121,10 +134,10 @@ def _asking(model: torch.nn.Module) -> Ask:
 
 
 def columns(values: torch.Tensor) -> torch.Tensor:
-    """One number a row, [rows], so that it multiplies images [rows, 3, H, W]."""
+    """Reshape `values` [rows] to [rows, 1, 1, 1], so that they broadcast over images [rows, 3, H, W]."""
     return values.view(-1, 1, 1, 1)
 
 
 def best_others(logits: torch.Tensor, labels: torch.Tensor, count: int) -> torch.Tensor:
-    """The classes of largest logits besides the label, [N, count], the largest first."""
+    """Return the `count` classes with the largest logits except the label, int64 [N, count], in descending order of logit."""
     return logits.scatter(1, labels[:, None], -torch.inf).topk(count, dim=1).indices

@@ -1,7 +1,7 @@
-"""RayS in Linf (Chen and Gu 2020, arXiv 2006.12792): an attack that is shown the predicted class and nothing else.
+"""RayS in Linf (Chen and Gu 2020, arXiv 2006.12792): an attack that uses only the predicted class.
 
-It looks for the sign vector along which the decision changes soonest. The signs of a block of pixels are flipped; if the class is still
-wrong at the smallest radius known, a bisection finds the new radius. Blocks are halved each time all of them have been tried.
+It searches for the sign vector along which the decision changes at the smallest radius. It flips the signs of a block of pixels; if the
+class is still wrong at the smallest radius so far, a bisection finds the new radius. Blocks are halved after all of them were tried.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ PRECISION = 0.02
 
 @dataclass(frozen=True)
 class RayS:
-    """A component of `pool`: an image is broken once the radius of its best direction is at most `epsilon`."""
+    """A component of `pool`: an image is broken when the radius of its best direction is at most `epsilon`.
+
+    `epsilon` is in units of the [0, 1] range; `queries` is the number of queries per image.
+    """
 
     epsilon: float
     queries: int
 
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
-        """From all pixels upwards, at the largest radius."""
+        """Return the initial state: the direction +1 for every pixel, at the largest radius, 1."""
         _, channels, height, width = clean.shape
         direction = torch.ones(1, channels, height, width)
         return {
@@ -50,7 +53,7 @@ class RayS:
         }
 
     def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
-        """One query of every run."""
+        """Perform one query of every run."""
         logits, _ = ask(state["query"], None)
         wrong = logits.argmax(1) != state["label"]
         asked, is_bisecting = state["asked_radius"], state["is_bisecting"]
@@ -73,7 +76,7 @@ class RayS:
         return broken, state["iteration"] >= self.queries
 
     def _tried(self, state: State, is_next: torch.Tensor) -> torch.Tensor:
-        """The best direction with the next block's signs flipped where `is_next`; a block is a run of pixels, channel after channel."""
+        """Return the best direction with the next block's signs flipped for rows with `is_next`; a block is contiguous in [C, H, W]."""
         size = state["clean"][0].numel()
         block, level = state["block"] + is_next.long(), state["level"]
         is_past = block >= 2**level
@@ -87,19 +90,19 @@ class RayS:
 
 
 class Parameters(BaseParameters):
-    """`queries` of every image; `batch_size` is how many runs go on at a time."""
+    """`queries` is the number of queries per image, `batch_size` the number of simultaneous runs."""
 
     queries: Count
     batch_size: Count
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """What an image costs that the first query breaks, and one that survives."""
+    """Return the passes for an image that the first query breaks, and for one that survives."""
     return Passes(2, 0), Passes(parameters.queries + 1, 0)
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
-    """Run RayS on every image until it is broken or has no queries left."""
+    """Run RayS on every image until it is broken or all queries are used; raise a UsageError if the parameters are invalid."""
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     component, rows = RayS(threat.epsilon, parameters.queries), torch.arange(len(images), device=images.device)
     with torch.no_grad(), counted(model, call.progress, "rays", ceil(len(images) / parameters.batch_size) * parameters.queries):

@@ -1,4 +1,4 @@
-"""Adversarial examples made on one model to be tried on another (Papernot et al. 2016, arXiv 1605.07277)."""
+"""Make adversarial examples on one model to try them on another (Papernot et al. 2016, arXiv 1605.07277)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 
 
 def sources(family: str, exclude: str | None = None) -> tuple[str, ...]:
-    """The ids of the first `COUNT` sources for data of a family, less those whose weights hash to `exclude`; () where none ship."""
+    """Return the ids of the first `COUNT` sources for a family of data, without models whose weights' SHA-256 is `exclude`.
+
+    The tuple is empty if no models of that family ship.
+    """
     others = (name for name in SOURCES.get(family, ()) if registry.get_record(name).weights_sha256 != exclude)
     return tuple(others)[:COUNT]
 
@@ -48,9 +51,9 @@ def transfer_examples(
     steps: int = STEPS,
     step: float | None = None,
 ) -> torch.Tensor:
-    """The last iterates of signed-gradient ascent of `loss` on a source, in the Linf ball, float32 [N, C, H, W].
+    """Return the last iterates of signed-gradient ascent of `loss` on a source, in the Linf ball, float32 [N, C, H, W].
 
-    Images go on once the source gets them wrong: the further up its loss, the better examples transfer.
+    The ascent continues after the source misclassifies an image: the higher the loss, the better the example transfers.
 
     Parameters
     ----------

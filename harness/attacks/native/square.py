@@ -1,6 +1,6 @@
-"""The Square attack in Linf (Andriushchenko et al., arXiv 1912.00049, algorithm 2), image by image, on the margin.
+"""The Square attack in Linf (Andriushchenko et al., arXiv 1912.00049, algorithm 2) on the margin, per image.
 
-Everything random about an image is drawn when it begins, so that a query costs no draw.
+All random numbers of an image are drawn at its start, so that a query draws none.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 @dataclass(frozen=True)
 class Square:
-    """A component of `pool`; `share` is the paper's initial p, the share of pixels that a square covers."""
+    """A component of `pool`.
+
+    `epsilon` is in units of the [0, 1] range, `queries` is the number of queries per image, and `share` is the paper's initial p, the
+    fraction of pixels that a square covers.
+    """
 
     epsilon: float
     queries: int
     share: float
 
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
-        """From vertical stripes, one sign to each column and channel."""
+        """Return the initial state: vertical stripes of plus or minus epsilon, with one sign per column and channel."""
         _, channels, height, width = clean.shape
         stripes = _signs(torch.rand(1, channels, 1, width, generator=generator))
         low, high = (clean - self.epsilon).clamp_min(0.0), (clean + self.epsilon).clamp_max(1.0)
@@ -46,7 +50,7 @@ class Square:
         }
 
     def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
-        """One query of every run."""
+        """Perform one query of every run."""
         query, iteration, label = state["query"], state["iteration"], state["label"]
         logits, _ = ask(query, None)
         found = margin(logits, label)
@@ -64,7 +68,7 @@ class Square:
         return logits.argmax(1) != label, iteration >= self.queries
 
     def _sides(self, height: int, width: int) -> torch.Tensor:
-        """Of the square of every query, in pixels: int64 [queries]."""
+        """Return the side of each query's square in pixels, int64 [queries]."""
         share = self.share * 0.5 ** torch.bucketize(torch.arange(self.queries), torch.tensor(HALVINGS)).float()
         return (share * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)
 

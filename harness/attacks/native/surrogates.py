@@ -1,8 +1,8 @@
-"""Other gradients for functions that have none: what an attack differentiates in place of a step.
+"""Surrogate gradients for step functions, whose gradient is zero almost everywhere.
 
-The values of the network stay as they are; only the backward pass is replaced (BPDA, Athalye et al. 2018, arXiv 1802.00420). Steps are
-found by themselves where a model calls torch's (sign, sgn, heaviside); a module that computes one in another way says so by a true
-attribute `is_step`. Rounding is always differentiated as the identity.
+The network's outputs do not change; only the backward pass is replaced (BPDA, Athalye et al. 2018, arXiv 1802.00420). Calls of torch's
+steps (sign, sgn, heaviside) are intercepted; a module that computes a step in another way is marked by a true attribute `is_step`.
+Rounding is always differentiated as the identity.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _ROUNDINGS = {torch.round, torch.Tensor.round, torch.floor, torch.Tensor.floor, 
 
 
 class Surrogate(nn.Module):
-    """Behaves as `model`; gradients through its steps are those of `SLOPES[name]`.
+    """Wrapper of `model` with the same outputs, whose steps have the derivative `SLOPES[name]`.
 
-    `replaced` is how many steps and roundings the last forward pass went through: with none, this is `model` and nothing else.
+    `replaced` is the number of steps and roundings in the last forward pass; if it is zero, the gradients are those of `model` too.
 
     Raises
     ------
@@ -50,7 +50,7 @@ class Surrogate(nn.Module):
         self.train(model.training)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of `images`, those of the model."""
+        """Return the model's logits of `images`, [N, classes]."""
         self.replaced = 0
         hooks = [module.register_forward_hook(self._after) for module in self.model.modules() if getattr(module, "is_step", False)]
         try:
@@ -62,7 +62,7 @@ class Surrogate(nn.Module):
         return logits
 
     def replace(self, inputs: torch.Tensor, outputs: torch.Tensor, slope: Slope) -> torch.Tensor:
-        """Give `outputs` the gradient `slope` with respect to `inputs`, all of one shape."""
+        """Return `outputs` with the derivative `slope(inputs)` with respect to `inputs`; all have the same shape."""
         self.replaced += 1
         return _Sloped.apply(inputs, outputs.detach(), slope)  # type: ignore[no-untyped-call]
 
@@ -71,7 +71,7 @@ class Surrogate(nn.Module):
 
 
 class _Intercepted(TorchFunctionMode):
-    """Inside, torch's own steps and roundings have the surrogate's gradient."""
+    """Function mode in which torch's steps and roundings have the surrogate's gradient."""
 
     def __init__(self, surrogate: Surrogate) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Examples made on shipped models of the same data, tried on the model: an attack that asks it for nothing but predictions.
+"""Transfer attack: try examples made on shipped models of the same data; it uses only the attacked model's predictions.
 
-A network whose gradients lead nowhere is broken all the same by what breaks others. PGD climbs the cross-entropy and the margin of every
-source; an image is broken by the first example that the model gets wrong.
+Such examples can break a network whose gradients are masked. PGD ascends the cross-entropy and the margin of every source; an image is
+broken by the first example that the model misclassifies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLIMBED = ("ce", "margin")
 
 
 class Parameters(BaseParameters):
-    """`sources` are ids of shipped models and `weights` the hashes of their weights; `step` is in units of the radius."""
+    """`sources` are ids of shipped models, `weights` the SHA-256 hashes of their weights; `step` is in units of the radius."""
 
     sources: Names
     weights: Names
@@ -37,12 +37,12 @@ class Parameters(BaseParameters):
 
 
 def bind(parameters: Parameters, family: str, weights_sha256: str) -> dict[str, Any]:
-    """The parameters with the sources for data of a family, none of them the attacked model itself.
+    """Return the parameters with the sources for a family of data, without the attacked model; unchanged unless sources is `AUTO`.
 
     Raises
     ------
     UsageError
-        If no models of that data ship.
+        If no source models of that family ship.
     """
     plain = parameters.model_dump(mode="json")
     if parameters.sources != AUTO:
@@ -54,13 +54,19 @@ def bind(parameters: Parameters, family: str, weights_sha256: str) -> dict[str, 
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """Passes of the attacked model and of the sources together."""
+    """Return the passes, those of the attacked model and of the sources together, for an image broken at once and for a survivor."""
     once = Passes(parameters.steps + 1, parameters.steps)
     return once, once * (len(CLIMBED) * len(parameters.sources))
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
-    """Try the last iterates of every source and loss on what is left."""
+    """Try the last iterates of every source and loss, each on the images not broken yet.
+
+    Raises
+    ------
+    UsageError
+        If the parameters are invalid or a source does not ship with these weights.
+    """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     adversarial = images.clone()
     broken_by: list[str | None] = [None] * len(images)

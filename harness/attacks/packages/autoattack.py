@@ -1,7 +1,7 @@
-"""AutoAttack, the standard version (Croce and Hein, arXiv 2003.01690), by pyautoattack, component by component.
+"""The standard version of AutoAttack (Croce and Hein, arXiv 2003.01690) from pyautoattack, run one component at a time.
 
-The package does not say which component broke an image. Running the components one after the other on the survivors does, and gives
-the same examples: each component reseeds the generators itself, and every batch holds the same images.
+The package does not report which component broke an image. Running the components one after the other on the surviving images shows
+it and gives the same examples, because each component reseeds the generators and every batch contains the same images.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CLASSES_FOR_TARGETED_DLR = 4
 
 
 class Parameters(BaseParameters):
-    """What the package's "standard" sets or takes as default.
+    """Parameters that the package's version "standard" sets or leaves at their defaults.
 
-    `components_for_few_classes` are run on models of fewer than four classes, where the targeted DLR loss does not exist. `targets`
-    is at most the number of other classes. `apgd_restarts` and `fab_restarts` are per target.
+    `components_for_few_classes` are run on models with fewer than four classes, for which the targeted DLR loss is not defined.
+    `targets` is reduced to the number of other classes if it is larger. `apgd_restarts` and `fab_restarts` are per target.
     """
 
     components: Names
@@ -53,10 +53,15 @@ class Parameters(BaseParameters):
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
-    """Run the components in order, each on what the ones before have left, and go on after those that `memory` has.
+    """Run the components in order, each on the images that no earlier one broke; resume after those that `memory` contains.
 
-    With the specification as shipped the result is bit for bit that of
+    With the shipped specification, the result is bit for bit that of
     `AutoAttack(model, eps=threat.epsilon, seed=package_seed(seed)).run_standard_evaluation(images, labels, batch_size=250)`.
+
+    Raises
+    ------
+    UsageError
+        If the parameters are invalid or name an unknown component.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     with torch.no_grad():
@@ -101,7 +106,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """What an image costs that the first component breaks, and one that survives."""
+    """Return the passes for an image that the first component breaks, and for one that survives all components."""
     components = parameters.components if classes >= CLASSES_FOR_TARGETED_DLR else parameters.components_for_few_classes
     targets = min(parameters.targets, classes - 1)
     each = [Passes(_PASSES[name](parameters, targets), _BACKWARDS[name](parameters, targets)) for name in components]
@@ -109,10 +114,10 @@ def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
 
 
 def package_seed(seed: int) -> int:
-    """Give the seed that the package is to be called with for a unit's unsigned 64-bit `seed`: its low 32 bits.
+    """Return the package's seed for a unit's unsigned 64-bit `seed`: its low 32 bits.
 
-    The package hands its seed to every generator it draws from, and 32 bits are what all of them accept. torch's CPU generator uses
-    no more anyway: it is seeded as the whole seed would seed it.
+    The package passes its seed to every generator that it uses, and not all of them accept more than 32 bits. torch's CPU generator
+    uses only the low 32 bits, so that its state is the same as with the full seed.
     """
     return seed % 2**32
 
@@ -129,23 +134,27 @@ def run_component(
     targets: int,
     parameters: Parameters,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One component on its own: a pure function of its arguments.
+    """Run one component; the result depends only on the arguments.
 
-    It reseeds the global generators and clears the trace function, as the package does: call it inside `randomness.isolated`.
+    The package reseeds the global generators and clears the trace function: call this inside `randomness.isolated`.
 
     Parameters
     ----------
     name : str
         "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t" or "square".
     images, labels : torch.Tensor
-        float32 [N, 3, H, W], contiguous, and int64 [N].
+        float32 [N, 3, H, W] in [0, 1], contiguous, and int64 [N].
+    epsilon : float
+        Radius of the ball in `norm`.
     seed : int
-        Unsigned 32-bit, from `package_seed`.
+        Unsigned 32-bit integer, from `package_seed`.
+    targets : int
+        Number of target classes of "apgd-t" and "fab-t".
 
     Returns
     -------
     tuple
-        Examples [N, 3, H, W] (the clean image where there was no success) and their predictions, int64 [N].
+        Examples [N, 3, H, W] (the clean image if the component did not break it) and their predictions, int64 [N].
     """
     import pyautoattack.checks
     from pyautoattack import AutoAttack
@@ -191,7 +200,7 @@ def run_component(
 
 
 def _check_square(accuracy: Mapping[str, float]) -> None:
-    """Have the package warn about Square, which it cannot do when it sees one component at a time."""
+    """Call the package's check of Square's success, which needs the accuracy after every component, so that it can warn."""
     from pyautoattack.checks import check_square_sr
 
     check_square_sr(dict(accuracy), logger=logging.getLogger(LOGGER))

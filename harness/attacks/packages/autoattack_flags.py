@@ -1,4 +1,4 @@
-"""The warnings of pyautoattack as data: it only writes them to a logger, once for every batch and target."""
+"""Collect pyautoattack's warnings as data; the package only logs them, once per batch and target."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ KINDS = {
 
 
 class FlagCollector(logging.Handler):
-    """Keeps one flag of each kind; of several counts of points ("there are 3 points with ...") the largest."""
+    """Logging handler that keeps one flag per kind: the one with the largest count ("there are 3 points with ...")."""
 
     def __init__(self, flags: Iterable[Flag] = ()) -> None:
         super().__init__(logging.WARNING)
         self._found = {flag.kind: flag.message for flag in flags}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one record."""
+        """Store the record's message if it is the first of its kind or has a larger count."""
         message = record.getMessage()
         kind = next((kind for kind, phrase in KINDS.items() if phrase in message), "other")
         if kind not in self._found or _count(message) > _count(self._found[kind]):
@@ -38,13 +38,16 @@ class FlagCollector(logging.Handler):
 
     @property
     def flags(self) -> tuple[Flag, ...]:
-        """What was collected, in the order of first appearance."""
+        """The collected flags, in order of first appearance."""
         return tuple(Flag(kind, message) for kind, message in self._found.items())
 
 
 @contextmanager
 def collected_flags(flags: Iterable[Flag] = ()) -> Iterator[FlagCollector]:
-    """Collect the package's warnings while the block runs, beside `flags`. Nothing is printed; the logger is left as it was found."""
+    """Collect the package's warnings while the block runs, in addition to `flags`.
+
+    Nothing is printed, and the logger is restored at the end.
+    """
     logger = logging.getLogger(LOGGER)
     collector = FlagCollector(flags)
     before = logger.level, logger.propagate, logger.disabled, logger.handlers

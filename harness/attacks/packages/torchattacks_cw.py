@@ -1,4 +1,4 @@
-"""The attack of Carlini and Wagner in L2 (arXiv 1608.04644), by torchattacks: a fixed constant, no binary search."""
+"""The attack of Carlini and Wagner in L2 (arXiv 1608.04644) from torchattacks, with a fixed constant instead of a binary search."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from harness.attacks.progress import counted
 
 
 class Parameters(BaseParameters):
-    """`c` weighs the margin against the squared distance, `kappa` is the confidence, `learning_rate` Adam's.
+    """`c` weighs the margin against the squared distance, `kappa` is the confidence, `learning_rate` is Adam's.
 
-    `pixel_margin` keeps starting pixels off 0 and 1: the package optimises in arctanh space, where those are infinite and never move.
+    `pixel_margin` is the least distance of the starting pixels from 0 and 1: the package optimises in arctanh space, where 0 and 1 are
+    infinite and never move.
     """
 
     c: Size
@@ -29,7 +30,7 @@ class Parameters(BaseParameters):
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """What an image costs, broken or not."""
+    """Return the passes for an image, twice: they are the same whether it is broken or not."""
     once = Passes(parameters.steps + 1, parameters.steps)
     return once, once
 
@@ -37,9 +38,14 @@ def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Run CW on positively shifted logits (see `Facade`).
 
-    The examples are the package's own, the nearest it found, whether inside the radius or not; an image for which it found none holds
-    the clean image. Success is claimed where the prediction is wrong and the L2 distance is at most the radius. The attack draws no
-    random numbers. The package stops when the summed cost of a batch has stopped falling, so that results depend on batch mates.
+    The example of an image is the nearest one that the package found, inside the radius or not, and the clean image if it found none.
+    The attack claims success if the prediction is wrong and the L2 distance is at most the radius. It draws no random numbers. The
+    package stops when the summed cost of a batch stops decreasing, so that the result for an image depends on the rest of its batch.
+
+    Raises
+    ------
+    UsageError
+        If the parameters are invalid.
     """
     import torchattacks
 

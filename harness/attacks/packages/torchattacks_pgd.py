@@ -1,4 +1,4 @@
-"""PGD on the cross-entropy (Madry et al., arXiv 1706.06083), by torchattacks."""
+"""PGD on the cross-entropy (Madry et al., arXiv 1706.06083) from torchattacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.attacks.progress import counted
 
 
 class Parameters(BaseParameters):
-    """`step` is in units of the radius; a later restart sees only the images not broken yet; images go in batches of `batch_size`."""
+    """`step` is in units of the radius; a later restart attacks only the images not broken yet; batches have `batch_size` images."""
 
     steps: Count
     step: Ratio
@@ -25,7 +25,7 @@ class Parameters(BaseParameters):
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """What an image costs that the first restart breaks, and one that survives."""
+    """Return the passes for an image that the first restart breaks, and for one that survives."""
     once = Passes(parameters.steps + 1, parameters.steps)
     return once, once * parameters.restarts
 
@@ -33,8 +33,13 @@ def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Run PGD. The example of an image is the last iterate of its first successful restart, or of its last restart.
 
-    The random starts come from torch's global generator, which the caller has seeded: with one restart this is what
-    `torch.manual_seed(seed); torchattacks.PGD(model, eps, alpha, steps, random_start)(images, labels)` gives.
+    The random starts come from torch's global generator, which the caller has seeded. With one restart and one batch, the result is
+    that of `torch.manual_seed(seed); torchattacks.PGD(model, eps, alpha, steps, random_start)(images, labels)`.
+
+    Raises
+    ------
+    UsageError
+        If the parameters are invalid.
     """
     import torchattacks
 
