@@ -11,9 +11,10 @@ from model_zoo.training.recipe import Recipe
 
 
 def build(recipe: Recipe) -> tuple[Classifier, Controller]:
-    """Return the recipe's untrained classifier and its controller, drawn from the recipe's seed; restores the global CPU random state."""
+    """Return the recipe's untrained classifier and its controller, drawn from the recipe's seed; restores the global random state."""
     family = get_family(recipe.family)
-    with torch.random.fork_rng(devices=[]):
+    # torch.manual_seed also seeds CUDA, if it is in use.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
         torch.manual_seed(recipe.seed)
         model = build_classifier(recipe.architecture, family.convolution(recipe.options), family.affine)
         family.prepare(model, recipe.options)

@@ -215,7 +215,7 @@ def _precision(device: str, faithful: bool) -> tuple[Callable[[], AbstractContex
     elif device == "cpu":
         has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     else:
-        has_bfloat16 = torch.cuda.is_bf16_supported()
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
     if not has_bfloat16:
         return nullcontext, "float32"
     return lambda: torch.autocast(device, torch.bfloat16), "bfloat16 autocast"
