@@ -1,5 +1,9 @@
 """Benchmark of compact networks: their adversarial robustness, and what they cost in bytes.
 
+`load_model`, `evaluate` and `results` attack models and return frames; `models` and `footprint` say what is registered and what it costs;
+`diagnose` says whether a model's robustness is real; `train` trains from a recipe. `harness.datasets` and `harness.attacks` have the images
+and the attacks by name.
+
 >>> import harness
 >>> model = harness.load_model("cifar10-rn8w32-pruned-binary-k20-p01")  # doctest: +SKIP
 >>> harness.evaluate(model, attack="pgd", dataset="cifar10-sample", n=40)  # doctest: +SKIP
@@ -10,15 +14,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import evaluate, load_model, results
+    from harness.api.diagnosing import diagnose
+    from harness.api.evaluating import FlagWarning, evaluate, load_model, results
+    from harness.api.listing import footprint, models
+    from harness.api.training import train
 
-__all__ = ["evaluate", "load_model", "results"]
+    __version__: str
+
+# Where each name is defined; imported when it is used, so that the command line answers before torch and pandas are imported.
+_MODULES = {
+    "FlagWarning": "evaluating",
+    "diagnose": "diagnosing",
+    "evaluate": "evaluating",
+    "footprint": "listing",
+    "load_model": "evaluating",
+    "models": "listing",
+    "results": "evaluating",
+    "train": "training",
+}
+__all__ = ["FlagWarning", "__version__", "diagnose", "evaluate", "footprint", "load_model", "models", "results", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that the command line answers before torch and pandas are imported.
-    if name in __all__:
-        from harness import api
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return getattr(api, name)
+        return version("robust-binary-harness")
+    if name in _MODULES:
+        from importlib import import_module
+
+        return getattr(import_module(f"harness.api.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

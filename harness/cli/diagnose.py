@@ -33,14 +33,10 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
       harness diagnose cifar10-rn8w32-pruned-binary-k05-p01
       harness diagnose my-model.toml --n 100 --json
     """
-    from harness import datasets
+    from harness.api.diagnosing import diagnose
     from harness.cli.console import err, out, progress_bar
-    from harness.runner import protocol
-    from harness.runner.diagnoses import run_diagnosis
-    from harness.runner.store import Store
     from model_zoo import registry
     from model_zoo.errors import UserError
-    from model_zoo.threat import ThreatModel, parse_radius
 
     chosen = models or tuple(model for model in registry.model_ids() if registry.absence(model) is None)
     done: list[Diagnosis] = []
@@ -54,9 +50,7 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
                 bar.update(task, completed=position + fraction, description=f"{name} · {what}")
 
             try:
-                block = datasets.load(f"{record.data.train}-sample", n=n)
-                given = ThreatModel("Linf", parse_radius(radius)) if radius else protocol.default_threat("Linf", record.data.train)
-                done.append(run_diagnosis(model, block, given, Store(store), tell))
+                done.append(diagnose(model, n=n, radius=radius, store=store, progress=tell))
             except UserError as error:
                 failed += 1
                 err.print(f"failed: {record.id}: {error}", style="red", markup=False)

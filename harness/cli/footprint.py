@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -24,57 +23,40 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
       harness footprint cifar10-rn8w32-pruned-binary-k05-p01 cifar10-rn8w32-dense-binary
       harness footprint cifar10-rn8w32-pruned-binary-k05-p01 --layers
     """
+    from harness.api.listing import footprint_of
     from harness.cli.console import err
-    from model_zoo import registry
     from model_zoo.errors import UserError
-    from model_zoo.footprint import measure, measure_layers
-    from model_zoo.loading import load_model
-    from model_zoo.packing.packed import load_packed
 
-    found: list[dict[str, Any]] = []
-    failed = False
+    rows: list[dict[str, Any]] = []
+    has_failed = False
     for model in models:
         try:
-            record, loaded = registry.get_record(model), load_model(model)
-            path, shape = registry.checkpoint_path(model), record.input_shape
-            counted = measure(loaded, path, shape, record.signs_drawn)
-            is_packed = record.architecture["name"] != "onnx"
-            row = {
-                "id": record.id,
-                "weight_bits": record.weight_bits,
-                "file": "packed" if is_packed else "ONNX",
-                **dataclasses.asdict(counted),
-                "left_out": load_packed(path).header["provenance"].get("left_out", {}) if is_packed else {},
-            }
-            if layers:
-                row["layers"] = [{**dataclasses.asdict(layer), "keep_ratio": layer.keep_ratio} for layer in measure_layers(loaded, shape)]
+            rows.append(footprint_of(model, layers))
         except UserError as error:
             err.print(f"not counted: {model}: {error}", style="red", markup=False)
-            failed = True
-            continue
-        found.append(row)
+            has_failed = True
     if as_json:
-        click.echo(json.dumps(found, indent=1))
-    elif found:
-        _show(found, layers)
-    if failed:
+        click.echo(json.dumps(rows, indent=1))
+    elif rows:
+        _show(rows, layers)
+    if has_failed:
         raise SystemExit(1)
 
 
-def _show(found: list[dict[str, Any]], layers: bool) -> None:
+def _show(rows: list[dict[str, Any]], layers: bool) -> None:
     from harness.cli.console import out
     from model_zoo.footprint import LINES
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for row in found:
+    for row in rows:
         table.add_column(row["id"], justify="right", overflow="fold")
-    table.add_row("kind of file", *(row["file"] for row in found))
+    table.add_row("kind of file", *(row["file"] for row in rows))
     for name, title in LINES.items():
-        if any(row[name] is not None for row in found):
-            table.add_row(title, *("–" if row[name] is None else f"{row[name]:,}" for row in found))
+        if any(row[name] is not None for row in rows):
+            table.add_row(title, *("–" if row[name] is None else f"{row[name]:,}" for row in rows))
     out.print(table)
-    for row in found:
+    for row in rows:
         for part, count in row["left_out"].items():
             out.print(f"{row['id']}: left out, as nothing uses it: {part} ({count:,} parameters)", markup=False, highlight=False)
         if layers:

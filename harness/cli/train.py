@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from model_zoo.errors import UsageError
-
 
 @click.command("train")
 @click.argument("recipe")
@@ -54,54 +52,47 @@ def command(
     """
     import torch
 
+    from harness.api.training import train
     from harness.cli.console import err, progress_bar
-    from harness.datasets import data_folder, load
-    from harness.datasets.cifar import load_train
-    from harness.reporting.curves import draw
     from model_zoo.training.curve import EpochRecord
-    from model_zoo.training.outcome import keep
     from model_zoo.training.recipe import Recipe, recipe_path
     from model_zoo.training.sharing import first_process
     from model_zoo.training.state import state_path
     from model_zoo.training.trained import Step
-    from model_zoo.training.trainer import finished, train
 
-    chosen = Recipe.load(recipe_path(recipe))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is available here: use --device cpu")
     if threads is not None:
         torch.set_num_threads(threads)
-    state = state_path(folder, chosen.id)
-    first = first_process()
-    trained = finished(chosen, state)
-    if trained is None:
-        if state.is_file() and first:
-            err.print(f"going on with {state}", markup=False)
-        images = load_train(chosen.data.dataset, data_folder(data_dir), download)
-        tested = None if test is None else load(test, data_dir, download=download)
-        arrays = None if tested is None else (tested.images, tested.labels)
-        with progress_bar("steps") as bar:
-            bar.disable = bar.disable or not first
-            task = bar.add_task(chosen.id, total=None, speed="–")
+    name, first = Recipe.load(recipe_path(recipe)).id, first_process()
+    state = state_path(folder, name)
+    if state.is_file() and first:
+        err.print(f"continuing {state}", markup=False)
+    with progress_bar("steps") as bar:
+        bar.disable = bar.disable or not first
+        task = bar.add_task(name, total=None, speed="–")
 
-            def report(event: Step | EpochRecord) -> None:
-                if isinstance(event, Step):
-                    bar.update(task, total=event.total, completed=event.done, speed=f"{event.images_per_second:.0f} images/s")
-                elif first:
-                    err.print(str(event), markup=False)
+        def on_event(event: Step | EpochRecord) -> None:
+            if isinstance(event, Step):
+                bar.update(task, total=event.total, completed=event.done, speed=f"{event.images_per_second:.0f} images/s")
+            elif first:
+                err.print(str(event), markup=False)
 
-            try:
-                trained = train(chosen, images.images, images.labels, device, report, state, compiled, engine, arrays)
-            except KeyboardInterrupt:
-                bar.stop()
-                err.print(f"stopped; {state} is at most a minute old. The same command goes on.", markup=False)
-                raise SystemExit(130) from None
-    if not first:
-        return
-    record = keep(trained, chosen, folder)
-    curve = folder / f"{record.id}.csv"
-    draw(curve, curve.with_suffix(".png"))
-    err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
-    err.print(f"record: {folder / record.id}.toml", markup=False)
-    err.print(f"curve: {curve}, {curve.with_suffix('.png').name}", markup=False)
-    state.unlink(missing_ok=True)
+        try:
+            record = train(
+                recipe,
+                out=folder,
+                data_dir=data_dir,
+                download=download,
+                device=device,
+                compiled=compiled,
+                engine=engine,
+                test=test,
+                on_event=on_event,
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            err.print(f"stopped; {state} is at most a minute old. The same command continues.", markup=False)
+            raise SystemExit(130) from None
+    if record is not None:
+        err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
+        err.print(f"record: {folder / record.id}.toml", markup=False)
+        err.print(f"curve: {folder / record.id}.csv, {record.id}.png", markup=False)

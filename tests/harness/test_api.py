@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import harness
-from harness.api import FlagWarning
+from harness.api.evaluating import FlagWarning
 from harness.evaluation.outcomes import COLUMNS
 from model_zoo.errors import RefusedError, UnknownNameError, UsageError, UserError
 
@@ -102,3 +102,22 @@ def test_a_module_is_attacked_by_transfer_from_others_than_itself() -> None:
 def test_a_function_that_makes_a_module_is_not_one() -> None:
     with pytest.raises(UsageError, match="call it first"):
         harness.evaluate(nn.Identity, n=1)  # type: ignore[arg-type]
+
+
+def test_models_and_footprints_are_frames() -> None:
+    models = harness.models().set_index("id")
+    assert {"family", "bytes", "present"} <= set(models.columns) and models.loc[MODEL, "weight_bits"] == 1
+    cost = harness.footprint([MODEL, "cifar10-rn8s29-dense"]).set_index("id")
+    assert list(cost.index) == [MODEL, "cifar10-rn8s29-dense"] and cost.loc[MODEL, "file_bytes"] == models.loc[MODEL, "bytes"]
+
+
+def test_a_diagnosis_from_python(tmp_path: Path) -> None:
+    diagnosis = harness.diagnose(MODEL, n=10, store=tmp_path)
+    assert diagnosis.verdict.level == "ok" and diagnosis.found.images == 10
+    assert harness.diagnose(MODEL, n=10, store=tmp_path).found == diagnosis.found
+
+
+def test_the_package_lists_its_names_and_version() -> None:
+    assert set(harness.__all__) <= set(dir(harness)) and harness.__version__[0].isdigit()
+    with pytest.raises(AttributeError, match="no attribute 'evalute'"):
+        harness.evalute  # noqa: B018

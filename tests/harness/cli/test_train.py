@@ -61,10 +61,10 @@ def test_a_stopped_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with monkeypatch.context() as patched:
         patched.setattr(Madry, "loss", interrupted)
         stopped = harness("train", "tiny.toml", "--threads", "1")
-    assert stopped.exit_code == 130 and "goes on" in stopped.output
+    assert stopped.exit_code == 130 and "same command continues" in stopped.output
     assert Path("trained/tiny.state.pt").is_file() and not Path("trained/tiny.toml").is_file()
     again = harness("train", "tiny.toml", "--threads", "1")
-    assert "going on with trained/tiny.state.pt" in again.output and "epoch 1" not in again.output
+    assert "continuing trained/tiny.state.pt" in again.output and "epoch 1" not in again.output
     assert whole.exit_code == again.exit_code == 0
     assert read_record(Path("trained/tiny.toml")).weights_sha256 == read_record(Path("whole/tiny.toml")).weights_sha256
 
