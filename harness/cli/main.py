@@ -14,21 +14,21 @@ from model_zoo.errors import UserError
 from model_zoo.plugins import add_plugin_folder, plugin_folders
 
 COMMANDS = {
-    "ls": "List models, datasets, attacks, suites, tables, recipes, families and others.",
+    "ls": "List models, datasets, attacks, suites, recipes and so on.",
     "show": "Show one model: record, footprint, results.",
-    "run": "Attack models and store what happened to every image.",
-    "plan": "Say what a run would do and how long it would take.",
-    "status": "Say how far a run is, from any machine that sees its store.",
-    "compare": "Say whether a model, your own or a registered one, is better than others.",
-    "diagnose": "Say whether a model's robustness is real: ok, suspicious or masked.",
-    "report": "Rebuild tables and figures from stored outcomes.",
+    "run": "Attack models and store the outcome of every image.",
+    "plan": "Show what a run would do and how long it would take.",
+    "status": "Show how far a run is.",
+    "compare": "Test whether a model is more robust than others.",
+    "diagnose": "Check whether a model's robustness is real.",
+    "report": "Write tables and figures from stored outcomes.",
     "train": "Train a model from a recipe.",
-    "selftest": "Plant every known fault and see whether it is caught.",
-    "footprint": "Say what models cost: bytes by convention, activations, operations.",
+    "selftest": "Check that every known fault is caught.",
+    "footprint": "Show the bytes and operations of models.",
     "export": "Write a model as one packed file.",
-    "import": "Take up somebody else's checkpoint as a model.",
-    "add": "Make a record of a model of your own.",
-    "store": "Verify, merge, correct or pack a folder of outcomes.",
+    "import": "Convert a checkpoint of other authors.",
+    "add": "Write a record for a model of your own.",
+    "store": "Verify, merge, correct or pack stored outcomes.",
 }
 MOVED = {name: (f"store_{name}", f"harness store {name}") for name in ("merge", "invalidate", "verify")}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 # One row per image.
 SCHEMA = pa.schema(
@@ -27,12 +28,40 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
+# The only column that may be empty: a robust image was broken by nothing.
+_MAY_BE_NULL = "broken_by"
 # A model that predicts one class for at least half of balanced clean images predicts next to nothing, so its robustness means nothing.
 NEAR_CONSTANT_SHARE = 0.5
 # With fewer images, one class can reach half of the predictions by chance.
 NEAR_CONSTANT_IMAGES = 30
 # Number of broken images stored per unit, for the web page.
 KEPT_IMAGES = 8
+
+
+def check_outcomes(table: pa.Table, images: int) -> str | None:
+    """Return what is wrong with a table of outcomes of `images` images, or None.
+
+    Types, number of rows, uniqueness of images, missing values and ranges are checked.
+    """
+    if table.column_names != SCHEMA.names:
+        return f"columns {', '.join(table.column_names)}"
+    for name, expected, actual in zip(SCHEMA.names, SCHEMA.types, table.schema.types, strict=True):
+        # A column of strings without any value is stored without a type.
+        if actual != expected and not (name == _MAY_BE_NULL and pa.types.is_null(actual)):
+            return f"column {name} of type {actual}"
+        if name != _MAY_BE_NULL and table[name].null_count:
+            return f"missing values in column {name}"
+    if table.num_rows != images:
+        return f"{table.num_rows} rows"
+    if len(table["image"].unique()) != images:
+        return "an image twice"
+    for name in ("image", "label", "clean_prediction", "forwards", "backwards", "linf", "l2"):
+        low = pc.min(table[name]).as_py()
+        # A prediction of -1 stands for logits that are not finite.
+        if low is not None and low < (-1 if name == "clean_prediction" else 0):
+            return f"{name} = {low}"
+    is_contradiction = pc.and_(table["robust_to_seen"], pc.invert(table["robust"]))
+    return "images that are robust to all queries but not to the example returned" if pc.any(is_contradiction).as_py() else None
 
 
 def near_constant(predictions: Sequence[int]) -> bool:

@@ -109,7 +109,8 @@ class Claims:
         probe = self.folder / f".now.{uuid.uuid4().hex}.tmp"
         try:
             probe.touch()
-            return probe.stat().st_mtime - path.stat().st_mtime > LEASE
+            # A claim dated far in the future is as abandoned as an old one: some clock was wrong.
+            return abs(probe.stat().st_mtime - path.stat().st_mtime) > LEASE
         except FileNotFoundError:
             return True
         finally:

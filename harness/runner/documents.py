@@ -45,7 +45,7 @@ class Document(Part):
         """Read a JSON file; raise an OSError if that is impossible, and a DamagedFileError as `parse` does."""
         try:
             content = json.loads(path.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DamagedFileError(path, cls.KIND, f"{type(error).__name__}: {error}") from None
         return cls.parse(path, content)
 
@@ -67,7 +67,10 @@ class Document(Part):
         try:
             for older in range(version, cls.VERSION):
                 content = cls.UPDATES[older](content)
-            return cls.model_validate({name: value for name, value in content.items() if name != "schema"})
+            # As JSON, strict validation takes lists for tuples, and nothing else for anything else.
+            return cls.model_validate_json(json.dumps({name: value for name, value in content.items() if name != "schema"}), strict=True)
+        except RecursionError:
+            raise DamagedFileError(path, cls.KIND, "values nested too deeply") from None
         except KeyError:
             raise DamagedFileError(path, f"{cls.KIND} of schema {cls.VERSION}", f"schema {version}") from None
         except ValidationError as error:

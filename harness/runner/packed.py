@@ -130,7 +130,7 @@ def _opened(folder: Path, stamps: tuple[Any, ...]) -> Pack:
         manifests = {unit: Manifest.parse(path, entry["manifest"]) for unit, entry in units.items()}
         hashes = {unit: str(entry["rows_sha256"]) for unit, entry in units.items()}
         diagnoses = {name: DiagnosisDocument.parse(path, entry) for name, entry in content["diagnoses"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFileError(path, "packed manifests", f"{type(error).__name__}: {error}") from None
     return Pack(folder, manifests, hashes, diagnoses)
 

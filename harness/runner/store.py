@@ -23,11 +23,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from harness.evaluation.marks import marks
-from harness.evaluation.outcomes import COLUMNS, SCHEMA, UnitOutcome
+from harness.evaluation.outcomes import SCHEMA, UnitOutcome, check_outcomes
 from harness.runner.claims import Claims
 from harness.runner.documents import DiagnosisDocument, Failure, Labels, Manifest, UnitFlag, Withdrawal
 from harness.runner.identity import model_sha256
-from harness.runner.packed import Pack, open_pack
+from harness.runner.packed import OUTCOMES, Pack, open_pack
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.signals import held_back
@@ -139,19 +139,27 @@ class Store:
         outcomes = self.units / f"{unit}.parquet"
         pack = self.pack
         if pack is not None and unit in pack.manifests and not (outcomes.is_file() and (self.units / f"{unit}.json").is_file()):
-            return Stored(manifest, pack.table(unit))
+            table = pack.table(unit)
+            fault = check_outcomes(table, manifest.images)
+            if fault is not None:
+                raise DamagedFileError(pack.folder / OUTCOMES, f"outcomes of {manifest.images} images of unit {unit[:12]}", fault)
+            return Stored(manifest, table)
         if not outcomes.is_file():
             raise DamagedFileError(outcomes, "the outcomes of a finished unit", "no file")
         content = outcomes.read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest.outcomes_sha256:
             raise DamagedFileError(outcomes, f"sha256 {manifest.outcomes_sha256}", f"{len(content)} bytes with another")
-        table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).replace_schema_metadata(None)
+        try:
+            table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).replace_schema_metadata(None)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedFileError(outcomes, "outcomes in Parquet", f"{type(error).__name__}: {error}".splitlines()[0]) from None
         # Outcomes of version 1 record only what the attack returned.
         if "robust" in table.column_names and "robust_to_seen" not in table.column_names:
             table = table.add_column(table.column_names.index("robust") + 1, "robust_to_seen", table["robust"])
-        if tuple(table.column_names) != COLUMNS:
-            raise DamagedFileError(outcomes, f"columns {', '.join(COLUMNS)}", ", ".join(table.column_names))
-        return Stored(manifest, table)
+        fault = check_outcomes(table, manifest.images)
+        if fault is not None:
+            raise DamagedFileError(outcomes, f"outcomes of {manifest.images} images", fault)
+        return Stored(manifest, table.cast(SCHEMA))
 
     def read_all(self) -> Iterator[Stored | DamagedFileError]:
         """Yield every finished unit in order of id; for a damaged one, the error that describes it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,10 @@ class Recipe:
     folder: Path = field(default=Path(), compare=False, metadata={"in_file": False})
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,199}", self.id):
+            raise UsageError(f"an id has lower-case letters, digits, dots and hyphens, which {self.id[:60]!r} is not")
+        if self.seed < 0:
+            raise UsageError(f"the seed is not negative, but {self.seed}")
         if self.select not in ("last", "hold-out"):
             raise UsageError(f"select is last or hold-out, not {self.select!r}")
         if self.select == "hold-out" and self.data.hold_out < 1:
@@ -100,7 +105,9 @@ class Recipe:
             fields = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UsageError(f"no recipe file {path}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror or error}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DamagedFileError(path, "a recipe in TOML", str(error)) from None
         try:
             return cls.from_dict(fields, path.parent)

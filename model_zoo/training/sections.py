@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence as SequenceType
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from model_zoo.errors import UnknownNameError, UsageError
 from model_zoo.threat import ThreatModel
@@ -145,7 +149,10 @@ class Optimiser:
         if self.kind not in ("sgd", "adam"):
             raise UsageError(f"optimiser kind is sgd or adam, not {self.kind!r}")
         if self.epochs < 1 or self.batch < 2:
-            raise UsageError("a recipe needs at least one epoch and two images a batch")
+            raise UsageError("a recipe needs at least one epoch and two images per batch")
+        for name in ("learning_rate", "weight_decay", "momentum", "warmup", "decay"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is not negative")
         for name in ("milestones", "restarts", "restart_rates"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.restarts) != len(self.restart_rates):
@@ -170,6 +177,10 @@ class TrainingData:
     hold_out: int
     images: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.hold_out < 0 or (self.images is not None and self.images <= self.hold_out):
+            raise UsageError(f"training needs images beside the {self.hold_out} that are held out, not {self.images} in all")
+
 
 def section(kind: type[SectionType], fields: Mapping[str, Any], where: str) -> SectionType:
     """Build a recipe section from parsed TOML; raises UsageError naming the unknown or missing field."""
@@ -183,4 +194,42 @@ def section(kind: type[SectionType], fields: Mapping[str, Any], where: str) -> S
     for name, item in declared.items():
         if name not in fields and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             raise UsageError(f"{where}: field {name!r} is missing")
+    hints = get_type_hints(kind)
+    for name, value in fields.items():
+        if not _is_of(hints[name], value):
+            raise UsageError(f"{where}: {name} is {_described(hints[name])}, not {_shortened(value)}")
     return kind(**fields)
+
+
+def _is_of(hint: Any, value: object) -> bool:
+    """Return whether a parsed value is of a field's type; numbers are finite, and True is not a number."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_is_of(argument, value) for argument in arguments)
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is SequenceType:
+        return isinstance(value, (list, tuple)) and all(_is_of(arguments[0], item) for item in value)
+    if origin is MappingType:
+        return isinstance(value, Mapping)
+    # The parts of a list of sections are checked when they are built.
+    return isinstance(value, hint) or (dataclasses.is_dataclass(hint) and isinstance(value, Mapping))
+
+
+def _described(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_described(argument) for argument in arguments if argument is not type(None))
+    if origin is SequenceType:
+        return f"a list, each item {_described(arguments[0])}"
+    names = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+    return names.get(hint, "a table")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

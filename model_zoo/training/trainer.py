@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model_zoo.errors import UsageError
+from model_zoo.errors import UsageError, UserError
 from model_zoo.threat import ThreatModel
 from model_zoo.training.averaging import ParameterAverage, epoch_sampler, recompute_statistics
 from model_zoo.training.building import build, build_model
@@ -192,6 +192,11 @@ class _Run:
                 on_clean = self.controller.on_clean()
                 loss, logits = clean_loss(self.engine.trained, batch) if on_clean else self.method.loss(batch)
                 loss = loss + self.controller.penalty()
+                if not torch.isfinite(loss.detach()):
+                    raise UserError(
+                        f"training diverged: the loss is {float(loss.detach())} in step {done} of {options.epochs * per_epoch}; "
+                        "what was stored before is as it was (a lower learning rate?)"
+                    )
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimiser.step()

@@ -111,3 +111,11 @@ def test_a_claim_that_was_taken_over_is_not_removed_by_its_first_owner(tmp_path:
         assert held is not None
         planted(tmp_path / "claims")
     assert json.loads((tmp_path / "claims" / "unit.json").read_text())["token"] == "theirs"
+
+
+def test_a_claim_from_the_future_expires(tmp_path: Path) -> None:
+    path = planted(tmp_path / "claims", host="elsewhere", pid=dead())
+    later = time.time() + 86400
+    os.utime(path, (later, later))
+    with Claims(tmp_path / "claims").claimed("unit") as held:
+        assert held is not None

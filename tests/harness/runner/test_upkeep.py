@@ -118,8 +118,10 @@ def forge(store: Store, unit: str) -> None:
 
     path = store.units / f"{unit}.parquet"
     table = pq.read_table(path)
-    flipped = table.set_column(table.column_names.index("robust"), "robust", [[not value for value in table["robust"].to_pylist()]])
-    pq.write_table(flipped, path)
+    flipped = [[not value for value in table["robust"].to_pylist()]]
+    for name in ("robust", "robust_to_seen"):
+        table = table.set_column(table.column_names.index(name), name, flipped)
+    pq.write_table(table, path)
     manifest = json.loads(path.with_suffix(".json").read_text())
     manifest["outcomes_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_suffix(".json").write_text(json.dumps(manifest))

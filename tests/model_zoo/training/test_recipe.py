@@ -1,5 +1,6 @@
 """Tests that recipes are read strictly: a wrong field or a damaged file is named."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,38 @@ def test_the_file_to_start_from_is_relative_to_the_recipe_and_its_folder_is_no_p
     absolute = Recipe.from_dict({**fields, "start_from": str(tmp_path / "mask.safetensors")})
     assert absolute.start_path == tmp_path / "mask.safetensors"
     assert recipe().start_path is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": "../../x"}, "an id has lower-case letters"),
+        ({"id": "a/b"}, "an id has lower-case letters"),
+        ({"id": ""}, "an id has lower-case letters"),
+        ({"id": 3}, "id is text"),
+        ({"seed": -1}, "the seed is not negative"),
+        ({"seed": 1.5}, "seed is a whole number"),
+        ({"seed": True}, "seed is a whole number"),
+        ({"title": ["a"]}, "title is text"),
+        ({"average": "much"}, "average is a finite number"),
+        ({"average": float("nan")}, "average is a finite number"),
+        ({"architecture": "cifar-resnet8"}, "architecture is a table"),
+        ({"optimiser": {"learning_rate": float("nan")}}, "learning_rate is a finite number"),
+        ({"optimiser": {"learning_rate": -0.1}}, "learning_rate is not negative"),
+        ({"optimiser": {"epochs": "9"}}, "epochs is a whole number"),
+        ({"optimiser": {"milestones": 3}}, "milestones is a list"),
+        ({"optimiser": {"milestones": ["3"]}}, "milestones is a list"),
+        ({"data": {"hold_out": -1}}, "training needs images"),
+        ({"data": {"images": 5, "hold_out": 5}}, "training needs images"),
+        ({"data": 3}, "data is a table"),
+        ({"attack": {"steps": 2.5}}, "steps is a whole number"),
+        ({"attack": {"faithful": 1}}, "faithful is true or false"),
+        ({"attack": {"later": [3]}}, "later is a list"),
+    ],
+)
+def test_fields_of_another_type_or_range_are_named(change: dict[str, object], message: str) -> None:
+    fields = tomllib.loads(next(iter(SHIPPED.values())).read_text())
+    for name, value in change.items():
+        fields[name] = {**fields[name], **value} if isinstance(value, dict) else value
+    with pytest.raises(UsageError, match=message):
+        Recipe.from_dict(fields)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from model_zoo.errors import UsageError
+from model_zoo.errors import UsageError, UserError
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.training.building import build_model
@@ -162,3 +163,18 @@ def test_clean_training_fits_clean_images_and_is_evaluated_at_the_radius() -> No
     natural, robust = (train(which, SAMPLE.images, SAMPLE.labels) for which in (chosen, recipe("dense", epochs=4)))
     assert natural.curve[-1].train_loss < robust.curve[-1].train_loss
     assert natural.curve[-1].hold_out_pgd_accuracy < natural.curve[-1].hold_out_clean_accuracy
+
+
+def test_a_loss_that_is_no_number_stops_the_run_at_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Madry.loss
+    calls: list[int] = []
+
+    def broken(self: Madry, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(1)
+        loss, logits = original(self, batch)
+        return (loss * math.nan if len(calls) == 4 else loss), logits
+
+    monkeypatch.setattr(Madry, "loss", broken)
+    with pytest.raises(UserError, match="the loss is nan in step 4 of 20"):
+        train(recipe(), SAMPLE.images, SAMPLE.labels, state=tmp_path / "tiny.state.pt")
+    assert not (tmp_path / "tiny.state.pt").exists()

@@ -1,0 +1,54 @@
+"""Documents: damage of every kind is one line that names the file, and versions are brought up to date or refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.runner.documents import Claim, DiagnosisDocument, Failure, Manifest
+from model_zoo.errors import DamagedFileError
+
+OLD = next((Path(__file__).parent / "old_files").glob("*.json"))
+
+
+def content() -> dict[str, object]:
+    return dict(json.loads(OLD.read_text()))
+
+
+@pytest.mark.parametrize("kind", [Manifest, DiagnosisDocument, Claim, Failure])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"schema": true}', '{"schema": "1"}', "[" * 100_000, '{"schema": 99}'])
+def test_what_is_no_document_is_one_line(kind: type[Manifest], text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DamagedFileError, match=r"a\.json: expected") as raised:
+        kind.read(path)
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": "40"},
+        {"images": 40.5},
+        {"labels": {}},
+        {"identity": []},
+        {"at_fault": "no"},
+        {"flags": [{"kind": "x"}]},
+        {"surprise": 1},
+        {"unit": None},
+        {"history": 3},
+    ],
+)
+def test_a_field_of_another_kind_is_named(change: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**content(), **change}))
+    with pytest.raises(DamagedFileError, match=next(iter(change))):
+        Manifest.read(path)
+
+
+def test_an_older_version_is_brought_up_to_date_and_round_trips(tmp_path: Path) -> None:
+    manifest = Manifest.read(OLD)
+    assert manifest.broken_sha256 is None and manifest.content()["schema"] == 2
+    path = tmp_path / "a.json"
+    path.write_bytes(manifest.to_bytes())
+    assert Manifest.read(path) == manifest
