@@ -37,29 +37,29 @@ def clock() -> Callable[[], float]:
     return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
-def ratios(one: Callable[[], Any], other: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, list[float]]:
+def ratios(first: Callable[[], Any], second: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, list[float]]:
     """Return the median seconds of two functions that run in turn, and the ratios of neighbouring runs; both run once before timing."""
-    now = clock()
+    read_clock = clock()
     seconds: tuple[list[float], list[float]] = ([], [])
-    for work in (one, other):
+    for work in (first, second):
         work()
     for _ in range(rounds):
-        for found, work in zip(seconds, (one, other), strict=True):
-            begun = now()
+        for times, work in zip(seconds, (first, second), strict=True):
+            start = read_clock()
             work()
-            found.append(now() - begun)
+            times.append(read_clock() - start)
     return median(seconds[0]), median(seconds[1]), [a / b for a, b in zip(*seconds, strict=True)]
 
 
-def spread(found: list[float]) -> str:
+def spread(values: list[float]) -> str:
     """Format the median with minimum and maximum, such as 10.2 (9.9 to 10.4)."""
-    return f"{median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
+    return f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 @njit  # type: ignore[untyped-decorator]
-def _repeat(times, x, out, none, bits, bias, offsets, weights, starts, channels, shape, at):  # type: ignore[no-untyped-def]
+def _repeat(times, x, out, no_residual, bits, bias, offsets, weights, starts, channels, shape, at):  # type: ignore[no-untyped-def]
     for _ in range(times):
-        convolve(x, out, none, bits, bias, offsets, weights, starts, channels, shape, at)
+        convolve(x, out, no_residual, bits, bias, offsets, weights, starts, channels, shape, at)
 
 
 def limits() -> tuple[float, float]:
@@ -73,19 +73,31 @@ def limits() -> tuple[float, float]:
     weight[:, :, 0] = 0.0  # two thirds are kept, for which the rule chooses sparse tiles
     taps = forward_taps(weight, None, np.zeros(target.channels), 1, 1, source, target, np.arange(target.channels), ADD)
     x, out = (aligned(int(np.prod(shape.stored))) for shape in (source, target))
-    given = (x, out, x[:0], np.zeros(0, np.uint16), taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at)
-    _repeat(1, *given)
+    arguments = (
+        x,
+        out,
+        x[:0],
+        np.zeros(0, np.uint16),
+        taps.bias,
+        taps.offsets,
+        taps.weights,
+        taps.starts,
+        taps.channels,
+        taps.shape,
+        taps.at,
+    )
+    _repeat(1, *arguments)
     rates = []
     for _ in range(ROUNDS):
-        begun = time.process_time()
-        _repeat(times, *given)
-        rates.append(times * taps.additions * LANES / (time.process_time() - begun))
-    there, here = (np.ones(2**26, np.float32) for _ in range(2))
+        start = time.process_time()
+        _repeat(times, *arguments)
+        rates.append(times * taps.additions * LANES / (time.process_time() - start))
+    origin, destination = (np.ones(2**26, np.float32) for _ in range(2))
     copies = []
     for _ in range(ROUNDS):
-        begun = time.process_time()
-        np.copyto(here, there)
-        copies.append(2 * there.nbytes / (time.process_time() - begun))
+        start = time.process_time()
+        np.copyto(destination, origin)
+        copies.append(2 * origin.nbytes / (time.process_time() - start))
     return median(rates), median(copies)
 
 
@@ -101,14 +113,14 @@ class Point:
 
 def schedule_points(schedule: Schedule, work: Callable[[], Any], kinds: tuple[str, str] = ("forward", "input gradient")) -> list[Point]:
     """Return points of the layers of a schedule, for one cell of images each, timed on one thread while `work` runs the schedule."""
-    spent: dict[int, list[float]] = {}
+    seconds: dict[int, list[float]] = {}
     run = kernel_runner.Runner._run
 
     def clocked(runner: kernel_runner.Runner, items: list[Any], buffers: list[np.ndarray], masks: np.ndarray, back: bool) -> None:
         for item in items:
-            begun = time.process_time()
+            start = time.process_time()
             run(runner, [item], buffers, masks, back)
-            spent.setdefault(id(item), []).append(time.process_time() - begun)
+            seconds.setdefault(id(item), []).append(time.process_time() - start)
 
     with mock.patch.object(kernel_runner.Runner, "_run", clocked):
         for _ in range(ROUNDS):
@@ -120,7 +132,7 @@ def schedule_points(schedule: Schedule, work: Callable[[], Any], kinds: tuple[st
                 values = [item.source, item.target] + ([item.residual] if item.residual is not None else [])
                 shapes = [schedule.shapes[value] for value in values]
                 moved = sum(item_bytes(shape.lanes) * int(np.prod(shape.stored)) for shape in shapes)
-                points.append(Point(kind, shapes[0].lanes * item.taps.additions, moved, median(spent[id(item)])))
+                points.append(Point(kind, shapes[0].lanes * item.taps.additions, moved, median(seconds[id(item)])))
     return points
 
 
@@ -146,16 +158,16 @@ def roofline(points: Sequence[Point], path: Path, salt: str) -> str:
     figure, axes = pyplot.subplots(figsize=(6.0, 4.0), layout="constrained")
     for kind in dict.fromkeys(point.kind for point in large):
         members = [point for point in large if point.kind == kind]
-        reached = [point.additions / point.seconds / 1e9 for point in members]
-        axes.scatter([point.additions / point.moved for point in members], reached, s=14, label=kind)
+        rates = [point.additions / point.seconds / 1e9 for point in members]
+        axes.scatter([point.additions / point.moved for point in members], rates, s=14, label=kind)
     intensity = np.geomspace(0.3, 60.0, 50)
     axes.plot(intensity, np.minimum(intensity * memory, peak) / 1e9, color="black", label="limit of this machine in float32")
     axes.set(xscale="log", yscale="log", xlabel="additions for a byte of values read and written", ylabel="additions a second, 10⁹")
     axes.legend(frameon=False)
     pyplot.rcParams["svg.hashsalt"] = salt
     figure.savefig(path, metadata={"Date": None})
-    together = sum(point.additions for point in large) / sum(point.seconds for point in large)
+    overall = sum(point.additions for point in large) / sum(point.seconds for point in large)
     return (
         f"first-level cache: {peak / 1e9:.1f} G additions/s; copy: {memory / 1e9:.1f} GB/s; layers of more than 0.1 M additions reach "
-        f"{together / 1e9:.1f} G additions/s together, {100 * together / peak:.0f} % of the former; figure in {path.name}"
+        f"{overall / 1e9:.1f} G additions/s together, {100 * overall / peak:.0f} % of the former; figure in {path.name}"
     )

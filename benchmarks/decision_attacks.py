@@ -38,23 +38,23 @@ def main() -> None:
     """Run both attacks with increasing numbers of queries."""
     x, y = images()
     model = undefended()
-    right = (model(x).argmax(1) == y).nonzero().flatten()[:IMAGES]
-    x, y = x[right], y[right]
+    correct = (model(x).argmax(1) == y).nonzero().flatten()[:IMAGES]
+    x, y = x[correct], y[correct]
     sys.stdout.write("| attack | queries an image | broken |\n| --- | ---: | ---: |\n")
     for queries in (300, 1000, 3000):
-        shown = Decisions(model)
-        found = pool.run(RayS(EPSILON, queries), "rays", shown, x, y, model(x), torch.arange(len(x)), 0, len(x))
-        sys.stdout.write(f"| RayS | {shown.asked / len(x):.0f} | {int(found.broken.sum())} of {len(x)} |\n")
+        victim = Decisions(model)
+        result = pool.run(RayS(EPSILON, queries), "rays", victim, x, y, model(x), torch.arange(len(x)), 0, len(x))
+        sys.stdout.write(f"| RayS | {victim.asked / len(x):.0f} | {int(result.broken.sum())} of {len(x)} |\n")
     for steps in (4, 8, 16):
-        shown = Decisions(model)
+        victim = Decisions(model)
         start = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50)
         attack = foolbox.attacks.HopSkipJumpAttack(
             start, steps=steps, initial_gradient_eval_steps=50, max_gradient_eval_steps=200, constraint="linf"
         )
         torch.manual_seed(0)
-        raw, _, _ = attack(foolbox.PyTorchModel(shown, bounds=(0, 1), device="cpu"), x, y, epsilons=None)
+        raw, _, _ = attack(foolbox.PyTorchModel(victim, bounds=(0, 1), device="cpu"), x, y, epsilons=None)
         broken = ((raw - x).abs().flatten(1).amax(1) <= EPSILON + 1e-6) & (model(raw).argmax(1) != y)
-        sys.stdout.write(f"| HopSkipJump, {steps} steps | {shown.asked / len(x):.0f} | {int(broken.sum())} of {len(x)} |\n")
+        sys.stdout.write(f"| HopSkipJump, {steps} steps | {victim.asked / len(x):.0f} | {int(broken.sum())} of {len(x)} |\n")
 
 
 if __name__ == "__main__":

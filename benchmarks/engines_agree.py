@@ -43,10 +43,10 @@ def recipe_of(seed: int, images: int, epochs: int) -> Recipe:
 def verdict(dense: list[float], sparse: list[float]) -> tuple[str, bool]:
     """Return a sentence about the difference of the means, and whether it is at most `ALLOWED` pooled standard deviations."""
     pooled = ((stdev(dense) ** 2 + stdev(sparse) ** 2) / 2.0) ** 0.5
-    apart = mean(sparse) - mean(dense)
-    agree = abs(apart) <= ALLOWED * pooled
-    listed = " and ".join(f"{100 * mean(each):.2f} ({100 * stdev(each):.2f})" for each in (dense, sparse))
-    return f"mean PGD-10 (standard deviation) {listed}: {100 * apart:+.2f}, pooled standard deviation {100 * pooled:.2f}", agree
+    difference = mean(sparse) - mean(dense)
+    is_close = abs(difference) <= ALLOWED * pooled
+    summary = " and ".join(f"{100 * mean(values):.2f} ({100 * stdev(values):.2f})" for values in (dense, sparse))
+    return f"mean PGD-10 (standard deviation) {summary}: {100 * difference:+.2f}, pooled standard deviation {100 * pooled:.2f}", is_close
 
 
 def main() -> int:

@@ -33,21 +33,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         path, expected = Path(folder) / "model.safetensors", model(images)
         for signs in ("stored", "seed"):
-            drawn = {"generator": GENERATOR, "seed": recipe.seed, "weight_init": "binary"} if signs == "seed" else None
-            path.write_bytes(pack(model, recipe.architecture, False, {"id": recipe.id}, drawn))
+            sign_source = {"generator": GENERATOR, "seed": recipe.seed, "weight_init": "binary"} if signs == "seed" else None
+            path.write_bytes(pack(model, recipe.architecture, False, {"id": recipe.id}, sign_source))
             footprint = measure(model, path)
-            needed = (footprint.seed_bytes if drawn else footprint.entropy_bytes) or 0
-            bound = needed + footprint.batch_norm_bytes
+            needed_bytes = (footprint.seed_bytes if sign_source else footprint.entropy_bytes) or 0
+            bound = needed_bytes + footprint.batch_norm_bytes
             walls, seconds = [], []
             for _ in range(1 + RUNS):
                 wall, processor = time.perf_counter(), time.process_time()
                 loaded = load_packed(path).model
                 walls.append(time.perf_counter() - wall)
                 seconds.append(time.process_time() - processor)
-            same = "the same logits" if torch.equal(loaded(images), expected) else "OTHER LOGITS"
+            comparison = "the same logits" if torch.equal(loaded(images), expected) else "OTHER LOGITS"
             sizes = f"{footprint.file_bytes / 1024:6.1f} KiB, {footprint.file_bytes / bound:.4f} of {bound / 1024:.1f} KiB needed"
             times = f"loaded in {min(walls[1:]):.2f} s ({min(seconds[1:]):.2f} s of processor time)"
-            sys.stdout.write(f"signs {signs:<7} {sizes}; {times}, {same}\n")
+            sys.stdout.write(f"signs {signs:<7} {sizes}; {times}, {comparison}\n")
 
 
 if __name__ == "__main__":

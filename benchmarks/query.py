@@ -22,26 +22,26 @@ UNITS = 4000
 
 def main() -> None:
     """Generate the store, time reading and grouping, and remove it."""
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else UNITS
+    unit_count = int(sys.argv[1]) if len(sys.argv) > 1 else UNITS
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         plan = plan_request([MODEL], ["pgd-20"], "cifar10-sample", 250)
         execute(plan, store)
         unit = plan.units[0].id
         manifest, content = store.manifest(unit), (store.units / f"{unit}.parquet").read_bytes()
-        for number in range(1, wanted):
-            name = f"{number:064x}"
-            changes = {"unit": name, "model": f"model-{number // 8:04}", "attack": f"attack-{number % 8}"}
+        for index in range(1, unit_count):
+            name = f"{index:064x}"
+            changes = {"unit": name, "model": f"model-{index // 8:04}", "attack": f"attack-{index % 8}"}
             labels = manifest.labels.model_copy(update=changes)
             (store.units / f"{name}.parquet").write_bytes(content)
             (store.units / f"{name}.json").write_bytes(manifest.model_copy(update={"unit": name, "labels": labels}).to_bytes())
-        begun = time.perf_counter()
+        start = time.perf_counter()
         frame, _ = outcomes(store)
-        read = time.perf_counter()
+        read_end = time.perf_counter()
         table = frame.groupby(["model", "attack"])["robust"].mean().unstack()
-        asked = time.perf_counter()
-    sys.stdout.write(f"{len(frame):,} outcomes of {wanted:,} units: read and checked in {read - begun:.1f} s, ")
-    sys.stdout.write(f"accuracy of {table.shape[0]} models under {table.shape[1]} attacks in {asked - read:.2f} s\n")
+        query_end = time.perf_counter()
+    sys.stdout.write(f"{len(frame):,} outcomes of {unit_count:,} units: read and checked in {read_end - start:.1f} s, ")
+    sys.stdout.write(f"accuracy of {table.shape[0]} models under {table.shape[1]} attacks in {query_end - read_end:.2f} s\n")
 
 
 if __name__ == "__main__":

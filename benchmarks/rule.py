@@ -46,11 +46,11 @@ def alternating(*contestants: Callable[[], None]) -> list[float]:
     for work in contestants:
         work()
     for _ in range(ROUNDS):
-        for found, work in zip(seconds, contestants, strict=True):
-            begun = time.process_time()
+        for times, work in zip(seconds, contestants, strict=True):
+            start = time.process_time()
             work()
-            found.append(time.process_time() - begun)
-    return [median(found) for found in seconds]
+            times.append(time.process_time() - start)
+    return [median(times) for times in seconds]
 
 
 def layer(channels: int, size: int, density: float, dense_from: float) -> Callable[[], None]:
@@ -59,13 +59,25 @@ def layer(channels: int, size: int, density: float, dense_from: float) -> Callab
     random = np.random.default_rng(channels)
     weight = np.where(random.random((channels, channels, 3, 3)) < density, random.choice([-1.0, 1.0], (channels, channels, 3, 3)), 0.0)
     with changed("DENSE_FROM", dense_from):
-        given = forward_taps(weight, None, np.zeros(channels), 1, 1, shape, shape, np.arange(channels), RELU)
+        layer_taps = forward_taps(weight, None, np.zeros(channels), 1, 1, shape, shape, np.arange(channels), RELU)
     x, out = (aligned(int(np.prod(shape.stored))) for _ in range(2))
     mask = np.zeros(channels * size * size, np.uint16)
     x[:] = random.standard_normal(len(x))
 
     def work() -> None:
-        convolve(x, out, x[:0], mask, given.bias, given.offsets, given.weights, given.starts, given.channels, given.shape, given.at)
+        convolve(
+            x,
+            out,
+            x[:0],
+            mask,
+            layer_taps.bias,
+            layer_taps.offsets,
+            layer_taps.weights,
+            layer_taps.starts,
+            layer_taps.channels,
+            layer_taps.shape,
+            layer_taps.at,
+        )
 
     return work
 
@@ -76,11 +88,11 @@ def densities() -> None:
     say("| layer | " + " | ".join(f"keeps {density}" for density in DENSITIES) + " |")
     say("| --- |" + " --- |" * len(DENSITIES))
     for channels, size in LAYERS:
-        found = []
+        speedups = []
         for density in DENSITIES:
             sparse, dense = alternating(layer(channels, size, density, 2.0), layer(channels, size, density, 0.0))
-            found.append(f"{sparse / dense:.2f}")
-        say(f"| {channels} channels, {size} x {size} | {' | '.join(found)} |")
+            speedups.append(f"{sparse / dense:.2f}")
+        say(f"| {channels} channels, {size} x {size} | {' | '.join(speedups)} |")
 
 
 def groups() -> None:
@@ -91,12 +103,12 @@ def groups() -> None:
         runs = []
         for value in values:
             with changed(name, value):
-                built = engines.build(model, "sparse")
-                built(images[:1])
-            runs.append(both(built, images))
+                network = engines.build(model, "sparse")
+                network(images[:1])
+            runs.append(both(network, images))
         seconds = alternating(*runs)
-        told = ", ".join(f"{value}: {1e3 * took / BATCH:.2f}" for value, took in zip(values, seconds, strict=True))
-        say(f"\n{name} (the rule has {getattr(taps, name)}), ResNet-34, keep 0.01, p = 0.1, ms an image: {told}")
+        listing = ", ".join(f"{value}: {1e3 * elapsed / BATCH:.2f}" for value, elapsed in zip(values, seconds, strict=True))
+        say(f"\n{name} (the rule has {getattr(taps, name)}), ResNet-34, keep 0.01, p = 0.1, ms an image: {listing}")
 
 
 if __name__ == "__main__":

@@ -38,17 +38,17 @@ def overhead(n: int) -> str:
     """Return a sentence about the runner's overhead: processor time in addition to the attacks, for units of n images."""
     plan = plan_suite(get_suite("quick"), n=n)
     units = tuple(unit for unit in plan.units if unit.record.id == MODEL)
-    spent = {"attack": 0.0, "meter": 0.0, "model": 0.0}
+    seconds = {"attack": 0.0, "meter": 0.0, "model": 0.0}
     run: Callable[..., AttackResult] = attacks.run
     forward, count = Meter.forward, Meter._count_backward
 
     def clocked(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*given: Any, **named: Any) -> Any:
-            begun = time.process_time()
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.process_time()
             try:
-                return work(*given, **named)
+                return work(*args, **kwargs)
             finally:
-                spent[name] += time.process_time() - begun
+                seconds[name] += time.process_time() - start
 
         return timed
 
@@ -63,15 +63,15 @@ def overhead(n: int) -> str:
     attacks.run, Meter.forward, Meter._count_backward = clocked("attack", run), metered, clocked("meter", count)  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            begun = time.process_time()
+            start = time.process_time()
             execute(Plan(units), Store(Path(folder)))
-            total = time.process_time() - begun
+            total = time.process_time() - start
     finally:
         attacks.run, Meter.forward, Meter._count_backward = run, forward, count  # type: ignore[method-assign]
-    bare = spent["attack"] - (spent["meter"] - spent["model"])
-    share = 100 * (total / bare - 1)
-    spent_on = f"{total:.1f} s of processor time, {bare:.1f} s of it the attacks"
-    return f"{len(units)} units of {MODEL}, {n} images each: {spent_on}; overhead {share:.2f} %"
+    attack_only = seconds["attack"] - (seconds["meter"] - seconds["model"])
+    share = 100 * (total / attack_only - 1)
+    summary = f"{total:.1f} s of processor time, {attack_only:.1f} s of it the attacks"
+    return f"{len(units)} units of {MODEL}, {n} images each: {summary}; overhead {share:.2f} %"
 
 
 def workers() -> str:
@@ -79,11 +79,11 @@ def workers() -> str:
     suite = get_suite("main").model_copy(update={"models": [MODEL, *OTHERS]})
     plan = Plan(tuple(unit for unit in plan_suite(suite).units if unit.attack.name != "autoattack"))
 
-    def wall(number: int) -> float:
+    def wall(worker_count: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
-            begun = time.perf_counter()
-            execute(plan, Store(Path(folder)), workers=number, executor="processes")
-            return time.perf_counter() - begun
+            start = time.perf_counter()
+            execute(plan, Store(Path(folder)), workers=worker_count, executor="processes")
+            return time.perf_counter() - start
 
     ratios = [wall(1) / wall(2) for _ in range(PAIRS)]
     return f"{len(plan.units)} units: two workers are {median(ratios):.2f} times as fast as one ({min(ratios):.2f} to {max(ratios):.2f})"

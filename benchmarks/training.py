@@ -99,10 +99,10 @@ class Contestant:
             run.optimiser.step()
             run.engine.refresh()
 
-    def begin_as(self, other: Contestant) -> None:
+    def begin_as(self, source: Contestant) -> None:
         """Copy another contestant's weights and optimiser state, each tensor in the memory format of its parameter."""
-        self.run.model.load_state_dict(other.run.model.state_dict())
-        state = copy.deepcopy(other.run.optimiser.state_dict())
+        self.run.model.load_state_dict(source.run.model.state_dict())
+        state = copy.deepcopy(source.run.optimiser.state_dict())
         for parameter, tensors in zip(self.run.model.parameters(), state["state"].values(), strict=True):
             for name, tensor in tensors.items():
                 if tensor.shape == parameter.shape:
@@ -116,21 +116,21 @@ class Parts:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self._inside: list[float] = []
+        self._inner_seconds: list[float] = []
 
     def clocked(self, part: str, work: Callable[..., Any]) -> Callable[..., Any]:
         """Return `work`, timed: its time, less that of timed calls inside it, is added to `part`."""
 
-        def timed(*given: Any, **named: Any) -> Any:
-            self._inside.append(0.0)
-            begun = time.process_time()
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inner_seconds.append(0.0)
+            start = time.process_time()
             try:
-                return work(*given, **named)
+                return work(*args, **kwargs)
             finally:
-                took = time.process_time() - begun
-                self.seconds[part] += took - self._inside.pop()
-                if self._inside:
-                    self._inside[-1] += took
+                elapsed = time.process_time() - start
+                self.seconds[part] += elapsed - self._inner_seconds.pop()
+                if self._inner_seconds:
+                    self._inner_seconds[-1] += elapsed
 
         return timed
 
@@ -160,13 +160,13 @@ def clocked(contestant: Contestant, parts: Parts) -> Iterator[None]:
 
 def where_time_goes(contestant: Contestant, batches: Iterator[Batch]) -> dict[str, float]:
     """Return the median seconds of every part of a step."""
-    found = []
+    step_times = []
     for _ in range(CLOCKED):
         parts = Parts()
         with clocked(contestant, parts):
             contestant.step(next(batches))
-        found.append(parts.seconds)
-    return {part: median(each[part] for each in found) for part in PARTS}
+        step_times.append(parts.seconds)
+    return {part: median(times[part] for times in step_times) for part in PARTS}
 
 
 def layer_points(contestant: Contestant, batch: Batch) -> list[Point]:
@@ -182,13 +182,13 @@ def layer_points(contestant: Contestant, batch: Batch) -> list[Point]:
     attack()
     frozen = engine._sizes[batch.images.shape[2], batch.images.shape[3], engine._attack_lanes]
     points = schedule_points(frozen._runner.schedule, attack, ("attack, forward", "attack, input gradient"))
-    spent: dict[int, list[tuple[float, int]]] = {}
+    timings: dict[int, list[tuple[float, int]]] = {}
     convolve = batch_pass._convolve
 
     def timed(source: np.ndarray, target: np.ndarray, taps: Taps, residual: np.ndarray) -> None:
-        begun = time.process_time()
+        start = time.process_time()
         convolve(source, target, taps, residual)
-        spent.setdefault(id(taps), []).append((time.process_time() - begun, source.nbytes + target.nbytes + residual.nbytes))
+        timings.setdefault(id(taps), []).append((time.process_time() - start, source.nbytes + target.nbytes + residual.nbytes))
 
     with mock.patch.object(batch_pass, "_convolve", timed):
         for _ in range(3):
@@ -196,10 +196,10 @@ def layer_points(contestant: Contestant, batch: Batch) -> list[Point]:
     for place in next(iter(engine._passes.values())).places.values():
         for kind, taps in [
             ("training pass, forward", place.forward[0]),
-            *(("training pass, backward", each) for each, _ in place.backward),
+            *(("training pass, backward", entry) for entry, _ in place.backward),
         ]:
-            if id(taps) in spent:
-                seconds, moved = (median(each) for each in zip(*spent[id(taps)], strict=True))
+            if id(taps) in timings:
+                seconds, moved = (median(entry) for entry in zip(*timings[id(taps)], strict=True))
                 points.append(Point(kind, LANES * taps.additions, moved, seconds))
     return points
 
@@ -227,16 +227,16 @@ def measure(name: str, images: np.ndarray, labels: np.ndarray, threads: list[int
 
         return work
 
-    for number in threads:
-        torch.set_num_threads(number)
-        slow, fast, found = ratios(take(dense), take(sparse), steps)
-        say(f"| {name} | {number} | {slow:.3f} | {fast:.3f} | {spread(found)} |")
+    for thread_count in threads:
+        torch.set_num_threads(thread_count)
+        dense_seconds, sparse_seconds, speedups = ratios(take(dense), take(sparse), steps)
+        say(f"| {name} | {thread_count} | {dense_seconds:.3f} | {sparse_seconds:.3f} | {spread(speedups)} |")
     torch.set_num_threads(1)
     rows = []
     for contestant in (dense, sparse):
-        spent = where_time_goes(contestant, batches)
-        cells = [f"{1e3 * spent[part]:.0f}" if spent[part] else "-" for part in PARTS]
-        rows.append(f"| {name} | {contestant.run.engine.name} | {' | '.join(cells)} | {1e3 * sum(spent.values()):.0f} |")
+        seconds = where_time_goes(contestant, batches)
+        cells = [f"{1e3 * seconds[part]:.0f}" if seconds[part] else "-" for part in PARTS]
+        rows.append(f"| {name} | {contestant.run.engine.name} | {' | '.join(cells)} | {1e3 * sum(seconds.values()):.0f} |")
     if figure:
         rows.append(roofline(layer_points(sparse, next(batches)), FIGURE, "training-speed"))
     return rows
@@ -263,9 +263,9 @@ def main() -> None:
     rows: list[str] = []
     figure = ""
     for name in chosen:
-        found = measure(name, images, labels, options.threads, options.steps, options.warmup, figure=name == chosen[0])
-        rows += found[:2]
-        figure = figure or "".join(found[2:])
+        lines = measure(name, images, labels, options.threads, options.steps, options.warmup, figure=name == chosen[0])
+        rows += lines[:2]
+        figure = figure or "".join(lines[2:])
     say(f"\nWhere the time of a step goes, milliseconds on one thread:\n\n| model | engine | {' | '.join(PARTS)} | sum |")
     say("| --- |" + " --- |" * (len(PARTS) + 2))
     for row in rows:

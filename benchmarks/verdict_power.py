@@ -42,9 +42,9 @@ def planted(out: Path) -> None:
             path = out / f"planted-{kind.pitfall}-{instance}.json"
             if path.exists():
                 continue
-            honest = ascend(kind.honest(instance), x, y, kind.threat.epsilon, margin, 50, 1).robust
+            honest_robust = ascend(kind.honest(instance), x, y, kind.threat.epsilon, margin, 50, 1).robust
             diagnostics = masking.measured(kind.make(instance), x, y, kind.threat)
-            _save(path, {"true": float(honest.float().mean()), "diagnostics": diagnostics.to_dict()})
+            _save(path, {"true": float(honest_robust.float().mean()), "diagnostics": diagnostics.to_dict()})
 
 
 def honest(out: Path) -> None:
@@ -64,54 +64,58 @@ def table(out: Path) -> Iterator[str]:
     for kind in masking.KINDS:
         rows = [json.loads(path.read_text()) for path in sorted(out.glob(f"planted-{kind.pitfall}-*.json"))]
         measured = [Diagnostics.from_dict(row["diagnostics"]) for row in rows]
-        claims = [one.robust["ce"].count("1") / one.images for one in measured]
-        over = [row for row, claim in enumerate(claims) if claim > 2 * rows[row]["true"]]
-        caught = sum(judge(measured[row]).level != "ok" for row in over)
+        claims = [diagnostics.robust["ce"].count("1") / diagnostics.images for diagnostics in measured]
+        overclaimed = [row for row, claim in enumerate(claims) if claim > 2 * rows[row]["true"]]
+        caught = sum(judge(measured[row]).level != "ok" for row in overclaimed)
         truth = [row["true"] for row in rows]
-        yield f"| {kind.name} | {_range(claims)} | {_range(truth)} | {len(over)} of {len(rows)} | {caught} |"
-    everyone = {diagnosis.model: diagnosis.found for diagnosis in diagnoses(Store(out))}
+        yield f"| {kind.name} | {_range(claims)} | {_range(truth)} | {len(overclaimed)} of {len(rows)} | {caught} |"
+    by_model = {diagnosis.model: diagnosis.found for diagnosis in diagnoses(Store(out))}
     yield ""
     yield "| images | honest models | accused | draws of as many images in which any is accused |"
     yield "| ---: | ---: | --- | ---: |"
     for n in SIZES:
-        accused = [f"{name} ({judge(one.first(n)).reasons[0].kind})" for name, one in everyone.items() if judge(one.first(n)).level != "ok"]
-        yield f"| {n} | {len(everyone)} | {', '.join(accused) or 'none'} | {_share_of_draws(list(everyone.values()), n)} |"
+        accused = [
+            f"{name} ({judge(diagnostics.first(n)).reasons[0].kind})"
+            for name, diagnostics in by_model.items()
+            if judge(diagnostics.first(n)).level != "ok"
+        ]
+        yield f"| {n} | {len(by_model)} | {', '.join(accused) or 'none'} | {_share_of_draws(list(by_model.values()), n)} |"
     yield ""
     yield "| check | honest models may have | most that one has of 1,000 images | images that raise an alarm: of 30, 110, 450 |"
     yield "| --- | ---: | ---: | ---: |"
     for check in CHECKS:
-        counts = [(check.count(one), name) for name, one in everyone.items()]
-        (against, asked), name = max(counts, key=lambda item: item[0][0] / max(item[0][1], 1))
-        alarms = ", ".join(str(_alarm(asked_of, check.share.value)) for asked_of in (30, 110, 450))
-        most = f"{100 * against / max(asked, 1):.1f} % ({against} of {asked}, {name})"
-        yield f"| {check.kind} | {100 * check.share.value:g} % | {most} | {alarms} |"
+        counts = [(check.count(diagnostics), name) for name, diagnostics in by_model.items()]
+        (failing, checked), name = max(counts, key=lambda item: item[0][0] / max(item[0][1], 1))
+        alarms = ", ".join(str(_alarm_count(image_count, check.share.value)) for image_count in (30, 110, 450))
+        worst = f"{100 * failing / max(checked, 1):.1f} % ({failing} of {checked}, {name})"
+        yield f"| {check.kind} | {100 * check.share.value:g} % | {worst} | {alarms} |"
 
 
-def _share_of_draws(everyone: list[Diagnostics], n: int) -> str:
+def _share_of_draws(honest_models: list[Diagnostics], n: int) -> str:
     """Return in how many random draws of `n` images any honest model is accused; of all images there is only one draw."""
     generator = np.random.default_rng(0)
-    total = min((one.images for one in everyone), default=0)
+    total = min((diagnostics.images for diagnostics in honest_models), default=0)
     if n >= total:
         return "–"
     chosen = np.zeros((DRAWS, total), dtype=np.int64)
     for row in chosen:
         row[generator.permutation(total)[:n]] = 1
     alarm = np.zeros(DRAWS, dtype=bool)
-    for one in everyone:
+    for diagnostics in honest_models:
         for check in CHECKS:
-            marks = np.array(list((check.images(one) or "-" * total)[:total]))
-            against, asked = chosen @ (marks == "1"), chosen @ (marks != "-")
-            limits = np.array([_alarm(count, check.share.value) for count in range(int(asked.max()) + 1)])
-            alarm |= against >= limits[asked]
+            marks = np.array(list((check.images(diagnostics) or "-" * total)[:total]))
+            failing, checked = chosen @ (marks == "1"), chosen @ (marks != "-")
+            limits = np.array([_alarm_count(count, check.share.value) for count in range(int(checked.max()) + 1)])
+            alarm |= failing >= limits[checked]
     return f"{int(alarm.sum())} of {DRAWS}"
 
 
 @cache
-def _alarm(asked: int, share: float) -> int:
-    """Return how many of `asked` images must count against a model to raise an alarm."""
+def _alarm_count(image_count: int, share: float) -> int:
+    """Return how many of `image_count` images must count against a model to raise an alarm."""
     from scipy.stats import binom
 
-    return int(binom.isf(SIGNIFICANCE, asked, share)) + 1 if asked else 1
+    return int(binom.isf(SIGNIFICANCE, image_count, share)) + 1 if image_count else 1
 
 
 def _range(values: list[float]) -> str:

@@ -61,5 +61,5 @@ LEFT_OUT = pytest.StashKey[list[tuple[pytest.Item, str]]]()
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List the deselected tests with the reason for each."""
     for item, marker in terminalreporter.config.stash.get(LEFT_OUT, []):
-        why = f"needs {REASONS[marker]}" if marker in REASONS else "slow: select with -m slow"
-        terminalreporter.write_line(f"left out: {item.nodeid} ({why})")
+        reason = f"needs {REASONS[marker]}" if marker in REASONS else "slow: select with -m slow"
+        terminalreporter.write_line(f"left out: {item.nodeid} ({reason})")

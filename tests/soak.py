@@ -36,25 +36,25 @@ COMMAND = [sys.executable, "-m", "harness.cli.main", "run", *PLAN]
 
 def start(store: Path, *options: str) -> subprocess.Popen[bytes]:
     """Start a run in a new process group."""
-    where = ["--store", str(store), "--reports", str(store / "reports")]
+    folders = ["--store", str(store), "--reports", str(store / "reports")]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     return subprocess.Popen(
-        [*COMMAND, *where, *options], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        [*COMMAND, *folders, *options], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
 
 
 def finish(store: Path, *options: str, expected: int = 0) -> str:
     """Run to the end, check the exit status, and return the text written to standard error."""
     process = start(store, *options)
-    said = process.communicate(timeout=600)[1].decode()
-    check(process.returncode == expected, f"exit status {process.returncode}, not {expected}: {said[-500:]}")
-    return said
+    stderr = process.communicate(timeout=600)[1].decode()
+    check(process.returncode == expected, f"exit status {process.returncode}, not {expected}: {stderr[-500:]}")
+    return stderr
 
 
 def outcomes(store: Path) -> dict[str, bytes]:
     """Return the bytes of the outcomes of every unit that has a manifest."""
-    found = {path.stem: path.with_suffix(".parquet") for path in (store / "units").glob("*.json")}
-    return {unit: path.read_bytes() for unit, path in found.items() if path.exists()}
+    tables = {path.stem: path.with_suffix(".parquet") for path in (store / "units").glob("*.json")}
+    return {unit: path.read_bytes() for unit, path in tables.items() if path.exists()}
 
 
 def written(store: Path) -> dict[str, int]:
@@ -62,73 +62,73 @@ def written(store: Path) -> dict[str, int]:
     return {path.stem: path.stat().st_mtime_ns for path in (store / "units").glob("*.json")}
 
 
-def check(right: bool, what: str) -> None:
-    """Exit with the message `what` if `right` is false."""
-    if not right:
-        sys.exit(f"WRONG: {what}")
+def check(condition: bool, message: str) -> None:
+    """Exit with `message` if `condition` is false."""
+    if not condition:
+        sys.exit(f"WRONG: {message}")
 
 
-def same(store: Path, undisturbed: Path, what: str) -> None:
+def same(store: Path, undisturbed: Path, label: str) -> None:
     """Check that the outcomes of both stores have the same bytes, and that no claims or partial files remain."""
-    check(outcomes(store) == outcomes(undisturbed), f"{what}: outcomes differ from the undisturbed run")
+    check(outcomes(store) == outcomes(undisturbed), f"{label}: outcomes differ from the undisturbed run")
     for folder in ("claims", "partial"):
-        left = [path.name for path in (store / folder).glob("*")] if (store / folder).exists() else []
-        check(not left, f"{what}: left in {folder}: {left}")
+        remaining = [path.name for path in (store / folder).glob("*")] if (store / folder).exists() else []
+        check(not remaining, f"{label}: left in {folder}: {remaining}")
 
 
 def killed(folder: Path, undisturbed: Path, kills: int, workers: int, chance: random.Random) -> str:
     """Kill the run and all its workers `kills` times while it runs, then let it finish; a kill that comes too late does not count."""
     store = folder / f"killed-{workers}"
     done: dict[str, int] = {}
-    happened = 0
-    while happened < kills:
+    killed_runs = 0
+    while killed_runs < kills:
         if len(done) == UNITS:
             # Everything is done, so start again with an empty store.
             shutil.rmtree(store)
             done = {}
         process = start(store, "--workers", str(workers))
         time.sleep(chance.uniform(3.0, 14.0))
-        happened += process.poll() is None
+        killed_runs += process.poll() is None
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        now = written(store)
-        check(all(now.get(unit) == when for unit, when in done.items()), "a finished unit was lost or run again")
-        check(set(outcomes(store)) == set(now), "a manifest without outcomes")
-        done = now
+        manifests = written(store)
+        check(all(manifests.get(unit) == written_at for unit, written_at in done.items()), "a finished unit was lost or run again")
+        check(set(outcomes(store)) == set(manifests), "a manifest without outcomes")
+        done = manifests
     finish(store, "--workers", str(workers))
-    check(all(written(store)[unit] == when for unit, when in done.items()), "a finished unit was run again")
+    check(all(written(store)[unit] == written_at for unit, written_at in done.items()), "a finished unit was run again")
     same(store, undisturbed, f"{workers} workers")
-    return f"{happened} runs killed while they ran, with {workers} workers"
+    return f"{killed_runs} runs killed while they ran, with {workers} workers"
 
 
 def at_once(folder: Path, undisturbed: Path) -> str:
     """Check that two simultaneous runs on one store run no unit twice."""
     store = folder / "at-once"
     runs = [start(store, "--workers", "1") for _ in range(2)]
-    ran = []
+    counts = []
     for process in runs:
-        said = process.communicate(timeout=600)[1].decode()
-        check(process.returncode == 0, f"two at once: {said[-500:]}")
-        ran.append(int(re.search(r"(\d+) units run", said)[1]))  # type: ignore[index]
-    check(sum(ran) == UNITS, f"two at once ran {ran[0]} and {ran[1]} of {UNITS} units")
+        stderr = process.communicate(timeout=600)[1].decode()
+        check(process.returncode == 0, f"two at once: {stderr[-500:]}")
+        counts.append(int(re.search(r"(\d+) units run", stderr)[1]))  # type: ignore[index]
+    check(sum(counts) == UNITS, f"two at once ran {counts[0]} and {counts[1]} of {UNITS} units")
     same(store, undisturbed, "two runs at once")
-    return f"two runs at once on one store: {ran[0]} units and {ran[1]}"
+    return f"two runs at once on one store: {counts[0]} units and {counts[1]}"
 
 
 def on_ray(folder: Path, undisturbed: Path) -> str:
     """Kill the Ray worker of a unit, and check that the run still finishes with the same outcomes."""
-    store, died = folder / "ray", 0
+    store, kills = folder / "ray", 0
     process = start(store, "--workers", "2", "--executor", "ray")
-    while process.poll() is None and not died:
+    while process.poll() is None and not kills:
         for claim in Claims(store / "claims").running()[:1]:
             time.sleep(1.0)
             with suppress(ProcessLookupError):
                 os.kill(claim.pid, signal.SIGKILL)
-                died += 1
+                kills += 1
         time.sleep(0.2)
-    said = process.communicate(timeout=600)[1].decode()
-    check(process.returncode == 0 and died == 1, f"Ray: exit status {process.returncode}, {died} killed: {said[-500:]}")
+    stderr = process.communicate(timeout=600)[1].decode()
+    check(process.returncode == 0 and kills == 1, f"Ray: exit status {process.returncode}, {kills} killed: {stderr[-500:]}")
     same(store, undisturbed, "Ray")
     return "a Ray worker killed in the middle of a unit"
 
@@ -140,12 +140,12 @@ def full_disk(folder: Path, undisturbed: Path) -> str | None:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
         return None
     try:
-        said = finish(disk / "store", "--workers", "2", expected=1)
-        check("No space left" in said, f"a full disk is not named: {said[-300:]}")
+        stderr = finish(disk / "store", "--workers", "2", expected=1)
+        check("No space left" in stderr, f"a full disk is not named: {stderr[-300:]}")
         done = written(disk / "store")
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         finish(disk / "store", "--workers", "2")
-        check(all(written(disk / "store")[unit] == when for unit, when in done.items()), "a finished unit was run again")
+        check(all(written(disk / "store")[unit] == written_at for unit, written_at in done.items()), "a finished unit was run again")
         same(disk / "store", undisturbed, "full disk")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -167,12 +167,12 @@ DAMAGE: dict[str, Callable[[Path, str], object]] = {
     "manifest of another unit": lambda units, unit: _edit(units / f"{unit}.json", unit="0" * 64),
     "hash of other outcomes": lambda units, unit: _edit(units / f"{unit}.json", outcomes_sha256="0" * 64),
     "foreign files": lambda units, unit: [(units / name).write_bytes(b"[1]") for name in ("notes.json", "x.parquet", ".u.json.1.tmp")],
-    "a claim of the dead": lambda units, unit: _left(units.parent / "claims" / f"{unit}.json", units, unit),
-    "a damaged memory": lambda units, unit: _left(units.parent / "partial" / f"{unit}.safetensors", units, unit),
+    "a claim of the dead": lambda units, unit: _write_leftover(units.parent / "claims" / f"{unit}.json", units, unit),
+    "a damaged memory": lambda units, unit: _write_leftover(units.parent / "partial" / f"{unit}.safetensors", units, unit),
 }
 
 
-def _left(path: Path, units: Path, unit: str) -> None:
+def _write_leftover(path: Path, units: Path, unit: str) -> None:
     """Write an old, half-written file for a unit that is not finished."""
     (units / f"{unit}.json").unlink()
     path.parent.mkdir(exist_ok=True)
@@ -181,17 +181,17 @@ def _left(path: Path, units: Path, unit: str) -> None:
     os.utime(path, (old, old))
 
 
-def damaged(folder: Path, undisturbed: Path, what: str) -> None:
+def damaged(folder: Path, undisturbed: Path, damage: str) -> None:
     """Damage the first unit's files, run, and check that only this unit was run again."""
     store = folder / "damaged"
     shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(undisturbed, store)
     units = sorted(outcomes(store))
     before = written(store)
-    DAMAGE[what](store / "units", units[0])
+    DAMAGE[damage](store / "units", units[0])
     finish(store, "--workers", "1")
-    check(all(written(store)[unit] == before[unit] for unit in units[1:]), f"{what}: a sound unit was run again")
-    check({unit: outcomes(store)[unit] for unit in units} == outcomes(undisturbed), f"{what}: outcomes differ")
+    check(all(written(store)[unit] == before[unit] for unit in units[1:]), f"{damage}: a sound unit was run again")
+    check({unit: outcomes(store)[unit] for unit in units} == outcomes(undisturbed), f"{damage}: outcomes differ")
 
 
 def main() -> None:
@@ -199,13 +199,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three kills and two kinds of damage")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    given = parser.parse_args()
-    chance, begun, left_out = random.Random(given.seed), time.monotonic(), []
+    options = parser.parse_args()
+    chance, start_time, left_out = random.Random(options.seed), time.monotonic(), []
 
     def say(line: str) -> None:
-        sys.stdout.write(f"{time.monotonic() - begun:6.0f} s  {line}\n")
+        sys.stdout.write(f"{time.monotonic() - start_time:6.0f} s  {line}\n")
         sys.stdout.flush()
-        check(time.monotonic() - begun < SECONDS, "more than fifteen minutes")
+        check(time.monotonic() - start_time < SECONDS, "more than fifteen minutes")
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -214,7 +214,7 @@ def main() -> None:
         check(len(outcomes(undisturbed)) == UNITS, "the undisturbed run is not whole")
         say("undisturbed run")
         for workers in (1, 2, 4):
-            say(killed(folder, undisturbed, 1 if given.quick else 10, workers, chance))
+            say(killed(folder, undisturbed, 1 if options.quick else 10, workers, chance))
         say(at_once(folder, undisturbed))
         if importlib.util.find_spec("ray"):
             say(on_ray(folder, undisturbed))
@@ -225,11 +225,11 @@ def main() -> None:
             say(disk)
         else:
             left_out.append("the full disk (no tmpfs can be mounted)")
-        kinds = list(DAMAGE)[:2] if given.quick else list(DAMAGE)
-        for what in kinds:
-            damaged(folder, undisturbed, what)
+        kinds = list(DAMAGE)[:2] if options.quick else list(DAMAGE)
+        for item in kinds:
+            damaged(folder, undisturbed, item)
         say(f"{len(kinds)} kinds of damage: {', '.join(kinds)}")
-    say("outcomes identical throughout, nothing lost, nothing finished run again" + "".join(f"; left out: {what}" for what in left_out))
+    say("outcomes identical throughout, nothing lost, nothing finished run again" + "".join(f"; left out: {item}" for item in left_out))
 
 
 if __name__ == "__main__":

@@ -26,11 +26,11 @@ def test_a_loaded_model_takes_images_to_logits() -> None:
 def test_evaluate_gives_a_frame_and_a_store_keeps_it(tmp_path: Path) -> None:
     frame = harness.evaluate(MODEL, attack=["pgd", "cw-linf"], n=5, store=tmp_path)
     assert isinstance(frame, pd.DataFrame) and len(frame) == 10 and set(COLUMNS) <= set(frame.columns)
-    kept = harness.results(tmp_path)
-    assert len(kept) == 10 and len(harness.results(tmp_path, attack="pgd")) == 5
-    without = harness.evaluate(MODEL, attack=["pgd", "cw-linf"], n=5)
+    stored = harness.results(tmp_path)
+    assert len(stored) == 10 and len(harness.results(tmp_path, attack="pgd")) == 5
+    unstored = harness.evaluate(MODEL, attack=["pgd", "cw-linf"], n=5)
     columns = ["attack", *COLUMNS]
-    assert without[columns].equals(frame[columns])
+    assert unstored[columns].equals(frame[columns])
 
 
 def test_a_module_of_ones_own_is_attacked_too() -> None:
@@ -61,8 +61,8 @@ def test_a_loaded_model_stands_under_its_id_and_any_other_apart() -> None:
     changed = harness.evaluate(loaded, n=2)
     hooked = harness.load_model(MODEL)
     hooked.register_forward_hook(lambda module, inputs, logits: -logits)
-    other = harness.evaluate(hooked, n=2)
-    assert MODEL not in {*changed["model"], *other["model"]} and set(changed["unit"]) != set(by_module["unit"])
+    inverted = harness.evaluate(hooked, n=2)
+    assert MODEL not in {*changed["model"], *inverted["model"]} and set(changed["unit"]) != set(by_module["unit"])
 
 
 def test_several_norms_do_not_share_a_radius() -> None:

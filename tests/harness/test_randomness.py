@@ -32,13 +32,13 @@ def test_generators_continue_as_if_nothing_had_happened():
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 7, 2**64 - 1])
 def test_the_seed_decides_what_is_drawn_inside(seed):
     with isolated(seed):
-        one = draw()
+        first = draw()
     with isolated(seed):
-        again = draw()
+        repeated = draw()
     with isolated(seed ^ 1):
-        other = draw()
-    assert one == again
-    assert all(a != b for a, b in zip(one, other, strict=True))
+        different = draw()
+    assert first == repeated
+    assert all(a != b for a, b in zip(first, different, strict=True))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

@@ -41,11 +41,11 @@ def test_robust_accuracy_falls_with_the_radius_and_vanishes_at_64() -> None:
     table = summary(frame, models, pd.DataFrame(plan.expected()))
     table["epsilon"] = [Fraction(radius) for radius in table["radius"]]
     assert len(table) == 6 * len(models)
-    for _, part in table.groupby("model"):
-        worst = part.sort_values("epsilon")["worst"].tolist()
+    for _, group in table.groupby("model"):
+        worst = group.sort_values("epsilon")["worst"].tolist()
         assert worst == sorted(worst, reverse=True)
-        assert part["clean"].iloc[0] >= worst[0]
-        assert worst[-1] <= 0.02 or part["near_constant"].all()
+        assert group["clean"].iloc[0] >= worst[0]
+        assert worst[-1] <= 0.02 or group["near_constant"].all()
 
 
 @pytest.mark.slow
@@ -63,5 +63,5 @@ def test_autoattack_is_what_the_package_reports_when_called_directly(model: str)
             _, predictions = package.run_standard_evaluation(images, labels, batch_size=250)
     finally:
         torch.set_num_threads(threads)
-    ours = frame[(frame["model"] == model) & (frame["attack"] == "autoattack")].sort_values("image")["robust"]
-    assert (predictions == labels).tolist() == ours.tolist()
+    stored = frame[(frame["model"] == model) & (frame["attack"] == "autoattack")].sort_values("image")["robust"]
+    assert (predictions == labels).tolist() == stored.tolist()

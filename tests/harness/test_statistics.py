@@ -124,13 +124,13 @@ def test_the_correction_for_several_tests_is_holms(given: list[float], adjusted:
 def test_no_more_than_one_family_of_tests_in_twenty_has_a_false_alarm() -> None:
     import numpy as np
 
-    drawn = np.random.default_rng(0).random((4000, 6))
-    alarms = sum(min(holm(row.tolist())) < 0.05 for row in drawn)
-    assert 0.035 < alarms / len(drawn) < 0.065
+    p_values = np.random.default_rng(0).random((4000, 6))
+    alarms = sum(min(holm(row.tolist())) < 0.05 for row in p_values)
+    assert 0.035 < alarms / len(p_values) < 0.065
 
 
 def test_the_correction_is_the_closed_test_of_bonferroni() -> None:
-    given = [0.012, 0.2, 0.04, 0.011, 0.9]
+    p_values = [0.012, 0.2, 0.04, 0.011, 0.9]
     subsets = [subset for size in range(1, 6) for subset in itertools.combinations(range(5), size)]
-    closed = [max(min(1.0, len(s) * min(given[i] for i in s)) for s in subsets if position in s) for position in range(5)]
-    assert holm(given) == pytest.approx(closed)
+    closed = [max(min(1.0, len(s) * min(p_values[i] for i in s)) for s in subsets if position in s) for position in range(5)]
+    assert holm(p_values) == pytest.approx(closed)

@@ -31,9 +31,9 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server: Server = self.server  # type: ignore[assignment]
-        asked = self.headers.get("Range")
-        server.ranges.append(asked)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.resumes else 0
+        byte_range = self.headers.get("Range")
+        server.ranges.append(byte_range)
+        start = int(byte_range.removeprefix("bytes=").rstrip("-")) if byte_range and server.resumes else 0
         body = server.content[start:] if server.status is None else b""
         # Servers answer a range that starts at the end of the file with status 416.
         self.send_response(server.status or (416 if start and not body else 206 if start else 200))
@@ -52,14 +52,14 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server(("127.0.0.1", 0), Handler)
-    made.ranges = []
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
+    instance = Server(("127.0.0.1", 0), Handler)
+    instance.ranges = []
+    thread = threading.Thread(target=instance.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    yield made
-    made.shutdown()
+    yield instance
+    instance.shutdown()
     thread.join()
-    made.server_close()
+    instance.server_close()
 
 
 def url(server: Server) -> str:
@@ -67,11 +67,11 @@ def url(server: Server) -> str:
 
 
 def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     for _ in range(2):
-        path = fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "", lambda done, total: seen.append((done, total)))
+        path = fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "", lambda done, total: reports.append((done, total)))
         assert path.read_bytes() == CONTENT
-    assert len(server.ranges) == 1 and seen[-1] == (len(CONTENT), len(CONTENT))
+    assert len(server.ranges) == 1 and reports[-1] == (len(CONTENT), len(CONTENT))
 
 
 def test_a_cut_connection_is_continued(server: Server, tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_an_archive_is_unpacked_to_the_files_we_know(server: Server, tmp_path: P
             member.size = len(official_bytes())
             archive.addfile(member, io.BytesIO(official_bytes()))
     server.content = buffer.getvalue()
-    there = dataclasses.replace(data, url=url(server), md5=md5(server.content))
-    images = read_split(there, TEST, tmp_path / "data", download=True)
+    served = dataclasses.replace(data, url=url(server), md5=md5(server.content))
+    images = read_split(served, TEST, tmp_path / "data", download=True)
     assert images.sha256 == dataclasses.replace(SAMPLE, name="cifar10", index=images.index).sha256
     assert sorted(path.name for path in (tmp_path / "data").rglob("*") if path.is_file()) == ["file.bin", "test_batch"]
 

@@ -23,9 +23,9 @@ class Net(nn.Module):
 
 def test_a_fingerprint_is_the_same_every_time_and_leaves_torch_alone() -> None:
     state = torch.get_rng_state()
-    one, again = fingerprint(Net(), 32), fingerprint(Net(), 32)
-    assert one == again and not differs(one, again) and torch.equal(torch.get_rng_state(), state)
-    assert [len(one[name]) for name in ("logits", "gradients")] == [16, 16] and len(one["logits"][0]) == 10
+    first, second = fingerprint(Net(), 32), fingerprint(Net(), 32)
+    assert first == second and not differs(first, second) and torch.equal(torch.get_rng_state(), state)
+    assert [len(first[name]) for name in ("logits", "gradients")] == [16, 16] and len(first["logits"][0]) == 10
 
 
 @pytest.mark.parametrize(

@@ -34,20 +34,20 @@ def resnet34(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]
 
 
 def test_resnet34_has_the_sizes_of_the_reference(resnet34: tuple[nn.Module, Path]) -> None:
-    found = measure(*resnet34, drawn=True)
-    assert (found.weights, found.kept_weights) == (21_265_088, 212_685)
-    kib = {name: round(getattr(found, f"{name}_bytes") / 1024, 1) for name in ("bitmap", "index", "entropy", "seed", "batch_norm")}
+    footprint = measure(*resnet34, drawn=True)
+    assert (footprint.weights, footprint.kept_weights) == (21_265_088, 212_685)
+    kib = {name: round(getattr(footprint, f"{name}_bytes") / 1024, 1) for name in ("bitmap", "index", "entropy", "seed", "batch_norm")}
     assert kib == {"bitmap": 2621.8, "index": 515.0, "entropy": 205.8, "seed": 179.9, "batch_norm": 66.6}
-    assert round(found.dense_macs / 1e9, 3) == 1.159 and round(found.nonzero_macs / 1e6, 1) == 49.8
+    assert round(footprint.dense_macs / 1e9, 3) == 1.159 and round(footprint.nonzero_macs / 1e6, 1) == 49.8
 
 
 def test_its_packed_file_is_as_small_as_its_information(resnet34: tuple[nn.Module, Path]) -> None:
     model, path = resnet34
-    found = measure(model, path, drawn=True)
-    assert found.entropy_bytes is not None and found.seed_bytes is not None
-    assert found.file_bytes <= 1.03 * (found.entropy_bytes + found.batch_norm_bytes)
+    footprint = measure(model, path, drawn=True)
+    assert footprint.entropy_bytes is not None and footprint.seed_bytes is not None
+    assert footprint.file_bytes <= 1.03 * (footprint.entropy_bytes + footprint.batch_norm_bytes)
     drawn = pack(model, RECIPE.architecture, False, {"id": RECIPE.id}, {"generator": "torch-cpu", "seed": 1234, "weight_init": "binary"})  # type: ignore[arg-type]
-    assert len(drawn) <= 1.03 * (found.seed_bytes + found.batch_norm_bytes) <= 255 * 1024
+    assert len(drawn) <= 1.03 * (footprint.seed_bytes + footprint.batch_norm_bytes) <= 255 * 1024
     small = path.with_name("drawn.safetensors")
     small.write_bytes(drawn)
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -89,9 +89,9 @@ def test_the_peak_of_resnet34_is_three_tensors_of_its_first_stage(resnet34: tupl
 
 def test_a_dense_model_has_no_mask_to_store(tmp_path: Path) -> None:
     model = load_packed(package_folder("checkpoints") / "cifar10-rn8w32-dense-binary.safetensors").model
-    found = measure(model, package_folder("checkpoints") / "cifar10-rn8w32-dense-binary.safetensors")
-    assert found.bitmap_bytes is None and found.entropy_bytes is None and found.seed_bytes is None
-    assert found.dense_one_bit_bytes == -(-found.weights // 8)
+    footprint = measure(model, package_folder("checkpoints") / "cifar10-rn8w32-dense-binary.safetensors")
+    assert footprint.bitmap_bytes is None and footprint.entropy_bytes is None and footprint.seed_bytes is None
+    assert footprint.dense_one_bit_bytes == -(-footprint.weights // 8)
 
 
 TINY = {"name": "cifar-resnet8", "classes": 10, "width": 4, "normalisation": "none", "last_batch_norm": "none", "head_bias": True}
@@ -101,9 +101,9 @@ def counted(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> tuple[F
     """Measure a tiny network of changed weights; return its footprint, weights, kept weights, and the entropy of its masks in bits."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        drawn = build_classifier(TINY)
-    weights = [change(array) for array in effective_weights(drawn)]
-    model = assemble(TINY, True, weights, batch_norm_tensors(drawn))
+        network = build_classifier(TINY)
+    weights = [change(array) for array in effective_weights(network)]
+    model = assemble(TINY, True, weights, batch_norm_tensors(network))
     path = folder / "model.safetensors"
     path.write_bytes(pack(model, TINY, True, {}))
     counts = [(array.size, int(np.count_nonzero(array))) for array in weights]
@@ -116,20 +116,20 @@ def half(array: np.ndarray) -> np.ndarray:
 
 
 def test_sparse_float_weights_take_four_bytes_each(tmp_path: Path) -> None:
-    found, weights, kept, mask = counted(half, tmp_path)
-    assert (found.bitmap_bytes, found.entropy_bytes) == (math.ceil((weights + 32 * kept) / 8), math.ceil((mask + 32 * kept) / 8))
-    assert found.dense_one_bit_bytes is None and found.dense_eight_bit_bytes is None
+    footprint, weights, kept, mask = counted(half, tmp_path)
+    assert (footprint.bitmap_bytes, footprint.entropy_bytes) == (math.ceil((weights + 32 * kept) / 8), math.ceil((mask + 32 * kept) / 8))
+    assert footprint.dense_one_bit_bytes is None and footprint.dense_eight_bit_bytes is None
 
 
 def test_signs_with_one_constant_a_layer_take_a_bit_each_and_a_float_a_layer(tmp_path: Path) -> None:
     def ticket(array: np.ndarray) -> np.ndarray:
         return np.sign(half(array)).astype(np.float32) * np.float32(array.size**-0.5)
 
-    found, _, kept, mask = counted(ticket, tmp_path)
+    footprint, _, kept, mask = counted(ticket, tmp_path)
     layers = sum(isinstance(module, nn.Conv2d) for module in build_classifier(TINY).modules())
-    assert found.entropy_bytes == math.ceil((mask + kept + 32 * layers) / 8)
+    assert footprint.entropy_bytes == math.ceil((mask + kept + 32 * layers) / 8)
     # The file does not say how the constants were drawn.
-    assert found.seed_bytes is None
+    assert footprint.seed_bytes is None
     dense, weights, _, _ = counted(lambda array: np.where(array < 0, -0.25, 0.25).astype(np.float32), tmp_path)
     assert dense.dense_one_bit_bytes == math.ceil((weights + 32 * layers) / 8)
 
@@ -139,16 +139,16 @@ def test_eight_bit_weights_take_a_byte_each_and_a_float_a_channel(tmp_path: Path
         scale = (np.abs(array).max((1, 2, 3), keepdims=True) / 127).astype(np.float32)
         return np.rint(array / scale).astype(np.float32) * scale
 
-    found, weights, _, _ = counted(rounded, tmp_path)
+    footprint, weights, _, _ = counted(rounded, tmp_path)
     channels = sum(module.out_channels for module in build_classifier(TINY).modules() if isinstance(module, nn.Conv2d))
-    assert found.dense_eight_bit_bytes == weights + 4 * channels
-    assert found.file_bytes < found.dense_eight_bit_bytes + found.batch_norm_bytes + 1000
+    assert footprint.dense_eight_bit_bytes == weights + 4 * channels
+    assert footprint.file_bytes < footprint.dense_eight_bit_bytes + footprint.batch_norm_bytes + 1000
 
 
 def test_a_bias_is_stored_and_counted_with_the_batch_norms(tmp_path: Path) -> None:
-    found, _, _, _ = counted(half, tmp_path)
+    footprint, _, _, _ = counted(half, tmp_path)
     norms = sum(4 * module.num_features for module in build_classifier(TINY).modules() if isinstance(module, nn.BatchNorm2d))
-    assert found.batch_norm_bytes == 4 * (norms + 10)
+    assert footprint.batch_norm_bytes == 4 * (norms + 10)
 
 
 def other_network() -> nn.Sequential:
@@ -159,9 +159,9 @@ def other_network() -> nn.Sequential:
 
 def test_layers_of_every_kind_are_counted(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
-    found = measure(other_network(), tmp_path / "file")
-    assert (found.weights, found.dense_float32_bytes, found.batch_norm_bytes, found.file_bytes) == (4520, 18080, 72, 5)
-    assert found.dense_macs == 600 * 49 + 3920 and found.bitmap_bytes is None
+    footprint = measure(other_network(), tmp_path / "file")
+    assert (footprint.weights, footprint.dense_float32_bytes, footprint.batch_norm_bytes, footprint.file_bytes) == (4520, 18080, 72, 5)
+    assert footprint.dense_macs == 600 * 49 + 3920 and footprint.bitmap_bytes is None
     rows = measure_layers(other_network())
     assert [(row.shape, row.macs) for row in rows] == [((8, 3, 5, 5), 600 * 49), ((10, 392), 3920)]
 

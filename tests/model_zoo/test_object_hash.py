@@ -81,8 +81,8 @@ WAYS: list[Callable[[float], object]] = [
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_value_counts_wherever_it_is(way: Callable[[float], object]) -> None:
-    first, again, other = (object_sha256(Net(way(value))) for value in (1.0, 1.0, -1.0))
-    assert first == again != other
+    first, repeated, different = (object_sha256(Net(way(value))) for value in (1.0, 1.0, -1.0))
+    assert first == repeated != different
 
 
 def test_where_an_object_lies_and_what_points_to_itself_do_not_matter() -> None:
@@ -102,12 +102,12 @@ def test_types_are_told_apart() -> None:
 
 
 def test_classes_of_the_users_modules_count_with_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, named = object_sha256(Net(0), [__name__]), object_sha256(Net(0))
+    before, without_classes = object_sha256(Net(0), [__name__]), object_sha256(Net(0))
     monkeypatch.setattr(Net, "power", 3, raising=False)
     after = object_sha256(Net(0), [__name__])
     monkeypatch.setattr(Net, "forward", closing_over(2.0))
     patched = object_sha256(Net(0), [__name__])
-    assert len({before, after, patched}) == 3 and object_sha256(Net(0)) == named
+    assert len({before, after, patched}) == 3 and object_sha256(Net(0)) == without_classes
 
 
 def test_a_compiled_network_is_the_network_inside() -> None:

@@ -52,11 +52,11 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_function_makes_the_same_frozen_network_every_time(file: Path) -> None:
     state = torch.get_rng_state()
-    own, model = open_own(f"{file}:make_model")
-    again, _ = open_own(f"{file}:make_model")
-    assert own == again and torch.equal(torch.get_rng_state(), state)
-    assert own.id.startswith("my-net-") and own.classes == 10 and own.data is None and own.family is None
-    assert own.convention == "tensors" and own.bytes == 4 * (3 * 4 * 25 + 4 + 1960 + 10)
+    user_model, model = open_own(f"{file}:make_model")
+    repeated, _ = open_own(f"{file}:make_model")
+    assert user_model == repeated and torch.equal(torch.get_rng_state(), state)
+    assert user_model.id.startswith("my-net-") and user_model.classes == 10 and user_model.data is None and user_model.family is None
+    assert user_model.convention == "tensors" and user_model.bytes == 4 * (3 * 4 * 25 + 4 + 1960 + 10)
     assert not any(module.training for module in model.modules()) and not any(p.requires_grad for p in model.parameters())
 
 
@@ -73,18 +73,18 @@ def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path
             torch.save({"state_dict": content} if "nested" in suffix else content, weights)
 
     write(state)
-    given = with_checkpoint(f"{file}:make_model", weights)
-    own, filled = open_own(given)
+    reference = with_checkpoint(f"{file}:make_model", weights)
+    user_model, filled = open_own(reference)
     assert torch.equal(unfenced(filled).state_dict()["1.weight"], state["1.weight"])
-    assert own.weights_sha256 != describe(f"{file}:make_model").weights_sha256
-    for wrong, words in (
+    assert user_model.weights_sha256 != describe(f"{file}:make_model").weights_sha256
+    for bad_state, words in (
         ({**state, "more": torch.ones(1)}, "also 'more'"),
         ({name: tensor for name, tensor in state.items() if name != "1.bias"}, "'1.bias'"),
         ({**state, "1.bias": torch.ones(3)}, r"shape \[4\]"),
     ):
-        write(wrong)
+        write(bad_state)
         with pytest.raises(DamagedFileError, match=words):
-            open_own(given)
+            open_own(reference)
 
 
 def test_weights_that_would_have_to_be_executed_are_refused(file: Path, tmp_path: Path) -> None:
@@ -106,18 +106,22 @@ def test_code_is_part_of_what_a_model_is_even_with_the_same_weights(file: Path) 
     file.write_text(FACTORY.replace("nn.ReLU()", "nn.GELU()"))
     other_file = describe(f"{file}:make_model")
     assert before.weights_sha256 == other_layer.weights_sha256 == other_file.weights_sha256
-    assert len({str(one.architecture) for one in (before, other_layer, other_file)}) == 3
+    assert len({str(described.architecture) for described in (before, other_layer, other_file)}) == 3
 
 
 def test_a_network_of_this_package_is_what_a_record_of_it_would_be(tmp_path: Path) -> None:
     file = tmp_path / "ours.py"
     file.write_text(f"from model_zoo.loading import load_model\n\ndef make():\n    return load_model({SHIPPED!r})\n")
-    own, model = open_own(f"{file}:make")
+    user_model, model = open_own(f"{file}:make")
     record = get_record(SHIPPED)
-    assert isinstance(own, Own) and isinstance(model, Classifier)
-    assert (own.architecture, own.affine, own.weights_sha256) == (record.architecture, record.affine, record.weights_sha256)
+    assert isinstance(user_model, Own) and isinstance(model, Classifier)
+    assert (user_model.architecture, user_model.affine, user_model.weights_sha256) == (
+        record.architecture,
+        record.affine,
+        record.weights_sha256,
+    )
     # The record's file is larger by what its header says about its origin.
-    assert own.convention == "packed file" and 0.9 < own.bytes / record.checkpoint.bytes <= 1
+    assert user_model.convention == "packed file" and 0.9 < user_model.bytes / record.checkpoint.bytes <= 1
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(model(images), load_model(SHIPPED)(images))
 
@@ -194,18 +198,18 @@ def integers():
 
 def test_networks_that_differ_in_a_nested_attribute_alone_are_two(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
-    one, two = (describe(f"{tmp_path}/kinds.py:{function}") for function in ("one", "two"))
-    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture and one.id != two.id
-    assert describe(f"{tmp_path}/kinds.py:one") == one
+    first, second = (describe(f"{tmp_path}/kinds.py:{function}") for function in ("one", "two"))
+    assert first.weights_sha256 == second.weights_sha256 and first.architecture != second.architecture and first.id != second.id
+    assert describe(f"{tmp_path}/kinds.py:one") == first
 
 
 def test_weights_of_lower_precision_work(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
     _, exact = open_own(f"{tmp_path}/kinds.py:one")
-    own, rounded = open_own(f"{tmp_path}/kinds.py:half")
+    user_model, rounded = open_own(f"{tmp_path}/kinds.py:half")
     images = torch.rand(4, 3, 32, 32, requires_grad=True)
     logits = rounded(images)
-    assert logits.dtype == torch.float32 and own.bytes == describe(f"{tmp_path}/kinds.py:one").bytes // 2  # type: ignore[attr-defined]
+    assert logits.dtype == torch.float32 and user_model.bytes == describe(f"{tmp_path}/kinds.py:one").bytes // 2  # type: ignore[attr-defined]
     assert torch.allclose(logits, exact(images), atol=0.05) and not torch.equal(logits, exact(images))
     (gradient,) = torch.autograd.grad(logits.sum(), images)
     assert gradient.abs().sum() > 0
@@ -223,7 +227,7 @@ def test_networks_that_used_to_end_in_a_traceback_are_one_line(function: str, wo
 
 def folders(tmp_path: Path, name: str) -> list[str]:
     """Write two folders, each with a module of the same name but other contents and a file that imports it; return their models."""
-    made = []
+    references = []
     for folder, factor in (("first", 1.0), ("second", -1.0)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.py").write_text(
@@ -233,8 +237,8 @@ def folders(tmp_path: Path, name: str) -> list[str]:
             f"from torch import nn\nfrom {name} import Scale\n\n"
             "def make():\n    return nn.Sequential(Scale(), nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))\n"
         )
-        made.append(f"{tmp_path}/{folder}/net.py:make")
-    return made
+        references.append(f"{tmp_path}/{folder}/net.py:make")
+    return references
 
 
 @pytest.mark.parametrize("name", ["parts", "model_zoo", "harness"])
@@ -242,10 +246,12 @@ def test_two_files_do_not_share_modules_of_one_name(name: str, tmp_path: Path) -
     import sys
 
     before, paths = dict(sys.modules), list(sys.path)
-    (first, one), (second, other) = (open_own(model) for model in folders(tmp_path, name))
+    (first, first_model), (second, second_model) = (open_own(model) for model in folders(tmp_path, name))
     assert sys.modules == before and sys.path == paths
     images = torch.rand(2, 3, 32, 32)
-    assert torch.allclose(one(images), unfenced(one)[1:](images)) and torch.allclose(other(images), unfenced(other)[1:](-images))
+    assert torch.allclose(first_model(images), unfenced(first_model)[1:](images)) and torch.allclose(
+        second_model(images), unfenced(second_model)[1:](-images)
+    )
     assert first.weights_sha256 == second.weights_sha256 and first.id != second.id
 
 
@@ -253,10 +259,10 @@ def test_a_script_that_has_a_module_of_that_name_keeps_it(tmp_path: Path, monkey
     import sys
     from types import ModuleType
 
-    mine = ModuleType("parts")
-    monkeypatch.setitem(sys.modules, "parts", mine)
+    script_module = ModuleType("parts")
+    monkeypatch.setitem(sys.modules, "parts", script_module)
     open_own(folders(tmp_path, "parts")[0])
-    assert sys.modules["parts"] is mine
+    assert sys.modules["parts"] is script_module
 
 
 def test_modules_that_are_imported_during_a_call_are_found(tmp_path: Path) -> None:
@@ -265,9 +271,9 @@ def test_modules_that_are_imported_during_a_call_are_found(tmp_path: Path) -> No
         "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
         "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
     )
-    own, model = open_own(f"{tmp_path}/net.py:make")
+    user_model, model = open_own(f"{tmp_path}/net.py:make")
     images = torch.rand(2, 3, 32, 32)
-    assert own.classes == 10 and torch.equal(model(images), model(images))
+    assert user_model.classes == 10 and torch.equal(model(images), model(images))
 
 
 def test_a_network_made_again_remembers_nothing_not_even_in_its_modules(tmp_path: Path) -> None:
@@ -292,9 +298,9 @@ def test_a_network_of_this_package_that_computes_something_else_is_not_taken_for
         f"from model_zoo.loading import load_model\n\ndef make():\n    model = load_model({SHIPPED!r})\n"
         "    model.register_forward_hook(lambda module, inputs, logits: -logits)\n    return model\n"
     )
-    own, model = open_own(f"{file}:make")
+    user_model, model = open_own(f"{file}:make")
     images = torch.rand(2, 3, 32, 32)
-    assert own.architecture["name"] == "factory" and torch.allclose(model(images), -load_model(SHIPPED)(images))
+    assert user_model.architecture["name"] == "factory" and torch.allclose(model(images), -load_model(SHIPPED)(images))
 
 
 def test_code_that_replaces_functions_of_torch_is_refused_by_name(tmp_path: Path) -> None:
@@ -313,8 +319,8 @@ def test_a_module_that_is_imported_at_a_call_is_part_of_the_identity(tmp_path: P
         "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
         "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
     )
-    found = []
+    ids = []
     for factor in (3.0, 2.0):
         (tmp_path / "late.py").write_text(f"FACTOR = {factor}\n# {factor}\n")
-        found.append(describe(f"{tmp_path}/net.py:make").id)
-    assert found[0] != found[1]
+        ids.append(describe(f"{tmp_path}/net.py:make").id)
+    assert ids[0] != ids[1]

@@ -66,16 +66,16 @@ def test_every_row_says_where_it_is_from(all_of_them: pd.DataFrame) -> None:
 
 
 def test_the_papers_own_numbers_are_those_of_its_model_zoo(all_of_them: pd.DataFrame) -> None:
-    theirs = all_of_them[all_of_them["file"] == "liu2022"]
-    found = {
+    rows = all_of_them[all_of_them["file"] == "liu2022"]
+    numbers = {
         (row["architecture"], row["dataset"], row["training"], round(100 * row["clean"], 2), round(100 * row["robust"], 2))
-        for _, row in theirs.iterrows()
+        for _, row in rows.iterrows()
     }
-    assert found == LIU2022
-    settings = theirs[["keep_ratio", "allocation_power", "weight_init", "last_batch_norm", "weight_bits", "extra_data", "version"]]
+    assert numbers == LIU2022
+    settings = rows[["keep_ratio", "allocation_power", "weight_init", "last_batch_norm", "weight_bits", "extra_data", "version"]]
     assert settings.drop_duplicates().to_numpy().tolist() == [[0.01, 0.1, "binary", "plain", 1.0, False, "3c5bd5d"]]
     # Whole test splits; the source does not say how many ImageNet-100 images were tested.
-    assert theirs["n"].value_counts().to_dict() == {10000: 8}
+    assert rows["n"].value_counts().to_dict() == {10000: 8}
 
 
 def test_radii_that_are_nearly_alike_are_two(all_of_them: pd.DataFrame) -> None:

@@ -67,9 +67,9 @@ def test_all_models_share_data_and_epochs() -> None:
     assert len(records) >= 5
     assert len({record.data for record in records}) == len({record.data.train for record in records})
     # A run selected on held-out images is a longer training stopped early, so it is not compared.
-    whole = [record for record in records if record.training and record.selected_on == "last epoch"]
-    longer = [record for record in whole if re.search(r"-e\d+$", record.id)]
-    assert len({record.training.epochs for record in whole if record.training and record not in longer}) == 1
+    unselected = [record for record in records if record.training and record.selected_on == "last epoch"]
+    longer = [record for record in unselected if re.search(r"-e\d+$", record.id)]
+    assert len({record.training.epochs for record in unselected if record.training and record not in longer}) == 1
     # The id of a longer schedule contains its number of epochs.
     assert all(record.training and record.id.endswith(f"-e{record.training.epochs}") for record in longer)
 

@@ -35,8 +35,8 @@ def test_a_radius_on_the_scale_of_bytes_is_refused_with_what_was_meant() -> None
 
 
 def test_one_radius_is_for_one_norm() -> None:
-    assert [str(one) for one in threats_for(["Linf", "Linf"], ["8/255", "4/255"])] == ["Linf 8/255", "Linf 4/255"]
-    assert [str(one) for one in threats_for(["Linf", "L2"], ["Linf 8/255", "L2:1/2"])] == ["Linf 8/255", "L2 1/2"]
+    assert [str(threat) for threat in threats_for(["Linf", "Linf"], ["8/255", "4/255"])] == ["Linf 8/255", "Linf 4/255"]
+    assert [str(threat) for threat in threats_for(["Linf", "L2"], ["Linf 8/255", "L2:1/2"])] == ["Linf 8/255", "L2 1/2"]
     assert threats_for(["Linf", "L2"], []) == []
     with pytest.raises(UsageError, match=r"which norm .* 'Linf 8/255'"):
         threats_for(["Linf", "L2"], ["8/255"])

@@ -39,9 +39,9 @@ def victim() -> Victim:
             optimizer.step()
     model.zero_grad()
     model.eval().requires_grad_(False)
-    right = model(images).argmax(1) == labels
-    assert right.float().mean() > 0.5
-    return Victim(model, images[right].contiguous(), labels[right])
+    is_correct = model(images).argmax(1) == labels
+    assert is_correct.float().mean() > 0.5
+    return Victim(model, images[is_correct].contiguous(), labels[is_correct])
 
 
 @pytest.fixture

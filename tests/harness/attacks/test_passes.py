@@ -16,8 +16,8 @@ NAMES = ["pgd", "pgd-10x50", "cw-linf", "pgd-adaptive", "autoattack"]
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_that_survives_costs_what_was_said(name, victim, linf):
     spec = attacks.get(name)
-    few = {"steps": 5} if "steps" in spec.parameters else SHORT
-    spec = replace(spec, parameters={**spec.parameters, **few})
+    overrides = {"steps": 5} if "steps" in spec.parameters else SHORT
+    spec = replace(spec, parameters={**spec.parameters, **overrides})
     images, labels = victim.first(20)
     meter = Meter(victim.model, images, labels, linf)
     result = attacks.run(spec, AttackCall(meter, images, labels, linf, 1), classes=10)
@@ -25,10 +25,10 @@ def test_an_image_that_survives_costs_what_was_said(name, victim, linf):
     broken, survives = passes(spec, 10)
     assert robust
     # Some attacks make one more pass at the start or end; AutoAttack also checks the model and makes a few more passes per target.
-    spare = 40 if name == "autoattack" else 3 * spec.parameters["restarts"]
+    tolerance = 40 if name == "autoattack" else 3 * spec.parameters["restarts"]
     for row in robust:
-        assert 0 <= int(meter.forwards[row]) - survives.forwards <= spare
-        assert 0 <= int(meter.backwards[row]) - survives.backwards <= spare
+        assert 0 <= int(meter.forwards[row]) - survives.forwards <= tolerance
+        assert 0 <= int(meter.backwards[row]) - survives.backwards <= tolerance
     assert (broken.forwards, broken.backwards) <= (survives.forwards, survives.backwards)
 
 

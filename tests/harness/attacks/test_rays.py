@@ -29,12 +29,12 @@ def run(model: nn.Module, epsilon: float, queries: int, x: torch.Tensor = X, y: 
 
 def test_examples_are_adversarial_and_in_the_ball() -> None:
     model, epsilon = undefended(), 8 / 255
-    found = run(Decisions(model), epsilon, 400)
-    assert 5 <= int(found.broken.sum()) < len(X)
-    broken = found.examples[found.broken]
-    assert (broken - X[found.broken]).abs().amax() <= epsilon + 1e-6 and broken.min() >= 0 and broken.max() <= 1
-    assert (model(broken).argmax(1) != Y[found.broken]).all()
-    assert torch.equal(found.examples[~found.broken], X[~found.broken])
+    result = run(Decisions(model), epsilon, 400)
+    assert 5 <= int(result.broken.sum()) < len(X)
+    broken = result.examples[result.broken]
+    assert (broken - X[result.broken]).abs().amax() <= epsilon + 1e-6 and broken.min() >= 0 and broken.max() <= 1
+    assert (model(broken).argmax(1) != Y[result.broken]).all()
+    assert torch.equal(result.examples[~result.broken], X[~result.broken])
 
 
 def test_more_queries_and_a_larger_radius_break_more() -> None:
@@ -52,8 +52,8 @@ def test_queries_are_counted_and_end() -> None:
 
 def test_what_an_image_gets_does_not_depend_on_the_others() -> None:
     model = undefended()
-    whole, part = run(model, 8 / 255, 200), run(model, 8 / 255, 200, X[4:11], Y[4:11])
-    assert torch.equal(whole.broken[4:11], part.broken) and torch.equal(whole.examples[4:11], part.examples)
+    full, subset = run(model, 8 / 255, 200), run(model, 8 / 255, 200, X[4:11], Y[4:11])
+    assert torch.equal(full.broken[4:11], subset.broken) and torch.equal(full.examples[4:11], subset.examples)
 
 
 def test_small_images_of_one_channel() -> None:
@@ -63,5 +63,5 @@ def test_small_images_of_one_channel() -> None:
             return torch.stack([0.5 - mean, mean - 0.5], 1)
 
     x = torch.full((2, 1, 8, 8), 0.45)
-    found = run(Bright(), 0.1, 60, x, torch.zeros(2, dtype=torch.int64))
-    assert found.broken.all()
+    result = run(Bright(), 0.1, 60, x, torch.zeros(2, dtype=torch.int64))
+    assert result.broken.all()

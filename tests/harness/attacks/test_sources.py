@@ -15,10 +15,10 @@ X, Y = (part[:40] for part in images())
 def test_a_network_without_gradients_is_broken_through_one_that_has_them() -> None:
     masked, epsilon = toy("sign", sign(0.0)), THREAT.epsilon
     assert ascend(masked, X, Y, epsilon, margin, 20, 0).robust.sum() > 35
-    made = transfer_examples(toy("sign"), X, Y, epsilon, margin, 0)
-    assert (made - X).abs().amax() <= epsilon + 1e-6 and made.min() >= 0 and made.max() <= 1
-    assert (predict(masked, made) == Y).sum() < 10
-    assert torch.equal(made, transfer_examples(toy("sign"), X, Y, epsilon, margin, 0))
+    examples = transfer_examples(toy("sign"), X, Y, epsilon, margin, 0)
+    assert (examples - X).abs().amax() <= epsilon + 1e-6 and examples.min() >= 0 and examples.max() <= 1
+    assert (predict(masked, examples) == Y).sum() < 10
+    assert torch.equal(examples, transfer_examples(toy("sign"), X, Y, epsilon, margin, 0))
 
 
 def test_sources_ship_and_are_never_the_model_itself() -> None:

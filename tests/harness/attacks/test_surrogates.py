@@ -55,9 +55,9 @@ def test_a_model_without_steps_is_left_alone():
     points = torch.randn(4, 3)
     model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
     outputs, gradient, replaced = slope(model, "ste", points)
-    own = points.clone().requires_grad_(True)
+    inputs = points.clone().requires_grad_(True)
     assert replaced == 0 and torch.equal(outputs, model(points))
-    assert torch.equal(gradient, torch.autograd.grad(model(own).sum(), own)[0])
+    assert torch.equal(gradient, torch.autograd.grad(model(inputs).sum(), inputs)[0])
 
 
 def test_hooks_and_interception_end_with_the_call():

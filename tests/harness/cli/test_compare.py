@@ -54,36 +54,36 @@ def test_a_model_of_ones_own_beside_the_suites_models_in_one_command(there: Path
         and "withstands cw-l2 under L2 1/2" in first.stdout
         and "Pareto front" in first.stdout
     )
-    again = compare("my_model.py:make_model", "--json")
-    assert again.exit_code == 0 and "units run" not in again.stderr
-    whole = json.loads(again.stdout)
-    assert whole["model"].startswith("my-model-") and whole["unmet"] == []
-    main_one = whole["comparisons"][0]
-    assert {opponent["standing"]["model"] for opponent in main_one["opponents"]} == {DENSE, PRUNED}
-    assert main_one["ours"]["worst"]["images"] == 4 and main_one["ours"]["size"]["convention"] == "tensors"
+    second = compare("my_model.py:make_model", "--json")
+    assert second.exit_code == 0 and "units run" not in second.stderr
+    content = json.loads(second.stdout)
+    assert content["model"].startswith("my-model-") and content["unmet"] == []
+    comparison = content["comparisons"][0]
+    assert {opponent["standing"]["model"] for opponent in comparison["opponents"]} == {DENSE, PRUNED}
+    assert comparison["ours"]["worst"]["images"] == 4 and comparison["ours"]["size"]["convention"] == "tensors"
 
 
 def test_outcomes_of_longer_runs_are_used(there: Path) -> None:
     store = Store(there / "results")
     for unit in plan_request([DENSE], ["pgd", "cw-linf", "cw-l2"], "cifar10-sample", 6).units:
         run_unit(unit, store)
-    done = compare("my_model.py:make_model", "--against", DENSE)
-    assert "3 units run" in done.stderr and "lacks outcomes" not in done.stderr and "n = 4" in done.stdout
+    result = compare("my_model.py:make_model", "--against", DENSE)
+    assert "3 units run" in result.stderr and "lacks outcomes" not in result.stderr and "n = 4" in result.stdout
 
 
 def test_conditions_decide_the_exit_status(there: Path) -> None:
-    met = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
-    assert met.exit_code == 0, met.stderr
+    passing = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
+    assert passing.exit_code == 0, passing.stderr
     # The checks for gradient masking run without being requested.
-    assert "Square (1,000 queries) 0" in met.stdout and "decisions alone) 0" in met.stdout and "shipped models 0" in met.stdout
-    low = compare(DENSE, "--against", PRUNED, "--fail-under", "90")
-    assert low.exit_code == 1 and "--fail-under 90: the lower end" in low.stderr
+    assert "Square (1,000 queries) 0" in passing.stdout and "decisions alone) 0" in passing.stdout and "shipped models 0" in passing.stdout
+    failing = compare(DENSE, "--against", PRUNED, "--fail-under", "90")
+    assert failing.exit_code == 1 and "--fail-under 90: the lower end" in failing.stderr
     # Four images are too few for a significant difference.
-    beat = compare(DENSE, "--must-beat", PRUNED, "--json")
-    assert beat.exit_code == 1 and f"--must-beat {PRUNED}" in beat.stderr
-    assert [opponent["standing"]["model"] for opponent in json.loads(beat.stdout)["comparisons"][0]["opponents"]] == [PRUNED]
-    itself = compare(DENSE, "--against", PRUNED, "--must-beat", DENSE)
-    assert itself.exit_code == 1 and "the same model" in itself.stderr
+    insignificant = compare(DENSE, "--must-beat", PRUNED, "--json")
+    assert insignificant.exit_code == 1 and f"--must-beat {PRUNED}" in insignificant.stderr
+    assert [opponent["standing"]["model"] for opponent in json.loads(insignificant.stdout)["comparisons"][0]["opponents"]] == [PRUNED]
+    same_model = compare(DENSE, "--against", PRUNED, "--must-beat", DENSE)
+    assert same_model.exit_code == 1 and "the same model" in same_model.stderr
 
 
 HIDDEN = """
@@ -105,8 +105,8 @@ def test_decisions_of_an_undefended_network_under_the_logits_of_another_are_foun
 
 
 def test_a_refused_model_is_attacked_by_nothing(there: Path) -> None:
-    refused = compare("my_model.py:probabilities")
-    assert refused.exit_code == 1 and "probabilities" in refused.stderr and not (there / "results").exists()
+    result = compare("my_model.py:probabilities")
+    assert result.exit_code == 1 and "probabilities" in result.stderr and not (there / "results").exists()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_run_says_what_to_do_with_a_model_without_a_record(there: Path) -> None:
 
 
 def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there: Path) -> None:
-    said = (
+    options = (
         "--id",
         "mine",
         "--family",
@@ -147,21 +147,21 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
         "8/255",
     )
     assert compare("my_model.py:ours", "--against", PRUNED).exit_code == 0
-    done = harness("add", "my_model.py:ours", *said)
-    assert done.exit_code == 0, done.stderr
+    result = harness("add", "my_model.py:ours", *options)
+    assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in Path("added").iterdir()) == ["mine.safetensors", "mine.toml"]
-    again = compare("added/mine.toml", "--against", PRUNED)
-    assert again.exit_code == 0 and "units run" not in again.stderr and "mine withstands" in again.stdout
-    run = harness("run", "--model", "added/mine.toml", "--attack", "pgd", "--n", "4", "--workers", "1")
-    assert run.exit_code == 0 and "1 found" in run.stderr and "mine" in run.stdout
-    twice = harness("add", "my_model.py:ours", *said)
-    assert twice.exit_code == 2 and "there already" in twice.stderr
-    bits = harness("add", "my_model.py:ours", *("1" if item == "32" else "other" if item == "mine" else item for item in said))
-    assert bits.exit_code == 1 and "one-bit weights" in bits.stderr
-    known = harness("add", DENSE, *said)
-    assert known.exit_code == 2 and "no model of one's own" in known.stderr
-    missing = harness("add", "my_model.py:ours", "--id", "x")
-    assert missing.exit_code == 2 and "--family" in missing.stderr
+    compared = compare("added/mine.toml", "--against", PRUNED)
+    assert compared.exit_code == 0 and "units run" not in compared.stderr and "mine withstands" in compared.stdout
+    attacked = harness("run", "--model", "added/mine.toml", "--attack", "pgd", "--n", "4", "--workers", "1")
+    assert attacked.exit_code == 0 and "1 found" in attacked.stderr and "mine" in attacked.stdout
+    repeated = harness("add", "my_model.py:ours", *options)
+    assert repeated.exit_code == 2 and "there already" in repeated.stderr
+    mismatched = harness("add", "my_model.py:ours", *("1" if item == "32" else "other" if item == "mine" else item for item in options))
+    assert mismatched.exit_code == 1 and "one-bit weights" in mismatched.stderr
+    shipped = harness("add", DENSE, *options)
+    assert shipped.exit_code == 2 and "no model of one's own" in shipped.stderr
+    incomplete = harness("add", "my_model.py:ours", "--id", "x")
+    assert incomplete.exit_code == 2 and "--family" in incomplete.stderr
 
 
 MASKED = """
@@ -187,8 +187,8 @@ def test_a_masked_model_meets_no_condition_and_is_marked(there: Path) -> None:
     result = compare("masked.py:make", "--against", DENSE, "--must-beat", DENSE, "--fail-under", "0")
     assert result.exit_code == 1 and result.stderr.count("verdict masked") == 2
     assert "zero-gradient" in result.stdout and "Better" not in result.stdout and "not placed on the Pareto front" in result.stdout
-    whole = json.loads(compare("masked.py:make", "--against", DENSE, "--json").stdout)
-    assert whole["comparisons"][0]["ours"]["flags"] == ["zero-gradient"] and "masked" in whole["comparisons"][0]["ours"]["doubt"]
+    content = json.loads(compare("masked.py:make", "--against", DENSE, "--json").stdout)
+    assert content["comparisons"][0]["ours"]["flags"] == ["zero-gradient"] and "masked" in content["comparisons"][0]["ours"]["doubt"]
 
 
 def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -> None:
@@ -196,9 +196,9 @@ def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -
     for unit in plan_request([DENSE, PRUNED], ["pgd", "cw-linf", "cw-l2"], "cifar10-sample", 20).units:
         run_unit(unit, store)
     options = ("compare", DENSE, "--against", PRUNED, "--suite", "smoke", "--workers", "1")
-    every, some = harness(*options), harness(*options, "--n", "4")
-    assert "3 units run" in every.stderr and "units run" not in some.stderr, "the probes alone, and once"
-    assert "n = 20" in every.stdout and "n = 4" in some.stdout
+    all_images, four_images = harness(*options), harness(*options, "--n", "4")
+    assert "3 units run" in all_images.stderr and "units run" not in four_images.stderr, "the probes alone, and once"
+    assert "n = 20" in all_images.stdout and "n = 4" in four_images.stdout
 
 
 def test_images_of_ones_own_at_a_radius_that_is_said(there: Path) -> None:
@@ -208,12 +208,12 @@ def test_images_of_ones_own_at_a_radius_that_is_said(there: Path) -> None:
     for row, label in enumerate(sample.labels):
         Image.fromarray(sample.images[row]).resize((40, 40)).save(there / "pictures" / str(label) / f"{row}.png")
     data = ("--dataset", "folder:pictures", "--resize", "32", "--suite", "smoke", "--n", "4", "--workers", "1")
-    silent = harness("compare", "my_model.py:make_model", *data)
-    assert silent.exit_code == 2 and "--radius" in silent.stderr
-    said = harness("compare", "my_model.py:make_model", *data, "--radius", "2/255", "--against", DENSE)
-    assert said.exit_code == 0, said.stderr
-    assert "Linf 2/255: worst case of pgd, cw-linf" in said.stdout and "-32px" in said.stdout and "cw-l2" not in said.stdout
-    assert "transfer: not tested" in said.stdout and "no images of" in said.stderr
+    without_radius = harness("compare", "my_model.py:make_model", *data)
+    assert without_radius.exit_code == 2 and "--radius" in without_radius.stderr
+    result = harness("compare", "my_model.py:make_model", *data, "--radius", "2/255", "--against", DENSE)
+    assert result.exit_code == 0, result.stderr
+    assert "Linf 2/255: worst case of pgd, cw-linf" in result.stdout and "-32px" in result.stdout and "cw-l2" not in result.stdout
+    assert "transfer: not tested" in result.stdout and "no images of" in result.stderr
 
 
 EVASIVE = """

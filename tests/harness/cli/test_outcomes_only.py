@@ -22,7 +22,7 @@ LARGE, SMALL = "cifar10-large", "cifar10-rn8w32-pruned-binary-k01-p01"
 
 
 @pytest.fixture(autouse=True)
-def _large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _register_large_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = registry.get_record(SMALL)
     checkpoint = record.checkpoint.model_copy(update={"file": f"{LARGE}.safetensors", "bytes": 45_000_000})
     changes = {"id": LARGE, "ships": False, "checkpoint": checkpoint, "weights_sha256": "0" * 64}
@@ -66,7 +66,7 @@ def test_a_plan_runs_without_it_and_names_it(tmp_path: Path) -> None:
     plan, store = plan_request([SMALL, LARGE], ["pgd"], "cifar10-sample", 4), Store(tmp_path / "store")
     before = status(plan, store)
     assert (before.units, before.done, before.left) == (1, 0, 1)
-    assert [each.model for each in estimate(plan.units, store)] == [SMALL]
+    assert [entry.model for entry in estimate(plan.units, store)] == [SMALL]
     report = execute(plan, store)
     assert [unit.model for unit in report.finished] == [SMALL] and not report.failed
     assert [unit.model for unit in report.left] == [LARGE] and len(report.absent) == 1 and LARGE in report.absent[0]

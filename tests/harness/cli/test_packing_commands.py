@@ -22,23 +22,23 @@ def harness(*arguments: str) -> Result:
 
 def test_export_writes_one_file_and_says_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = harness("export", PRUNED)
-    assert done.exit_code == 0, done.output
+    result = harness("export", PRUNED)
+    assert result.exit_code == 0, result.output
     size = get_record(PRUNED).checkpoint.bytes
     assert (tmp_path / f"{PRUNED}.safetensors").stat().st_size == size
-    assert f"{size:,} bytes" in done.output and "mask" in done.output and "bit for bit" in done.output
+    assert f"{size:,} bytes" in result.output and "mask" in result.output and "bit for bit" in result.output
     small = harness("export", PRUNED, "--signs", "seed", "--out", "small.safetensors", "--json")
-    told = json.loads(small.stdout)
-    assert told["bytes"] == (tmp_path / "small.safetensors").stat().st_size < size
+    content = json.loads(small.stdout)
+    assert content["bytes"] == (tmp_path / "small.safetensors").stat().st_size < size
     refused = harness("export", DENSE, "--signs", "seed")
     assert refused.exit_code == 2 and "never trained" in refused.output
 
 
 def test_footprint_puts_models_side_by_side() -> None:
-    done = harness("footprint", PRUNED, DENSE, "--layers")
-    assert done.exit_code == 0, done.output
-    assert "the file, measured" in done.output and "16,950" in done.output and "221,420" in done.output
-    assert "network.layer1.0.conv1" in done.output
+    result = harness("footprint", PRUNED, DENSE, "--layers")
+    assert result.exit_code == 0, result.output
+    assert "the file, measured" in result.output and "16,950" in result.output and "221,420" in result.output
+    assert "network.layer1.0.conv1" in result.output
     rows = json.loads(harness("footprint", PRUNED, "--json", "--layers").output)
     assert rows[0]["kept_weights"] == sum(layer["kept_weights"] for layer in rows[0]["layers"])
     assert 0 < rows[0]["layers"][1]["keep_ratio"] < 1
@@ -48,36 +48,36 @@ def test_import_makes_a_model_that_can_be_attacked(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     model = network("pruned-binary", "plain")
     path = written(official(model), tmp_path)
-    given = ["--id", "mine", "--dataset", "cifar10", "--keep-ratio", "0.1", "--allocation-power", "0.1"]
-    wrong = harness("import", "ivrl", str(path), *given, "--architecture", "cifar-resnet8", "--radius", "8/255")
-    assert wrong.exit_code == 1 and "conv1.weight" in wrong.output
-    done = harness("import", "ivrl", str(path), *given, "--radius", "8/255")
-    assert done.exit_code == 0, done.output
-    assert "pruned-binary, last batch norm plain" in done.output
+    options = ["--id", "mine", "--dataset", "cifar10", "--keep-ratio", "0.1", "--allocation-power", "0.1"]
+    misshapen = harness("import", "ivrl", str(path), *options, "--architecture", "cifar-resnet8", "--radius", "8/255")
+    assert misshapen.exit_code == 1 and "conv1.weight" in misshapen.output
+    result = harness("import", "ivrl", str(path), *options, "--radius", "8/255")
+    assert result.exit_code == 0, result.output
+    assert "pruned-binary, last batch norm plain" in result.output
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(load_model("imported/mine.toml")(images), model(images), atol=1e-5)
-    bad = harness("import", "ivrl", str(path), *given, "--radius", "0.03.1")
-    assert bad.exit_code == 2
+    bad_radius = harness("import", "ivrl", str(path), *options, "--radius", "0.03.1")
+    assert bad_radius.exit_code == 2
 
 
 def test_an_imported_wide_resnet_is_attacked_and_its_dead_block_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    made = prune(seeded(lambda: WideResNet(count=1)))
-    path = saved({"state_dict": made.state_dict()}, tmp_path)
-    given = [str(path), "--id", "wide", "--dataset", "cifar10", "--radius", "0.031", "--extra-data"]
-    done = harness("import", "hydra", *given)
-    assert done.exit_code == 0, done.output
-    dead = sum(parameter.numel() for parameter in made.sub_block1.parameters())
-    assert f"sub_block1 ({dead:,} parameters)" in done.output and "normalisation none" in done.output
+    pruned = prune(seeded(lambda: WideResNet(count=1)))
+    path = saved({"state_dict": pruned.state_dict()}, tmp_path)
+    options = [str(path), "--id", "wide", "--dataset", "cifar10", "--radius", "0.031", "--extra-data"]
+    result = harness("import", "hydra", *options)
+    assert result.exit_code == 0, result.output
+    dead = sum(parameter.numel() for parameter in pruned.sub_block1.parameters())
+    assert f"sub_block1 ({dead:,} parameters)" in result.output and "normalisation none" in result.output
     record = get_record("imported/wide.toml")
     assert record.data.extra and record.threat.radius == "31/1000" and record.pruning is not None
-    told = harness("footprint", "imported/wide.toml")
-    assert told.exit_code == 0 and f"sub_block1 ({dead:,} parameters)" in told.output
-    ran = harness("run", "--model", "imported/wide.toml", "--attack", "pgd", "--n", "4", "--store", "store")
-    assert ran.exit_code == 0, ran.output
-    harsh = harness("import", "rst", *given, "--keep-ratio", "0.5")
-    assert harsh.exit_code == 2 and "has no scores" in harsh.output
+    shown = harness("footprint", "imported/wide.toml")
+    assert shown.exit_code == 0 and f"sub_block1 ({dead:,} parameters)" in shown.output
+    attacked = harness("run", "--model", "imported/wide.toml", "--attack", "pgd", "--n", "4", "--store", "store")
+    assert attacked.exit_code == 0, attacked.output
+    without_scores = harness("import", "rst", *options, "--keep-ratio", "0.5")
+    assert without_scores.exit_code == 2 and "has no scores" in without_scores.output
 
 
 def test_formats_and_published_files_are_listed_and_names_have_near_misses() -> None:
@@ -85,7 +85,7 @@ def test_formats_and_published_files_are_listed_and_names_have_near_misses() -> 
     assert formats.keys() == {"apbench", "bcs", "biprop", "flying-bird", "harp", "hydra", "ivrl", "rst"}
     assert len(formats["apbench"]["published"]) == 84 and "cifar10_resnet34_sparse1_at" in formats["bcs"]["published"]
     assert "apbench" in harness("ls", "formats").output
-    given = ["--id", "x", "--dataset", "cifar10", "--radius", "8/255"]
+    options = ["--id", "x", "--dataset", "cifar10", "--radius", "8/255"]
     for arguments, words in (
         (["hidra", "x.pth"], "Did you mean 'hydra'"),
         (["bcs", "cifar10_resnet34_sparse_at"], "Did you mean 'cifar10_resnet34_sparse1_at'"),
@@ -93,5 +93,5 @@ def test_formats_and_published_files_are_listed_and_names_have_near_misses() -> 
         (["apbench", "HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90"], "V16_US_99 is missing"),
         (["hydra", "x.pth", "--width", "4"], "for ivrl"),
     ):
-        refused = harness("import", *arguments, *given)
-        assert refused.exit_code == 2 and words in refused.output, refused.output
+        result = harness("import", *arguments, *options)
+        assert result.exit_code == 2 and words in result.output, result.output

@@ -22,12 +22,12 @@ def test_a_report_has_what_no_suite_asks_for(tmp_path: Path) -> None:
     outcome = evaluate_unit(load_model(DENSE), unit.block, unit.threat, unit.attack, unit.seed)
     store.write(unit, outcome, {})
     # A user's model is stored under its id, without a record in the registry.
-    own = replace(unit, record=unit.record.model_copy(update={"id": "mine", "weights_sha256": "0" * 64}))
-    store.write(own, outcome, {})
+    user_unit = replace(unit, record=unit.record.model_copy(update={"id": "mine", "weights_sha256": "0" * 64}))
+    store.write(user_unit, outcome, {})
     out = tmp_path / "out"
-    done = CliRunner().invoke(main, ["report", "--store", str(store.root), "--out", str(out)])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(main, ["report", "--store", str(store.root), "--out", str(out)])
+    assert result.exit_code == 0, result.output
     table = (out / "requests" / "summary.md").read_text()
     assert "| mine |" in table and f"| {DENSE} |" in table and "Linf 3/255, n = 4" in table
-    only = CliRunner().invoke(main, ["report", "--store", str(store.root), "--out", str(out), "--suite", "smoke"])
-    assert only.exit_code == 1 and "no outcomes of suite smoke" in only.output
+    suite_only = CliRunner().invoke(main, ["report", "--store", str(store.root), "--out", str(out), "--suite", "smoke"])
+    assert suite_only.exit_code == 1 and "no outcomes of suite smoke" in suite_only.output

@@ -84,8 +84,8 @@ def test_a_failed_unit_is_a_line_with_its_traceback_in_the_store(function: str, 
     lines = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
     assert len(lines) == 3 and all(words in line for line in lines)
     assert "Traceback" not in result.stderr and "3 failed" in result.stderr
-    left = [json.loads(path.read_text()) for path in (there / "results" / "failed").iterdir()]
-    assert len(left) == 3 and all("Traceback" in one["traceback"] and "bad.py" in one["traceback"] for one in left)
+    failures = [json.loads(path.read_text()) for path in (there / "results" / "failed").iterdir()]
+    assert len(failures) == 3 and all("Traceback" in failure["traceback"] and "bad.py" in failure["traceback"] for failure in failures)
 
 
 @pytest.mark.parametrize("function", ["at_import", "at_once"])
@@ -107,9 +107,9 @@ def test_a_run_says_that_the_one_before_ended_in_the_middle(there: Path) -> None
     )
     subprocess.run([sys.executable, "-c", f"{code}held = c.claimed({plan.units[0].id!r})\nheld.__enter__()\nos._exit(0)"], check=True)
     assert [claim.unit for claim in Claims(store.claims.folder).abandoned()] == plan.ids
-    told: list[Event] = []
-    execute(plan, store, told.append)
-    assert [event.kind for event in told if event.kind in ("ended", "finished")] == ["ended", "finished"]
+    events: list[Event] = []
+    execute(plan, store, events.append)
+    assert [event.kind for event in events if event.kind in ("ended", "finished")] == ["ended", "finished"]
     assert not store.claims.abandoned()
 
 

@@ -28,12 +28,12 @@ def test_tensors_are_the_pixels_over_255() -> None:
 
 
 def test_the_hash_is_of_content_and_not_of_memory_layout() -> None:
-    whole = image_set()
-    assert image_set(images=np.asfortranarray(IMAGES)).sha256 == whole.sha256
+    original = image_set()
+    assert image_set(images=np.asfortranarray(IMAGES)).sha256 == original.sha256
     changed = IMAGES.copy()
     changed[4, 3, 5, 2] ^= 1
-    others = [image_set(images=changed), image_set(labels=np.array([0, 1, 2, 3, 3])), image_set(index=np.arange(5)), whole.first(4)]
-    assert len({whole.sha256, *(other.sha256 for other in others)}) == 5
+    variants = [image_set(images=changed), image_set(labels=np.array([0, 1, 2, 3, 3])), image_set(index=np.arange(5)), original.first(4)]
+    assert len({original.sha256, *(variant.sha256 for variant in variants)}) == 5
 
 
 def test_parts_keep_their_indices() -> None:

@@ -86,10 +86,10 @@ def test_arrays_of_the_same_bytes_but_another_kind_are_refused(change: dict[str,
 def test_a_damaged_archive_is_refused_wherever_the_damage_is(tmp_path: Path) -> None:
     path = tmp_path / "cifar10_test.npz"
     np.savez_compressed(path, x=SAMPLE.images, y=SAMPLE.labels)
-    whole, expected = path.read_bytes(), content_sha256(SAMPLE.images, SAMPLE.labels, True)
+    content, expected = path.read_bytes(), content_sha256(SAMPLE.images, SAMPLE.labels, True)
     generator = np.random.default_rng(0)
-    for place in generator.integers(60, len(whole) - 700, 40):
-        path.write_bytes(whole[:place] + bytes(generator.integers(0, 256, 8, dtype=np.uint8)) + whole[place + 8 :])
+    for offset in generator.integers(60, len(content) - 700, 40):
+        path.write_bytes(content[:offset] + bytes(generator.integers(0, 256, 8, dtype=np.uint8)) + content[offset + 8 :])
         with pytest.raises(DamagedFileError, match=r"cifar10_test\.npz"):
             read_published(path, expected, True)
     with path.open("wb") as file:
@@ -132,9 +132,9 @@ def test_copies_of_cifar100_in_any_order_are_the_same_set(tmp_path: Path) -> Non
     for name, order in (("by-class", np.argsort(sample.labels, kind="stable")), ("reversed", np.arange(100)[::-1])):
         (tmp_path / name).mkdir()
         np.savez(tmp_path / name / "cifar100_test.npz", x=sample.images[order], y=sample.labels[order])
-        found = read_split(data, TEST, tmp_path / name)
-        hashes.add((found.sha256, found.first(20).sha256))
-        assert content_sha256(found.images, found.labels, False) == expected and found.index.tolist() == list(range(100))
+        loaded = read_split(data, TEST, tmp_path / name)
+        hashes.add((loaded.sha256, loaded.first(20).sha256))
+        assert content_sha256(loaded.images, loaded.labels, False) == expected and loaded.index.tolist() == list(range(100))
     assert len(hashes) == 1
 
 

@@ -53,39 +53,39 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     for family, kind in (("cifar10", official.CIFAR10), ("cifar100", official.CIFAR100)):
         data = SETS[family]
-        written = {file: batch(family, 1) for file in data.batches[TRAIN]}
-        written |= {file: batch(family, IMAGES) for file in data.batches[TEST]}
-        written[data.meta] = pickle.dumps({kind.meta["key"]: list(data.classes)}, protocol=2)
+        contents = {file: batch(family, 1) for file in data.batches[TRAIN]}
+        contents |= {file: batch(family, IMAGES) for file in data.batches[TEST]}
+        contents[data.meta] = pickle.dumps({kind.meta["key"]: list(data.classes)}, protocol=2)
         (tmp_path / data.folder).mkdir()
-        for file, content in written.items():
+        for file, content in contents.items():
             (tmp_path / data.folder / file).write_bytes(content)
-        monkeypatch.setattr(kind, "train_list", [[file, md5(written[file])] for file in data.batches[TRAIN]])
-        monkeypatch.setattr(kind, "test_list", [[file, md5(written[file])] for file in data.batches[TEST]])
-        monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(written[data.meta])})
-    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", lambda *given, **named: pytest.fail("a download"))
+        monkeypatch.setattr(kind, "train_list", [[file, md5(contents[file])] for file in data.batches[TRAIN]])
+        monkeypatch.setattr(kind, "test_list", [[file, md5(contents[file])] for file in data.batches[TEST]])
+        monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(contents[data.meta])})
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", lambda *args, **kwargs: pytest.fail("a download"))
     return tmp_path
 
 
 @BOTH
 def test_images_and_labels_are_those_of_the_files_in_their_order(family: str, folder: Path) -> None:
     state = torch.get_rng_state()
-    found, expected = datasets.load(f"robustbench-{family}", folder), sample(family)
-    assert np.array_equal(found.images, expected.images) and np.array_equal(found.labels, expected.labels)
-    assert found.index.tolist() == list(range(IMAGES)) and found.classes == expected.classes
+    loaded, expected = datasets.load(f"robustbench-{family}", folder), sample(family)
+    assert np.array_equal(loaded.images, expected.images) and np.array_equal(loaded.labels, expected.labels)
+    assert loaded.index.tolist() == list(range(IMAGES)) and loaded.classes == expected.classes
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_first_n_are_loaded(folder: Path) -> None:
     for n in (1, 100, 110):
-        found = datasets.load("robustbench-cifar10", folder, n)
-        assert np.array_equal(found.images, sample("cifar10").images[:n]) and found.index.tolist() == list(range(n))
+        loaded = datasets.load("robustbench-cifar10", folder, n)
+        assert np.array_equal(loaded.images, sample("cifar10").images[:n]) and loaded.index.tolist() == list(range(n))
     with pytest.raises(UsageError, match=f"between 1 and {IMAGES}"):
         datasets.load("robustbench-cifar10", folder, IMAGES + 1)
 
 
 @BOTH
 def test_what_is_absent_is_refused_and_not_downloaded(family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robustbench, "fetch_batches", lambda *given: pytest.fail("a download"))
+    monkeypatch.setattr(robustbench, "fetch_batches", lambda *args: pytest.fail("a download"))
     data = SETS[family]
     for file in (*data.batches[TEST], *data.batches[TRAIN], data.meta):
         path = folder / data.folder / file
@@ -129,24 +129,24 @@ def test_a_download_brings_all_that_the_package_reads(folder: Path, server: Serv
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         archive.add(folder / data.folder, data.folder)
     server.content = buffer.getvalue()
-    there = dataclasses.replace(data, url=url(server), md5=md5(server.content))
-    found = read(there, tmp_path / "data", 5, download=True)
-    assert np.array_equal(found.images, sample("cifar100").images[:5])
+    served = dataclasses.replace(data, url=url(server), md5=md5(server.content))
+    loaded = read(served, tmp_path / "data", 5, download=True)
+    assert np.array_equal(loaded.images, sample("cifar100").images[:5])
 
 
 def test_a_failed_download_is_one_line(folder: Path, tmp_path: Path) -> None:
-    nowhere = dataclasses.replace(SETS["cifar10"], url="http://127.0.0.1:9/file.tar.gz")
+    unreachable = dataclasses.replace(SETS["cifar10"], url="http://127.0.0.1:9/file.tar.gz")
     with pytest.raises(MissingDataError, match="could not be downloaded") as raised:
-        read(nowhere, tmp_path / "data", download=True)
+        read(unreachable, tmp_path / "data", download=True)
     assert "\n" not in str(raised.value)
 
 
 def test_floats_become_the_bytes_they_were_or_are_refused() -> None:
-    every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
-    assert np.array_equal(to_uint8(every.float().div(255)), every.permute(0, 2, 3, 1).numpy())
-    for wrong in (0.5, -1 / 255, 256 / 255, float("nan"), 0.2 + 1e-7):
+    all_bytes = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
+    assert np.array_equal(to_uint8(all_bytes.float().div(255)), all_bytes.permute(0, 2, 3, 1).numpy())
+    for value in (0.5, -1 / 255, 256 / 255, float("nan"), 0.2 + 1e-7):
         with pytest.raises(RefusedError, match="integers over 255"):
-            to_uint8(torch.full((1, 3, 2, 2), wrong))
+            to_uint8(torch.full((1, 3, 2, 2), value))
     with pytest.raises(RefusedError, match="float64"):
         to_uint8(torch.zeros(1, 3, 2, 2, dtype=torch.float64))
 
@@ -157,15 +157,15 @@ def test_a_listing_imports_no_package() -> None:
         "found = [datasets.present(name) for name in datasets.names()]\n"
         "sys.exit(str({'robustbench', 'torchvision', 'torch'} & set(sys.modules) or ''))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert not done.stderr.strip()
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not process.stderr.strip()
 
 
 def test_a_leaderboard_model_is_run_on_its_own_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "models" / "cifar10" / "Linf").mkdir(parents=True)
     torch.save(architecture().state_dict(), folder / "models" / "cifar10" / "Linf" / f"{NAME}.pt")
     monkeypatch.chdir(folder)
-    what = [
+    options = [
         "--model",
         f"robustbench:{NAME}",
         "--dataset",
@@ -177,8 +177,8 @@ def test_a_leaderboard_model_is_run_on_its_own_data(folder: Path, monkeypatch: p
         "--n",
         "2",
     ]
-    done = CliRunner().invoke(main, ["run", *what, "--workers", "1"])
-    assert done.exit_code == 0, done.stderr
-    assert "1 units run" in done.stderr and "robustbench-cifar10" in done.stdout and "n = 2" in done.stdout
-    held = CliRunner().invoke(main, ["status", *what])
-    assert held.exit_code == 0 and "1 of 1 units done" in held.stdout
+    result = CliRunner().invoke(main, ["run", *options, "--workers", "1"])
+    assert result.exit_code == 0, result.stderr
+    assert "1 units run" in result.stderr and "robustbench-cifar10" in result.stdout and "n = 2" in result.stdout
+    status = CliRunner().invoke(main, ["status", *options])
+    assert status.exit_code == 0 and "1 of 1 units done" in status.stdout

@@ -42,12 +42,12 @@ def test_sprites_come_back() -> None:
 
 
 def test_a_written_sample_reads_back(tmp_path: Path) -> None:
-    few = datasets.load("cifar10-sample").first(10)
+    first_ten = datasets.load("cifar10-sample").first(10)
     # Ten images repeated 25 times compress quickly.
     rows = np.arange(250) % 10
-    part = ImageSet("part", few.images[rows], few.labels[rows], few.index[rows], few.classes)
-    write_sample(part, "part", tmp_path)
-    assert read_sample("part", "part", CIFAR10, tmp_path).sha256 == part.sha256
+    repeated = ImageSet("part", first_ten.images[rows], first_ten.labels[rows], first_ten.index[rows], first_ten.classes)
+    write_sample(repeated, "part", tmp_path)
+    assert read_sample("part", "part", CIFAR10, tmp_path).sha256 == repeated.sha256
 
 
 def test_nobody_can_change_what_the_next_one_loads() -> None:
@@ -71,11 +71,11 @@ def test_a_description_of_other_images_is_refused(change: dict[str, object], tmp
 
 def test_rules_of_choice() -> None:
     sample = datasets.load("cifar10-sample")
-    chosen = first_of_each_class(sample, 3)
-    assert np.bincount(chosen.labels).tolist() == [3] * 10 and (np.diff(chosen.index) > 0).all()
+    selected = first_of_each_class(sample, 3)
+    assert np.bincount(selected.labels).tolist() == [3] * 10 and (np.diff(selected.index) > 0).all()
     shuffled = sample.images[::-1], sample.labels[::-1], sample.index[::-1]
-    one, other = (smallest_hashes_of_each_class(images, 3) for images in (sample, type(sample)("copy", *shuffled, sample.classes)))
-    assert one.sha256 == other.sha256
+    forward, backward = (smallest_hashes_of_each_class(images, 3) for images in (sample, type(sample)("copy", *shuffled, sample.classes)))
+    assert forward.sha256 == backward.sha256
 
 
 @pytest.mark.parametrize("file", ["cifar10_sample_2.webp", "cifar10_sample.json"])
@@ -98,11 +98,11 @@ def test_a_damaged_sample_is_refused_by_file(file: str, damage: str, tmp_path: P
 def test_making_the_samples_again_gives_those_that_ship(tmp_path: Path) -> None:
     main(["--data-dir", os.environ["HARNESS_DATA_DIR"], "--out", str(tmp_path)])
     for family, classes in (("cifar10", CIFAR10), ("cifar100", CIFAR100)):
-        made = read_sample(f"{family}_sample", f"{family}-sample", classes, tmp_path)
-        assert made.sha256 == datasets.load(f"{family}-sample").sha256
+        sample = read_sample(f"{family}_sample", f"{family}-sample", classes, tmp_path)
+        assert sample.sha256 == datasets.load(f"{family}-sample").sha256
 
 
 @pytest.mark.needs_cifar
 def test_the_shipped_samples_are_those_of_the_whole_splits() -> None:
-    for name, choose, each in (("cifar10", first_of_each_class, 100), ("cifar100", smallest_hashes_of_each_class, 10)):
-        assert choose(datasets.load(name), each).sha256 == datasets.load(f"{name}-sample").sha256
+    for name, choose, per_class in (("cifar10", first_of_each_class, 100), ("cifar100", smallest_hashes_of_each_class, 10)):
+        assert choose(datasets.load(name), per_class).sha256 == datasets.load(f"{name}-sample").sha256

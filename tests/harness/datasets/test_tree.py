@@ -13,11 +13,11 @@ from model_zoo.errors import DamagedFileError, MissingDataError, UsageError
 SAMPLE = datasets.load("cifar10-sample")
 
 
-def write_tree(root: Path, classes: int = 3, each: int = 2, size: tuple[int, int] = (32, 32)) -> None:
+def write_tree(root: Path, classes: int = 3, per_class: int = 2, size: tuple[int, int] = (32, 32)) -> None:
     for label in range(classes):
         folder = root / f"class{label:03}"
         folder.mkdir(parents=True)
-        for number, row in enumerate(np.flatnonzero(SAMPLE.labels == label % 10)[:each]):
+        for number, row in enumerate(np.flatnonzero(SAMPLE.labels == label % 10)[:per_class]):
             Image.fromarray(SAMPLE.images[row]).resize(size).save(folder / f"{number}.png")
 
 
@@ -31,22 +31,22 @@ def test_a_folder_of_images_is_a_data_set(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_folder_says_nothing_of_where_it_lies(tmp_path: Path) -> None:
-    for place in ("here", "there"):
-        write_tree(tmp_path / place / "birds")
-    here, there = (datasets.load(f"folder:{tmp_path / place / 'birds'}") for place in ("here", "there"))
-    assert here.name == there.name and here.name.startswith("folder:birds-")
-    assert here.sha256 == there.sha256
+    for parent in ("here", "there"):
+        write_tree(tmp_path / parent / "birds")
+    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}") for parent in ("here", "there"))
+    assert first.name == second.name and first.name.startswith("folder:birds-")
+    assert first.sha256 == second.sha256
 
 
 def test_two_folders_of_one_name_are_two_data_sets(tmp_path: Path) -> None:
-    for place in ("here", "there"):
-        write_tree(tmp_path / place / "birds")
+    for parent in ("here", "there"):
+        write_tree(tmp_path / parent / "birds")
     changed = tmp_path / "there" / "birds" / "class001" / "1.png"
-    before = datasets.describe(f"folder:{tmp_path / 'there' / 'birds'}").name
+    name_before = datasets.describe(f"folder:{tmp_path / 'there' / 'birds'}").name
     Image.fromarray(SAMPLE.images[0][::-1]).save(changed)
-    here, there = (datasets.load(f"folder:{tmp_path / place / 'birds'}", n=2) for place in ("here", "there"))
+    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}", n=2) for parent in ("here", "there"))
     # The two images that are loaded are equal; the data sets differ.
-    assert here.sha256 == there.sha256 and here.name == before != there.name
+    assert first.sha256 == second.sha256 and first.name == name_before != second.name
 
 
 def test_the_first_n_are_balanced_and_only_they_are_read(tmp_path: Path) -> None:
@@ -98,14 +98,14 @@ def test_nothing_to_read_says_so(tmp_path: Path) -> None:
 
 
 def test_imagenet100_is_resized_and_cropped(tmp_path: Path) -> None:
-    write_tree(tmp_path / "imagenet100" / "val", classes=100, each=1, size=(300, 280))
+    write_tree(tmp_path / "imagenet100" / "val", classes=100, per_class=1, size=(300, 280))
     images = datasets.load("imagenet100", tmp_path, n=5)
     assert images.images.shape == (5, 224, 224, 3) and images.labels.tolist() == [0, 1, 2, 3, 4]
     assert datasets.present("imagenet100", tmp_path)
 
 
 def test_a_class_list_fixes_the_order(tmp_path: Path) -> None:
-    write_tree(tmp_path / "imagenet100", classes=101, each=1)
+    write_tree(tmp_path / "imagenet100", classes=101, per_class=1)
     with pytest.raises(DamagedFileError, match="100 classes"):
         datasets.load("imagenet100", tmp_path, n=2)
     listed = [f"class{label:03}" for label in reversed(range(1, 101))]
@@ -118,7 +118,7 @@ def test_a_class_list_fixes_the_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"class000\nclass001\nclass000\n", b"\xff\xfe"])
 def test_a_class_list_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
-    write_tree(tmp_path / "imagenet100", each=1)
+    write_tree(tmp_path / "imagenet100", per_class=1)
     (tmp_path / "imagenet100" / "classes.txt").write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"classes\.txt"):
         datasets.load("imagenet100", tmp_path)

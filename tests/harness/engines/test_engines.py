@@ -44,10 +44,10 @@ def test_a_network_with_dead_channels_is_computed_exactly(images, engine, fields
     model = network(affine=affine, **fields)
     logits, gradient = run(model.double(), images.double()[:5])
     assert gradient.any()
-    ours = engines.build(model.float(), engine)
-    found = run(ours, images[:5])
-    assert float((found[0] - logits).abs().max() / logits.abs().max()) < 1e-5
-    assert float(((found[1] - gradient).abs() / gradient.abs().amax()).flatten(1).median()) < 1e-5
+    built = engines.build(model.float(), engine)
+    outputs = run(built, images[:5])
+    assert float((outputs[0] - logits).abs().max() / logits.abs().max()) < 1e-5
+    assert float(((outputs[1] - gradient).abs() / gradient.abs().amax()).flatten(1).median()) < 1e-5
 
 
 def test_dead_channels_are_taken_out():
@@ -65,8 +65,8 @@ def test_shipped_models_are_equal_in_logits_and_gradients(images, engine):
     for name in registry.model_ids():
         if name.startswith("cifar10"):
             model = load_model(name)
-            found = compare(model, engines.build(model, engine), images)
-            assert found.refusal is None, f"{name}: {found}"
+            comparison = compare(model, engines.build(model, engine), images)
+            assert comparison.refusal is None, f"{name}: {comparison}"
 
 
 @pytest.mark.needs_numba
@@ -74,12 +74,12 @@ def test_an_image_gets_the_same_bits_in_any_batch_on_any_number_of_threads(image
     model = engines.build(load_model(MODEL), "sparse")
     logits, gradient = run(model, images)
     for count in (1, 2, 15, 16, 17, 33):
-        found = run(model, images[:count])
-        assert torch.equal(found[0], logits[:count])
-        assert torch.equal(found[1], gradient[:count])
+        outputs = run(model, images[:count])
+        assert torch.equal(outputs[0], logits[:count])
+        assert torch.equal(outputs[1], gradient[:count])
     torch.set_num_threads(2)
     try:
-        assert all(torch.equal(one, other) for one, other in zip(run(model, images), (logits, gradient), strict=True))
+        assert all(torch.equal(actual, expected) for actual, expected in zip(run(model, images), (logits, gradient), strict=True))
     finally:
         torch.set_num_threads(1)
     assert model(images[:0]).shape == (0, 10)
@@ -91,21 +91,21 @@ def test_an_image_gets_the_same_bits_in_any_batch_on_any_number_of_threads(image
 def test_gradients_of_single_logits_from_one_forward_pass(images):
     stored, model = load_model(MODEL), engines.build(load_model(MODEL), "sparse")
     for target in (0, 7):
-        one, other = (images[:3].clone().requires_grad_(True) for _ in range(2))
-        logits = model(one)
-        torch.autograd.grad(logits[:, 3].sum(), one, retain_graph=True)
-        (found,) = torch.autograd.grad(logits[:, target].sum(), one)
-        (expected,) = torch.autograd.grad(stored(other)[:, target].sum(), other)
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-3)
+        inputs, stored_inputs = (images[:3].clone().requires_grad_(True) for _ in range(2))
+        logits = model(inputs)
+        torch.autograd.grad(logits[:, 3].sum(), inputs, retain_graph=True)
+        (gradient,) = torch.autograd.grad(logits[:, target].sum(), inputs)
+        (expected,) = torch.autograd.grad(stored(stored_inputs)[:, target].sum(), stored_inputs)
+        torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-3)
 
 
 @every
 def test_an_engine_of_a_tampered_model_is_refused(images, engine):
     model, tampered = load_model(MODEL), load_model(MODEL)
     weight = tampered.network.layer2[0].conv1.weight
-    place = tuple(np.argwhere(weight.numpy() != 0)[40])
+    index = tuple(np.argwhere(weight.numpy() != 0)[40])
     with torch.no_grad():
-        weight[place] = -weight[place]
+        weight[index] = -weight[index]
     prepared = engines.prepare(model, engines.build(tampered, engine), engine, images)
     assert prepared.engine == "dense"
     assert prepared.model is model
@@ -117,8 +117,8 @@ def test_shipped_models_may_be_rounded_to_bfloat16(images):
     for name in registry.model_ids():
         if name.startswith("cifar10"):
             model = load_model(name)
-            found = engines.prepare(model, engines.build(model, "bf16"), "bf16", images)
-            assert found.engine == "bf16", f"{name}: {found.finding}"
+            result = engines.prepare(model, engines.build(model, "bf16"), "bf16", images)
+            assert result.engine == "bf16", f"{name}: {result.finding}"
 
 
 def test_at_the_boundary_bf16_decides_as_float32(images):
@@ -128,19 +128,19 @@ def test_at_the_boundary_bf16_decides_as_float32(images):
         near, far = images, images.roll(1, 0)
         differ = model(near).argmax(1) != model(far).argmax(1)
         near, far = near[differ], far[differ]
-        first = model(near).argmax(1)
+        near_class = model(near).argmax(1)
         for _ in range(12):
             middle = (near + far) / 2
-            same = (model(middle).argmax(1) == first)[:, None, None, None]
-            near, far = torch.where(same, middle, near), torch.where(same, far, middle)
+            is_near = (model(middle).argmax(1) == near_class)[:, None, None, None]
+            near, far = torch.where(is_near, middle, near), torch.where(is_near, far, middle)
         points = torch.cat([near, far])
-        wanted, rounded = model(points), engine.get_submodule("rounded")(points)
-        assert (rounded.argmax(1) != wanted.argmax(1)).any()
-        assert torch.equal(engine(points).argmax(1), wanted.argmax(1))
-        torch.testing.assert_close(engine(points), wanted, atol=1e-4, rtol=1e-4)
+        expected, rounded = model(points), engine.get_submodule("rounded")(points)
+        assert (rounded.argmax(1) != expected.argmax(1)).any()
+        assert torch.equal(engine(points).argmax(1), expected.argmax(1))
+        torch.testing.assert_close(engine(points), expected, atol=1e-4, rtol=1e-4)
     # Gradients are those of the bfloat16 model.
-    found, rounded = run(engine, points)[1], run(engine.get_submodule("rounded"), points)[1]
-    assert found.any() and torch.equal(found, rounded)
+    gradient, rounded = run(engine, points)[1], run(engine.get_submodule("rounded"), points)[1]
+    assert gradient.any() and torch.equal(gradient, rounded)
 
 
 def test_a_difference_that_is_no_number_is_refused(images):
@@ -184,9 +184,9 @@ def test_the_engine_is_resolved_by_record_and_attack_alone():
 
 
 def test_what_is_stored_is_found_again_and_another_engine_is_another_unit():
-    held = set(Store(Path(__file__).parents[3] / "results").ids())
+    stored_ids = set(Store(Path(__file__).parents[3] / "results").ids())
     plan = plan_suite(get_suite("quick"))
-    assert set(plan.ids) <= held
+    assert set(plan.ids) <= stored_ids
     ids = {engine: plan_request([MODEL], ["pgd"], "cifar10-sample", 4, engine=engine).ids for engine in engines.NAMES}
     assert ids["auto"] == ids["dense"]
     assert len({ids[engine][0] for engine in ("dense", "folded", "sparse")}) == 3
@@ -213,5 +213,5 @@ def test_a_model_that_no_engine_can_express_is_attacked_as_it_is(tmp_path):
     file.write_text("from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n")
     (unit,) = plan_request([f"{file}:make"], ["fast-autoattack"], "cifar10-sample", 4).units
     model = load_model(unit.model)
-    found = prepared(unit, model, "cpu")
-    assert unit.engine != "dense" and found.model is model and found.engine == "dense" and "refused" in found.finding
+    result = prepared(unit, model, "cpu")
+    assert unit.engine != "dense" and result.model is model and result.engine == "dense" and "refused" in result.finding

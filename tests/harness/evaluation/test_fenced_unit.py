@@ -52,10 +52,10 @@ class Remembers(Net):
         logits = self.net(images)
         answers = []
         for image, row in zip(images.detach(), logits, strict=True):
-            near = [old for before, old in self.asked if float((before - image).abs().max()) < 0.07]
-            if not near:
+            similar = [answer for query, answer in self.asked if float((query - image).abs().max()) < 0.07]
+            if not similar:
                 self.asked.append((image.clone(), row.detach().clone()))
-            answers.append(0.01 * row + (near[0] if near else row.detach()))
+            answers.append(0.01 * row + (similar[0] if similar else row.detach()))
         return torch.stack(answers)
 
 
@@ -66,12 +66,12 @@ class RemembersClasses(Net):
     classes = torch.zeros(0, dtype=torch.int64)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits, asked = self.net(images), images.detach().flatten(1)
-        new = (torch.cdist(asked, self.keys) > 2.0).all(1)
-        self.keys = torch.cat([self.keys, asked[new]])
-        self.classes = torch.cat([self.classes, logits.argmax(1)[new]])
-        first = self.classes[torch.cdist(asked, self.keys).argmin(1)]
-        return logits + 5.0 * nn.functional.one_hot(first, logits.shape[1])
+        logits, queries = self.net(images), images.detach().flatten(1)
+        is_new = (torch.cdist(queries, self.keys) > 2.0).all(1)
+        self.keys = torch.cat([self.keys, queries[is_new]])
+        self.classes = torch.cat([self.classes, logits.argmax(1)[is_new]])
+        nearest = self.classes[torch.cdist(queries, self.keys).argmin(1)]
+        return logits + 5.0 * nn.functional.one_hot(nearest, logits.shape[1])
 
 
 class Counts(Net):
@@ -184,8 +184,8 @@ def test_a_network_that_remembers_classes_does_not_profit_under_any_norm(attack:
 
 def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
     images, _ = BLOCK.tensors()
-    honest = ask_again(Fenced(Net(), Net), images, BASE(images))
-    assert honest.shape == (2, 20) and (honest == BASE(images).argmax(1)).all()
+    predictions = ask_again(Fenced(Net(), Net), images, BASE(images))
+    assert predictions.shape == (2, 20) and (predictions == BASE(images).argmax(1)).all()
     with pytest.raises(RefusedError, match=r"made again .* for 20 of 20 images"):
         ask_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
 

@@ -16,9 +16,9 @@ from model_zoo.threat import ThreatModel
 BASE = load_model("cifar10-rn8s29-dense")
 
 
-def outcomes(square: int, right: int = 250, n: int = 250) -> pd.DataFrame:
+def outcomes(square: int, correct: int = 250, n: int = 250) -> pd.DataFrame:
     labels = pd.Series(0, index=range(n))
-    clean = labels.where(labels.index < right, 1)
+    clean = labels.where(labels.index < correct, 1)
     return pd.DataFrame({"label": labels, "clean_prediction": clean, "broken_by": ["square"] * square + [None] * (n - square)})
 
 
@@ -33,7 +33,7 @@ def outcomes(square: int, right: int = 250, n: int = 250) -> pd.DataFrame:
     ],
 )
 def test_a_few_images_without_a_gradient_are_no_mark(message: str, marked: bool) -> None:
-    assert marks([("zero-gradient", message)], outcomes(0, right=100), "pgd") == (("zero-gradient",) if marked else ())
+    assert marks([("zero-gradient", message)], outcomes(0, correct=100), "pgd") == (("zero-gradient",) if marked else ())
 
 
 def test_square_alone_has_to_break_more_than_chance_allows() -> None:

@@ -50,7 +50,7 @@ def test_ascent_breaks_what_noise_does_not() -> None:
     model = toy("relu")
     robust = {name: ascend(model, X, Y, THREAT.epsilon, loss, 20, 0).robust for name, loss in LOSSES.items()}
     noise = survives_noise(model, X, Y, THREAT.epsilon, 5, 0)
-    assert all(int(found.sum()) < 10 for found in robust.values())
+    assert all(int(is_robust.sum()) < 10 for is_robust in robust.values())
     assert int(noise.sum()) > 30
     assert ascend(model, X, Y, 0.0, margin, 5, 0).robust.sum() >= 38
     assert torch.equal(ascend(model, X, Y, THREAT.epsilon, margin, 20, 0).robust, robust["margin"])
@@ -64,10 +64,10 @@ def test_an_attack_that_ends_too_early_is_still_rising() -> None:
 
 def test_what_becomes_of_an_image_does_not_depend_on_the_others() -> None:
     model = toy("relu")
-    whole = ascend(model, X, Y, 0.75 * THREAT.epsilon, margin, 5, 0)
-    part = ascend(model, X[:7], Y[:7], 0.75 * THREAT.epsilon, margin, 5, 0)
-    assert 0 < int(whole.robust.sum()) < len(X)
-    assert torch.equal(whole.robust[:7], part.robust)
+    full = ascend(model, X, Y, 0.75 * THREAT.epsilon, margin, 5, 0)
+    subset = ascend(model, X[:7], Y[:7], 0.75 * THREAT.epsilon, margin, 5, 0)
+    assert 0 < int(full.robust.sum()) < len(X)
+    assert torch.equal(full.robust[:7], subset.robust)
 
 
 def test_rays_breaks_with_decisions_alone_what_has_no_gradient() -> None:

@@ -50,12 +50,12 @@ def test_an_l2_ball_is_measured_in_l2() -> None:
 
 
 def test_predictions_come_in_fixed_batches() -> None:
-    seen: list[int] = []
+    sizes: list[int] = []
 
     class Recorder(Brightness):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            seen.append(len(images))
+            sizes.append(len(images))
             return super().forward(images)
 
     assert predict(Recorder(), torch.rand(120, 3, 4, 4)).shape == (120,)
-    assert seen == [50, 50, 20]
+    assert sizes == [50, 50, 20]

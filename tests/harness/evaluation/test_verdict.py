@@ -118,8 +118,8 @@ def test_all_checks_of_a_hundred_honest_models_together_accuse_one_in_at_most_on
     alarms = 0.0
     for check in CHECKS:
         share = check.share.value
-        least = next(count for count in range(n + 1) if p_value(count, n, share) < SIGNIFICANCE)
-        alarms += float(binom.sf(least - 1, n, share))
+        critical = next(count for count in range(n + 1) if p_value(count, n, share) < SIGNIFICANCE)
+        alarms += float(binom.sf(critical - 1, n, share))
     assert alarms * thresholds.MODELS.value <= thresholds.FAMILY_ERROR.value
 
 

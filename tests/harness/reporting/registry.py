@@ -41,7 +41,7 @@ def dense(name: str, family: str, weights: int, **changes: Any) -> dict[str, Any
 
 def ablated() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return outcomes on 40 images, and models: a base, nine neighbours, one with two differences, one of another setting, four dense."""
-    found = [
+    models = [
         (pruned("k10"), 16),
         (pruned("k50", keep_ratio=0.5, bytes=45_000), 17),
         (pruned("k20", keep_ratio=0.2, bytes=33_000), 17),
@@ -59,6 +59,8 @@ def ablated() -> tuple[pd.DataFrame, pd.DataFrame]:
         (dense("w32-dense-binary", "dense-binary", 300_000), 20),
         (dense("s29-dense-binary", "dense-binary", 54_000, bytes=12_000), 17),
     ]
-    made = [row for model, right in found for row in rows(model["id"], "pgd", "1" * right + "0" * (40 - right))]
-    made += [row for model, right in found for row in rows(model["id"], "cw-linf", "0" * 2 + "1" * (right - 2) + "0" * (40 - right))]
-    return pd.DataFrame(made), pd.DataFrame([model for model, _ in found])
+    outcomes = [row for model, correct in models for row in rows(model["id"], "pgd", "1" * correct + "0" * (40 - correct))]
+    outcomes += [
+        row for model, correct in models for row in rows(model["id"], "cw-linf", "0" * 2 + "1" * (correct - 2) + "0" * (40 - correct))
+    ]
+    return pd.DataFrame(outcomes), pd.DataFrame([model for model, _ in models])

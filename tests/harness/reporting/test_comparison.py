@@ -44,16 +44,16 @@ def test_a_verdict_follows_from_the_paired_test_corrected_for_all_opponents() ->
     assert by_model["weak"].verdict == "better" and by_model["weak"].difference == pytest.approx(0.25)
     assert by_model["close"].verdict == "no difference shown" and by_model["close"].p == 0.5
     assert by_model["weak"].low < 0.25 < by_model["weak"].high and by_model["weak"].images == 40
-    turned = found(mine=weak, close=MINE)
-    assert turned.opponents[0].verdict == "worse"
+    exchanged = found(mine=weak, close=MINE)
+    assert exchanged.opponents[0].verdict == "worse"
 
 
 def test_the_correction_can_take_a_difference_back() -> None:
-    six = "1" * 24 + "0" * 16
-    alone = found(mine=MINE, weak=six)
-    assert alone.opponents[0].p < 0.05 and alone.opponents[0].verdict == "better"
-    beside = found(mine=MINE, weak=six, close="1" * 29 + "0" * 11)
-    assert [opponent.verdict for opponent in beside.opponents] == ["no difference shown"] * 2
+    weak = "1" * 24 + "0" * 16
+    single = found(mine=MINE, weak=weak)
+    assert single.opponents[0].p < 0.05 and single.opponents[0].verdict == "better"
+    corrected = found(mine=MINE, weak=weak, close="1" * 29 + "0" * 11)
+    assert [opponent.verdict for opponent in corrected.opponents] == ["no difference shown"] * 2
 
 
 def test_only_images_that_both_have_met_under_all_attacks_count() -> None:
@@ -81,9 +81,9 @@ def test_who_is_on_the_front_and_who_is_below() -> None:
 
 def test_a_model_that_always_says_the_same_is_named_and_on_no_front() -> None:
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE)).assign(clean_prediction=3)
-    both = pd.concat([outcomes, pd.DataFrame(rows("weak", "pgd", "1" * 5 + "0" * 35))], ignore_index=True)
-    known = with_autoattack(both.to_dict("records"))
-    comparison = compare(both, "mine", planned("mine", "weak"), SIZES, known)[0]
+    combined = pd.concat([outcomes, pd.DataFrame(rows("weak", "pgd", "1" * 5 + "0" * 35))], ignore_index=True)
+    all_outcomes = with_autoattack(combined.to_dict("records"))
+    comparison = compare(combined, "mine", planned("mine", "weak"), SIZES, all_outcomes)[0]
     assert comparison.ours.near_constant and comparison.front == ("weak",)
     assert any("means nothing" in line for line in sentences(comparison))
 
@@ -104,22 +104,24 @@ def test_nothing_at_all_is_said_to_be_nothing() -> None:
 def test_the_threat_model_with_most_attacks_comes_first() -> None:
     plan = planned("mine", "weak", radius="4/255") + planned("mine", "weak", attacks=("pgd", "cw-linf"))
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE, radius="4/255"))
-    assert [one.threat for one in compare(outcomes, "mine", plan, SIZES)] == ["Linf 8/255", "Linf 4/255"]
+    assert [comparison.threat for comparison in compare(outcomes, "mine", plan, SIZES)] == ["Linf 8/255", "Linf 4/255"]
 
 
 def test_the_words_give_difference_interval_and_bytes() -> None:
-    said = sentences(found(mine=MINE, weak="1" * 20 + "0" * 20))
-    assert said[0].startswith("mine withstands pgd under Linf 8/255 on 30 of 40 images of cifar10-sample (75.0 [")
-    assert said[2].startswith("Better than weak: +25.0 points [+") and said[2].endswith("on 40 images, p = 0.002, at 2.0 times its bytes.")
+    lines = sentences(found(mine=MINE, weak="1" * 20 + "0" * 20))
+    assert lines[0].startswith("mine withstands pgd under Linf 8/255 on 30 of 40 images of cifar10-sample (75.0 [")
+    assert lines[2].startswith("Better than weak: +25.0 points [+") and lines[2].endswith(
+        "on 40 images, p = 0.002, at 2.0 times its bytes."
+    )
 
 
 def doubted(flags: str = "", black_box: bool = True, opponent_flags: str = "") -> Comparison:
     """Compare a model with one that withstands ten images fewer; either may carry flags, under an attack of another suite."""
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("weak", "pgd", "1" * 20 + "0" * 20)).assign(flags="")
-    others = outcomes.assign(
+    other_suite = outcomes.assign(
         attack="autoattack" if black_box else "pgd-adaptive", flags=outcomes["model"].map({"mine": flags, "weak": opponent_flags})
     )
-    return compare(outcomes, "mine", planned("mine", "weak"), SIZES, pd.concat([outcomes, others]))[0]
+    return compare(outcomes, "mine", planned("mine", "weak"), SIZES, pd.concat([outcomes, other_suite]))[0]
 
 
 @pytest.mark.parametrize("flags", ["zero-gradient", "saturated", "black-box-better", "saturated, black-box-better"])
@@ -127,24 +129,26 @@ def test_a_masked_model_is_better_than_none_and_on_no_front(flags: str) -> None:
     comparison = doubted(flags)
     assert comparison.ours.flags == tuple(flags.split(", ")) and comparison.ours.doubt.startswith("verdict masked")
     assert comparison.opponents[0].verdict == "in doubt" and comparison.front == ("weak",)
-    said = " ".join(sentences(comparison))
-    assert "Better" not in said and "in doubt (verdict masked" in said and "not placed on the Pareto front" in said
+    text = " ".join(sentences(comparison))
+    assert "Better" not in text and "in doubt (verdict masked" in text and "not placed on the Pareto front" in text
 
 
 def test_without_an_attack_that_uses_no_gradients_nothing_is_better() -> None:
     comparison = doubted(black_box=False)
     assert comparison.ours.doubt == "no gradient-free attack on these images" and comparison.front == ()
     assert comparison.opponents[0].verdict == "in doubt"
-    some = pd.DataFrame(rows("mine", "pgd", MINE) + rows("mine", "autoattack", MINE[:39]))
-    assert not compare(some[some["attack"] == "pgd"], "mine", planned("mine"), SIZES, some)[0].ours.is_tested
+    outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("mine", "autoattack", MINE[:39]))
+    assert not compare(outcomes[outcomes["attack"] == "pgd"], "mine", planned("mine"), SIZES, outcomes)[0].ours.is_tested
 
 
 def test_a_masked_opponent_makes_nobody_worse_and_is_beaten_all_the_same() -> None:
     assert doubted(opponent_flags="zero-gradient").opponents[0].verdict == "better"
     weak = "1" * 20 + "0" * 20
     outcomes = pd.DataFrame(rows("mine", "pgd", weak) + rows("close", "pgd", MINE)).assign(flags="")
-    known = pd.concat([outcomes, outcomes.assign(attack="autoattack", flags=outcomes["model"].map({"mine": "", "close": "saturated"}))])
-    assert compare(outcomes, "mine", planned("mine", "close"), SIZES, known)[0].opponents[0].verdict == "in doubt"
+    all_outcomes = pd.concat(
+        [outcomes, outcomes.assign(attack="autoattack", flags=outcomes["model"].map({"mine": "", "close": "saturated"}))]
+    )
+    assert compare(outcomes, "mine", planned("mine", "close"), SIZES, all_outcomes)[0].opponents[0].verdict == "in doubt"
 
 
 def test_logits_that_are_no_numbers_are_shown_and_decide_nothing() -> None:
@@ -159,8 +163,8 @@ def test_numbers_of_others_are_of_the_compared_models_images() -> None:
 
 
 def test_a_difference_that_the_correction_takes_back_is_explained() -> None:
-    beside = found(mine=MINE, weak="1" * 24 + "0" * 16, close="1" * 29 + "0" * 11)
-    assert any("interval of weak excludes 0" in line and "after Holm" in line for line in sentences(beside))
+    comparison = found(mine=MINE, weak="1" * 24 + "0" * 16, close="1" * 29 + "0" * 11)
+    assert any("interval of weak excludes 0" in line and "after Holm" in line for line in sentences(comparison))
 
 
 @pytest.mark.parametrize(
@@ -168,13 +172,13 @@ def test_a_difference_that_the_correction_takes_back_is_explained() -> None:
 )
 def test_what_probes_break_beyond_the_suite_puts_a_model_in_doubt(attack: str, mark: str) -> None:
     suite = [rows("mine", "pgd", MINE), rows("weak", "pgd", "1" * 10 + "0" * 30)]
-    few, many = "0" + MINE[1:], "0" * 6 + MINE[6:]
-    for marks, is_in_doubt in ((MINE, False), (many, True)):
-        known = with_autoattack(*suite, rows("mine", attack, marks))
-        ours = compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, known)[0].ours
+    one_broken, six_broken = "0" + MINE[1:], "0" * 6 + MINE[6:]
+    for marks, is_in_doubt in ((MINE, False), (six_broken, True)):
+        all_outcomes = with_autoattack(*suite, rows("mine", attack, marks))
+        ours = compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].ours
         assert ours.worst.successes == 30, "no part of the worst case"
         assert [(probe.attack, probe.gained, probe.left) for probe in ours.probes] == [(attack, marks[:30].count("0"), 30)]
         assert (mark in ours.flags, bool(ours.doubt)) == (is_in_doubt, is_in_doubt)
     # A probe on fewer images than are compared is ignored.
-    known = with_autoattack(*suite, rows("mine", attack, few[:20]))
-    assert compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, known)[0].ours.probes == ()
+    all_outcomes = with_autoattack(*suite, rows("mine", attack, one_broken[:20]))
+    assert compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].ours.probes == ()

@@ -46,7 +46,7 @@ def test_the_table_has_a_column_for_each_component(attacked: pd.DataFrame) -> No
 
 
 def test_no_outcomes_in_common_give_no_row() -> None:
-    apart = pd.DataFrame(rows("m", "pgd", "11"))
-    other = pd.DataFrame(rows("m", "cw-linf", "1111"))
-    frame = pd.concat([apart[apart["image"] == 0], other[other["image"] == 3]], ignore_index=True)
+    pgd_rows = pd.DataFrame(rows("m", "pgd", "11"))
+    cw_rows = pd.DataFrame(rows("m", "cw-linf", "1111"))
+    frame = pd.concat([pgd_rows[pgd_rows["image"] == 0], cw_rows[cw_rows["image"] == 3]], ignore_index=True)
     assert components(frame, summary(frame, MODELS)).empty

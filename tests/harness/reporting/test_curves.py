@@ -14,16 +14,16 @@ CURVE = HEADER + "1,0.1,2.25,0.15,0.3125,0.2,10\n2,0.05,2,0.25,0.375,0.25,20\n"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    made = tmp_path / "model-p0.1.csv"
-    made.write_text(CURVE)
-    return made
+    file = tmp_path / "model-p0.1.csv"
+    file.write_text(CURVE)
+    return file
 
 
 def test_it_shows_the_losses_and_the_accuracies_in_per_cent(path: Path) -> None:
     loss, accuracy = curve_figure(read(path), "model").axes
     assert [list(line.get_ydata()) for line in loss.lines] == [[2.25, 2.0]]  # type: ignore[arg-type]
-    shown = {str(line.get_label()): list(line.get_ydata()) for line in accuracy.lines}  # type: ignore[arg-type]
-    assert shown == {
+    curves = {str(line.get_label()): list(line.get_ydata()) for line in accuracy.lines}  # type: ignore[arg-type]
+    assert curves == {
         "held-out images, clean": [31.25, 37.5],
         "held-out images, PGD": [20.0, 25.0],
         "training images, attack of the training": [15.0, 25.0],
@@ -50,9 +50,9 @@ def test_test_accuracies_are_drawn_if_there_are_any(path: Path) -> None:
     path.write_text(
         HEADER.strip() + ",test_clean_accuracy,test_pgd_accuracy\n1,0.1,2.25,0.15,0.3,0.2,10,nan,nan\n2,0.1,2,0.2,0.3,0.2,20,0.5,0.25\n"
     )
-    shown = {str(line.get_label()): line.get_ydata() for line in curve_figure(read(path), "model").axes[1].lines}
-    assert len(shown) == 5
-    assert (float(shown["test images, clean"][1]), float(shown["test images, PGD"][1])) == (50.0, 25.0)  # type: ignore[index,arg-type]
+    curves = {str(line.get_label()): line.get_ydata() for line in curve_figure(read(path), "model").axes[1].lines}
+    assert len(curves) == 5
+    assert (float(curves["test images, clean"][1]), float(curves["test images, PGD"][1])) == (50.0, 25.0)  # type: ignore[index,arg-type]
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def test_a_cell_that_misses_images_is_partial_and_so_is_its_worst_case(
 
 
 def test_the_worst_case_waits_for_every_planned_attack(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame) -> None:
-    without = outcomes[(outcomes["model"] != "large") | (outcomes["attack"] != "cw-linf")]
-    large = of(summary(without, models, planned), "large")
+    incomplete = outcomes[(outcomes["model"] != "large") | (outcomes["attack"] != "cw-linf")]
+    large = of(summary(incomplete, models, planned), "large")
     assert large["worst_n"] == 0 and pd.isna(large["worst"]) and large["cw-linf_n"] == 0
     assert large["pgd"] == 6 / 8
 
@@ -64,10 +64,10 @@ def test_mixtures_are_refused(outcomes: pd.DataFrame, models: pd.DataFrame) -> N
 def test_a_near_constant_predictor_is_named_given_enough_images(models: pd.DataFrame) -> None:
     frame = pd.DataFrame(rows("small_one", "pgd", "0" * 40) + rows("large", "pgd", "1" * 40, clean_wrong=0))
     frame.loc[(frame["model"] == "small_one") & (frame["image"] < 20), "clean_prediction"] = 3
-    found = summary(frame, models).set_index("model")["near_constant"]
-    assert bool(found["small_one"]) and not bool(found["large"])
-    said = summary(frame, models.assign(near_constant=pd.Series([None, True], dtype=object))).set_index("model")["near_constant"]
-    assert said.tolist() == [True, True] and said.dtype == bool
+    computed = summary(frame, models).set_index("model")["near_constant"]
+    assert bool(computed["small_one"]) and not bool(computed["large"])
+    recorded = summary(frame, models.assign(near_constant=pd.Series([None, True], dtype=object))).set_index("model")["near_constant"]
+    assert recorded.tolist() == [True, True] and recorded.dtype == bool
 
 
 def test_a_model_that_is_not_registered_keeps_its_numbers(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:

@@ -56,10 +56,10 @@ def test_another_kind_of_model_has_a_row_of_its_own(changes: dict[str, Any]) -> 
 
 
 def test_what_is_not_known_is_no_contradiction_unless_several_could_be_meant() -> None:
-    known = beside(weight_init=None, last_batch_norm=None)
-    assert known["difference"].count() == 1
-    either = beside(training=None)
-    assert "difference" not in either or either["difference"].count() == 0
+    unspecified = beside(weight_init=None, last_batch_norm=None)
+    assert unspecified["difference"].count() == 1
+    ambiguous = beside(training=None)
+    assert "difference" not in ambiguous or ambiguous["difference"].count() == 0
 
 
 def test_a_difference_to_a_number_of_unknown_n_has_the_interval_of_the_measurement() -> None:
@@ -67,11 +67,11 @@ def test_a_difference_to_a_number_of_unknown_n_has_the_interval_of_the_measureme
     outcomes = pd.DataFrame(rows("ours", "autoattack", "1" * 10 + "0" * 10, radius="0.031"))
     frame = summary(outcomes, pd.DataFrame([{**OURS, **row, "sparsity": 0.9}]))
     spec = tables.get("adversarial-pruning")
-    its = literature(frame, published(), [(section.heading, section.where) for section in spec.sections], spec.published, spec.attack)
-    found = its[its["model"] == "ours"].iloc[0]
+    table = literature(frame, published(), [(section.heading, section.where) for section in spec.sections], spec.published, spec.attack)
+    measured = table[table["model"] == "ours"].iloc[0]
     low, high = Proportion(10, 20).interval
     ends = (0.5 - 0.4334, low - 0.4334, high - 0.4334)
-    assert tuple(found[["difference", "difference_low", "difference_high"]]) == pytest.approx(ends)
+    assert tuple(measured[["difference", "difference_low", "difference_high"]]) == pytest.approx(ends)
 
 
 def test_the_table_says_n_partial_and_source() -> None:
@@ -84,8 +84,8 @@ def test_the_table_says_n_partial_and_source() -> None:
     assert cells["difference"].startswith("+4.9 [−9.9, ") and cells["difference"].endswith("partial 40/1000")
     assert "Published: IVRL/RobustBinarySubNet README @3c5bd5d." in table.notes
     # ImageNet-100: the source does not say over how many images, so there is neither n nor an interval.
-    other = next(table for table in tables.render(tables.get("liu2022-main"), beside()) if "imagenet100" in table.caption)
-    assert "n, published" not in other.headings and "33.04" in other.rows[0]
+    imagenet_table = next(table for table in tables.render(tables.get("liu2022-main"), beside()) if "imagenet100" in table.caption)
+    assert "n, published" not in imagenet_table.headings and "33.04" in imagenet_table.rows[0]
 
 
 def test_a_section_can_leave_something_out() -> None:

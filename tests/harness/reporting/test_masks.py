@@ -10,12 +10,12 @@ from harness.reporting.masks import kept_by_channel, kept_by_kernel, kernels_at_
 
 def every_mask(weights: int, kept: int) -> np.ndarray:
     """Return all masks of a layer that keep `kept` weights: bool [masks, weights]."""
-    found = np.zeros((0, weights), dtype=bool)
+    masks = np.zeros((0, weights), dtype=bool)
     for places in combinations(range(weights), kept):
         mask = np.zeros((1, weights), dtype=bool)
         mask[0, list(places)] = True
-        found = np.concatenate([found, mask])
-    return found
+        masks = np.concatenate([masks, mask])
+    return masks
 
 
 def test_counts_are_by_channel_and_by_kernel() -> None:
@@ -39,8 +39,8 @@ def test_parts_have_to_be_equal() -> None:
 
 
 def test_kernels_have_the_distribution_of_all_masks() -> None:
-    found = np.bincount(every_mask(12, 5)[:, :4].sum(axis=1), minlength=5) / 792
-    assert kernels_at_random(12, 5, 4) == pytest.approx(found)
+    expected = np.bincount(every_mask(12, 5)[:, :4].sum(axis=1), minlength=5) / 792
+    assert kernels_at_random(12, 5, 4) == pytest.approx(expected)
     assert kernels_at_random(147_456, 398, 9).sum() == pytest.approx(1.0)
 
 
@@ -49,6 +49,6 @@ def test_sorted_groups_are_those_of_all_masks_and_the_seed_decides() -> None:
     mean, low, high = sorted_at_random(12, 5, 3, seed=1, draws=20_000)
     assert mean == pytest.approx(ordered.mean(axis=0), abs=0.02)
     assert low.tolist() == np.quantile(ordered, 0.025, axis=0).tolist() and high.tolist() == np.quantile(ordered, 0.975, axis=0).tolist()
-    again, other = (sorted_at_random(900, 50, 10, seed)[0].tolist() for seed in (1, 2))
-    assert sorted_at_random(900, 50, 10, 1)[0].tolist() == again != other
+    repeated, other_seed = (sorted_at_random(900, 50, 10, seed)[0].tolist() for seed in (1, 2))
+    assert sorted_at_random(900, 50, 10, 1)[0].tolist() == repeated != other_seed
     assert mean.sum() == pytest.approx(5)

@@ -25,9 +25,9 @@ def numbers(data: Any) -> list[float]:
     return [float(value) for value in data]
 
 
-def line_of(axes: Axes, place: int) -> tuple[list[float], list[float]]:
+def line_of(axes: Axes, index: int) -> tuple[list[float], list[float]]:
     """Return the points of the clean (0) or worst-case (1) line."""
-    line: Any = axes.containers[place][0]
+    line: Any = axes.containers[index][0]
     return numbers(line.get_xdata()), numbers(line.get_ydata())
 
 
@@ -40,8 +40,8 @@ def test_a_series_differs_in_keep_ratio_alone(group: pd.DataFrame) -> None:
 
 def test_of_two_equal_series_the_one_of_the_lowest_seed_counts(group: pd.DataFrame) -> None:
     pair = group[group["model"].isin(["k50", "k10"])]
-    both = pd.concat([pair.assign(seed=5, model=["a", "b"]), pair])
-    assert set(series(both)["model"]) == {"k50", "k10"}
+    combined = pd.concat([pair.assign(seed=5, model=["a", "b"]), pair])
+    assert set(series(combined)["model"]) == {"k50", "k10"}
 
 
 def swept() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -64,8 +64,10 @@ def test_a_series_whose_p_follows_the_keep_ratio_stands_beside_the_other() -> No
     assert following(group.assign(allocation_power=0.1), line).empty
     assert following(group[group["model"] != "k05-e15"], line).empty
     axes = accuracy_against_sparsity(group, "title").axes[0]
-    (other,) = [container[0] for container in axes.containers if len(container[0].get_xdata()) == 3]
-    assert numbers(other.get_xdata()) == pytest.approx([50.0, 5.0, 1.0]) and numbers(other.get_ydata()) == pytest.approx([37.5] * 3)
+    (drawn_line,) = [container[0] for container in axes.containers if len(container[0].get_xdata()) == 3]
+    assert numbers(drawn_line.get_xdata()) == pytest.approx([50.0, 5.0, 1.0]) and numbers(drawn_line.get_ydata()) == pytest.approx(
+        [37.5] * 3
+    )
     assert [text.get_text() for text in axes.texts if text.get_text().startswith("p = ")] == ["p = 1", "p = 0.8", "p = 0.1"]
     labels = [text.get_text() for text in axes.figure.legends[0].get_texts()] if axes.figure.legends else []
     assert any("p follows the keep ratio (15 epochs, not 5)" in label for label in labels)
@@ -97,10 +99,10 @@ def test_dense_models_have_a_line_and_a_name_at_the_edge(group: pd.DataFrame) ->
 
 def test_dense_models_for_another_task_are_no_comparison() -> None:
     outcomes, models = ablated()
-    other = pd.DataFrame(
+    other_task = pd.DataFrame(
         [dense("w28-dense", "dense", 240_000, trained_for="Linf 4/255"), dense("s29-dense", "dense", 54_000, architecture="wrn")]
     )
-    models = pd.concat([models[~models["id"].isin(other["id"])], other], ignore_index=True)
+    models = pd.concat([models[~models["id"].isin(other_task["id"])], other_task], ignore_index=True)
     names = [text.get_text() for text in accuracy_against_sparsity(summary(outcomes, models), "title").axes[0].texts]
     assert not any("float32" in name for name in names) and "dense binary (300k weights)" in names
 

@@ -46,8 +46,8 @@ def test_families_and_attacks_have_shapes_of_their_own_for_grey() -> None:
 
 @pytest.mark.parametrize("vision", VISION)
 def test_segments_beside_each_other_differ_in_lightness_for_every_eye(vision: str) -> None:
-    for one, other in pairwise(SEGMENTS):
-        assert abs(lab(one, vision)[0] - lab(other, vision)[0]) > 20, (one, other)
+    for first, second in pairwise(SEGMENTS):
+        assert abs(lab(first, vision)[0] - lab(second, vision)[0]) > 20, (first, second)
     components = list(COMPONENTS.values())
     assert len(set(components)) == len(components)
 

@@ -65,9 +65,9 @@ def test_latex_has_no_bare_special_character() -> None:
 def test_csv_has_fractions_in_full_intervals_and_whole_counts(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes, models[models["id"] == "large"])
     text = tables.csv(frame)
-    read = {row["model"]: row for row in csv.DictReader(io.StringIO(text))}
-    assert read["large"]["worst"] == "0.625" and read["large"]["worst_n"] == "8" and read["small_one"]["bytes"] == ""
-    assert [float(row["worst_low"]) for row in read.values()] == frame["worst_low"].tolist(), "rounded"
+    by_model = {row["model"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert by_model["large"]["worst"] == "0.625" and by_model["large"]["worst_n"] == "8" and by_model["small_one"]["bytes"] == ""
+    assert [float(row["worst_low"]) for row in by_model.values()] == frame["worst_low"].tolist(), "rounded"
     assert ",102400\n" in text and "102400.0" not in text
 
 
@@ -106,17 +106,17 @@ def test_a_near_constant_predictor_is_named_below(outcomes: pd.DataFrame, models
 
 def two_datasets() -> pd.DataFrame:
     outcomes, models = ablated()
-    other = outcomes[outcomes["attack"] == "pgd"].assign(dataset="cifar100-sample", radius="4/255")
-    return summary(pd.concat([outcomes, other]), models)
+    second_set = outcomes[outcomes["attack"] == "pgd"].assign(dataset="cifar100-sample", radius="4/255")
+    return summary(pd.concat([outcomes, second_set]), models)
 
 
 def test_markdown_of_many_models_and_data_sets_has_the_same_cells_in_every_line() -> None:
     frame = two_datasets()
     parts = tables.markdown(tables.render(tables.get("summary"), frame)).split("\n\n")
-    found = [part.splitlines() for part in parts if part.startswith("|")]
-    assert [len(lines) for lines in found] == [2 + 16, 2 + 16]
-    assert [{line.count("|") for line in lines} for lines in found] == [{9}, {8}], "the second data set has one attack less"
-    assert all(set(lines[1]) <= set("|-: ") for lines in found)
+    blocks = [part.splitlines() for part in parts if part.startswith("|")]
+    assert [len(lines) for lines in blocks] == [2 + 16, 2 + 16]
+    assert [{line.count("|") for line in lines} for lines in blocks] == [{9}, {8}], "the second data set has one attack less"
+    assert all(set(lines[1]) <= set("|-: ") for lines in blocks)
 
 
 def test_latex_of_many_models_and_data_sets_is_balanced() -> None:
@@ -149,9 +149,11 @@ def test_the_verdict_stands_beside_the_numbers_with_its_reasons_below(outcomes: 
 
 
 def test_robust_numbers_of_a_model_that_is_not_ok_are_never_bare(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
-    said = {"small_one": ("masked", "masked: Square breaks 9 of 40 images"), "large": (None, None)}
-    judged = models.assign(verdict=[said[name][0] for name in models["id"]], verdict_reasons=[said[name][1] for name in models["id"]])
-    frame = summary(outcomes, judged)
+    verdicts = {"small_one": ("masked", "masked: Square breaks 9 of 40 images"), "large": (None, None)}
+    diagnosed_models = models.assign(
+        verdict=[verdicts[name][0] for name in models["id"]], verdict_reasons=[verdicts[name][1] for name in models["id"]]
+    )
+    frame = summary(outcomes, diagnosed_models)
     (table,) = tables.render(tables.get("summary"), frame)
     cells = {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
     for model, mark in (("small_one", "‡"), ("large", "?")):

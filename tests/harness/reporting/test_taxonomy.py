@@ -16,13 +16,13 @@ SHIPPED = "cifar10-rn8w32-pruned-binary-k10-p01"
 
 
 def model(name: str, **changes: Any) -> dict[str, Any]:
-    known = {"family": "sparse", "method": name, "weight_bits": 32, "keep_ratio": 0.1, "sparsity": 0.9, "bytes": 1000}
-    return {"id": name, **known, **dict.fromkeys(pruned(get_record("cifar10-rn8w28-dense"))), **changes}
+    common = {"family": "sparse", "method": name, "weight_bits": 32, "keep_ratio": 0.1, "sparsity": 0.9, "bytes": 1000}
+    return {"id": name, **common, **dict.fromkeys(pruned(get_record("cifar10-rn8w28-dense"))), **changes}
 
 
 def test_a_record_says_how_its_model_was_pruned() -> None:
-    said = pruned(get_record(SHIPPED))
-    assert said == {"pruned_when": "before", "pruned_scored": "learned", "pruned_structured": False, "pruned_scope": "local"}
+    taxonomy = pruned(get_record(SHIPPED))
+    assert taxonomy == {"pruned_when": "before", "pruned_scored": "learned", "pruned_structured": False, "pruned_scope": "local"}
     assert set(pruned(get_record("cifar10-rn8w28-dense")).values()) == {None}
 
 
@@ -33,14 +33,14 @@ def test_models_stand_where_their_record_says_and_dense_ones_nowhere() -> None:
         model("ticket", pruned_when="before", pruned_scored="learned", pruned_scope="local"),
         model("dense", keep_ratio=None, sparsity=None),
     ]
-    outcomes = [row for number, one in enumerate(models) for row in rows(one["id"], "pgd", "1" * (number + 1) + "0" * (7 - number))]
+    outcomes = [row for number, entry in enumerate(models) for row in rows(entry["id"], "pgd", "1" * (number + 1) + "0" * (7 - number))]
     spec = tables.get("pruned")
     sections = [(section.heading, section.where) for section in spec.sections]
     frame = literature(summary(pd.DataFrame(outcomes), pd.DataFrame(models)), published(), sections, spec.published, spec.attack)
     assert frame[["section", "model"]].to_numpy().tolist() == [["before", "ticket"], ["during", "bird"], ["after", "hydra"]]
     (table,) = tables.render(spec, frame)
     assert table.rows[0][:4] == ["before", "ticket", "learned", "local"]
-    only = literature(
+    by_score = literature(
         summary(pd.DataFrame(outcomes), pd.DataFrame(models)), published(), [("by score", {"pruned_scored": "learned"})], (), "pgd"
     )
-    assert sorted(only["model"]) == ["hydra", "ticket"]
+    assert sorted(by_score["model"]) == ["hydra", "ticket"]

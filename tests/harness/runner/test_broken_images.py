@@ -20,9 +20,9 @@ def unit() -> Unit:
 def test_they_come_back(unit: Unit, tmp_path: Path) -> None:
     store = Store(tmp_path)
     keep(store, unit, 5)
-    found = store.broken(unit.id)
-    assert found is not None
-    assert found[0].tolist() == unit.block.index[5:8].tolist() and found[1].shape == (3, 3, 32, 32)
+    broken = store.broken(unit.id)
+    assert broken is not None
+    assert broken[0].tolist() == unit.block.index[5:8].tolist() and broken[1].shape == (3, 3, 32, 32)
     keep(store, unit, 8)
     (tmp_path / "units" / f"{unit.id}.safetensors").unlink()
     assert store.broken(unit.id) is None

@@ -15,16 +15,16 @@ from harness.runner.claims import Claims
 
 
 def test_a_claim_is_held_by_one_and_free_afterwards(tmp_path: Path) -> None:
-    mine, other = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
-    with mine.claimed("unit") as held:
-        assert held is not None and [claim.unit for claim in other.running()] == ["unit"]
-        with other.claimed("unit") as second:
+    owner, rival = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
+    with owner.claimed("unit") as held:
+        assert held is not None and [claim.unit for claim in rival.running()] == ["unit"]
+        with rival.claimed("unit") as second:
             assert second is None
-        with other.claimed("another") as third:
+        with rival.claimed("another") as third:
             assert third is not None
-    assert other.running() == [] and list((tmp_path / "claims").iterdir()) == []
-    with other.claimed("unit") as again:
-        assert again is not None
+    assert rival.running() == [] and list((tmp_path / "claims").iterdir()) == []
+    with rival.claimed("unit") as retaken:
+        assert retaken is not None
 
 
 def dead() -> int:
@@ -53,8 +53,8 @@ def test_an_owner_elsewhere_keeps_its_claim_for_the_lease(tmp_path: Path) -> Non
     path = planted(tmp_path / "claims", host="elsewhere", pid=dead())
     with Claims(tmp_path / "claims").claimed("unit") as held:
         assert held is None
-    old = time.time() - claims.LEASE - 5
-    os.utime(path, (old, old))
+    expired = time.time() - claims.LEASE - 5
+    os.utime(path, (expired, expired))
     with Claims(tmp_path / "claims").claimed("unit") as held:
         assert held is not None
 
@@ -64,22 +64,22 @@ def test_a_file_that_is_no_claim_yet_is_left_alone_until_it_is_old(tmp_path: Pat
     path.write_text("")
     with Claims(tmp_path / "claims").claimed("unit") as held:
         assert held is None
-    old = time.time() - claims.LEASE - 5
-    os.utime(path, (old, old))
+    expired = time.time() - claims.LEASE - 5
+    os.utime(path, (expired, expired))
     with Claims(tmp_path / "claims").claimed("unit") as held:
         assert held is not None
 
 
 def test_signs_of_life_keep_a_claim_fresh_and_tell_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.02)
-    found = Claims(tmp_path / "claims")
-    with found.claimed("unit") as held:
+    owner = Claims(tmp_path / "claims")
+    with owner.claimed("unit") as held:
         assert held is not None
-        old = time.time() - claims.LEASE - 5
-        os.utime(held.path, (old, old))
+        expired = time.time() - claims.LEASE - 5
+        os.utime(held.path, (expired, expired))
         held.tell(0.5, "square")
         for _ in range(200):
-            running = found.running()
+            running = owner.running()
             if running and running[0].fraction == 0.5:
                 break
             time.sleep(0.02)
@@ -88,13 +88,13 @@ def test_signs_of_life_keep_a_claim_fresh_and_tell_how_far_it_is(tmp_path: Path,
 
 def test_of_many_that_come_at_once_one_gets_an_abandoned_claim(tmp_path: Path) -> None:
     planted(tmp_path / "claims", pid=dead())
-    barrier, ended, got = threading.Barrier(8), threading.Barrier(8), []
+    barrier, ended, winners = threading.Barrier(8), threading.Barrier(8), []
 
     def come() -> None:
         barrier.wait()
         with Claims(tmp_path / "claims").claimed("unit") as held:
             if held is not None:
-                got.append(held)
+                winners.append(held)
             ended.wait()
 
     threads = [threading.Thread(target=come) for _ in range(8)]
@@ -102,12 +102,12 @@ def test_of_many_that_come_at_once_one_gets_an_abandoned_claim(tmp_path: Path) -
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(got) == 1
+    assert len(winners) == 1
 
 
 def test_a_claim_that_was_taken_over_is_not_removed_by_its_first_owner(tmp_path: Path) -> None:
-    found = Claims(tmp_path / "claims")
-    with found.claimed("unit") as held:
+    owner = Claims(tmp_path / "claims")
+    with owner.claimed("unit") as held:
         assert held is not None
         planted(tmp_path / "claims")
     assert json.loads((tmp_path / "claims" / "unit.json").read_text())["token"] == "theirs"

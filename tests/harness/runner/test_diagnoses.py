@@ -30,12 +30,12 @@ SMALL = {"SQUARE_QUERIES": 20, "DECISION_QUERIES": 20, "STEPS": 5, "SWEEP_STEPS"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    made = Store(tmp_path_factory.mktemp("store"))
+    filled = Store(tmp_path_factory.mktemp("store"))
     with pytest.MonkeyPatch.context() as patched:
         for name, small in SMALL.items():
             patched.setattr(diagnostics, name, small)
-        run_diagnosis(MODEL, BLOCK, THREAT, made)
-    return made
+        run_diagnosis(MODEL, BLOCK, THREAT, filled)
+    return filled
 
 
 def test_diagnostics_come_back_as_they_were() -> None:
@@ -47,34 +47,34 @@ def test_what_the_store_holds_is_not_measured_again(store: Store, monkeypatch: p
     (path,) = (store.root / "diagnostics").glob("*.json")
     before = path.read_bytes()
     monkeypatch.setattr(diagnoses, "diagnose", None)
-    again = run_diagnosis(MODEL, BLOCK, THREAT, store)
-    assert again.found.images == 12 and again.model == MODEL
+    repeated = run_diagnosis(MODEL, BLOCK, THREAT, store)
+    assert repeated.found.images == 12 and repeated.model == MODEL
     assert path.read_bytes() == before
-    assert set(json.loads(before)["identity"]["sources"]) == set(again.found.sources) == set(sources("cifar10", None))
-    assert again.found.robust["transfer"].count("-") == 12 - again.found.n
+    assert set(json.loads(before)["identity"]["sources"]) == set(repeated.found.sources) == set(sources("cifar10", None))
+    assert repeated.found.robust["transfer"].count("-") == 12 - repeated.found.n
 
 
 def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, small in SMALL.items():
         monkeypatch.setattr(diagnostics, name, small)
     run_diagnosis(MODEL, BLOCK, THREAT, Store(tmp_path))
-    (one,), (two,) = ((folder / "diagnostics").glob("*.json") for folder in (store.root, tmp_path))
-    assert one.name == two.name and one.read_bytes() == two.read_bytes()
+    (first,), (second,) = ((folder / "diagnostics").glob("*.json") for folder in (store.root, tmp_path))
+    assert first.name == second.name and first.read_bytes() == second.read_bytes()
 
 
 def test_a_verdict_is_read_for_every_model(store: Store) -> None:
-    found = diagnosed(store, {MODEL: MODEL, "cifar10-rn8s29-dense": "cifar10-rn8s29-dense", "gone": "gone"})
-    assert found["id"].tolist() == [MODEL]
-    assert found.loc[0, "verdict"] in ("ok", "suspicious", "masked") and found.loc[0, "verdict_images"] == 12
+    verdicts = diagnosed(store, {MODEL: MODEL, "cifar10-rn8s29-dense": "cifar10-rn8s29-dense", "gone": "gone"})
+    assert verdicts["id"].tolist() == [MODEL]
+    assert verdicts.loc[0, "verdict"] in ("ok", "suspicious", "masked") and verdicts.loc[0, "verdict_images"] == 12
 
 
 @pytest.mark.parametrize("change", [{"backward": "ste"}, {"stochastic": True}, {"affine": True}])
 def test_a_verdict_is_that_of_the_whole_model_and_not_of_its_weights(store: Store, change: dict[str, object]) -> None:
     record = registry.get_record(MODEL)
-    known = diagnoses.diagnoses(store)
-    assert [one.model for one in diagnoses.of_model(known, record)] == [MODEL]
-    other = record.model_copy(update=change)
-    assert other != record and diagnoses.of_model(known, other) == []
+    stored = diagnoses.diagnoses(store)
+    assert [diagnosis.model for diagnosis in diagnoses.of_model(stored, record)] == [MODEL]
+    changed = record.model_copy(update=change)
+    assert changed != record and diagnoses.of_model(stored, changed) == []
 
 
 def test_a_verdict_says_nothing_of_another_radius_or_data_set(store: Store) -> None:
@@ -108,12 +108,12 @@ def _outcomes(radius: str, dataset: str) -> pd.DataFrame:
 
 def test_the_table_of_diagnostics_has_shares_of_all_images(store: Store, tmp_path: Path) -> None:
     (path,) = (store.root / "diagnostics").glob("*.json")
-    whole = json.loads(path.read_text())["diagnostics"]
+    content = json.loads(path.read_text())["diagnostics"]
     frame = diagnosed(store, {MODEL: MODEL, "gone": "gone"})
     row = frame.set_index("id").loc[MODEL]
     assert (row["dataset"], row["norm"], row["radius"], row["margin_n"]) == ("cifar10-sample", "Linf", "8/255", 12)
-    assert row["margin"] == whole["robust"]["margin"].count("1") / 12
-    assert row["large"] == whole["sweep"]["64/255"].count("1") / 12
+    assert row["margin"] == content["robust"]["margin"].count("1") / 12
+    assert row["large"] == content["sweep"]["64/255"].count("1") / 12
     rendered = tables.render(tables.get("diagnostics"), frame.rename(columns={"id": "model"}))
     assert [line[0] for line in rendered[0].rows] == [MODEL] and "n = 12" in rendered[0].caption
     assert rendered[0].rows[0][2].startswith(f"{100 * row['margin']:.1f}")
@@ -128,16 +128,16 @@ def test_damaged_diagnostics_are_named_or_passed_over(store: Store, tmp_path: Pa
         assert diagnosed(Store(tmp_path), {MODEL: MODEL}).empty
         ((_, error),) = Store(tmp_path).diagnoses()
         assert isinstance(error, DamagedFileError) and path.stem in str(error)
-    older = path.read_bytes().replace(b'"diagnostics": 2', b'"diagnostics": 1')
-    assert older != path.read_bytes()
-    copy.write_bytes(older)
+    outdated = path.read_bytes().replace(b'"diagnostics": 2', b'"diagnostics": 1')
+    assert outdated != path.read_bytes()
+    copy.write_bytes(outdated)
     assert diagnosed(Store(tmp_path), {MODEL: MODEL}).empty, "a verdict of older probes is none"
 
 
 def test_the_command_prints_verdicts_and_reasons(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnoses, "diagnose", None)
-    done = CliRunner().invoke(main, ["diagnose", MODEL, "--n", "12", "--store", str(store.root)])
-    assert done.exit_code == 0, done.output
-    assert "PGD-margin" in done.output and "verdict" in done.output
+    result = CliRunner().invoke(main, ["diagnose", MODEL, "--n", "12", "--store", str(store.root)])
+    assert result.exit_code == 0, result.output
+    assert "PGD-margin" in result.output and "verdict" in result.output
     rows = json.loads(CliRunner().invoke(main, ["diagnose", MODEL, "--n", "12", "--store", str(store.root), "--json"]).stdout)
     assert rows[0]["model"] == MODEL and len(rows[0]["diagnostics"]["robust"]["ce"]) == rows[0]["n"] == 12

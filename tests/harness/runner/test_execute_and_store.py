@@ -110,10 +110,10 @@ def test_one_failing_model_does_not_stop_the_other(plan: Plan, tmp_path: Path, m
 def test_broken_images_are_kept_and_are_the_stored_ones(plan: Plan, finished: Store) -> None:
     for unit in plan.units:
         frame = finished.read(unit.id).frame
-        kept = load_file(finished.units / f"{unit.id}.safetensors")
+        saved = load_file(finished.units / f"{unit.id}.safetensors")
         expected = frame.loc[frame["broken_by"] == "cw-linf", "image"].head(8)
-        assert kept["image"].tolist() == expected.tolist()
-        assert float(np.abs(kept["perturbation"]).max()) <= 8 / 255 + 1e-4
+        assert saved["image"].tolist() == expected.tolist()
+        assert float(np.abs(saved["perturbation"]).max()) <= 8 / 255 + 1e-4
 
 
 def test_an_attack_at_fault_is_recorded_and_not_used(plan: Plan, copy: Store) -> None:
@@ -124,9 +124,9 @@ def test_an_attack_at_fault_is_recorded_and_not_used(plan: Plan, copy: Store) ->
 
 def test_agreement_counts_images_that_both_have(finished: Store) -> None:
     frame, _ = outcomes(finished)
-    other = frame.iloc[4:].copy()
-    other.loc[other.index[0], "robust"] = ~other.loc[other.index[0], "robust"]
-    assert agreement(frame, other) == (19, 20)
+    changed = frame.iloc[4:].copy()
+    changed.loc[changed.index[0], "robust"] = ~changed.loc[changed.index[0], "robust"]
+    assert agreement(frame, changed) == (19, 20)
     assert agreement(frame, frame.iloc[:0]) == (0, 0)
 
 
@@ -160,12 +160,12 @@ def test_two_workers_give_the_same_outcome_bytes(plan: Plan, finished: Store, tm
 
 
 def test_a_plan_is_served_by_runs_of_fewer_images_and_by_its_own_first(copy: Store) -> None:
-    short, long, other = (
+    short, long, pgd_plan = (
         plan_request(MODELS[:1], [attack], "cifar10-sample", n) for attack, n in (("cw-linf", 5), ("cw-linf", 30), ("pgd", 12))
     )
     frame, _ = outcomes(copy, long)
     assert frame["image"].nunique() == len(frame) == 12 and set(frame["model"]) == set(MODELS[:1])
-    assert outcomes(copy, short)[0].empty and outcomes(copy, other)[0].empty
+    assert outcomes(copy, short)[0].empty and outcomes(copy, pgd_plan)[0].empty
     execute(short, copy)
     frame, _ = outcomes(copy, short)
     assert len(frame) == 5 and set(frame["unit"]) == set(short.ids)

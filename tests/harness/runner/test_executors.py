@@ -38,8 +38,8 @@ def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def same(plan: Plan, one: Store, other: Store) -> bool:
-    return all(one.read(unit.id).table.equals(other.read(unit.id).table) for unit in plan.units)
+def same(plan: Plan, first: Store, second: Store) -> bool:
+    return all(first.read(unit.id).table.equals(second.read(unit.id).table) for unit in plan.units)
 
 
 def test_executors_are_found_by_name() -> None:
@@ -106,11 +106,11 @@ def dies(unit, store, progress, again, device):
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, written = store_module.place, []
+    place, suffixes = store_module.place, []
 
     def full(path: Path, content: bytes) -> None:
-        written.append(path.suffix)
-        if ".json" in written[:-1]:
+        suffixes.append(path.suffix)
+        if ".json" in suffixes[:-1]:
             raise OSError(errno.ENOSPC, "No space left on device")
         place(path, content)
 
@@ -170,9 +170,9 @@ def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Pa
             break
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "The same command continues" in said and "Traceback" not in said
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "The same command continues" in stderr and "Traceback" not in stderr
     time.sleep(0.5)
     assert not list(units.glob(".*.tmp")) and all(json.loads(path.read_text()) for path in units.glob("*.json"))
 
@@ -183,10 +183,10 @@ def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Pa
 def test_out_of_memory_is_said_and_costs_one_unit(error: Exception, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate = work.evaluate_unit
 
-    def greedy(model, block, threat, spec, *given, **named):
+    def greedy(model, block, threat, spec, *args, **kwargs):
         if spec.name == "pgd-20":
             raise error
-        return evaluate(model, block, threat, spec, *given, **named)
+        return evaluate(model, block, threat, spec, *args, **kwargs)
 
     monkeypatch.setattr(work, "evaluate_unit", greedy)
     store = Store(tmp_path)

@@ -26,16 +26,16 @@ def test_the_same_request_is_the_same_unit_and_any_change_another() -> None:
         (unit,) = plan_request(**request).units  # type: ignore[arg-type]
         return unit.id
 
-    same = only()
-    assert only() == same
-    others = [
+    base = only()
+    assert only() == base
+    changed = [
         only(n=5),
         only(seed=1),
         only(attack_names=["cw-linf"]),
         only(threats=[ThreatModel.parse("Linf 4/255")]),
         only(models=["cifar10-rn8w32-pruned-binary-k20-p01"]),
     ]
-    assert len({same, *others}) == 6
+    assert len({base, *changed}) == 6
 
 
 def test_a_radius_is_an_exact_fraction_in_the_identity() -> None:

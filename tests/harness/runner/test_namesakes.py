@@ -52,16 +52,16 @@ def test_results_tell_two_models_of_one_id_apart(there: Path) -> None:
 
 def test_a_summary_refuses_to_merge_them(there: Path) -> None:
     frame = harness.results(there / "store")
-    apart = frame[frame["image"].isin([4, 5]) | (frame.groupby("model_sha256")["image"].transform("size") == 4)]
-    for outcomes in (frame, apart):
+    disjoint = frame[frame["image"].isin([4, 5]) | (frame.groupby("model_sha256")["image"].transform("size") == 4)]
+    for outcomes in (frame, disjoint):
         with pytest.raises(UserError, match="2 models called again"):
             summary(outcomes, catalogue({"again": str(there / "first" / "again.toml")}))
 
 
 def test_each_record_shows_its_own_outcomes_and_says_that_there_are_others(there: Path) -> None:
     for name, n in (("first", "6"), ("second", "4")):
-        shown = run("show", str(there / name / "again.toml"), "--store", str(there / "store"))
-        assert shown.stdout.splitlines()[-1].split()[-2] == n and "1 other model(s) called again" in shown.stderr
+        result = run("show", str(there / name / "again.toml"), "--store", str(there / "store"))
+        assert result.stdout.splitlines()[-1].split()[-2] == n and "1 other model(s) called again" in result.stderr
 
 
 def test_they_do_not_share_a_plan(there: Path) -> None:
@@ -87,8 +87,8 @@ def test_two_folders_of_one_name_are_two_data_sets(tmp_path: Path) -> None:
         harness.evaluate("cifar10-rn8s29-dense", dataset=f"folder:{tmp_path}/{root}/test", radius="2/255", n=6, store=tmp_path / "store")
         for root in ("one", "two")
     ]
-    both = harness.results(tmp_path / "store")
-    assert len(both) == 12 and both["dataset"].nunique() == 2
+    combined = harness.results(tmp_path / "store")
+    assert len(combined) == 12 and combined["dataset"].nunique() == 2
     for frame in frames:
-        part = both[both["dataset"] == frame["dataset"].iloc[0]]
-        assert part["clean_prediction"].tolist() == frame.sort_values("image")["clean_prediction"].tolist()
+        stored = combined[combined["dataset"] == frame["dataset"].iloc[0]]
+        assert stored["clean_prediction"].tolist() == frame.sort_values("image")["clean_prediction"].tolist()

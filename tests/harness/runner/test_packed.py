@@ -120,8 +120,8 @@ def test_pictures_may_be_deleted(store: Store, plan: Plan) -> None:
     for path in pictures:
         path.unlink()
     assert all(store.broken(unit) is None for unit in plan.ids)
-    done = CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)])
-    assert done.exit_code == 0 and f"pictures of {len(pictures)} units" in done.stderr
+    result = CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)])
+    assert result.exit_code == 0 and f"pictures of {len(pictures)} units" in result.stderr
 
 
 @pytest.mark.parametrize("name", [OUTCOMES, MANIFESTS])
@@ -131,14 +131,14 @@ def test_damage_is_one_line_and_never_packed_over(store: Store, plan: Plan, name
     path = store.root / name
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] if damage is None else damage)
-    again = Store(store.root)
-    assert not again.holds(plan.ids[0])
-    errors = [item for item in again.read_all() if isinstance(item, DamagedFileError)]
+    reopened = Store(store.root)
+    assert not reopened.holds(plan.ids[0])
+    errors = [item for item in reopened.read_all() if isinstance(item, DamagedFileError)]
     assert len(errors) == 1 and name in str(errors[0])
     with pytest.raises(UserError, match=name):
-        pack(again)
-    done = CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)])
-    assert done.exit_code == 1 and name in done.stderr.replace("\n", "")
+        pack(reopened)
+    result = CliRunner().invoke(main, ["store", "verify", "--store", str(store.root)])
+    assert result.exit_code == 1 and name in result.stderr.replace("\n", "")
 
 
 def test_outcomes_that_were_changed_are_not_the_ones_that_were_packed(store: Store, plan: Plan) -> None:
@@ -173,21 +173,21 @@ def test_a_store_in_use_is_not_packed(store: Store, plan: Plan) -> None:
 
 def test_packed_units_are_merged_like_others(store: Store, plan: Plan, tmp_path: Path) -> None:
     pack(store)
-    done = CliRunner().invoke(main, ["store", "merge", str(store.root), "--store", str(tmp_path / "mine")])
-    assert done.exit_code == 0 and "4 units taken" in done.output
+    result = CliRunner().invoke(main, ["store", "merge", str(store.root), "--store", str(tmp_path / "mine")])
+    assert result.exit_code == 0 and "4 units taken" in result.output
     assert all(Store(tmp_path / "mine").holds(unit) for unit in plan.ids)
     assert verify(Store(tmp_path / "mine")).problems == []
 
 
 def test_the_hash_of_outcomes_goes_by_values_alone(store: Store, plan: Plan) -> None:
     table = store.read(plan.ids[0]).table
-    halves = pa.concat_tables([table.slice(0, 5), table.slice(5)])
-    assert rows_sha256(halves) == rows_sha256(table) != rows_sha256(table.slice(1))
-    coded = table.set_column(table.column_names.index("broken_by"), "broken_by", table["broken_by"].dictionary_encode())
-    assert rows_sha256(coded) == rows_sha256(table)
+    chunked = pa.concat_tables([table.slice(0, 5), table.slice(5)])
+    assert rows_sha256(chunked) == rows_sha256(table) != rows_sha256(table.slice(1))
+    encoded = table.set_column(table.column_names.index("broken_by"), "broken_by", table["broken_by"].dictionary_encode())
+    assert rows_sha256(encoded) == rows_sha256(table)
 
 
 def test_the_command_says_what_it_did_and_refuses_other_folders(store: Store, tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["store", "pack", "--store", str(store.root)])
-    assert done.exit_code == 0 and "4 units" in done.output
+    result = CliRunner().invoke(main, ["store", "pack", "--store", str(store.root)])
+    assert result.exit_code == 0 and "4 units" in result.output
     assert "is not a store" in CliRunner().invoke(main, ["store", "pack", "--store", str(tmp_path / "none")]).output

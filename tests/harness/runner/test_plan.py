@@ -83,8 +83,8 @@ def test_an_unknown_suite_and_a_wrong_field_are_refused(tmp_path: Path) -> None:
 
 def test_transfer_is_planned_from_models_other_than_the_attacked_one_and_refused_without_any(tmp_path: Path) -> None:
     (unit,) = plan_request(["cifar10-rn8s29-dense"], ["transfer"], "cifar10-sample", 4).units
-    named = unit.identity["attack"]["parameters"]
-    assert len(named["sources"]) == len(named["weights"]) == 3 and "cifar10-rn8s29-dense" not in named["sources"]
+    parameters = unit.identity["attack"]["parameters"]
+    assert len(parameters["sources"]) == len(parameters["weights"]) == 3 and "cifar10-rn8s29-dense" not in parameters["sources"]
     for label in range(10):
         (tmp_path / "pictures" / str(label)).mkdir(parents=True)
         Image.new("RGB", (32, 32)).save(tmp_path / "pictures" / str(label) / "0.png")

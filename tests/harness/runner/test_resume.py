@@ -30,28 +30,28 @@ ATTACKS = {"autoattack": (autoattack, "run_component", 0), "fast-autoattack": (p
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_killed_unit_goes_on_with_the_next_component(name: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = replace(attacks.get(name), parameters={**attacks.get(name).parameters, **SHORT})
-    module, function, place = ATTACKS[name]
+    module, function, position = ATTACKS[name]
     expected = evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5)
-    memory, run, ran = PartialFile(tmp_path / "unit.safetensors"), getattr(module, function), []
+    memory, run, attacked = PartialFile(tmp_path / "unit.safetensors"), getattr(module, function), []
 
-    def killed(*given, **named):
-        if len(ran) == after:
+    def killed(*args, **kwargs):
+        if len(attacked) == after:
             raise Killed
-        ran.append(given[place])
-        return run(*given, **named)
+        attacked.append(args[position])
+        return run(*args, **kwargs)
 
     monkeypatch.setattr(module, function, killed)
     with pytest.raises(Killed):
         evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5, memory=memory)
-    assert ran == spec.parameters["components"][:after]
+    assert attacked == spec.parameters["components"][:after]
 
-    def counted(*given, **named):
-        ran.append(given[place])
-        return run(*given, **named)
+    def counted(*args, **kwargs):
+        attacked.append(args[position])
+        return run(*args, **kwargs)
 
     monkeypatch.setattr(module, function, counted)
     outcome = evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5, memory=memory)
-    assert ran == spec.parameters["components"]
+    assert attacked == spec.parameters["components"]
     assert outcome.frame.equals(expected.frame)
     assert outcome.flags == expected.flags and outcome.boundary_flips == expected.boundary_flips
     # Every component had images to attack: the first broke some, and some survived all.
@@ -63,9 +63,9 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     memory = PartialFile(tmp_path / "deep" / "unit.safetensors")
     assert memory.load() is None
     memory.save(saved)
-    found = memory.load()
-    assert found is not None and found.done == saved.done and found.flags == saved.flags
-    assert all(torch.equal(found.tensors[name], saved.tensors[name]) for name in saved.tensors)
+    loaded = memory.load()
+    assert loaded is not None and loaded.done == saved.done and loaded.flags == saved.flags
+    assert all(torch.equal(loaded.tensors[name], saved.tensors[name]) for name in saved.tensors)
     memory.forget()
     assert memory.load() is None
 

@@ -26,8 +26,8 @@ def test_a_termination_waits_too() -> None:
         "with held_back():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('written', flush=True)\nprint('not reached')"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "written\n" and done.returncode == -signal.SIGTERM
+    process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert process.stdout == "written\n" and process.returncode == -signal.SIGTERM
 
 
 def test_nothing_is_felt_where_it_is_ignored_and_everything_afterwards() -> None:

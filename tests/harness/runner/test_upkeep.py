@@ -44,22 +44,22 @@ def harness(*arguments: str, store: Store) -> Result:
 
 
 def test_invalid_outcomes_are_not_used_and_the_reason_stays(plan: Plan, store: Store, tmp_path: Path) -> None:
-    done = harness("store", "invalidate", plan.units[0].id[:8], "--reason", "faulty memory", store=store)
-    assert done.exit_code == 0 and "1 units" in done.output
-    found = find(store.read_all(), plan)
-    assert set(found.outcomes["attack"]) == {"cw-linf"} and len(found.invalid) == 1 and "faulty memory" in found.invalid[0]
-    done = harness("run", *ASKED, "--workers", "1", "--reports", str(tmp_path / "reports"), store=store)
-    assert done.exit_code == 0 and "1 units run, 1 found" in done.stderr
-    found = find(store.read_all(), plan)
-    assert len(found.outcomes) == 32 and "run again, because faulty memory" in found.invalid[0]
+    result = harness("store", "invalidate", plan.units[0].id[:8], "--reason", "faulty memory", store=store)
+    assert result.exit_code == 0 and "1 units" in result.output
+    stored = find(store.read_all(), plan)
+    assert set(stored.outcomes["attack"]) == {"cw-linf"} and len(stored.invalid) == 1 and "faulty memory" in stored.invalid[0]
+    result = harness("run", *ASKED, "--workers", "1", "--reports", str(tmp_path / "reports"), store=store)
+    assert result.exit_code == 0 and "1 units run, 1 found" in result.stderr
+    stored = find(store.read_all(), plan)
+    assert len(stored.outcomes) == 32 and "run again, because faulty memory" in stored.invalid[0]
     assert "run again, because faulty memory" in (tmp_path / "reports" / "request" / "summary.md").read_text()
 
 
 def test_a_whole_request_can_be_taken_back_and_nothing_is_an_error(plan: Plan, store: Store) -> None:
     assert harness("store", "invalidate", *ASKED, "--reason", "x", store=store).exit_code == 0
     assert not any(store.holds(unit) for unit in plan.ids)
-    again = harness("store", "invalidate", *ASKED, "--reason", "x", store=store)
-    assert again.exit_code != 0 and "holds none" in again.output
+    repeated = harness("store", "invalidate", *ASKED, "--reason", "x", store=store)
+    assert repeated.exit_code != 0 and "holds none" in repeated.output
     assert "begin with 'zz'" in harness("store", "invalidate", "zz", "--reason", "x", store=store).output
 
 
@@ -79,33 +79,33 @@ def test_a_whole_request_can_be_taken_back_and_nothing_is_an_error(plan: Plan, s
     ],
 )
 def test_options_are_filters_and_what_is_taken_back_is_listed(options: tuple[str, ...], count: int, store: Store, plan: Plan) -> None:
-    dry = harness("store", "invalidate", *options, "--reason", "x", "--dry-run", store=store)
+    dry_run = harness("store", "invalidate", *options, "--reason", "x", "--dry-run", store=store)
     assert all(map(store.holds, plan.ids))
-    done = harness("store", "invalidate", *options, "--reason", "x", store=store)
-    taken = [unit for unit in plan.ids if not store.holds(unit)]
-    assert len(taken) == count and (done.exit_code == 0) == (dry.exit_code == 0) == bool(count)
+    result = harness("store", "invalidate", *options, "--reason", "x", store=store)
+    invalidated = [unit for unit in plan.ids if not store.holds(unit)]
+    assert len(invalidated) == count and (result.exit_code == 0) == (dry_run.exit_code == 0) == bool(count)
     if not count:
-        assert "holds none" in done.output
-    assert all(any(line.startswith(unit[:12]) and "cifar10-sample" in line for line in done.stdout.splitlines()) for unit in taken)
-    assert dry.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
+        assert "holds none" in result.output
+    assert all(any(line.startswith(unit[:12]) and "cifar10-sample" in line for line in result.stdout.splitlines()) for unit in invalidated)
+    assert dry_run.stdout.splitlines()[:-1] == result.stdout.splitlines()[:-1]
 
 
 def test_nothing_is_taken_back_without_a_filter(store: Store, plan: Plan) -> None:
-    done = harness("store", "invalidate", "--reason", "x", store=store)
-    assert done.exit_code == 2 and "say which units" in done.output and all(map(store.holds, plan.ids))
+    result = harness("store", "invalidate", "--reason", "x", store=store)
+    assert result.exit_code == 2 and "say which units" in result.output and all(map(store.holds, plan.ids))
 
 
 def test_merging_takes_what_is_missing_and_names_conflicts(plan: Plan, finished: Store, store: Store, tmp_path: Path) -> None:
     first, second = plan.ids
     (store.units / f"{first}.json").unlink()
-    done = harness("store", "merge", str(finished.root), store=store)
-    assert done.exit_code == 0 and "1 units taken, 1 there already" in done.output
+    result = harness("store", "merge", str(finished.root), store=store)
+    assert result.exit_code == 0 and "1 units taken, 1 there already" in result.output
     assert store.read(first).table.equals(finished.read(first).table)
-    other = Store(tmp_path / "other")
-    shutil.copytree(finished.root, other.root)
-    forge(other, second)
-    done = harness("store", "merge", str(other.root), store=store)
-    assert done.exit_code == 1 and f"({second[:12]}): outcomes differ, ours stay" in done.output
+    other_store = Store(tmp_path / "other")
+    shutil.copytree(finished.root, other_store.root)
+    forge(other_store, second)
+    result = harness("store", "merge", str(other_store.root), store=store)
+    assert result.exit_code == 1 and f"({second[:12]}): outcomes differ, ours stay" in result.output
     assert store.read(second).table.equals(finished.read(second).table)
     assert "is not a store" in harness("store", "merge", str(tmp_path), store=store).output
 
@@ -128,22 +128,22 @@ def forge(store: Store, unit: str) -> None:
 
 
 def test_damaged_units_of_another_store_are_left_out(plan: Plan, finished: Store, store: Store, tmp_path: Path) -> None:
-    other = Store(tmp_path / "other")
-    shutil.copytree(finished.root, other.root)
+    other_store = Store(tmp_path / "other")
+    shutil.copytree(finished.root, other_store.root)
     for path in store.units.iterdir():
         path.unlink()
-    (other.units / f"{plan.ids[0]}.parquet").write_bytes(b"PAR1")
-    manifest = json.loads((other.units / f"{plan.ids[1]}.json").read_text())
+    (other_store.units / f"{plan.ids[0]}.parquet").write_bytes(b"PAR1")
+    manifest = json.loads((other_store.units / f"{plan.ids[1]}.json").read_text())
     manifest["identity"]["base_seed"] = 7
-    (other.units / f"{plan.ids[1]}.json").write_text(json.dumps(manifest))
-    done = harness("store", "merge", str(other.root), store=store)
-    assert done.exit_code == 1 and "0 units taken" in done.output and "2 damaged" in done.output
+    (other_store.units / f"{plan.ids[1]}.json").write_text(json.dumps(manifest))
+    result = harness("store", "merge", str(other_store.root), store=store)
+    assert result.exit_code == 1 and "0 units taken" in result.output and "2 damaged" in result.output
     assert not any(store.holds(unit) for unit in plan.ids)
 
 
 def test_a_sound_store_verifies(store: Store) -> None:
-    done = harness("store", "verify", store=store)
-    assert done.exit_code == 0 and "2 units" in done.output and "0 problems" in done.output
+    result = harness("store", "verify", store=store)
+    assert result.exit_code == 0 and "2 units" in result.output and "0 problems" in result.output
 
 
 @pytest.mark.parametrize(
@@ -161,15 +161,15 @@ def test_a_sound_store_verifies(store: Store) -> None:
 def test_whatever_is_wrong_is_named(damage, said: str, plan: Plan, store: Store) -> None:
     (store.root / "diagnostics").mkdir()
     damage(store.units, plan.ids[0])
-    done = harness("store", "verify", store=store)
-    assert done.exit_code == 1 and said in done.output
+    result = harness("store", "verify", store=store)
+    assert result.exit_code == 1 and said in result.output
 
 
 def test_a_plan_says_what_is_held_and_how_long_the_rest_takes(plan: Plan, store: Store) -> None:
     (store.units / f"{plan.ids[1]}.json").unlink()
-    done = harness("plan", *ASKED, "--json", store=store)
-    assert done.exit_code == 0, done.output
-    content = json.loads(done.stdout)
+    result = harness("plan", *ASKED, "--json", store=store)
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
     assert [unit["held"] for unit in content["units"]] == [True, False] and content["models"][0]["held"] == 1
     assert 0 < content["models"][0]["seconds"] < 600 and content["models"][0]["piloted"]
     text = harness("plan", *ASKED, store=store)
@@ -180,38 +180,38 @@ def test_a_status_counts_done_running_failed_and_left(plan: Plan, store: Store) 
     (store.units / f"{plan.ids[1]}.json").unlink()
     with store.claims.claimed(plan.ids[1]) as held:
         assert held is not None
-        found = status(plan, store)
-        assert (found.units, found.done, found.left, len(found.running)) == (2, 1, 1, 1)
-        assert found.running[0]["pid"] == os.getpid() and found.running[0]["since"] <= time.time()
+        progress = status(plan, store)
+        assert (progress.units, progress.done, progress.left, len(progress.running)) == (2, 1, 1, 1)
+        assert progress.running[0]["pid"] == os.getpid() and progress.running[0]["since"] <= time.time()
     store.fail(plan.units[1], "it did not work")
-    done = harness("status", *ASKED, store=store)
-    assert "1 of 2 units done, 0 running, 1 failed, 1 left" in done.stdout and "it did not work" in done.stderr
+    result = harness("status", *ASKED, store=store)
+    assert "1 of 2 units done, 0 running, 1 failed, 1 left" in result.stdout and "it did not work" in result.stderr
     # The store only has outcomes of another attack, so there is no rate from which to estimate the time.
     assert json.loads(harness("status", *ASKED, "--json", store=store).stdout)["seconds"] is None
 
 
 def test_estimates_add_up(plan: Plan, store: Store) -> None:
-    tried = Pilot(forward=0.001, backward=0.002, clean=0.75, robust=0.25)
+    measured = Pilot(forward=0.001, backward=0.002, clean=0.75, robust=0.25)
     pgd = plan.units[0]
     # 21 forward and 20 backward passes per correctly classified image, broken or not, because there is one restart.
-    assert tried.seconds(pgd) == pytest.approx(16 * 0.75 * (21 * 0.001 + 20 * 0.002))
+    assert measured.seconds(pgd) == pytest.approx(16 * 0.75 * (21 * 0.001 + 20 * 0.002))
     assert length(plan_request([MODEL], ["autoattack"], "cifar10-sample", 16).units[0]) > 20 * length(pgd)
-    (known,) = estimate(plan.units[:1], Store(store.root))
-    assert known.seconds == 0 and known.held == 1
+    (stored,) = estimate(plan.units[:1], Store(store.root))
+    assert stored.seconds == 0 and stored.held == 1
     rates = Rates(store.manifests())
     assert rates.seconds(pgd) == pytest.approx(store.manifest(pgd.id).seconds)
     assert rates.seconds(plan_request([MODEL], ["pgd"], "cifar10-sample", 16).units[0], any_model=True) is None
 
 
 def test_a_pilot_looks_at_the_model_itself(plan: Plan) -> None:
-    found = pilot(plan.units[0])
-    assert 0 < found.forward < 1 and found.backward >= 0 and 0 <= found.robust <= found.clean <= 1
-    assert found.clean * 16 == pytest.approx(round(found.clean * 16))
+    measured = pilot(plan.units[0])
+    assert 0 < measured.forward < 1 and measured.backward >= 0 and 0 <= measured.robust <= measured.clean <= 1
+    assert measured.clean * 16 == pytest.approx(round(measured.clean * 16))
 
 
 def test_former_names_work_with_a_hint(store: Store) -> None:
-    done = harness("verify", store=store)
-    assert done.exit_code == 0 and "is now `harness store verify`" in done.stderr
+    result = harness("verify", store=store)
+    assert result.exit_code == 0 and "is now `harness store verify`" in result.stderr
     listed = CliRunner().invoke(main, ["--help"]).stdout
     assert "  store " in listed and "  verify " not in listed
     assert all(f"  {name} " in CliRunner().invoke(main, ["store", "--help"]).stdout for name in ("verify", "merge", "invalidate", "pack"))

@@ -36,10 +36,10 @@ def test_a_masked_model_is_caught_and_an_honest_one_is_not(case: Case) -> None:
 
 
 def test_a_harness_that_is_blind_fails_its_own_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.selftest.machinery.judge", lambda found: verdict.Verdict("ok", ()))
-    done = CliRunner().invoke(main, ["selftest", "--pitfall", "16", "--json"])
-    assert done.exit_code == 1
-    assert json.loads(done.stdout)[0]["result"] == "missed"
+    monkeypatch.setattr("harness.selftest.machinery.judge", lambda diagnostics: verdict.Verdict("ok", ()))
+    result = CliRunner().invoke(main, ["selftest", "--pitfall", "16", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)[0]["result"] == "missed"
 
 
 def test_the_table_says_what_was_caught_and_by_what() -> None:

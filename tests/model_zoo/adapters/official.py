@@ -64,8 +64,8 @@ class PostActResNet(nn.Module):
         inputs = width
         for stage, depth in enumerate(depths):
             blocks = []
-            for place in range(depth):
-                blocks.append(PostBlock(inputs, width * 2**stage, 2 if stage and not place else 1, affine, expansion))
+            for index in range(depth):
+                blocks.append(PostBlock(inputs, width * 2**stage, 2 if stage and not index else 1, affine, expansion))
                 inputs = width * 2**stage * expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.stages = len(depths)
@@ -145,7 +145,7 @@ class WideGroup(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int, affine: bool, count: int) -> None:
         super().__init__()
         self.layer = nn.Sequential(
-            *(WideBlock(width if place else inputs, width, 1 if place else stride, affine) for place in range(count))
+            *(WideBlock(width if index else inputs, width, 1 if index else stride, affine) for index in range(count))
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -231,8 +231,8 @@ def prune(network: nn.Module, keep_ratio: float = 0.4) -> Any:
     """Keep the largest weights of every layer and set the others to zero."""
     for _, module in layers(network):
         flat = module.weight.abs().flatten()
-        kept = max(1, int(keep_ratio * flat.numel()))
-        module.weight.mul_(module.weight.abs() >= flat.topk(kept).values.min())
+        count = max(1, int(keep_ratio * flat.numel()))
+        module.weight.mul_(module.weight.abs() >= flat.topk(count).values.min())
     return settle(network)
 
 
@@ -242,7 +242,7 @@ def saved(content: object, folder: Path, name: str = "model_best.pth.tar") -> Pa
     return path
 
 
-def check(found: Imported, network: Callable[[torch.Tensor], torch.Tensor], folder: Path, normalisation: str) -> None:
+def check(imported: Imported, network: Callable[[torch.Tensor], torch.Tensor], folder: Path, normalisation: str) -> None:
     """Check that logits equal those of the network after its normalisation, in memory and packed, and differ with any other."""
     mean, deviation = NORMS[normalisation]
     expected = network((IMAGES - mean) / deviation)
@@ -251,9 +251,9 @@ def check(found: Imported, network: Callable[[torch.Tensor], torch.Tensor], fold
     with torch.no_grad():
         # The tolerance is relative to the largest logit, which can be 1e10 in random networks; small logits may differ by as much.
         rounding = 1e-5 * max(1.0, float(expected.abs().max()))
-        assert torch.allclose(found.model(IMAGES), expected, atol=rounding)
+        assert torch.allclose(imported.model(IMAGES), expected, atol=rounding)
         record = keep_imported(
-            found,
+            imported,
             folder / "kept",
             name="imported",
             title="imported",
@@ -262,22 +262,22 @@ def check(found: Imported, network: Callable[[torch.Tensor], torch.Tensor], fold
             threat=Threat(norm="Linf", radius="8/255"),
         )
         loaded = load_model(str(folder / "kept" / "imported.toml"))
-        assert torch.equal(loaded(IMAGES), found.model(IMAGES)) and weights_sha256(loaded) == record.weights_sha256
-        for other in NORMS.keys() - {normalisation}:
-            wrong = Classifier(found.model.network, other)
+        assert torch.equal(loaded(IMAGES), imported.model(IMAGES)) and weights_sha256(loaded) == record.weights_sha256
+        for name in NORMS.keys() - {normalisation}:
+            mismatched = Classifier(imported.model.network, name)
             # The two most similar normalisations differ by less than half a per cent of the pixel range.
-            assert (wrong(IMAGES) - expected).abs().max() > 1e-4, other
-    assert found.architecture["normalisation"] == normalisation
+            assert (mismatched(IMAGES) - expected).abs().max() > 1e-4, name
+    assert imported.architecture["normalisation"] == normalisation
 
 
 def broken(state: dict[str, torch.Tensor], layer: str) -> list[Any]:
     """Return state dicts in which a tensor of `layer` is missing, extra, misshapen or NaN, with words of the expected error."""
-    lacking = {name: tensor for name, tensor in state.items() if name != f"{layer}.weight"}
+    incomplete = {name: tensor for name, tensor in state.items() if name != f"{layer}.weight"}
     shape = list(state[f"{layer}.weight"].shape)
-    wrong = torch.zeros([shape[0], shape[1] + 1, *shape[2:]])
+    misshapen = torch.zeros([shape[0], shape[1] + 1, *shape[2:]])
     return [
-        pytest.param(lacking, "none of that name", id="missing"),
+        pytest.param(incomplete, "none of that name", id="missing"),
         pytest.param({**state, "another.weight": torch.zeros(3)}, "also", id="extra"),
-        pytest.param({**state, f"{layer}.weight": wrong}, "of shape", id="misshapen"),
+        pytest.param({**state, f"{layer}.weight": misshapen}, "of shape", id="misshapen"),
         pytest.param({**state, f"{layer}.weight": torch.full(shape, float("nan"))}, "finite", id="nan"),
     ]

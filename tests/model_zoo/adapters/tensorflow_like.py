@@ -56,9 +56,9 @@ def installed() -> Iterator[None]:
     assert not names & sys.modules.keys()
     for name in names:
         sys.modules[name] = ModuleType(name)
-    for module, thing in ((RESOURCES, ResourceVariable), (DTYPES, as_dtype)):
-        setattr(sys.modules[module], thing.__name__, thing)
-        thing.__module__ = module
+    for module, member in ((RESOURCES, ResourceVariable), (DTYPES, as_dtype)):
+        setattr(sys.modules[module], member.__name__, member)
+        member.__module__ = module
     try:
         yield
     finally:
@@ -102,8 +102,8 @@ class Network:
             x = x.permute(0, 3, 1, 2)
             height = x.shape[2]
             total = max((-(-height // stride) - 1) * stride + size - height, 0)
-            first, last = total // 2, total - total // 2
-            x = torch.nn.functional.pad(x, (first, last, first, last))
+            norm1, last_norm = total // 2, total - total // 2
+            x = torch.nn.functional.pad(x, (norm1, last_norm, norm1, last_norm))
             return torch.einsum("nchwij,ijco->nhwo", x.unfold(2, size, stride).unfold(3, size, stride), kernel)
 
         return call
@@ -125,23 +125,23 @@ class Network:
 
 
 def resnet(name: str, depths: Sequence[int], width: int = 4, expansion: int = 1) -> tuple[Network, Any]:
-    made = Network(name)
-    stem, stem_norm = made.conv(3, width, 3, 1, "conv1"), made.norm(width, "bn1")
+    network = Network(name)
+    stem, stem_norm = network.conv(3, width, 3, 1, "conv1"), network.norm(width, "bn1")
     blocks, inputs = [], width
     for stage, depth in enumerate(depths):
         inner = width * 2**stage
-        for place in range(depth):
-            stride, out = (2 if stage and not place else 1), inner * expansion
+        for index in range(depth):
+            stride, out = (2 if stage and not index else 1), inner * expansion
             sizes = [(inputs, inner, 3, stride), (inner, inner, 3, 1)]
             if expansion > 1:
                 sizes = [(inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, out, 1, 1)]
-            parts = [(made.conv(*size, f"block/conv{number}"), made.norm(size[1], "block/bn")) for number, size in enumerate(sizes)]
+            parts = [(network.conv(*size, f"block/conv{number}"), network.norm(size[1], "block/bn")) for number, size in enumerate(sizes)]
             shortcut = None
             if stride != 1 or inputs != out:
-                shortcut = (made.conv(inputs, out, 1, stride, "block/conv3"), made.norm(out, "block/bn3"))
+                shortcut = (network.conv(inputs, out, 1, stride, "block/conv3"), network.norm(out, "block/bn3"))
             blocks.append((parts, shortcut))
             inputs = out
-    head = made.dense(inputs, 10)
+    head = network.dense(inputs, 10)
 
     def call(x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(stem_norm(stem(x)))
@@ -153,41 +153,41 @@ def resnet(name: str, depths: Sequence[int], width: int = 4, expansion: int = 1)
             x = torch.relu(out + (x if shortcut is None else shortcut[1](shortcut[0](x))))
         return head(x.mean((1, 2)))
 
-    return made, call
+    return network, call
 
 
 def wide_resnet(widths: Sequence[int] = (4, 8, 12, 16), count: int = 1) -> tuple[Network, Any]:
-    made = Network(f"wideresnet-{6 * count + 4}-2")
-    stem, blocks, inputs = made.conv(3, widths[0], 3, 1), [], widths[0]
+    network = Network(f"wideresnet-{6 * count + 4}-2")
+    stem, blocks, inputs = network.conv(3, widths[0], 3, 1), [], widths[0]
     for stage, width in enumerate(widths[1:]):
-        for place in range(count):
-            first, one = made.norm(inputs), made.conv(inputs, width, 3, 2 if stage and not place else 1)
-            second, two = made.norm(width), made.conv(width, width, 3, 1)
-            blocks.append((first, one, second, two, made.conv(inputs, width, 1, 2 if stage else 1) if inputs != width else None))
+        for index in range(count):
+            norm1, conv1 = network.norm(inputs), network.conv(inputs, width, 3, 2 if stage and not index else 1)
+            norm2, conv2 = network.norm(width), network.conv(width, width, 3, 1)
+            blocks.append((norm1, conv1, norm2, conv2, network.conv(inputs, width, 1, 2 if stage else 1) if inputs != width else None))
             inputs = width
-    last, head = made.norm(inputs), made.dense(inputs, 10)
+    last_norm, head = network.norm(inputs), network.dense(inputs, 10)
 
     def call(x: torch.Tensor) -> torch.Tensor:
         x = stem(x)
-        for first, one, second, two, shortcut in blocks:
-            out = torch.relu(first(x))
-            x = two(torch.relu(second(one(out)))) + (x if shortcut is None else shortcut(out))
-        return head(torch.relu(last(x)).mean((1, 2)))
+        for norm1, conv1, norm2, conv2, shortcut in blocks:
+            out = torch.relu(norm1(x))
+            x = conv2(torch.relu(norm2(conv1(out)))) + (x if shortcut is None else shortcut(out))
+        return head(torch.relu(last_norm(x)).mean((1, 2)))
 
-    return made, call
+    return network, call
 
 
 def vgg16(plan: Sequence[int | str]) -> tuple[Network, Any]:
-    made = Network("vgg16")
+    network = Network("vgg16")
     steps: list[Any] = []
     inputs = 3
     for width in plan:
         if isinstance(width, int):
-            steps.append((made.conv(inputs, width, 3, 1), made.norm(width)))
+            steps.append((network.conv(inputs, width, 3, 1), network.norm(width)))
             inputs = width
         else:
             steps.append(None)
-    heads = [made.dense(4 * inputs, 6, "dense14"), made.dense(6, 5, "dense15"), made.dense(5, 10, "dense16")]
+    heads = [network.dense(4 * inputs, 6, "dense14"), network.dense(6, 5, "dense15"), network.dense(5, 10, "dense16")]
 
     def call(x: torch.Tensor) -> torch.Tensor:
         for step in steps:
@@ -201,4 +201,4 @@ def vgg16(plan: Sequence[int | str]) -> tuple[Network, Any]:
             x = head(x) if number == len(heads) - 1 else torch.relu(head(x))
         return x
 
-    return made, call
+    return network, call

@@ -44,11 +44,11 @@ def test_weights_with_zeros_are_read_without_normalisation(
 ) -> None:
     network = prune(seeded(make))
     path = named({key: {prefix + layer: tensor for layer, tensor in network.state_dict().items()}}, tmp_path, name)
-    found = load_apbench(path, Request("cifar10", name))
-    check(found, network, tmp_path, "none")
-    assert found.taxonomy["structured"] == ("_S_" in name)
+    imported = load_apbench(path, Request("cifar10", name))
+    check(imported, network, tmp_path, "none")
+    assert imported.taxonomy["structured"] == ("_S_" in name)
     # The small test networks keep another share than the name says, which a note reports.
-    assert any("per cent of the weights are kept" in note for note in found.notes)
+    assert any("per cent of the weights are kept" in note for note in imported.notes)
 
 
 class Mad(VGG16):
@@ -65,44 +65,44 @@ class Mad(VGG16):
 
 @pytest.mark.parametrize(("network", "make"), [("V16", Mad), ("R18", PostActResNet)])
 def test_mads_factors_and_normalisation(network: str, make: Callable[[], nn.Module], tmp_path: Path) -> None:
-    made = prune(seeded(make))
-    state = dict(made.state_dict())
-    for name, module in layers(made):
+    masked = prune(seeded(make))
+    state = dict(masked.state_dict())
+    for name, module in layers(masked):
         state[f"{name}.mask_weight"] = torch.full(module.weight.shape, math.log(math.e - 1))
     name = f"MAD_Lee2022Masking_{network}_CIFAR10_US_90"
     # MAD's files contain the arguments of the training command.
     path = named({"net": state, "acc": 70.0, "args": argparse.Namespace(network="vgg", depth=16)}, tmp_path, name)
-    check(load_apbench(path, Request("cifar10", name)), made, tmp_path, "cifar10")
-    first = f"{'feature.0' if network == 'V16' else 'conv1'}.mask_weight"
-    state[first] = state[first] - 1.0
-    other = load_apbench(named({"net": state}, tmp_path, name), Request("cifar10", name))
+    check(load_apbench(path, Request("cifar10", name)), masked, tmp_path, "cifar10")
+    key = f"{'feature.0' if network == 'V16' else 'conv1'}.mask_weight"
+    state[key] = state[key] - 1.0
+    shifted = load_apbench(named({"net": state}, tmp_path, name), Request("cifar10", name))
     factor = math.log(1 + (math.e - 1) / math.e)
-    weights = next(module.weight for module in other.model.modules() if isinstance(module, nn.Conv2d))
-    assert torch.allclose(weights, made.state_dict()[first.replace("mask_weight", "weight")] * factor, rtol=1e-5)
+    weights = next(module.weight for module in shifted.model.modules() if isinstance(module, nn.Conv2d))
+    assert torch.allclose(weights, masked.state_dict()[key.replace("mask_weight", "weight")] * factor, rtol=1e-5)
     with pytest.raises(DamagedFileError, match="also"):
         load_apbench(named({"net": {**state, "x.running_mean": torch.zeros(1)}}, tmp_path, name), Request("cifar10", name))
     with pytest.raises(DamagedFileError, match="of shape"):
-        load_apbench(named({"net": {**state, first: torch.zeros(1)}}, tmp_path, name), Request("cifar10", name))
+        load_apbench(named({"net": {**state, key: torch.zeros(1)}}, tmp_path, name), Request("cifar10", name))
 
 
 def test_flying_birds_normalisation_is_the_files(tmp_path: Path) -> None:
     network = prune(seeded(PreActResNet))
     name = "FlyingBird_Chen2021Sparsity_R18_CIFAR10_US_95"
-    found = load_apbench(named({"state_dict": network.state_dict()}, tmp_path, name), Request("cifar10", name))
+    imported = load_apbench(named({"state_dict": network.state_dict()}, tmp_path, name), Request("cifar10", name))
     with torch.no_grad():
-        assert torch.allclose(found.model(IMAGES), network(IMAGES), atol=1e-5)
+        assert torch.allclose(imported.model(IMAGES), network(IMAGES), atol=1e-5)
     network.normalize = nn.Identity()
-    check(found, network, tmp_path, "flying-bird-cifar10")
+    check(imported, network, tmp_path, "flying-bird-cifar10")
 
 
 def test_a_tickets_keep_ratio_is_the_names(tmp_path: Path) -> None:
-    made, state = ticket(seeded(lambda: PostActResNet(head="conv", affine=False)))
+    network, state = ticket(seeded(lambda: PostActResNet(head="conv", affine=False)))
     # The name gives the share pruned, 37 per cent, so 63 per cent are kept.
     name = "RST_Fu2021Drawing_R18_CIFAR10_US_37"
-    found = load_apbench(named({"state_dict": state}, tmp_path, name), Request("cifar10", name))
-    check(found, made, tmp_path, "edge-popup-loader")
-    assert any("compare the clean accuracy first" in note for note in found.notes)
-    assert not any("per cent of the weights are kept" in note for note in found.notes)
+    imported = load_apbench(named({"state_dict": state}, tmp_path, name), Request("cifar10", name))
+    check(imported, network, tmp_path, "edge-popup-loader")
+    assert any("compare the clean accuracy first" in note for note in imported.notes)
+    assert not any("per cent of the weights are kept" in note for note in imported.notes)
     with pytest.raises(UsageError, match=r"keep ratio of 0\.63, not 0\.5"):
         load_apbench(tmp_path / f"{name}.pth.tar", Request("cifar10", name, keep_ratio=0.5))
 

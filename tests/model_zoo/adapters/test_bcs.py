@@ -33,18 +33,18 @@ def written(content: object, folder: Path, protocol: int = 4) -> Path:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_logits_are_those_of_the_tensorflow_code(name: str, tmp_path: Path) -> None:
-    made, call = NETWORKS[name]()
-    found = load_bcs(written(made.content(), tmp_path), ASKED)
-    assert (found.architecture["name"], found.family, found.method) == (name, "sparse", "ozdenizci2021")
-    check(found, lambda images: call(images.permute(0, 2, 3, 1)), tmp_path, "none")
-    thetas = [variable.value for variable in made.variables if variable.name.endswith("/T")]
-    assert found.keep_ratio == sum(int((theta > 0).sum()) for theta in thetas) / sum(theta.size for theta in thetas)
+    network, call = NETWORKS[name]()
+    imported = load_bcs(written(network.content(), tmp_path), ASKED)
+    assert (imported.architecture["name"], imported.family, imported.method) == (name, "sparse", "ozdenizci2021")
+    check(imported, lambda images: call(images.permute(0, 2, 3, 1)), tmp_path, "none")
+    thetas = [variable.value for variable in network.variables if variable.name.endswith("/T")]
+    assert imported.keep_ratio == sum(int((theta > 0).sum()) for theta in thetas) / sum(theta.size for theta in thetas)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_protocol_and_the_published_zip(protocol: int, tmp_path: Path) -> None:
-    made, call = resnet("resnet18", (2, 2, 2, 2))
-    path = written(made.content(), tmp_path, protocol)
+    network, call = resnet("resnet18", (2, 2, 2, 2))
+    path = written(network.content(), tmp_path, protocol)
     if protocol == 2:
         # Protocol 2 stores bytes as text, which takes another name to decode; the official code writes the highest protocol.
         with pytest.raises(DamagedFileError, match=r"_codecs\.encode"):
@@ -63,34 +63,34 @@ def test_every_protocol_and_the_published_zip(protocol: int, tmp_path: Path) -> 
 
 
 def test_pytorchs_own_padding_would_be_another_network(tmp_path: Path) -> None:
-    made, _ = resnet("resnet18", (2, 2, 2, 2))
-    network = load_bcs(written(made.content(), tmp_path), ASKED).model.network
+    source, _ = resnet("resnet18", (2, 2, 2, 2))
+    network = load_bcs(written(source.content(), tmp_path), ASKED).model.network
     strided = network.layer2[0].conv1  # type: ignore[index,union-attr]
     inputs = torch.rand(1, 4, 32, 32)
-    plain = torch.nn.functional.conv2d(inputs, strided.convolution.weight, stride=2, padding=1)
-    assert strided(inputs).shape == plain.shape and not torch.allclose(strided(inputs), plain, atol=1e-2)
+    symmetric = torch.nn.functional.conv2d(inputs, strided.convolution.weight, stride=2, padding=1)
+    assert strided(inputs).shape == symmetric.shape and not torch.allclose(strided(inputs), symmetric, atol=1e-2)
 
 
 def test_variables_missing_left_over_or_out_of_order_are_an_error(tmp_path: Path) -> None:
-    made, _ = resnet("resnet18", (2, 2, 2, 2))
-    whole = made.variables
-    swapped = [*whole[:2], whole[3], whole[2], *whole[4:]]
-    wide = ResourceVariable(np.zeros((3, 3, 4, 5), np.float32), whole[6].name)
-    nan = ResourceVariable(np.full_like(whole[2].value, np.nan), whole[2].name)
+    network, _ = resnet("resnet18", (2, 2, 2, 2))
+    complete = network.variables
+    swapped = [*complete[:2], complete[3], complete[2], *complete[4:]]
+    wide = ResourceVariable(np.zeros((3, 3, 4, 5), np.float32), complete[6].name)
+    nan = ResourceVariable(np.full_like(complete[2].value, np.nan), complete[2].name)
     for variables, words in (
-        (whole[:-1], "the end of the list"),
-        ([*whole, whole[-1]], "also"),
+        (complete[:-1], "the end of the list"),
+        ([*complete, complete[-1]], "also"),
         (swapped, "a variable .../gamma"),
-        ([*whole[:6], wide, *whole[7:]], "magnitudes and signs"),
-        ([*whole[:2], nan, *whole[3:]], "finite"),
-        ([ResourceVariable(whole[0].value, "squeezenet/conv1/T"), *whole[1:]], "squeezenet"),
+        ([*complete[:6], wide, *complete[7:]], "magnitudes and signs"),
+        ([*complete[:2], nan, *complete[3:]], "finite"),
+        ([ResourceVariable(complete[0].value, "squeezenet/conv1/T"), *complete[1:]], "squeezenet"),
         ([], "param_list"),
         ([1, 2], "param_list"),
     ):
         with pytest.raises(DamagedFileError, match=words):
             load_bcs(written({"param_list": variables}, tmp_path), ASKED)
     with pytest.raises(DamagedFileError, match="param_list"):
-        load_bcs(written(whole, tmp_path), ASKED)
+        load_bcs(written(complete, tmp_path), ASKED)
 
 
 def test_an_archive_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,19 +30,19 @@ class Evil:
 def test_no_format_executes_what_is_in_a_file(name: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "HARP_Zhao2023Holistic_R18_CIFAR10_US_50.pth"
-    asked = Request("cifar10", keep_ratio=0.5)
+    request = Request("cifar10", keep_ratio=0.5)
     for content in (Evil(), {"state_dict": {"conv1.weight": Evil()}}, {"state_dict": seeded(PostActResNet).state_dict(), "args": Evil()}):
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
         with pytest.raises(DamagedFileError):
-            formats()[name].load(path, asked)
+            formats()[name].load(path, request)
     for damage in (b"", b"text", path.read_bytes()[:-100], path.read_bytes()[:300]):
         path.write_bytes(damage)
         with pytest.raises(DamagedFileError) as refusal:
-            formats()[name].load(path, asked)
+            formats()[name].load(path, request)
         assert "\n" not in str(refusal.value) and "weights_only" not in str(refusal.value)
     path.unlink()
     with pytest.raises(UsageError, match="no file"):
-        formats()[name].load(path, asked)
+        formats()[name].load(path, request)
     assert not list(tmp_path.iterdir())
 
 
@@ -70,9 +70,9 @@ def test_entries_that_are_compressed_are_refused_unread(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"state_dict": {"a": torch.zeros(1000, 1000)}}, buffer)
     path = tmp_path / "bomb.pth"
-    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        for entry in whole.infolist():
-            packed.writestr(entry.filename, whole.read(entry))
+    with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry in source.infolist():
+            packed.writestr(entry.filename, source.read(entry))
     assert path.stat().st_size < 20_000
     with pytest.raises(DamagedFileError, match="unfold to 4,00"):
         read_checkpoint(path)
@@ -100,12 +100,12 @@ def test_a_file_larger_than_any_checkpoint_is_refused_unread(tmp_path: Path) -> 
 
 def test_two_names_that_become_one_are_an_error(tmp_path: Path) -> None:
     path = saved({"state_dict": {}}, tmp_path)
-    one = torch.zeros(1)
+    tensor = torch.zeros(1)
     with pytest.raises(DamagedFileError, match="something else"):
-        tensors(path, {"state_dict": {"a": one, "b": 3}})
-    assert tensors(path, {"module.a": one, "module.b": one}).keys() == {"a", "b"}
+        tensors(path, {"state_dict": {"a": tensor, "b": 3}})
+    assert tensors(path, {"module.a": tensor, "module.b": tensor}).keys() == {"a", "b"}
     # A prefix that only some names have is part of the name.
-    assert tensors(path, {"module.a": one, "b": one}).keys() == {"module.a", "b"}
+    assert tensors(path, {"module.a": tensor, "b": tensor}).keys() == {"module.a", "b"}
 
 
 @pytest.mark.parametrize(

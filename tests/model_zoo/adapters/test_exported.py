@@ -78,9 +78,9 @@ def gradient(model: nn.Module) -> torch.Tensor:
 @pytest.mark.parametrize(("write", "name", "kind"), [(program, "n.pt2", "torch-export"), (scripted, "n.ts", "torchscript")])
 def test_a_program_gives_the_logits_and_gradients_it_was_made_from(write: Any, name: str, kind: str, tmp_path: Path) -> None:
     model = network()
-    own, loaded = open_own(str(write(tmp_path / name, model)))
-    assert own.architecture["name"] == kind and own.classes == 10 and own.convention == "given file"
-    assert own.bytes == (tmp_path / name).stat().st_size
+    user_model, loaded = open_own(str(write(tmp_path / name, model)))
+    assert user_model.architecture["name"] == kind and user_model.classes == 10 and user_model.convention == "given file"
+    assert user_model.bytes == (tmp_path / name).stat().st_size
     assert torch.allclose(loaded(IMAGES), model(IMAGES), atol=1e-6)
     assert torch.allclose(gradient(loaded), gradient(model), atol=1e-6)
     assert not any(module.training for module in loaded.modules())
@@ -90,10 +90,10 @@ def test_a_program_gives_the_logits_and_gradients_it_was_made_from(write: Any, n
 
 
 def test_two_networks_with_the_same_weights_are_two_models(tmp_path: Path) -> None:
-    model, other = network(), network()
-    other[2] = nn.Hardtanh()  # type: ignore[index]
-    one, two = (describe(str(program(tmp_path / f"{number}.pt2", net))) for number, net in enumerate((model, other)))
-    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture
+    model, variant = network(), network()
+    variant[2] = nn.Hardtanh()  # type: ignore[index]
+    first, second = (describe(str(program(tmp_path / f"{number}.pt2", net))) for number, net in enumerate((model, variant)))
+    assert first.weights_sha256 == second.weights_sha256 and first.architecture != second.architecture
 
 
 def test_a_fixed_batch_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -147,8 +147,12 @@ def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path)
     toml = str(tmp_path / "out" / "mine.toml")
     assert torch.allclose(load_model(toml)(IMAGES), model(IMAGES), atol=1e-5)
     if name == "n.onnx":
-        own = describe(str(path))
-        assert (own.architecture, own.affine, own.weights_sha256) == (record.architecture, record.affine, record.weights_sha256)
+        user_model = describe(str(path))
+        assert (user_model.architecture, user_model.affine, user_model.weights_sha256) == (
+            record.architecture,
+            record.affine,
+            record.weights_sha256,
+        )
     with pytest.raises(UsageError, match="there already"):
         keep_own(str(path), tmp_path / "out", IMAGES, SAID)
     with pytest.raises(UsageError, match="family"):
@@ -162,8 +166,8 @@ def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path)
 @pytest.mark.needs_onnx
 def test_a_network_whose_backward_pass_onnx_would_lose_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(OWN_BACKWARD)
-    given = f"{tmp_path / 'net.py'}:make"
-    assert float(gradient(open_own(given)[1]).abs().max()) > 0
+    reference = f"{tmp_path / 'net.py'}:make"
+    assert float(gradient(open_own(reference)[1]).abs().max()) > 0
     with pytest.raises(UserError, match="gradients"):
-        keep_own(given, tmp_path / "out", IMAGES, SAID)
+        keep_own(reference, tmp_path / "out", IMAGES, SAID)
     assert not (tmp_path / "out").exists()

@@ -34,19 +34,25 @@ def content(network: nn.Module, masked: bool = True) -> dict[str, Any]:
     numbers = {name: number for number, (name, _) in enumerate(network.named_parameters())}
     masks = {f"{name}.weight_{numbers[f'{name}.weight']}": (module.weight != 0).float() for name, module in layers(network)}
     info = {"masks": masks, "lossinfo": [1.0], "name2death_rate": {"a": 0.5}, "prune_epochs": []}
-    rest = {"best_ra": 50.0, "epoch": 200, "optimizer": {"state": {}}, "scheduler": {"milestones": [100, 150]}, "result": {"val_ra": [1.0]}}
-    return {"state_dict": network.state_dict(), **rest, **({"mask_info": info} if masked else {})}
+    other_fields = {
+        "best_ra": 50.0,
+        "epoch": 200,
+        "optimizer": {"state": {}},
+        "scheduler": {"milestones": [100, 150]},
+        "result": {"val_ra": [1.0]},
+    }
+    return {"state_dict": network.state_dict(), **other_fields, **({"mask_info": info} if masked else {})}
 
 
 @pytest.mark.parametrize("normalisation", ["flying-bird-cifar10", "flying-bird-cifar100"])
 def test_the_normalisation_is_the_files_and_applied_once(normalisation: str, tmp_path: Path) -> None:
     network = prune(seeded(lambda: PreActResNet(normalisation)))
-    found = load_flying_bird(saved(content(network), tmp_path), ASKED)
+    imported = load_flying_bird(saved(content(network), tmp_path), ASKED)
     with torch.no_grad():
-        assert torch.allclose(found.model(IMAGES), network(IMAGES), atol=1e-5)
-    assert (found.architecture["name"], found.family, found.method) == ("preact-resnet18", "sparse", "chen2022-flying-bird")
+        assert torch.allclose(imported.model(IMAGES), network(IMAGES), atol=1e-5)
+    assert (imported.architecture["name"], imported.family, imported.method) == ("preact-resnet18", "sparse", "chen2022-flying-bird")
     network.normalize = nn.Identity()
-    check(found, network, tmp_path, normalisation)
+    check(imported, network, tmp_path, normalisation)
 
 
 def test_another_normalisation_than_the_official_ones_is_refused(tmp_path: Path) -> None:
@@ -80,38 +86,38 @@ class Behind(nn.Module):
 )
 def test_the_other_networks_of_the_code(name: str, make: Any, tmp_path: Path) -> None:
     network = prune(seeded(make))
-    found = load_flying_bird(saved(content(network), tmp_path), ASKED)
+    imported = load_flying_bird(saved(content(network), tmp_path), ASKED)
     with torch.no_grad():
-        assert torch.allclose(found.model(IMAGES), network(IMAGES), atol=1e-5)
-    assert found.architecture["name"] == name and found.architecture["normalisation"] == INSIDE
+        assert torch.allclose(imported.model(IMAGES), network(IMAGES), atol=1e-5)
+    assert imported.architecture["name"] == name and imported.architecture["normalisation"] == INSIDE
 
 
 def test_masks_that_prune_what_is_not_zero_are_an_error(tmp_path: Path) -> None:
     network = prune(seeded(PreActResNet))
-    made = content(network)
-    key = next(name for name in made["mask_info"]["masks"] if name.startswith("layer2.0.conv1"))
-    mask = made["mask_info"]["masks"][key]
+    saved_content = content(network)
+    key = next(name for name in saved_content["mask_info"]["masks"] if name.startswith("layer2.0.conv1"))
+    mask = saved_content["mask_info"]["masks"][key]
     mask.flatten()[int(mask.flatten().argmax())] = 0.0
     with pytest.raises(DamagedFileError, match=r"layer2\.0\.conv1\.weight.*found 1 other weights"):
-        load_flying_bird(saved(made, tmp_path), ASKED)
-    for wrong, words in ((mask[:1], "shape"), (mask + 0.5, "zeros and ones")):
-        made["mask_info"]["masks"][key] = wrong
+        load_flying_bird(saved(saved_content, tmp_path), ASKED)
+    for bad_mask, words in ((mask[:1], "shape"), (mask + 0.5, "zeros and ones")):
+        saved_content["mask_info"]["masks"][key] = bad_mask
         with pytest.raises(DamagedFileError, match=words):
-            load_flying_bird(saved(made, tmp_path), ASKED)
-    made["mask_info"] = {"masks": 3}
+            load_flying_bird(saved(saved_content, tmp_path), ASKED)
+    saved_content["mask_info"] = {"masks": 3}
     with pytest.raises(DamagedFileError, match="mask_info"):
-        load_flying_bird(saved(made, tmp_path), ASKED)
+        load_flying_bird(saved(saved_content, tmp_path), ASKED)
 
 
 def test_new_connections_that_are_still_zero_are_counted(tmp_path: Path) -> None:
     network = prune(seeded(PreActResNet))
-    made = content(network)
-    mask = made["mask_info"]["masks"]["conv1.weight_0"]
-    before = load_flying_bird(saved(made, tmp_path), ASKED)
+    saved_content = content(network)
+    mask = saved_content["mask_info"]["masks"]["conv1.weight_0"]
+    before = load_flying_bird(saved(saved_content, tmp_path), ASKED)
     assert not before.notes
     mask.flatten()[(mask.flatten() == 0).nonzero()[:3, 0]] = 1.0
-    found = load_flying_bird(saved(made, tmp_path), ASKED)
-    assert found.keep_ratio == before.keep_ratio and found.notes[0].startswith("3 weights")
+    imported = load_flying_bird(saved(saved_content, tmp_path), ASKED)
+    assert imported.keep_ratio == before.keep_ratio and imported.notes[0].startswith("3 weights")
 
 
 def test_robust_birds_masks_are_multiplied_in(tmp_path: Path) -> None:
@@ -120,12 +126,12 @@ def test_robust_birds_masks_are_multiplied_in(tmp_path: Path) -> None:
     state = {
         name: tensor for name, tensor in pruned.state_dict().items() if name not in {f"{layer}.weight" for layer, _ in layers(network)}
     }
-    for (name, whole), (_, part) in zip(layers(network), layers(pruned), strict=True):
-        state |= {f"{name}.weight_orig": whole.weight, f"{name}.weight_mask": (part.weight != 0).float()}
-    found = load_flying_bird(saved({"state_dict": state}, tmp_path), ASKED)
+    for (name, dense_layer), (_, pruned_layer) in zip(layers(network), layers(pruned), strict=True):
+        state |= {f"{name}.weight_orig": dense_layer.weight, f"{name}.weight_mask": (pruned_layer.weight != 0).float()}
+    imported = load_flying_bird(saved({"state_dict": state}, tmp_path), ASKED)
     with torch.no_grad():
-        assert torch.allclose(found.model(IMAGES), pruned(IMAGES), atol=1e-5)
-    assert found.taxonomy["when"] == "before"
+        assert torch.allclose(imported.model(IMAGES), pruned(IMAGES), atol=1e-5)
+    assert imported.taxonomy["when"] == "before"
     del state["layer1.0.conv1.weight_mask"]
     with pytest.raises(DamagedFileError, match=r"layer1\.0\.conv1\.weight_mask"):
         load_flying_bird(saved({"state_dict": state}, tmp_path), ASKED)
@@ -140,13 +146,13 @@ def test_a_missing_extra_or_misshapen_tensor_is_an_error(state: dict[str, torch.
 def test_a_shortcut_from_the_raw_input_is_another_network(tmp_path: Path) -> None:
     # Wong et al.'s variant has the same tensors; only the input of the shortcut differs.
     network = seeded(PreActResNet)
-    found = load_flying_bird(saved(content(network, masked=False), tmp_path), ASKED)
+    imported = load_flying_bird(saved(content(network, masked=False), tmp_path), ASKED)
     block, images = network.layer2[0], (IMAGES - NORMS[INSIDE][0]) / NORMS[INSIDE][1]
     with torch.no_grad():
         raw = network.layer1(network.conv1(images))
-        ours = found.model.network.layer2[0](raw)  # type: ignore[index,operator,union-attr]
-        assert torch.allclose(ours, block(raw), atol=1e-5)
-        assert not torch.allclose(ours, block(raw) - block.shortcut(torch.relu(block.bn1(raw))) + block.shortcut(raw), atol=1e-2)
+        outputs = imported.model.network.layer2[0](raw)  # type: ignore[index,operator,union-attr]
+        assert torch.allclose(outputs, block(raw), atol=1e-5)
+        assert not torch.allclose(outputs, block(raw) - block.shortcut(torch.relu(block.bn1(raw))) + block.shortcut(raw), atol=1e-2)
 
 
 def test_a_keep_ratio_is_not_taken_where_the_file_says_what_is_kept(tmp_path: Path) -> None:

@@ -51,21 +51,21 @@ def content(network: nn.Module, prefix: str = "module.") -> dict[str, Any]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_dense_file_gives_the_logits_and_its_zeros_are_the_mask(name: str, tmp_path: Path) -> None:
     network = prune(seeded(NETWORKS[name]))
-    found = load_hydra(saved(content(network), tmp_path), ASKED)
-    assert (found.architecture["name"], found.family, found.method) == (name, "sparse", "sehwag2020")
-    check(found, network, tmp_path, "none")
-    used = [module.weight for layer, module in layers(network) if not layer.startswith("sub_block1")]
-    kept = sum(int((weight != 0).sum()) for weight in used)
-    assert found.keep_ratio == kept / sum(weight.numel() for weight in used)
+    imported = load_hydra(saved(content(network), tmp_path), ASKED)
+    assert (imported.architecture["name"], imported.family, imported.method) == (name, "sparse", "sehwag2020")
+    check(imported, network, tmp_path, "none")
+    weights = [module.weight for layer, module in layers(network) if not layer.startswith("sub_block1")]
+    kept = sum(int((weight != 0).sum()) for weight in weights)
+    assert imported.keep_ratio == kept / sum(weight.numel() for weight in weights)
 
 
 def test_the_dead_block_is_left_out_and_named(tmp_path: Path) -> None:
     network = prune(seeded(WideResNet))
-    found = load_hydra(saved(content(network), tmp_path), ASKED)
-    assert found.left_out == {"sub_block1": sum(parameter.numel() for parameter in network.sub_block1.parameters())}
+    imported = load_hydra(saved(content(network), tmp_path), ASKED)
+    assert imported.left_out == {"sub_block1": sum(parameter.numel() for parameter in network.sub_block1.parameters())}
     for parameter in network.sub_block1.parameters():
         parameter.fill_(7.0)
-    assert torch.allclose(found.model(IMAGES), network(IMAGES), atol=1e-5)
+    assert torch.allclose(imported.model(IMAGES), network(IMAGES), atol=1e-5)
 
 
 def test_wrn_28_4_has_as_many_dead_parameters_as_published() -> None:
@@ -92,9 +92,9 @@ def scored(network: nn.Module, kept: Callable[[str, int], int]) -> tuple[nn.Modu
 def test_a_file_with_scores_needs_its_keep_ratio(name: str, tmp_path: Path) -> None:
     pruned, state = scored(seeded(NETWORKS[name]), lambda layer, weights: weights - int((1 - 0.63) * weights))
     path = saved({"state_dict": state}, tmp_path)
-    found = load_hydra(path, Request("cifar10", keep_ratio=0.63))
-    check(found, pruned, tmp_path, "none")
-    assert found.ties == 0
+    imported = load_hydra(path, Request("cifar10", keep_ratio=0.63))
+    check(imported, pruned, tmp_path, "none")
+    assert imported.ties == 0
     with pytest.raises(UsageError, match="has scores"):
         load_hydra(path, ASKED)
     with pytest.raises(UsageError, match="has no scores"):
@@ -118,31 +118,31 @@ def test_a_missing_extra_or_misshapen_tensor_is_an_error(state: dict[str, torch.
 
 
 def test_a_network_that_was_not_pruned_is_dense(tmp_path: Path) -> None:
-    found = load_hydra(saved(seeded(VGG16).state_dict(), tmp_path), ASKED)
-    assert (found.family, found.keep_ratio, found.weight_bits, dict(found.taxonomy)) == ("dense", None, 32, {})
+    imported = load_hydra(saved(seeded(VGG16).state_dict(), tmp_path), ASKED)
+    assert (imported.family, imported.keep_ratio, imported.weight_bits, dict(imported.taxonomy)) == ("dense", None, 32, {})
 
 
 def rates(network: nn.Module, target: float) -> dict[str, torch.Tensor]:
-    return {name: torch.tensor(-2.0 + 0.3 * place) for place, (name, _) in enumerate(layers(network))}
+    return {name: torch.tensor(-2.0 + 0.3 * index) for index, (name, _) in enumerate(layers(network))}
 
 
 @pytest.mark.parametrize("name", ["cifar-resnet18", "vgg16"])
 def test_harps_layers_keep_what_their_learned_rate_says(name: str, tmp_path: Path) -> None:
     network = seeded(NETWORKS[name])
-    learned = rates(network, 0.1)
+    learned_rates = rates(network, 0.1)
 
     def kept(layer: str, weights: int) -> int:
-        rate = torch.sigmoid(learned[layer]) * (1 - 0.1 * 0.1) + 0.1 * 0.1
+        rate = torch.sigmoid(learned_rates[layer]) * (1 - 0.1 * 0.1) + 0.1 * 0.1
         return weights - int((1 - rate) * weights)
 
     pruned, state = scored(network, kept)
-    state |= {f"{layer}.k_score": rate for layer, rate in learned.items()}
+    state |= {f"{layer}.k_score": rate for layer, rate in learned_rates.items()}
     path = saved({"state_dict": state}, tmp_path)
-    found = load_harp(path, Request("cifar10", keep_ratio=0.1))
-    check(found, pruned, tmp_path, "none")
-    assert found.method == "zhao2023"
-    other = load_harp(path, Request("cifar10", keep_ratio=0.9))
-    assert not torch.allclose(other.model(IMAGES), found.model(IMAGES), atol=1e-2)
+    imported = load_harp(path, Request("cifar10", keep_ratio=0.1))
+    check(imported, pruned, tmp_path, "none")
+    assert imported.method == "zhao2023"
+    looser = load_harp(path, Request("cifar10", keep_ratio=0.9))
+    assert not torch.allclose(looser.model(IMAGES), imported.model(IMAGES), atol=1e-2)
     del state["conv1.k_score" if name == "cifar-resnet18" else "features.0.k_score"]
     with pytest.raises(DamagedFileError, match="conv1"):
         load_harp(saved({"state_dict": state}, tmp_path), Request("cifar10", keep_ratio=0.1))
@@ -164,6 +164,6 @@ def test_scores_of_channels_are_refused(tmp_path: Path) -> None:
 def test_harps_dense_file_is_read_and_doubted(tmp_path: Path) -> None:
     network = prune(seeded(PostActResNet))
     state = {**network.state_dict(), **{f"{layer}.k_score": torch.tensor(1.0) for layer, _ in layers(network)}}
-    found = load_harp(saved({"state_dict": state}, tmp_path), ASKED)
-    check(found, network, tmp_path, "none")
-    assert len(found.notes) == 1 and "one keep ratio for all layers" in found.notes[0]
+    imported = load_harp(saved({"state_dict": state}, tmp_path), ASKED)
+    check(imported, network, tmp_path, "none")
+    assert len(imported.notes) == 1 and "one keep ratio for all layers" in imported.notes[0]

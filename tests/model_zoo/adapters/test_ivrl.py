@@ -45,21 +45,24 @@ def official(model: Classifier, prefix: str = "module.1.") -> dict[str, Any]:
     """Return the checkpoint that the official code would save of the model."""
     state: dict[str, torch.Tensor] = {}
     for name, module in model.network.named_modules():
-        ours = name.replace("last_bn", "last")
+        layer_name = name.replace("last_bn", "last")
         if isinstance(module, PrunedBinaryConv2d):
-            state[f"{prefix}{ours}.weight"], state[f"{prefix}{ours}.scores"] = module.signs.clone(), module.scores.detach().clone()
+            state[f"{prefix}{layer_name}.weight"], state[f"{prefix}{layer_name}.scores"] = (
+                module.signs.clone(),
+                module.scores.detach().clone(),
+            )
         elif isinstance(module, BinaryConnectConv2d):
-            state[f"{prefix}{ours}.weight"] = module.latent.detach().clone()
-            state[f"{prefix}{ours}.binweight"] = torch.full_like(module.latent, 7.0)
+            state[f"{prefix}{layer_name}.weight"] = module.latent.detach().clone()
+            state[f"{prefix}{layer_name}.binweight"] = torch.full_like(module.latent, 7.0)
         elif isinstance(module, nn.Conv2d):
-            state[f"{prefix}{ours}.weight"] = module.weight.detach().clone()
+            state[f"{prefix}{layer_name}.weight"] = module.weight.detach().clone()
         elif isinstance(module, nn.BatchNorm2d):
-            state |= {f"{prefix}{ours}.{key}": value.clone() for key, value in module.state_dict().items()}
+            state |= {f"{prefix}{layer_name}.{key}": value.clone() for key, value in module.state_dict().items()}
     return {"epoch": 400, "arch": "cResNet8", "state_dict": state, "best_acc1": 45.0, "optimizer": {"state": {}, "param_groups": []}}
 
 
-def asked(**given: Any) -> Request:
-    return Request("cifar10", **given)
+def asked(**fields: Any) -> Request:
+    return Request("cifar10", **fields)
 
 
 def written(content: object, folder: Path) -> Path:
@@ -74,27 +77,32 @@ def written(content: object, folder: Path) -> Path:
 def test_the_logits_are_those_of_the_network_and_all_is_detected(family: str, last: str, prefix: str, tmp_path: Path) -> None:
     model = network(family, last)
     path = written(official(model, prefix), tmp_path)
-    found = load_ivrl(path, asked(**(PRUNED if family == "pruned-binary" else {})))
-    assert (found.family, found.architecture["last_batch_norm"], found.affine, found.zeros) == (family, last, family != "pruned-binary", 0)
+    imported = load_ivrl(path, asked(**(PRUNED if family == "pruned-binary" else {})))
+    assert (imported.family, imported.architecture["last_batch_norm"], imported.affine, imported.zeros) == (
+        family,
+        last,
+        family != "pruned-binary",
+        0,
+    )
     with torch.no_grad():
-        assert torch.equal(found.model(IMAGES), freeze(model, found.architecture, found.affine)(IMAGES))
-        assert torch.allclose(found.model(IMAGES), model(IMAGES), atol=1e-5)
+        assert torch.equal(imported.model(IMAGES), freeze(model, imported.architecture, imported.affine)(IMAGES))
+        assert torch.allclose(imported.model(IMAGES), model(IMAGES), atol=1e-5)
 
 
 def test_exact_zeros_are_tolerated_counted_and_add_nothing(tmp_path: Path) -> None:
     model = network("pruned-binary", "plain")
     content = official(model)
     layer = model.network.layer1[0].conv1  # type: ignore[union-attr,index]
-    kept = tuple(layer.mask.nonzero()[5].tolist())
-    dropped = tuple((layer.mask == 0).nonzero()[5].tolist())
-    for where in (kept, dropped):
-        content["state_dict"]["module.1.layer1.0.conv1.weight"][where] = 0.0
-        layer.signs[where] = 0.0
+    kept_index = tuple(layer.mask.nonzero()[5].tolist())
+    dropped_index = tuple((layer.mask == 0).nonzero()[5].tolist())
+    for index in (kept_index, dropped_index):
+        content["state_dict"]["module.1.layer1.0.conv1.weight"][index] = 0.0
+        layer.signs[index] = 0.0
     layer.refresh()
-    found = load_ivrl(written(content, tmp_path), asked(**PRUNED))
-    assert (found.zeros, found.ties) == (1, 0)
+    imported = load_ivrl(written(content, tmp_path), asked(**PRUNED))
+    assert (imported.zeros, imported.ties) == (1, 0)
     with torch.no_grad():
-        assert torch.allclose(found.model(IMAGES), model(IMAGES), atol=1e-5)
+        assert torch.allclose(imported.model(IMAGES), model(IMAGES), atol=1e-5)
 
 
 def test_equal_scores_at_the_threshold_are_counted(tmp_path: Path) -> None:
@@ -114,9 +122,9 @@ def test_numbers_beside_the_tensors_are_no_trouble(number: object, tmp_path: Pat
 
 def test_another_keep_ratio_is_another_network_and_nothing_in_the_file_says_so(tmp_path: Path) -> None:
     path = written(official(network("pruned-binary", "plain")), tmp_path)
-    one, other = (load_ivrl(path, asked(keep_ratio=keep_ratio, allocation_power=0.1)) for keep_ratio in (0.1, 0.2))
+    first, second = (load_ivrl(path, asked(keep_ratio=keep_ratio, allocation_power=0.1)) for keep_ratio in (0.1, 0.2))
     with torch.no_grad():
-        assert not torch.allclose(one.model(IMAGES), other.model(IMAGES), atol=0.1)
+        assert not torch.allclose(first.model(IMAGES), second.model(IMAGES), atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +160,8 @@ class Evil:
 
 def test_files_that_are_no_checkpoints_are_refused_and_nothing_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(official(network("dense", "none")), tmp_path)
-    whole = path.read_bytes()
-    for content in (b"", whole[: len(whole) // 2], b"not a checkpoint"):
+    complete = path.read_bytes()
+    for content in (b"", complete[: len(complete) // 2], b"not a checkpoint"):
         path.write_bytes(content)
         with pytest.raises(DamagedFileError, match=r"model_best\.pth"):
             load_ivrl(path, asked())
@@ -169,24 +177,24 @@ def test_files_that_are_no_checkpoints_are_refused_and_nothing_is_executed(tmp_p
         load_ivrl(tmp_path / "absent.pth", asked())
 
 
-def keep(found: Imported, folder: Path, name: str) -> None:
+def keep(imported: Imported, folder: Path, name: str) -> None:
     data, threat = TrainedOn(train="cifar10"), Threat(norm="Linf", radius="8/255")
-    keep_imported(found, folder, name=name, title="imported", source="model_best.pth", data=data, threat=threat)
+    keep_imported(imported, folder, name=name, title="imported", source="model_best.pth", data=data, threat=threat)
 
 
 def test_what_is_kept_of_it_loads_as_a_model(tmp_path: Path) -> None:
-    found = load_ivrl(written(official(network("pruned-binary", "plain")), tmp_path), asked(**PRUNED))
-    keep(found, tmp_path, "official")
+    imported = load_ivrl(written(official(network("pruned-binary", "plain")), tmp_path), asked(**PRUNED))
+    keep(imported, tmp_path, "official")
     with torch.no_grad():
-        assert torch.equal(load_model(str(tmp_path / "official.toml"))(IMAGES), found.model(IMAGES))
+        assert torch.equal(load_model(str(tmp_path / "official.toml"))(IMAGES), imported.model(IMAGES))
     with pytest.raises(UsageError, match="id"):
-        keep(found, tmp_path, "Not An Id")
+        keep(imported, tmp_path, "Not An Id")
 
 
 def test_what_is_asked_for_is_insisted_on(tmp_path: Path) -> None:
     path = written(official(network("pruned-binary", "plain")), tmp_path)
-    found = load_ivrl(path, asked(architecture="cifar-resnet8", width=8, **PRUNED))
-    assert found.architecture == load_ivrl(path, asked(**PRUNED)).architecture
+    imported = load_ivrl(path, asked(architecture="cifar-resnet8", width=8, **PRUNED))
+    assert imported.architecture == load_ivrl(path, asked(**PRUNED)).architecture
     with pytest.raises(DamagedFileError, match=r"conv1\.weight"):
         load_ivrl(path, asked(architecture="cifar-resnet8", **PRUNED))
     with pytest.raises(UnknownNameError, match="cifar-resnet8"):
@@ -195,10 +203,10 @@ def test_what_is_asked_for_is_insisted_on(tmp_path: Path) -> None:
 
 def test_the_deviations_are_those_of_image_means_and_others_are_another_network(tmp_path: Path) -> None:
     model = network("dense", "none")
-    found = load_ivrl(written(official(model), tmp_path), asked())
-    assert found.architecture["normalisation"] == "cifar10"
+    imported = load_ivrl(written(official(model), tmp_path), asked())
+    assert imported.architecture["normalisation"] == "cifar10"
     with torch.no_grad():
-        assert (Classifier(found.model.network, "flying-bird-cifar10")(IMAGES) - model(IMAGES)).abs().max() > 1e-2
+        assert (Classifier(imported.model.network, "flying-bird-cifar10")(IMAGES) - model(IMAGES)).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
@@ -213,5 +221,5 @@ def test_widths_and_stems_are_read_off_the_tensors(stem: str, tmp_path: Path) ->
     }
     model = build_classifier(architecture, kind.convolution({}), False)
     state = {f"module.1.{name.replace('last_bn', 'last')}": tensor for name, tensor in model.network.state_dict().items()}
-    found = load_ivrl(written({"state_dict": state}, tmp_path), asked())
-    assert dict(found.architecture) == architecture
+    imported = load_ivrl(written({"state_dict": state}, tmp_path), asked())
+    assert dict(imported.architecture) == architecture

@@ -28,14 +28,14 @@ def save(
     weights: dict[str, np.ndarray] = BOTH,
     shape: Sequence[int | str] = ("N", 3, 32, 32),
     kind: int = 1,
-    more: Sequence[Any] = (),
+    extra_outputs: Sequence[Any] = (),
     batch: int | str = "N",
     output_kind: int = 1,
 ) -> Path:
     import onnx
     from onnx import helper, numpy_helper
 
-    outputs = [helper.make_tensor_value_info("y", output_kind, [batch, 10]), *more]
+    outputs = [helper.make_tensor_value_info("y", output_kind, [batch, 10]), *extra_outputs]
     initial = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(list(nodes), "g", [helper.make_tensor_value_info("x", kind, list(shape))], outputs, initial)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
@@ -78,7 +78,7 @@ def test_whole_numbers_need_their_scale(tmp_path: Path) -> None:
 
 
 def test_of_several_outputs_one_has_to_be_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "n.onnx", [convolution("x"), *tail()], more=[second()])
+    path = save(tmp_path / "n.onnx", [convolution("x"), *tail()], extra_outputs=[second()])
     with pytest.raises(UserError, match=r"2 outputs \(y, r\).*--output NAME"):
         load_onnx(path)
     with pytest.raises(UserError, match=r"no output 'z'; it has y, r"):
@@ -98,12 +98,12 @@ def test_channels_last_have_to_be_said_and_only_then(tmp_path: Path) -> None:
 
 def test_weights_stored_as_integers_are_read_and_rounded_activations_refused(tmp_path: Path) -> None:
     scale = np.float32(np.abs(WEIGHT).max() / 127)
-    eight = {"Wq": np.round(WEIGHT / scale).astype(np.int8), "s": np.asarray(scale), "z": np.asarray(np.int8(0)), "L": LAST}
+    quantised = {"Wq": np.round(WEIGHT / scale).astype(np.int8), "s": np.asarray(scale), "z": np.asarray(np.int8(0)), "L": LAST}
     dequantise = node("DequantizeLinear", ["Wq", "s", "z"], "Wd")
-    path = save(tmp_path / "w.onnx", [dequantise, convolution("x", "Wd"), *tail()], eight)
+    path = save(tmp_path / "w.onnx", [dequantise, convolution("x", "Wd"), *tail()], quantised)
     assert (load_onnx(path).module(X) - logits(X)).abs().max() < 0.05 * logits(X).abs().max()
     rounded = [node("QuantizeLinear", ["c", "s", "z"], "q"), node("DequantizeLinear", ["q", "s", "z"], "d")]
-    path = save(tmp_path / "a.onnx", [dequantise, convolution("x", "Wd"), *rounded, *tail("d")], eight)
+    path = save(tmp_path / "a.onnx", [dequantise, convolution("x", "Wd"), *rounded, *tail("d")], quantised)
     with pytest.raises(UserError, match=r"quantised \(QuantizeLinear\)"):
         load_onnx(path)
 
@@ -134,12 +134,12 @@ def test_an_endless_loop_is_refused_before_it_runs(tmp_path: Path) -> None:
     from onnx import helper
 
     condition = [helper.make_tensor_value_info("i", 7, []), helper.make_tensor_value_info("go", 9, [])]
-    carried, ended = helper.make_tensor_value_info("v", 1, ["N", 10]), helper.make_tensor_value_info("w", 1, ["N", 10])
+    loop_input, loop_output = helper.make_tensor_value_info("v", 1, ["N", 10]), helper.make_tensor_value_info("w", 1, ["N", 10])
     body = helper.make_graph(
         [node("Identity", ["go"], "on"), node("Identity", ["v"], "w")],
         "body",
-        [*condition, carried],
-        [helper.make_tensor_value_info("on", 9, []), ended],
+        [*condition, loop_input],
+        [helper.make_tensor_value_info("on", 9, []), loop_output],
     )
     nodes = [convolution("x"), node("Relu", ["c"], "r"), node("Flatten", ["r"], "f"), node("Gemm", ["f", "L"], "l", transB=1)]
     loop = node("Loop", ["", "yes", "l"], "y", body=body)
@@ -184,9 +184,9 @@ def test_what_is_said_of_a_network_is_part_of_what_it_is(tmp_path: Path) -> None
     }
     expected = logits((255 * X - 127.5) / torch.tensor([60.0, 61.5, 62.0]).view(3, 1, 1))
     assert torch.allclose(dressed[1](X), expected, rtol=1e-3, atol=1e-3)
-    for wrong in ("scale=x", "size=3", "scale=0", "mean=1,2", "std=0"):
+    for text in ("scale=x", "size=3", "scale=0", "mean=1,2", "std=0"):
         with pytest.raises(UserError, match=r"scale|mean"):
-            Outside.from_text(wrong)
+            Outside.from_text(text)
 
 
 def test_a_short_last_batch_is_filled_up() -> None:

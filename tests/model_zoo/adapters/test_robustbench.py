@@ -46,11 +46,11 @@ def test_a_leaderboard_name_is_a_model_of_ones_own(folder: Path) -> None:
     original = architecture()
     path = folder / "cifar10" / "Linf" / f"{NAME}.pt"
     torch.save({f"module.{name}": tensor for name, tensor in original.state_dict().items()}, path)
-    whole = with_checkpoint(f"robustbench:{NAME}@{folder}", None)
-    assert is_own(f"robustbench:{NAME}") and whole == f"robustbench:cifar10/Linf/{NAME}@{folder.resolve()}"
-    own, loaded = open_own(whole)
-    assert (own.classes, own.bytes, own.convention) == (10, path.stat().st_size, "given file")
-    assert own.weights_sha256 == open_own(whole)[0].weights_sha256 and own.architecture["model"] == f"cifar10/Linf/{NAME}"
+    reference = with_checkpoint(f"robustbench:{NAME}@{folder}", None)
+    assert is_own(f"robustbench:{NAME}") and reference == f"robustbench:cifar10/Linf/{NAME}@{folder.resolve()}"
+    user_model, loaded = open_own(reference)
+    assert (user_model.classes, user_model.bytes, user_model.convention) == (10, path.stat().st_size, "given file")
+    assert user_model.weights_sha256 == open_own(reference)[0].weights_sha256 and user_model.architecture["model"] == f"cifar10/Linf/{NAME}"
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(loaded(images), original(images))
@@ -116,9 +116,9 @@ def test_its_networks_are_ours_by_the_hydra_adapter(name: str, tmp_path: Path) -
         original = written_elsewhere()[name]
         original.train()(torch.rand(16, 3, 32, 32))
     torch.save({"state_dict": original.eval().state_dict()}, tmp_path / "model.pt")
-    found = load_hydra(tmp_path / "model.pt", Request("cifar10"))
-    assert found.architecture["name"] == name and set(found.left_out) == ({"sub_block1"} if name == "wide-resnet" else set())
+    imported = load_hydra(tmp_path / "model.pt", Request("cifar10"))
+    assert imported.architecture["name"] == name and set(imported.left_out) == ({"sub_block1"} if name == "wide-resnet" else set())
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = original(images)
-        assert torch.allclose(found.model(images), expected, atol=1e-5 * float(expected.abs().max().clamp(min=1)))
+        assert torch.allclose(imported.model(images), expected, atol=1e-5 * float(expected.abs().max().clamp(min=1)))

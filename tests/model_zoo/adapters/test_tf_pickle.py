@@ -20,12 +20,16 @@ ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
 def test_a_variable_becomes_its_name_and_array() -> None:
-    made = [ResourceVariable(ARRAY, "vgg16/conv1/T:0"), ResourceVariable(np.asfortranarray(ARRAY), "b"), ResourceVariable(ARRAY[0], "c")]
+    variables = [
+        ResourceVariable(ARRAY, "vgg16/conv1/T:0"),
+        ResourceVariable(np.asfortranarray(ARRAY), "b"),
+        ResourceVariable(ARRAY[0], "c"),
+    ]
     for protocol in (3, 4, 5):
-        read = read_variables(PATH, pickled({"param_list": made}, protocol))["param_list"]
-        assert all(isinstance(item, Variable) for item in read)
-        assert [item.name for item in read] == ["vgg16/conv1/T", "b", "c"]
-        for item, expected in zip(read, (ARRAY, ARRAY, ARRAY[0]), strict=True):
+        loaded = read_variables(PATH, pickled({"param_list": variables}, protocol))["param_list"]
+        assert all(isinstance(item, Variable) for item in loaded)
+        assert [item.name for item in loaded] == ["vgg16/conv1/T", "b", "c"]
+        for item, expected in zip(loaded, (ARRAY, ARRAY, ARRAY[0]), strict=True):
             assert item.value.dtype == np.float32 and np.array_equal(item.value, expected) and item.value.flags.writeable
 
 
@@ -61,8 +65,8 @@ def test_what_would_have_to_be_executed_is_refused(hostile: object, protocol: in
     assert not list(tmp_path.iterdir())
 
 
-def text(words: str) -> bytes:
-    return b"\x8c" + bytes([len(words)]) + words.encode()
+def text(string: str) -> bytes:
+    return b"\x8c" + bytes([len(string)]) + string.encode()
 
 
 def name(module: str, attribute: str) -> bytes:
@@ -128,13 +132,13 @@ def test_streams_that_no_tensorflow_writes_are_refused_and_nothing_large_is_made
 
 
 def test_the_hand_written_stream_is_one_that_can_be_read() -> None:
-    made = read_variables(PATH, b"\x80\x04" + array(b"K\x02\x85") + b".")
-    assert isinstance(made, np.ndarray) and made.tolist() == [0.0, 0.0]
+    loaded = read_variables(PATH, b"\x80\x04" + array(b"K\x02\x85") + b".")
+    assert isinstance(loaded, np.ndarray) and loaded.tolist() == [0.0, 0.0]
 
 
 def test_a_damaged_pickle_is_one_line() -> None:
-    whole = pickled({"param_list": [ResourceVariable(ARRAY, "T")]})
-    for content in (b"", b"not a pickle", whole[:-1], whole[: len(whole) // 2], whole[10:]):
+    complete = pickled({"param_list": [ResourceVariable(ARRAY, "T")]})
+    for content in (b"", b"not a pickle", complete[:-1], complete[: len(complete) // 2], complete[10:]):
         with pytest.raises(DamagedFileError) as refusal:
             read_variables(PATH, content)
         assert "\n" not in str(refusal.value)

@@ -44,20 +44,20 @@ def kept(scores: torch.Tensor, keep_ratio: float) -> torch.Tensor:
 
 def ticket(network: nn.Module) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     """Return a network of signed constants masked by scores, and the state of its file."""
-    scores, state, made = drawn(network), {}, copy.deepcopy(network)
-    for name, module in layers(made):
+    scores, state, pruned = drawn(network), {}, copy.deepcopy(network)
+    for name, module in layers(pruned):
         constant = math.sqrt(2 / module.weight[0].numel())
         state |= {f"{name}.weight": module.weight.sign() * constant, f"{name}.scores": scores[name]}
         module.weight.copy_(state[f"{name}.weight"] * kept(scores[name], KEEP))
-    return settle(made), {f"module.{name}": tensor for name, tensor in {**made.state_dict(), **state}.items()}
+    return settle(pruned), {f"module.{name}": tensor for name, tensor in {**pruned.state_dict(), **state}.items()}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_ticket_gives_the_logits_behind_the_loaders_normalisation(name: str, tmp_path: Path) -> None:
-    made, state = ticket(seeded(NETWORKS[name]))
-    found = load_rst(saved({"state_dict": state, "curr_acc1": 47.0}, tmp_path), ASKED)
-    assert (found.architecture["name"], found.family, found.weight_bits, found.affine) == (name, "sparse-binary", 1, False)
-    check(found, made, tmp_path, LOADER)
+    network, state = ticket(seeded(NETWORKS[name]))
+    imported = load_rst(saved({"state_dict": state, "curr_acc1": 47.0}, tmp_path), ASKED)
+    assert (imported.architecture["name"], imported.family, imported.weight_bits, imported.affine) == (name, "sparse-binary", 1, False)
+    check(imported, network, tmp_path, LOADER)
     packed = load_packed(tmp_path / "kept" / "imported.safetensors")
     assert packed.header["weights"] == "pruned-signs"
     scales = magnitudes(effective_weights(packed.model))
@@ -66,15 +66,15 @@ def test_a_ticket_gives_the_logits_behind_the_loaders_normalisation(name: str, t
 
 def test_a_finetuned_ticket_keeps_floats(tmp_path: Path) -> None:
     network = seeded(NETWORKS["cifar-resnet18"])
-    scores, made = drawn(network), copy.deepcopy(network)
-    for name, module in layers(made):
+    scores, pruned = drawn(network), copy.deepcopy(network)
+    for name, module in layers(pruned):
         module.weight.mul_(kept(scores[name], KEEP))
     weights = {f"{name}.weight": module.weight for name, module in layers(network)}
-    settle(made)
-    state = {**made.state_dict(), **weights, **{f"{name}.scores": score for name, score in scores.items()}}
-    found = load_rst(saved({"state_dict": state}, tmp_path), ASKED)
-    assert (found.family, found.weight_bits) == ("sparse", 32)
-    check(found, made, tmp_path, LOADER)
+    settle(pruned)
+    state = {**pruned.state_dict(), **weights, **{f"{name}.scores": score for name, score in scores.items()}}
+    imported = load_rst(saved({"state_dict": state}, tmp_path), ASKED)
+    assert (imported.family, imported.weight_bits) == ("sparse", 32)
+    check(imported, pruned, tmp_path, LOADER)
 
 
 def test_the_keep_ratio_is_asked_for_and_another_is_another_network(tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_the_keep_ratio_is_asked_for_and_another_is_another_network(tmp_path: Pa
     path = saved({"state_dict": state}, tmp_path)
     with pytest.raises(UsageError, match="--keep-ratio"):
         load_rst(path, Request("cifar10"))
-    one, other = (load_rst(path, Request("cifar10", keep_ratio=ratio)) for ratio in (KEEP, 0.4))
-    assert not torch.allclose(one.model(IMAGES), other.model(IMAGES), atol=0.01)
+    first, second = (load_rst(path, Request("cifar10", keep_ratio=ratio)) for ratio in (KEEP, 0.4))
+    assert not torch.allclose(first.model(IMAGES), second.model(IMAGES), atol=0.01)
 
 
 @pytest.mark.parametrize("layer", ["conv1", "layer2.0.shortcut.0", "fc"])
@@ -107,15 +107,15 @@ def prize(network: nn.Module, layerwise: bool = True) -> tuple[nn.Module, dict[s
 
     alpha is the sum of the kept |W| over int(k n), or over the number of kept weights if all layers share one threshold.
     """
-    scores, made, state = drawn(network), copy.deepcopy(network), {}
+    scores, pruned, state = drawn(network), copy.deepcopy(network), {}
     ranks = torch.cat([score.abs().flatten() for score in scores.values()]).sort().values
     threshold = ranks[int((1 - KEEP) * len(ranks)) - 1]
-    for name, module in layers(made):
+    for name, module in layers(pruned):
         state |= {f"{name}.weight": module.weight.clone(), f"{name}.scores": scores[name]}
         mask = kept(scores[name], KEEP) if layerwise else (scores[name].abs() > threshold).float()
         divisor = int(KEEP * module.weight.numel()) if layerwise else int(mask.sum())
         module.weight.copy_(module.weight.sign() * mask * ((module.weight.abs() * mask).sum() / divisor))
-    return settle(made), {**made.state_dict(), **state}
+    return settle(pruned), {**pruned.state_dict(), **state}
 
 
 BIPROP: dict[str, Callable[[], nn.Module]] = {
@@ -128,27 +128,27 @@ BIPROP: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("layerwise", [True, False])
 @pytest.mark.parametrize("name", BIPROP)
 def test_a_prize_gives_the_logits_and_one_alpha_a_layer(name: str, layerwise: bool, tmp_path: Path) -> None:
-    made, state = prize(seeded(BIPROP[name]), layerwise)
+    network, state = prize(seeded(BIPROP[name]), layerwise)
     kind = "SubnetConv" if layerwise else "GlobalSubnetConv"
-    found = load_biprop(
+    imported = load_biprop(
         saved({"state_dict": state, "conv_type": kind, "prune_rate": KEEP, "arch": "cResNet18"}, tmp_path), Request("cifar10")
     )
-    assert (found.family, found.weight_bits, found.method) == ("sparse-binary", 1, "diffenderfer2021")
-    assert found.taxonomy["scope"] == ("local" if layerwise else "global")
-    check(found, made, tmp_path, LOADER)
+    assert (imported.family, imported.weight_bits, imported.method) == ("sparse-binary", 1, "diffenderfer2021")
+    assert imported.taxonomy["scope"] == ("local" if layerwise else "global")
+    check(imported, network, tmp_path, LOADER)
     alphas = magnitudes(effective_weights(load_packed(tmp_path / "kept" / "imported.safetensors").model))
     assert alphas is not None
-    assert np.allclose(alphas, [float(module.weight.abs().max()) for _, module in layers(made)], rtol=1e-6)
+    assert np.allclose(alphas, [float(module.weight.abs().max()) for _, module in layers(network)], rtol=1e-6)
 
 
 def test_alpha_divides_by_one_less_than_is_kept_where_that_is_no_whole_number(tmp_path: Path) -> None:
     network = seeded(BIPROP["plain"])
     _, state = prize(network)
-    found = load_biprop(saved({"state_dict": state}, tmp_path), ASKED)
+    imported = load_biprop(saved({"state_dict": state}, tmp_path), ASKED)
     weights = network.conv1.weight.numel()
     mask = kept(state["conv1.scores"], KEEP)
     assert int(mask.sum()) == int(KEEP * weights) + 1
-    alpha = found.model.network.conv1.weight.abs().max()  # type: ignore[operator,union-attr]
+    alpha = imported.model.network.conv1.weight.abs().max()  # type: ignore[operator,union-attr]
     assert float(alpha) == pytest.approx(float((network.conv1.weight.abs() * mask).sum()) / int(KEEP * weights), rel=1e-6)
 
 
@@ -158,6 +158,6 @@ def test_what_the_file_says_is_not_overruled(tmp_path: Path) -> None:
         load_biprop(saved({"state_dict": state, "prune_rate": KEEP}, tmp_path), Request("cifar10", keep_ratio=0.5))
     with pytest.raises(UsageError, match="--keep-ratio"):
         load_biprop(saved({"state_dict": state}, tmp_path), Request("cifar10"))
-    for says, words in (({"arch": "cResNet18_BinAct"}, "binary"), ({"conv_type": "SampleSubnetConv"}, "SampleSubnetConv")):
+    for fields, words in (({"arch": "cResNet18_BinAct"}, "binary"), ({"conv_type": "SampleSubnetConv"}, "SampleSubnetConv")):
         with pytest.raises(DamagedFileError, match=words):
-            load_biprop(saved({"state_dict": state, **says}, tmp_path), ASKED)
+            load_biprop(saved({"state_dict": state, **fields}, tmp_path), ASKED)

@@ -119,8 +119,8 @@ def test_same_padding_makes_as_many_positions_as_tensorflow(size: int) -> None:
     images = torch.rand(1, 3, size, size)
     assert layer(images).shape == (1, 4, (size + 1) // 2, (size + 1) // 2)
     # An even size is padded on the right and at the bottom only, an odd size on all sides.
-    first, last = (0, 1) if size % 2 == 0 else (1, 1)
-    padded = nn.functional.pad(images, (first, last, first, last))
+    before, after = (0, 1) if size % 2 == 0 else (1, 1)
+    padded = nn.functional.pad(images, (before, after, before, after))
     assert torch.equal(layer(images), nn.functional.conv2d(padded, layer.convolution.weight, stride=2))  # type: ignore[arg-type,union-attr]
 
 

@@ -48,18 +48,20 @@ def tiny(family: str, epochs: int = 3, **options: Any) -> Recipe:
     return recipe(family, top={"options": {**OPTIONS[family], **options}, "data": data}, epochs=epochs, batch=25, **kind)
 
 
-def trained(chosen: Recipe) -> Trained:
+def trained(recipe: Recipe) -> Trained:
     """Train the recipe on a few real images and return the result."""
-    return train(chosen, SAMPLE.images, SAMPLE.labels)
+    return train(recipe, SAMPLE.images, SAMPLE.labels)
 
 
-def watched(chosen: Recipe, look: Callable[[nn.Module, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """Train, and after every step call `look` with the model and the number of the step, counted from 1."""
-    return watched_with_controller(chosen, lambda model, controller, step: look(model, step), monkeypatch)
+def watched(recipe: Recipe, on_step: Callable[[nn.Module, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Train, and after every step call `on_step` with the model and the number of the step, counted from 1."""
+    return watched_with_controller(recipe, lambda model, controller, step: on_step(model, step), monkeypatch)
 
 
-def watched_with_controller(chosen: Recipe, look: Callable[[nn.Module, Controller, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """Train as `watched` does; `look` gets the model, its controller and the number of the step."""
+def watched_with_controller(
+    recipe: Recipe, on_step: Callable[[nn.Module, Controller, int], None], monkeypatch: pytest.MonkeyPatch
+) -> Trained:
+    """Train as `watched` does; `on_step` gets the model, its controller and the number of the step."""
     build, built = trainer.build, []
 
     def remembered(recipe: Recipe) -> tuple[Classifier, Controller]:
@@ -68,10 +70,10 @@ def watched_with_controller(chosen: Recipe, look: Callable[[nn.Module, Controlle
 
     def report(event: Step | EpochRecord) -> None:
         if isinstance(event, Step):
-            look(*built[-1], event.done)
+            on_step(*built[-1], event.done)
 
     monkeypatch.setattr(trainer, "build", remembered)
-    return train(chosen, SAMPLE.images, SAMPLE.labels, report=report)
+    return train(recipe, SAMPLE.images, SAMPLE.labels, report=report)
 
 
 def kept(model: nn.Module) -> list[int]:

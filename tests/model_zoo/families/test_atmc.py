@@ -23,57 +23,57 @@ def compression(**options: Any) -> Compression:
 
 
 def test_the_budget_holds_over_all_factors_after_every_step_and_values_are_few_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tiny("atmc")
-    seen: list[torch.Tensor] = []
+    recipe = tiny("atmc")
+    history: list[torch.Tensor] = []
     controllers: list[Compression] = []
 
     def look(model: nn.Module, controller: Controller, step: int) -> None:
         assert isinstance(controller, Compression)
         controllers.append(controller)
-        seen.append(controller.entries().detach().clone())
+        history.append(controller.entries().detach().clone())
 
-    model = watched_with_controller(chosen, look, monkeypatch).model
-    held = controllers[0]
-    assert held.budget == round(0.2 * sum(layer.rest.numel() for layer in factored_layers(model)))
-    counts = [int((entries != 0).sum()) for entries in seen]
+    model = watched_with_controller(recipe, look, monkeypatch).model
+    controller = controllers[0]
+    assert controller.budget == round(0.2 * sum(layer.rest.numel() for layer in factored_layers(model)))
+    counts = [int((entries != 0).sum()) for entries in history]
     # Steps 1-10 are unconstrained, 11-20 are ADMM's, and 21-30 train the centres.
-    assert all(count > 2 * held.budget for count in counts[:10])
-    assert all(0.98 * held.budget < count <= held.budget for count in counts[10:])
-    values = [[len(part.unique()) for part in held.split(entries)] for entries in seen]
+    assert all(count > 2 * controller.budget for count in counts[:10])
+    assert all(0.98 * controller.budget < count <= controller.budget for count in counts[10:])
+    values = [[len(part.unique()) for part in controller.split(entries)] for entries in history]
     assert max(values[19]) > 100
-    assert all(max(each) <= 2**3 for each in values[20:])
+    assert all(max(sizes) <= 2**3 for sizes in values[20:])
     # Centres move, and every entry stays with its centre.
-    assert not torch.equal(seen[20], seen[29]) and torch.equal(seen[20] == 0, seen[29] == 0)
+    assert not torch.equal(history[20], history[29]) and torch.equal(history[20] == 0, history[29] == 0)
     # All three kinds of factors have nonzero entries.
     for number in range(3):
-        assert sum(int((part != 0).sum()) for part in held.split(seen[29])[number::3]) > 10
+        assert sum(int((part != 0).sum()) for part in controller.split(history[29])[number::3]) > 10
 
 
 def test_the_projection_keeps_the_largest_entries_of_the_whole_network() -> None:
-    held = compression()
-    entries = torch.randn(held.targets.shape, generator=torch.Generator().manual_seed(0))
-    projected = held.project(entries)
-    assert int((projected != 0).sum()) == held.budget
+    controller = compression()
+    entries = torch.randn(controller.targets.shape, generator=torch.Generator().manual_seed(0))
+    projected = controller.project(entries)
+    assert int((projected != 0).sum()) == controller.budget
     assert torch.equal(projected[projected != 0], entries[projected != 0])
     assert float(projected[projected != 0].abs().min()) >= float(entries[projected == 0].abs().max())
 
 
 def test_admm_pulls_to_targets_of_few_values_and_duals_gather_the_difference() -> None:
-    held = compression(rho=0.4)
-    assert held.penalty() == 0.0
-    held.enter(SEARCH)
-    entries = held.entries().detach()
-    held.draw(entries)
-    assert all(len(part.unique()) <= 2**3 for part in held.split(held.targets))
-    assert torch.equal(held.duals, entries - held.targets)
-    pull = torch.as_tensor(held.penalty())
-    assert float(pull.detach()) == pytest.approx(0.2 * float((2.0 * (entries - held.targets)).square().sum()), rel=1e-4)
+    controller = compression(rho=0.4)
+    assert controller.penalty() == 0.0
+    controller.enter(SEARCH)
+    entries = controller.entries().detach()
+    controller.draw(entries)
+    assert all(len(part.unique()) <= 2**3 for part in controller.split(controller.targets))
+    assert torch.equal(controller.duals, entries - controller.targets)
+    pull = torch.as_tensor(controller.penalty())
+    assert float(pull.detach()) == pytest.approx(0.2 * float((2.0 * (entries - controller.targets)).square().sum()), rel=1e-4)
     pull.backward()
-    gradient = torch.cat([part.grad.flatten() for part in held.parts() if part.grad is not None])
-    assert torch.allclose(gradient, 0.4 * (entries + held.duals - held.targets), atol=1e-6)
-    before = held.duals.clone()
-    held.draw(entries)
-    assert not torch.equal(held.duals, before)
+    gradient = torch.cat([part.grad.flatten() for part in controller.parts() if part.grad is not None])
+    assert torch.allclose(gradient, 0.4 * (entries + controller.duals - controller.targets), atol=1e-6)
+    before = controller.duals.clone()
+    controller.draw(entries)
+    assert not torch.equal(controller.duals, before)
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "size"), [(3, 8, 3), (2, 30, 3), (8, 8, 1), (16, 4, 1)])
@@ -106,12 +106,12 @@ def test_the_product_does_not_depend_on_how_a_library_adds() -> None:
 
 
 def test_stages_are_entered_once() -> None:
-    held = compression()
-    held.enter(FINETUNE)
-    codes, entries = held.codes.clone(), held.entries().detach().clone()
-    held.enter(SEARCH)
-    held.enter(FINETUNE)
-    assert torch.equal(held.codes, codes) and torch.equal(held.entries().detach(), entries)
+    controller = compression()
+    controller.enter(FINETUNE)
+    codes, entries = controller.codes.clone(), controller.entries().detach().clone()
+    controller.enter(SEARCH)
+    controller.enter(FINETUNE)
+    assert torch.equal(controller.codes, codes) and torch.equal(controller.entries().detach(), entries)
 
 
 def test_bits_outside_what_a_code_holds_are_refused() -> None:

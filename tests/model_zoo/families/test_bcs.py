@@ -12,16 +12,16 @@ from tests.model_zoo.families.runs import kept, sizes, tiny, watched
 
 
 def test_the_total_is_constant_while_densities_of_layers_float(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tiny("bcs")
+    recipe = tiny("bcs")
     counts: list[list[int]] = []
-    model = watched(chosen, lambda model, step: counts.append(kept(model)), monkeypatch).model
+    model = watched(recipe, lambda model, step: counts.append(kept(model)), monkeypatch).model
     assert {sum(count) for count in counts} == {round(0.2 * sum(sizes(model)))}
     assert all(len({count[layer] for count in counts}) > 3 for layer in range(len(sizes(model))) if sizes(model)[layer] > 1000)
 
 
 def test_signs_are_drawn_once_and_magnitudes_are_positive_where_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tiny("bcs")
-    drawn = [layer.signs.clone() for layer in build_model(chosen).modules() if isinstance(layer, SignedConv2d)]
+    recipe = tiny("bcs")
+    drawn = [layer.signs.clone() for layer in build_model(recipe).modules() if isinstance(layer, SignedConv2d)]
 
     def look(model: nn.Module, step: int) -> None:
         for layer, signs in zip(masked_layers(model), drawn, strict=True):
@@ -29,22 +29,22 @@ def test_signs_are_drawn_once_and_magnitudes_are_positive_where_connected(monkey
             assert torch.equal(layer.weight > 0, layer.mask > 0) and not bool((layer.weight < 0).any())
             assert torch.equal(layer.effective_weight(), signs * layer.weight)
 
-    watched(chosen, look, monkeypatch)
+    watched(recipe, look, monkeypatch)
 
 
 def test_what_falls_below_zero_disconnects_and_another_connects_at_next_to_nothing() -> None:
     model, connectivity = build(tiny("bcs", noise=0.0))
     layer = masked_layers(model)[4]
-    lost = (layer.mask > 0) & (torch.rand(layer.mask.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
+    is_lost = (layer.mask > 0) & (torch.rand(layer.mask.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
     with torch.no_grad():
-        layer.weight[lost] = -0.01
+        layer.weight[is_lost] = -0.01
     before = [layer.mask.clone() for layer in masked_layers(model)]
     connectivity.after_step(0.5)
     assert sum(kept(model)) == sum(int(mask.sum()) for mask in before)
-    places = [(now.mask > 0) & (mask == 0) for now, mask in zip(masked_layers(model), before, strict=True)]
+    added = [(current.mask > 0) & (mask == 0) for current, mask in zip(masked_layers(model), before, strict=True)]
     # New connections can be anywhere in the network, more often in larger layers.
-    assert sum(bool(place.any()) for place in places) > 5
-    assert all(bool((now.weight[place] == NEW).all()) for now, place in zip(masked_layers(model), places, strict=True))
+    assert sum(bool(is_added.any()) for is_added in added) > 5
+    assert all(bool((current.weight[is_added] == NEW).all()) for current, is_added in zip(masked_layers(model), added, strict=True))
 
 
 def test_the_noise_is_a_millionth_of_the_learning_rate() -> None:
@@ -59,5 +59,5 @@ def test_the_noise_falls_with_the_learning_rate(progress: float, share: float) -
     with torch.no_grad():
         layer.weight.copy_(layer.mask)
     connectivity.after_step(progress)
-    held = layer.weight.detach()[layer.weight.detach() > 0.5] - 1.0
-    assert float(held.std()) == pytest.approx(1e-3 * share, rel=0.1, abs=1e-9)
+    noise = layer.weight.detach()[layer.weight.detach() > 0.5] - 1.0
+    assert float(noise.std()) == pytest.approx(1e-3 * share, rel=0.1, abs=1e-9)

@@ -40,27 +40,27 @@ def test_no_family_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", sorted(families()))
 def test_a_killed_run_goes_on_to_the_same_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, affine = tiny(name), families()[name].affine
-    whole = weights_sha256(freeze(trained(chosen).model, chosen.architecture, affine))
+    recipe, affine = tiny(name), families()[name].affine
+    expected = weights_sha256(freeze(trained(recipe).model, recipe.architecture, affine))
     # In the middle of an epoch, at the last step of one, and right after the start of a stage.
-    again = interrupted(chosen, tmp_path / "tiny.state.pt", [4, 10, 21], monkeypatch)
-    assert weights_sha256(freeze(again.model, chosen.architecture, affine)) == whole
+    resumed = interrupted(recipe, tmp_path / "tiny.state.pt", [4, 10, 21], monkeypatch)
+    assert weights_sha256(freeze(resumed.model, recipe.architecture, affine)) == expected
 
 
 @pytest.mark.parametrize("name", sorted(families()))
 def test_what_is_packed_computes_what_was_frozen_bit_for_bit(name: str, tmp_path: Path) -> None:
-    chosen, family = tiny(name), families()[name]
-    result = trained(chosen)
-    record = keep(result, chosen, tmp_path)
-    frozen = freeze(result.model, chosen.architecture, family.affine)
+    recipe, family = tiny(name), families()[name]
+    result = trained(recipe)
+    record = keep(result, recipe, tmp_path)
+    frozen = freeze(result.model, recipe.architecture, family.affine)
     loaded = load_packed(tmp_path / record.checkpoint.file).model
     with torch.no_grad():
         assert torch.equal(loaded(PROBE), frozen(PROBE))
         assert torch.allclose(frozen(PROBE), result.model(PROBE), atol=1e-4)
     assert weights_sha256(loaded) == weights_sha256(frozen) == record.weights_sha256
     # Packing the loaded model gives the same bytes, so nothing was lost.
-    assert pack(loaded, chosen.architecture, family.affine, {"id": "tiny"}) == pack(
-        frozen, chosen.architecture, family.affine, {"id": "tiny"}
+    assert pack(loaded, recipe.architecture, family.affine, {"id": "tiny"}) == pack(
+        frozen, recipe.architecture, family.affine, {"id": "tiny"}
     )
     assert bool(stored_factors(loaded)) == (name == "atmc")
 
@@ -68,6 +68,6 @@ def test_what_is_packed_computes_what_was_frozen_bit_for_bit(name: str, tmp_path
 @pytest.mark.parametrize("name", sorted(TAXONOMY))
 def test_records_say_how_it_was_pruned(name: str) -> None:
     family = families()[name]
-    found = Taxonomy(**family.taxonomy)
-    assert (found.when, found.scored, found.scope, found.structured) == (*TAXONOMY[name], False)
+    taxonomy = Taxonomy(**family.taxonomy)
+    assert (taxonomy.when, taxonomy.scored, taxonomy.scope, taxonomy.structured) == (*TAXONOMY[name], False)
     assert family.kind in Record.model_fields["family"].annotation.__args__  # type: ignore[union-attr]

@@ -16,22 +16,22 @@ from tests.model_zoo.families.runs import kept, masks, sizes, tiny, trained, wat
 
 
 def test_every_exchange_keeps_the_count_of_every_layer_and_moves_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tiny("flying-bird")
+    recipe = tiny("flying-bird")
     counts: list[list[int]] = []
-    moved: list[int] = []
-    before = masks(build_model(chosen))
+    moves: list[int] = []
+    before = masks(build_model(recipe))
 
     def look(model: nn.Module, step: int) -> None:
         nonlocal before
         counts.append(kept(model))
-        moved.append(sum(int((one != other).sum()) for one, other in zip(masks(model), before, strict=True)))
+        moves.append(sum(int((mask != previous).sum()) for mask, previous in zip(masks(model), before, strict=True)))
         before = masks(model)
 
-    result = watched(chosen, look, monkeypatch)
+    result = watched(recipe, look, monkeypatch)
     assert all(count == balanced_counts(sizes(result.model), 0.2) for count in counts)
-    assert [step for step, number in enumerate(moved[:30], 1) if number] == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+    assert [step for step, changes in enumerate(moves[:30], 1) if changes] == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
     # The rate is half a cosine: many places early, very few at the end.
-    exchanged = [moved[step - 1] for step in (3, 15, 30)]
+    exchanged = [moves[step - 1] for step in (3, 15, 30)]
     assert exchanged[0] > exchanged[1] > exchanged[2] > 0 and exchanged[2] < 0.03 * sum(counts[0])
 
 
@@ -40,21 +40,21 @@ def test_an_exchange_drops_the_smallest_and_grows_at_random_at_zero() -> None:
     assert isinstance(rewiring, Rewiring)
     layer = max(masked_layers(model), key=lambda layer: layer.mask.numel())
     mask = layer.mask.clone()
-    held = layer.weight.detach().abs()[mask > 0].sort().values
-    dropped = -(-held.numel() * 3 // 10)
+    magnitudes = layer.weight.detach().abs()[mask > 0].sort().values
+    dropped = -(-magnitudes.numel() * 3 // 10)
     rewiring.update(layer, 0.3, torch.Generator().manual_seed(0))
     survivors = (layer.mask > 0) & (mask > 0) & (layer.weight.detach() != 0)
-    assert torch.equal(layer.weight.detach().abs()[survivors].sort().values, held[dropped:])
+    assert torch.equal(layer.weight.detach().abs()[survivors].sort().values, magnitudes[dropped:])
     grown = (layer.mask > 0) & (layer.weight.detach() == 0)
     assert int(grown.sum()) == dropped and int(layer.mask.sum()) == int(mask.sum())
     # Places are random: another seed gives others, and free places have the same chance as those just dropped.
-    again, another = build(tiny("flying-bird"))
-    assert isinstance(another, Rewiring)
-    other = max(masked_layers(again), key=lambda layer: layer.mask.numel())
-    another.update(other, 0.3, torch.Generator().manual_seed(1))
-    assert not torch.equal(other.mask, layer.mask)
+    second_model, second_rewiring = build(tiny("flying-bird"))
+    assert isinstance(second_rewiring, Rewiring)
+    second_layer = max(masked_layers(second_model), key=lambda layer: layer.mask.numel())
+    second_rewiring.update(second_layer, 0.3, torch.Generator().manual_seed(1))
+    assert not torch.equal(second_layer.mask, layer.mask)
     chance = float((grown & (mask > 0)).sum()) / dropped
-    assert chance == pytest.approx(dropped / (mask.numel() - held.numel() + dropped), abs=0.08)
+    assert chance == pytest.approx(dropped / (mask.numel() - magnitudes.numel() + dropped), abs=0.08)
 
 
 def plus() -> AdaptiveRewiring:
@@ -63,8 +63,8 @@ def plus() -> AdaptiveRewiring:
     return controller
 
 
-def record(robust: float, held: float) -> EpochRecord:
-    return EpochRecord(1, 0.1, 1.0, robust, 0.5, held, 1.0)
+def record(robust: float, held_out: float) -> EpochRecord:
+    return EpochRecord(1, 0.1, 1.0, robust, 0.5, held_out, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_the_plus_drops_or_grows_more_late_in_training(overfits: bool, falls: bo
     rewiring.after_step(progress)
     for count, after in zip(before, kept(model), strict=True):
         exchanged = -(-count * 3 // 10)
-        late = progress > 0.3
-        less = -(-count * 12 // 100) if overfits and late else 0
-        more = int(0.05 * exchanged) if falls and late else 0
-        assert after == pytest.approx(count - less + more, abs=1)
+        is_late = progress > 0.3
+        dropped = -(-count * 12 // 100) if overfits and is_late else 0
+        grown = int(0.05 * exchanged) if falls and is_late else 0
+        assert after == pytest.approx(count - dropped + grown, abs=1)
 
 
 def test_the_record_says_the_keep_ratio_that_training_ended_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tiny("flying-bird-plus")
+    recipe = tiny("flying-bird-plus")
     monkeypatch.setattr(AdaptiveRewiring, "after_epoch", lambda self, curve: self.overfits.fill_(True))
-    result = trained(chosen)
-    described = describe(result, chosen, result.model, b"packed")
+    result = trained(recipe)
+    described = describe(result, recipe, result.model, b"packed")
     nonzero = sum(int((layer.effective_weight() != 0).sum()) for layer in masked_layers(result.model))
     assert described.keep_ratio == pytest.approx(nonzero / sum(sizes(result.model)), abs=1e-4)
     assert described.keep_ratio < 0.18

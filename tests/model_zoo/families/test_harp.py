@@ -30,9 +30,9 @@ def test_the_network_keeps_what_the_budget_allows_and_layers_differ(gamma: float
 def test_fractions_are_learned_throughout_the_search_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     fractions: list[list[float]] = []
     watched(tiny("harp"), lambda model, step: fractions.append([float(layer.logit.detach()) for layer in layers(model)]), monkeypatch)
-    assert all(now == fractions[0] for now in fractions[:10])
-    assert all(now != before for before, now in pairwise(fractions[9:20]))
-    assert all(now == fractions[19] for now in fractions[19:])
+    assert all(current == fractions[0] for current in fractions[:10])
+    assert all(current != before for before, current in pairwise(fractions[9:20]))
+    assert all(current == fractions[19] for current in fractions[19:])
 
 
 def test_masks_follow_the_fractions_during_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,10 +60,10 @@ def test_a_fraction_starts_where_it_should_stays_above_its_least_and_gets_the_su
     slope = torch.randn(layer.weight.shape)
     (layer.effective_weight() * slope).sum().backward()
     share = torch.sigmoid(torch.tensor(0.3))
-    of_mask = slope * layer.weight.detach()
+    mask_gradient = slope * layer.weight.detach()
     assert layer.logit.grad is not None and layer.scores.grad is not None
-    assert float(layer.logit.grad) == pytest.approx(float(of_mask.sum() * share * (1 - share) * 0.98), rel=1e-4)
-    assert torch.allclose(layer.scores.grad, of_mask * layer.scores.detach().sign())
+    assert float(layer.logit.grad) == pytest.approx(float(mask_gradient.sum() * share * (1 - share) * 0.98), rel=1e-4)
+    assert torch.allclose(layer.scores.grad, mask_gradient * layer.scores.detach().sign())
 
 
 def test_the_penalty_is_gamma_times_the_relative_excess() -> None:

@@ -35,27 +35,27 @@ def test_a_channel_of_zeros_stays_one() -> None:
 
 
 def test_the_file_holds_a_byte_a_weight(tmp_path: Path) -> None:
-    chosen = tiny("int8")
-    result = trained(chosen)
+    recipe = tiny("int8")
+    result = trained(recipe)
     with torch.no_grad():
         next(layer for layer in result.model.modules() if isinstance(layer, Int8Conv2d)).weight[0] = 0.0
-    frozen = freeze(result.model, chosen.architecture, True)
+    frozen = freeze(result.model, recipe.architecture, True)
     path = tmp_path / "tiny.safetensors"
-    path.write_bytes(pack(frozen, chosen.architecture, True, {"id": "tiny"}))
+    path.write_bytes(pack(frozen, recipe.architecture, True, {"id": "tiny"}))
     header = load_packed(path).header
     assert (header["weights"], header["version"]) == ("int8", 3)
     weights = effective_weights(frozen)
-    for one, other in zip(effective_weights(load_packed(path).model), weights, strict=True):
-        assert one.tobytes() == other.tobytes()
-    found = measure(frozen, path)
-    assert found.dense_eight_bit_bytes == sum(array.size + 4 * len(array) for array in weights)
-    assert 0 < found.file_bytes - found.dense_eight_bit_bytes - found.batch_norm_bytes < 2000
+    for actual, expected in zip(effective_weights(load_packed(path).model), weights, strict=True):
+        assert actual.tobytes() == expected.tobytes()
+    footprint = measure(frozen, path)
+    assert footprint.dense_eight_bit_bytes == sum(array.size + 4 * len(array) for array in weights)
+    assert 0 < footprint.file_bytes - footprint.dense_eight_bit_bytes - footprint.batch_norm_bytes < 2000
 
 
 def test_real_weights_are_not_taken_for_levels(tmp_path: Path) -> None:
-    chosen = tiny("dense")
+    recipe = tiny("dense")
     path = tmp_path / "tiny.safetensors"
-    path.write_bytes(pack(build_model(chosen), chosen.architecture, True, {"id": "tiny"}))
+    path.write_bytes(pack(build_model(recipe), recipe.architecture, True, {"id": "tiny"}))
     assert load_packed(path).header["weights"] == "float32"
-    assert measure(freeze(build_model(chosen), chosen.architecture, True), path).dense_eight_bit_bytes is None
+    assert measure(freeze(build_model(recipe), recipe.architecture, True), path).dense_eight_bit_bytes is None
     assert np.isfinite(effective_weights(load_packed(path).model)[0]).all()

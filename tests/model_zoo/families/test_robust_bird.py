@@ -23,10 +23,10 @@ def scrambled(model: nn.Module, share: float) -> None:
     """Change the global mask in `share` of all weights: half of these are kept weights set to zero, half are others made large."""
     flat = torch.cat([layer.weight.detach().flatten() for layer in masked_layers(model)])
     order = flat.abs().argsort(descending=True)
-    number = round(share * len(flat) / 2)
-    wanted = round(0.2 * len(flat))
-    flat[order[wanted - number : wanted]] = 0.0
-    flat[order[wanted : wanted + number]] = 10.0
+    count = round(share * len(flat) / 2)
+    kept_count = round(0.2 * len(flat))
+    flat[order[kept_count - count : kept_count]] = 0.0
+    flat[order[kept_count : kept_count + count]] = 10.0
     for layer, part in zip(masked_layers(model), flat.split(sizes(model)), strict=True):
         with torch.no_grad():
             layer.weight.copy_(part.view(layer.weight.shape))
@@ -45,17 +45,17 @@ def test_the_distance_of_two_masks_is_the_share_of_all_weights_in_which_they_dif
 
 def test_four_masks_before_the_newest_are_needed() -> None:
     _, watcher = bird()
-    found = []
+    states = []
     for _ in range(6):
         watcher.compare()
-        found.append(bool(watcher.found))
-    assert found == [False, False, False, False, True, True]
+        states.append(bool(watcher.found))
+    assert states == [False, False, False, False, True, True]
 
 
 def test_the_largest_weights_of_the_whole_network_are_kept_when_it_prunes_and_then_the_mask_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tiny("robust-bird", tolerance=1.0)
+    recipe = tiny("robust-bird", tolerance=1.0)
     counts: list[list[int]] = []
-    model = watched(chosen, lambda model, step: counts.append(kept(model)), monkeypatch).model
+    model = watched(recipe, lambda model, step: counts.append(kept(model)), monkeypatch).model
     # Masks are compared every second step, so the fifth mask is that of the tenth step.
     assert counts[8] == sizes(model) and sum(counts[9]) == round(0.2 * sum(sizes(model)))
     assert all(count == counts[9] for count in counts[9:])

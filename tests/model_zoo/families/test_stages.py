@@ -28,27 +28,30 @@ def test_hydras_scores_begin_as_scaled_weights_layer_by_layer() -> None:
 
 
 def test_hydra_trains_scores_alone_in_its_search_and_kept_weights_alone_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]] = []
+    history: list[tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]] = []
 
     def look(model: nn.Module, step: int) -> None:
-        seen.append((weights(model), [layer.scores.detach().clone() for layer in masked_layers(model)], masks(model)))
+        history.append((weights(model), [layer.scores.detach().clone() for layer in masked_layers(model)], masks(model)))
 
     model = watched(tiny("hydra"), look, monkeypatch).model
     # Steps 1-10 are pretraining, 11-20 the search, and 21-30 finetuning.
-    assert [int(mask.sum()) for mask in seen[9][2]] == sizes(model)
+    assert [int(mask.sum()) for mask in history[9][2]] == sizes(model)
     for step in range(10, 20):
-        held, scores, mask = seen[step]
-        assert all(torch.equal(one, other) for one, other in zip(held, seen[9][0], strict=True))
+        step_weights, scores, mask = history[step]
+        assert all(torch.equal(current, reference) for current, reference in zip(step_weights, history[9][0], strict=True))
         assert [int(part.sum()) for part in mask] == uniform(model)
         assert all(torch.equal(top_mask(score, count), part) for score, count, part in zip(scores, uniform(model), mask, strict=True))
         if step > 10:
-            assert any(not torch.equal(one, other) for one, other in zip(scores, seen[step - 1][1], strict=True))
+            assert any(not torch.equal(current, reference) for current, reference in zip(scores, history[step - 1][1], strict=True))
     # The masks are not those of the largest weights.
-    assert any(not torch.equal(top_mask(held, int(mask.sum())), mask) for held, mask in zip(seen[9][0], seen[19][2], strict=True))
+    assert any(
+        not torch.equal(top_mask(step_weights, int(mask.sum())), mask)
+        for step_weights, mask in zip(history[9][0], history[19][2], strict=True)
+    )
     for step in range(20, 30):
-        assert all(torch.equal(one, other) for one, other in zip(seen[step][1], seen[19][1], strict=True))
-        assert all(torch.equal(one, other) for one, other in zip(seen[step][2], seen[19][2], strict=True))
-        assert all(not torch.equal(one, other) for one, other in zip(seen[step][0], seen[step - 1][0], strict=True))
+        assert all(torch.equal(current, reference) for current, reference in zip(history[step][1], history[19][1], strict=True))
+        assert all(torch.equal(current, reference) for current, reference in zip(history[step][2], history[19][2], strict=True))
+        assert all(not torch.equal(current, reference) for current, reference in zip(history[step][0], history[step - 1][0], strict=True))
 
 
 def test_a_score_gets_what_reaches_the_mask_kept_or_not() -> None:
@@ -64,12 +67,12 @@ def test_a_score_gets_what_reaches_the_mask_kept_or_not() -> None:
 
 
 def test_lwm_keeps_the_largest_of_every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
-    model = watched(tiny("lwm"), lambda model, step: seen.append((weights(model), masks(model))), monkeypatch).model
-    assert [int(mask.sum()) for mask in seen[9][1]] == sizes(model)
-    expected = [top_mask(held, count) for held, count in zip(seen[9][0], uniform(model), strict=True)]
-    for _, mask in seen[10:]:
-        assert all(torch.equal(one, other) for one, other in zip(mask, expected, strict=True))
+    history: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+    model = watched(tiny("lwm"), lambda model, step: history.append((weights(model), masks(model))), monkeypatch).model
+    assert [int(mask.sum()) for mask in history[9][1]] == sizes(model)
+    expected = [top_mask(layer_weights, count) for layer_weights, count in zip(history[9][0], uniform(model), strict=True)]
+    for _, mask in history[10:]:
+        assert all(torch.equal(part, reference) for part, reference in zip(mask, expected, strict=True))
     assert kept(model) == uniform(model)
 
 

@@ -18,16 +18,16 @@ def layers(model: nn.Module) -> list[PrunedBinaryConv2d]:
 
 @pytest.mark.parametrize("family", ["rst", "biprop"])
 def test_weights_never_move_and_masks_do(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = tiny(family)
-    begun = build_model(chosen)
-    result = watched(chosen, lambda model, step: None, monkeypatch)
-    assert any(not torch.equal(one.mask, other.mask) for one, other in zip(layers(begun), layers(result.model), strict=True))
-    for one, other in zip(layers(begun), layers(result.model), strict=True):
-        assert torch.equal(one.signs, other.signs)
-        assert one.magnitude is not None and other.magnitude is not None and torch.equal(one.magnitude, other.magnitude)
-        size = one.mask.numel()
+    recipe = tiny(family)
+    initial = build_model(recipe)
+    result = watched(recipe, lambda model, step: None, monkeypatch)
+    assert any(not torch.equal(before.mask, after.mask) for before, after in zip(layers(initial), layers(result.model), strict=True))
+    for before, after in zip(layers(initial), layers(result.model), strict=True):
+        assert torch.equal(before.signs, after.signs)
+        assert before.magnitude is not None and after.magnitude is not None and torch.equal(before.magnitude, after.magnitude)
+        size = before.mask.numel()
         # The keep ratio is the same in every layer, up to the rounding passed on between layers.
-        assert int(other.mask.sum()) == pytest.approx(0.2 * size, abs=2)
+        assert int(after.mask.sum()) == pytest.approx(0.2 * size, abs=2)
 
 
 def test_rst_computes_with_signed_kaiming_constants_and_kaiming_uniform_scores() -> None:

@@ -29,12 +29,12 @@ def from_cells(cells: np.ndarray) -> np.ndarray:
     return inside.reshape(-1, *inside.shape[2:])
 
 
-def difference(found: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray, least: float = 0.0) -> float:
-    """Return the norm of the difference over the norm of `expected` or `least`, whichever is larger; 0 if there is no difference."""
-    found, expected = (np.asarray(each, np.float64) for each in (found, expected))
-    assert found.shape == expected.shape
-    apart = float(np.linalg.norm(found - expected))
-    return apart / max(float(np.linalg.norm(expected)), least, 1e-30) if apart else 0.0
+def difference(actual: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray, floor: float = 0.0) -> float:
+    """Return the norm of the difference over the norm of `expected` or `floor`, whichever is larger; 0 if there is no difference."""
+    actual, expected = (np.asarray(values, np.float64) for values in (actual, expected))
+    assert actual.shape == expected.shape
+    distance = float(np.linalg.norm(actual - expected))
+    return distance / max(float(np.linalg.norm(expected)), floor, 1e-30) if distance else 0.0
 
 
 def network(
@@ -57,12 +57,12 @@ def network(
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
-                drawn = torch.randn(module.weight.shape, generator=generator)
-                drawn *= torch.rand(drawn.shape, generator=generator) < keep
-                drawn[:empty] = 0.0
-                module.weight.copy_(drawn)
+                values = torch.randn(module.weight.shape, generator=generator)
+                values *= torch.rand(values.shape, generator=generator) < keep
+                values[:empty] = 0.0
+                module.weight.copy_(values)
             elif isinstance(module, nn.BatchNorm2d) and module.affine:
-                drawn = torch.rand(module.weight.shape, generator=generator) + 0.5
-                module.weight.copy_(drawn * torch.randn(drawn.shape, generator=generator).sign())
+                values = torch.rand(module.weight.shape, generator=generator) + 0.5
+                module.weight.copy_(values * torch.randn(values.shape, generator=generator).sign())
                 module.bias.copy_(torch.randn(module.bias.shape, generator=generator))
     return model

@@ -61,11 +61,11 @@ def test_a_value_is_scaled_shifted_added_to_and_rectified(shape, relu, residual)
     cells, out = to_cells(values), np.zeros_like(to_cells(values))
     # The operand leaves out the last channel and has the rows of the others in their order.
     rows = np.append(np.arange(shape[0] - 1), -1)
-    operand, alone = (Operand(Shape(*shape), 2, 1, torch.float32) for _ in range(2))
-    for cell, (z, around, written) in enumerate(zip(cells, to_cells(added), out, strict=True)):
-        normalise(z, scale, shift, around if residual else NONE, relu, written, rows, operand.parts, *operand.place(cell))
-        alone.write(written, cell, rows)
-    assert torch.equal(operand.matrices[0], alone.matrices[0])
+    operand, reference = (Operand(Shape(*shape), 2, 1, torch.float32) for _ in range(2))
+    for cell, (z, added_cell, output) in enumerate(zip(cells, to_cells(added), out, strict=True)):
+        normalise(z, scale, shift, added_cell if residual else NONE, relu, output, rows, operand.parts, *operand.place(cell))
+        reference.write(output, cell, rows)
+    assert torch.equal(operand.matrices[0], reference.matrices[0])
     assert shape[0] == 1 or operand.matrices[0][:-1].any()
     expected = values.double() * torch.from_numpy(scale).view(-1, 1, 1) + torch.from_numpy(shift).view(-1, 1, 1)
     expected = expected + added if residual else expected
@@ -81,7 +81,7 @@ def test_gradients_by_input_scale_and_shift_are_those_of_pytorch(shape, slope):
     from model_zoo.kernels.taps import Shape
     from model_zoo.kernels.weight_gradient import Operand
 
-    values, given, added = (drawn(shape, seed=seed) for seed in range(3))
+    values, upstream, added = (drawn(shape, seed=seed) for seed in range(3))
     channels, eps = shape[0], 1e-5
     z = values.double().requires_grad_(True)
     weight = torch.linspace(-2.0, 2.0, channels).double().requires_grad_(True)
@@ -89,35 +89,35 @@ def test_gradients_by_input_scale_and_shift_are_those_of_pytorch(shape, slope):
     out = F.batch_norm(z, None, None, weight, bias, training=True, eps=eps)
     out = out + added if slope == "RELU_OF_OUTPUT" else out
     out = out if slope == "LINEAR" else F.relu(out)
-    expected = torch.autograd.grad((out * given).sum(), (z, weight, bias))
+    expected = torch.autograd.grad((out * upstream).sum(), (z, weight, bias))
 
-    mean, variance = (each.detach().numpy() for each in (z.mean((0, 2, 3)), z.var((0, 2, 3), unbiased=False)))
+    mean, variance = (tensor.detach().numpy() for tensor in (z.mean((0, 2, 3)), z.var((0, 2, 3), unbiased=False)))
     inverse = 1.0 / np.sqrt(variance + eps)
     scale = weight.detach().numpy() * inverse
     shift = bias.detach().numpy() - mean * scale
     fold = scale.astype(np.float32), shift.astype(np.float32)
-    cells, gradient = to_cells(values), to_cells(given)
+    cells, gradient = to_cells(values), to_cells(upstream)
     outputs, sums = to_cells(out.detach()), np.zeros((2, channels, 2))
-    about = mean.astype(np.float32) + np.float32(0.25)
+    centre = mean.astype(np.float32) + np.float32(0.25)
     for cell in range(2):
-        written = outputs[cell] if slope == "RELU_OF_OUTPUT" else NONE
-        batch_norm.backward_sums(gradient[cell], cells[cell], written, getattr(batch_norm, slope), *fold, about, sums[cell])
-    passed = given.numpy() if slope == "LINEAR" else given.numpy() * (out.detach().numpy() > 0)
-    assert difference(from_cells(gradient), passed) < 1e-6  # the kernel multiplies by the slope in place
+        output = outputs[cell] if slope == "RELU_OF_OUTPUT" else NONE
+        batch_norm.backward_sums(gradient[cell], cells[cell], output, getattr(batch_norm, slope), *fold, centre, sums[cell])
+    rectified = upstream.numpy() if slope == "LINEAR" else upstream.numpy() * (out.detach().numpy() > 0)
+    assert difference(from_cells(gradient), rectified) < 1e-6  # the kernel multiplies by the slope in place
 
     total, products = sums.sum(0).T
-    by_weight = (products - (mean - about) * total) * inverse
+    by_weight = (products - (mean - centre) * total) * inverse
     assert difference(by_weight, expected[1]) < 1e-5
     assert difference(total, expected[2]) < 1e-5
     count = 32 * shape[1] * shape[2]
     by_z = -scale * inverse * by_weight / count
-    factors = [each.astype(np.float32) for each in (scale, by_z, -scale * total / count - by_z * mean)]
+    factors = [tensor.astype(np.float32) for tensor in (scale, by_z, -scale * total / count - by_z * mean)]
     by_input = np.zeros_like(cells)
-    operand, alone = (Operand(Shape(*shape), 2, 1, torch.float32) for _ in range(2))
+    operand, reference = (Operand(Shape(*shape), 2, 1, torch.float32) for _ in range(2))
     for cell in range(2):
         batch_norm.backward(gradient[cell], cells[cell], *factors, by_input[cell], operand.parts, *operand.place(cell))
-        alone.write(by_input[cell], cell, np.arange(channels))
-    assert torch.equal(operand.matrices[0], alone.matrices[0]) and operand.matrices[0].any()
+        reference.write(by_input[cell], cell, np.arange(channels))
+    assert torch.equal(operand.matrices[0], reference.matrices[0]) and operand.matrices[0].any()
     assert difference(from_cells(by_input), expected[0]) < 1e-5
     assert has_empty_border(by_input)
 
@@ -127,11 +127,11 @@ def test_the_gradient_of_a_mean_is_spread_over_all_positions(shape):
     from model_zoo.kernels.batch_norm import spread_mean
 
     values = drawn(shape).double().requires_grad_(True)
-    given = drawn((shape[0], 1, 1), seed=1)
-    (expected,) = torch.autograd.grad((values.mean((2, 3), keepdim=True) * given).sum(), values)
+    upstream = drawn((shape[0], 1, 1), seed=1)
+    (expected,) = torch.autograd.grad((values.mean((2, 3), keepdim=True) * upstream).sum(), values)
     out = np.zeros_like(to_cells(values.detach()))
-    for pooled, written in zip(to_cells(given), out, strict=True):
-        spread_mean(pooled, written)
+    for pooled, output in zip(to_cells(upstream), out, strict=True):
+        spread_mean(pooled, output)
     assert difference(from_cells(out), expected) < 1e-6
     assert has_empty_border(out)
 

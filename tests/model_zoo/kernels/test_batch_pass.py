@@ -37,7 +37,7 @@ def passes(model, count=32, rows=9, columns=7):
     return batch, {layer.target: Norm.of(layer.norm) for layer in convolutions}
 
 
-def expected(model, x, given):
+def expected(model, x, upstream):
     """Return the logits, the convolved values and every layer with its gradients, by target value, in float64."""
     exact = copy.deepcopy(model).double()
     convolved = {}
@@ -47,34 +47,36 @@ def expected(model, x, given):
             lambda module, inputs, out, target=layer.target: convolved.__setitem__(target, out.detach())
         )
     logits = exact(x.double())
-    logits.backward(given.double())
+    logits.backward(upstream.double())
     return SimpleNamespace(logits=logits.detach(), convolved=convolved, layers={layer.target: layer for layer in layers})
 
 
 def check(batch, norms, model, x, tolerance):
-    given = torch.randn((len(x), 10), generator=torch.Generator().manual_seed(9))
-    wanted = expected(model, x, given)
+    upstream = torch.randn((len(x), 10), generator=torch.Generator().manual_seed(9))
+    reference = expected(model, x, upstream)
     logits, tape = batch.forward(x.numpy(), norms)
-    assert difference(logits, wanted.logits) < 1e-4
-    for target, values in wanted.convolved.items():
+    assert difference(logits, reference.logits) < 1e-4
+    for target, values in reference.convolved.items():
         statistics = tape.statistics[target]
         assert statistics.count == values[:, 0].numel()
         np.testing.assert_allclose(statistics.mean, values.mean((0, 2, 3)).numpy(), rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(statistics.variance, values.var((0, 2, 3), unbiased=False).numpy(), rtol=1e-4, atol=1e-4)
-    gradients = batch.backward(given.numpy(), tape)
-    assert gradients.keys() == wanted.layers.keys()
+    gradients = batch.backward(upstream.numpy(), tape)
+    assert gradients.keys() == reference.layers.keys()
     # Some gradients vanish, such as that of a shift before another batch norm, so compare them on the scale of the other layers.
-    parameters = [layer.norm.weight.grad for layer in wanted.layers.values() if getattr(layer.norm, "weight", None) is not None]
-    least = 0.1 * max([float(given.norm()), *(float(gradient.norm()) for gradient in parameters)])
-    smallest = max([0.1 * float(given.norm()), *(1e-3 * float(layer.convolution.weight.grad.norm()) for layer in wanted.layers.values())])
-    for target, layer in wanted.layers.items():
-        found = gradients[target]
-        assert difference(found.weight, layer.convolution.weight.grad, smallest) < tolerance
-        for name, gradient in (("weight", found.norm_weight), ("bias", found.norm_bias)):
+    parameters = [layer.norm.weight.grad for layer in reference.layers.values() if getattr(layer.norm, "weight", None) is not None]
+    floor = 0.1 * max([float(upstream.norm()), *(float(gradient.norm()) for gradient in parameters)])
+    smallest = max(
+        [0.1 * float(upstream.norm()), *(1e-3 * float(layer.convolution.weight.grad.norm()) for layer in reference.layers.values())]
+    )
+    for target, layer in reference.layers.items():
+        computed = gradients[target]
+        assert difference(computed.weight, layer.convolution.weight.grad, smallest) < tolerance
+        for name, gradient in (("weight", computed.norm_weight), ("bias", computed.norm_bias)):
             parameter = getattr(layer.norm, name, None)
             assert (gradient is None) == (parameter is None)
             if gradient is not None:
-                assert difference(gradient, parameter.grad, least) < 2e-3
+                assert difference(gradient, parameter.grad, floor) < 2e-3
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
@@ -131,44 +133,44 @@ def test_weights_are_filled_anew_and_leave_nothing_of_the_old_ones(monkeypatch):
     check(batch, norms, model, images(seed=1), 1e-3)
 
 
-def run(batch, norms, x, given):
+def run(batch, norms, x, upstream):
     logits, tape = batch.forward(x.numpy(), norms)
-    return logits, batch.backward(given.numpy(), tape)
+    return logits, batch.backward(upstream.numpy(), tape)
 
 
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    for target in one:
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for target in first:
         for name in ("weight", "norm_weight", "norm_bias"):
-            found, wanted = getattr(one[target], name), getattr(other[target], name)
-            assert (found is None and wanted is None) or torch.equal(found, wanted)
+            actual, reference = getattr(first[target], name), getattr(second[target], name)
+            assert (actual is None and reference is None) or torch.equal(actual, reference)
 
 
 @pytest.mark.parametrize("first_back", [0, 1])
 def test_two_tapes_may_be_open_at_once(first_back):
     model = network("bottleneck", affine=True)
     batch, norms = passes(model)
-    given = torch.randn((32, 10))
-    both = [images(seed=1), images(seed=2)]
-    alone = [run(batch, norms, x, given) for x in both]
-    opened = [batch.forward(x.numpy(), norms) for x in both]
-    for (logits, _), (wanted, _) in zip(opened, alone, strict=True):
-        np.testing.assert_array_equal(logits, wanted)
-    for number in (first_back, 1 - first_back):
-        assert_same(batch.backward(given.numpy(), opened[number][1]), alone[number][1])
+    upstream = torch.randn((32, 10))
+    inputs = [images(seed=1), images(seed=2)]
+    separate = [run(batch, norms, x, upstream) for x in inputs]
+    interleaved = [batch.forward(x.numpy(), norms) for x in inputs]
+    for (logits, _), (reference, _) in zip(interleaved, separate, strict=True):
+        np.testing.assert_array_equal(logits, reference)
+    for index in (first_back, 1 - first_back):
+        assert_same(batch.backward(upstream.numpy(), interleaved[index][1]), separate[index][1])
 
 
 def test_tapes_and_gradients_are_used_again():
     batch, norms = passes(network("bottleneck"))
-    given = torch.randn((32, 10))
+    upstream = torch.randn((32, 10))
 
     def held():
         return len(batch._tapes), sum(len(free) for free in batch._free.values())
 
-    run(batch, norms, images(), given)
+    run(batch, norms, images(), upstream)
     first = held()
     for seed in range(3):
-        run(batch, norms, images(seed=seed), given)
+        run(batch, norms, images(seed=seed), upstream)
         batch.release(batch.forward(images(seed=seed).numpy(), norms)[1])
         assert held() == first
     assert first[0] == 1
@@ -177,11 +179,11 @@ def test_tapes_and_gradients_are_used_again():
 def test_logits_and_statistics_outlive_their_tape():
     batch, norms = passes(network())
     logits, tape = batch.forward(images().numpy(), norms)
-    copied, statistics = logits.copy(), dict(tape.statistics)
-    means = {target: each.mean.copy() for target, each in statistics.items()}
+    original, statistics = logits.copy(), dict(tape.statistics)
+    means = {target: statistic.mean.copy() for target, statistic in statistics.items()}
     batch.release(tape)
     batch.release(batch.forward(images(seed=3).numpy(), norms)[1])
-    np.testing.assert_array_equal(logits, copied)
+    np.testing.assert_array_equal(logits, original)
     for target, mean in means.items():
         np.testing.assert_array_equal(statistics[target].mean, mean)
 
@@ -190,21 +192,21 @@ def test_logits_and_statistics_outlive_their_tape():
 def test_threads_change_nothing_but_the_weight_gradients_rounding(block):
     model = network(block, affine=True)
     batch, norms = passes(model, 80)
-    given = torch.randn((80, 10))
-    before, found = torch.get_num_threads(), []
+    upstream = torch.randn((80, 10))
+    before, runs = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(run(batch, norms, images(80), given))
+            runs.append(run(batch, norms, images(80), upstream))
     finally:
         torch.set_num_threads(before)
-    for logits, gradients in found[1:]:
-        np.testing.assert_array_equal(logits, found[0][0])
-        for target, wanted in found[0][1].items():
+    for logits, gradients in runs[1:]:
+        np.testing.assert_array_equal(logits, runs[0][0])
+        for target, reference in runs[0][1].items():
             for name in ("norm_weight", "norm_bias"):
-                one, other = getattr(gradients[target], name), getattr(wanted, name)
-                assert (one is None and other is None) or torch.equal(one, other)
-            assert difference(gradients[target].weight, wanted.weight) < 4e-3
+                actual, exact = getattr(gradients[target], name), getattr(reference, name)
+                assert (actual is None and exact is None) or torch.equal(actual, exact)
+            assert difference(gradients[target].weight, reference.weight) < 4e-3
 
 
 @pytest.mark.parametrize("bias", [3.0, 30.0])
@@ -216,17 +218,17 @@ def test_a_channel_that_is_nearly_constant_is_computed_as_well_as_pytorch_does_i
     with torch.no_grad():
         model.network.bn1.weight.mul_(1e-3)
         model.network.bn1.bias.fill_(bias)
-    x, given = images(), torch.randn((32, 10), generator=torch.Generator().manual_seed(9))
-    wanted, plain = expected(model, x, given), copy.deepcopy(model)
-    plain(x).backward(given)
+    x, upstream = images(), torch.randn((32, 10), generator=torch.Generator().manual_seed(9))
+    reference, float32_model = expected(model, x, upstream), copy.deepcopy(model)
+    float32_model(x).backward(upstream)
     batch, norms = passes(model)
     _, tape = batch.forward(x.numpy(), norms)
-    gradients = batch.backward(given.numpy(), tape)
-    by_pytorch = {layer.target: layer for layer in trace(plain) if isinstance(layer, Layer)}
-    for target, layer in wanted.layers.items():
+    gradients = batch.backward(upstream.numpy(), tape)
+    by_pytorch = {layer.target: layer for layer in trace(float32_model) if isinstance(layer, Layer)}
+    for target, layer in reference.layers.items():
         exact = layer.convolution.weight.grad
-        theirs = difference(by_pytorch[target].convolution.weight.grad, exact)
-        assert difference(gradients[target].weight, exact) < 1e-4 + 10.0 * theirs
+        pytorch_error = difference(by_pytorch[target].convolution.weight.grad, exact)
+        assert difference(gradients[target].weight, exact) < 1e-4 + 10.0 * pytorch_error
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -238,11 +240,11 @@ def test_statistics_fold_as_a_batch_norm_in_training_mode(affine):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     values = torch.randn(8, 4, 3, 3) * 3 + 1
-    mean, variance = (each.double().numpy() for each in (values.mean((0, 2, 3)), values.var((0, 2, 3), unbiased=False)))
-    scale, shift = (torch.from_numpy(each).view(-1, 1, 1) for each in Statistics(mean, variance, 72).fold(Norm.of(norm)))
+    mean, variance = (array.double().numpy() for array in (values.mean((0, 2, 3)), values.var((0, 2, 3), unbiased=False)))
+    scale, shift = (torch.from_numpy(array).view(-1, 1, 1) for array in Statistics(mean, variance, 72).fold(Norm.of(norm)))
     assert scale.dtype == shift.dtype == torch.float32
     torch.testing.assert_close(values * scale + shift, norm(values).detach(), atol=1e-5, rtol=1e-5)
-    assert [each.tolist() for each in Statistics(mean, variance, 72).fold(Norm.of(nn.Identity()))] == [[1.0] * 4, [0.0] * 4]
+    assert [array.tolist() for array in Statistics(mean, variance, 72).fold(Norm.of(nn.Identity()))] == [[1.0] * 4, [0.0] * 4]
 
 
 def test_a_batch_that_is_no_multiple_of_sixteen_is_refused():

@@ -42,9 +42,9 @@ def drawn(inputs, outputs, kernel, density, seed=0):
 def run(taps, source, target, residual=None, mask=None):
     from model_zoo.kernels.convolve import convolve
 
-    nothing, no_mask = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+    unused, no_mask = np.zeros(0, np.float32), np.zeros(0, np.uint16)
     convolve(
-        source.reshape(-1), target.reshape(-1), nothing if residual is None else residual.reshape(-1), no_mask if mask is None else mask,
+        source.reshape(-1), target.reshape(-1), unused if residual is None else residual.reshape(-1), no_mask if mask is None else mask,
         taps.bias, taps.offsets, taps.weights, taps.starts, taps.channels, taps.shape, taps.at,
     )  # fmt: skip
     return target[:-1, 1:-1, 1:-1].transpose(3, 0, 1, 2)
@@ -73,25 +73,25 @@ def test_forward_and_gradient_are_those_of_a_dense_convolution(lanes, layer, den
     mask = np.zeros(expected[0].numel(), np.uint16)
     taps = forward_taps(weight, ones, bias, stride, padding, source, target, np.arange(outputs), RELU)
     out = store(np.full(expected.shape, 7.0, np.float32), target)
-    found = run(taps, store(x, source), out, store(residual, target), mask)
-    np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-4)
+    actual = run(taps, store(x, source), out, store(residual, target), mask)
+    np.testing.assert_allclose(actual, expected.detach().numpy(), atol=1e-4)
     assert not out[:, 0].any() and not out[:, :, 0].any() and not out[:, -1].any() and not out[:, :, -1].any()
     bits = ((mask.reshape(expected.shape[1:])[None] >> np.arange(16)[:, None, None, None]) & 1).astype(bool)
-    assert (bits[:lanes] == (found > 0)).all()
+    assert (bits[:lanes] == (actual > 0)).all()
     assert not bits[lanes:].any()
 
-    given = generator.standard_normal(expected.shape).astype(np.float32)
+    upstream = generator.standard_normal(expected.shape).astype(np.float32)
     (gradient,) = torch.autograd.grad(
-        F.conv2d(point, torch.from_numpy(weight), None, stride, padding), point, torch.from_numpy(given).double()
+        F.conv2d(point, torch.from_numpy(weight), None, stride, padding), point, torch.from_numpy(upstream).double()
     )
     added = generator.standard_normal(x.shape).astype(np.float32)
-    through = generator.integers(0, 2**16, x[0].size).astype(np.uint16)
-    passed = ((through.reshape(x.shape[1:])[None] >> np.arange(lanes)[:, None, None, None]) & 1).astype(bool)
-    for end, wanted in ((ADD, gradient.numpy() + added), (MASKED, np.where(passed, gradient.numpy() + added, 0.0))):
-        back = store(np.full(x.shape, 7.0, np.float32), source)
+    mask_bits = generator.integers(0, 2**16, x[0].size).astype(np.uint16)
+    is_passed = ((mask_bits.reshape(x.shape[1:])[None] >> np.arange(lanes)[:, None, None, None]) & 1).astype(bool)
+    for end, reference in ((ADD, gradient.numpy() + added), (MASKED, np.where(is_passed, gradient.numpy() + added, 0.0))):
+        input_gradient = store(np.full(x.shape, 7.0, np.float32), source)
         for part in backward_taps(weight, stride, padding, source, target, end):
-            run(part, store(given, target), back, store(added, source), through if end == MASKED else None)
-        np.testing.assert_allclose(back[:-1, 1:-1, 1:-1].transpose(3, 0, 1, 2), wanted, atol=1e-4)
+            run(part, store(upstream, target), input_gradient, store(added, source), mask_bits if end == MASKED else None)
+        np.testing.assert_allclose(input_gradient[:-1, 1:-1, 1:-1].transpose(3, 0, 1, 2), reference, atol=1e-4)
 
 
 def test_only_the_channels_asked_for_are_written():
@@ -100,8 +100,8 @@ def test_only_the_channels_asked_for_are_written():
 
     shape = Shape(6, 8, 8)
     taps = forward_taps(drawn(6, 6, 3, 0.3), None, np.ones(6), 1, 1, shape, shape, np.array([1, 4]), ADD)
-    found = run(taps, store(np.zeros((16, 6, 8, 8)), shape), store(np.full((16, 6, 8, 8), 7.0), shape))
-    assert [bool((found[:, channel] == 7.0).all()) for channel in range(6)] == [True, False, True, True, False, True]
+    actual = run(taps, store(np.zeros((16, 6, 8, 8)), shape), store(np.full((16, 6, 8, 8), 7.0), shape))
+    assert [bool((actual[:, channel] == 7.0).all()) for channel in range(6)] == [True, False, True, True, False, True]
 
 
 def test_the_rule_takes_dense_tiles_where_most_is_kept_and_groups_where_sums_are_long():

@@ -21,19 +21,19 @@ def test_the_taps_are_those_made_from_dense_weights(layer, density):
     weight = drawn(20, 12, kernel, density).astype(np.float32)
     scale = np.linspace(0.5, 2.0, 12).astype(np.float32)
     source = Shape(20, rows, columns)
-    high, wide = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
-    target = Shape(12, high, wide)
+    height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
+    target = Shape(12, height, width)
     folded, entries = weight * scale[:, None, None, None], Entries.of(weight)
     assert len(entries.places) == np.count_nonzero(weight)
 
     passes = [(forward_pass(kernel, stride, padding, source, target, ADD), False, 12)]
-    passes += [(each, True, 20) for each in backward_passes(kernel, stride, padding, source, target, ADD)]
+    passes += [(backward_geometry, True, 20) for backward_geometry in backward_passes(kernel, stride, padding, source, target, ADD)]
     dense = [forward_taps(folded, None, np.zeros(12), stride, padding, source, target, np.arange(12), ADD)]
     dense += backward_taps(folded, stride, padding, source, target, ADD)
     for (geometry, backward, outputs), expected in zip(passes, dense, strict=True):
         taps = empty_taps(geometry, outputs)
-        for number in range(2):  # the second filling must leave nothing of the first
-            fill_taps(taps, geometry, backward, entries, scale if number else -scale)
+        for attempt in range(2):  # the second filling must leave nothing of the first
+            fill_taps(taps, geometry, backward, entries, scale if attempt else -scale)
         np.testing.assert_array_equal(taps.at, expected.at)
         np.testing.assert_array_equal(taps.shape, expected.shape)
         # The groups follow from an estimate of how many entries take part, so only the sums must agree.
@@ -41,8 +41,8 @@ def test_the_taps_are_those_made_from_dense_weights(layer, density):
 
 
 def _sums(taps):
-    found = set()
+    sums = set()
     for group in taps.starts:
         for channel, begin, end in zip(taps.channels, group[:-1], group[1:], strict=True):
-            found |= {(int(channel), int(taps.offsets[t]), round(float(taps.weights[t]), 5)) for t in range(begin, end)}
-    return found
+            sums |= {(int(channel), int(taps.offsets[t]), round(float(taps.weights[t]), 5)) for t in range(begin, end)}
+    return sums

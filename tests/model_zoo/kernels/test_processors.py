@@ -37,8 +37,10 @@ def test_kernels_compile_and_compute_without_float16(processor: str, tmp_path: P
     if not features.get("avx2", False) or (processor == "znver4" and not features.get("avx512f", False)):
         pytest.skip(f"this processor does not run code for {processor}")
     left_out = ("avx512", "avx10", "amx") if processor == "haswell" else ("avx512fp16", "avx10", "amx")
-    chosen = ",".join(f"{'+' if has and not name.startswith(left_out) else '-'}{name}" for name, has in features.items())
-    environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": chosen, "NUMBA_CACHE_DIR": str(tmp_path)}
+    cpu_features = ",".join(
+        f"{'+' if is_available and not name.startswith(left_out) else '-'}{name}" for name, is_available in features.items()
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": cpu_features, "NUMBA_CACHE_DIR": str(tmp_path)}
     root = str(Path(__file__).parents[3])
-    done = subprocess.run([sys.executable, "-c", CODE], env=environment, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    process = subprocess.run([sys.executable, "-c", CODE], env=environment, cwd=root, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]

@@ -78,9 +78,9 @@ def test_gradients_by_scores_are_those_of_the_layer():
     layer.set_kept(40)
     with torch.no_grad():
         layer.scores.view(-1)[:7] = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, 0.0])
-    given = torch.randn(layer.scores.shape)
-    layer.effective_weight().backward(given)
-    found = given.clone()
-    by_scores(*(each.numpy().reshape(-1) for each in (found, layer.slope.detach(), layer.scores.detach())))
+    upstream = torch.randn(layer.scores.shape)
+    layer.effective_weight().backward(upstream)
+    gradient = upstream.clone()
+    by_scores(*(array.numpy().reshape(-1) for array in (gradient, layer.slope.detach(), layer.scores.detach())))
     assert layer.scores.grad is not None
-    np.testing.assert_array_equal(found.numpy(), layer.scores.grad.numpy())
+    np.testing.assert_array_equal(gradient.numpy(), layer.scores.grad.numpy())

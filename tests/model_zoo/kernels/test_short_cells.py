@@ -62,22 +62,22 @@ def test_forward_and_gradient_are_those_of_a_dense_convolution(layer):
     fill_taps(taps, geometry, False, entries, scale)
     out, mask = stored(np.full(expected.shape, 7.0), target), np.zeros(expected[0].numel(), np.uint32)
     run(taps, stored(x, source), out, stored(residual, target), mask)
-    wanted = F.relu(expected.detach() + torch.from_numpy(residual)).numpy()
-    np.testing.assert_allclose(read(out), wanted, atol=4e-2)
+    reference = F.relu(expected.detach() + torch.from_numpy(residual)).numpy()
+    np.testing.assert_allclose(read(out), reference, atol=4e-2)
     bits = ((mask.reshape(expected.shape[1:])[None] >> np.arange(SHORT, dtype=np.uint32)[:, None, None, None]) & 1).astype(bool)
     assert (bits == (read(out) > 0)).all()
 
     by_output = generator.standard_normal(expected.shape).astype(np.float32)
     (gradient,) = torch.autograd.grad(expected, point, torch.from_numpy(by_output).double())
     added = generator.standard_normal(x.shape).astype(np.float32)
-    through = generator.integers(0, 2**32, x[0].size, dtype=np.uint64).astype(np.uint32)
-    passed = ((through.reshape(x.shape[1:])[None] >> np.arange(SHORT, dtype=np.uint32)[:, None, None, None]) & 1).astype(bool)
-    back = stored(np.full(x.shape, 7.0), source)
-    for each in backward_passes(kernel, stride, padding, source, target, MASKED):
-        taps = empty_taps(each, inputs)
-        fill_taps(taps, each, True, entries, scale)
-        run(taps, stored(by_output, target), back, stored(added, source), through)
-    np.testing.assert_allclose(read(back), np.where(passed, gradient.numpy() + added, 0.0), atol=4e-2)
+    mask_bits = generator.integers(0, 2**32, x[0].size, dtype=np.uint64).astype(np.uint32)
+    is_passed = ((mask_bits.reshape(x.shape[1:])[None] >> np.arange(SHORT, dtype=np.uint32)[:, None, None, None]) & 1).astype(bool)
+    input_gradient = stored(np.full(x.shape, 7.0), source)
+    for backward_geometry in backward_passes(kernel, stride, padding, source, target, MASKED):
+        taps = empty_taps(backward_geometry, inputs)
+        fill_taps(taps, backward_geometry, True, entries, scale)
+        run(taps, stored(by_output, target), input_gradient, stored(added, source), mask_bits)
+    np.testing.assert_allclose(read(input_gradient), np.where(is_passed, gradient.numpy() + added, 0.0), atol=4e-2)
 
 
 def test_packing_pooling_and_their_gradients():
@@ -88,18 +88,18 @@ def test_packing_pooling_and_their_gradients():
     mean, deviation = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.2, 0.25, 0.3], np.float32)
     cell = np.full((4, 8, 7, 32), 0x3C00, np.uint16)
     short_cells.pack(images, cell, mean, deviation)
-    wanted = (images - mean[:, None, None]) / deviation[:, None, None]
-    np.testing.assert_allclose(read(cell)[:20], wanted, atol=2e-3)
+    reference = (images - mean[:, None, None]) / deviation[:, None, None]
+    np.testing.assert_allclose(read(cell)[:20], reference, atol=2e-3)
     assert not read(cell)[20:].any()
 
     pooled = np.zeros((4, 3, 3, 32), np.uint16)
     short_cells.average(cell, pooled, 3)
-    np.testing.assert_allclose(read(pooled)[:20, :, 0, 0], wanted.mean((2, 3)), atol=2e-3)
+    np.testing.assert_allclose(read(pooled)[:20, :, 0, 0], reference.mean((2, 3)), atol=2e-3)
 
     mask = generator.integers(0, 2**32, 3 * 6 * 5, dtype=np.uint64).astype(np.uint32)
     short_cells.spread(pooled, cell, mask, 3)
-    passed = ((mask.reshape(3, 6, 5)[None] >> np.arange(32, dtype=np.uint32)[:, None, None, None]) & 1).astype(bool)
-    np.testing.assert_allclose(read(cell)[:20], np.where(passed[:20], wanted.mean((2, 3))[:, :, None, None] / 30, 0.0), atol=2e-3)
+    is_passed = ((mask.reshape(3, 6, 5)[None] >> np.arange(32, dtype=np.uint32)[:, None, None, None]) & 1).astype(bool)
+    np.testing.assert_allclose(read(cell)[:20], np.where(is_passed[:20], reference.mean((2, 3))[:, :, None, None] / 30, 0.0), atol=2e-3)
 
     short_cells.numbers(cell)[0, 1, 1, 0] = np.inf
     gradient = np.empty_like(images)
@@ -121,12 +121,12 @@ def test_a_network_gives_the_logits_and_gradients_of_float32(size):
     engine = SparseEngine(model, DenseEngine(model, Share(), 16))
     images = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     engine.trained(images[:32])
-    found = []
+    results = []
     for lanes in (LANES, SHORT):
         point = images.clone().requires_grad_(True)
         logits = engine._frozen(point, engine._statistics, lanes)
         (gradient,) = torch.autograd.grad((logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).sum() * size, point)
-        found.append((logits.detach(), gradient.flatten(1) / size))
-    torch.testing.assert_close(found[1][0], found[0][0], atol=0.05, rtol=0.02)
-    cosines = F.cosine_similarity(found[0][1], found[1][1])
+        results.append((logits.detach(), gradient.flatten(1) / size))
+    torch.testing.assert_close(results[1][0], results[0][0], atol=0.05, rtol=0.02)
+    cosines = F.cosine_similarity(results[0][1], results[1][1])
     assert cosines.median() > 0.995 and cosines.min() > 0.95

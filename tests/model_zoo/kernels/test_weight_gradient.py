@@ -32,40 +32,40 @@ def gradients(layer, dtype, cells, live, inputs=7, outputs=6):
     values = torch.randn((16 * cells, inputs, rows, columns), generator=generator)
     values[:, [channel for channel in range(inputs) if channel not in live]] = 0.0
     weight = torch.zeros((outputs, inputs, kernel, kernel), dtype=torch.float64, requires_grad=True)
-    high, wide = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
-    given = torch.randn((16 * cells, outputs, high, wide), generator=generator)
+    height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
+    upstream = torch.randn((16 * cells, outputs, height, width), generator=generator)
     # The kernel multiplies rounded numbers, so the reference does too.
     exact = F.conv2d(values.to(dtype).double(), weight, None, stride, padding)
-    (expected,) = torch.autograd.grad((exact * given.to(dtype).double()).sum(), weight)
+    (expected,) = torch.autograd.grad((exact * upstream.to(dtype).double()).sum(), weight)
 
     operand = Operand(Shape(inputs, rows, columns), cells, stride, dtype)
-    by_output = Operand(Shape(outputs, high, wide), cells, 1, dtype)
+    by_output = Operand(Shape(outputs, height, width), cells, 1, dtype)
     # Write twice, because what an earlier batch has left must not matter.
-    for number in range(2):
-        for cell, (read, by) in enumerate(zip(to_cells(values), to_cells(given), strict=True)):
-            operand.write(read if number else read + 3.0, cell, rows_of(live if number else range(inputs), inputs))
-            by_output.write(by if number else by - 2.0, cell, np.arange(outputs))
-    found = weight_gradient(operand, by_output, kernel, padding, inputs, np.asarray(live, np.int64))
-    return found, expected
+    for attempt in range(2):
+        for cell, (cell_values, cell_gradients) in enumerate(zip(to_cells(values), to_cells(upstream), strict=True)):
+            operand.write(cell_values if attempt else cell_values + 3.0, cell, rows_of(live if attempt else range(inputs), inputs))
+            by_output.write(cell_gradients if attempt else cell_gradients - 2.0, cell, np.arange(outputs))
+    actual = weight_gradient(operand, by_output, kernel, padding, inputs, np.asarray(live, np.int64))
+    return actual, expected
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("cells", [1, 2, 3])
 def test_it_is_that_of_a_dense_convolution(layer, dtype, cells):
-    found, expected = gradients(layer, dtype, cells, range(7))
-    assert found.dtype == torch.float32 and found.is_contiguous()
+    actual, expected = gradients(layer, dtype, cells, range(7))
+    assert actual.dtype == torch.float32 and actual.is_contiguous()
     # Products of bfloat16 numbers are rounded once more.
-    assert difference(found, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
+    assert difference(actual, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
 
 
 @pytest.mark.parametrize("live", [[0], [6], [1, 2, 5], []])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("layer", [(9, 11, 3, 2, 1), (5, 4, 3, 1, 1), (7, 5, 1, 2, 0)])
 def test_channels_left_out_have_no_gradient(layer, dtype, live):
-    found, expected = gradients(layer, dtype, 2, live)
-    assert difference(found, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
-    assert not found[:, [channel for channel in range(7) if channel not in live]].any()
+    actual, expected = gradients(layer, dtype, 2, live)
+    assert difference(actual, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
+    assert not actual[:, [channel for channel in range(7) if channel not in live]].any()
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -87,8 +87,8 @@ def test_numbers_are_rounded_as_pytorch_rounds(stride):
     for row in range(stride):
         for column in range(stride):
             part = torch.from_numpy(values[:, :, row::stride, column::stride]).to(torch.bfloat16)
-            wide = operand.matrices[row * stride + column][:, geometry.guard : geometry.guard + geometry.length]
-            grid = wide.reshape(2, geometry.rows + 1, geometry.columns + 1, 32)[:, : part.shape[2], : part.shape[3], :16]
+            matrix = operand.matrices[row * stride + column][:, geometry.guard : geometry.guard + geometry.length]
+            grid = matrix.reshape(2, geometry.rows + 1, geometry.columns + 1, 32)[:, : part.shape[2], : part.shape[3], :16]
             assert torch.equal(grid.permute(3, 0, 1, 2), part)
 
 
@@ -102,5 +102,5 @@ def test_a_number_that_is_not_finite_stays_visible(dtype):
     operand, by_output = (Operand(Shape(2, 3, 3), 1, 1, dtype) for _ in range(2))
     operand.write(to_cells(values)[0], 0, np.arange(2))
     by_output.write(to_cells(np.ones_like(values))[0], 0, np.arange(2))
-    found = weight_gradient(operand, by_output, 3, 1, 2, np.arange(2))
-    assert found[:, 0].isfinite().all() and found[:, 1].isnan().all()
+    actual = weight_gradient(operand, by_output, 3, 1, 2, np.arange(2))
+    assert actual[:, 0].isfinite().all() and actual[:, 1].isnan().all()

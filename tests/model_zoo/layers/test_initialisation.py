@@ -14,11 +14,11 @@ from model_zoo.layers.pruned_binary import PrunedBinaryConv2d
 
 def layers(**options: Any) -> list[PrunedBinaryConv2d]:
     family = get_family("pruned-binary")
-    given = family.options({"keep_ratio": 0.1, "allocation_power": 1.0, **options})
+    parsed = family.options({"keep_ratio": 0.1, "allocation_power": 1.0, **options})
     torch.manual_seed(0)
-    make = family.convolution(given)
+    make = family.convolution(parsed)
     network = torch.nn.Sequential(make(8, 32, 3, padding=1), make(32, 64, 3, stride=2), make(64, 10, 1))
-    family.prepare(network, given)
+    family.prepare(network, parsed)
     return [layer for layer in network if isinstance(layer, PrunedBinaryConv2d)]
 
 
@@ -35,13 +35,13 @@ def test_signed_constants_have_one_magnitude_a_layer(kind: str, ratio: float) ->
     for layer in layers(weight_init=kind):
         kept = layer.kept / layer.scores.numel() if ratio < 1 else 1.0
         expected = math.sqrt(2.0 / (layer.scores[0].numel() * kept))
-        found = layer.effective_weight().detach().abs()
-        assert torch.allclose(found[found > 0], torch.tensor(expected))
+        magnitudes = layer.effective_weight().detach().abs()
+        assert torch.allclose(magnitudes[magnitudes > 0], torch.tensor(expected))
 
 
 def test_the_signs_of_a_constant_are_those_of_the_binary_network() -> None:
-    for one, other in zip(layers(), layers(weight_init="signed-constant"), strict=True):
-        assert torch.equal(one.signs, other.signs) and torch.equal(one.scores, other.scores)
+    for first, second in zip(layers(), layers(weight_init="signed-constant"), strict=True):
+        assert torch.equal(first.signs, second.signs) and torch.equal(first.scores, second.scores)
 
 
 def test_drawn_magnitudes_have_the_spread_they_are_named_after() -> None:

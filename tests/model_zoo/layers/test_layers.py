@@ -36,9 +36,9 @@ def test_the_mask_ranks_values_not_memory(memory: torch.memory_format) -> None:
 def layer(kept: int = 20) -> PrunedBinaryConv2d:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        made = PrunedBinaryConv2d(3, 5, 3, padding=1)
-    made.set_kept(kept)
-    return made
+        conv = PrunedBinaryConv2d(3, 5, 3, padding=1)
+    conv.set_kept(kept)
+    return conv
 
 
 def test_effective_weights_are_ternary_with_exactly_the_kept_ones_nonzero() -> None:

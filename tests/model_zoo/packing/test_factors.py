@@ -37,13 +37,13 @@ def layers() -> list[Factors]:
 
 
 def test_factors_come_back_bit_for_bit() -> None:
-    whole = layers()
-    header, tensors = encode_factors(whole)
+    original = layers()
+    header, tensors = encode_factors(original)
     assert set(tensors) == {"mask", "codebooks", "codes"} and header["values"][4] == 0
-    found = decode_factors(header, tensors, SHAPES)
+    decoded = decode_factors(header, tensors, SHAPES)
     assert not tensors
-    for one, other in zip(found, whole, strict=True):
-        for part, expected in zip(one.tensors(), other.tensors(), strict=True):
+    for actual, source in zip(decoded, original, strict=True):
+        for part, expected in zip(actual.tensors(), source.tensors(), strict=True):
             assert part.dtype == np.float32 and part.tobytes() == expected.tobytes()
 
 
@@ -56,38 +56,38 @@ def test_what_does_not_fit_is_an_error(change: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def run() -> tuple[Recipe, Trained]:
-    chosen = tiny("atmc")
-    return chosen, trained(chosen)
+    recipe = tiny("atmc")
+    return recipe, trained(recipe)
 
 
 def test_the_file_is_as_large_as_what_is_stored(run: tuple[Recipe, Trained], tmp_path: Path) -> None:
-    chosen, result = run
-    frozen = freeze(result.model, chosen.architecture, True)
+    recipe, result = run
+    frozen = freeze(result.model, recipe.architecture, True)
     path = tmp_path / "tiny.safetensors"
-    path.write_bytes(pack(frozen, chosen.architecture, True, {"id": "tiny"}))
+    path.write_bytes(pack(frozen, recipe.architecture, True, {"id": "tiny"}))
     packed = load_packed(path)
     assert (packed.header["weights"], packed.header["version"]) == ("factors", 3)
-    found = measure(packed.model, path)
-    assert found.entropy_bytes is not None and found.bitmap_bytes is not None
+    footprint = measure(packed.model, path)
+    assert footprint.entropy_bytes is not None and footprint.bitmap_bytes is not None
     kept, values = sum(packed.header["kept"]), sum(packed.header["values"])
     # At most three bits per nonzero, four bytes per value, and the masks of all three factors.
     total = sum(part.numel() for layer in factored_layers(result.model) for part in layer.factors())
-    assert found.bitmap_bytes <= (total + 3 * kept + 32 * values) / 8 + 1
-    assert found.bitmap_bytes > (total + 2 * kept) / 8
-    assert found.entropy_bytes < found.bitmap_bytes
-    assert 0 < found.file_bytes - found.entropy_bytes - found.batch_norm_bytes < 2500
+    assert footprint.bitmap_bytes <= (total + 3 * kept + 32 * values) / 8 + 1
+    assert footprint.bitmap_bytes > (total + 2 * kept) / 8
+    assert footprint.entropy_bytes < footprint.bitmap_bytes
+    assert 0 < footprint.file_bytes - footprint.entropy_bytes - footprint.batch_norm_bytes < 2500
     # The product of the factors would take far more bytes.
-    plain = freeze(result.model, chosen.architecture, True)
+    plain = freeze(result.model, recipe.architecture, True)
     for layer in plain.modules():
         if hasattr(layer, "factors"):
             del layer.factors
-    assert len(pack(plain, chosen.architecture, True, {"id": "tiny"})) > 2 * found.file_bytes
+    assert len(pack(plain, recipe.architecture, True, {"id": "tiny"})) > 2 * footprint.file_bytes
 
 
 def test_factors_that_do_not_make_the_weights_are_not_packed(run: tuple[Recipe, Trained]) -> None:
-    chosen, result = run
-    frozen = freeze(result.model, chosen.architecture, True)
+    recipe, result = run
+    frozen = freeze(result.model, recipe.architecture, True)
     with torch.no_grad():
         dense_weights(frozen)[3][0, 0, 0, 0] += 1.0
     with pytest.raises(UsageError, match="other weights than its factors make"):
-        pack(frozen, chosen.architecture, True, {"id": "tiny"})
+        pack(frozen, recipe.architecture, True, {"id": "tiny"})

@@ -42,10 +42,10 @@ def scaled(arrays: list[np.ndarray]) -> list[np.ndarray]:
 def test_weights_come_back(weights: list[np.ndarray], kind: str, tensors: set[str]) -> None:
     header, stored = encode(weights)
     assert header["weights"] == kind and set(stored) == tensors
-    back = decode(header, stored, [array.size for array in weights])
+    decoded = decode(header, stored, [array.size for array in weights])
     assert not stored
-    for array, found in zip(weights, back, strict=True):
-        assert found.dtype == np.float32 and found.tobytes() == array.reshape(-1).tobytes()
+    for array, actual in zip(weights, decoded, strict=True):
+        assert actual.dtype == np.float32 and actual.tobytes() == array.reshape(-1).tobytes()
 
 
 def test_an_empty_layer_is_no_trouble() -> None:
@@ -86,8 +86,8 @@ def test_eight_bit_weights_take_a_byte_each_and_a_float_a_channel(share: float, 
     kept = sum(int(np.count_nonzero(array)) for array in weights)
     assert stored["levels"].nbytes == (sum(array.size for array in weights) if share == 1.0 else kept)
     assert stored["scales"].nbytes == 4 * sum(len(array) for array in weights)
-    for array, found in zip(weights, decode(header, stored, [array.size for array in weights]), strict=True):
-        assert found.tobytes() == array.reshape(-1).tobytes()
+    for array, actual in zip(weights, decode(header, stored, [array.size for array in weights]), strict=True):
+        assert actual.tobytes() == array.reshape(-1).tobytes()
 
 
 def test_one_weight_between_two_levels_makes_it_float32() -> None:

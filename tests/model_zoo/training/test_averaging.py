@@ -30,8 +30,8 @@ def engine(chosen: Recipe) -> DenseEngine:
     return DenseEngine(build_model(chosen).train(), Share(), chosen.optimiser.batch, faithful=True)
 
 
-def sampler(number: int = 200, batch: int = 20) -> Sampler:
-    pixels, labels = on_device(SAMPLE.images[:number], SAMPLE.labels[:number], torch.device("cpu"))
+def sampler(count: int = 200, batch: int = 20) -> Sampler:
+    pixels, labels = on_device(SAMPLE.images[:count], SAMPLE.labels[:count], torch.device("cpu"))
     return Sampler(pixels, labels, batch, Crop(), Draws(torch.Generator().manual_seed(1), Share()))
 
 
@@ -101,12 +101,12 @@ def test_the_network_is_exactly_as_before_afterwards_and_its_masks_follow_the_av
 def test_running_statistics_are_the_mean_over_attacked_batches(epsilon: float) -> None:
     dense = engine(recipe())
     norm: Any = dense.model.network.bn1
-    seen: list[torch.Tensor] = []
+    norm_inputs: list[torch.Tensor] = []
     passes: list[tuple[torch.Tensor, torch.Tensor]] = []
-    norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
-    dense.model.register_forward_hook(lambda module, inputs, _: passes.append((inputs[0].detach().clone(), seen[-1])))
-    chosen = sampler(100, 20)
-    recompute_statistics(dense, dense.model, chosen, epsilon)
+    norm.register_forward_pre_hook(lambda _, inputs: norm_inputs.append(inputs[0].detach().clone()))
+    dense.model.register_forward_hook(lambda module, inputs, _: passes.append((inputs[0].detach().clone(), norm_inputs[-1])))
+    image_sampler = sampler(100, 20)
+    recompute_statistics(dense, dense.model, image_sampler, epsilon)
     # An epoch has five batches; an attacked batch takes one pass for the attack's step and one with its result.
     assert len(passes) == (10 if epsilon else 5)
     attacked = passes[1::2] if epsilon else passes
@@ -137,25 +137,25 @@ def test_at_most_sixteen_batches_are_used_and_draws_follow_from_seed_and_epoch()
 @pytest.mark.parametrize("family", ["pruned-binary", "dense"])
 def test_training_goes_the_same_way_and_another_network_is_returned(family: str) -> None:
     plain, averaged = recipe(family), recipe(family, top={"average": 0.9})
-    one, other = train(plain, SAMPLE.images, SAMPLE.labels), train(averaged, SAMPLE.images, SAMPLE.labels)
-    assert [record.train_loss for record in one.curve] == [record.train_loss for record in other.curve]
-    assert weights(one, plain) != weights(other, averaged)
-    assert one.curve[-1].hold_out_clean_accuracy != other.curve[-1].hold_out_clean_accuracy or family != "dense"
+    plain_run, averaged_run = train(plain, SAMPLE.images, SAMPLE.labels), train(averaged, SAMPLE.images, SAMPLE.labels)
+    assert [record.train_loss for record in plain_run.curve] == [record.train_loss for record in averaged_run.curve]
+    assert weights(plain_run, plain) != weights(averaged_run, averaged)
+    assert plain_run.curve[-1].hold_out_clean_accuracy != averaged_run.curve[-1].hold_out_clean_accuracy or family != "dense"
 
 
 def test_what_is_evaluated_is_what_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, torch.Tensor]] = []
+    states: list[dict[str, torch.Tensor]] = []
 
     def noted(engine: DenseEngine, *_: object) -> tuple[float, float]:
-        seen.append({name: tensor.clone() for name, tensor in engine.model.state_dict().items()})
-        return 0.5, (0.3, 0.2)[len(seen) % 2]
+        states.append({name: tensor.clone() for name, tensor in engine.model.state_dict().items()})
+        return 0.5, (0.3, 0.2)[len(states) % 2]
 
     monkeypatch.setattr(trainer, "hold_out_accuracy", noted)
     for select, expected in (("last", 1), ("hold-out", 1)):
-        seen.clear()
+        states.clear()
         result = train(recipe(top={"average": 0.9, "select": select}), SAMPLE.images, SAMPLE.labels)
         assert result.selected.epoch == expected + 1
-        assert all(torch.equal(result.model.state_dict()[name], tensor) for name, tensor in seen[expected].items())
+        assert all(torch.equal(result.model.state_dict()[name], tensor) for name, tensor in states[expected].items())
 
 
 CASES = {
@@ -173,19 +173,19 @@ def test_a_resumed_run_returns_the_same_average(family: str, tmp_path: Path, mon
     kind = {} if family == "pruned-binary" else SGD
     data = {"dataset": "cifar10", "hold_out": 20, "images": 270}
     chosen = recipe(family, top={"average": 0.8, "data": data, **options, **CASES[family]}, epochs=3, batch=25, **kind)
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
     path = tmp_path / "tiny.state.pt"
-    again = interrupted(chosen, path, [4, 10, 14, 21, 30], monkeypatch)
-    expected = whole.model.state_dict()
-    assert all(torch.equal(again.model.state_dict()[name], tensor) for name, tensor in expected.items())
-    assert [record.hold_out_pgd_accuracy for record in again.curve] == [record.hold_out_pgd_accuracy for record in whole.curve]
-    read = finished(chosen, path)
-    assert read is not None and all(torch.equal(read.model.state_dict()[name], tensor) for name, tensor in expected.items())
+    resumed = interrupted(chosen, path, [4, 10, 14, 21, 30], monkeypatch)
+    expected = uninterrupted.model.state_dict()
+    assert all(torch.equal(resumed.model.state_dict()[name], tensor) for name, tensor in expected.items())
+    assert [record.hold_out_pgd_accuracy for record in resumed.curve] == [record.hold_out_pgd_accuracy for record in uninterrupted.curve]
+    reloaded = finished(chosen, path)
+    assert reloaded is not None and all(torch.equal(reloaded.model.state_dict()[name], tensor) for name, tensor in expected.items())
     state = read_state(path)["average"]
-    assert set(state["values"]) == {name for name, _ in whole.model.named_parameters()}
+    assert set(state["values"]) == {name for name, _ in uninterrupted.model.named_parameters()}
     if family == "hydra":
         # Scores are trained in the second epoch only; afterwards their average is their value.
         scores = [name for name in state["updates"] if name.endswith("scores")]
         assert all(state["updates"][name] == 0 for name in scores)
-        layers = [layer for layer in whole.model.modules() if isinstance(layer, MaskedConv2d)]
+        layers = [layer for layer in uninterrupted.model.modules() if isinstance(layer, MaskedConv2d)]
         assert all(torch.equal(layer.weight * layer.mask, layer.effective_weight()) for layer in layers)

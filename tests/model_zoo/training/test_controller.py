@@ -44,14 +44,14 @@ def test_a_plain_controller_does_nothing() -> None:
 
 
 def test_state_is_a_copy_that_restores_another_controller() -> None:
-    one, other = Counting(), Counting()
-    one.after_step(0.5)
-    state = one.state()
-    one.after_step(1.0)
-    other.restore(state)
-    other.after_step(1.0)
-    assert int(state["steps"]) == 1 and int(other.steps) == 2
-    assert torch.equal(one.values, other.values)
+    first, second = Counting(), Counting()
+    first.after_step(0.5)
+    state = first.state()
+    first.after_step(1.0)
+    second.restore(state)
+    second.after_step(1.0)
+    assert int(state["steps"]) == 1 and int(second.steps) == 2
+    assert torch.equal(first.values, second.values)
     assert int(state["steps"]) == 1 and float(state["values"][0]) == 0.5
 
 
@@ -71,8 +71,8 @@ def test_networks_hold_weights_and_nothing_of_their_method(name: str) -> None:
     assert set(controller.state()) == STORED.get(name, set())
     assert {key.split(".")[0] for key in model.state_dict()} == {"network"}
     assert not any(key.endswith((".stage", ".steps")) for key in model.state_dict())
-    again = build_model(tiny(name)).state_dict()
-    assert all(torch.equal(again[key], tensor) for key, tensor in model.state_dict().items())
+    rebuilt = build_model(tiny(name)).state_dict()
+    assert all(torch.equal(rebuilt[key], tensor) for key, tensor in model.state_dict().items())
 
 
 def test_stored_tensors_move_to_the_device_and_single_numbers_stay() -> None:

@@ -21,9 +21,9 @@ IMAGES = SAMPLE.first(20).tensors()[0]
 
 def engine() -> DenseEngine:
     chosen = recipe(attack={"faithful": True})
-    made = make_engine("dense", build_model(chosen).train(), chosen, Share())
-    assert isinstance(made, DenseEngine)
-    return made
+    built = make_engine("dense", build_model(chosen).train(), chosen, Share())
+    assert isinstance(built, DenseEngine)
+    return built
 
 
 def test_only_the_trained_pass_reaches_parameters_and_running_statistics() -> None:

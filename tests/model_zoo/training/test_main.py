@@ -47,8 +47,8 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    given = ["tiny.toml", "--arrays", "arrays.npz", "--threads", "1"]
-    return subprocess.run([*command, *given], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    arguments = ["tiny.toml", "--arrays", "arrays.npz", "--threads", "1"]
+    return subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_the_recipe_of_the_test_is_read_back(folder: Path) -> None:
@@ -56,9 +56,9 @@ def test_the_recipe_of_the_test_is_read_back(folder: Path) -> None:
 
 
 def test_it_trains_with_torch_and_numpy_alone_and_the_state_becomes_a_model(folder: Path) -> None:
-    done = run(folder, sys.executable, "-c", ALONE)
-    assert done.returncode == 0, done.stderr
-    assert "epoch 2" in done.stderr
+    process = run(folder, sys.executable, "-c", ALONE)
+    assert process.returncode == 0, process.stderr
+    assert "epoch 2" in process.stderr
     assert (folder / "trained" / "tiny.csv").read_text().count("\n") == 3
     trained = finished(recipe(), folder / "trained" / "tiny.state.pt")
     assert trained is not None
@@ -67,57 +67,57 @@ def test_it_trains_with_torch_and_numpy_alone_and_the_state_becomes_a_model(fold
 
 def test_test_arrays_join_the_curve(folder: Path) -> None:
     np.savez(folder / "test.npz", x=SAMPLE.images[:50], y=SAMPLE.labels[:50])
-    done = run(folder, sys.executable, "-c", ALONE, "--test-arrays", "test.npz", "--engine", "dense")
-    assert done.returncode == 0, done.stderr
-    assert "test clean" in done.stderr
+    process = run(folder, sys.executable, "-c", ALONE, "--test-arrays", "test.npz", "--engine", "dense")
+    assert process.returncode == 0, process.stderr
+    assert "test clean" in process.stderr
     assert (folder / "trained" / "tiny.csv").read_text().splitlines()[0].endswith("test_clean_accuracy,test_pgd_accuracy")
 
 
 def test_starting_from_a_checkpoint_says_what_is_missing(folder: Path) -> None:
     (folder / "mask.safetensors").write_bytes(b"")
     (folder / "tiny.toml").write_text(toml(dataclasses.replace(recipe(), start_from="mask.safetensors")))
-    done = run(folder, sys.executable, "-c", ALONE)
-    assert done.returncode == UsageError.exit_code
-    assert "mask.safetensors needs the packages safetensors and constriction" in done.stderr
+    process = run(folder, sys.executable, "-c", ALONE)
+    assert process.returncode == UsageError.exit_code
+    assert "mask.safetensors needs the packages safetensors and constriction" in process.stderr
 
 
 def test_two_processes_train_one_model(folder: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
-    done = run(folder, *launcher)
-    assert done.returncode == 0, done.stderr
+    process = run(folder, *launcher)
+    assert process.returncode == 0, process.stderr
     state = read_state(folder / "trained" / "tiny.state.pt")
     assert state["processes"] == 2 and len(state["curve"]) == 2
     trained = finished(recipe(), folder / "trained" / "tiny.state.pt")
     assert trained is not None
     # The gradient is that of the whole batch up to the batch statistics of each half, so the loss is near one process's, not equal.
-    alone = train(recipe(), SAMPLE.images, SAMPLE.labels)
-    assert trained.curve[-1].train_loss == pytest.approx(alone.curve[-1].train_loss, rel=0.2)
-    assert weights(trained, recipe()) != weights(alone, recipe())
+    single = train(recipe(), SAMPLE.images, SAMPLE.labels)
+    assert trained.curve[-1].train_loss == pytest.approx(single.curve[-1].train_loss, rel=0.2)
+    assert weights(trained, recipe()) != weights(single, recipe())
 
 
 def test_two_processes_average_one_model(folder: Path) -> None:
     chosen = recipe(top={"average": 0.9}, epochs=1)
     (folder / "tiny.toml").write_text(toml(chosen))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
-    done = run(folder, *launcher)
-    assert done.returncode == 0, done.stderr
+    process = run(folder, *launcher)
+    assert process.returncode == 0, process.stderr
     assert finished(chosen, folder / "trained" / "tiny.state.pt") is not None
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(folder: Path) -> None:
-    odd = recipe(batch=51)
-    (folder / "tiny.toml").write_text(toml(dataclasses.replace(odd)))
+    indivisible = recipe(batch=51)
+    (folder / "tiny.toml").write_text(toml(dataclasses.replace(indivisible)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
-    done = run(folder, *launcher)
-    assert done.returncode != 0
-    assert "a batch of 51 cannot be divided among 2 processes" in done.stderr
+    process = run(folder, *launcher)
+    assert process.returncode != 0
+    assert "a batch of 51 cannot be divided among 2 processes" in process.stderr
 
 
 def test_several_processes_write_and_speak_once(folder: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
-    done = run(folder, *launcher)
-    assert done.stderr.count("epoch 2") == 1
-    assert done.stderr.count("curve: ") == 1
+    process = run(folder, *launcher)
+    assert process.stderr.count("epoch 2") == 1
+    assert process.stderr.count("curve: ") == 1
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

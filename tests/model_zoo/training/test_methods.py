@@ -30,9 +30,9 @@ class Setup:
         self.trained: list[torch.Tensor] = []
         draws = Draws(torch.Generator().manual_seed(0), Share(0, world))
 
-        def watched(seen: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def watched(recorded: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
             def forward(images: torch.Tensor) -> torch.Tensor:
-                seen.append(images.detach().clone())
+                recorded.append(images.detach().clone())
                 logits: torch.Tensor = self.model(images)
                 return logits
 
@@ -74,8 +74,8 @@ def test_the_best_point_is_the_one_of_highest_loss_among_those_evaluated() -> No
     assert len(setup.attacked) == 5
     with torch.no_grad():
         losses = torch.stack([F.cross_entropy(setup.model(images), batch.labels, reduction="none") for images in setup.attacked])
-        chosen = F.cross_entropy(setup.model(setup.trained[0]), batch.labels, reduction="none")
-    assert torch.allclose(chosen, losses.max(0).values, atol=1e-5)
+        trained_loss = F.cross_entropy(setup.model(setup.trained[0]), batch.labels, reduction="none")
+    assert torch.allclose(trained_loss, losses.max(0).values, atol=1e-5)
 
 
 def test_only_faithful_attacks_move_the_running_statistics() -> None:
@@ -87,8 +87,8 @@ def test_only_faithful_attacks_move_the_running_statistics() -> None:
         variance = float(setup.model.network.last_bn.running_var.mean())  # type: ignore[union-attr,operator]
         assert isinstance(norm, torch.nn.BatchNorm2d) and norm.momentum == 0.1
         assert abs(variance - 1.0) > 0.01
-        left = setup.model.network.last_bn.running_var - 0.9**forwards  # type: ignore[union-attr,operator]
-        assert float(left.min()) > 0.0 and (forwards > 1 or float(left.min()) < 0.9)
+        excess = setup.model.network.last_bn.running_var - 0.9**forwards  # type: ignore[union-attr,operator]
+        assert float(excess.min()) > 0.0 and (forwards > 1 or float(excess.min()) < 0.9)
 
 
 def test_one_step_of_five_quarters_of_the_radius_is_fgsm_rs() -> None:
@@ -123,14 +123,14 @@ def test_stored_perturbations_go_on_where_they_were_aligned_with_their_image() -
     batch = setup.batch()
     setup.method.loss(batch)
     # The attack starts at the perturbation stored for each image, cut and flipped as the image is.
-    began = (setup.attacked[0] - batch.images).abs()
+    initial = (setup.attacked[0] - batch.images).abs()
     assert torch.allclose(
         setup.attacked[0], (batch.images + cut(before[batch.index].float(), batch.rows, batch.columns)).clamp(0, 1), atol=1e-6
     )
-    assert float(began.max()) > 0.5 * EPSILON
+    assert float(initial.max()) > 0.5 * EPSILON
     # The perturbation at its end is stored, for the images of the batch only.
-    ended = cut(canvas[batch.index].float(), batch.rows, batch.columns)
-    assert torch.allclose(setup.trained[0] - batch.images, ended, atol=1e-4)
+    final = cut(canvas[batch.index].float(), batch.rows, batch.columns)
+    assert torch.allclose(setup.trained[0] - batch.images, final, atol=1e-4)
     others = torch.ones(100, dtype=torch.bool)
     others[batch.index] = False
     assert torch.equal(canvas[others], before[others])
@@ -242,13 +242,13 @@ def test_nuat_raises_the_nuclear_norm_in_every_other_batch() -> None:
     with input_gradients_only(frozen.eval()):
         point = start.clone().requires_grad_(True)
         logits = frozen(point)
-        raised = F.cross_entropy(logits, batch.labels) + 4.5 * torch.linalg.matrix_norm(logits - reference, "nuc") / len(logits)
-        (gradient,) = torch.autograd.grad(raised, point)
-        (alone,) = torch.autograd.grad(F.cross_entropy(frozen(point), batch.labels), point)
+        objective = F.cross_entropy(logits, batch.labels) + 4.5 * torch.linalg.matrix_norm(logits - reference, "nuc") / len(logits)
+        (gradient,) = torch.autograd.grad(objective, point)
+        (plain_gradient,) = torch.autograd.grad(F.cross_entropy(frozen(point), batch.labels), point)
     expected = (batch.images + (start + EPSILON * gradient.sign() - batch.images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
     # Signs of gradients near zero may differ.
     assert float(((setup.trained[0] - expected).abs() > 1e-6).float().mean()) < 0.01
-    assert float((gradient.sign() != alone.sign()).float().mean()) > 0.05
+    assert float((gradient.sign() != plain_gradient.sign()).float().mean()) > 0.05
 
 
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.0), (0.45, 2.25), (0.9, 4.5), (1.0, 4.5)])

@@ -44,7 +44,7 @@ def step_of(state: dict[str, Any]) -> int:
     return 5 * len(state["curve"]) + int(state["position"])
 
 
-def stored_at(chosen: Recipe, step: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def stored_at(recipe: Recipe, step: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the state that the present version stores after `step` steps."""
     monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
@@ -54,7 +54,7 @@ def stored_at(chosen: Recipe, step: int, path: Path, monkeypatch: pytest.MonkeyP
             raise Killed
 
     with pytest.raises(Killed):
-        train(chosen, SAMPLE.images, SAMPLE.labels, report=die, state=path)
+        train(recipe, SAMPLE.images, SAMPLE.labels, report=die, state=path)
     return read_state(path)
 
 
@@ -63,21 +63,21 @@ def test_a_run_of_version_1_goes_on_to_the_same_weights(packed: Path, tmp_path: 
     path = unpacked(packed, tmp_path)
     assert torch.load(path, weights_only=True)["version"] == 1
     state = read_state(path)
-    chosen = Recipe.from_dict(state["recipe"])
+    recipe = Recipe.from_dict(state["recipe"])
     # Another processor's arithmetic gives other bits long before the state was stored, and then nothing can be compared.
-    present = stored_at(chosen, step_of(state), tmp_path / "present.state.pt", monkeypatch)
-    if any(not torch.equal(present["model"][name], tensor) for name, tensor in state["model"].items()):
+    current = stored_at(recipe, step_of(state), tmp_path / "present.state.pt", monkeypatch)
+    if any(not torch.equal(current["model"][name], tensor) for name, tensor in state["model"].items()):
         pytest.skip("this processor computes other bits than the one that stored the state")
-    assert set(present["controller"]) == set(state["controller"])
-    assert all(torch.equal(present["controller"][name], tensor) for name, tensor in state["controller"].items())
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-    resumed = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
-    expected, found = whole.model.state_dict(), resumed.model.state_dict()
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    assert [record.train_loss for record in resumed.curve] == [record.train_loss for record in whole.curve]
+    assert set(current["controller"]) == set(state["controller"])
+    assert all(torch.equal(current["controller"][name], tensor) for name, tensor in state["controller"].items())
+    uninterrupted = train(recipe, SAMPLE.images, SAMPLE.labels)
+    resumed = train(recipe, SAMPLE.images, SAMPLE.labels, state=path)
+    expected, actual = uninterrupted.model.state_dict(), resumed.model.state_dict()
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
+    assert [record.train_loss for record in resumed.curve] == [record.train_loss for record in uninterrupted.curve]
     assert read_state(path)["version"] == VERSION
-    assert finished(chosen, path) is not None
+    assert finished(recipe, path) is not None
 
 
 def test_every_step_of_migration_leads_to_the_next_version() -> None:

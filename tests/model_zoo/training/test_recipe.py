@@ -78,9 +78,9 @@ def test_a_wrong_recipe_is_refused_by_field(change: dict[str, Any], error: type[
 
 @pytest.mark.parametrize("option", [{"weight_init": "xavier"}, {"score_fan": "some"}])
 def test_a_wrong_initialisation_is_refused_when_the_network_is_built(option: dict[str, str]) -> None:
-    given = {"keep_ratio": 0.1, "allocation_power": 0.1, **option}
+    options = {"keep_ratio": 0.1, "allocation_power": 0.1, **option}
     with pytest.raises(UsageError, match=next(iter(option.values()))):
-        build_model(recipe(top={"options": given}))
+        build_model(recipe(top={"options": options}))
 
 
 def test_files_that_are_no_recipes_are_refused_by_file(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_clean_training_needs_neither_steps_nor_their_size() -> None:
 
 def test_the_file_to_start_from_is_relative_to_the_recipe_and_its_folder_is_no_part_of_the_recipe(tmp_path: Path) -> None:
     fields = {**recipe().to_dict(), "start_from": "mask.safetensors"}
-    one, other = Recipe.from_dict(fields, tmp_path), Recipe.from_dict(fields, tmp_path / "elsewhere")
-    assert one.start_path == tmp_path / "mask.safetensors"
-    assert one == other and one.to_dict() == other.to_dict() and str(tmp_path) not in str(one.to_dict())
+    first, second = Recipe.from_dict(fields, tmp_path), Recipe.from_dict(fields, tmp_path / "elsewhere")
+    assert first.start_path == tmp_path / "mask.safetensors"
+    assert first == second and first.to_dict() == second.to_dict() and str(tmp_path) not in str(first.to_dict())
     absolute = Recipe.from_dict({**fields, "start_from": str(tmp_path / "mask.safetensors")})
     assert absolute.start_path == tmp_path / "mask.safetensors"
     assert recipe().start_path is None

@@ -23,39 +23,39 @@ def test_augmentation_cuts_the_padded_image_or_its_mirror() -> None:
     augmented = cut(padded, *cuts(image, Crop(padding=2, offsets=5), draws()))
     crops = [padded[0, :, row : row + 8, column : column + 8] for row in range(5) for column in range(5)]
     crops += [crop.flip(2) for crop in crops]
-    found = {next(number for number, crop in enumerate(crops) if torch.equal(crop, picture)) for picture in augmented}
-    assert len(found) > 20
+    crop_numbers = {next(number for number, crop in enumerate(crops) if torch.equal(crop, picture)) for picture in augmented}
+    assert len(crop_numbers) > 20
 
 
 def test_batches_are_shuffled_whole_and_scaled() -> None:
-    made = list(sampler().epoch())
-    assert [len(batch.images) for batch in made] == [250, 250]
-    assert len(torch.cat([batch.index for batch in made]).unique()) == 500
-    assert all(torch.equal(batch.index, batch.labels) for batch in made)
-    assert all(float(batch.images.min()) >= 0.0 and float(batch.images.max()) <= 1.0 for batch in made)
+    batches = list(sampler().epoch())
+    assert [len(batch.images) for batch in batches] == [250, 250]
+    assert len(torch.cat([batch.index for batch in batches]).unique()) == 500
+    assert all(torch.equal(batch.index, batch.labels) for batch in batches)
+    assert all(float(batch.images.min()) >= 0.0 and float(batch.images.max()) <= 1.0 for batch in batches)
 
 
 def test_an_epoch_goes_on_where_it_was() -> None:
-    whole = [batch.images for batch in sampler().epoch()]
+    expected = [batch.images for batch in sampler().epoch()]
     first = sampler()
-    assert torch.equal(next(first.epoch()).images, whole[0])
+    assert torch.equal(next(first.epoch()).images, expected[0])
     second = sampler(seed=9)
     second.order, second.position = first.order, first.position
     second.draws.generator.set_state(first.draws.generator.get_state())
-    (rest,) = second.epoch()
-    assert torch.equal(rest.images, whole[1])
+    (remaining,) = second.epoch()
+    assert torch.equal(remaining.images, expected[1])
 
 
 def test_processes_divide_each_batch_among_them() -> None:
-    alone, *two = (next(sampler(**share).epoch()) for share in ({}, {"rank": 0, "world": 2}, {"rank": 1, "world": 2}))
-    for rank, part in enumerate(two):
-        assert torch.equal(part.images, alone.images[rank::2])
-        assert torch.equal(part.index, alone.index[rank::2])
+    full, *halves = (next(sampler(**share).epoch()) for share in ({}, {"rank": 0, "world": 2}, {"rank": 1, "world": 2}))
+    for rank, part in enumerate(halves):
+        assert torch.equal(part.images, full.images[rank::2])
+        assert torch.equal(part.index, full.index[rank::2])
 
 
 def test_random_numbers_are_those_of_the_whole_batch() -> None:
-    like = torch.empty(6, 3, 2, 2)
+    template = torch.empty(6, 3, 2, 2)
     for kind in ("uniform", "normal"):
-        alone = getattr(draws(), kind)(like)
-        parts = [getattr(draws(rank, 3), kind)(like[rank::3]) for rank in range(3)]
-        assert all(torch.equal(part, alone[rank::3]) for rank, part in enumerate(parts))
+        full = getattr(draws(), kind)(template)
+        parts = [getattr(draws(rank, 3), kind)(template[rank::3]) for rank in range(3)]
+        assert all(torch.equal(part, full[rank::3]) for rank, part in enumerate(parts))

@@ -28,8 +28,8 @@ def made(family: str = "dense", **changes: Any) -> Recipe:
     return recipe(family, top={"data": data}, batch=32, epochs=2, **changes)
 
 
-def images(number: int = 32, seed: int = 0) -> torch.Tensor:
-    return torch.rand(number, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+def images(count: int = 32, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("momentum", [0.1, None, 1.0])
@@ -56,12 +56,15 @@ def test_the_attack_has_the_statistics_of_the_batch_before(family: str, momentum
                 norm.momentum = 1.0
         with torch.no_grad():
             expected(images(seed=seed))
-        point, other = images(5, seed=9).requires_grad_(True), images(5, seed=9).requires_grad_(True)
-        ours, theirs = engine.attacked(point), expected.eval()(other)
+        point, reference_point = images(5, seed=9).requires_grad_(True), images(5, seed=9).requires_grad_(True)
+        logits, reference_logits = engine.attacked(point), expected.eval()(reference_point)
         # PyTorch's running variance is the unbiased one.
-        torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.02)
-        (one,), (two,) = torch.autograd.grad(ours.sum(), point), torch.autograd.grad(theirs.sum(), other)
-        assert F.cosine_similarity(one.flatten(1), two.flatten(1)).min() > 0.98
+        torch.testing.assert_close(logits, reference_logits, atol=0.05, rtol=0.02)
+        (gradient,), (reference_gradient,) = (
+            torch.autograd.grad(logits.sum(), point),
+            torch.autograd.grad(reference_logits.sum(), reference_point),
+        )
+        assert F.cosine_similarity(gradient.flatten(1), reference_gradient.flatten(1)).min() > 0.98
 
 
 def test_a_large_dense_network_is_attacked_by_the_dense_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +89,7 @@ def test_dense_families_are_trained_sparsely_only_if_asked() -> None:
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     chosen, state = made(), tmp_path / "state.pt"
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels, engine="sparse")
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels, engine="sparse")
 
     class Stopped(Exception):
         pass
@@ -106,5 +109,5 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert state.is_file()
     resumed = train(chosen, SAMPLE.images, SAMPLE.labels, state=state, engine="sparse")
     assert resumed.engine == "sparse"
-    for name, tensor in whole.model.state_dict().items():
+    for name, tensor in uninterrupted.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name

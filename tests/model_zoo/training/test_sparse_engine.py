@@ -59,19 +59,19 @@ def masked(family: str, attack: dict[str, Any] | None = None, options: dict[str,
 
 def engines(chosen: Recipe) -> tuple[Engine, DenseEngine]:
     """Return engine sparse and the float32 dense engine, on networks of the same weights in training mode and a masked stage."""
-    found = []
+    pair = []
     for name in ("sparse", "dense"):
         model, controller = build(chosen)
         for epoch in (0, MASKED_EPOCH.get(chosen.family, 0)):
             controller.at_epoch(epoch, chosen.optimiser.epochs)
-        made = DenseEngine(model, Share(), BATCH, faithful=True) if name == "dense" else make_engine(name, model, chosen, Share())
+        engine = DenseEngine(model, Share(), BATCH, faithful=True) if name == "dense" else make_engine(name, model, chosen, Share())
         # Float16 cells are tested in test_short_cells.
-        made._attack_lanes = 16  # type: ignore[attr-defined]
+        engine._attack_lanes = 16  # type: ignore[attr-defined]
         model.train()
-        made.refresh()
-        found.append(made)
-    assert found[0]._is_sparse  # type: ignore[attr-defined]
-    return found[0], found[1]  # type: ignore[return-value]
+        engine.refresh()
+        pair.append(engine)
+    assert pair[0]._is_sparse  # type: ignore[attr-defined]
+    return pair[0], pair[1]  # type: ignore[return-value]
 
 
 def batch(number: int) -> torch.Tensor:
@@ -120,14 +120,14 @@ def named_gradients(engine: Engine, number: int = 0) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("last", ["plain", "affine", "none"])
 def test_gradients_are_within_one_percent_of_autograds(family: str, last: str) -> None:
     sparse, dense = engines(masked(family, last_batch_norm=last))
-    found, expected = named_gradients(sparse), named_gradients(dense)
-    assert found.keys() == expected.keys()
+    actual, expected = named_gradients(sparse), named_gradients(dense)
+    assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         if gradient.dim() == 4:
-            assert difference(found[name], gradient) < 0.01, name
+            assert difference(actual[name], gradient) < 0.01, name
         else:
             # Some gradients of batch norms' parameters vanish, such as that of a shift before another batch norm.
-            assert difference(found[name], gradient, 0.05 * len(gradient) ** 0.5) < 0.01, name
+            assert difference(actual[name], gradient, 0.05 * len(gradient) ** 0.5) < 0.01, name
 
 
 @numba
@@ -140,8 +140,8 @@ def test_so_are_those_of_a_deep_network(architecture: str) -> None:
         if isinstance(layer, PrunedBinaryConv2d):
             layer.refresh()
     F.cross_entropy(exact(batch(0).double()), labels(0)).backward()
-    found = named_gradients(sparse)
-    assert all(difference(found[name], parameter.grad) < 0.01 for name, parameter in exact.named_parameters())
+    actual = named_gradients(sparse)
+    assert all(difference(actual[name], parameter.grad) < 0.01 for name, parameter in exact.named_parameters())
 
 
 @numba
@@ -153,8 +153,8 @@ def test_the_attacks_network_has_the_statistics_of_the_batch_before(family: str)
     for images in (batch(1), batch(2)[:10]):
         with input_gradients_only(sparse.model):  # type: ignore[attr-defined]
             logits, gradient = logits_and_gradient(sparse.attacked, images)
-        wanted, by_images = logits_and_gradient(reference, images)
-        torch.testing.assert_close(logits, wanted, atol=1e-4, rtol=1e-4)
+        expected, by_images = logits_and_gradient(reference, images)
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         assert difference(gradient, by_images) < 5e-3
 
 
@@ -162,9 +162,9 @@ def test_the_attacks_network_has_the_statistics_of_the_batch_before(family: str)
 def test_the_first_attack_has_the_statistics_of_its_own_images_and_moves_nothing() -> None:
     sparse, dense = engines(masked("pruned-binary"))
     before = {name: tensor.clone() for name, tensor in sparse.model.state_dict().items()}  # type: ignore[attr-defined]
-    wanted, by_images = logits_and_gradient(folded(dense.model, batch(0)), batch(0))  # type: ignore[arg-type]
+    expected, by_images = logits_and_gradient(folded(dense.model, batch(0)), batch(0))  # type: ignore[arg-type]
     logits, gradient = logits_and_gradient(sparse.attacked, batch(0))
-    torch.testing.assert_close(logits, wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     assert difference(gradient, by_images) < 1e-3
     assert all(torch.equal(tensor, before[name]) for name, tensor in sparse.model.state_dict().items())  # type: ignore[attr-defined]
 
@@ -179,28 +179,28 @@ def test_the_evaluated_network_is_the_model_in_evaluation_mode(family: str) -> N
     reference = copy.deepcopy(dense.model).eval()
     for images in (IMAGES[:250], IMAGES[:7]):
         logits, gradient = logits_and_gradient(sparse.evaluated, images)
-        wanted, by_images = logits_and_gradient(reference, images)
-        torch.testing.assert_close(logits, wanted, atol=1e-4, rtol=1e-4)
+        expected, by_images = logits_and_gradient(reference, images)
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         assert difference(gradient, by_images) < 5e-3
     sparse.model.eval()  # type: ignore[attr-defined]
-    torch.testing.assert_close(sparse.attacked(IMAGES[:7]), wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(sparse.attacked(IMAGES[:7]), expected, atol=1e-4, rtol=1e-4)
 
 
 @numba
 @pytest.mark.parametrize("momentum", [0.1, 0.5, None])
 def test_running_statistics_move_as_pytorchs(momentum: float | None) -> None:
     sparse, dense = engines(masked("flying-bird"))
-    norms = [[module for module in each.model.modules() if isinstance(module, nn.BatchNorm2d)] for each in (sparse, dense)]  # type: ignore[attr-defined]
+    norms = [[module for module in engine.model.modules() if isinstance(module, nn.BatchNorm2d)] for engine in (sparse, dense)]  # type: ignore[attr-defined]
     for norm in norms[0] + norms[1]:
         norm.momentum = momentum  # type: ignore[assignment]
     for number in range(4):
         with torch.set_grad_enabled(number % 2 == 0):
             for engine in (sparse, dense):
                 engine.trained(batch(number))
-        for one, other in zip(*norms, strict=True):
-            assert one.num_batches_tracked == other.num_batches_tracked == number + 1
-            torch.testing.assert_close(one.running_mean, other.running_mean, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(one.running_var, other.running_var, rtol=1e-4, atol=1e-5)
+        for sparse_norm, dense_norm in zip(*norms, strict=True):
+            assert sparse_norm.num_batches_tracked == dense_norm.num_batches_tracked == number + 1
+            torch.testing.assert_close(sparse_norm.running_mean, dense_norm.running_mean, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(sparse_norm.running_var, dense_norm.running_var, rtol=1e-4, atol=1e-5)
 
 
 @numba
@@ -240,13 +240,13 @@ def test_no_gradient_is_computed_with_the_weights_of_a_later_pass() -> None:
 @numba
 def test_two_training_passes_before_one_backward_pass() -> None:
     sparse, dense = engines(masked("pruned-binary"))
-    found = []
+    gradients = []
     for engine in (sparse, dense):
         first, second = engine.trained(batch(0)), engine.trained(batch(1))
         loss = F.cross_entropy(first, labels(0)) + 6.0 * F.kl_div(F.log_softmax(second, 1), F.softmax(first, 1), reduction="batchmean")
         loss.backward()
-        found.append({name: parameter.grad for name, parameter in engine.model.named_parameters()})  # type: ignore[attr-defined]
-    assert all(difference(found[0][name], gradient) < 0.01 for name, gradient in found[1].items())
+        gradients.append({name: parameter.grad for name, parameter in engine.model.named_parameters()})  # type: ignore[attr-defined]
+    assert all(difference(gradients[0][name], gradient) < 0.01 for name, gradient in gradients[1].items())
 
 
 @numba
@@ -290,39 +290,39 @@ def test_what_is_computed_follows_the_weights(family: str) -> None:
     for engine in (sparse, dense):
         engine.model.load_state_dict({**engine.model.state_dict(), **changed})  # type: ignore[attr-defined]
         engine.refresh()
-    wanted, _ = logits_and_gradient(dense.evaluated, IMAGES[:20])
-    torch.testing.assert_close(logits_and_gradient(sparse.evaluated, IMAGES[:20])[0], wanted, atol=1e-3, rtol=1e-3)
+    expected, _ = logits_and_gradient(dense.evaluated, IMAGES[:20])
+    torch.testing.assert_close(logits_and_gradient(sparse.evaluated, IMAGES[:20])[0], expected, atol=1e-3, rtol=1e-3)
     assert difference(sparse.trained(batch(3)).detach(), dense.trained(batch(3)).detach()) < 1e-3
 
 
 @numba
 def test_the_state_is_the_statistics_of_the_batch_before() -> None:
     chosen = masked("pruned-binary")
-    sparse, other = engines(chosen)[0], engines(chosen)[0]
+    sparse, restored = engines(chosen)[0], engines(chosen)[0]
     assert sparse.state() == {}
     sparse.trained(batch(0))
-    other.trained(batch(1))
-    other.restore(sparse.state())
-    assert torch.equal(other.attacked(batch(2)), sparse.attacked(batch(2)))
-    other.restore({})
-    assert other.state() == {}
+    restored.trained(batch(1))
+    restored.restore(sparse.state())
+    assert torch.equal(restored.attacked(batch(2)), sparse.attacked(batch(2)))
+    restored.restore({})
+    assert restored.state() == {}
 
 
-def same(one: Trained, other: Trained) -> bool:
+def same(first: Trained, second: Trained) -> bool:
     """Return whether two runs have the same model and training losses."""
-    state = other.model.state_dict()
-    kept = all(torch.equal(tensor, state[name]) for name, tensor in one.model.state_dict().items())
-    return kept and [record.train_loss for record in one.curve] == [record.train_loss for record in other.curve]
+    state = second.model.state_dict()
+    is_equal = all(torch.equal(tensor, state[name]) for name, tensor in first.model.state_dict().items())
+    return is_equal and [record.train_loss for record in first.curve] == [record.train_loss for record in second.curve]
 
 
 @numba
 @pytest.mark.parametrize("family", [*FAMILIES, "harp", "lwm", "robust-bird", "flying-bird-plus"])
 def test_a_killed_run_goes_on_to_the_same_weights(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = masked(family)
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-    assert whole.engine == "sparse"
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
+    assert uninterrupted.engine == "sparse"
     # An epoch has five steps: kill the run inside one, at the end of one, and at the beginning of the next stage.
-    assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5, 6, 13], monkeypatch), whole)
+    assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5, 6, 13], monkeypatch), uninterrupted)
 
 
 @numba
@@ -330,9 +330,9 @@ def test_so_does_one_on_two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     chosen, before = masked("pruned-binary"), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-        assert whole.threads == 2
-        assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5], monkeypatch), whole)
+        uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
+        assert uninterrupted.threads == 2
+        assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5], monkeypatch), uninterrupted)
     finally:
         torch.set_num_threads(before)
 
@@ -341,48 +341,48 @@ def test_so_does_one_on_two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("method", ["trades", "n-fgsm", "stored-step"])
 def test_so_does_one_of_another_method(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = masked("pruned-binary", {"method": method, "steps": 2 if method == "trades" else 1})
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-    assert whole.engine == "sparse"
-    assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [3, 5, 11], monkeypatch), whole)
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
+    assert uninterrupted.engine == "sparse"
+    assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [3, 5, 11], monkeypatch), uninterrupted)
 
 
 @numba
 def test_a_staged_method_is_dense_until_its_network_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     from model_zoo.training.sparse_engine import SparseEngine
 
-    chosen, seen = masked("hydra"), []
-    made: list[SparseEngine] = []
+    chosen, calls = masked("hydra"), []
+    created: list[SparseEngine] = []
 
-    def remembered(*given: Any) -> Engine:
-        made.append(make_engine(*given))  # type: ignore[arg-type]
+    def remembered(*args: Any) -> Engine:
+        created.append(make_engine(*args))  # type: ignore[arg-type]
         for name in ("attacked", "trained"):
-            monkeypatch.setattr(made[0].dense, name, counted(name, getattr(made[0].dense, name)))
-        return made[0]
+            monkeypatch.setattr(created[0].dense, name, counted(name, getattr(created[0].dense, name)))
+        return created[0]
 
     def counted(name: str, work: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def call(images: torch.Tensor) -> torch.Tensor:
-            seen.append(name)
+            calls.append(name)
             return work(images)
 
         return call
 
     passes: list[int] = []
     monkeypatch.setattr(trainer, "make_engine", remembered)
-    train(chosen, SAMPLE.images, SAMPLE.labels, report=lambda event: passes.append(len(seen)) if isinstance(event, Step) else None)
+    train(chosen, SAMPLE.images, SAMPLE.labels, report=lambda event: passes.append(len(calls)) if isinstance(event, Step) else None)
     # The dense engine makes the training passes of the first epoch's five steps, and the first attack, before which no statistics exist.
     assert passes == [chosen.attack.steps + min(step, 5) for step in range(1, 16)]
-    assert all(int(layer.mask.sum()) < 0.5 * layer.mask.numel() for layer in masked_layers(made[0].model))
+    assert all(int(layer.mask.sum()) < 0.5 * layer.mask.numel() for layer in masked_layers(created[0].model))
 
 
 @numba
 def test_the_engine_trains_to_nearly_the_loss_of_the_dense_one() -> None:
     chosen = masked("pruned-binary")
-    one, other = (train(chosen, SAMPLE.images, SAMPLE.labels, engine=engine) for engine in ("sparse", "dense"))
-    assert (one.engine, other.engine) == ("sparse", "dense")
-    assert "training pass float32, weight gradients " in one.precision
+    sparse_run, dense_run = (train(chosen, SAMPLE.images, SAMPLE.labels, engine=engine) for engine in ("sparse", "dense"))
+    assert (sparse_run.engine, dense_run.engine) == ("sparse", "dense")
+    assert "training pass float32, weight gradients " in sparse_run.precision
     # The attacks use different statistics, which matters most in the first steps.
-    assert one.curve[-1].train_loss == pytest.approx(other.curve[-1].train_loss, rel=0.2)
-    assert one.curve[-1].train_loss < one.curve[0].train_loss
+    assert sparse_run.curve[-1].train_loss == pytest.approx(dense_run.curve[-1].train_loss, rel=0.2)
+    assert sparse_run.curve[-1].train_loss < sparse_run.curve[0].train_loss
 
 
 @numba
@@ -410,8 +410,8 @@ def test_global_state_is_left_as_it_was(fails: bool) -> None:
 
 @pytest.fixture
 def absent_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "numba" else found(name, *rest))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "numba" else find_spec(name, *rest))
     yield
 
 
@@ -466,25 +466,25 @@ def run(folder: Path, chosen: Recipe, *extra: str) -> subprocess.CompletedProces
     """Train in a process without the project's other packages and without numba."""
     (folder / "tiny.toml").write_text(toml(chosen))
     np.savez(folder / "arrays.npz", x=SAMPLE.images, y=SAMPLE.labels)
-    without = ALONE.replace("import runpy", "sys.modules['numba'] = sys.modules['llvmlite'] = None\nimport runpy")
+    script = ALONE.replace("import runpy", "sys.modules['numba'] = sys.modules['llvmlite'] = None\nimport runpy")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", without, "tiny.toml", "--arrays", "arrays.npz", "--threads", "1", *extra]
+    command = [sys.executable, "-c", script, "tiny.toml", "--arrays", "arrays.npz", "--threads", "1", *extra]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_dense_recipe_imports_nothing_of_numba(tmp_path: Path) -> None:
-    done = run(tmp_path, recipe("dense", batch=48, epochs=1))
-    assert done.returncode == 0, done.stderr
-    assert "epoch 1" in done.stderr
+    process = run(tmp_path, recipe("dense", batch=48, epochs=1))
+    assert process.returncode == 0, process.stderr
+    assert "epoch 1" in process.stderr
 
 
 def test_a_sparse_recipe_without_numba_stops_in_one_line_and_trains_densely_if_told_to(tmp_path: Path) -> None:
     chosen = masked("rst")
-    done = run(tmp_path, chosen)
-    assert done.returncode == UsageError.exit_code
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "--engine dense" in done.stderr
-    done = run(tmp_path, chosen, "--engine", "dense")
-    assert done.returncode == 0, done.stderr
+    process = run(tmp_path, chosen)
+    assert process.returncode == UsageError.exit_code
+    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1 and "--engine dense" in process.stderr
+    process = run(tmp_path, chosen, "--engine", "dense")
+    assert process.returncode == 0, process.stderr
 
 
 @numba

@@ -29,11 +29,11 @@ DENSE = ["atmc", "bcs", "dense", "dense-binary", "flying-bird", "harp", "hydra",
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with `dense.safetensors`, `mask.safetensors` and `rst.safetensors`, each trained for one epoch."""
-    made = tmp_path_factory.mktemp("start")
+    root = tmp_path_factory.mktemp("start")
     for name, chosen in (("dense", recipe("dense", epochs=1)), ("mask", recipe(epochs=1)), ("rst", tiny("rst", epochs=1))):
         chosen = dataclasses.replace(chosen, id=name)
-        keep(train(chosen, SAMPLE.images, SAMPLE.labels), chosen, made)
-    return made
+        keep(train(chosen, SAMPLE.images, SAMPLE.labels), chosen, root)
+    return root
 
 
 def starting(folder: Path, name: str, family: str = "pruned-binary", **top: Any) -> Recipe:
@@ -50,15 +50,17 @@ def test_weights_start_from_the_file_with_its_batch_norms(family: str, folder: P
     packed = load_packed(folder / "dense.safetensors").model
     for target, source in zip(batch_norm_tensors(model), batch_norm_tensors(packed), strict=True):
         assert torch.equal(target, source)
-    for layer, weight, old, expected in zip(convolutions(model), effective_weights(model), drawn, dense_weights(packed), strict=True):
-        now, mask = torch.from_numpy(weight), getattr(layer, "mask", torch.ones(1))
+    for layer, weight, drawn_weight, expected in zip(
+        convolutions(model), effective_weights(model), drawn, dense_weights(packed), strict=True
+    ):
+        actual, mask = torch.from_numpy(weight), getattr(layer, "mask", torch.ones(1))
         if family == "dense-binary":
-            assert torch.equal(now, torch.where(expected < 0, -1.0, 1.0))
+            assert torch.equal(actual, torch.where(expected < 0, -1.0, 1.0))
         else:
             # Eight bits round by at most half a step of 1/127 of the largest weight.
             tolerance = float(expected.abs().max()) / 250 if family == "int8" else 1e-7
-            assert torch.allclose(now, expected * mask, atol=tolerance)
-        assert not torch.equal(now, torch.from_numpy(old))
+            assert torch.allclose(actual, expected * mask, atol=tolerance)
+        assert not torch.equal(actual, torch.from_numpy(drawn_weight))
 
 
 def test_bcs_takes_signs_and_magnitudes_from_the_file_and_trains_on(folder: Path) -> None:
@@ -74,16 +76,16 @@ def test_scores_start_with_the_mask_of_the_file_and_the_magnitudes_that_the_seed
     drawn, model = build_model(chosen), build_model(chosen)
     start_from(model, chosen)
     packed = load_packed(folder / f"{name}.safetensors").model
-    moved = 0
-    for old, layer, weight in zip(convolutions(drawn), convolutions(model), dense_weights(packed), strict=True):
-        assert isinstance(old, PrunedBinaryConv2d) and isinstance(layer, PrunedBinaryConv2d)
+    changes = 0
+    for drawn_layer, layer, weight in zip(convolutions(drawn), convolutions(model), dense_weights(packed), strict=True):
+        assert isinstance(drawn_layer, PrunedBinaryConv2d) and isinstance(layer, PrunedBinaryConv2d)
         assert torch.equal(layer.mask > 0, weight != 0)
-        assert torch.equal(layer.effective_weight().sign(), weight.sign()) and torch.equal(layer.signs, old.signs)
-        assert torch.allclose(layer.scores.flatten().sort().values, old.scores.flatten().sort().values, rtol=1e-6)
-        moved += int((layer.mask != old.mask).sum())
+        assert torch.equal(layer.effective_weight().sign(), weight.sign()) and torch.equal(layer.signs, drawn_layer.signs)
+        assert torch.allclose(layer.scores.flatten().sort().values, drawn_layer.scores.flatten().sort().values, rtol=1e-6)
+        changes += int((layer.mask != drawn_layer.mask).sum())
         layer.refresh()
         assert torch.equal(layer.mask > 0, weight != 0)
-    assert moved > 10
+    assert changes > 10
 
 
 def test_equal_scores_leave_nothing_to_chance(folder: Path) -> None:
@@ -147,11 +149,11 @@ def test_runs_that_start_from_a_file_go_on_and_notice_another(
     plain = recipe(family, **({} if family == "pruned-binary" else SGD))
     chosen = dataclasses.replace(plain, start_from=file.name, folder=tmp_path)
     assert start_sha256(chosen) == hashlib.sha256(file.read_bytes()).hexdigest() and start_sha256(plain) == ""
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-    assert weights(whole, chosen) != weights(train(plain, SAMPLE.images, SAMPLE.labels), plain)
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
+    assert weights(uninterrupted, chosen) != weights(train(plain, SAMPLE.images, SAMPLE.labels), plain)
     path = tmp_path / "tiny.state.pt"
-    assert weights(interrupted(chosen, path, [3], monkeypatch), chosen) == weights(whole, chosen)
-    other = keep(train(plain, SAMPLE.images, SAMPLE.labels), dataclasses.replace(plain, id="other"), tmp_path)
-    file.write_bytes((tmp_path / other.checkpoint.file).read_bytes())
+    assert weights(interrupted(chosen, path, [3], monkeypatch), chosen) == weights(uninterrupted, chosen)
+    record = keep(train(plain, SAMPLE.images, SAMPLE.labels), dataclasses.replace(plain, id="other"), tmp_path)
+    file.write_bytes((tmp_path / record.checkpoint.file).read_bytes())
     with pytest.raises(UsageError, match="another starting_weights"):
         train(chosen, SAMPLE.images, SAMPLE.labels, state=path)

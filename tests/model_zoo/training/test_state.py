@@ -46,14 +46,14 @@ def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pyt
 @pytest.mark.parametrize("method", method_names())
 def test_a_resumed_run_gives_the_same_weights(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = recipe(attack={"method": method, "steps": 1 if method in SINGLE_STEP else 2})
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-    again = interrupted(chosen, tmp_path / "tiny.state.pt", [1, 4, 10, 11, 20], monkeypatch)
-    assert weights(again, chosen) == weights(whole, chosen)
-    for one, other in zip(again.curve, whole.curve, strict=True):
-        assert (one.train_loss, one.hold_out_pgd_accuracy, one.learning_rate) == (
-            other.train_loss,
-            other.hold_out_pgd_accuracy,
-            other.learning_rate,
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
+    resumed = interrupted(chosen, tmp_path / "tiny.state.pt", [1, 4, 10, 11, 20], monkeypatch)
+    assert weights(resumed, chosen) == weights(uninterrupted, chosen)
+    for actual, expected in zip(resumed.curve, uninterrupted.curve, strict=True):
+        assert (actual.train_loss, actual.hold_out_pgd_accuracy, actual.learning_rate) == (
+            expected.train_loss,
+            expected.hold_out_pgd_accuracy,
+            expected.learning_rate,
         )
 
 
@@ -61,28 +61,28 @@ def test_a_resumed_run_gives_the_same_weights(method: str, tmp_path: Path, monke
 def test_so_does_one_with_other_options_and_selection(options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     top = {"options": {"keep_ratio": 0.2, "allocation_power": 0.1, **options}, "select": "last" if "stages" in options else "hold-out"}
     chosen = recipe(top=top)
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
-    again = interrupted(chosen, tmp_path / "tiny.state.pt", [3, 14], monkeypatch)
-    assert weights(again, chosen) == weights(whole, chosen)
-    assert again.selected.epoch == whole.selected.epoch
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
+    resumed = interrupted(chosen, tmp_path / "tiny.state.pt", [3, 14], monkeypatch)
+    assert weights(resumed, chosen) == weights(uninterrupted, chosen)
+    assert resumed.selected.epoch == uninterrupted.selected.epoch
 
 
 def test_a_run_resumed_within_a_stage_of_gradual_pruning_keeps_as_many_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = recipe(top={"options": {"keep_ratio": 0.2, "allocation_power": 0.1, "stages": 2}}, epochs=4)
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels)
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
     # Kill the run in the second of the two epochs of the first stage.
-    again = interrupted(chosen, tmp_path / "tiny.state.pt", [14], monkeypatch)
-    assert weights(again, chosen) == weights(whole, chosen)
+    resumed = interrupted(chosen, tmp_path / "tiny.state.pt", [14], monkeypatch)
+    assert weights(resumed, chosen) == weights(uninterrupted, chosen)
 
 
 def test_a_finished_run_is_read_without_images(tmp_path: Path) -> None:
     chosen, path = recipe(), tmp_path / "tiny.state.pt"
     assert finished(chosen, path) is None
-    whole = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
-    read = finished(chosen, path)
-    assert read is not None
-    assert weights(read, chosen) == weights(whole, chosen)
-    assert read.curve == whole.curve and read.images == 600
+    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
+    reloaded = finished(chosen, path)
+    assert reloaded is not None
+    assert weights(reloaded, chosen) == weights(uninterrupted, chosen)
+    assert reloaded.curve == uninterrupted.curve and reloaded.images == 600
 
 
 def test_another_recipe_or_other_images_are_refused(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_files_that_are_no_states_are_refused_and_nothing_is_executed(tmp_path: 
     path = tmp_path / "tiny.state.pt"
     write_state(path, {"recipe": {"id": "tiny"}, "tensor": torch.arange(10_000)})
     assert read_state(path)["recipe"] == {"id": "tiny"}
-    whole = path.read_bytes()
-    for content in (b"", whole[:100], whole[: len(whole) // 2], b"not a state", pickle.dumps(Evil())):
+    complete = path.read_bytes()
+    for content in (b"", complete[:100], complete[: len(complete) // 2], b"not a state", pickle.dumps(Evil())):
         path.write_bytes(content)
         with pytest.raises(DamagedFileError, match=r"tiny\.state\.pt"):
             read_state(path)
@@ -157,6 +157,6 @@ def test_a_process_killed_without_warning_goes_on(tmp_path: Path) -> None:
                 break
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    again = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
-    assert weights(again, chosen) == weights(train(chosen, SAMPLE.images, SAMPLE.labels), chosen)
+    resumed = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
+    assert weights(resumed, chosen) == weights(train(chosen, SAMPLE.images, SAMPLE.labels), chosen)
     assert [file.name for file in tmp_path.glob("*.pt")] == [path.name]

@@ -61,24 +61,24 @@ def test_random_signs_are_never_trained_and_counts_never_change() -> None:
 
 
 def test_another_seed_gives_other_weights() -> None:
-    one, two = build_model(recipe()), build_model(dataclasses.replace(recipe(), seed=4))
-    assert not torch.equal(one.network.conv1.signs, two.network.conv1.signs)  # type: ignore[union-attr,arg-type]
+    first, second = build_model(recipe()), build_model(dataclasses.replace(recipe(), seed=4))
+    assert not torch.equal(first.network.conv1.signs, second.network.conv1.signs)  # type: ignore[union-attr,arg-type]
 
 
 def test_the_model_of_the_best_epoch_is_selected(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = recipe(top={"select": "hold-out"}, epochs=3)
-    seen: list[dict[str, torch.Tensor]] = []
+    states: list[dict[str, torch.Tensor]] = []
 
     def scripted(engine: DenseEngine, *_: object) -> tuple[float, float]:
         model = engine.model
-        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return 0.5, (0.2, 0.4, 0.3)[len(seen) - 1]
+        states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return 0.5, (0.2, 0.4, 0.3)[len(states) - 1]
 
     monkeypatch.setattr("model_zoo.training.trainer.hold_out_accuracy", scripted)
     trained = train(chosen, SAMPLE.images, SAMPLE.labels)
     assert trained.selected.epoch == 2 and len(trained.curve) == 3
-    assert all(torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in seen[1].items())
-    assert any(not torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in seen[2].items())
+    assert all(torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in states[1].items())
+    assert any(not torch.equal(trained.model.state_dict()[name], tensor) for name, tensor in states[2].items())
 
 
 def test_gradual_pruning_keeps_a_power_of_the_keep_ratio_in_each_stage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +115,10 @@ def test_test_images_join_the_curve_and_nothing_else(monkeypatch: pytest.MonkeyP
     test = (SAMPLE.images[:60], SAMPLE.labels[:60])
     tested = train(chosen, SAMPLE.images, SAMPLE.labels, test=test)
     assert weights(tested, chosen) == weights(plain, chosen) and tested.selected.epoch == plain.selected.epoch
-    for one, other in zip(plain.curve, tested.curve, strict=True):
-        assert math.isnan(one.test_clean_accuracy) and math.isnan(one.test_pgd_accuracy)
-        assert one.hold_out_pgd_accuracy == other.hold_out_pgd_accuracy
-        assert 0.0 <= other.test_pgd_accuracy <= other.test_clean_accuracy <= 1.0
+    for plain_epoch, tested_epoch in zip(plain.curve, tested.curve, strict=True):
+        assert math.isnan(plain_epoch.test_clean_accuracy) and math.isnan(plain_epoch.test_pgd_accuracy)
+        assert plain_epoch.hold_out_pgd_accuracy == tested_epoch.hold_out_pgd_accuracy
+        assert 0.0 <= tested_epoch.test_pgd_accuracy <= tested_epoch.test_clean_accuracy <= 1.0
     images, labels = SAMPLE.first(60).tensors()
     with torch.no_grad():
         clean = float((tested.model(images).argmax(1) == labels).float().mean())
@@ -127,13 +127,13 @@ def test_test_images_join_the_curve_and_nothing_else(monkeypatch: pytest.MonkeyP
 
     # The best epoch on the test images is not the one that is selected.
     def scripted(engine: DenseEngine, pixels: torch.Tensor, *_: object) -> tuple[float, float]:
-        scores.append(len(pixels))
-        return 0.5, {100: (0.4, 0.3), 60: (0.1, 0.9)}[len(pixels)][(len(scores) - 1) // 2]
+        sizes.append(len(pixels))
+        return 0.5, {100: (0.4, 0.3), 60: (0.1, 0.9)}[len(pixels)][(len(sizes) - 1) // 2]
 
-    scores: list[int] = []
+    sizes: list[int] = []
     monkeypatch.setattr("model_zoo.training.trainer.hold_out_accuracy", scripted)
     assert train(chosen, SAMPLE.images, SAMPLE.labels, test=test).selected.epoch == 1
-    assert sorted(scores) == [60, 60, 100, 100]
+    assert sorted(sizes) == [60, 60, 100, 100]
 
 
 def test_test_images_of_other_classes_or_shapes_are_refused() -> None:
@@ -144,23 +144,23 @@ def test_test_images_of_other_classes_or_shapes_are_refused() -> None:
 
 
 def test_the_attack_changes_at_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, float]] = []
+    strengths: list[tuple[int, float]] = []
 
     def noted(method: Madry, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append((method.setting.steps, method.setting.step))
+        strengths.append((method.setting.steps, method.setting.step))
         return original(method, batch)
 
     original = Madry.loss
     monkeypatch.setattr(Madry, "loss", noted)
     later = [{"epoch": 1, "steps": 3, "step": "4/255"}, {"epoch": 2, "steps": 1, "step": "10/255"}]
     train(recipe(attack={"later": later}, epochs=3), SAMPLE.images[:200], SAMPLE.labels[:200])
-    assert seen == [(2, 6 / 255)] * 2 + [(3, 4 / 255)] * 2 + [(1, 10 / 255)] * 2
+    assert strengths == [(2, 6 / 255)] * 2 + [(3, 4 / 255)] * 2 + [(1, 10 / 255)] * 2
 
 
 def test_clean_training_fits_clean_images_and_is_evaluated_at_the_radius() -> None:
     fields = recipe("dense", epochs=4).to_dict()
     chosen = Recipe.from_dict({**fields, "attack": {"threat": "Linf 8/255", "method": "clean"}})
-    natural, robust = (train(which, SAMPLE.images, SAMPLE.labels) for which in (chosen, recipe("dense", epochs=4)))
+    natural, robust = (train(options, SAMPLE.images, SAMPLE.labels) for options in (chosen, recipe("dense", epochs=4)))
     assert natural.curve[-1].train_loss < robust.curve[-1].train_loss
     assert natural.curve[-1].hold_out_pgd_accuracy < natural.curve[-1].hold_out_clean_accuracy
 

@@ -31,15 +31,15 @@ def test_it_is_of_the_model_that_keeps_least_and_can_be_loaded() -> None:
 
 def layer(number: int, *shape: int, kept: list[tuple[int, ...]] = ()) -> Layer:  # type: ignore[assignment]
     mask = np.zeros(shape, dtype=bool)
-    for place in kept:
-        mask[place] = True
+    for index in kept:
+        mask[index] = True
     return Layer(f"layer{number}", number, mask)
 
 
 def test_the_pair_is_the_last_block_and_shares_its_channels() -> None:
     layers = [layer(1, 8, 3, 3, 3), layer(2, 8, 8, 3, 3), layer(3, 16, 8, 3, 3), layer(4, 16, 16, 3, 3), layer(5, 16, 8, 1, 1)]
     pair = consecutive(layers)
-    assert pair is not None and [one.number for one in pair] == [3, 4]
+    assert pair is not None and [member.number for member in pair] == [3, 4]
     assert consecutive(layers[4:]) is None
 
 
@@ -65,7 +65,7 @@ def test_lines_and_bars_are_counts() -> None:
 def test_an_empty_and_a_full_mask_can_be_drawn(kept: int) -> None:
     mask = np.zeros(72, dtype=bool)
     mask[:kept] = True
-    both = [Layer(f"layer{number}", number, mask.reshape(2, 4, 3, 3) if number == 2 else mask.reshape(4, 2, 3, 3)) for number in (1, 2)]
-    figure = mask_structure(both, (both[0], both[1]), "model")
+    layers = [Layer(f"layer{number}", number, mask.reshape(2, 4, 3, 3) if number == 2 else mask.reshape(4, 2, 3, 3)) for number in (1, 2)]
+    figure = mask_structure(layers, (layers[0], layers[1]), "model")
     figure.draw_without_rendering()
     assert ys(figure.axes[0].lines[1]) == [100.0 * bool(kept)] * 2

@@ -40,9 +40,9 @@ def test_an_attack_alone_is_looked_at_on_the_images_that_all_met(attacked: pd.Da
 
 def test_the_most_robust_model_is_on_top_and_one_without_numbers_is_left_out(attacked: pd.DataFrame) -> None:
     better = attacked.assign(model="n", robust=True, robust_to_seen=True, broken_by=None)
-    both = pd.concat([attacked, better])
-    group = summary(both, pd.DataFrame([{"id": name, "family": "dense", "bytes": 1} for name in "mn"]))
-    frame = components(both, group)
+    outcomes = pd.concat([attacked, better])
+    group = summary(outcomes, pd.DataFrame([{"id": name, "family": "dense", "bytes": 1} for name in "mn"]))
+    frame = components(outcomes, group)
     axes = what_broke([("all", frame)], group, "title").axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["m", "n"]
     assert what_broke([("all", frame[frame["model"] == "n"])], group, "title").axes[0].get_yticklabels()[0].get_text() == "n"

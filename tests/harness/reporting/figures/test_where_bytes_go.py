@@ -29,8 +29,8 @@ def test_the_smallest_is_on_top_and_much_larger_ones_are_cut_off(group: pd.DataF
     kib, shares = where_bytes_go(group, "title").axes
     assert [text.get_text() for text in kib.get_yticklabels()] == ["rn8w28-dense", "rn8w32-dense-binary", "rn8w32-k10-p01"]
     sizes = sorted((group["bytes"] / 1024).tolist(), reverse=True)
-    found = lengths(kib)
-    assert found[1] == pytest.approx(sizes[1]) and found[2] == pytest.approx(sizes[2]) and found[0] == pytest.approx(2.5 * sizes[1])
+    drawn = lengths(kib)
+    assert drawn[1] == pytest.approx(sizes[1]) and drawn[2] == pytest.approx(sizes[2]) and drawn[0] == pytest.approx(2.5 * sizes[1])
     assert [text.get_text() for text in kib.texts] == ["… 930", "49.2", "23.7"] and "cut off" in kib.get_xlabel()
     assert lengths(shares) == pytest.approx({0: 100.0, 1: 100.0, 2: 100.0})
 

@@ -64,14 +64,14 @@ def keep(store: Store, unit: Unit, robust: int, at_fault: bool = False) -> None:
     label = unit.block.labels
     broken = np.arange(robust, n - 4)
     rows = []
-    for place in range(n):
-        is_robust, is_wrong = place < robust, place >= n - 4
-        wrong = int(label[place] + 1) % classes
+    for index in range(n):
+        is_robust, is_wrong = index < robust, index >= n - 4
+        wrong = int(label[index] + 1) % classes
         linf, l2 = (0.0, 0.0) if is_robust or is_wrong else (float(unit.threat.radius) if unit.threat.norm == "Linf" else 0.05, 0.4)
-        by = None if is_robust else ("clean" if is_wrong else unit.attack.name)
-        clean = wrong if is_wrong else int(label[place])
-        found = wrong if not is_robust else clean
-        rows.append((int(unit.block.index[place]), int(label[place]), clean, found, is_robust, is_robust, by, linf, l2, 10, 9))
+        broken_by = None if is_robust else ("clean" if is_wrong else unit.attack.name)
+        clean = wrong if is_wrong else int(label[index])
+        adversarial = wrong if not is_robust else clean
+        rows.append((int(unit.block.index[index]), int(label[index]), clean, adversarial, is_robust, is_robust, broken_by, linf, l2, 10, 9))
     change = np.full((len(broken[:8]), 3, 32, 32), 8 / 255, np.float16)
     change[:, :, ::2] *= -1
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -87,9 +87,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     root = tmp_path_factory.mktemp("material")
     store = Store(root / "store")
     hostile = str(hostile_record(root))
-    ten, attacks = [PRUNED, DENSE, hostile], ["pgd", "cw-linf", "cw-l2"]
-    full = planned(plan_request(ten, attacks, "cifar10-sample", 40), plan_request([HUNDRED], ["pgd"], "cifar100-sample", 40))
-    short = plan_request(ten, ["pgd"], "cifar10-sample", 12)
+    cifar10_models, attacks = [PRUNED, DENSE, hostile], ["pgd", "cw-linf", "cw-l2"]
+    full = planned(plan_request(cifar10_models, attacks, "cifar10-sample", 40), plan_request([HUNDRED], ["pgd"], "cifar100-sample", 40))
+    short = plan_request(cifar10_models, ["pgd"], "cifar10-sample", 12)
     for unit in full.units:
         if unit.record.id != DENSE:
             keep(store, unit, {PRUNED: 10, HOSTILE: 14, HUNDRED: 5}[unit.record.id] + (unit.attack.name == "pgd"))
@@ -105,21 +105,21 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     (store.units / f"{'0' * 64}.json").write_text("{}")
     _diagnose(store)
     _selftest(store)
-    found_by = {PRUNED: PRUNED, DENSE: DENSE, HUNDRED: HUNDRED, HOSTILE: hostile}
+    references = {PRUNED: PRUNED, DENSE: DENSE, HUNDRED: HUNDRED, HOSTILE: hostile}
     stored = list(store.read_all())
-    models, verdicts = catalogue(found_by), diagnosed(store, found_by)
+    models, verdicts = catalogue(references), diagnosed(store, references)
     results = [
         Results(name, find(stored, plan).outcomes, models, pd.DataFrame(plan.expected()), verdicts)
         for name, plan in (("full", full), ("short", short))
     ]
-    return Material(store, results, {**found_by, IDLE: IDLE})
+    return Material(store, results, {**references, IDLE: IDLE})
 
 
 def _diagnose(store: Store) -> None:
     """Store diagnoses: the pruned model is ok, the model with 100 classes is masked, and the others are not diagnosed."""
     (store.root / "diagnostics").mkdir()
     masked = HONEST.to_dict() | {"no_gradient": dict.fromkeys(("ce", "margin", "dlr"), "1" * 250 + "-" * 250)}
-    for model, found in ((PRUNED, HONEST.to_dict()), (HUNDRED, masked)):
+    for model, diagnosis in ((PRUNED, HONEST.to_dict()), (HUNDRED, masked)):
         record = registry.get_record(model)
         threat = protocol.default_threat("Linf", record.data.train)
         labels = {"model": model, "dataset": f"{record.data.train}-sample", "threat": str(threat)}
@@ -127,7 +127,7 @@ def _diagnose(store: Store) -> None:
             "schema": 2,
             "labels": labels,
             "identity": {"model": about(record), "diagnostics": diagnostics.VERSION},
-            "diagnostics": found,
+            "diagnostics": diagnosis,
         }
         (store.root / "diagnostics" / f"{model}.json").write_text(json.dumps(content))
 

@@ -32,8 +32,8 @@ def test_cells_are_those_of_the_tables(outcomes: pd.DataFrame, models: pd.DataFr
 
 def test_only_models_with_most_images_that_mean_something_are_on_a_front(models: pd.DataFrame) -> None:
     constant = [{**row, "clean_prediction": 3} for row in rows("constant", "pgd", "1" * 40)]
-    found = pd.DataFrame(rows("small_one", "pgd", "1" * 20 + "0" * 20) + rows("large", "pgd", "1" * 8) + constant)
-    data = made(found, pd.concat([models, pd.DataFrame([{"id": "constant", "bytes": 10}])]))
+    outcomes = pd.DataFrame(rows("small_one", "pgd", "1" * 20 + "0" * 20) + rows("large", "pgd", "1" * 8) + constant)
+    data = made(outcomes, pd.concat([models, pd.DataFrame([{"id": "constant", "bytes": 10}])]))
     assert {name: row["fit"] for name, row in data.items()} == {"small_one": "1", "large": "0", "constant": "0"}
     assert data["constant"]["family"] == "" and data["small_one"]["family"] == "pruned-binary"
 

@@ -89,13 +89,13 @@ def test_it_loads_from_a_disk_without_an_error_and_without_a_network(name: str, 
     browser = opened(name)
     assert [line["message"] for line in browser.get_log("browser")] == []
     events = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
-    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
     # The log also contains requests of the browser's first tab.
-    loaded = [request["request"]["url"] for request in sent if request["documentURL"].startswith("file:")]
-    assert any(url.endswith("page.css") for url in loaded)
-    assert all(url.startswith(("file:", "data:", "blob:")) for url in loaded), loaded
-    broken = "return [...document.images].filter(one => one.complete && !one.naturalWidth).map(one => one.src)"
-    assert browser.execute_script(broken) == []
+    urls = [request["request"]["url"] for request in requests if request["documentURL"].startswith("file:")]
+    assert any(url.endswith("page.css") for url in urls)
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in urls), urls
+    script = "return [...document.images].filter(one => one.complete && !one.naturalWidth).map(one => one.src)"
+    assert browser.execute_script(script) == []
 
 
 def test_the_scatter_has_a_point_a_model_and_its_click_opens_the_model(opened: Any) -> None:
@@ -109,7 +109,7 @@ def test_the_scatter_has_a_point_a_model_and_its_click_opens_the_model(opened: A
     browser.execute_script(emit, f"models/{PRUNED}.html")
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 10).until(lambda it: it.current_url.endswith(f"models/{PRUNED}.html"))
+    WebDriverWait(browser, 10).until(lambda driver: driver.current_url.endswith(f"models/{PRUNED}.html"))
 
 
 def test_a_heading_sorts_both_ways_by_keyboard(opened: Any) -> None:
@@ -119,11 +119,11 @@ def test_a_heading_sorts_both_ways_by_keyboard(opened: Any) -> None:
     browser = opened("index.html")
     assert shown(browser) == [HOSTILE, DENSE, PRUNED]
     head = browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=bytes] button")
-    for way in ("ascending", "descending"):
+    for order in ("ascending", "descending"):
         head.send_keys(Keys.ENTER)
         sizes = [int(size) for size in shown(browser, "bytes")]
-        assert sizes == sorted(sizes, reverse=way == "descending") and len(set(sizes)) == 3
-        assert browser.execute_script("return arguments[0].parentNode.ariaSort", head) == way
+        assert sizes == sorted(sizes, reverse=order == "descending") and len(set(sizes)) == 3
+        assert browser.execute_script("return arguments[0].parentNode.ariaSort", head) == order
     browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=model] button").click()
     assert shown(browser) == sorted(shown(browser))
     # Unknown values come last in both directions: the dense model has no sparsity.
@@ -138,16 +138,16 @@ def test_filters_hide_rows_and_points(opened: Any) -> None:
     browser = opened("index.html")
 
     def left() -> set[str]:
-        found = shown(browser)
-        assert points(browser) == len(found)
-        assert browser.find_element(By.ID, "said").text == f"{len(found)} of 3 models"
-        return set(found)
+        models = shown(browser)
+        assert points(browser) == len(models)
+        assert browser.find_element(By.ID, "said").text == f"{len(models)} of 3 models"
+        return set(models)
 
     def reset() -> None:
         browser.find_element(By.ID, "reset").click()
         from selenium.webdriver.support.ui import WebDriverWait
 
-        WebDriverWait(browser, 10).until(lambda it: len(shown(it)) == 3)
+        WebDriverWait(browser, 10).until(lambda driver: len(shown(driver)) == 3)
 
     browser.find_element(By.ID, "name").send_keys("k05")
     assert left() == {PRUNED}
@@ -192,11 +192,11 @@ def test_axe_finds_no_serious_fault(name: str, dark: bool, opened: Any) -> None:
     browser = opened(name, dark=dark)
     browser.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true })")
     browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
-    found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
-    assert found["passes"]
+    report = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    assert report["passes"]
     serious = [
         (fault["id"], fault["impact"], [node["html"] for node in fault["nodes"]][:3])
-        for fault in found["violations"]
+        for fault in report["violations"]
         if fault["impact"] in ("serious", "critical")
     ]
     assert not serious, json.dumps(serious, indent=1)

@@ -14,8 +14,8 @@ from tests.harness.reporting.page.conftest import PRUNED, Material
 
 def units_of(material: Material, attack: str, norm: str) -> tuple[pd.DataFrame, list[str]]:
     frame = material.results[0].outcomes
-    mine = frame[(frame["model"] == PRUNED) & (frame["attack"] == attack) & (frame["norm"] == norm)]
-    return mine, sorted(set(mine["unit"]))
+    selected = frame[(frame["model"] == PRUNED) & (frame["attack"] == attack) & (frame["norm"] == norm)]
+    return selected, sorted(set(selected["unit"]))
 
 
 def test_a_picture_shows_the_stored_perturbation_amplified(material: Material) -> None:

@@ -45,7 +45,7 @@ class Parsed(HTMLParser):
         self.text += data
 
     def all(self, tag: str, name: str) -> list[str]:
-        return [attributes[name] for found, attributes in self.tags if found == tag and name in attributes]
+        return [attributes[name] for opened, attributes in self.tags if opened == tag and name in attributes]
 
 
 def htmls(page: Path) -> list[Path]:
@@ -99,14 +99,14 @@ def test_built_twice_it_is_the_same_bytes(page: Path, material: Material, tmp_pa
 
 def test_what_an_older_page_had_goes_and_what_others_put_there_stays(material: Material, tmp_path: Path) -> None:
     build(material.store, [], [], {IDLE: IDLE, DENSE: DENSE}, tmp_path / "page")
-    outside, own = tmp_path / "outside.txt", tmp_path / "page" / "CNAME"
-    for path in (outside, own):
+    outside, cname = tmp_path / "outside.txt", tmp_path / "page" / "CNAME"
+    for path in (outside, cname):
         path.write_text("mine")
     with (tmp_path / "page" / "files.txt").open("a", encoding="utf-8") as listing:
         listing.write("../outside.txt\n")
     written = build(material.store, [], [], {IDLE: IDLE}, tmp_path / "page")
     assert not list((tmp_path / "page").rglob(f"*{DENSE}*"))
-    assert {path for path in (tmp_path / "page").rglob("*") if path.is_file()} == {*written, own}
+    assert {path for path in (tmp_path / "page").rglob("*") if path.is_file()} == {*written, cname}
     assert outside.read_text() == "mine"
 
 
@@ -122,9 +122,9 @@ def test_markup_in_a_record_or_a_store_is_text(page: Path) -> None:
 def test_numbers_are_the_summarys_and_say_where_they_are_partial(page: Path, material: Material) -> None:
     cells = rows_of(page, "full-cifar10-sample-linf-8-255")
     frame = summary(material.results[0].outcomes, material.results[0].models, material.results[0].expected)
-    mine = frame[(frame["dataset"] == "cifar10-sample") & (frame["norm"] == "Linf")].set_index("model")
-    assert set(cells) == set(mine.index) == {PRUNED, DENSE, HOSTILE}
-    for model, row in mine.iterrows():
+    selected = frame[(frame["dataset"] == "cifar10-sample") & (frame["norm"] == "Linf")].set_index("model")
+    assert set(cells) == set(selected.index) == {PRUNED, DENSE, HOSTILE}
+    for model, row in selected.iterrows():
         assert float(cells[str(model)]["worst"]) == pytest.approx(100 * row["worst"], abs=1e-3)
     html = (page / "index.html").read_text(encoding="utf-8")
     dense = re.search(rf'<tr data-model="{DENSE}".*?</tr>', html, re.DOTALL)
@@ -139,18 +139,18 @@ def test_numbers_are_the_summarys_and_say_where_they_are_partial(page: Path, mat
 
 def rows_of(page: Path, board: str) -> dict[str, dict[str, str]]:
     """Return the data attributes of the rows of one board, by model."""
-    found: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, str]] = {}
     current = ""
     for tag, attributes in Parsed(page / "index.html").tags:
         current = attributes.get("id", "") if tag == "section" else current
         if tag == "tr" and current == board and "data-model" in attributes:
-            found[attributes["data-model"]] = {name.removeprefix("data-"): value for name, value in attributes.items()}
-    return found
+            rows[attributes["data-model"]] = {name.removeprefix("data-"): value for name, value in attributes.items()}
+    return rows
 
 
 def test_no_table_mixes_threat_models(page: Path) -> None:
     boards = [attributes for tag, attributes in Parsed(page / "index.html").tags if tag == "section" and attributes.get("class") == "board"]
-    keys = [(one["data-suite"], one["data-dataset"], one["data-threat"]) for one in boards]
+    keys = [(board["data-suite"], board["data-dataset"], board["data-threat"]) for board in boards]
     assert keys == [
         ("full", "cifar10-sample", "Linf 8/255"),
         ("full", "cifar10-sample", "L2 1/2"),
@@ -174,8 +174,8 @@ def test_the_taxonomy_of_a_record_can_be_filtered_by(page: Path) -> None:
 
 def test_a_model_page_says_what_there_is(page: Path) -> None:
     text = Parsed(page / "models" / f"{PRUNED}.html").text
-    for said in ("bitmap + kept values", "16,950", "PGD on the margin", "pgd", "cw-linf", "taken for", "epochs = 5"):
-        assert said in text
+    for phrase in ("bitmap + kept values", "16,950", "PGD on the margin", "pgd", "cw-linf", "taken for", "epochs = 5"):
+        assert phrase in text
     idle = Parsed(page / "models" / f"{IDLE}.html").text
     assert "No outcomes in this store" in idle and "Not diagnosed" in idle and IDLE in Parsed(page / "index.html").text
     masked = Parsed(page / "models" / f"{HUNDRED}.html").text
@@ -185,8 +185,8 @@ def test_a_model_page_says_what_there_is(page: Path) -> None:
 def test_data_behind_a_model_is_the_stores(page: Path, material: Material) -> None:
     with (page / "data" / "outcomes" / f"{DENSE}.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    whole = [one.outcomes for one in material.results]
-    units = {unit for frame in whole for unit in frame.loc[frame["model"] == DENSE, "unit"]}
+    frames = [result.outcomes for result in material.results]
+    units = {unit for frame in frames for unit in frame.loc[frame["model"] == DENSE, "unit"]}
     assert {row["unit"] for row in rows} == units and {row["model"] for row in rows} == {DENSE}
     for unit in units:
         assert (page / "data" / "units" / f"{unit}.json").read_bytes() == (material.store.units / f"{unit}.json").read_bytes()
@@ -201,8 +201,8 @@ def test_notes_name_what_does_not_count(page: Path) -> None:
 
 
 def test_without_a_selftest_and_diagnostics_there_is_a_page_too(material: Material, tmp_path: Path) -> None:
-    bare = Store(tmp_path / "bare")
-    Material(bare, [], {IDLE: IDLE}).build(tmp_path / "page")
+    empty = Store(tmp_path / "bare")
+    Material(empty, [], {IDLE: IDLE}).build(tmp_path / "page")
     assert "harness selftest" in Parsed(tmp_path / "page" / "selftest.html").text
     assert "No outcomes are stored" in Parsed(tmp_path / "page" / "index.html").text
 
