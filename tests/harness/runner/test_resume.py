@@ -8,8 +8,8 @@ import torch
 
 from harness import attacks, datasets
 from harness.attacks import autoattack, pool
+from harness.attacks.common import Flag
 from harness.attacks.memory import Saved
-from harness.attacks.spec import Flag
 from harness.evaluation.unit import evaluate_unit
 from harness.runner.partial import PartialFile
 from harness.selftest.toys import THREAT, toy
