@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from harness import attacks
-from harness.attacks.spec import AttackResult
+from harness.attacks.common import AttackResult
 from harness.evaluation.meter import Meter
 from harness.runner.execute import execute
 from harness.runner.plan import Plan, plan_suite

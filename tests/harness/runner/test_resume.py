@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from harness import attacks, datasets
-from harness.attacks import autoattack, pool
 from harness.attacks.common import Flag
 from harness.attacks.memory import Saved
+from harness.attacks.native import pool
+from harness.attacks.packages import autoattack
 from harness.evaluation.unit import evaluate_unit
 from harness.runner.partial import PartialFile
 from harness.selftest.toys import THREAT, toy
