@@ -1,8 +1,8 @@
 """Benchmark of compact networks: their adversarial robustness, and what they cost in bytes.
 
-`load_model`, `evaluate` and `results` attack models and return frames; `models` and `footprint` say what is registered and what it costs;
-`diagnose` says whether a model's robustness is real; `train` trains from a recipe. `harness.datasets` and `harness.attacks` have the images
-and the attacks by name.
+`load_model`, `evaluate` and `results` attack models and return frames. `models` and `footprint` say what is registered and what it costs.
+`diagnose` says whether a model's robustness is real. `report` writes tables and figures, and `train` trains a model from a recipe.
+`harness.datasets` and `harness.attacks` have the images and the attacks by name.
 
 >>> import harness
 >>> model = harness.load_model("cifar10-rn8w32-pruned-binary-k20-p01")  # doctest: +SKIP
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.api.diagnosing import diagnose
     from harness.api.evaluating import FlagWarning, evaluate, load_model, results
     from harness.api.listing import footprint, models
+    from harness.api.reporting import report
     from harness.api.training import train
 
     __version__: str
@@ -29,10 +30,11 @@ _MODULES = {
     "footprint": "listing",
     "load_model": "evaluating",
     "models": "listing",
+    "report": "reporting",
     "results": "evaluating",
     "train": "training",
 }
-__all__ = ["FlagWarning", "__version__", "diagnose", "evaluate", "footprint", "load_model", "models", "results", "train"]
+__all__ = ["FlagWarning", "__version__", "diagnose", "evaluate", "footprint", "load_model", "models", "report", "results", "train"]
 
 
 def __getattr__(name: str) -> Any:

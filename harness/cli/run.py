@@ -72,7 +72,8 @@ def command(
       harness run --model my-model.toml --dataset cifar10 --data-dir ~/data --n all
       RAY_ADDRESS=auto harness run --suite full --executor ray --device cuda --gpus-per-unit 0.25
     """
-    from harness.cli.report import make, show
+    from harness.api.reporting import report_plan
+    from harness.cli.report import show, warn
     from harness.runner.store import Store
     from harness.runner.suite import get_suite
 
@@ -80,7 +81,7 @@ def command(
     how = {"executor": executor, "existing": existing, "cpus": cpus, "gpus": gpus, "device": device}
     report = execute_plan(plan, store, workers or os.cpu_count() or 1, how)
     kept = Store(store)
-    made = make(kept, kept.read_all(), reports / ("request" if suite is None else get_suite(suite).name), plan)
+    made = report_plan(kept, kept.read_all(), reports / ("request" if suite is None else get_suite(suite).name), plan, on_message=warn)
     if made is None:
         raise SystemExit(1)
     if as_json:

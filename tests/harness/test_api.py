@@ -121,3 +121,14 @@ def test_the_package_lists_its_names_and_version() -> None:
     assert set(harness.__all__) <= set(dir(harness)) and harness.__version__[0].isdigit()
     with pytest.raises(AttributeError, match="no attribute 'evalute'"):
         harness.evalute  # noqa: B018
+
+
+def test_a_report_from_python(tmp_path: Path) -> None:
+    lines: list[str] = []
+    store = Path(__file__).parents[2] / "results"
+    reports = harness.report(store, tmp_path, suites=["smoke"], formats=("csv",), on_message=lines.append)
+    (section,) = reports.sections
+    assert section.folder == "smoke" and {path.suffix for path in section.report.paths} == {".csv"} and lines == []
+    assert reports.index == tmp_path / "README.md" and "smoke/summary.csv" in reports.index.read_text()
+    with pytest.raises(UserError, match="no outcomes of suite paper"):
+        harness.report(store, tmp_path, suites=["paper"])
