@@ -126,9 +126,9 @@ def test_the_package_lists_its_names_and_version() -> None:
 def test_a_report_from_python(tmp_path: Path) -> None:
     lines: list[str] = []
     store = Path(__file__).parents[2] / "results"
-    reports = harness.report(store, tmp_path, suites=["smoke"], formats=("csv",), on_message=lines.append)
+    reports = harness.report(store, tmp_path, suites=["epsilon"], formats=("csv",), on_message=lines.append)
     (section,) = reports.sections
-    assert section.folder == "smoke" and {path.suffix for path in section.report.paths} == {".csv"} and lines == []
-    assert reports.index == tmp_path / "README.md" and "smoke/summary.csv" in reports.index.read_text()
+    assert section.folder == "epsilon" and {path.suffix for path in section.report.paths} == {".csv"} and lines == []
+    assert reports.index == tmp_path / "README.md" and "epsilon/summary.csv" in reports.index.read_text()
     with pytest.raises(UserError, match="no outcomes of suite paper"):
         harness.report(store, tmp_path, suites=["paper"])
