@@ -20,6 +20,7 @@ from model_zoo.adapters.outside import PLAIN, Outside
 from model_zoo.classifier import Classifier
 from model_zoo.errors import RefusedError, UsageError, UserCodeError, UserError
 from model_zoo.fence import Fenced, unfenced
+from model_zoo.layers.activations import activation_of
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import Attackable, TrainedOn, Training
@@ -276,7 +277,8 @@ def _user_model(
     identity = json.dumps([dict(architecture), affine, weights], sort_keys=True)
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
     name = f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
-    return Own(name, title, dict(architecture), affine, weights, *stored, pixels)
+    backward = activation_of(architecture).backward
+    return Own(name, title, dict(architecture), affine, weights, *stored, pixels, backward=backward)
 
 
 def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--family", required=True, help="pruned-binary, dense, dense-binary, sparse, sparse-binary or quantised.")
 @click.option("--method", required=True, help="How it was made, as in `harness ls models --json`: for example madry2018.")
 @click.option("--weight-bits", type=click.IntRange(1, 32), required=True, help="Bits of a weight.")
-@click.option("--activation-bits", type=click.IntRange(1, 32), default=32, show_default=True, help="Bits of an activation.")
+@click.option("--activation-bits", type=click.IntRange(1, 32), help="Bits of an activation.  [default: the architecture's, else 32]")
 @click.option("--dataset", type=click.Choice(["cifar10", "cifar100", "imagenet100"]), required=True, help="What it was trained on.")
 @click.option("--extra-data", is_flag=True, help="It was trained on images beyond that data set.")
 @click.option(
@@ -40,7 +40,7 @@ def command(
     family: str,
     method: str,
     weight_bits: int,
-    activation_bits: int,
+    activation_bits: int | None,
     dataset: str,
     extra_data: bool,
     norm: str,
@@ -66,6 +66,7 @@ def command(
     from harness.evaluation.gates import check_alphabet, check_model
     from model_zoo.adapters.keep_own import keep_own
     from model_zoo.errors import UsageError
+    from model_zoo.layers.activations import activation_of
     from model_zoo.loading import load_model
     from model_zoo.own import is_own, open_own, with_checkpoint
     from model_zoo.packing.frozen import all_weights
@@ -85,10 +86,10 @@ def command(
         "family": family,
         "method": method,
         "weight_bits": weight_bits,
-        "activation_bits": activation_bits,
+        "activation_bits": activation_bits or activation_of(own.architecture).bits,
         "keep_ratio": keep_ratio,
         "allocation_power": allocation_power,
-        "backward": "exact",
+        "backward": own.backward,
         "data": {"train": dataset, "extra": extra_data},
         "threat": threat,
     }

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from model_zoo.adapters import Imported
 from model_zoo.errors import UsageError
 from model_zoo.files import place
+from model_zoo.layers.activations import activation_of
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn
@@ -27,6 +28,7 @@ def keep_imported(found: Imported, folder: Path, *, name: str, title: str, sourc
         If the record would not be valid; the message names the field.
     """
     provenance = {"id": name, "imported_from": source} | ({"left_out": dict(found.left_out)} if found.left_out else {})
+    activation = activation_of(found.architecture)
     content = pack(found.model, found.architecture, found.affine, provenance)
     try:
         record = Record(
@@ -37,11 +39,11 @@ def keep_imported(found: Imported, folder: Path, *, name: str, title: str, sourc
             architecture=dict(found.architecture),
             affine=found.affine,
             weight_bits=found.weight_bits,
-            activation_bits=32,
+            activation_bits=activation.bits,
             keep_ratio=found.keep_ratio,
             allocation_power=found.allocation_power,
             pruning=Taxonomy(**found.taxonomy) if found.taxonomy else None,
-            backward="exact",
+            backward=activation.backward,
             data=data,
             threat=threat,
             weights_sha256=weights_sha256(found.model),

@@ -19,7 +19,7 @@ def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn
     Parameters
     ----------
     architecture : mapping
-        `name` and the fields of its builder (`classes`, `width` or `widths`, `last_batch_norm`, ...).
+        `name` and the fields of its builder (`classes`, `width` or `widths`, `activation`, `last_batch_norm`, ...).
     convolution : callable
         Called as convolution(in_channels, out_channels, kernel_size, stride=, padding=); returns layers without bias.
     affine : bool
@@ -28,7 +28,7 @@ def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn
     Raises
     ------
     UnknownNameError
-        If no module lists the name.
+        If no module lists the name, or the activation does not exist.
     UsageError
         If the architecture does not have one of the fields, or cannot take its value.
     """

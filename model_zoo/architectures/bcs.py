@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from model_zoo.architectures.resnet import BasicBlock, Bottleneck, build_resnet
 from model_zoo.architectures.wide_resnet import WideResNet
+from model_zoo.layers.activations import DEFAULT
 
 Convolution = Callable[..., nn.Module]
 
@@ -57,6 +58,7 @@ def _resnet(
     affine: bool,
     classes: int,
     width: int = 64,
+    activation: str = DEFAULT,
 ) -> nn.Module:
     return build_resnet(
         block,
@@ -68,11 +70,16 @@ def _resnet(
         width=width,
         last_batch_norm="none",
         head_bias=True,
+        activation=activation,
     )
 
 
-def _wide_resnet(*, convolution: Convolution, affine: bool, classes: int, depth: int, widths: Sequence[int]) -> nn.Module:
-    return WideResNet(convolution=same_padded(convolution), affine=affine, classes=classes, depth=depth, widths=widths)
+def _wide_resnet(
+    *, convolution: Convolution, affine: bool, classes: int, depth: int, widths: Sequence[int], activation: str = DEFAULT
+) -> nn.Module:
+    return WideResNet(
+        convolution=same_padded(convolution), affine=affine, classes=classes, depth=depth, widths=widths, activation=activation
+    )
 
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model_zoo.errors import UsageError
+from model_zoo.layers.activations import DEFAULT, get_activation
 from model_zoo.layers.bias import optional_bias
 
 Convolution = Callable[..., nn.Module]
@@ -34,7 +35,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool, shortcut: str) -> None:
+    def __init__(
+        self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool, shortcut: str, activation: str
+    ) -> None:
         super().__init__()
         self.conv1 = convolution(inputs, width, 3, stride=stride, padding=1)
         self.bn1 = nn.BatchNorm2d(width, affine=affine)
@@ -42,12 +45,13 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width, affine=affine)
         self.shortcut_name = shortcut
         setattr(self, shortcut, _projection(convolution, inputs, width, stride, affine))
+        self.activation = get_activation(activation).make()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map [N, inputs, H, W] to [N, width, H/stride, W/stride]."""
-        out = F.relu(self.bn1(self.conv1(inputs)))
+        out = self.activation(self.bn1(self.conv1(inputs)))
         out = self.bn2(self.conv2(out))
-        return F.relu(out + getattr(self, self.shortcut_name)(inputs))
+        return self.activation(out + getattr(self, self.shortcut_name)(inputs))
 
 
 class Bottleneck(nn.Module):
@@ -55,7 +59,9 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool, shortcut: str) -> None:
+    def __init__(
+        self, convolution: Convolution, inputs: int, width: int, stride: int, affine: bool, shortcut: str, activation: str
+    ) -> None:
         super().__init__()
         outputs = self.expansion * width
         self.conv1 = convolution(inputs, width, 1)
@@ -66,13 +72,14 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(outputs, affine=affine)
         self.shortcut_name = shortcut
         setattr(self, shortcut, _projection(convolution, inputs, outputs, stride, affine))
+        self.activation = get_activation(activation).make()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map [N, inputs, H, W] to [N, 4 width, H/stride, W/stride]."""
-        out = F.relu(self.bn1(self.conv1(inputs)))
-        out = F.relu(self.bn2(self.conv2(out)))
+        out = self.activation(self.bn1(self.conv1(inputs)))
+        out = self.activation(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return F.relu(out + getattr(self, self.shortcut_name)(inputs))
+        return self.activation(out + getattr(self, self.shortcut_name)(inputs))
 
 
 class ResNet(nn.Module):
@@ -96,6 +103,8 @@ class ResNet(nn.Module):
         Stride of the CIFAR stem (1 in the paper; 2 makes all later layers four times cheaper).
     head_bias : bool
         Whether the classifier has a bias.
+    activation : str
+        A name in `model_zoo.layers.activations.ACTIVATIONS`; any other raises an UnknownNameError.
 
     Raises
     ------
@@ -115,6 +124,7 @@ class ResNet(nn.Module):
         stem: str = "cifar",
         stem_stride: int = 1,
         head_bias: bool = False,
+        activation: str = DEFAULT,
     ) -> None:
         super().__init__()
         if last_batch_norm not in LAST_BATCH_NORMS:
@@ -126,13 +136,14 @@ class ResNet(nn.Module):
             self.conv1 = convolution(3, widths[0], 7, stride=2, padding=3)
         self.bn1 = nn.BatchNorm2d(widths[0], affine=affine)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
+        self.activation = get_activation(activation).make()
         self.stages = len(depths)
         channels = widths[0]
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
             blocks = []
             for position in range(depth):
                 stride = 2 if number > 1 and position == 0 else 1
-                blocks.append(block(convolution, channels, width, stride, affine, shortcut))
+                blocks.append(block(convolution, channels, width, stride, affine, shortcut, activation))
                 channels = block.expansion * width
             setattr(self, f"layer{number}", nn.Sequential(*blocks))
         self.fc = convolution(channels, classes, 1)
@@ -143,7 +154,7 @@ class ResNet(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map normalised images float [N, 3, H, W] to logits float [N, classes]."""
-        out = self.pool(F.relu(self.bn1(self.conv1(inputs))))
+        out = self.pool(self.activation(self.bn1(self.conv1(inputs))))
         for number in range(1, self.stages + 1):
             out = getattr(self, f"layer{number}")(out)
         out = F.adaptive_avg_pool2d(out, 1)
@@ -163,12 +174,13 @@ def build_resnet(
     last_batch_norm: str = "plain",
     stem_stride: int = 1,
     head_bias: bool = False,
+    activation: str = DEFAULT,
 ) -> nn.Module:
     """Build a ResNet of base `width` (doubled from stage to stage) or of the given stage `widths`; UsageError if their number is wrong."""
     stage_widths = list(widths) if widths is not None else [width * 2**stage for stage in range(len(depths))]
     if len(stage_widths) != len(depths):
         raise UsageError(f"{len(depths)} stages need {len(depths)} widths, not {len(stage_widths)}")
-    return ResNet(block, depths, stage_widths, classes, convolution, affine, last_batch_norm, stem, stem_stride, head_bias)
+    return ResNet(block, depths, stage_widths, classes, convolution, affine, last_batch_norm, stem, stem_stride, head_bias, activation)
 
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model_zoo.errors import UsageError
+from model_zoo.layers.activations import DEFAULT, get_activation
 from model_zoo.layers.bias import optional_bias
 
 Convolution = Callable[..., nn.Module]
@@ -37,6 +38,8 @@ class VGG16(nn.Module):
         What follows the last convolution's 2x2 positions: nothing, maximum or average pooling.
     conv_bias, head_bias : bool
         Whether convolutions and linear layers have biases.
+    activation : str
+        A name in `model_zoo.layers.activations.ACTIVATIONS`; any other raises an UnknownNameError.
 
     Raises
     ------
@@ -55,13 +58,14 @@ class VGG16(nn.Module):
         pool: str = "keep-2x2",
         conv_bias: bool = False,
         head_bias: bool = True,
+        activation: str = DEFAULT,
     ) -> None:
         super().__init__()
         if pool not in POOLS:
             raise UsageError(f"pool is one of {', '.join(POOLS)}, not {pool!r}")
         if len(widths) != sum(STAGES):
             raise UsageError(f"VGG-16 needs {sum(STAGES)} widths, not {len(widths)}")
-        self.pool = pool
+        self.pool, self.activation = pool, get_activation(activation).make()
         channels = 3
         for number, width in enumerate(widths, start=1):
             setattr(self, f"conv{number}", convolution(channels, width, 3, stride=1, padding=1))
@@ -82,14 +86,14 @@ class VGG16(nn.Module):
             for _ in range(count):
                 number += 1
                 out = getattr(self, f"conv{number}_bias")(getattr(self, f"conv{number}")(out))
-                out = F.relu(getattr(self, f"bn{number}")(out))
+                out = self.activation(getattr(self, f"bn{number}")(out))
             if stage < len(STAGES):
                 out = F.max_pool2d(out, 2)
         out = F.adaptive_max_pool2d(out, 1) if self.pool == "max" else F.adaptive_avg_pool2d(out, 2 if self.pool == "keep-2x2" else 1)
         out = out.flatten(1)[:, :, None, None]
         for layer in range(1, self.linear + 1):
             out = getattr(self, f"fc{layer}_bias")(getattr(self, f"fc{layer}")(out))
-            out = F.relu(out) if layer < self.linear else out
+            out = self.activation(out) if layer < self.linear else out
         return out.flatten(1)
 
 

@@ -109,24 +109,26 @@ def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
     Raises
     ------
     UnsuitedError
-        If the model is not a `Classifier` with a `ResNet`, or if the network has unknown blocks, layers without a stride or a classifier
-        with a bias.
+        If the model is not a `Classifier` with a `ResNet`, or if the network has unknown blocks, layers without a stride, another
+        activation than ReLU or a classifier with a bias.
     """
     if not (isinstance(model, Classifier) and isinstance(model.network, ResNet)):
         raise UnsuitedError(f"a {type(model).__name__} is no residual network of the zoo: only engine dense runs it")
     network = model.network
     layers: list[Layer | Pool] = []
 
-    def add(source: int, convolution: nn.Module, norm: nn.Module, relu: bool, residual: int | None = None) -> int:
+    def add(source: int, convolution: nn.Module, norm: nn.Module, activation: nn.Module | None, residual: int | None = None) -> int:
         if not hasattr(convolution, "stride"):
             raise UnsuitedError(f"no engine but dense knows a {type(convolution).__name__}")
+        if activation is not None and type(activation) is not nn.ReLU:
+            raise UnsuitedError(f"no engine but dense knows the activation {type(activation).__name__}")
         # Stride and padding are pairs of numbers in `nn.Conv2d` and single numbers in the zoo's layers.
         stride, padding = (int(np.ravel(cast(Any, value))[0]) for value in (convolution.stride, convolution.padding))
         target = 1 + max((layer.target for layer in layers), default=0)
-        layers.append(Layer(source, target, convolution, norm, stride, padding, relu, residual))
+        layers.append(Layer(source, target, convolution, norm, stride, padding, activation is not None, residual))
         return target
 
-    value = add(0, network.conv1, network.bn1, relu=True)
+    value = add(0, network.conv1, network.bn1, network.activation)
     if not isinstance(network.pool, nn.Identity):
         layers.append(Pool(value, value + 1, window=True))
         value += 1
@@ -135,15 +137,15 @@ def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
             if not isinstance(block, (BasicBlock, Bottleneck)):
                 raise UnsuitedError(f"no engine but dense knows a {type(block).__name__}")
             shortcut = getattr(block, block.shortcut_name)
-            skipped = value if isinstance(shortcut, nn.Identity) else add(value, shortcut[0], shortcut[1], relu=False)
+            skipped = value if isinstance(shortcut, nn.Identity) else add(value, shortcut[0], shortcut[1], None)
             names = ("1", "2", "3") if isinstance(block, Bottleneck) else ("1", "2")
             for name in names:
-                is_last = name == names[-1]
-                value = add(value, getattr(block, f"conv{name}"), getattr(block, f"bn{name}"), True, skipped if is_last else None)
+                residual = skipped if name == names[-1] else None
+                value = add(value, getattr(block, f"conv{name}"), getattr(block, f"bn{name}"), block.activation, residual)
     layers.append(Pool(value, value + 1))
     if not isinstance(network.fc_bias, nn.Identity):
         raise UnsuitedError("no engine but dense knows a classifier with a bias")
-    add(value + 1, network.fc, network.last_bn, relu=False)
+    add(value + 1, network.fc, network.last_bn, None)
     return tuple(layers)
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from model_zoo.classifier import Classifier
 from model_zoo.errors import UsageError
 from model_zoo.families import get_family
+from model_zoo.layers.activations import DEFAULT
 from model_zoo.training.inner_attack import input_gradients_only
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.sharing import Share, shared
@@ -184,6 +185,9 @@ def _reason_against_sparse(recipe: Recipe, device: str) -> str | None:
     architecture = str(recipe.architecture["name"])
     if not architecture.startswith("cifar-") or "resnet" not in architecture:
         return f"it knows the residual networks for CIFAR, not {architecture}"
+    activation = recipe.architecture.get("activation", DEFAULT)
+    if activation != "relu":
+        return f"it knows ReLU, not the activation {activation}"
     if recipe.architecture.get("head_bias"):
         return "it knows no classifier with a bias"
     if recipe.attack.faithful:

@@ -15,6 +15,7 @@ import torch
 from model_zoo.classifier import Classifier
 from model_zoo.families import get_family
 from model_zoo.files import place
+from model_zoo.layers.activations import activation_of
 from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import effective_weights, freeze, weights_sha256
 from model_zoo.packing.packed import pack
@@ -78,6 +79,7 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
     selected, last = trained.selected, trained.curve[-1]
     family = get_family(recipe.family)
     kind, bits = stored_as(recipe)
+    activation = activation_of(recipe.architecture)
     training_method = TRAINING_METHODS[recipe.attack.method] if recipe.select == "last" else STOPPED_EARLY
     return Record(
         id=recipe.id,
@@ -87,12 +89,12 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
         architecture=dict(recipe.architecture),
         affine=family.affine,
         weight_bits=bits,
-        activation_bits=32,
+        activation_bits=activation.bits,
         keep_ratio=_kept_share(frozen) if family.moves_keep_ratio else recipe.options.get("keep_ratio"),
         allocation_power=recipe.options.get("allocation_power"),
         weight_init=recipe.options.get("weight_init"),
         pruning=Taxonomy(**family.taxonomy) if family.taxonomy else None,
-        backward="exact",
+        backward=activation.backward,
         data=TrainedOn(train=recipe.data.dataset, images=(recipe.data.images or trained.images) - recipe.data.hold_out),
         threat=Threat(norm="Linf", radius=radius_text(threat.radius)),
         recipe=recipe.id,

@@ -126,6 +126,14 @@ def test_a_network_of_this_package_is_what_a_record_of_it_would_be(tmp_path: Pat
     assert torch.equal(model(images), load_model(SHIPPED)(images))
 
 
+def test_a_network_of_this_package_declares_the_gradient_of_its_activation(tmp_path: Path) -> None:
+    file = tmp_path / "ours.py"
+    architecture = {"name": "cifar-resnet8", "classes": 10, "width": 4, "normalisation": "cifar10", "activation": "sign-ste"}
+    file.write_text(f"from model_zoo.classifier import build_classifier\n\ndef make():\n    return build_classifier({architecture})\n")
+    own, _ = open_own(f"{file}:make")
+    assert (own.architecture, own.backward) == (architecture, "ste")
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [

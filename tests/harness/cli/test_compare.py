@@ -12,6 +12,7 @@ from harness.cli.main import main
 from harness.runner.plan import plan_request
 from harness.runner.store import Store
 from harness.runner.work import run_unit
+from model_zoo.registry import get_record
 
 DENSE, PRUNED = "cifar10-rn8s29-dense", "cifar10-rn8w32-pruned-binary-k05-p01"
 FACTORY = """
@@ -26,6 +27,11 @@ def probabilities():
 def ours():
     from model_zoo.loading import load_model
     return load_model("cifar10-rn8s29-dense")
+
+def signs():
+    from model_zoo.classifier import build_classifier
+    fields = {"name": "cifar-resnet8", "classes": 10, "width": 4, "normalisation": "cifar10"}
+    return build_classifier({**fields, "activation": "sign-ste"})
 """
 
 
@@ -150,6 +156,11 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
     result = harness("add", "my_model.py:ours", *options)
     assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in Path("added").iterdir()) == ["mine.safetensors", "mine.toml"]
+    relu = get_record("added/mine.toml")
+    assert (relu.activation_bits, relu.backward) == (32, "exact")
+    assert harness("add", "my_model.py:signs", *options, "--out", "binary").exit_code == 0
+    binary = get_record("binary/mine.toml")
+    assert (binary.activation_bits, binary.backward) == (1, "ste")
     compared = compare("added/mine.toml", "--against", PRUNED)
     assert compared.exit_code == 0 and "units run" not in compared.stderr and "mine withstands" in compared.stdout
     attacked = harness("run", "--model", "added/mine.toml", "--attack", "pgd", "--n", "4", "--workers", "1")

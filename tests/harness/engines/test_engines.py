@@ -19,6 +19,7 @@ from harness.runner.work import prepared
 from model_zoo import registry
 from model_zoo.errors import UnknownNameError
 from model_zoo.kernels.graph import UnsuitedError, lower
+from model_zoo.layers.activations import SignSTE
 from model_zoo.loading import load_model
 from tests.harness.engines.conftest import network
 
@@ -160,6 +161,19 @@ def test_other_modules_are_not_taken_for_ours():
     changed.network.layer1[0].conv1 = torch.nn.Sequential(changed.network.layer1[0].conv1)
     with pytest.raises(UnsuitedError, match="Sequential"):
         engines.build(changed, "folded")
+
+
+@pytest.mark.parametrize("engine", ["folded", "bf16", pytest.param("sparse", marks=pytest.mark.needs_numba)])
+def test_another_activation_than_relu_is_refused_not_computed_as_relu(engine):
+    with pytest.raises(UnsuitedError, match="SignSTE"):
+        engines.build(network(activation="sign-ste"), engine)
+
+
+def test_one_block_with_another_activation_is_refused():
+    changed = network("cifar-resnet50")
+    changed.network.layer2[1].activation = SignSTE()
+    with pytest.raises(UnsuitedError, match="SignSTE"):
+        lower(changed)
 
 
 @pytest.mark.needs_numba

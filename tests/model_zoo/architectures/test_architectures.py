@@ -9,6 +9,7 @@ from model_zoo.architectures.bcs import same_padded
 from model_zoo.architectures.small_dense import small_widths
 from model_zoo.classifier import NORMALISATIONS, build_classifier
 from model_zoo.errors import UnknownNameError, UsageError
+from model_zoo.layers.activations import SignSTE
 from model_zoo.layers.bias import Bias
 
 
@@ -90,6 +91,8 @@ def test_bad_descriptions_are_refused_by_name() -> None:
         build_network({"name": "cifar-resnet18", "classes": 10, "depth": 3})
     with pytest.raises(UsageError, match="last_batch_norm"):
         build_network({"name": "cifar-resnet18", "classes": 10, "last_batch_norm": "yes"})
+    with pytest.raises(UnknownNameError, match="Did you mean 'relu'"):
+        build_network({"name": "cifar-resnet18", "classes": 10, "activation": "rel"})
     with pytest.raises(UsageError, match="4 widths"):
         build_network({"name": "cifar-resnet18", "classes": 10, "widths": [1, 2, 3]})
 
@@ -111,6 +114,35 @@ def test_other_peoples_networks_have_their_published_sizes(architecture: dict[st
     assert sum(weights_of(network)) == pytest.approx(weights, abs=1000)
     biases = [module for module in network.modules() if isinstance(module, Bias)]
     assert len(biases) == (3 if architecture["name"] == "vgg16" else 1)
+
+
+NETWORKS: tuple[dict[str, object], ...] = (
+    {"name": "cifar-resnet8", "width": 4},
+    {"name": "imagenet-resnet50", "width": 2},
+    {"name": "cifar-small-resnet18-p1"},
+    {"name": "preact-resnet18", "width": 4},
+    {"name": "wide-resnet", "depth": 10, "widths": [4, 4, 8, 16]},
+    {"name": "vgg16", "widths": [4] * 13, "hidden": [8]},
+    {"name": "bcs-resnet18", "width": 4},
+    {"name": "bcs-wide-resnet", "depth": 10, "widths": [4, 4, 8, 16]},
+)
+
+
+@pytest.mark.parametrize("architecture", NETWORKS, ids=lambda architecture: architecture["name"])
+def test_the_activation_is_a_choice_of_the_architecture(architecture: dict[str, object]) -> None:
+    networks = {}
+    for name in (None, "relu", "sign-ste"):
+        torch.manual_seed(0)
+        networks[name] = build_network({"classes": 10, **architecture, **({"activation": name} if name else {})}).eval()
+    activations = {
+        name: [type(module) for module in network.modules() if isinstance(module, nn.ReLU | SignSTE)] for name, network in networks.items()
+    }
+    assert activations[None] == activations["relu"] and set(activations["relu"]) == {nn.ReLU}
+    assert activations["sign-ste"] == [SignSTE] * len(activations["relu"])
+    assert [list(network.state_dict()) for network in networks.values()] == [list(networks[None].state_dict())] * 3
+    images = torch.rand(2, 3, 32, 32)
+    logits = {name: network(images) for name, network in networks.items()}
+    assert torch.equal(logits[None], logits["relu"]) and not torch.allclose(logits["relu"], logits["sign-ste"])
 
 
 @pytest.mark.parametrize("size", [32, 31])

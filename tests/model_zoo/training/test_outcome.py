@@ -4,11 +4,15 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from model_zoo.classifier import Classifier
+from model_zoo.layers.activations import SignSTE
 from model_zoo.loading import load_model
 from model_zoo.registry import read_record
+from model_zoo.training.building import build_model
 from model_zoo.training.outcome import keep
 from model_zoo.training.trainer import train
 from tests.model_zoo.training.tiny import SAMPLE, recipe
@@ -21,6 +25,7 @@ def test_what_is_kept_loads_as_what_was_trained(tmp_path: Path) -> None:
     assert read_record(tmp_path / "tiny.toml") == record
     assert (record.data.images, record.keep_ratio, record.training.epochs if record.training else None) == (500, 0.2, 2)
     assert (record.family, record.weight_bits, record.weight_init, record.selected_on) == ("pruned-binary", 1, "binary", "last epoch")
+    assert (record.activation_bits, record.backward) == (32, "exact")
     loaded = load_model(str(tmp_path / "tiny.toml"))
     images, _ = SAMPLE.first(8).tensors()
     with torch.no_grad():
@@ -43,6 +48,30 @@ def test_other_initialisations_are_called_what_they_are(kind: str, family: str, 
     images, _ = SAMPLE.first(8).tensors()
     with torch.no_grad():
         assert torch.allclose(loaded(images), trained.model(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["dense", "pruned-binary"])
+def test_a_network_of_binary_activations_is_trained_packed_and_loaded_as_itself(family: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 30)
+    # One colour per class, with noise.
+    images = (generator.integers(0, 200, (10, 1, 1, 3))[labels] + generator.integers(0, 55, (300, 32, 32, 3))).astype(np.uint8)
+    architecture = {**recipe().architecture, "activation": "sign-ste"}
+    chosen = recipe(family, {"step": "2/255", "steps": 1, "threat": "Linf 2/255"}, {"architecture": architecture}, epochs=1, batch=20)
+    before = build_model(chosen)
+    trained = train(chosen, images, labels)
+    assert trained.engine == "dense"
+    moved = zip(before.parameters(), trained.model.parameters(), strict=True)
+    assert all(not torch.equal(old, new) for old, new in moved)
+    assert trained.curve[-1].hold_out_clean_accuracy > 0.2
+    record = keep(trained, chosen, tmp_path)
+    assert (record.architecture["activation"], record.activation_bits, record.backward) == ("sign-ste", 1, "ste")
+    assert read_record(tmp_path / "tiny.toml") == record
+    loaded = load_model(str(tmp_path / "tiny.toml"))
+    assert isinstance(loaded, Classifier) and isinstance(loaded.network.activation, SignSTE)
+    pixels = torch.from_numpy(images[:8]).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        assert torch.allclose(loaded(pixels), trained.model(pixels), atol=1e-5)
 
 
 def test_selection_on_the_hold_out_is_said(tmp_path: Path) -> None:

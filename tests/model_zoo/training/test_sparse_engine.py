@@ -420,6 +420,7 @@ REFUSED: dict[str, tuple[Recipe, str]] = {
     "batch": (recipe(batch=50), "multiples of 16, not 50"),
     "architecture": (masked("rst", name="imagenet-resnet18"), "not imagenet-resnet18"),
     "classifier": (masked("rst", head_bias=True), "no classifier with a bias"),
+    "activation": (masked("rst", activation="sign-ste"), "ReLU, not the activation sign-ste"),
 }
 
 
