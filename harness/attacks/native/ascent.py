@@ -122,9 +122,10 @@ def climb(
     steps: int,
     confidence: float = 0.0,
 ) -> Climb:
-    """Run `iterates`, at least one step, until each image is misclassified by a margin of at least `confidence`.
+    """Run `iterates` until each image is misclassified by a margin of at least `confidence`.
 
     The example of an image is its first such iterate (the start and the last one included), or its last iterate if there is none.
+    Parameters are as in `iterates`; `steps` must be at least 1.
     """
 
     def is_broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
