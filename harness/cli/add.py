@@ -77,7 +77,7 @@ def command(
     given = with_checkpoint(model, checkpoint, outside)
     threat = {"norm": norm, "radius": radius_text(ThreatModel(norm, parse_radius(radius)).radius)}
     own, loaded = open_own(given)
-    images, _ = datasets.load(f"{dataset}-sample" if dataset != "imagenet100" else dataset, n=16).tensors()
+    images, _ = datasets.load(datasets.kinds()[dataset].sample or dataset, n=16).tensors()
     check_model(loaded, images, datasets.describe(dataset).classes or own.classes)
     check_alphabet(all_weights(loaded), weight_bits, pruned=keep_ratio is not None)
     said = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
 from harness.plugins import DATASETS
 from model_zoo.errors import UsageError
 
-__all__ = ["DatasetInfo", "ImageSet", "data_folder", "describe", "load", "names", "present"]
+__all__ = ["DataKind", "DatasetInfo", "ImageSet", "data_folder", "describe", "kinds", "load", "names", "present"]
 
 # Prefix of the name of a user's folder: folder:PATH.
 FOLDER = "folder:"
@@ -43,6 +43,11 @@ def names() -> list[str]:
 def describe(name: str) -> DatasetInfo:
     """Return the description of a data set without loading it; UnknownNameError, with a suggestion, for an unknown name."""
     return _source(name).info
+
+
+def kinds() -> dict[str, DataKind]:
+    """Return the kinds of all data sets that `names` lists, by name."""
+    return {source.info.kind.name: source.info.kind for _, source in DATASETS.items()}
 
 
 def present(name: str, data_dir: Path | None = None) -> bool:

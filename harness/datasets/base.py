@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,15 +91,43 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class DataKind:
+    """Kind of images that models are trained on; several data sets may be of one kind, such as a split and a sample of it.
+
+    Attributes
+    ----------
+    name : str
+        "cifar10".
+    classes : int or None
+        Number of classes; None if it depends on the files.
+    shape : tuple of int or None
+        Channels, height and width; None if it depends on the files.
+    radii : mapping
+        The protocol's radius for each norm, by name; for norms that are absent, `harness.threats.Norm.default_radius` applies.
+    normalisation : str
+        Usual input normalisation of models, a key of `model_zoo.classifier.NORMALISATIONS`.
+    sample : str or None
+        Data set of this kind that is used if a few images are needed; None if there is none.
+    """
+
+    name: str
+    classes: int | None = None
+    shape: tuple[int, int, int] | None = None
+    radii: Mapping[str, Fraction] = field(default_factory=dict, hash=False)
+    normalisation: str = "none"
+    sample: str | None = None
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """Description of a data set, available without loading it.
 
     Attributes
     ----------
+    kind : DataKind
+        What models for it were trained on: the same for a sample and the whole split.
     size : int or None
         Number of images; None if it depends on the files.
-    family : str
-        What models for it were trained on: "cifar10" for both the sample and the whole split.
     present : callable
         Returns whether the data set is on this machine, given the data folder.
     where : str
@@ -107,12 +136,20 @@ class DatasetInfo:
 
     name: str
     title: str
-    classes: int | None
+    kind: DataKind
     size: int | None
-    input_shape: tuple[int, int, int] | None
-    family: str
     present: Callable[[Path], bool]
     where: str
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None if it depends on the files."""
+        return self.kind.classes
+
+    @property
+    def family(self) -> str:
+        """Name of the kind."""
+        return self.kind.name
 
 
 @dataclass(frozen=True)

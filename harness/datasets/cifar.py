@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
+from harness.datasets.cifar_kinds import CIFAR10_KIND, CIFAR100_KIND
 from harness.datasets.class_names import CIFAR10, CIFAR100
 from model_zoo.arrays import read_arrays
 from model_zoo.download import Report, fetch
@@ -38,7 +39,7 @@ class Cifar:
     (`ordered` is False).
     """
 
-    name: str
+    kind: DataKind
     title: str
     classes: tuple[str, ...]
     folder: str
@@ -50,10 +51,15 @@ class Cifar:
     content: Mapping[str, str]
     ordered: bool
 
+    @property
+    def name(self) -> str:
+        """Name of the kind and of the data set with the whole test split."""
+        return self.kind.name
+
 
 SETS = {
     "cifar10": Cifar(
-        "cifar10",
+        CIFAR10_KIND,
         "CIFAR-10 test split",
         CIFAR10,
         "cifar-10-batches-py",
@@ -78,7 +84,7 @@ SETS = {
         True,
     ),
     "cifar100": Cifar(
-        "cifar100",
+        CIFAR100_KIND,
         "CIFAR-100 test split, fine labels",
         CIFAR100,
         "cifar-100-python",
@@ -223,7 +229,7 @@ def _source(data: Cifar) -> Source:
     def present(folder: Path) -> bool:
         return _has_batches(data, TEST, folder) or (folder / f"{data.name}_{TEST}.npz").is_file()
 
-    info = DatasetInfo(data.name, data.title, len(data.classes), 10_000, (3, 32, 32), data.name, present, instead(data))
+    info = DatasetInfo(data.name, data.title, data.kind, 10_000, present, instead(data))
     read = partial(read_split, data, TEST)
     return Source(info, lambda folder, n, download: read(folder, download))
 

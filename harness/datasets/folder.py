@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
 from harness.datasets.tree import list_tree, read_tree
 from model_zoo.errors import UsageError
 
@@ -50,7 +50,7 @@ def folder_source(text: str) -> Source:
     def read(data_folder: Path, n: int | None, download: bool) -> ImageSet:
         return read_tree(name, list_tree(root), n, resized)
 
-    info = DatasetInfo(name, f"images in {root}", None, count, None, name, lambda data_folder: root.is_dir(), f"{root} is not a folder")
+    info = DatasetInfo(name, f"images in {root}", DataKind(name), count, lambda data_folder: root.is_dir(), f"{root} is not a folder")
     return Source(info, read)
 
 

@@ -7,10 +7,11 @@ downloaded.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
 from harness.datasets.tree import list_tree, read_tree
 from model_zoo.errors import DamagedFileError, MissingDataError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 RESIZE, CROP, CLASSES = 256, 224, 100
+KIND = DataKind("imagenet100", CLASSES, (3, CROP, CROP), {"Linf": Fraction(2, 255)}, "imagenet", "imagenet100")
 WHERE = "put the images in DATA_DIR/imagenet100/val/CLASS/FILE and name DATA_DIR with --data-dir or HARNESS_DATA_DIR"
 
 
@@ -69,10 +71,8 @@ SOURCES = {
         DatasetInfo(
             "imagenet100",
             "ImageNet-100 validation images, 224 x 224",
-            CLASSES,
+            KIND,
             None,
-            (3, CROP, CROP),
-            "imagenet100",
             lambda data_dir: _root(data_dir) is not None,
             WHERE,
         ),

@@ -111,7 +111,7 @@ def _source(data: Cifar) -> Source:
         return not _absent(data, folder)
 
     title = f"{data.title}, through the robustbench package"
-    info = DatasetInfo(_name(data), title, len(data.classes), 10_000, (3, 32, 32), data.name, present, instead(data))
+    info = DatasetInfo(_name(data), title, data.kind, 10_000, present, instead(data))
     return Source(info, partial(read, data))
 
 

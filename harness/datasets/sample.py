@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.datasets.base import DatasetInfo, ImageSet, Source
+from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
+from harness.datasets.cifar_kinds import CIFAR10_KIND, CIFAR100_KIND
 from harness.datasets.class_names import CIFAR10, CIFAR100
 from model_zoo.errors import DamagedFileError, RefusedError
 
@@ -81,9 +82,9 @@ def _shipped(stem: str, name: str, classes: tuple[str, ...]) -> ImageSet:
     return images
 
 
-def _source(family: str, classes: tuple[str, ...], title: str) -> Source:
-    name, stem = f"{family}-sample", f"{family}_sample"
-    info = DatasetInfo(name, title, len(classes), 1000, (3, 32, 32), family, lambda data_dir: True, "it ships with the package")
+def _source(kind: DataKind, classes: tuple[str, ...], title: str) -> Source:
+    name, stem = f"{kind.name}-sample", f"{kind.name}_sample"
+    info = DatasetInfo(name, title, kind, 1000, lambda data_dir: True, "it ships with the package")
     read = partial(_shipped, stem, name, classes)
     return Source(info, lambda data_dir, n, download: read())
 
@@ -91,7 +92,7 @@ def _source(family: str, classes: tuple[str, ...], title: str) -> Source:
 SOURCES = {
     source.info.name: source
     for source in (
-        _source("cifar10", CIFAR10, "1,000 CIFAR-10 test images, 100 a class; ships"),
-        _source("cifar100", CIFAR100, "1,000 CIFAR-100 test images, 10 a class; ships"),
+        _source(CIFAR10_KIND, CIFAR10, "1,000 CIFAR-10 test images, 100 a class; ships"),
+        _source(CIFAR100_KIND, CIFAR100, "1,000 CIFAR-100 test images, 10 a class; ships"),
     )
 }

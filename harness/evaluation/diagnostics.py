@@ -17,6 +17,7 @@ from harness.evaluation.outcomes import near_constant
 from harness.evaluation.probes import ascend, logit_scale, survives_noise, zero_gradient
 from harness.evaluation.referee import predict
 from harness.randomness import isolated
+from harness.threats import LINF
 from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel
 
@@ -168,7 +169,7 @@ def diagnose(
     robust: dict[str, torch.Tensor] = {}
     with isolated(seed):
         tell(0.0, "gradients")
-        start = (x + torch.empty(x.shape).uniform_(-epsilon, epsilon)).clamp(0.0, 1.0)
+        start = (x + LINF.noise(x.shape, epsilon)).clamp(0.0, 1.0)
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         losses = {name: loss for name, loss in LOSSES.items() if name != "dlr" or classes > 2}

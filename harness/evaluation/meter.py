@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from harness.evaluation.referee import TOLERANCE
+from harness.threats import NORMS
 from model_zoo.threat import ThreatModel
 
 # Rows and columns of the grid.
@@ -78,6 +79,7 @@ class Meter(nn.Module):
         # If no grid pixel is farther than this from an image's, the distance is less than half of that to the nearest other image.
         self._certain = _numpy(0.499 * distances.amin(1) / self._grids.shape[1] ** 0.5)
         self._last: _Asked | None = None
+        self._size = NORMS[threat.norm].size_of_array
         self._limit = threat.epsilon + TOLERANCE
         self.train(model.training)
 
@@ -151,12 +153,6 @@ class Meter(nn.Module):
         np.maximum.at(self._margins, mine, found)
         best = found == self._margins[mine]
         self.examples[mine[best]] = queries[wrong[best]]
-
-    def _size(self, difference: np.ndarray) -> np.ndarray:
-        """Return the size of each row in the threat model's norm."""
-        rows = difference.reshape(len(difference), -1)
-        found: np.ndarray = np.abs(rows).max(1) if self.threat.norm == "Linf" else np.sqrt((rows * rows).sum(1))
-        return found
 
     def _inside(self, queries: torch.Tensor, rows: np.ndarray) -> np.ndarray:
         asked = _numpy(queries)

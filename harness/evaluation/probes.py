@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from harness.attacks.native.ascent import random_start
+from harness.attacks.native.ascent import iterates, misclassified, random_start
 from harness.attacks.native.losses import Loss, cross_entropy, margin
 from harness.evaluation import thresholds
+from harness.threats import LINF
 
 # Images per batch.
 BATCH = 250
@@ -85,25 +86,14 @@ def ascend(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon
     """
     robust, rising = [], []
     for clean, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-        point = random_start(clean, epsilon, seed, 0)
-        rows = torch.arange(len(clean))
+        start, step = random_start(clean, epsilon, seed, 0), 2.5 * epsilon / steps
         losses = torch.zeros(steps + 1, len(clean))
-        for step in range(steps + 1):
-            asked = point[rows].requires_grad_(step < steps)
-            logits = model(asked)
-            values = loss(logits, expected[rows])
-            losses[step, rows] = values.detach()
-            right = logits.detach().argmax(1) == expected[rows]
-            rows = rows[right]
-            if step == steps or not len(rows):
+        is_robust = torch.ones(len(clean), dtype=torch.bool)
+        for place, iterate in enumerate(iterates(model, loss, clean, expected, start, epsilon, step, steps, misclassified)):
+            losses[place, iterate.rows] = iterate.losses
+            is_robust[iterate.rows[iterate.stopped]] = False
+            if iterate.gradient is None:
                 break
-            gradient = torch.autograd.grad(values.sum(), asked, allow_unused=True)[0] if values.requires_grad else None
-            if gradient is None:
-                break
-            moved = asked.detach()[right] + 2.5 * epsilon / steps * gradient[right].sign()
-            point[rows] = torch.min(torch.max(moved, clean[rows] - epsilon), clean[rows] + epsilon).clamp(0.0, 1.0)
-        is_robust = torch.zeros(len(clean), dtype=torch.bool)
-        is_robust[rows] = True
         late, whole = losses[-1] - losses[-1 - max(1, steps // 10)], losses[-1] - losses[0]
         robust.append(is_robust)
         rising.append(is_robust & (late > 0.1 * whole) & (whole > 0))
@@ -128,7 +118,7 @@ def gradient_flags(model: nn.Module, images: torch.Tensor, labels: torch.Tensor,
     The model must classify `images` [N, 3, H, W] correctly. Zero gradients are counted at the images and at a random point within
     `epsilon` of each, and the smaller count is used.
     """
-    noise = torch.empty(images.shape).uniform_(-epsilon, epsilon, generator=torch.Generator().manual_seed(_SEED)).to(images)
+    noise = LINF.noise(images.shape, epsilon, torch.Generator().manual_seed(_SEED)).to(images)
     points = (images, (images + noise).clamp(0.0, 1.0))
     none, ce = (min(int(zero_gradient(model, at, labels, loss).sum()) for at in points) for loss in (margin, cross_entropy))
     if none > thresholds.ZERO_GRADIENT.value * len(images):

@@ -8,6 +8,7 @@ from itertools import chain
 import torch
 from torch import nn
 
+from harness.threats import L2, LINF, NORMS
 from model_zoo.threat import ThreatModel
 
 # Allows for float32 rounding of x + delta clipped to [0, 1]; far below one step of a pixel (1/255 = 4e-3), so no attack gains by it.
@@ -71,11 +72,9 @@ def judge(model: nn.Module, images: torch.Tensor, adversarial: torch.Tensor, lab
     """
     finite = torch.isfinite(adversarial).flatten(1).all(1)
     examples = torch.where(finite[:, None, None, None], adversarial.detach(), images)
-    difference = (examples.double() - images.double()).flatten(1)
-    linf, l2 = difference.abs().amax(1), difference.norm(dim=1)
-    size = linf if threat.norm == "Linf" else l2
+    difference = examples.double() - images.double()
     box = (examples.flatten(1).amin(1) >= 0.0) & (examples.flatten(1).amax(1) <= 1.0)
-    legal = finite & box & (size <= threat.epsilon + TOLERANCE)
+    legal = finite & box & (NORMS[threat.norm].size(difference) <= threat.epsilon + TOLERANCE)
     logits = logits_of(model, examples)
     prediction = classify(logits)
-    return Verdict(logits, prediction, linf, l2, legal, legal & (prediction != labels))
+    return Verdict(logits, prediction, LINF.size(difference), L2.size(difference), legal, legal & (prediction != labels))

@@ -206,7 +206,7 @@ def _expand(
     for model in models:
         record = describe(model)
         trained_on = None if record.data is None else record.data.train
-        if record.classes != len(images.classes) or (family in protocol.LINF_RADIUS and trained_on not in (None, family)):
+        if record.classes != len(images.classes) or (family in datasets.kinds() and trained_on not in (None, family)):
             trained = "" if trained_on is None else f"trained on {trained_on}, "
             leave_out(f"model {record.id}: {trained}{record.classes} classes, not for {images.name}")
             continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
+from harness import datasets
+from harness.threats import NORMS
 from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel
 
@@ -15,14 +15,11 @@ BLOCK = 250
 # Draws of a model declared stochastic per query of an attack (AutoAttack's version for such models takes 20) and per judgement.
 DRAWS = (20, 100)
 
-LINF_RADIUS = {"cifar10": Fraction(8, 255), "cifar100": Fraction(4, 255), "imagenet100": Fraction(2, 255)}
-L2_RADIUS = Fraction(1, 2)
-
 
 def default_threat(norm: str, family: str) -> ThreatModel:
-    """Return the protocol's threat model of a norm for a family of data sets ("cifar10"); raise a UsageError if it fixes none."""
-    if norm == "L2":
-        return ThreatModel("L2", L2_RADIUS)
-    if family not in LINF_RADIUS:
+    """Return the protocol's threat model of a norm for a kind of data ("cifar10"); raise a UsageError if it fixes none."""
+    kind = datasets.kinds().get(family)
+    radius = NORMS[norm].default_radius if kind is None else kind.radii.get(norm, NORMS[norm].default_radius)
+    if radius is None:
         raise UsageError(f"the protocol fixes no radius for data of family {family!r}: give one, for example --radius 8/255")
-    return ThreatModel(norm, LINF_RADIUS[family])
+    return ThreatModel(norm, radius)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness import datasets
+from harness.threats import LINF
 from model_zoo.threat import ThreatModel
 
 IMAGES = 250
@@ -82,7 +83,7 @@ def _attacked(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) ->
         point = shown.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(point), y), point)
         moved = shown + 2.5 * epsilon / steps * gradient.sign()
-        shown = torch.min(torch.max(moved, x - epsilon), x + epsilon).clamp(0.0, 1.0)
+        shown = LINF.project(moved, x, epsilon)
     return shown
 
 

@@ -11,6 +11,7 @@ import torch
 
 from harness.attacks.native.losses import cross_entropy
 from harness.attacks.native.pool import Ask, State, best_others, columns
+from harness.threats import LINF
 
 # The paper's: momentum, and the checkpoints as shares of the iterations: the first period, the least, and what each is shorter by.
 MOMENTUM = 0.75
@@ -35,7 +36,7 @@ class APGD:
         """Return the initial state: a random point per run, whose noise is scaled to the surface of the ball."""
         runs = max(self.targets, 1)
         noise = torch.empty(runs, *clean.shape[1:]).uniform_(-1.0, 1.0, generator=generator)
-        begin = (clean + self.epsilon * noise / noise.abs().amax((1, 2, 3), keepdim=True)).clamp(0.0, 1.0)
+        begin = (clean + self.epsilon * noise / columns(LINF.size(noise))).clamp(0.0, 1.0)
         target = best_others(logits, labels, self.targets)[0] if self.targets else labels
         zeros, whole = torch.zeros(runs), torch.zeros(runs, dtype=torch.int64)
         return {
@@ -89,14 +90,12 @@ class APGD:
             state["rises"] = torch.where(check, 0, state["rises"])
             since = torch.where(check, 0, since)
         state["since"], state["last_loss"] = since, loss
-        ahead = self._inside(at + columns(state["step"]) * gradient.sign(), state["clean"])
+        ahead = LINF.project(at + columns(state["step"]) * gradient.sign(), state["clean"], self.epsilon)
         pull = columns(torch.where(first, 1.0, MOMENTUM))
-        state["query"] = self._inside(at + (ahead - at) * pull + (at - state["before"]) * (1.0 - pull), state["clean"])
+        with_momentum = at + (ahead - at) * pull + (at - state["before"]) * (1.0 - pull)
+        state["query"] = LINF.project(with_momentum, state["clean"], self.epsilon)
         state["before"], state["iteration"] = at, iteration + 1
         return found, last
-
-    def _inside(self, point: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        return torch.min(torch.max(point, clean - self.epsilon), clean + self.epsilon).clamp(0.0, 1.0)
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if not self.targets:

@@ -2,12 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
 from harness.attacks.native.losses import Loss, margin
 from harness.randomness import image_generator
+from harness.threats import LINF
+
+# From logits [N, classes] and labels int64 [N] to whether each image leaves the batch, bool [N].
+Stop = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Iterate:
+    """One iterate of `iterates`, evaluated on the images that are still in the batch.
+
+    Attributes
+    ----------
+    points : torch.Tensor
+        Current point of every image, float32 [N, C, H, W]; later iterates write to the same tensor.
+    rows : torch.Tensor
+        Images that are still in the batch, int64 [M].
+    losses : torch.Tensor
+        Their losses, [M].
+    stopped : torch.Tensor
+        Whether each of them leaves the batch now, bool [M].
+    gradient : torch.Tensor or None
+        Gradient of their losses, float32 [M, C, H, W]. None after the last step, if all of them leave, or if the loss does not depend
+        on the images for autograd (as in a network that computes with comparisons): then the points do not move.
+    """
+
+    points: torch.Tensor
+    rows: torch.Tensor
+    losses: torch.Tensor
+    stopped: torch.Tensor
+    gradient: torch.Tensor | None
+
+
+def iterates(
+    model: torch.nn.Module,
+    loss: Loss,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    start: torch.Tensor,
+    epsilon: float,
+    step: float,
+    steps: int,
+    stop: Stop,
+) -> Iterator[Iterate]:
+    """Ascend `loss` by signed gradient steps from `start`, projected onto the ball and the box.
+
+    Yields the start and the iterate after each step, and ends early if all images left the batch.
+
+    Parameters
+    ----------
+    images, start : torch.Tensor
+        float32 [N, C, H, W] in [0, 1]; `start` must be inside the ball around `images`.
+    epsilon, step : float
+        In units of the [0, 1] range.
+    stop : callable
+        Decides which images leave the batch.
+    """
+    points, rows = start.clone(), torch.arange(len(images), device=images.device)
+    for iteration in range(steps + 1):
+        last = iteration == steps
+        current = points[rows].requires_grad_(not last)
+        logits = model(current)
+        values = loss(logits, labels[rows])
+        stopped = stop(logits.detach(), labels[rows])
+        ends = last or bool(stopped.all())
+        gradient = torch.autograd.grad(values.sum(), current, allow_unused=True)[0] if values.requires_grad and not ends else None
+        yield Iterate(points, rows, values.detach(), stopped, gradient)
+        if ends:
+            break
+        rows, moved = rows[~stopped], current.detach()[~stopped]
+        if gradient is not None:
+            points[rows] = LINF.project(moved + step * gradient[~stopped].sign(), images[rows], epsilon)
+
+
+def misclassified(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Stop images once they are misclassified."""
+    return logits.argmax(1) != labels
+
+
+def never(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Stop no image."""
+    return torch.zeros_like(labels, dtype=torch.bool)
 
 
 @dataclass(frozen=True)
@@ -40,44 +122,25 @@ def climb(
     steps: int,
     confidence: float = 0.0,
 ) -> Climb:
-    """Ascend `loss` by signed gradient steps from `start`, projected onto the ball and the box.
+    """Run `iterates` until each image is misclassified by a margin of at least `confidence`.
 
-    The example of an image is its first iterate (the start and the last one included) that is misclassified by a margin of at least
-    `confidence`; the image then leaves the batch. The example of an image that is never broken is its last iterate.
-
-    Parameters
-    ----------
-    images, start : torch.Tensor
-        float32 [N, 3, H, W] in [0, 1]; `start` must be inside the ball around `images`.
-    epsilon, step : float
-        In units of the [0, 1] range.
+    The example of an image is its first such iterate (the start and the last one included), or its last iterate if there is none.
+    Parameters are as in `iterates`; `steps` must be at least 1.
     """
-    examples = start.clone()
+
+    def is_broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return misclassified(logits, labels) & (margin(logits, labels) >= confidence)
+
     broken = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-    stuck = 0
-    rows = torch.arange(len(images), device=images.device)
-    for iteration in range(steps + 1):
-        last = iteration == steps
-        current = examples[rows].requires_grad_(not last)
-        logits = model(current)
-        success = (logits.detach().argmax(1) != labels[rows]) & (margin(logits.detach(), labels[rows]) >= confidence)
-        broken[rows[success]] = True
-        if last or success.all():
-            break
-        gradient = _gradient(loss(logits, labels[rows]).sum(), current)
+    stuck, examples = 0, start
+    for iteration, now in enumerate(iterates(model, loss, images, labels, start, epsilon, step, steps, is_broken)):
+        examples = now.points
+        broken[now.rows[now.stopped]] = True
         if iteration == 0:
             # On images already broken a zero gradient means nothing: they are done.
-            stuck = int((gradient[~success].flatten(1) == 0).all(1).sum())
-        rows, moved, clean = rows[~success], current.detach()[~success], images[rows[~success]]
-        moved = moved + step * gradient[~success].sign()
-        examples[rows] = torch.min(torch.max(moved, clean - epsilon), clean + epsilon).clamp(0.0, 1.0)
+            is_zero = ~now.stopped if now.gradient is None else ~now.stopped & (now.gradient.flatten(1) == 0).all(1)
+            stuck = int(is_zero.sum())
     return Climb(examples, broken, stuck)
-
-
-def _gradient(value: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of `value`, zero if it does not depend on `point` (as in a network that computes with comparisons)."""
-    found = torch.autograd.grad(value, point, allow_unused=True)[0] if value.requires_grad else None
-    return torch.zeros_like(point) if found is None else found
 
 
 def random_start(images: torch.Tensor, epsilon: float, seed: int, restart: int) -> torch.Tensor:
@@ -87,6 +150,5 @@ def random_start(images: torch.Tensor, epsilon: float, seed: int, restart: int) 
     """
     noise = torch.empty(images.shape, dtype=images.dtype)
     for row, image in enumerate(images.cpu()):
-        generator = image_generator(image, seed, restart.to_bytes(8, "little"))
-        noise[row].uniform_(-epsilon, epsilon, generator=generator)
+        noise[row] = LINF.noise((1, *image.shape), epsilon, image_generator(image, seed, restart.to_bytes(8, "little")))[0]
     return (images + noise.to(images.device)).clamp(0.0, 1.0)

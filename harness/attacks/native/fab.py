@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.attacks.native.pool import Ask, State, best_others, columns
+from harness.threats import LINF
 
 # Newton's steps of a projection; it ends by itself, after a handful.
 STEPS = 50
@@ -50,7 +51,7 @@ class FAB:
         logits, gradient = ask(query, lead)
         assert gradient is not None
         adversarial = logits.argmax(1) != label
-        distance = (query - clean).flatten(1).abs().amax(1)
+        distance = LINF.size(query - clean)
         # The plane: lead + gradient . (x - query) = 0.
         now = torch.where(columns(adversarial), clean + self.beta * (query - clean), query)
         value = lead(logits)
@@ -59,7 +60,7 @@ class FAB:
         for point in (now, clean):
             there = value + (flat * (point - query).flatten(1)).sum(1)
             steps.append(project(point.flatten(1), flat, -there).view_as(query))
-        sizes = [step.flatten(1).abs().amax(1) for step in steps]
+        sizes = [LINF.size(step) for step in steps]
         alpha = columns((sizes[0] / (sizes[0] + sizes[1]).clamp_min(1e-12)).clamp(0.0, self.alpha_max))
         moved = (now + self.eta * steps[0]) * (1.0 - alpha) + (clean + self.eta * steps[1]) * alpha
         state["query"] = moved.clamp(0.0, 1.0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from harness.attacks.native.ascent import random_start
+from harness.attacks.native.ascent import iterates, never, random_start
 from harness.attacks.native.losses import Loss
 from model_zoo import registry
 
@@ -65,10 +65,7 @@ def transfer_examples(
     made, length = [], 2.5 * epsilon / steps if step is None else step
     for clean, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         point = random_start(clean, epsilon, seed, 0)
-        for _ in range(steps):
-            asked = point.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(loss(source(asked), expected).sum(), asked)
-            moved = asked.detach() + length * gradient.sign()
-            point = torch.min(torch.max(moved, clean - epsilon), clean + epsilon).clamp(0.0, 1.0)
+        for iterate in iterates(source, loss, clean, expected, point, epsilon, length, steps, never):
+            point = iterate.points
         made.append(point)
     return torch.cat(made)

@@ -12,6 +12,7 @@ from harness.attacks.parameters import Count, Size
 from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
+from harness.threats import L2
 
 
 class Parameters(BaseParameters):
@@ -67,7 +68,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
             examples.append(torch.where(unmoved[:, None, None, None], batch, found))
             wrong.append(predict(model, examples[-1]) != truth)
     adversarial = torch.cat(examples)
-    distance = (adversarial.double() - images.double()).flatten(1).norm(dim=1)
+    distance = L2.size(adversarial.double() - images.double())
     broken = torch.cat(wrong) & (distance <= threat.epsilon)
     return AttackResult(adversarial, tuple("cw" if success else None for success in broken.tolist()))
 

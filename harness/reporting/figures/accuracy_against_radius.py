@@ -16,6 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 from harness.reporting.figures import Drawn, Material
 from harness.reporting.names import label
 from harness.reporting.style import FAINT, SETTINGS, family_style, new_figure
+from harness.threats import NORMS
 
 WIDTH = 7.2
 FEW_CURVES = 6
@@ -35,7 +36,7 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
     images) has an interval and a name; the others are thin lines in the colour of their family (the table has their numbers).
     """
     norm = str(summary["norm"].iloc[0])
-    unit = 255 if norm == "Linf" else 1
+    unit = NORMS[norm].unit.denominator
     rows = summary.assign(epsilon=[unit * float(Fraction(radius)) for radius in summary["radius"]]).dropna(subset=["worst"])
     named = _named(rows)
     few = len(named) == rows["model"].nunique()

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 import torch
 
 from harness import datasets
-from harness.datasets.base import ImageSet
+from harness.datasets.base import DataKind, ImageSet
+from harness.runner.protocol import default_threat
+from model_zoo.classifier import NORMALISATIONS
 from model_zoo.errors import RefusedError, UnknownNameError, UsageError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
@@ -88,3 +92,29 @@ def test_naming_data_sets_imports_nothing_heavy() -> None:
         "sys.exit(', '.join({'torch', 'pandas', 'PIL', 'pooch', 'torchvision'} & set(sys.modules)) or 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).returncode == 0
+
+
+def test_kinds_of_data_fit_their_data_sets_and_have_the_protocols_radii() -> None:
+    kinds = datasets.kinds()
+    assert {name: dict(kind.radii) for name, kind in kinds.items() if name in ("cifar10", "cifar100", "imagenet100")} == {
+        "cifar10": {"Linf": Fraction(8, 255)},
+        "cifar100": {"Linf": Fraction(4, 255)},
+        "imagenet100": {"Linf": Fraction(2, 255)},
+    }
+    for name in ("cifar10", "cifar100"):
+        kind = kinds[name]
+        assert kind.sample == f"{name}-sample" and kind is datasets.describe(name).kind is datasets.describe(kind.sample).kind
+        sample = datasets.load(kind.sample, n=1)
+        assert (len(sample.classes), tuple(sample.tensors()[0].shape[1:])) == (kind.classes, kind.shape)
+    assert all(kind.normalisation in NORMALISATIONS for kind in kinds.values())
+
+
+def test_a_data_set_brings_its_kind_with_its_radius() -> None:
+    sample = datasets.DATASETS.get("cifar10-sample")
+    kind = DataKind("mine", 10, (3, 32, 32), {"Linf": Fraction(3, 255)})
+    with datasets.DATASETS.temporarily("my-data", replace(sample, info=replace(sample.info, name="my-data", kind=kind))):
+        assert str(default_threat("Linf", "mine")) == "Linf 3/255"
+        assert str(default_threat("L2", "mine")) == "L2 1/2"
+    with pytest.raises(UsageError, match="no radius"):
+        default_threat("Linf", "mine")
+    assert str(default_threat("L2", "mine")) == "L2 1/2"
