@@ -25,18 +25,18 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
       harness footprint cifar10-rn8w32-pruned-binary-k05-p01 --layers
     """
     from harness.cli.console import err
-    from model_zoo import registry
     from model_zoo.errors import UserError
     from model_zoo.footprint import measure, measure_layers
-    from model_zoo.loading import load_model
     from model_zoo.packing.packed import load_packed
+    from model_zoo.references import parse_recorded
 
     found: list[dict[str, Any]] = []
     failed = False
     for model in models:
         try:
-            record, loaded = registry.get_record(model), load_model(model)
-            path, shape = registry.checkpoint_path(model), record.input_shape
+            reference = parse_recorded(model)
+            record, loaded = reference.open()
+            path, shape = reference.checkpoint_path, record.input_shape
             counted = measure(loaded, path, shape, record.signs_drawn)
             is_packed = record.architecture["name"] != "onnx"
             row = {

@@ -65,7 +65,7 @@ def make(
     if found.outcomes.empty:
         return None
     models, diagnoses = _described(store, plan)
-    found_by = _found_by(plan)
+    references = _references(plan)
     return report.build(
         found.outcomes,
         models,
@@ -73,7 +73,7 @@ def make(
         pd.DataFrame(plan.expected()),
         found.invalid,
         diagnoses,
-        found_by,
+        references,
         formats or report.DEFAULT_FORMATS,
         only,
     )
@@ -85,12 +85,12 @@ def _described(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
     from harness.runner.diagnoses import diagnosed
     from model_zoo.catalogue import catalogue
 
-    found_by = _found_by(plan)
-    diagnoses = diagnosed(store, found_by)
-    return with_traits(catalogue(found_by), found_by), diagnoses
+    references = _references(plan)
+    diagnoses = diagnosed(store, references)
+    return with_traits(catalogue(references), references), diagnoses
 
 
-def _found_by(plan: Plan) -> dict[str, str]:
+def _references(plan: Plan) -> dict[str, str]:
     return {unit.record.id: unit.model for unit in plan.units}
 
 

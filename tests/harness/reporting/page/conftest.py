@@ -105,14 +105,14 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     (store.units / f"{'0' * 64}.json").write_text("{}")
     _diagnose(store)
     _selftest(store)
-    found_by = {PRUNED: PRUNED, DENSE: DENSE, HUNDRED: HUNDRED, HOSTILE: hostile}
+    references = {PRUNED: PRUNED, DENSE: DENSE, HUNDRED: HUNDRED, HOSTILE: hostile}
     stored = list(store.read_all())
-    models, verdicts = catalogue(found_by), diagnosed(store, found_by)
+    models, verdicts = catalogue(references), diagnosed(store, references)
     results = [
         Results(name, find(stored, plan).outcomes, models, pd.DataFrame(plan.expected()), verdicts)
         for name, plan in (("full", full), ("short", short))
     ]
-    return Material(store, results, {**found_by, IDLE: IDLE})
+    return Material(store, results, {**references, IDLE: IDLE})
 
 
 def _diagnose(store: Store) -> None:
