@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from model_zoo import registry
 from model_zoo.errors import UserError
-from model_zoo.loading import load_model
 from model_zoo.packing.frozen import all_weights
 from model_zoo.packing.parts import file_parts
+from model_zoo.references import RecordReference, parse_recorded
 from model_zoo.schema import Record, Taxonomy
 
 
-def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
+def catalogue(references: Mapping[str, str]) -> pd.DataFrame:
     """Return one row per model: id, title, family, bits, keep ratio, sparsity, bytes of the packed file, its parts, and weight counts.
 
     `parameters` is the number of the model's weights and `kept_weights` the number of nonzero ones; NAME_bytes are the parts of the file
@@ -24,14 +23,14 @@ def catalogue(models: Mapping[str, str]) -> pd.DataFrame:
 
     Parameters
     ----------
-    models : mapping of str to str
+    references : mapping of str to str
         Model ids, each with the reference that finds the model: a registered id, or the path of a record. A row of a model whose record
         cannot be read has `id` and `title` alone.
     """
     rows = []
-    for name, reference in models.items():
+    for name, text in references.items():
         try:
-            rows.append(_row(registry.get_record(reference), reference))
+            rows.append(_row(parse_recorded(text)))
         except UserError:
             rows.append({"id": name, "title": name})
     return pd.DataFrame(rows)
@@ -43,7 +42,8 @@ def pruned(record: Record) -> dict[str, str | bool | None]:
     return {f"pruned_{name}": value for name, value in fields.items()}
 
 
-def _row(record: Record, reference: str) -> dict[str, Any]:
+def _row(reference: RecordReference) -> dict[str, Any]:
+    record = reference.describe()
     row: dict[str, Any] = {
         name: getattr(record, name)
         for name in ("id", "title", "family", "method", "weight_bits", "activation_bits", "keep_ratio", "sparsity", "allocation_power")
@@ -51,8 +51,8 @@ def _row(record: Record, reference: str) -> dict[str, Any]:
     row["bytes"] = record.checkpoint.bytes
     row |= pruned(record)
     try:
-        weights = all_weights(load_model(reference))
-        parts = file_parts(registry.checkpoint_path(reference))
+        weights = all_weights(reference.load())
+        parts = file_parts(reference.checkpoint_path)
     except UserError:
         return row
     row |= {f"{name}_bytes": size for name, size in parts.items()}

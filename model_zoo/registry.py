@@ -1,4 +1,4 @@
-"""Registry of model records, found by id in this package or read from a path. No model is loaded, so importing it is cheap."""
+"""Registry of model records by id, and reading and writing of record files. No model is loaded, so importing it is cheap."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import tomli_w
 from pydantic import ValidationError
 
-from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError, UserError
+from model_zoo.errors import DamagedFileError, UnknownNameError, UserError
+from model_zoo.files import place
 from model_zoo.plugins import plugin_folders
 from model_zoo.schema import Record
 
@@ -63,16 +65,15 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def record_path(model: str) -> Path:
-    """Return the path of a record file: that of a registered id, or `model` itself if it ends in .toml.
+def write_record(record: Record, folder: Path) -> Path:
+    """Write a record to `<id>.toml` in `folder`, atomically and without fields that are None, and return the path."""
+    path = folder / f"{record.id}.toml"
+    place(path, tomli_w.dumps(record.model_dump(exclude_none=True)).encode())
+    return path
 
-    Raises a UsageError if that file does not exist, and an UnknownNameError if no registered model has that id.
-    """
-    if model.endswith(".toml"):
-        path = Path(model)
-        if not path.is_file():
-            raise UsageError(f"no record file {model}")
-        return path
+
+def record_path(model: str) -> Path:
+    """Return the path of the record file of an id; raises an UnknownNameError if no registered model has that id."""
     registered = _registered()
     if model not in registered:
         raise UnknownNameError("model", model, registered, LISTING)
@@ -80,7 +81,7 @@ def record_path(model: str) -> Path:
 
 
 def get_record(model: str) -> Record:
-    """Return the record of a model id or record path; raises the errors of `record_path` and `read_record`."""
+    """Return the record of an id; raises the errors of `record_path` and `read_record`."""
     return read_record(record_path(model))
 
 
@@ -91,8 +92,9 @@ def absence(model: str) -> str | None:
     """
     if model not in _shipped():
         return None
-    record = get_record(model)
-    if record.ships or checkpoint_path(model).is_file():
+    path = record_path(model)
+    record = read_record(path)
+    if record.ships or checkpoint_of(record, path).is_file():
         return None
     size = f"{record.checkpoint.bytes / 2**20:.0f} MiB"
     return f"model {model}: outcomes only, its file of {size} does not ship; `harness train {record.recipe}` makes it anew"
@@ -105,8 +107,12 @@ def absences(models: Iterable[str]) -> dict[str, str]:
 
 
 def checkpoint_path(model: str) -> Path:
-    """Return the path of a model's checkpoint: in the package's checkpoint folder, or in the folder of a record given by path."""
+    """Return the path of the checkpoint of an id; raises the errors of `record_path` and `read_record`."""
     path = record_path(model)
-    record = read_record(path)
+    return checkpoint_of(read_record(path), path)
+
+
+def checkpoint_of(record: Record, path: Path) -> Path:
+    """Return the path of the checkpoint of a record at `path`: in the package's checkpoint folder if it ships, or beside the record."""
     folder = package_folder("checkpoints") if path.parent == package_folder("records") else path.parent
     return folder / record.checkpoint.file

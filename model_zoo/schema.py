@@ -84,7 +84,7 @@ class Training(_Strict):
 
 
 class Attackable(Protocol):
-    """Facts about a model that a unit needs, from a record or from inspection (`model_zoo.own.Own`); None means unknown."""
+    """Facts about a model that a unit needs, from a record or from inspection (`model_zoo.user_model.UserModel`); None means unknown."""
 
     @property
     def id(self) -> str: ...  # noqa: D102

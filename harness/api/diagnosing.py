@@ -49,9 +49,9 @@ def diagnose(
     from harness.runner import protocol
     from harness.runner.diagnoses import run_diagnosis
     from harness.runner.store import Store
-    from model_zoo import registry
+    from model_zoo.references import parse_recorded
     from model_zoo.threat import ThreatModel, parse_radius
 
-    data = registry.get_record(model).data.train
+    data = parse_recorded(model).describe().data.train
     threat = ThreatModel("Linf", parse_radius(radius)) if radius else protocol.default_threat("Linf", data)
     return run_diagnosis(model, datasets.load(f"{data}-sample", n=n), threat, Store(Path(store)), progress)

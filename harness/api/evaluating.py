@@ -26,8 +26,8 @@ from model_zoo import loading
 from model_zoo.errors import UsageError, UserError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.fingerprint import differs, fingerprint
-from model_zoo.own import describe
 from model_zoo.packing.frozen import weights_sha256
+from model_zoo.references import parse
 from model_zoo.threat import ThreatModel, radius_text, threats_for
 from model_zoo.user_code import user_code
 
@@ -196,10 +196,9 @@ def _warned(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _named(model: nn.Module, weights: str, size: int) -> tuple[str, str | None]:
     """Return id and family of a module from `load_model` if it still computes the same; otherwise its class with the start of a hash."""
-    reference = getattr(model, "loaded_from", None)
-    if isinstance(reference, str) and not any(module.training for module in model.modules()):
-        record = describe(reference)
-        original = loading.load_model(reference)
+    loaded_from = getattr(model, "loaded_from", None)
+    if isinstance(loaded_from, str) and not any(module.training for module in model.modules()):
+        record, original = parse(loaded_from).open()
         if record.weights_sha256 == weights and not differs(fingerprint(model, size), fingerprint(original, size)):
             return record.id, record.family
     return f"{type(unfenced(model)).__name__}-{weights[:6]}", None

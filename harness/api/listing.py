@@ -56,13 +56,13 @@ def footprint(model: str | Sequence[str]) -> pd.DataFrame:
 
 def footprint_of(model: str, layers: bool = False) -> dict[str, Any]:
     """Return the footprint of one model as plain values; with `layers`, also that of every layer."""
-    from model_zoo import registry
     from model_zoo.footprint import measure, measure_layers
-    from model_zoo.loading import load_model
     from model_zoo.packing.packed import load_packed
+    from model_zoo.references import parse_recorded
 
-    record, network = registry.get_record(model), load_model(model)
-    path, shape = registry.checkpoint_path(model), record.input_shape
+    reference = parse_recorded(model)
+    record, network = reference.open()
+    path, shape = reference.checkpoint_path, record.input_shape
     is_packed = record.architecture["name"] != "onnx"
     row = {
         "id": record.id,

@@ -64,36 +64,36 @@ def command(
     from harness import datasets
     from harness.cli.console import err
     from harness.evaluation.gates import check_alphabet, check_model
-    from model_zoo.adapters.keep_own import keep_own
+    from model_zoo.adapters.keep_user_model import keep_user_model
     from model_zoo.errors import UsageError
     from model_zoo.layers.activations import activation_of
     from model_zoo.loading import load_model
-    from model_zoo.own import is_own, open_own, with_checkpoint
     from model_zoo.packing.frozen import all_weights
+    from model_zoo.references import UserReference, parse
     from model_zoo.threat import ThreatModel, parse_radius, radius_text
 
-    if not is_own(model):
+    reference = parse(model, checkpoint, outside)
+    if not isinstance(reference, UserReference):
         raise UsageError(f"{model} is no model of one's own: FILE.py:FUNCTION, or a file with torch.export (.pt2) or ONNX (.onnx)")
-    given = with_checkpoint(model, checkpoint, outside)
     threat = {"norm": norm, "radius": radius_text(ThreatModel(norm, parse_radius(radius)).radius)}
-    own, loaded = open_own(given)
+    user_model, loaded = reference.open()
     images, _ = datasets.load(datasets.kinds()[dataset].sample or dataset, n=16).tensors()
-    check_model(loaded, images, datasets.describe(dataset).classes or own.classes)
+    check_model(loaded, images, datasets.describe(dataset).classes or user_model.classes)
     check_alphabet(all_weights(loaded), weight_bits, pruned=keep_ratio is not None)
-    said = {
+    fields = {
         "id": name,
-        "title": title or own.title,
+        "title": title or user_model.title,
         "family": family,
         "method": method,
         "weight_bits": weight_bits,
-        "activation_bits": activation_bits or activation_of(own.architecture).bits,
+        "activation_bits": activation_bits or activation_of(user_model.architecture).bits,
         "keep_ratio": keep_ratio,
         "allocation_power": allocation_power,
-        "backward": own.backward,
+        "backward": user_model.backward,
         "data": {"train": dataset, "extra": extra_data},
         "threat": threat,
     }
-    record = keep_own(given, folder, images, said)
+    record = keep_user_model(reference, folder, images, fields)
     path = folder / f"{record.id}.toml"
     load_model(str(path))
     err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)

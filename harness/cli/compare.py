@@ -108,16 +108,15 @@ def command(
     from harness.runner.results import find, without_covered
     from harness.runner.store import Store
     from harness.runner.suite import get_suite
-    from model_zoo.own import with_checkpoint
-    from model_zoo.registry import get_record
+    from model_zoo.references import parse, parse_recorded
     from model_zoo.threat import threats_for
 
-    required = [get_record(name).id for name in must_beat]
-    found_by = with_checkpoint(model, checkpoint, outside)
+    required = [parse_recorded(name).describe().id for name in must_beat]
+    reference = str(parse(model, checkpoint, outside))
     chosen = (*against, *must_beat)
     number, whole = (n if isinstance(n, int) else None), n == "all"
     threat = threats_for(["Linf"], [radius])[0] if radius else None
-    plan = plan_comparison(found_by, chosen, get_suite(suite), sized(dataset, resize), number, whole, data_dir, download, threat)
+    plan = plan_comparison(reference, chosen, get_suite(suite), sized(dataset, resize), number, whole, data_dir, download, threat)
     say_notes(plan)
     for line in plan.left_out:
         err.print(f"left out: {line}", style="dim", markup=False)
@@ -126,7 +125,7 @@ def command(
     check_fingerprints(plan.units, kept)
     stored = list(kept.read_all())
     missing = without_covered(plan, find(stored, plan, longer=True).outcomes)
-    others = list(dict.fromkeys(unit.record.id for unit in missing.units if unit.model != found_by))
+    others = list(dict.fromkeys(unit.record.id for unit in missing.units if unit.model != reference))
     if others:
         hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
         err.print(f"{store} lacks outcomes of {len(others)} models to compare with, which are attacked too {hint}", markup=False)
@@ -179,13 +178,13 @@ def _of_models(outcomes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 
 def _sizes(plan: Plan) -> Mapping[str, Size]:
     from harness.reporting.comparison import Size
-    from model_zoo.own import Own
     from model_zoo.schema import Record
+    from model_zoo.user_model import UserModel
 
     sizes = {}
     for unit in plan.units:
         record = unit.record
-        if isinstance(record, Own):
+        if isinstance(record, UserModel):
             sizes[record.id] = Size(record.bytes, record.convention)
         elif isinstance(record, Record):
             what = "given file" if record.architecture["name"] == "onnx" else "packed file"

@@ -37,6 +37,7 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
     from harness.cli.console import err, out, progress_bar
     from model_zoo import registry
     from model_zoo.errors import UserError
+    from model_zoo.references import parse_recorded
 
     chosen = models or tuple(model for model in registry.model_ids() if registry.absence(model) is None)
     done: list[Diagnosis] = []
@@ -44,7 +45,7 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
     with progress_bar("models") as bar:
         task = bar.add_task("", total=len(chosen), speed="")
         for position, model in enumerate(chosen):
-            record = registry.get_record(model)
+            record = parse_recorded(model).describe()
 
             def tell(fraction: float, what: str, position: int = position, name: str = record.id) -> None:
                 bar.update(task, completed=position + fraction, description=f"{name} · {what}")

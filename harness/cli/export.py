@@ -32,10 +32,10 @@ def command(model: str, out: Path | None, signs: str, as_json: bool) -> None:
     from harness import datasets
     from harness.cli.console import err
     from harness.cli.console import out as console
-    from model_zoo import registry
     from model_zoo.packing.export import export, parts
+    from model_zoo.references import parse_recorded
 
-    record = registry.get_record(model)
+    record = parse_recorded(model).describe()
     # Any images serve to compare logits: CIFAR networks get the sample, which has their size, and others get noise.
     if record.input_shape == (3, 32, 32):
         probe, _ = datasets.load("cifar10-sample").first(16).tensors()

@@ -117,12 +117,12 @@ def make_plan(
 
     if (suite is None) == (not models):
         raise UsageError("say what to run: either --suite NAME or --model ID (`harness ls suites`, `harness ls models`)")
-    from model_zoo.own import is_leader, is_own, with_checkpoint
+    from model_zoo.references import ExportedFile, FactoryFile, parse
 
-    for model in models:
-        if is_own(model) and not is_leader(model):
+    references = list(map(parse, models))
+    for model, reference in zip(models, references, strict=True):
+        if isinstance(reference, FactoryFile | ExportedFile):
             raise UsageError(f"{model} has no record: `harness compare` attacks it as it is, `harness add` makes a record of it")
-    models = tuple(with_checkpoint(model, None) for model in models)
     if suite is None:
         from harness import attacks
         from model_zoo.threat import threats_for
@@ -131,7 +131,7 @@ def make_plan(
         threats = threats_for((attacks.get(name).norm for name in names), radii)
         count = n if isinstance(n, int) else None
         images = sized(dataset, resize) or "cifar10-sample"
-        plan = plan_request(models, names, images, count, threats, seed or 0, data_dir, download, engine)
+        plan = plan_request(list(map(str, references)), names, images, count, threats, seed or 0, data_dir, download, engine)
         say_notes(plan)
         return plan
     if attack_names or dataset or resize or radii or seed is not None:

@@ -33,13 +33,14 @@ def command(model: str, store: Path, as_json: bool) -> None:
     from harness.runner.results import read, select
     from model_zoo import registry
     from model_zoo.footprint import measure
-    from model_zoo.loading import load_model
+    from model_zoo.references import parse_recorded
 
-    record = registry.get_record(model)
+    reference = parse_recorded(model)
+    record = reference.describe()
     reason = registry.absence(model)
     footprint = None
     if reason is None:
-        footprint = measure(load_model(model), registry.checkpoint_path(model), record.input_shape, record.signs_drawn)
+        footprint = measure(reference.load(), reference.checkpoint_path, record.input_shape, record.signs_drawn)
     called = select(read(store), model=record.id)
     outcomes = called[called["model_sha256"] == model_sha256(model_identity(record))]
     results = _results(outcomes)

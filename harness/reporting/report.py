@@ -52,7 +52,7 @@ def build(
     expected: pd.DataFrame | None = None,
     invalid: Sequence[str] = (),
     diagnosed: pd.DataFrame | None = None,
-    found_by: Mapping[str, str] | None = None,
+    references: Mapping[str, str] | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     only: Sequence[str] | None = None,
     fewest_models: int = figures.FEWEST_MODELS,
@@ -69,7 +69,7 @@ def build(
         One line per outcome that was declared invalid; they stand below the tables.
     diagnosed : pandas.DataFrame, optional
         From `harness.runner.diagnoses.diagnosed`.
-    found_by : mapping, optional
+    references : mapping, optional
         References of the models by their ids, for figures of the weights.
     formats : sequence of str
         Of `FORMATS`.
@@ -100,7 +100,7 @@ def build(
             path = folder / f"{spec.name}.{suffix}"
             place(path, writers[suffix]().encode())
             written.append(path)
-    for stem, figure in figures.draw_all(figures.Material(outcomes, frame, found_by or {}, fewest_models)):
+    for stem, figure in figures.draw_all(figures.Material(outcomes, frame, references or {}, fewest_models)):
         titles[stem] = figure.get_suptitle().strip()
         written += save(figure, folder / stem, [suffix for suffix in formats if suffix in FIGURE_FORMATS])
     return Report(outcomes, frames, titles, written)

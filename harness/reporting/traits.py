@@ -13,13 +13,14 @@ import pandas as pd
 from harness.reporting.ablations import VARIED
 from model_zoo import registry
 from model_zoo.errors import UserError
+from model_zoo.references import parse_recorded
 from model_zoo.schema import Record
 
 WEIGHT_INIT, SCORE_SCALE = "binary", 0.01
 PUBLISHED_WIDTH = 64
 
 
-def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFrame:
+def with_traits(models: pd.DataFrame, references: Mapping[str, str]) -> pd.DataFrame:
     """Return the catalogue with more columns from records and recipes.
 
     Added are `architecture` (its name), `network` (its name in papers), `training` ("pgd", "fast" or "trades"), `last_batch_norm`,
@@ -32,13 +33,13 @@ def with_traits(models: pd.DataFrame, found_by: Mapping[str, str]) -> pd.DataFra
     ----------
     models : pandas.DataFrame
         The result of `model_zoo.catalogue.catalogue`.
-    found_by : mapping
+    references : mapping
         The argument of that call: model ids, each with the reference that finds the model.
     """
     rows = []
-    for name, where in found_by.items():
+    for name, reference in references.items():
         try:
-            rows.append({"id": name, **_traits(registry.get_record(where))})
+            rows.append({"id": name, **_traits(parse_recorded(reference).describe())})
         except UserError:
             rows.append({"id": name})
     traits = pd.DataFrame(

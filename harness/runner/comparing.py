@@ -17,7 +17,7 @@ from harness.runner.suite import Evaluation, Suite
 from model_zoo import registry
 from model_zoo.errors import MissingDataError, UnknownNameError, UsageError
 from model_zoo.loading import load_model
-from model_zoo.own import describe, is_own
+from model_zoo.references import RegisteredModel, UserReference, parse
 from model_zoo.schema import Attackable, Record
 from model_zoo.threat import ThreatModel
 from model_zoo.user_code import user_code
@@ -43,7 +43,7 @@ def plan_comparison(
     Parameters
     ----------
     model : str
-        An id, the path of a record, or a user model (`model_zoo.own`).
+        A reference as `model_zoo.references.parse` takes it.
     against : sequence of str
         Ids, paths of records, families (all shipped models that fit the data), or "all"; the suite's models if empty.
     dataset : str, optional
@@ -62,13 +62,14 @@ def plan_comparison(
     MissingDataError
         If the data is not on this machine.
     """
-    ours = describe(model)
+    reference = parse(model)
+    ours = reference.describe()
     info, parts = _data(ours, suite, dataset, threat)
-    opponents = [other for other in _opponents(against, suite, info) if not _same(describe(other), ours)]
+    opponents = [other for other in _opponents(against, suite, info) if not _same(parse(other).describe(), ours)]
     if not opponents:
         raise UsageError(f"nobody to compare {ours.id} with on {info.name}: name models with --against (`harness ls models`)")
-    plan = plan_suite(suite.model_copy(update={"models": [model, *opponents], "evaluation": parts}), data_dir, n, whole, download)
-    if not any(unit.model == model for unit in plan.units):
+    plan = plan_suite(suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, whole, download)
+    if not any(unit.model == str(reference) for unit in plan.units):
         raise MissingDataError(plan.left_out[0])
     return plan
 
@@ -150,11 +151,11 @@ def _opponents(against: Sequence[str], suite: Suite, info: DatasetInfo) -> list[
             found += shipped
         elif name in families:
             found += [other for other, record in shipped.items() if record.family == name]
-        elif is_own(name):
+        elif isinstance(reference := parse(name), UserReference):
             raise UsageError(f"{name} has no record to compare with: `harness add` makes one")
-        elif name not in registry.model_ids() and not name.endswith(".toml"):
+        elif isinstance(reference, RegisteredModel) and name not in registry.model_ids():
             raise UnknownNameError("model or family", name, [*registry.model_ids(), *families], "harness ls models")
-        elif against or _fits(registry.get_record(name), info):
+        elif against or _fits(reference.describe(), info):
             found.append(name)
     return list(dict.fromkeys(found))
 

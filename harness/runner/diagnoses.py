@@ -31,6 +31,7 @@ from model_zoo import registry
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.loading import load_model
+from model_zoo.references import parse_recorded
 from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
 
@@ -87,7 +88,8 @@ def run_diagnosis(
     UserError
         If the model is refused, or it misclassifies all images without an attack.
     """
-    record = registry.get_record(model)
+    reference = parse_recorded(model)
+    record = reference.describe()
     names = sources(record.data.train, record.weights_sha256)
     whole = identity(record, names, block, threat)
     name = unit_id(whole)
@@ -100,7 +102,7 @@ def run_diagnosis(
             return known
     with unit_threads(), isolated(unit_seed(name)):
         images, labels = block.tensors()
-        loaded, draws = load_model(model), protocol.DRAWS if record.stochastic else None
+        loaded, draws = reference.load(), protocol.DRAWS if record.stochastic else None
         check_images(images, labels, len(block.classes))
         check_model(as_judged(loaded, draws), images, len(block.classes), alone=draws is None)
         if progress is not None and names:
@@ -164,10 +166,10 @@ def of_model(known: Sequence[Diagnosis], record: Record) -> list[Diagnosis]:
     return list(best.values())
 
 
-def diagnosed(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
+def diagnosed(store: Store, references: Mapping[str, str]) -> pd.DataFrame:
     """Return the store's diagnostics of models, one row per model, data set and threat model.
 
-    `models` maps ids to ids or paths of records. If there are several diagnoses, the one on most images counts.
+    `references` maps ids to ids or paths of records. If there are several diagnoses, the one on most images counts.
 
     Returns
     -------
@@ -179,9 +181,9 @@ def diagnosed(store: Store, models: Mapping[str, str]) -> pd.DataFrame:
         sweep); as in a summary, each has NAME_n and NAME_planned, and there is `worst_planned`.
     """
     known, rows = diagnoses(store), []
-    for name, found_by in models.items():
+    for name, reference in references.items():
         with suppress(UserError):
-            rows += [{"id": name, **_row(diagnosis)} for diagnosis in of_model(known, registry.get_record(found_by))]
+            rows += [{"id": name, **_row(diagnosis)} for diagnosis in of_model(known, parse_recorded(reference).describe())]
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=list(dict.fromkeys([*VERDICT, *frame.columns])))
 

@@ -11,12 +11,13 @@ from harness.runner.plan import Unit
 from harness.runner.store import Store
 from model_zoo.errors import RefusedError
 from model_zoo.fingerprint import Fingerprint, differs, fingerprint
-from model_zoo.own import Own, is_own, open_own
+from model_zoo.references import UserReference, parse
+from model_zoo.user_model import UserModel
 
 
-def fingerprint_of(own: Own, model: nn.Module) -> Fingerprint:
+def fingerprint_of(user_model: UserModel, model: nn.Module) -> Fingerprint:
     """Return the fingerprint of a user network that was opened as `model`."""
-    return fingerprint(model, own.size)
+    return fingerprint(model, user_model.size)
 
 
 def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: Store) -> None:
@@ -45,6 +46,7 @@ def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: St
 
 def check_fingerprints(units: Iterable[Unit], store: Store) -> None:
     """Check each user network among the units; see `check_fingerprint`."""
-    for unit in {unit.model: unit for unit in units if is_own(unit.model)}.values():
-        own, model = open_own(unit.model)
-        check_fingerprint(unit.identity, fingerprint_of(own, model), store)
+    for text, unit in {unit.model: unit for unit in units}.items():
+        reference = parse(text)
+        if isinstance(reference, UserReference):
+            check_fingerprint(unit.identity, fingerprint_of(*reference.open()), store)

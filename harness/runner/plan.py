@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from harness.runner.identity import unit_id, unit_seed
 from harness.runner.suite import Evaluation, Suite
 from model_zoo import registry
 from model_zoo.errors import MissingDataError, UsageError, UserError
-from model_zoo.own import describe
+from model_zoo.references import parse
 from model_zoo.schema import Attackable
 from model_zoo.threat import ThreatModel, radius_text
 
@@ -40,7 +40,7 @@ def model_identity(record: Attackable) -> dict[str, Any]:
 class Unit:
     """Smallest thing that is run, stored and resumed: one model, one block of images, one threat model, one attack.
 
-    `model` is the id or path that loads the model of `record`; `engine` is one of `engines.NAMES` except "auto".
+    `model` is the text of the reference to the model of `record`; `engine` is one of `engines.NAMES` except "auto".
     """
 
     record: Attackable
@@ -159,6 +159,7 @@ def plan_suite(
         If a model, attack or data set does not exist.
     """
     models = registry.model_ids() if suite.models == "all" else suite.models
+    described = _described(models)
     left_out: list[str] = []
     units: list[Unit] = []
     for part in suite.evaluation:
@@ -171,9 +172,9 @@ def plan_suite(
             continue
         # "all" means all that fit, so only a model that was named and does not fit is reported.
         leave_out = (lambda reason: None) if suite.models == "all" else left_out.append
-        units += _expand(models, part, images, info.family, suite.seed, leave_out, engine)
+        units += _expand(described, part, images, info.family, suite.seed, leave_out, engine)
     # Model by model, so that each is loaded once; within a model, in the suite's order.
-    order = {model: position for position, model in enumerate(models)}
+    order = {model: position for position, model in enumerate(described)}
     return Plan(tuple(sorted(units, key=lambda unit: order[unit.model])), tuple(dict.fromkeys(left_out)))
 
 
@@ -195,16 +196,26 @@ def plan_request(
     def refuse(reason: str) -> None:
         raise UserError(reason)
 
-    return Plan(tuple(_expand(models, part, images, datasets.describe(dataset).family, seed, refuse, engine)))
+    return Plan(tuple(_expand(_described(models), part, images, datasets.describe(dataset).family, seed, refuse, engine)))
+
+
+def _described(models: Iterable[str]) -> dict[str, Attackable]:
+    """Return the description of each distinct model, by the text of its reference."""
+    return {str(reference): reference.describe() for reference in map(parse, models)}
 
 
 def _expand(
-    models: Iterable[str], part: Evaluation, images: ImageSet, family: str, seed: int, leave_out: Callable[[str], None], engine: str
+    described: Mapping[str, Attackable],
+    part: Evaluation,
+    images: ImageSet,
+    family: str,
+    seed: int,
+    leave_out: Callable[[str], None],
+    engine: str,
 ) -> list[Unit]:
     specs = [attacks.get(name) for name in part.attacks]
     units = []
-    for model in models:
-        record = describe(model)
+    for model, record in described.items():
         trained_on = None if record.data is None else record.data.train
         if record.classes != len(images.classes) or (family in datasets.kinds() and trained_on not in (None, family)):
             trained = "" if trained_on is None else f"trained on {trained_on}, "

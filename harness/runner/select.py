@@ -15,6 +15,7 @@ from harness.runner.store import Store
 from harness.runner.suite import get_suite
 from model_zoo import registry
 from model_zoo.errors import UsageError
+from model_zoo.references import RecordFile, parse_recorded
 from model_zoo.threat import parse_radius, radius_text
 
 
@@ -95,8 +96,9 @@ def _of_prefix(prefix: str, manifests: list[Manifest], store: Store) -> str:
 
 
 def _of_model(model: str, manifests: list[Manifest]) -> str:
-    if model.endswith(".toml") or model in registry.model_ids():
-        return model_sha256(model_identity(registry.get_record(model)))
+    reference = parse_recorded(model)
+    if isinstance(reference, RecordFile) or model in registry.model_ids():
+        return model_sha256(model_identity(reference.describe()))
     found = {model_sha256(manifest.identity["model"]) for manifest in manifests if manifest.labels.model == model}
     if len(found) > 1:
         raise UsageError(f"{len(found)} models are called {model}: name the path of a record")

@@ -28,12 +28,11 @@ from harness.runner.plan import Unit
 from harness.runner.store import Store
 from model_zoo.errors import RefusedError, UserCodeError, UserError
 from model_zoo.kernels.graph import UnsuitedError
-from model_zoo.loading import load_model
-from model_zoo.own import Own, is_own, open_own
 from model_zoo.packing.frozen import all_weights
-from model_zoo.registry import get_record
-from model_zoo.schema import Attackable
+from model_zoo.references import UserReference, parse
+from model_zoo.schema import Attackable, Record
 from model_zoo.user_code import is_full, is_memory, user_code
+from model_zoo.user_model import UserModel
 
 Progress = Callable[[float, str], None]
 
@@ -80,7 +79,7 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
     memory = store.partial(unit.id)
     try:
         # Methods of a user's network other than its forward pass may fail too.
-        with user_code("model failed") if is_own(unit.model) else nullcontext():
+        with user_code("model failed") if isinstance(parse(unit.model), UserReference) else nullcontext():
             outcome, facts = _evaluated(unit, store, tell, memory, device)
         facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)}
         store.write(unit, outcome, facts)
@@ -101,7 +100,7 @@ def _evaluated(unit: Unit, store: Store, tell: Progress, memory: PartialFile, de
     if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
         raise RefusedError("model refused: its files have changed since the run was planned, or it is another network each time it is made")
     facts: dict[str, Any] = {}
-    if isinstance(found, Own):
+    if isinstance(found, UserModel):
         # Taken on the CPU, before the model moves to the device.
         facts["fingerprint"] = fingerprint_of(found, model.cpu())
         check_fingerprint(unit.identity, facts["fingerprint"], store)
@@ -151,17 +150,16 @@ def _check_clean(unit: Unit, outcome: UnitOutcome) -> None:
 
 
 @lru_cache(maxsize=2)
-def _model(name: str) -> tuple[Attackable, nn.Module]:
-    if is_own(name):
-        return open_own(name)
-    model, record = load_model(name), get_record(name)
-    check_alphabet(all_weights(model), record.weight_bits, pruned=record.keep_ratio is not None)
+def _model(reference: str) -> tuple[Attackable, nn.Module]:
+    record, model = parse(reference).open()
+    if isinstance(record, Record):
+        check_alphabet(all_weights(model), record.weight_bits, pruned=record.keep_ratio is not None)
     return record, model
 
 
 @lru_cache(maxsize=2)
-def _engine(name: str, engine: str) -> nn.Module:
-    return engines.build(_model(name)[1], engine)
+def _engine(reference: str, engine: str) -> nn.Module:
+    return engines.build(_model(reference)[1], engine)
 
 
 def prepared(unit: Unit, model: nn.Module, device: str) -> engines.Prepared:

@@ -13,8 +13,8 @@ from model_zoo.files import place
 from model_zoo.layers.activations import activation_of
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import pack
+from model_zoo.registry import write_record
 from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn
-from model_zoo.training.outcome import record_toml
 
 
 def keep_imported(found: Imported, folder: Path, *, name: str, title: str, source: str, data: TrainedOn, threat: Threat) -> Record:
@@ -54,5 +54,5 @@ def keep_imported(found: Imported, folder: Path, *, name: str, title: str, sourc
         raise UsageError(f"{'.'.join(str(part) for part in first_error['loc'])}: {first_error['msg']}") from None
     folder.mkdir(parents=True, exist_ok=True)
     place(folder / f"{name}.safetensors", content)
-    place(folder / f"{name}.toml", record_toml(record).encode())
+    write_record(record, folder)
     return record

@@ -11,10 +11,9 @@ import torch
 from model_zoo.classifier import Classifier
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.files import place
-from model_zoo.loading import load_model
 from model_zoo.packing.drawn import GENERATOR
 from model_zoo.packing.packed import load_packed, pack
-from model_zoo.registry import checkpoint_path, get_record
+from model_zoo.references import parse_recorded
 
 
 def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
@@ -39,10 +38,11 @@ def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
     DamagedFileError
         If the packed model does not give the same logits, bit for bit; nothing is written then.
     """
-    record, network = get_record(model), load_model(model)
+    reference = parse_recorded(model)
+    record, network = reference.open()
     if not isinstance(network, Classifier):
         raise UsageError(f"{record.id} is no network of this package: its file {record.checkpoint.file} is all there is")
-    if path.resolve() == checkpoint_path(model).resolve():
+    if path.resolve() == reference.checkpoint_path.resolve():
         raise UsageError(f"{path} is the checkpoint of {record.id} itself: name another file (--out)")
     if not path.parent.is_dir():
         raise UsageError(f"no folder {path.parent}")
@@ -53,7 +53,7 @@ def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
         if record.seed is None:
             raise UsageError(f"the record of {record.id} names no seed: store the signs (--signs stored)")
         sign_source = {"generator": GENERATOR, "seed": record.seed, "weight_init": record.weight_init or "binary"}
-    provenance = load_packed(checkpoint_path(model)).header["provenance"]
+    provenance = load_packed(reference.checkpoint_path).header["provenance"]
     content = pack(network, record.architecture, record.affine, provenance, sign_source)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         copy_path = Path(folder) / path.name

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +16,7 @@ from model_zoo.layers.activations import activation_of
 from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import effective_weights, freeze, weights_sha256
 from model_zoo.packing.packed import pack
+from model_zoo.registry import write_record
 from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Training
 from model_zoo.threat import ThreatModel, radius_text
 from model_zoo.training.curve import curve_csv
@@ -58,7 +56,7 @@ def keep(trained: Trained, recipe: Recipe, folder: Path) -> Record:
     place(folder / f"{recipe.id}.safetensors", content)
     place(folder / f"{recipe.id}.csv", curve_csv(trained.curve).encode())
     record = describe(trained, recipe, frozen, content)
-    place(folder / f"{recipe.id}.toml", record_toml(record).encode())
+    write_record(record, folder)
     return record
 
 
@@ -128,21 +126,3 @@ def _machine(trained: Trained) -> str:
     if trained.device != "cpu":
         return trained.device
     return f"{platform.machine()}, {trained.threads} CPU thread{'s' if trained.threads > 1 else ''}"
-
-
-def record_toml(record: Record) -> str:
-    """Return a record as TOML, with fields in their declared order and without fields that are None."""
-    plain: list[str] = []
-    sections: list[str] = []
-    for name, value in record.model_dump(exclude_none=True).items():
-        if isinstance(value, Mapping):
-            lines = [f"{key} = {_literal(item)}" for key, item in value.items()]
-            sections.append("\n".join([f"[{name}]", *lines]))
-        else:
-            plain.append(f"{name} = {_literal(value)}")
-    return "\n".join(plain) + "\n\n" + "\n\n".join(sections) + "\n"
-
-
-def _literal(value: Any) -> str:
-    # Strings, numbers, booleans and flat lists are written the same in JSON and TOML.
-    return json.dumps(value, ensure_ascii=False)

@@ -11,12 +11,12 @@ from torch import nn
 
 from model_zoo.classifier import build_classifier
 from model_zoo.footprint import Footprint, measure, measure_layers, peak_activation_bytes
-from model_zoo.own import stored_size
 from model_zoo.packing.frozen import assemble, batch_norm_tensors, effective_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.registry import package_folder
 from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe
+from model_zoo.user_model import stored_size
 
 RECIPE = Recipe.load(package_folder("recipes") / "cifar10-rn34-pruned-binary-k01-p01.toml")
 

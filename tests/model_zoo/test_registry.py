@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model_zoo.catalogue import catalogue
-from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
+from model_zoo.errors import DamagedFileError, UnknownNameError
 from model_zoo.families import get_family
 from model_zoo.footprint import measure
 from model_zoo.loading import load_model
@@ -16,7 +16,7 @@ from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import effective_weights
 from model_zoo.packing.packed import load_packed
 from model_zoo.packing.weights import magnitudes, value_bits
-from model_zoo.registry import checkpoint_path, get_record, model_ids, package_folder, read_record, record_path
+from model_zoo.registry import checkpoint_path, get_record, model_ids, package_folder, read_record, record_path, write_record
 from model_zoo.training.outcome import stored_as
 from model_zoo.training.recipe import Recipe
 
@@ -94,8 +94,6 @@ def test_the_catalogue_has_a_row_a_model_and_forgives_unknown_ones() -> None:
 def test_near_misses_are_suggested() -> None:
     with pytest.raises(UnknownNameError, match=f"Did you mean '{MODEL}'"):
         get_record(MODEL.replace("p01", "p1"))
-    with pytest.raises(UsageError, match="no record file"):
-        get_record("absent.toml")
 
 
 @pytest.mark.parametrize(
@@ -126,3 +124,12 @@ def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / record["checkpoint"]["file"]).write_bytes(checkpoint_path(MODEL).read_bytes())
     with pytest.raises(DamagedFileError, match="weights with sha256 0000"):
         load_model(str(tmp_path / f"{MODEL}.toml"))
+
+
+@pytest.mark.parametrize("model", model_ids())
+def test_a_record_that_is_written_is_read_back(model: str, tmp_path: Path) -> None:
+    record = get_record(model)
+    changed = record.model_copy(update={"title": 'é "quoted" \\ 32×32\nand a second line'})
+    for written in (record, changed):
+        path = write_record(written, tmp_path)
+        assert path == tmp_path / f"{model}.toml" and read_record(path) == written

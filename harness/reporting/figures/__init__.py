@@ -55,15 +55,15 @@ class Material:
     ----------
     outcomes, summary : pandas.DataFrame
         The input and the result of `harness.reporting.frames.summary`.
-    found_by : mapping
-        Ids of models, and what finds them, for figures of the stored models themselves.
+    references : mapping
+        Ids of models, each with its reference, for figures of the stored models themselves.
     fewest_models : int
         Threat models with fewer models than this have no figures.
     """
 
     outcomes: pd.DataFrame
     summary: pd.DataFrame
-    found_by: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
     fewest_models: int = 1
 
     @cached_property

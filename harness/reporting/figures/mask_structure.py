@@ -43,9 +43,9 @@ def figures(material: Material) -> Drawn:
         rows = part.rows
         if part.dataset in seen or not {"family", "keep_ratio", "seed"} <= set(rows):
             continue
-        rows = rows[(rows["family"] == FAMILY) & rows["model"].isin(list(material.found_by))].dropna(subset=["keep_ratio"])
+        rows = rows[(rows["family"] == FAMILY) & rows["model"].isin(list(material.references))].dropna(subset=["keep_ratio"])
         for model in rows.sort_values(["keep_ratio", "seed", "model"])["model"].head(1):
-            layers = _layers(material.found_by[model])
+            layers = _layers(material.references[model])
             pair = consecutive(layers)
             if pair is not None:
                 seen.add(part.dataset)
@@ -172,13 +172,13 @@ def _maps(axes: np.ndarray, pair: tuple[Layer, Layer]) -> None:
         panel.set_xlim(-0.5, counts.shape[1] - 0.5)
 
 
-def _layers(found_by: str) -> list[Layer]:
+def _layers(reference: str) -> list[Layer]:
     """Return the layers of a stored model in module order; empty if it cannot be loaded."""
     from model_zoo.loading import load_model
     from model_zoo.packing.frozen import convolutions, effective_weights
 
     try:
-        model = load_model(found_by)
+        model = load_model(reference)
     except UserError:
         return []
     names = {module: name.removeprefix("network.") for name, module in model.named_modules()}

@@ -16,7 +16,7 @@ from harness.statistics import Proportion
 from model_zoo import registry
 from model_zoo.errors import UserError
 from model_zoo.footprint import LINES, measure
-from model_zoo.loading import load_model
+from model_zoo.references import RecordReference
 from model_zoo.schema import Record
 
 # Displayed names of a record's fields; fields that are not listed are shown under their field names.
@@ -102,10 +102,11 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield prefix + name, f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def footprint(model: str, record: Record) -> list[Size]:
+def footprint(reference: RecordReference) -> list[Size]:
     """Return the model's size by every convention; empty if its checkpoint is not on this machine."""
     try:
-        found = measure(load_model(model), registry.checkpoint_path(model), record.input_shape, record.signs_drawn)
+        record, model = reference.open()
+        found = measure(model, reference.checkpoint_path, record.input_shape, record.signs_drawn)
     except UserError:
         return []
     sizes = []
@@ -151,9 +152,9 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def curve(model: str) -> Curve | None:
+def curve(reference: RecordReference) -> Curve | None:
     """Return the training curve stored next to a model's checkpoint; None if there is no readable curve."""
-    path = registry.checkpoint_path(model).with_suffix(".csv")
+    path = reference.checkpoint_path.with_suffix(".csv")
     try:
         frame = curves.read(path)
         content = path.read_bytes()

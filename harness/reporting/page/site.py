@@ -22,9 +22,9 @@ from harness.runner.results import find
 from harness.runner.store import Store, Stored
 from harness.selftest.report import FILE as SELFTEST
 from harness.selftest.report import HEADINGS
-from model_zoo import registry
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.files import place
+from model_zoo.references import RecordReference, parse_recorded
 from model_zoo.schema import Record
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def build(
     store: Store,
     stored: Sequence[Stored | DamagedFileError],
     results: Sequence[Results],
-    models: Mapping[str, str],
+    references: Mapping[str, str],
     folder: Path,
     data_dir: Path | None = None,
 ) -> list[Path]:
@@ -55,7 +55,7 @@ def build(
         The result of `store.read_all`.
     results : sequence of Results
         The outcomes of each suite that has any.
-    models : mapping
+    references : mapping
         Ids of the models that get a page, each with the reference that finds the model: an id or the path of a record.
     data_dir : Path, optional
         The folder of images that do not ship; pictures of images that are not there are left out.
@@ -66,14 +66,15 @@ def build(
         If Jinja2 or Plotly, the extra `page`, is not installed.
     """
     site = _Site(folder, _environment(), _plotly())
-    records = {name: registry.get_record(where) for name, where in sorted(models.items())}
+    models = {name: parse_recorded(reference) for name, reference in sorted(references.items())}
+    records = {name: model.describe() for name, model in models.items()}
     leaderboards, frames = boards(results, records)
     for name in sorted(frames):
         site.write(f"data/summary-{name}.csv", tables.csv(frames[name]))
     behind = _Behind(store, stored, results, Gallery(store, data_dir))
     known = diagnoses(store)
-    for name, record in records.items():
-        _model(site, name, models[name], record, leaderboards, behind, known)
+    for name, model in models.items():
+        _model(site, name, model, leaderboards, behind, known)
     for unit in sorted(behind.linked):
         site.write(f"data/units/{unit}.json", store.manifest(unit).to_bytes())
     _index(site, leaderboards, records, behind)
@@ -166,15 +167,16 @@ def _index(site: _Site, leaderboards: list[Board], records: Mapping[str, Record]
 
 
 def _model(
-    site: _Site, name: str, found_by: str, record: Record, leaderboards: list[Board], behind: _Behind, known: Sequence[Diagnosis]
+    site: _Site, name: str, reference: RecordReference, leaderboards: list[Board], behind: _Behind, known: Sequence[Diagnosis]
 ) -> None:
+    record = reference.describe()
     outcomes = behind.of(name)
     shown = [(board, row) for board in leaderboards for row in board.rows if row.model == name]
     behind.linked.update(unit for _, row in shown for units in row.units.values() for unit in units)
-    site.write(f"data/records/{name}.toml", registry.record_path(found_by).read_bytes())
+    site.write(f"data/records/{name}.toml", reference.record_path.read_bytes())
     if len(outcomes):
         site.write(f"data/outcomes/{name}.csv", outcomes.to_csv(index=False, lineterminator="\n"))
-    curve = cards.curve(found_by)
+    curve = cards.curve(reference)
     if curve is not None:
         site.write(f"data/curves/{name}.csv", curve.csv)
     site.page(
@@ -185,7 +187,7 @@ def _model(
         shown=shown,
         facts=cards.facts(record),
         recipe=cards.recipe(record),
-        footprint=cards.footprint(found_by, record),
+        footprint=cards.footprint(reference),
         diagnostics=[cards.diagnostic(diagnosis) for diagnosis in of_model(known, record)],
         curve=curve,
         accuracies=curves.ACCURACIES,

@@ -12,7 +12,7 @@ from harness.cli.main import main
 from harness.runner.plan import plan_request
 from harness.runner.store import Store
 from harness.runner.work import run_unit
-from model_zoo.registry import get_record
+from model_zoo.registry import read_record
 
 DENSE, PRUNED = "cifar10-rn8s29-dense", "cifar10-rn8w32-pruned-binary-k05-p01"
 FACTORY = """
@@ -156,10 +156,10 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
     result = harness("add", "my_model.py:ours", *options)
     assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in Path("added").iterdir()) == ["mine.safetensors", "mine.toml"]
-    relu = get_record("added/mine.toml")
+    relu = read_record(Path("added/mine.toml"))
     assert (relu.activation_bits, relu.backward) == (32, "exact")
     assert harness("add", "my_model.py:signs", *options, "--out", "binary").exit_code == 0
-    binary = get_record("binary/mine.toml")
+    binary = read_record(Path("binary/mine.toml"))
     assert (binary.activation_bits, binary.backward) == (1, "ste")
     compared = compare("added/mine.toml", "--against", PRUNED)
     assert compared.exit_code == 0 and "units run" not in compared.stderr and "mine withstands" in compared.stdout

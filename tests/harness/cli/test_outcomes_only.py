@@ -16,7 +16,6 @@ from harness.runner.store import Store
 from model_zoo import registry
 from model_zoo.errors import MissingDataError
 from model_zoo.loading import load_model
-from model_zoo.training.outcome import record_toml
 
 LARGE, SMALL = "cifar10-large", "cifar10-rn8w32-pruned-binary-k01-p01"
 
@@ -28,7 +27,7 @@ def _register_large_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     changes = {"id": LARGE, "ships": False, "checkpoint": checkpoint, "weights_sha256": "0" * 64}
     path = tmp_path / "records" / f"{LARGE}.toml"
     path.parent.mkdir()
-    path.write_text(record_toml(record.model_copy(update=changes)), encoding="utf-8")
+    registry.write_record(record.model_copy(update=changes), path.parent)
     shipped = {SMALL: registry.record_path(SMALL), LARGE: path}
     monkeypatch.setattr(registry, "_shipped", lambda: shipped)
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from harness.cli.main import main
 from model_zoo.loading import load_model
-from model_zoo.registry import get_record
+from model_zoo.registry import get_record, read_record
 from tests.model_zoo.adapters.official import WideResNet, prune, saved, seeded
 from tests.model_zoo.adapters.test_ivrl import network, official, written
 
@@ -70,7 +70,7 @@ def test_an_imported_wide_resnet_is_attacked_and_its_dead_block_named(tmp_path: 
     assert result.exit_code == 0, result.output
     dead = sum(parameter.numel() for parameter in pruned.sub_block1.parameters())
     assert f"sub_block1 ({dead:,} parameters)" in result.output and "normalisation none" in result.output
-    record = get_record("imported/wide.toml")
+    record = read_record(Path("imported/wide.toml"))
     assert record.data.extra and record.threat.radius == "31/1000" and record.pruning is not None
     shown = harness("footprint", "imported/wide.toml")
     assert shown.exit_code == 0 and f"sub_block1 ({dead:,} parameters)" in shown.output

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from model_zoo.adapters.exported import load_exported, load_onnx, to_onnx
-from model_zoo.adapters.keep_own import keep_own
+from model_zoo.adapters.keep_user_model import keep_user_model
 from model_zoo.errors import DamagedFileError, UsageError, UserError
 from model_zoo.loading import load_model
-from model_zoo.own import describe, open_own
+from model_zoo.references import parse
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 SAID: dict[str, Any] = {
@@ -78,7 +78,7 @@ def gradient(model: nn.Module) -> torch.Tensor:
 @pytest.mark.parametrize(("write", "name", "kind"), [(program, "n.pt2", "torch-export"), (scripted, "n.ts", "torchscript")])
 def test_a_program_gives_the_logits_and_gradients_it_was_made_from(write: Any, name: str, kind: str, tmp_path: Path) -> None:
     model = network()
-    user_model, loaded = open_own(str(write(tmp_path / name, model)))
+    user_model, loaded = parse(str(write(tmp_path / name, model))).open()
     assert user_model.architecture["name"] == kind and user_model.classes == 10 and user_model.convention == "given file"
     assert user_model.bytes == (tmp_path / name).stat().st_size
     assert torch.allclose(loaded(IMAGES), model(IMAGES), atol=1e-6)
@@ -90,21 +90,21 @@ def test_a_program_gives_the_logits_and_gradients_it_was_made_from(write: Any, n
 
 
 def test_two_networks_with_the_same_weights_are_two_models(tmp_path: Path) -> None:
-    model, variant = network(), network()
-    variant[2] = nn.Hardtanh()  # type: ignore[index]
-    first, second = (describe(str(program(tmp_path / f"{number}.pt2", net))) for number, net in enumerate((model, variant)))
-    assert first.weights_sha256 == second.weights_sha256 and first.architecture != second.architecture
+    model, other = network(), network()
+    other[2] = nn.Hardtanh()  # type: ignore[index]
+    one, two = (parse(str(program(tmp_path / f"{number}.pt2", net))).describe() for number, net in enumerate((model, other)))
+    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture
 
 
 def test_a_fixed_batch_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dynamic batch"):
-        open_own(str(program(tmp_path / "n.pt2", network(), None)))
+        parse(str(program(tmp_path / "n.pt2", network(), None))).open()
 
 
 def test_a_program_enters_no_record(tmp_path: Path) -> None:
     path = scripted(tmp_path / "n.ts", network())
     with pytest.raises(UserError, match="program"):
-        keep_own(str(path), tmp_path / "out", IMAGES, SAID)
+        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, SAID)
     assert not (tmp_path / "out").exists()
 
 
@@ -143,20 +143,20 @@ def test_what_is_no_onnx_file_is_damaged(tmp_path: Path) -> None:
 def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path) -> None:
     model, path = network(), tmp_path / name
     path.write_bytes(to_onnx(model, IMAGES)) if name == "n.onnx" else program(path, model)
-    record = keep_own(str(path), tmp_path / "out", IMAGES, SAID)
+    record = keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, SAID)
     toml = str(tmp_path / "out" / "mine.toml")
     assert torch.allclose(load_model(toml)(IMAGES), model(IMAGES), atol=1e-5)
     if name == "n.onnx":
-        user_model = describe(str(path))
+        user_model = parse(str(path)).describe()
         assert (user_model.architecture, user_model.affine, user_model.weights_sha256) == (
             record.architecture,
             record.affine,
             record.weights_sha256,
         )
     with pytest.raises(UsageError, match="there already"):
-        keep_own(str(path), tmp_path / "out", IMAGES, SAID)
+        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, SAID)
     with pytest.raises(UsageError, match="family"):
-        keep_own(str(path), tmp_path / "out", IMAGES, {**SAID, "id": "other", "family": "dens"})
+        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, {**SAID, "id": "other", "family": "dens"})
     file = tmp_path / "out" / "mine.onnx"
     file.write_bytes(file.read_bytes() + b"\x00")
     with pytest.raises(DamagedFileError, match="bytes"):
@@ -166,8 +166,8 @@ def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path)
 @pytest.mark.needs_onnx
 def test_a_network_whose_backward_pass_onnx_would_lose_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(OWN_BACKWARD)
-    reference = f"{tmp_path / 'net.py'}:make"
-    assert float(gradient(open_own(reference)[1]).abs().max()) > 0
+    reference = parse(f"{tmp_path / 'net.py'}:make")
+    assert float(gradient(reference.open()[1]).abs().max()) > 0
     with pytest.raises(UserError, match="gradients"):
-        keep_own(reference, tmp_path / "out", IMAGES, SAID)
+        keep_user_model(reference, tmp_path / "out", IMAGES, SAID)
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ import torch
 from model_zoo.adapters.exported import load_onnx, to_onnx
 from model_zoo.adapters.outside import PLAIN, Dressed, Outside
 from model_zoo.errors import DamagedFileError, UserError
-from model_zoo.own import open_own, with_checkpoint
+from model_zoo.references import parse
 
 pytestmark = pytest.mark.needs_onnx
 
@@ -115,7 +115,7 @@ def test_a_batch_that_is_written_into_the_file_is_kept_to(tmp_path: Path) -> Non
         path = save(tmp_path / f"{batch}.onnx", [convolution("x"), *flat], weights, (batch, 3, 32, 32), batch=batch)
         module = load_onnx(path).module
         assert torch.allclose(module(X), logits(X), atol=1e-4) and module(X[:1]).shape == (1, 10)
-        assert open_own(str(path))[0].classes == 10
+        assert parse(str(path)).open()[0].classes == 10
 
 
 def test_half_precision_is_asked_in_half_precision(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_what_is_said_of_a_network_is_part_of_what_it_is(tmp_path: Path) -> None
     path = save(tmp_path / "n.onnx", [convolution("x"), *tail()])
     outside = Outside(255.0, (127.5,), (60.0, 61.5, 62.0), False, "y")
     assert Outside.from_text(outside.to_text().removeprefix("?")) == outside and Outside.from_text("") == PLAIN
-    plain, dressed = open_own(str(path)), open_own(with_checkpoint(str(path), None, outside))
+    plain, dressed = parse(str(path)).open(), parse(str(path), outside=outside).open()
     assert plain[0].id != dressed[0].id and plain[0].architecture == {
         name: value for name, value in dressed[0].architecture.items() if name != "outside"
     }

@@ -10,7 +10,7 @@ from model_zoo.adapters.compat import import_robustbench
 from model_zoo.adapters.hydra import load_hydra
 from model_zoo.adapters.robustbench import load_robustbench, robustbench_names
 from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameError
-from model_zoo.own import is_own, open_own, with_checkpoint
+from model_zoo.references import RobustBenchEntry, parse
 
 pytestmark = pytest.mark.needs_robustbench
 NAME = "Addepalli2022Efficient_RN18"
@@ -46,16 +46,17 @@ def test_a_leaderboard_name_is_a_model_of_ones_own(folder: Path) -> None:
     original = architecture()
     path = folder / "cifar10" / "Linf" / f"{NAME}.pt"
     torch.save({f"module.{name}": tensor for name, tensor in original.state_dict().items()}, path)
-    reference = with_checkpoint(f"robustbench:{NAME}@{folder}", None)
-    assert is_own(f"robustbench:{NAME}") and reference == f"robustbench:cifar10/Linf/{NAME}@{folder.resolve()}"
-    user_model, loaded = open_own(reference)
+    reference = parse(f"robustbench:{NAME}@{folder}")
+    assert isinstance(parse(f"robustbench:{NAME}"), RobustBenchEntry)
+    assert str(reference) == f"robustbench:cifar10/Linf/{NAME}@{folder.resolve()}"
+    user_model, loaded = reference.open()
     assert (user_model.classes, user_model.bytes, user_model.convention) == (10, path.stat().st_size, "given file")
-    assert user_model.weights_sha256 == open_own(reference)[0].weights_sha256 and user_model.architecture["model"] == f"cifar10/Linf/{NAME}"
+    assert user_model.weights_sha256 == reference.open()[0].weights_sha256 and user_model.architecture["model"] == f"cifar10/Linf/{NAME}"
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(loaded(images), original(images))
     with pytest.raises(UnknownNameError, match="cifar10/Linf"):
-        open_own(f"robustbench:cifar11/Linf/{NAME}")
+        parse(f"robustbench:cifar11/Linf/{NAME}").open()
 
 
 def test_a_state_that_lacks_a_tensor_is_refused_by_file(folder: Path) -> None:

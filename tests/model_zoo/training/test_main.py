@@ -21,7 +21,7 @@ from tests.model_zoo.training.tiny import SAMPLE, recipe
 # Packages that other parts of the project need.
 ABSENT = (
     "click constriction harness matplotlib pandas PIL pooch pyarrow pyautoattack pydantic rich robustbench safetensors scipy "
-    "torchattacks torchvision"
+    "tomli_w torchattacks torchvision"
 )
 ALONE = (
     f"import sys\nfor name in {ABSENT!r}.split(): sys.modules[name] = None\n"

@@ -14,12 +14,12 @@ from tests.harness.reporting.conftest import rows
 MODEL, MORE = "cifar10-rn8w32-pruned-binary-k01-p01", "cifar10-rn8w32-pruned-binary-k05-p01"
 
 
-def material(found_by: dict[str, str]) -> Material:
+def material(references: dict[str, str]) -> Material:
     models = [
         {"id": name, "family": "pruned-binary", "keep_ratio": keep, "seed": 0, "bytes": 1} for name, keep in ((MORE, 0.05), (MODEL, 0.01))
     ]
     outcomes = pd.DataFrame([row for name in (MODEL, MORE) for row in rows(name, "pgd", "1100")])
-    return Material(outcomes, summary(outcomes, pd.DataFrame(models)), found_by)
+    return Material(outcomes, summary(outcomes, pd.DataFrame(models)), references)
 
 
 def test_it_is_of_the_model_that_keeps_least_and_can_be_loaded() -> None:

@@ -1,4 +1,4 @@
-"""User models, which have no record: how they are named, loaded, and described by inspection."""
+"""User models, which have no record: how they are loaded and described by inspection."""
 
 from __future__ import annotations
 
@@ -14,22 +14,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from model_zoo import registry
 from model_zoo.adapters import exported, factory, robustbench
 from model_zoo.adapters.outside import PLAIN, Outside
 from model_zoo.classifier import Classifier
-from model_zoo.errors import RefusedError, UsageError, UserCodeError, UserError
+from model_zoo.errors import RefusedError, UserCodeError, UserError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.layers.activations import activation_of
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
-from model_zoo.schema import Attackable, TrainedOn, Training
+from model_zoo.schema import TrainedOn, Training
 from model_zoo.user_code import user_code
 
-# FILE.py:FUNCTION, followed by @FILE if weights come from a file.
-_FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)(@(?P<checkpoint>.+))?")
-# robustbench:NAME or robustbench:DATASET/NORM/NAME, followed by @FOLDER for the folder of its file.
-_LEADERBOARD = re.compile(r"robustbench:((?P<dataset>[a-z0-9]+)/(?P<norm>\w+)/)?(?P<name>[^/@]+)(@(?P<folder>.+))?")
 # A seed that is unlikely to have been used to draw weights.
 _SEED = 0x0C0F_FEE5
 # Image sizes in pixels on which a network is tried to find its number of classes.
@@ -39,7 +34,7 @@ _BATCHES = (1, 3, 4, 8, 16, 32, 64, 100, 128, 256)
 
 
 @dataclass(frozen=True)
-class Own:
+class UserModel:
     """Description of a model without a record, with the fields that a unit needs; how it was trained is unknown.
 
     Attributes
@@ -81,84 +76,24 @@ class Own:
         return int(self.architecture["classes"])
 
 
-def is_own(model: str) -> bool:
-    """Return whether `model` names a model without a record: FILE.py:FUNCTION, the file of an exported network, or robustbench:NAME."""
-    return bool(_FACTORY.fullmatch(model) or _LEADERBOARD.fullmatch(model)) or _split(model)[0].endswith((".py", *exported.SUFFIXES))
+def open_factory(path: Path, function: str, weights: Path | None = None) -> tuple[UserModel, nn.Module]:
+    """Load the network that a function of a Python file makes, filled with the weights of a file if there is one.
 
-
-def is_leader(model: str) -> bool:
-    """Return whether `model` names a model of a RobustBench leaderboard: robustbench:NAME."""
-    return _LEADERBOARD.fullmatch(model) is not None
-
-
-def describe(model: str) -> Attackable:
-    """Return the record of an id or record path, or the `Own` of a user model; errors are those of `registry.get_record` and `open_own`."""
-    return open_own(model)[0] if is_own(model) else registry.get_record(model)
-
-
-def _split(model: str) -> tuple[str, str]:
-    """Return the path of a file and the text after the question mark, which describes the preprocessing outside the network."""
-    path, _, query = model.partition("?")
-    return path, query
-
-
-def with_checkpoint(model: str, checkpoint: Path | None, outside: Outside = PLAIN) -> str:
-    """Return `model` with its weights file or outside preprocessing as one text with absolute paths, valid in any working folder.
-
-    Raises a UsageError if `checkpoint` or `outside` does not apply to this kind of model.
-    """
-    match = _FACTORY.fullmatch(model)
-    if outside != PLAIN and (match is not None or not _split(model)[0].endswith(exported.SUFFIXES)):
-        raise UsageError("--scale, --mean, --std, --channels-last and --output are for a file with an exported network (ONNX, .pt2, .ts)")
-    if checkpoint is not None and (match is None or match["checkpoint"]):
-        raise UsageError("a file of weights goes with a function that makes the network: FILE.py:FUNCTION")
-    if not is_own(model):
-        return model
-    if leader := _parse_leader(model):
-        name, dataset, norm, folder = leader
-        return f"robustbench:{dataset}/{norm}/{name}@{folder.resolve()}"
-    if match is None:
-        path, query = _split(model)
-        return f"{Path(path).resolve()}{outside.to_text() or (f'?{query}' if query else '')}"
-    weights = checkpoint or (Path(match["checkpoint"]) if match["checkpoint"] else None)
-    return f"{Path(match['file']).resolve()}:{match['function']}" + (f"@{weights.resolve()}" if weights else "")
-
-
-def open_own(model: str) -> tuple[Own, nn.Module]:
-    """Load a user model, frozen and in eval mode, that maps float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
-
-    Parameters
-    ----------
-    model : str
-        "FILE.py:FUNCTION", "FILE.py:FUNCTION@WEIGHTS", or a file with TorchScript, torch.export or ONNX. All but ONNX contain code, which
-        is executed. "robustbench:NAME" is a model of the CIFAR-10 Linf leaderboard, "robustbench:cifar100/Linf/NAME" one of another; the
-        file is downloaded into the folder `models`, as robustbench does, or into FOLDER if "@FOLDER" follows.
+    The network is frozen and in eval mode and maps float32 [N, 3, H, W] in [0, 1] to logits [N, classes].
 
     Raises
     ------
     UserError
-        As `model_zoo.adapters.factory.make`, `model_zoo.adapters.exported.load_exported` and
-        `model_zoo.adapters.robustbench.load_robustbench` raise it.
+        As `model_zoo.adapters.factory.make` raises it.
     RefusedError
         If the model does not run on images of three channels, or no gradient reaches them.
     """
-    with user_code(f"{model} failed"):
-        return _open(model)
-
-
-def _open(model: str) -> tuple[Own, nn.Module]:
-    if leader := _parse_leader(model):
-        return _open_leader(*leader)
-    match = _FACTORY.fullmatch(model)
-    if match is None:
-        return _open_file(model)
-    path, weights = Path(match["file"]), Path(match["checkpoint"]) if match["checkpoint"] else None
-    built = factory.make(path, match["function"], weights)
-    title = f"{path.name}:{match['function']}" + (f" with {weights.name}" if weights else "")
+    built = factory.make(path, function, weights)
+    title = f"{path.name}:{function}" + (f" with {weights.name}" if weights else "")
     imports = built.modules.active
 
     def fence(change: Callable[[nn.Module], nn.Module]) -> Fenced:
-        return Fenced(change(built.network), lambda: change(factory.make(path, match["function"], weights).network), imports)
+        return Fenced(change(built.network), lambda: change(factory.make(path, function, weights).network), imports)
 
     with imports():
         packed = _as_packed(built.network)
@@ -202,11 +137,11 @@ def stored_size(network: nn.Module) -> tuple[int, str]:
     return total, "kept weights and masks" if masks else "tensors"
 
 
-def _open_file(model: str) -> tuple[Own, Fenced]:
-    if model.endswith(".py"):
-        raise UsageError(f"say which function of {model} makes the network: {model}:FUNCTION")
-    file_name, query = _split(model)
-    path, outside = Path(file_name), Outside.from_text(query)
+def open_exported(path: Path, outside: Outside = PLAIN) -> tuple[UserModel, nn.Module]:
+    """Load the network of a file with TorchScript, torch.export or ONNX; all but ONNX contain code, which is executed.
+
+    Form and RefusedError are as for `open_factory`; `model_zoo.adapters.exported.load_exported` says which other errors are raised.
+    """
 
     def load() -> exported.Exported:
         with user_code(f"{path} failed"):
@@ -251,15 +186,12 @@ def _as_packed(network: nn.Module) -> tuple[Mapping[str, Any], bool, Classifier]
     return (network.architecture, network.affine, frozen) if is_equal else None
 
 
-def _parse_leader(model: str) -> tuple[str, str, str, Path] | None:
-    """Return name, data set, norm and folder of a leaderboard's model; None if `model` does not name one."""
-    match = _LEADERBOARD.fullmatch(model)
-    if match is None:
-        return None
-    return match["name"], match["dataset"] or "cifar10", match["norm"] or "Linf", Path(match["folder"] or robustbench.FOLDER)
+def open_robustbench(name: str, dataset: str, norm: str, folder: Path) -> tuple[UserModel, nn.Module]:
+    """Load a model of a RobustBench leaderboard, whose file is downloaded into `folder` if it is not there.
 
+    Form and RefusedError are as for `open_factory`; `model_zoo.adapters.robustbench.load_robustbench` says which other errors are raised.
+    """
 
-def _open_leader(name: str, dataset: str, norm: str, folder: Path) -> tuple[Own, nn.Module]:
     def load() -> nn.Module:
         return robustbench.load_robustbench(name, folder, dataset, norm)
 
@@ -272,13 +204,13 @@ def _open_leader(name: str, dataset: str, norm: str, folder: Path) -> tuple[Own,
 
 def _user_model(
     stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, stored: tuple[int, str], pixels: int, affine: bool = True
-) -> Own:
+) -> UserModel:
     weights = weights_sha256(unfenced(model))
     identity = json.dumps([dict(architecture), affine, weights], sort_keys=True)
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
     name = f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
     backward = activation_of(architecture).backward
-    return Own(name, title, dict(architecture), affine, weights, *stored, pixels, backward=backward)
+    return UserModel(name, title, dict(architecture), affine, weights, *stored, pixels, backward=backward)
 
 
 def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:

@@ -10,8 +10,9 @@ from model_zoo.classifier import Classifier
 from model_zoo.errors import DamagedFileError, RefusedError, UserError
 from model_zoo.fence import unfenced
 from model_zoo.loading import load_model
-from model_zoo.own import Own, describe, is_own, open_own, with_checkpoint
-from model_zoo.registry import checkpoint_path, get_record
+from model_zoo.references import parse
+from model_zoo.registry import get_record
+from model_zoo.user_model import UserModel
 
 SHIPPED = "cifar10-rn8w32-pruned-binary-k05-p01"
 FACTORY = """
@@ -52,17 +53,17 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_function_makes_the_same_frozen_network_every_time(file: Path) -> None:
     state = torch.get_rng_state()
-    user_model, model = open_own(f"{file}:make_model")
-    repeated, _ = open_own(f"{file}:make_model")
-    assert user_model == repeated and torch.equal(torch.get_rng_state(), state)
-    assert user_model.id.startswith("my-net-") and user_model.classes == 10 and user_model.data is None and user_model.family is None
-    assert user_model.convention == "tensors" and user_model.bytes == 4 * (3 * 4 * 25 + 4 + 1960 + 10)
+    own, model = parse(f"{file}:make_model").open()
+    again, _ = parse(f"{file}:make_model").open()
+    assert own == again and torch.equal(torch.get_rng_state(), state)
+    assert own.id.startswith("my-net-") and own.classes == 10 and own.data is None and own.family is None
+    assert own.convention == "tensors" and own.bytes == 4 * (3 * 4 * 25 + 4 + 1960 + 10)
     assert not any(module.training for module in model.modules()) and not any(p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt", "nested.pt"])
 def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path: Path) -> None:
-    _, model = open_own(f"{file}:make_model")
+    _, model = parse(f"{file}:make_model").open()
     state = {name: tensor + 1.0 for name, tensor in unfenced(model).state_dict().items()}
     weights = tmp_path / f"w.{suffix}"
 
@@ -73,18 +74,18 @@ def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path
             torch.save({"state_dict": content} if "nested" in suffix else content, weights)
 
     write(state)
-    reference = with_checkpoint(f"{file}:make_model", weights)
-    user_model, filled = open_own(reference)
+    reference = parse(f"{file}:make_model", weights)
+    own, filled = reference.open()
     assert torch.equal(unfenced(filled).state_dict()["1.weight"], state["1.weight"])
-    assert user_model.weights_sha256 != describe(f"{file}:make_model").weights_sha256
-    for bad_state, words in (
+    assert own.weights_sha256 != parse(f"{file}:make_model").describe().weights_sha256
+    for wrong, words in (
         ({**state, "more": torch.ones(1)}, "also 'more'"),
         ({name: tensor for name, tensor in state.items() if name != "1.bias"}, "'1.bias'"),
         ({**state, "1.bias": torch.ones(3)}, r"shape \[4\]"),
     ):
-        write(bad_state)
+        write(wrong)
         with pytest.raises(DamagedFileError, match=words):
-            open_own(reference)
+            reference.open()
 
 
 def test_weights_that_would_have_to_be_executed_are_refused(file: Path, tmp_path: Path) -> None:
@@ -94,34 +95,30 @@ def test_weights_that_would_have_to_be_executed_are_refused(file: Path, tmp_path
 
     torch.save({"1.weight": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(DamagedFileError, match="executed"):
-        open_own(f"{file}:make_model@{tmp_path / 'evil.pt'}")
+        parse(f"{file}:make_model@{tmp_path / 'evil.pt'}").open()
     assert not (tmp_path / "executed").exists()
 
 
 def test_code_is_part_of_what_a_model_is_even_with_the_same_weights(file: Path) -> None:
-    before = describe(f"{file}:make_model")
+    before = parse(f"{file}:make_model").describe()
     helper = file.parent / "helper.py"
     helper.write_text(HELPER.replace("2.0", "3.0"))
-    other_layer = describe(f"{file}:make_model")
+    other_layer = parse(f"{file}:make_model").describe()
     file.write_text(FACTORY.replace("nn.ReLU()", "nn.GELU()"))
-    other_file = describe(f"{file}:make_model")
+    other_file = parse(f"{file}:make_model").describe()
     assert before.weights_sha256 == other_layer.weights_sha256 == other_file.weights_sha256
-    assert len({str(described.architecture) for described in (before, other_layer, other_file)}) == 3
+    assert len({str(one.architecture) for one in (before, other_layer, other_file)}) == 3
 
 
 def test_a_network_of_this_package_is_what_a_record_of_it_would_be(tmp_path: Path) -> None:
     file = tmp_path / "ours.py"
     file.write_text(f"from model_zoo.loading import load_model\n\ndef make():\n    return load_model({SHIPPED!r})\n")
-    user_model, model = open_own(f"{file}:make")
+    own, model = parse(f"{file}:make").open()
     record = get_record(SHIPPED)
-    assert isinstance(user_model, Own) and isinstance(model, Classifier)
-    assert (user_model.architecture, user_model.affine, user_model.weights_sha256) == (
-        record.architecture,
-        record.affine,
-        record.weights_sha256,
-    )
+    assert isinstance(own, UserModel) and isinstance(model, Classifier)
+    assert (own.architecture, own.affine, own.weights_sha256) == (record.architecture, record.affine, record.weights_sha256)
     # The record's file is larger by what its header says about its origin.
-    assert user_model.convention == "packed file" and 0.9 < user_model.bytes / record.checkpoint.bytes <= 1
+    assert own.convention == "packed file" and 0.9 < own.bytes / record.checkpoint.bytes <= 1
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(model(images), load_model(SHIPPED)(images))
 
@@ -130,8 +127,8 @@ def test_a_network_of_this_package_declares_the_gradient_of_its_activation(tmp_p
     file = tmp_path / "ours.py"
     architecture = {"name": "cifar-resnet8", "classes": 10, "width": 4, "normalisation": "cifar10", "activation": "sign-ste"}
     file.write_text(f"from model_zoo.classifier import build_classifier\n\ndef make():\n    return build_classifier({architecture})\n")
-    own, _ = open_own(f"{file}:make")
-    assert (own.architecture, own.backward) == (architecture, "ste")
+    user_model = parse(f"{file}:make").describe()
+    assert (user_model.architecture, user_model.backward) == (architecture, "ste")
 
 
 @pytest.mark.parametrize(
@@ -145,29 +142,19 @@ def test_a_network_of_this_package_declares_the_gradient_of_its_activation(tmp_p
 )
 def test_what_cannot_be_attacked_is_refused_in_one_line(file: Path, function: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        open_own(f"{file}:{function}")
-
-
-def test_names_are_told_apart() -> None:
-    assert all(map(is_own, ("a/b.py:make", "b.py:make@w.pt", "net.onnx", "net.pt2", "net.pt", "b.py")))
-    assert not any(map(is_own, (SHIPPED, "my.toml", str(checkpoint_path(SHIPPED)))))
-    with pytest.raises(UserError, match="say which function"):
-        open_own("b.py")
-    with pytest.raises(UserError, match=r"FILE\.py:FUNCTION"):
-        with_checkpoint("net.onnx", Path("w.pt"))
-    assert with_checkpoint(SHIPPED, None) == SHIPPED
+        parse(f"{file}:{function}").open()
 
 
 def test_weights_alone_are_no_network(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1)}, tmp_path / "w.pt")
     with pytest.raises(UserError, match="weights alone"):
-        open_own(str(tmp_path / "w.pt"))
+        parse(str(tmp_path / "w.pt")).open()
     (tmp_path / "cut.pt2").write_bytes(b"PK")
     with pytest.raises(DamagedFileError):
-        open_own(str(tmp_path / "cut.pt2"))
+        parse(str(tmp_path / "cut.pt2")).open()
     with pytest.raises(RefusedError, match=r"logits \[2, classes\]"):
         (tmp_path / "flat.py").write_text("from torch import nn\n\ndef make():\n    return nn.Conv2d(3, 10, 1)\n")
-        open_own(f"{tmp_path / 'flat.py'}:make")
+        parse(f"{tmp_path / 'flat.py'}:make").open()
 
 
 KINDS = """
@@ -206,18 +193,18 @@ def integers():
 
 def test_networks_that_differ_in_a_nested_attribute_alone_are_two(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
-    first, second = (describe(f"{tmp_path}/kinds.py:{function}") for function in ("one", "two"))
-    assert first.weights_sha256 == second.weights_sha256 and first.architecture != second.architecture and first.id != second.id
-    assert describe(f"{tmp_path}/kinds.py:one") == first
+    one, two = (parse(f"{tmp_path}/kinds.py:{function}").describe() for function in ("one", "two"))
+    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture and one.id != two.id
+    assert parse(f"{tmp_path}/kinds.py:one").describe() == one
 
 
 def test_weights_of_lower_precision_work(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
-    _, exact = open_own(f"{tmp_path}/kinds.py:one")
-    user_model, rounded = open_own(f"{tmp_path}/kinds.py:half")
+    _, exact = parse(f"{tmp_path}/kinds.py:one").open()
+    own, rounded = parse(f"{tmp_path}/kinds.py:half").open()
     images = torch.rand(4, 3, 32, 32, requires_grad=True)
     logits = rounded(images)
-    assert logits.dtype == torch.float32 and user_model.bytes == describe(f"{tmp_path}/kinds.py:one").bytes // 2  # type: ignore[attr-defined]
+    assert logits.dtype == torch.float32 and own.bytes == parse(f"{tmp_path}/kinds.py:one").describe().bytes // 2  # type: ignore[attr-defined]
     assert torch.allclose(logits, exact(images), atol=0.05) and not torch.equal(logits, exact(images))
     (gradient,) = torch.autograd.grad(logits.sum(), images)
     assert gradient.abs().sum() > 0
@@ -229,13 +216,13 @@ def test_weights_of_lower_precision_work(tmp_path: Path) -> None:
 def test_networks_that_used_to_end_in_a_traceback_are_one_line(function: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
     with pytest.raises(UserError, match=words) as raised:
-        open_own(f"{tmp_path}/kinds.py:{function}")
+        parse(f"{tmp_path}/kinds.py:{function}").open()
     assert len(str(raised.value).splitlines()) == 1
 
 
 def folders(tmp_path: Path, name: str) -> list[str]:
     """Write two folders, each with a module of the same name but other contents and a file that imports it; return their models."""
-    references = []
+    made = []
     for folder, factor in (("first", 1.0), ("second", -1.0)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.py").write_text(
@@ -245,8 +232,8 @@ def folders(tmp_path: Path, name: str) -> list[str]:
             f"from torch import nn\nfrom {name} import Scale\n\n"
             "def make():\n    return nn.Sequential(Scale(), nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))\n"
         )
-        references.append(f"{tmp_path}/{folder}/net.py:make")
-    return references
+        made.append(f"{tmp_path}/{folder}/net.py:make")
+    return made
 
 
 @pytest.mark.parametrize("name", ["parts", "model_zoo", "harness"])
@@ -254,12 +241,10 @@ def test_two_files_do_not_share_modules_of_one_name(name: str, tmp_path: Path) -
     import sys
 
     before, paths = dict(sys.modules), list(sys.path)
-    (first, first_model), (second, second_model) = (open_own(model) for model in folders(tmp_path, name))
+    (first, one), (second, other) = (parse(model).open() for model in folders(tmp_path, name))
     assert sys.modules == before and sys.path == paths
     images = torch.rand(2, 3, 32, 32)
-    assert torch.allclose(first_model(images), unfenced(first_model)[1:](images)) and torch.allclose(
-        second_model(images), unfenced(second_model)[1:](-images)
-    )
+    assert torch.allclose(one(images), unfenced(one)[1:](images)) and torch.allclose(other(images), unfenced(other)[1:](-images))
     assert first.weights_sha256 == second.weights_sha256 and first.id != second.id
 
 
@@ -267,10 +252,10 @@ def test_a_script_that_has_a_module_of_that_name_keeps_it(tmp_path: Path, monkey
     import sys
     from types import ModuleType
 
-    script_module = ModuleType("parts")
-    monkeypatch.setitem(sys.modules, "parts", script_module)
-    open_own(folders(tmp_path, "parts")[0])
-    assert sys.modules["parts"] is script_module
+    mine = ModuleType("parts")
+    monkeypatch.setitem(sys.modules, "parts", mine)
+    parse(folders(tmp_path, "parts")[0]).open()
+    assert sys.modules["parts"] is mine
 
 
 def test_modules_that_are_imported_during_a_call_are_found(tmp_path: Path) -> None:
@@ -279,9 +264,9 @@ def test_modules_that_are_imported_during_a_call_are_found(tmp_path: Path) -> No
         "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
         "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
     )
-    user_model, model = open_own(f"{tmp_path}/net.py:make")
+    own, model = parse(f"{tmp_path}/net.py:make").open()
     images = torch.rand(2, 3, 32, 32)
-    assert user_model.classes == 10 and torch.equal(model(images), model(images))
+    assert own.classes == 10 and torch.equal(model(images), model(images))
 
 
 def test_a_network_made_again_remembers_nothing_not_even_in_its_modules(tmp_path: Path) -> None:
@@ -306,9 +291,9 @@ def test_a_network_of_this_package_that_computes_something_else_is_not_taken_for
         f"from model_zoo.loading import load_model\n\ndef make():\n    model = load_model({SHIPPED!r})\n"
         "    model.register_forward_hook(lambda module, inputs, logits: -logits)\n    return model\n"
     )
-    user_model, model = open_own(f"{file}:make")
+    own, model = parse(f"{file}:make").open()
     images = torch.rand(2, 3, 32, 32)
-    assert user_model.architecture["name"] == "factory" and torch.allclose(model(images), -load_model(SHIPPED)(images))
+    assert own.architecture["name"] == "factory" and torch.allclose(model(images), -load_model(SHIPPED)(images))
 
 
 def test_code_that_replaces_functions_of_torch_is_refused_by_name(tmp_path: Path) -> None:
@@ -318,7 +303,7 @@ def test_code_that_replaces_functions_of_torch_is_refused_by_name(tmp_path: Path
         "def make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n"
     )
     with pytest.raises(RefusedError, match=r"replaces torch\.Tensor\.argmax"):
-        open_own(f"{tmp_path}/patch.py:make")
+        parse(f"{tmp_path}/patch.py:make").open()
     assert torch.Tensor.argmax is original
 
 
@@ -327,8 +312,8 @@ def test_a_module_that_is_imported_at_a_call_is_part_of_the_identity(tmp_path: P
         "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
         "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
     )
-    ids = []
+    found = []
     for factor in (3.0, 2.0):
         (tmp_path / "late.py").write_text(f"FACTOR = {factor}\n# {factor}\n")
-        ids.append(describe(f"{tmp_path}/net.py:make").id)
-    assert ids[0] != ids[1]
+        found.append(parse(f"{tmp_path}/net.py:make").describe().id)
+    assert found[0] != found[1]

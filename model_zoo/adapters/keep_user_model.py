@@ -14,18 +14,20 @@ from pydantic import ValidationError
 from torch import nn
 
 from model_zoo.adapters.exported import close, load_onnx, to_onnx
+from model_zoo.adapters.outside import PLAIN
 from model_zoo.classifier import Classifier
 from model_zoo.errors import UsageError, UserError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.files import place
-from model_zoo.own import Own, open_own
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import pack
+from model_zoo.references import ExportedFile, UserReference
+from model_zoo.registry import write_record
 from model_zoo.schema import Checkpoint, Record
-from model_zoo.training.outcome import record_toml
+from model_zoo.user_model import UserModel
 
 
-def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, Any]) -> Record:
+def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor, fields: Mapping[str, Any]) -> Record:
     """Write the file of a user model and then `<id>.toml` into `folder`, and return the record.
 
     A network of this package is packed. Any other is saved as ONNX, the only format of exported networks that is data: an ONNX file
@@ -33,13 +35,13 @@ def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, 
 
     Parameters
     ----------
-    given : str
-        Reference as `model_zoo.own.open_own` takes it, whose errors are also raised.
+    reference : FactoryFile, ExportedFile or RobustBenchEntry
+        Reference to the user model; the errors of its `open` are also raised.
     folder : Path
         Folder of the two files; it is made if it does not exist.
     images : torch.Tensor
         Images float32 [N, 3, H, W] in [0, 1] on which logits and gradients are compared.
-    said : mapping
+    fields : mapping
         The fields of the record that inspection cannot determine, `id` among them.
 
     Raises
@@ -49,23 +51,27 @@ def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, 
     UserError
         If the network cannot be saved as data: TorchScript, operators that ONNX lacks, or custom gradients.
     """
-    name = str(said["id"])
+    name = str(fields["id"])
     if (folder / f"{name}.toml").exists():
         raise UsageError(f"{folder / name}.toml is there already: choose another --id, or another folder with --out")
-    user_model, fenced = open_own(given)
+    user_model, fenced = reference.open()
     model = unfenced(fenced)
     architecture, stored_model, suffix = dict(user_model.architecture), model, "safetensors"
     if isinstance(model, Classifier):
         content = pack(model, user_model.architecture, user_model.affine, {"id": name, "added_from": user_model.title})
     else:
         with fenced.imports() if isinstance(fenced, Fenced) else nullcontext():
-            stored_model, content = _as_onnx(given, user_model, model, images)
+            stored_model, content = _as_onnx(reference, user_model, model, images)
         suffix, architecture = "onnx", {"name": "onnx", "sha256": hashlib.sha256(content).hexdigest(), "classes": user_model.classes}
     file = f"{name}.{suffix}"
     checkpoint = Checkpoint(file=file, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     try:
         record = Record(
-            **said, architecture=architecture, affine=user_model.affine, weights_sha256=weights_sha256(stored_model), checkpoint=checkpoint
+            **fields,
+            architecture=architecture,
+            affine=user_model.affine,
+            weights_sha256=weights_sha256(stored_model),
+            checkpoint=checkpoint,
         )
     except ValidationError as error:
         first_error = error.errors()[0]
@@ -73,16 +79,16 @@ def keep_own(given: str, folder: Path, images: torch.Tensor, said: Mapping[str, 
         raise UsageError(f"{location}: {first_error['msg']}" if location else first_error["msg"]) from None
     folder.mkdir(parents=True, exist_ok=True)
     place(folder / file, content)
-    place(folder / f"{name}.toml", record_toml(record).encode())
+    write_record(record, folder)
     return record
 
 
-def _as_onnx(reference: str, user_model: Own, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:
+def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:
     """Return the network as loaded from ONNX, and the content of the ONNX file."""
     if user_model.architecture["name"] == "torchscript":
         raise UserError("TorchScript is a program, and a record's file has to be data: add the function that makes the network, or ONNX")
-    if user_model.architecture["name"] == "onnx" and "outside" not in user_model.architecture:
-        return model, load_onnx(Path(reference)).content
+    if isinstance(reference, ExportedFile) and user_model.architecture["name"] == "onnx" and reference.outside == PLAIN:
+        return model, load_onnx(reference.path).content
     content = to_onnx(model, images)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "network.onnx"
