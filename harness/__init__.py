@@ -1,8 +1,8 @@
 """Benchmark of compact networks: their adversarial robustness, and what they cost in bytes.
 
 `load_model`, `evaluate` and `results` attack models and return frames. `models` and `footprint` say what is registered and what it costs.
-`diagnose` says whether a model's robustness is real. `report` writes tables and figures, and `train` trains a model from a recipe.
-`harness.datasets` and `harness.attacks` have the images and the attacks by name.
+`compare` tests whether a model is more robust than others, and `diagnose` says whether its robustness is real. `report` writes tables and
+figures, and `train` trains a model from a recipe. `harness.datasets` and `harness.attacks` have the images and the attacks by name.
 
 >>> import harness
 >>> model = harness.load_model("cifar10-rn8w32-pruned-binary-k20-p01")  # doctest: +SKIP
@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.api.comparing import compare
     from harness.api.diagnosing import diagnose
     from harness.api.evaluating import FlagWarning, evaluate, load_model, results
     from harness.api.listing import footprint, models
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # Where each name is defined; imported when it is used, so that the command line answers before torch and pandas are imported.
 _MODULES = {
     "FlagWarning": "evaluating",
+    "compare": "comparing",
     "diagnose": "diagnosing",
     "evaluate": "evaluating",
     "footprint": "listing",
@@ -34,7 +36,19 @@ _MODULES = {
     "results": "evaluating",
     "train": "training",
 }
-__all__ = ["FlagWarning", "__version__", "diagnose", "evaluate", "footprint", "load_model", "models", "report", "results", "train"]
+__all__ = [
+    "FlagWarning",
+    "__version__",
+    "compare",
+    "diagnose",
+    "evaluate",
+    "footprint",
+    "load_model",
+    "models",
+    "report",
+    "results",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

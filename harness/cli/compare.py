@@ -14,12 +14,9 @@ from harness.cli.own import outside_options
 from harness.cli.planned import count, resize, say_guessing, say_notes, sized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pandas as pd
     from rich.table import Table
 
-    from harness.reporting.comparison import Comparison, Size
+    from harness.reporting.comparison import Comparison
     from harness.runner.plan import Plan
     from model_zoo.adapters.outside import Outside
 
@@ -99,114 +96,61 @@ def command(
       harness compare robustbench:Addepalli2022Efficient_RN18 --dataset robustbench-cifar10 --data-dir ~/data
       harness compare net.onnx --against dense-binary --fail-under 20 --must-beat cifar10-rn8s29-dense
     """
+    from harness.api.comparing import compare, required_ids
     from harness.cli.console import err, out
     from harness.cli.run import execute_plan
-    from harness.reporting.comparison import compare, sentences
-    from harness.runner.comparing import admit, plan_comparison, plan_probes
-    from harness.runner.fingerprints import check_fingerprints
-    from harness.runner.plan import Plan
-    from harness.runner.results import find, without_covered
-    from harness.runner.store import Store
-    from harness.runner.suite import get_suite
-    from model_zoo.references import parse, parse_recorded
-    from model_zoo.threat import threats_for
+    from harness.reporting.comparison import sentences
 
-    required = [parse_recorded(name).describe().id for name in must_beat]
-    reference = str(parse(model, checkpoint, outside))
-    chosen = (*against, *must_beat)
-    number, whole = (n if isinstance(n, int) else None), n == "all"
-    threat = threats_for(["Linf"], [radius])[0] if radius else None
-    plan = plan_comparison(reference, chosen, get_suite(suite), sized(dataset, resize), number, whole, data_dir, download, threat)
-    say_notes(plan)
-    for line in plan.left_out:
-        err.print(f"left out: {line}", style="dim", markup=False)
-    admit(plan)
-    kept = Store(store)
-    check_fingerprints(plan.units, kept)
-    stored = list(kept.read_all())
-    missing = without_covered(plan, find(stored, plan, longer=True).outcomes)
-    others = list(dict.fromkeys(unit.record.id for unit in missing.units if unit.model != reference))
-    if others:
-        hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
-        err.print(f"{store} lacks outcomes of {len(others)} models to compare with, which are attacked too {hint}", markup=False)
-    how = {"device": device}
-    report = execute_plan(Plan(missing.units), store, workers or os.cpu_count() or 1, how) if missing.units else None
-    first = plan.units[0]
-    ours = first.record.id
-    stored = list(kept.read_all()) if report is not None else stored
-    # Without --n, all images that the store has of the compared models count.
-    found = find(stored, plan, longer=True, beyond=n is None)
-    mine = found.outcomes[found.outcomes["model"] == ours]
-    probes = plan_probes(plan, mine["image"].nunique(), data_dir) if len(mine) else Plan(())
-    unprobed = without_covered(probes, find(stored, probes, longer=True).outcomes)
-    is_evasive = False
-    if unprobed.units:
-        err.print("and without its gradients:", style="dim", markup=False)
-        is_evasive = bool(execute_plan(Plan(unprobed.units), store, workers or os.cpu_count() or 1, how).failed)
-        stored = list(kept.read_all())
-    for line in found.invalid:
-        err.print(f"invalid: {line}", style="yellow", markup=False)
-    comparisons = compare(found.outcomes, ours, plan.expected(), _sizes(plan), _of_models(find(stored).outcomes, plan), is_evasive)
-    unmet, clean = _unmet(comparisons[0], fail_under, required), comparisons[0].ours.clean
+    required = required_ids(must_beat)
+
+    def say(line: str) -> None:
+        err.print(line, style="yellow" if line.startswith("invalid") else "dim", markup=False)
+
+    def on_plan(plan: Plan) -> None:
+        say_notes(plan)
+        for line in plan.left_out:
+            say(f"left out: {line}")
+
+    compared = compare(
+        model,
+        against=(*against, *must_beat),
+        suite=suite,
+        dataset=sized(dataset, resize),
+        radius=radius,
+        n=n,
+        checkpoint=checkpoint,
+        outside=outside,
+        store=store,
+        data_dir=data_dir,
+        download=download,
+        run=lambda plan, _: execute_plan(plan, store, workers or os.cpu_count() or 1, {"device": device}),
+        on_plan=on_plan,
+        on_message=say,
+    )
+    ours = compared.comparisons[0].ours
+    unmet = compared.unmet(fail_under, required)
     if as_json:
-        plain = {"model": ours, "comparisons": [_plain(one) for one in comparisons], "not_tested": list(probes.left_out), "unmet": unmet}
+        plain = {
+            "model": compared.model.id,
+            "comparisons": [_plain(one) for one in compared.comparisons],
+            "not_tested": list(compared.not_tested),
+            "unmet": unmet,
+        }
         click.echo(json.dumps(plain, indent=1))
     else:
-        for one in comparisons:
+        for one in compared.comparisons:
             out.print(_table(one))
-            for line in (*sentences(one), *(f"{line}." for line in probes.left_out)):
+            for line in (*sentences(one), *(f"{line}." for line in compared.not_tested)):
                 out.print(line, markup=False)
             out.print()
-    if first.record.data is None:
-        err.print("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.", style="dim", markup=False)
-        if clean.n:
-            say_guessing(ours, clean.interval[0], len(first.block.classes))
+    if compared.model.data is None:
+        say("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.")
+        if ours.clean.n:
+            say_guessing(compared.model.id, ours.clean.interval[0], compared.classes)
     for line in unmet:
         err.print(f"not met: {line}", style="red", markup=False)
-    if unmet or is_evasive or (report is not None and report.failed) or not comparisons[0].ours.worst.n:
+    if unmet or compared.is_evasive or compared.has_failed or not ours.worst.n:
         raise SystemExit(1)
-
-
-def _of_models(outcomes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Return all outcomes of a plan's models, from any suite, under the models' names in the plan."""
-    from harness.runner.identity import model_sha256
-
-    names = {model_sha256(unit.identity["model"]): unit.record.id for unit in plan.units}
-    mine = outcomes[outcomes["model_sha256"].isin(list(names))]
-    return mine.assign(model=mine["model_sha256"].map(names))
-
-
-def _sizes(plan: Plan) -> Mapping[str, Size]:
-    from harness.reporting.comparison import Size
-    from model_zoo.schema import Record
-    from model_zoo.user_model import UserModel
-
-    sizes = {}
-    for unit in plan.units:
-        record = unit.record
-        if isinstance(record, UserModel):
-            sizes[record.id] = Size(record.bytes, record.convention)
-        elif isinstance(record, Record):
-            what = "given file" if record.architecture["name"] == "onnx" else "packed file"
-            sizes[record.id] = Size(record.checkpoint.bytes, what)
-    return sizes
-
-
-def _unmet(found: Comparison, fail_under: float | None, must_beat: list[str]) -> list[str]:
-    """Return the conditions that a model does not meet, one line each."""
-    from harness.reporting.comparison import p_text, points
-
-    ours, said = found.ours, []
-    low = 100 * ours.worst.interval[0]
-    doubt = f"; {ours.doubt}" if ours.doubt else ""
-    if fail_under is not None and (low < fail_under or ours.doubt):
-        said.append(f"--fail-under {fail_under:g}: the lower end of {ours.worst} % under {found.threat} is {low:.1f}{doubt}")
-    for opponent in found.opponents:
-        if opponent.standing.model in must_beat and (opponent.verdict != "better" or ours.doubt):
-            figures = f"{points(opponent.difference)} points, p = {p_text(opponent.adjusted)}" if opponent.images else "no images in common"
-            said.append(f"--must-beat {opponent.standing.model}: {opponent.verdict} ({figures}) under {found.threat}{doubt}")
-    absent = set(must_beat) - {opponent.standing.model for opponent in found.opponents}
-    return said + [f"--must-beat {name}: it is the same model, or not of these data" for name in sorted(absent)]
 
 
 def _plain(found: Comparison) -> dict[str, Any]:

@@ -132,3 +132,11 @@ def test_a_report_from_python(tmp_path: Path) -> None:
     assert reports.index == tmp_path / "README.md" and "epsilon/summary.csv" in reports.index.read_text()
     with pytest.raises(UserError, match="no outcomes of suite paper"):
         harness.report(store, tmp_path, suites=["paper"])
+
+
+def test_a_comparison_from_python(tmp_path: Path) -> None:
+    compared = harness.compare(MODEL, against=["cifar10-rn8s29-dense"], suite="smoke", n=6, store=tmp_path)
+    first = compared.comparisons[0]
+    assert first.ours.model == MODEL and [one.standing.model for one in first.opponents] == ["cifar10-rn8s29-dense"]
+    assert not compared.has_failed and not compared.is_evasive
+    assert compared.unmet() == [] and len(compared.unmet(fail_under=99, must_beat=["cifar10-rn8s29-dense"])) == 2

@@ -1,0 +1,195 @@
+"""Comparisons from Python: one model and others, attacked on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.reporting import comparison
+from harness.reporting.comparison import Comparison, Size, p_text, points
+from harness.runner.comparing import admit, plan_comparison, plan_probes
+from harness.runner.execute import Report, execute
+from harness.runner.fingerprints import check_fingerprints
+from harness.runner.identity import model_sha256
+from harness.runner.plan import Plan
+from harness.runner.results import find, without_covered
+from harness.runner.store import Store
+from harness.runner.suite import get_suite
+from model_zoo.adapters.outside import PLAIN, Outside
+from model_zoo.references import parse, parse_recorded
+from model_zoo.schema import Attackable, Record
+from model_zoo.threat import threats_for
+from model_zoo.user_model import UserModel
+
+OnMessage = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Result of a comparison.
+
+    Attributes
+    ----------
+    model : Attackable
+        Record of the compared model, or the description of a user's.
+    comparisons : list of Comparison
+        One per threat model, the one with the most attacks first.
+    not_tested : tuple of str
+        Probes that could not be made, one line each.
+    classes : int
+        Number of classes of the data.
+    has_failed : bool
+        Whether a unit failed.
+    is_evasive : bool
+        Whether a probe without the model's gradients failed on it.
+    """
+
+    model: Attackable
+    comparisons: list[Comparison]
+    not_tested: tuple[str, ...]
+    classes: int
+    has_failed: bool
+    is_evasive: bool
+
+    def unmet(self, fail_under: float | None = None, must_beat: Sequence[str] = ()) -> list[str]:
+        """Return the conditions that the model does not meet under the first threat model, one line each.
+
+        Parameters
+        ----------
+        fail_under : float, optional
+            Least lower end of the worst case's 95 % interval, in per cent.
+        must_beat : sequence of str
+            Ids of models that it must be better than, with a corrected p value below 5 %.
+        """
+        found = self.comparisons[0]
+        ours, lines = found.ours, []
+        low = 100 * ours.worst.interval[0]
+        doubt = f"; {ours.doubt}" if ours.doubt else ""
+        if fail_under is not None and (low < fail_under or ours.doubt):
+            lines.append(f"--fail-under {fail_under:g}: the lower end of {ours.worst} % under {found.threat} is {low:.1f}{doubt}")
+        for opponent in found.opponents:
+            name = opponent.standing.model
+            if name in must_beat and (opponent.verdict != "better" or ours.doubt):
+                figures = (
+                    f"{points(opponent.difference)} points, p = {p_text(opponent.adjusted)}" if opponent.images else "no images in common"
+                )
+                lines.append(f"--must-beat {name}: {opponent.verdict} ({figures}) under {found.threat}{doubt}")
+        absent = set(must_beat) - {opponent.standing.model for opponent in found.opponents}
+        return lines + [f"--must-beat {name}: it is the same model, or not of these data" for name in sorted(absent)]
+
+
+def compare(
+    model: str,
+    *,
+    against: Sequence[str] = (),
+    suite: str = "quick",
+    dataset: str | None = None,
+    radius: str | None = None,
+    n: int | str | None = None,
+    checkpoint: str | Path | None = None,
+    outside: Outside = PLAIN,
+    store: str | Path = "results",
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    run: Callable[[Plan, Store], Report] = execute,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_message: OnMessage = lambda line: None,
+) -> Compared:
+    """Attack a model and others on the same images, and test which is better.
+
+    Outcomes that the store has are used, the others are computed and stored. The compared model is also attacked without its gradients
+    (`harness.runner.comparing.plan_probes`).
+
+    Parameters
+    ----------
+    model : str
+        An id, the path of a record, robustbench:NAME, FILE.py:FUNCTION, or an exported file (TorchScript, .pt2, .onnx).
+    against : sequence of str
+        Ids, families or "all"; the suite's models by default.
+    suite : str
+        The suite that gives attacks and images.
+    dataset : str, optional
+        One of the suite's data sets, or another of their kind; the suite's first that fits by default.
+    radius : str, optional
+        An exact radius such as "8/255", or "L2 1/2", in place of the suite's.
+    n : int or "all", optional
+        Number of images, the same first ones for all. By default the suite's, and all others that the store has of both models.
+    checkpoint : path, optional
+        Weights for FILE.py:FUNCTION.
+    outside : Outside
+        Preprocessing that an exported network does not contain.
+    store : path
+        Where outcomes are kept.
+    run : callable
+        Runs a plan; `harness.runner.execute.execute` by default.
+    on_plan : callable
+        Called with the plan before anything runs.
+    on_message : callable
+        Called with one line for each thing that a user should know.
+
+    Raises
+    ------
+    UserError
+        For unknown names, refused models or images, and data that is absent.
+    """
+    reference = str(parse(model, None if checkpoint is None else Path(checkpoint), outside))
+    data = None if data_dir is None else Path(data_dir)
+    number = n if isinstance(n, int) else None
+    threat = threats_for(["Linf"], [radius])[0] if radius else None
+    plan = plan_comparison(reference, against, get_suite(suite), dataset, number, n == "all", data, download, threat)
+    on_plan(plan)
+    admit(plan)
+    kept = Store(Path(store))
+    check_fingerprints(plan.units, kept)
+    stored = list(kept.read_all())
+    missing = without_covered(plan, find(stored, plan, longer=True).outcomes)
+    others = {unit.record.id for unit in missing.units if unit.model != reference}
+    if others:
+        hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
+        on_message(f"{kept.root} lacks outcomes of {len(others)} models to compare with, which are attacked too {hint}")
+    report = run(Plan(missing.units), kept) if missing.units else None
+    first = plan.units[0]
+    stored = list(kept.read_all()) if report is not None else stored
+    # Without a number, all images that the store has of the compared models count.
+    found = find(stored, plan, longer=True, beyond=n is None)
+    ours = found.outcomes[found.outcomes["model"] == first.record.id]
+    probes = plan_probes(plan, ours["image"].nunique(), data) if len(ours) else Plan(())
+    unprobed = without_covered(probes, find(stored, probes, longer=True).outcomes)
+    is_evasive = False
+    if unprobed.units:
+        on_message("and without its gradients:")
+        is_evasive = bool(run(Plan(unprobed.units), kept).failed)
+        stored = list(kept.read_all())
+    for line in found.invalid:
+        on_message(f"invalid: {line}")
+    known = _of_models(find(stored).outcomes, plan)
+    comparisons = comparison.compare(found.outcomes, first.record.id, plan.expected(), _sizes(plan), known, is_evasive)
+    has_failed = report is not None and bool(report.failed)
+    return Compared(first.record, comparisons, tuple(probes.left_out), len(first.block.classes), has_failed, is_evasive)
+
+
+def required_ids(must_beat: Sequence[str]) -> list[str]:
+    """Return the ids of the models that a condition names; raises a UserError if there is no such model."""
+    return [parse_recorded(name).describe().id for name in must_beat]
+
+
+def _of_models(outcomes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Return all outcomes of a plan's models, from any suite, under the models' names in the plan."""
+    names = {model_sha256(unit.identity["model"]): unit.record.id for unit in plan.units}
+    ours = outcomes[outcomes["model_sha256"].isin(list(names))]
+    return ours.assign(model=ours["model_sha256"].map(names))
+
+
+def _sizes(plan: Plan) -> Mapping[str, Size]:
+    sizes = {}
+    for unit in plan.units:
+        record = unit.record
+        if isinstance(record, UserModel):
+            sizes[record.id] = Size(record.bytes, record.convention)
+        elif isinstance(record, Record):
+            what = "given file" if record.architecture["name"] == "onnx" else "packed file"
+            sizes[record.id] = Size(record.checkpoint.bytes, what)
+    return sizes
