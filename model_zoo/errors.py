@@ -44,7 +44,6 @@ class UnknownNameError(UsageError):
         hint = f" Did you mean {matches[0]!r}?" if matches else ""
         source = listing if "://" in listing else f"`{listing}`"
         super().__init__(f"unknown {kind} {name!r}.{hint} {source} lists what exists.")
-        self.kind, self.name, self.suggestion = kind, name, matches[0] if matches else None
 
 
 class DamagedFileError(UserError):

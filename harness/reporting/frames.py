@@ -103,11 +103,6 @@ def groups_of(frame: pd.DataFrame) -> Iterable[tuple[tuple[str, str, str], pd.Da
         yield (str(dataset), str(norm), str(radius)), part.dropna(axis="columns", how="all")
 
 
-def waterfall(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return how many images each component broke: `CELL`, `broken_by` (missing for robust images), `images`."""
-    return outcomes.groupby([*CELL, "broken_by"], dropna=False, sort=True).size().rename("images").reset_index()
-
-
 def robust_images(outcomes: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
     """Return, by image, whether one model under one threat model withstands all `attacks` and all of their queries that were recorded.
 

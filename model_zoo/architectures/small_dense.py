@@ -2,37 +2,20 @@
 
 Stage widths are round(sqrt(m / 9)), where m is the number of weights kept in one of the stage's square 3x3 layers of the ResNet-34 pruned
 to keep ratio 0.01 at allocation power p. They are listed, not computed, because the official p = 0.5 network deviates from the rule in one
-stage and ResNet-18 re-uses the ResNet-34 widths. `small_widths` is the rule for any other network.
+stage and ResNet-18 re-uses the ResNet-34 widths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from model_zoo.architectures.resnet import BasicBlock, Bottleneck, build_resnet
-from model_zoo.pruning.allocation import layer_keep_counts
 
 _DEPTHS: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 _WIDTHS: dict[str, tuple[int, ...]] = {"p1": (6, 13, 26, 51), "p05": (14, 20, 29, 40), "p01": (23, 25, 27, 29), "p0": (26, 26, 26, 26)}
 _BOTTLENECK_WIDTHS: dict[str, tuple[int, ...]] = {"p1": (7, 13, 26, 51), "p01": (23, 25, 27, 31)}
-
-
-def small_widths(layer_sizes: Sequence[int], square_layers: Sequence[int], keep_ratio: float, power: float) -> list[int]:
-    """Return the stage widths of the dense network with the parameter layout of a pruned one.
-
-    Parameters
-    ----------
-    layer_sizes : sequence of int
-        Number of weights of every layer of the network to be pruned, in module order.
-    square_layers : sequence of int
-        For each stage, the position in `layer_sizes` of one of its square 3x3 layers.
-    keep_ratio, power : float
-        Keep ratio and allocation power of the pruned network.
-    """
-    kept = layer_keep_counts(layer_sizes, keep_ratio, power)
-    return [round((kept[layer] / 9) ** 0.5) for layer in square_layers]
 
 
 def _architectures() -> dict[str, Callable[..., Any]]:

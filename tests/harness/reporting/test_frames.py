@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from harness.reporting.frames import attacks_of, groups_of, summary, waterfall
+from harness.reporting.frames import attacks_of, groups_of, summary
 from model_zoo.errors import UserError
 from tests.harness.reporting.conftest import rows
 
@@ -79,12 +79,6 @@ def test_threat_models_stay_apart(models: pd.DataFrame) -> None:
     frame = summary(pd.DataFrame(rows("large", "pgd", "1100") + rows("large", "pgd", "1000", radius="16/255")), models)
     assert [key for key, _ in groups_of(frame)] == [("cifar10-sample", "Linf", "8/255"), ("cifar10-sample", "Linf", "16/255")]
     assert frame["worst"].tolist() == [2 / 4, 1 / 4]
-
-
-def test_the_waterfall_says_which_component_broke_how_many(outcomes: pd.DataFrame) -> None:
-    counts = waterfall(outcomes).set_index(["model", "attack", "broken_by"])["images"]
-    assert counts["small_one", "cw-linf", "cw-linf"] == 4 and counts["small_one", "cw-linf", "clean"] == 1
-    assert counts.sum() == len(outcomes)
 
 
 def test_all_numbers_of_a_row_are_over_the_images_that_all_attacks_met(models: pd.DataFrame) -> None:

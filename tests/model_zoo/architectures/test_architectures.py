@@ -6,11 +6,11 @@ from torch import nn
 
 from model_zoo.architectures import build_network
 from model_zoo.architectures.bcs import same_padded
-from model_zoo.architectures.small_dense import small_widths
 from model_zoo.classifier import NORMALISATIONS, build_classifier
 from model_zoo.errors import UnknownNameError, UsageError
 from model_zoo.layers.activations import SignSTE
 from model_zoo.layers.bias import Bias
+from model_zoo.pruning.allocation import layer_keep_counts
 
 
 def meta_network(**architecture: object) -> nn.Module:
@@ -72,8 +72,12 @@ def test_small_widths_follow_from_the_pruned_networks_allocation() -> None:
     network = meta_network(name="cifar-resnet34", classes=10)
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     square = [names.index(f"layer{stage}.1.conv1") for stage in (1, 2, 3, 4)]
-    assert small_widths(weights_of(network), square, 0.01, 0.1) == [23, 25, 27, 29]
-    assert small_widths(weights_of(network), square, 0.01, 1.0) == [6, 13, 26, 51]
+    for name, power in (("p01", 0.1), ("p1", 1.0)):
+        kept = layer_keep_counts(weights_of(network), 0.01, power)
+        small = meta_network(name=f"cifar-small-resnet34-{name}", classes=10)
+        convolutions = dict(small.named_modules())
+        widths = [len(convolutions[f"layer{stage}.1.conv1"].weight) for stage in (1, 2, 3, 4)]
+        assert widths == [round((kept[layer] / 9) ** 0.5) for layer in square]
 
 
 def test_normalisation_is_inside_the_model() -> None:
