@@ -98,8 +98,6 @@ def test_a_file_that_fails_its_check_is_not_put_in_place(tmp_path: Path, monkeyp
     other = load_packed(checkpoint_path("cifar10-rn8w32-dense-binary"))
     first = load_packed(checkpoint_path(PRUNED))
     results = iter([first, other])
-    loaded = load_model(PRUNED)
-    monkeypatch.setattr("model_zoo.packing.export.load_model", lambda model: loaded)
     monkeypatch.setattr("model_zoo.packing.export.load_packed", lambda path: next(results))
     with pytest.raises(DamagedFileError, match="logits"):
         export(PRUNED, path, False, PROBE)
