@@ -30,7 +30,6 @@ from harness.runner.store import Store
 from model_zoo import registry
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.kernels.graph import UnsuitedError
-from model_zoo.loading import load_model
 from model_zoo.references import parse_recorded
 from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
@@ -131,14 +130,16 @@ def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatMode
     """Return, per registered model, the examples made on it, float32 [N, C, H, W] each; recent ones are cached in the process."""
     made = {}
     for name in names:
-        key = (registry.get_record(name).weights_sha256, block.sha256, str(threat))
+        reference = parse_recorded(name)
+        key = (reference.describe().weights_sha256, block.sha256, str(threat))
         if key not in _EXAMPLES:
             images, labels = block.tensors()
             # Only a few blocks are in use at a time, so the oldest examples can go.
             while len(_EXAMPLES) >= 4 * COUNT:
                 _EXAMPLES.pop(next(iter(_EXAMPLES)))
             seed = unit_seed(block.sha256) % 2**32
-            source = fast_equal(load_model(name), registry.get_record(name), images).model
+            record, model = reference.open()
+            source = fast_equal(model, record, images).model
             _EXAMPLES[key] = [transfer_examples(source, images, labels, threat.epsilon, loss, seed) for loss in (cross_entropy, margin)]
         made[name] = _EXAMPLES[key]
     return made

@@ -14,6 +14,7 @@ from harness.runner.plan import Plan, plan_request
 from harness.runner.results import agreement, outcomes, select
 from harness.runner.store import Store
 from model_zoo.errors import DamagedFileError
+from model_zoo.references import RegisteredModel
 
 MODELS = ["cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8w32-pruned-binary-k20-p01"]
 
@@ -93,15 +94,15 @@ def test_foreign_and_newer_files_are_named_and_skipped(copy: Store, plan: Plan) 
 
 
 def test_one_failing_model_does_not_stop_the_other(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = work.load_model
+    open_model = RegisteredModel.open
     work._model.cache_clear()
 
-    def damaged(model: str) -> object:
-        if model == MODELS[0]:
+    def damaged(reference: RegisteredModel) -> object:
+        if reference.id == MODELS[0]:
             raise DamagedFileError("first.safetensors", "10 bytes", "9 bytes")
-        return load(model)
+        return open_model(reference)
 
-    monkeypatch.setattr(work, "load_model", damaged)
+    monkeypatch.setattr(RegisteredModel, "open", damaged)
     report = execute(plan, Store(tmp_path))
     assert [line for _, line in report.failed] and "first.safetensors" in report.failed[0][1]
     assert [unit.model for unit in report.finished] == [MODELS[1]]

@@ -52,8 +52,8 @@ def test_signs_of_another_seed_are_refused() -> None:
 def test_a_torch_that_draws_otherwise_is_an_error_on_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.safetensors"
     export(PRUNED, path, True, PROBE)
-    original = drawing.draw_signs
-    monkeypatch.setattr("model_zoo.packing.packed.draw_signs", lambda *args: [-signs for signs in original(*args)])
+    real = drawing.draw_signs
+    monkeypatch.setattr("model_zoo.packing.packed.draw_signs", lambda *given: [-signs for signs in real(*given)])
     with pytest.raises(DamagedFileError, match="another torch"):
         load_packed(path)
 
@@ -95,11 +95,9 @@ def test_what_cannot_be_exported_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_file_that_fails_its_check_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.safetensors"
     path.write_bytes(b"what was there")
-    dense = load_packed(checkpoint_path("cifar10-rn8w32-dense-binary"))
-    packed = load_packed(checkpoint_path(PRUNED))
-    results = iter([packed, dense])
-    loaded = load_model(PRUNED)
-    monkeypatch.setattr("model_zoo.packing.export.load_model", lambda model: loaded)
+    other = load_packed(checkpoint_path("cifar10-rn8w32-dense-binary"))
+    first = load_packed(checkpoint_path(PRUNED))
+    results = iter([first, other])
     monkeypatch.setattr("model_zoo.packing.export.load_packed", lambda path: next(results))
     with pytest.raises(DamagedFileError, match="logits"):
         export(PRUNED, path, False, PROBE)
@@ -128,4 +126,4 @@ def test_signs_are_drawn_as_training_draws_them(kind: str) -> None:
     state = torch.get_rng_state()
     signs = draw_signs(recipe.architecture, seed)
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(np.array_equal(drawn, layer.signs.numpy()) for drawn, layer in zip(signs, layers, strict=True))
+    assert all(np.array_equal(one, layer.signs.numpy()) for one, layer in zip(signs, layers, strict=True))
