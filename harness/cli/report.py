@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 def show(made: Report, table: str = "summary") -> None:
     """Print one table of a report, and the paths of its main table and figure."""
     from harness.cli.console import err, out
-    from harness.reporting import tables
+    from harness.reporting.renderers import terminal
 
-    spec = tables.get(table)
-    for rendered in tables.terminal(spec, made.frames[table]) if table in made.frames else ():
+    for rendered in terminal(made.tables.get(table, [])):
         out.print(rendered)
     for what, suffixes in (("table", (".md", ".csv", ".tex")), ("figure", (".png", ".svg", ".pdf"))):
         path = next((path for path in made.paths if path.suffix in suffixes), None)

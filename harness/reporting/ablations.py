@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from harness.evaluation.verdict import LEVELS
-from harness.reporting.frames import GROUP, attacks_of, groups_of, robust_images
+from harness.reporting.cells import Cell
+from harness.reporting.frame import GROUP, WORST, robust_images
+from harness.reporting.frames import CELLS, ENDS, attacks_of, groups_of
 from harness.statistics import mcnemar, paired_bootstrap, paired_difference
 
 # Fields that an ablation varies, in the order of the table, and their displayed names.
@@ -19,7 +21,6 @@ VARIED = {
     "weight_init": "weight initialisation",
     "seed": "seed",
 }
-ENDS = ("", "_low", "_high", "_n", "_planned")
 
 
 def ablations(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
@@ -39,7 +40,7 @@ def ablations(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         minus that of the base on the `paired_images` that both have, a fraction, with Newcombe's 95 % interval;
         `bootstrap_low, bootstrap_high` are the ends from a paired bootstrap) and `mcnemar_p`. The row of the spread has NAME_min, NAME_max
         and NAME_sd (sample standard deviation) for clean accuracy, each attack and the worst case, over `seeds` models: those of the base
-        and its variants by seed that have the most images.
+        and its variants by seed that have the most images. `cells` holds the same numbers, as in a summary.
     """
     rows: list[dict[str, Any]] = []
     for key, part in groups_of(summary):
@@ -95,9 +96,14 @@ def _rows(key: dict[str, str], near: Mapping[str, str], part: pd.DataFrame, outc
         row = described.loc[model]
         value = "" if field == "base" else _value(row[field])
         numbers = {name: row[name] for name in shown if name in described}
-        rows.append({**key, "base": base, "varied": VARIED.get(field, field), "value": value, "model": model, **numbers})
-        if model != base:
-            rows[-1] |= _difference(mine, described, model, base)
+        cells: dict[str, Cell] = dict(row[CELLS])
+        compared = _difference(mine, described, model, base) if model != base else {}
+        if compared:
+            ends, worst = (compared["difference_low"], compared["difference_high"]), cells[WORST]
+            flags = (*worst.flags, *described.loc[base][CELLS][WORST].flags)
+            cells["difference"] = Cell("difference", compared["difference"], ends, compared["paired_images"], worst.planned, flags)
+        said = {"base": base, "varied": VARIED.get(field, field), "value": value, "model": model, CELLS: cells}
+        rows.append({**key, **said, **numbers, **compared})
     seeds = [base, *(model for model, field in near.items() if field == "seed")]
     spread = _spread(described.loc[seeds], names)
     if spread:
@@ -133,11 +139,14 @@ def _spread(rows: pd.DataFrame, names: list[str]) -> dict[str, Any]:
     fit = rows[rows["worst_n"] == rows["worst_n"].max()].dropna(subset=["worst"]) if "worst" in rows else rows.iloc[:0]
     if len(fit) < 2:
         return {}
-    spread: dict[str, Any] = {"seeds": len(fit)}
+    spread: dict[str, Any] = {"seeds": len(fit), CELLS: {}}
     for name in names:
         values = fit[name].astype(float) if name in fit else pd.Series(dtype=float)
         if len(values.dropna()) == len(fit):
-            spread |= {f"{name}_min": values.min(), f"{name}_max": values.max(), f"{name}_sd": values.std()}
+            low, high, deviation = float(values.min()), float(values.max()), float(values.std())
+            spread |= {f"{name}_min": low, f"{name}_max": high, f"{name}_sd": deviation}
+            flags = tuple(flag for cells in fit[CELLS] for flag in cells[name].flags)
+            spread[CELLS][name] = Cell("spread", deviation, (low, high), flags=flags)
     return spread
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from harness.attacks import spec
-from harness.reporting.frames import GROUP, attacks_of, by_image, groups_of
+from harness.reporting.cells import Cell
+from harness.reporting.frame import GROUP, WORST, by_image
+from harness.reporting.frames import CELLS, attacks_of, groups_of
 
 # Prefix of the columns that contain shares of images.
 BY = "by "
@@ -32,7 +34,8 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[
     Returns
     -------
     pandas.DataFrame
-        `dataset, norm, radius, model`, columns of the summary, and "by NAME" columns: fractions of the images that all attacks met.
+        `dataset, norm, radius, model`, columns of the summary, and "by NAME" columns: fractions of the images that all attacks met. `cells`
+        holds the share that is left, with the flags of the worst case.
     """
     rows: list[dict[str, Any]] = []
     for key, part in groups_of(summary):
@@ -51,7 +54,8 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[
             images = seen[model][met].dropna().index
             among = [name for name in met if name in looked_at]
             shares = _shares(seen[model].loc[images, among].astype(bool), broken_by[model].loc[images], among, order)
-            rows.append({**dict(zip(GROUP, key, strict=True)), **described, **shares})
+            cells = {BY + LEFT: Cell("share", shares[BY + LEFT], flags=row[CELLS][WORST].flags)}
+            rows.append({**dict(zip(GROUP, key, strict=True)), **described, CELLS: cells, **shares})
     frame = pd.DataFrame(rows)
     found = [name for name in frame.columns if name.startswith(BY)]
     ends = [BY + name for name in (CLEAN, SEEN, LEFT)]

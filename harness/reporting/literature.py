@@ -9,6 +9,9 @@ from typing import Any
 import pandas as pd
 
 from harness import datasets
+from harness.reporting.cells import Cell, published_cell
+from harness.reporting.frame import CLEAN
+from harness.reporting.frames import CELLS, ENDS
 from harness.statistics import Proportion, unpaired_difference
 
 # Two rows must agree in all of these to be about the same kind of model; a difference is computed only then.
@@ -18,7 +21,6 @@ SAME_WHERE_KNOWN = ("training", "allocation_power", "weight_init", "last_batch_n
 DESCRIBED = (*SAME, *SAME_WHERE_KNOWN, "structure", "sparsity", "weight_bits")
 MEASURED = ("model", "bytes", "seed", "near_constant", "verdict", "verdict_reasons")
 TAXONOMY = ("pruned_when", "pruned_scored", "pruned_structured", "pruned_scope")
-ENDS = ("", "_low", "_high", "_n", "_planned")
 
 
 def literature(
@@ -49,8 +51,8 @@ def literature(
         `section`, `dataset` (the whole data set, also for a sample of it), `norm, radius`, the columns that describe the model, `source`
         and `origin` (the source and its version, without the location in it); `published_clean`, `published`, `published_n`; `clean` and
         `measured` with the suffixes of a summary; `difference, difference_low, difference_high`: measured minus published, a fraction, with
-        Newcombe's interval, or with the interval of the measurement alone if the published n is unknown. Sections keep their order; within
-        a section the best row is first.
+        Newcombe's interval, or with the interval of the measurement alone if the published n is unknown. `cells` holds the same numbers, as
+        in a summary. Sections keep their order; within a section the best row is first.
     """
     theirs = _theirs(published, files, attack)
     ours = _ours(summary, attack)
@@ -60,11 +62,12 @@ def literature(
         alike = [number for number, their in enumerate(theirs) if _same(mine, their)]
         number = alike[0] if len(alike) == 1 else None
         met |= set() if number is None else {number}
-        rows.append({**(theirs[number] if number is not None else {}), **mine})
+        joined = theirs[number] if number is not None else {CELLS: {}}
+        rows.append({**joined, **mine, CELLS: {**joined[CELLS], **mine[CELLS]}})
     rows += [their for number, their in enumerate(theirs) if number not in met]
     placed = [(number, row) for row in rows if (number := _section(row, sections)) is not None]
     placed.sort(key=lambda item: (item[0], -_best(item[1]), str(item[1].get("model", ""))))
-    frame = pd.DataFrame([{"section": sections[number][0], **row, **_difference(row)} for number, row in placed])
+    frame = pd.DataFrame([{"section": sections[number][0], **_compared(row)} for number, row in placed])
     return frame if frame.empty or "model" in frame else frame.assign(model=None)
 
 
@@ -77,6 +80,7 @@ def _theirs(published: pd.DataFrame, files: Sequence[str], attack: str) -> list[
         version = f" @{row['version']}" if pd.notna(row["version"]) else ""
         source, origin = f"{row['source']}, {row['location']}{version}", f"{row['source']}{version}"
         found.append({**said, **numbers, "source": source, "origin": origin, "near_constant": False})
+        found[-1][CELLS] = {name: published_cell(numbers[name], row["n"]) for name in ("published_clean", "published")}
     return found
 
 
@@ -90,6 +94,7 @@ def _ours(summary: pd.DataFrame, attack: str) -> list[dict[str, Any]]:
         found.append(
             {**said, **numbers, "dataset": datasets.describe(str(row["dataset"])).family, "worst_planned": row[f"{attack}_planned"]}
         )
+        found[-1][CELLS] = {CLEAN: row[CELLS][CLEAN], "measured": row[CELLS][attack]}
     return found
 
 
@@ -115,11 +120,14 @@ def _best(row: Mapping[str, Any]) -> float:
     return -1.0 if value is None or pd.isna(value) else float(value)
 
 
-def _difference(row: Mapping[str, Any]) -> dict[str, float]:
+def _compared(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row with the difference between its measured and its published number, if it has both."""
     if "measured" not in row or pd.isna(row.get("published")):
-        return {}
-    n = int(row["measured_n"])
+        return dict(row)
+    cell: Cell = row[CELLS]["measured"]
+    n, their_n = int(row["measured_n"]), row["published_n"]
     ours = Proportion(round(row["measured"] * n), n)
-    their_n = row["published_n"]
     theirs = row["published"] if pd.isna(their_n) else Proportion(round(row["published"] * int(their_n)), int(their_n))
-    return dict(zip(("difference", "difference_low", "difference_high"), unpaired_difference(ours, theirs), strict=True))
+    difference, low, high = unpaired_difference(ours, theirs)
+    cells = {**row[CELLS], "difference": Cell("difference", difference, (low, high), n, cell.planned, cell.flags)}
+    return {**row, CELLS: cells, "difference": difference, "difference_low": low, "difference_high": high}

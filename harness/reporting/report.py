@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from harness.reporting import figures, tables
+from harness.reporting import figures, renderers, tables
 from harness.reporting.ablations import ablations
 from harness.reporting.components import components
-from harness.reporting.frames import summary
+from harness.reporting.frames import diagnostics, summary
 from harness.reporting.literature import literature
 from harness.reporting.style import KINDS as FIGURE_FORMATS
 from harness.reporting.style import save
+from harness.reporting.tables import Table
 from model_zoo.files import place
 from model_zoo.publications import published
 
@@ -33,6 +34,8 @@ class Report:
         The outcomes that the report is about.
     frames : mapping of str to pandas.DataFrame
         What the tables show, by the tables' names.
+    tables : mapping of str to list of Table
+        The laid out tables, one per threat model, by the tables' names.
     titles : mapping of str to str
         Titles of tables and figures, by the stem of their files, the main table and the main figure first.
     paths : list of Path
@@ -41,6 +44,7 @@ class Report:
 
     outcomes: pd.DataFrame
     frames: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, list[Table]]
     titles: Mapping[str, str]
     paths: list[Path]
 
@@ -80,10 +84,11 @@ def build(
     """
     frame = summary(outcomes, models, expected, diagnosed)
     made = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
-    made["diagnostics"] = pd.DataFrame() if diagnosed is None else diagnosed.rename(columns={"id": "model"})
+    made["diagnostics"] = pd.DataFrame() if diagnosed is None else diagnostics(diagnosed)
     literary = published()
     frames: dict[str, pd.DataFrame] = {}
     titles: dict[str, str] = {}
+    laid_out: dict[str, list[Table]] = {}
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     specs = sorted(map(tables.get, tables.names()), key=lambda spec: (spec.frame != "summary", spec.name))
@@ -91,19 +96,23 @@ def build(
         its = _beside(spec, frame, literary) if spec.frame == "literature" else made[spec.frame]
         if its.empty or (only is not None and spec.name not in only):
             continue
-        frames[spec.name], titles[spec.name] = its, spec.title
-        rendered = tables.render(spec, its)
-        if rendered:
-            rendered[-1].notes.extend(f"Invalid: {line}." for line in invalid)
-        writers = {"md": lambda: tables.markdown(rendered), "csv": lambda: tables.csv(its), "tex": lambda: tables.latex(rendered)}  # noqa: B023
-        for suffix in (suffix for suffix in writers if suffix in formats):
+        frames[spec.name], titles[spec.name] = renderers.numbers(its), spec.title
+        rendered = laid_out[spec.name] = tables.render(spec, its)
+        whole = _with_notes(rendered, [f"Invalid: {line}." for line in invalid])
+        texts = {"md": renderers.markdown(whole), "csv": renderers.csv(its), "tex": renderers.latex(whole)}
+        for suffix in (suffix for suffix in texts if suffix in formats):
             path = folder / f"{spec.name}.{suffix}"
-            place(path, writers[suffix]().encode())
+            place(path, texts[suffix].encode())
             written.append(path)
     for stem, figure in figures.draw_all(figures.Material(outcomes, frame, references or {}, fewest_models)):
         titles[stem] = figure.get_suptitle().strip()
         written += save(figure, folder / stem, [suffix for suffix in formats if suffix in FIGURE_FORMATS])
-    return Report(outcomes, frames, titles, written)
+    return Report(outcomes, frames, laid_out, titles, written)
+
+
+def _with_notes(made: list[Table], notes: list[str]) -> list[Table]:
+    """Return the tables with more notes below the last one."""
+    return [*made[:-1], *(replace(table, notes=[*table.notes, *notes]) for table in made[-1:])]
 
 
 def _beside(spec: tables.TableSpec, summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

@@ -1,54 +1,25 @@
-"""Tables from specifications (one TOML file each in the folder `tables`), for the terminal, Markdown, LaTeX and CSV."""
+"""Tables from specifications (one TOML file each in the folder `tables`): cells in rows and columns, without a format of output."""
 
 from __future__ import annotations
 
-import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.plugins import TABLES
 from harness.reporting.ablations import VARIED
+from harness.reporting.cells import Cell, Format, flag_notes, value_cell, verdict_notes
 from harness.reporting.components import BY
-from harness.reporting.frames import attacks_of, groups_of
-from harness.statistics import Proportion
+from harness.reporting.frame import CLEAN
+from harness.reporting.frames import CELLS, attacks_of, groups_of
 from model_zoo.errors import DamagedFileError
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
-# Whole numbers that pandas turns into floats as soon as one is missing.
-COUNTS = ("bytes", "parameters", "kept_weights", "seed", "seeds", "paired_images")
-LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "–": "--",
-        "†": r"\dag{}",
-        "‡": r"\ddag{}",
-        "±": r"$\pm$",
-        "−": "$-$",
-        "<": "$<$",
-        ">": "$>$",
-        **{character: rf"\{character}" for character in "&%$#_{}"},
-    }
-)
 
 # Formats of columns that are left out if no row has a number, and whose cells are empty without one.
 BLANK = ("published", "difference", "count")
-
-# Mark after each robust accuracy of a model whose verdict is not ok.
-MARKS = {"suspicious": "†", "masked": "‡", "undiagnosed": "?"}
-
-
-# Keep a table's natural width, or shrink it to the width of a line if it is wider.
-FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
-
 # Settings that all comparisons with the literature share.
 BESIDE: dict[str, Any] = {
     "note": "Published numbers as their source prints them, with the interval of a proportion where it says over how many images; measured "
@@ -85,7 +56,7 @@ class Column(BaseModel):
 
     heading: str
     field: str
-    format: str = Field(pattern="^(text|integer|count|number|percent|share|accuracy|published|difference|p)$")
+    format: Format
 
 
 class Section(BaseModel):
@@ -121,11 +92,11 @@ class TableSpec(BaseModel):
 
 @dataclass(frozen=True)
 class Table:
-    """A rendered table: all cells are text."""
+    """A table whose cells are laid out; `harness.reporting.renderers` writes it."""
 
     caption: str
     headings: list[str]
-    rows: list[list[str]]
+    rows: list[list[Cell]]
     numeric: list[bool]
     notes: list[str]
     starts: frozenset[int] = frozenset()
@@ -165,14 +136,14 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
                 columns.append(column)
         keys = [field for field in spec.sort if field in part]
         ordered = part.sort_values([*keys, "model"], ascending=[False] * len(keys) + [True], kind="stable") if keys else part
-        rows = [[_text(column, row) for column in columns] for _, row in ordered.iterrows()]
+        rows = [[_cell(column, row) for column in columns] for _, row in ordered.iterrows()]
         starts = _grouped(rows, [column.field for column in columns].index(spec.group)) if spec.group else frozenset()
         counts = sorted({int(value) for value in part["worst_planned"].dropna()}) if "worst_planned" in part else []
         caption = f"{spec.title}: {dataset}, {norm} {radius}" + (f", n = {' or '.join(map(str, counts))}" if counts else "")
         constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
-        written = "".join(cell for row in rows for cell in row)
-        marks = [f"{mark}: {level}." for level, mark in MARKS.items() if mark in written]
-        notes = [spec.note, *marks] + [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
+        written = [cell for row in rows for cell in row]
+        notes = [spec.note, *verdict_notes(written), *flag_notes(written)]
+        notes += [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
         if "origin" in part:
             notes.append(f"Published: {'; '.join(sorted(part['origin'].dropna().unique()))}.")
         if "verdict_reasons" in part:
@@ -199,11 +170,14 @@ def _starred(column: Column, part: pd.DataFrame) -> list[Column]:
     return [Column(heading=name, field=name, format=column.format) for name in attacks_of(part)]
 
 
-def _mark(row: pd.Series) -> str:
-    """Return the mark of a row's verdict; "" if the verdict is ok or the frame has no verdicts."""
-    if "verdict" not in row or row["verdict"] == "ok":
-        return ""
-    return MARKS["undiagnosed" if pd.isna(row["verdict"]) else str(row["verdict"])]
+def _cell(column: Column, row: pd.Series) -> Cell:
+    """Return the cell of a row in a column, an accuracy with the verdict of its model."""
+    cell = row[CELLS].get(column.field)
+    if cell is None or (column.format != "accuracy" and cell.kind != column.format):
+        return value_cell(column.format, None if column.format == "accuracy" else row.get(column.field))
+    if cell.kind == "accuracy" and column.field != CLEAN and "verdict" in row:
+        return replace(cell, verdict="undiagnosed" if pd.isna(row["verdict"]) else str(row["verdict"]))
+    return cell
 
 
 def _base(row: pd.Series) -> str:
@@ -212,137 +186,10 @@ def _base(row: pd.Series) -> str:
     return f"Base: {row['model']} ({', '.join(said)})."
 
 
-def _grouped(rows: list[list[str]], place: int) -> frozenset[int]:
+def _grouped(rows: list[list[Cell]], place: int) -> frozenset[int]:
     """Blank the text at `place` in each row that repeats the row above, and return the indices of the rows that begin a group."""
-    texts = [row[place] for row in rows]
+    texts = [row[place].value for row in rows]
     starts = frozenset(number for number in range(1, len(rows)) if texts[number] != texts[number - 1])
     for number in range(1, len(rows)):
-        rows[number][place] = texts[number] if number in starts else ""
+        rows[number][place] = Cell("text", texts[number] if number in starts else "")
     return starts
-
-
-def markdown(tables: list[Table]) -> str:
-    """Return the tables as pipe tables, one after the other, each under its caption."""
-    parts = []
-    for table in tables:
-        rule = ["---:" if numeric else "---" for numeric in table.numeric]
-        cells = [[cell.replace("|", r"\|") for cell in row] for row in (table.headings, rule, *table.rows)]
-        lines = ["| " + " | ".join(row) + " |" for row in cells]
-        parts.append("\n".join([f"**{table.caption}**", "", *lines, "", *table.notes]))
-    return "\n\n".join(parts) + "\n"
-
-
-def latex(tables: list[Table]) -> str:
-    """Return the tables for booktabs, no wider than a line; the document must use the packages booktabs and graphicx."""
-    parts = []
-    for table in tables:
-        body = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in (table.headings, *table.rows)]
-        body = [r"\addlinespace" "\n" + line if number - 1 in table.starts else line for number, line in enumerate(body)]
-        alignment = "".join("r" if numeric else "l" for numeric in table.numeric)
-        notes = _escape(" ".join(table.notes))
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escape(table.caption)}. {notes}}}",
-            rf"{FIT}{{\begin{{tabular}}{{{alignment}}}",
-        ]
-        lines += [r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def csv(frame: pd.DataFrame) -> str:
-    """Return the frame as CSV for machines: fractions in full precision, intervals and n; unknown values are empty."""
-    counts = [str(name) for name in frame.columns if str(name).endswith(("_n", "_planned", "_bits", "_bytes")) or name in COUNTS]
-    return frame.astype(dict.fromkeys(counts, "Int64")).to_csv(index=False, lineterminator="\n")
-
-
-def terminal(spec: TableSpec, frame: pd.DataFrame) -> list[RichTable]:
-    """Return tables for the terminal; each interval, in whole per cent, is written under its number."""
-    from rich.table import Table as RichTable
-
-    made = []
-    for table in render(spec, frame):
-        rich = RichTable(title=table.caption, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
-        rich.collapse_padding = True
-        for heading, numeric in zip(table.headings, table.numeric, strict=True):
-            # In a narrow terminal, fold names but never numbers.
-            label = heading.replace(" ", "\n") if numeric else heading
-            rich.add_column(label, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold", vertical="top")
-        for row in table.rows:
-            rich.add_row(*map(_narrow, row))
-        rich.caption = "\n".join(table.notes)
-        rich.caption_justify = "left"
-        made.append(rich)
-    return made
-
-
-def _narrow(cell: str) -> str:
-    if spread := re.fullmatch(r"(\S+) \((.*)\)", cell):
-        return f"{spread[1]}\n[dim]{spread[2]}[/dim]"
-    found = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]( .*)?", cell)
-    if not found:
-        return cell.replace(" ", "\n") if cell.startswith("partial ") else cell
-    value, low, high, note = found.groups()
-    ends = f"{low} to {high}" if value.startswith(("+", "−")) else f"{float(low):.0f}–{float(high):.0f}"
-    return f"{value}\n[dim]{ends}[/dim]" + (note or "").replace(" ", "\n")
-
-
-def _text(column: Column, row: pd.Series) -> str:
-    if column.format == "accuracy":
-        return _accuracy(column.field, row)
-    value = row.get(column.field)
-    if value is None or pd.isna(value):
-        return "" if column.format in (*BLANK, "p") else "–"
-    match column.format:
-        case "integer" | "count":
-            return f"{int(value):,}"
-        case "percent":
-            return f"{100 * float(value):g}"
-        case "number":
-            return f"{float(value):.4g}"
-        case "published":
-            return _published(column.field, row)
-        case "share":
-            return f"{100 * float(value):.1f}"
-        case "difference":
-            return _difference(column.field, row)
-        case "p":
-            return f"{float(value):.3f}" if value >= 0.0005 else "<0.001"
-    return str(value)
-
-
-def _difference(field: str, row: pd.Series) -> str:
-    """Return a difference of fractions in percentage points: "−2.4 [−4.0, −0.8]"."""
-    value, low, high = (f"{100 * float(row[f'{field}{end}']):+.1f}".replace("-", "−") for end in ("", "_low", "_high"))
-    planned = int(row["worst_planned"])
-    n = int(row.get("paired_images", row.get("measured_n", planned)))
-    return f"{value} [{low}, {high}]" + (f" partial {n}/{planned}" if n < planned else "")
-
-
-def _published(field: str, row: pd.Series) -> str:
-    """Return a published accuracy in per cent with two decimals, with an interval if the number of images is known."""
-    n = row.get("published_n")
-    value = f"{100 * float(row[field]):.2f}"
-    if n is None or pd.isna(n):
-        return value
-    low, high = Proportion(round(float(row[field]) * int(n)), int(n)).interval
-    return f"{value} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _accuracy(field: str, row: pd.Series) -> str:
-    if f"{field}_sd" in row and pd.notna(row[f"{field}_sd"]):
-        low, high, deviation = (100 * float(row[f"{field}_{name}"]) for name in ("min", "max", "sd"))
-        return f"{low:.1f}–{high:.1f} (sd {deviation:.1f})"
-    if f"{field}_n" not in row or pd.isna(row[f"{field}_n"]):
-        return ""
-    n, planned = int(row[f"{field}_n"]), int(row[f"{field}_planned"])
-    note = f" partial {n}/{planned}" if n < planned else ""
-    if not n:
-        return note.strip()
-    mark = "" if field == "clean" else _mark(row)
-    return str(Proportion(round(row[field] * n), n)).replace(" ", f"{mark} ", 1) + note
-
-
-def _escape(text: str) -> str:
-    return text.translate(LATEX)

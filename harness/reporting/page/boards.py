@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.reporting import names, tables
-from harness.reporting.frames import attacks_of, groups_of, summary
+from harness.reporting.cells import PageCell, flag_notes, page
+from harness.reporting.frames import CELLS, attacks_of, groups_of, summary
 from harness.reporting.tables import Column, TableSpec
 from model_zoo.schema import Record
 
@@ -20,24 +21,20 @@ SPEC = TableSpec(
     "Wilson interval. Bytes: the packed checkpoint file, as measured on disk.",
     sort=["worst", "clean"],
     columns=[
-        Column(heading=heading, field=field, format=form)
-        for heading, field, form in (
-            ("model", "model", "text"),
-            ("worst case", "worst", "accuracy"),
-            ("bytes", "bytes", "integer"),
-            ("clean", "clean", "accuracy"),
-            ("attacks", "*", "accuracy"),
-            ("images", "worst_n", "integer"),
-            ("sparsity, %", "sparsity", "percent"),
-            ("weight bits", "weight_bits", "integer"),
-            ("activation bits", "activation_bits", "integer"),
-            ("verdict", "verdict", "text"),
-        )
+        Column(heading="model", field="model", format="text"),
+        Column(heading="worst case", field="worst", format="accuracy"),
+        Column(heading="bytes", field="bytes", format="integer"),
+        Column(heading="clean", field="clean", format="accuracy"),
+        Column(heading="attacks", field="*", format="accuracy"),
+        Column(heading="images", field="worst_n", format="integer"),
+        Column(heading="sparsity, %", field="sparsity", format="percent"),
+        Column(heading="weight bits", field="weight_bits", format="integer"),
+        Column(heading="activation bits", field="activation_bits", format="integer"),
+        Column(heading="verdict", field="verdict", format="text"),
     ],
 )
 # Fields of a record's taxonomy of pruning, and their displayed names.
 TAXONOMY = {"when": "Pruned", "scored": "Kept by", "structured": "Whole channels", "scope": "Competition"}
-_ACCURACY = re.compile(r"(\S+) (\[\S+, \S+\])(?: (.*))?")
 
 
 @dataclass(frozen=True)
@@ -52,39 +49,20 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One value: `text` as the tables write it; an accuracy's `interval` and `note` ("partial 40/1000") are separate.
-
-    `sort` is the sort key, "" if the value is unknown. `ends` are an accuracy and its interval, in per cent: low, value, high.
-    """
-
-    field: str
-    text: str
-    interval: str
-    note: str
-    sort: str
-    ends: tuple[float, float, float] | None
-
-    @property
-    def numeric(self) -> bool:
-        """Whether the cell is sorted as a number."""
-        return self.field not in ("model", "verdict")
-
-
-@dataclass(frozen=True)
 class Row:
     """One model on a board. `data` are the values for filters and for the picture, `units` the units behind the number of each attack.
 
-    `counts` are the numbers of images behind clean accuracy, each attack and the worst case.
+    `counts` are the numbers of images behind clean accuracy, each attack and the worst case. `notes` explain the marks of the cells.
     """
 
     model: str
     short: str
     warning: str
-    cells: dict[str, Cell]
+    cells: dict[str, PageCell]
     data: dict[str, str]
     units: dict[str, list[str]]
     counts: dict[str, int]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -141,38 +119,28 @@ def _board(one: Results, key: tuple[str, str, str], part: pd.DataFrame, table: t
     described = {str(row["model"]): row for _, row in part.iterrows()}
     most = part["worst_n"].max()
     rows = []
-    for texts in table.rows:
-        written = dict(zip(fields, texts, strict=True))
-        row = described[written["model"]]
-        cells = {field: _cell(field, text, row) for field, text in written.items()}
+    for line in table.rows:
+        written = dict(zip(fields, line, strict=True))
+        model = written["model"].value
+        row = described[model]
+        cells = {field: page(cell) for field, cell in written.items()}
         # A near-constant predictor, or a model that met fewer images than others, is excluded from the front.
         fit = row["worst_n"] == most and not row["near_constant"]
-        model = written["model"]
         data = _data(row, cells, records.get(model)) | {"fit": str(int(fit))}
-        counts = {name: int(row[f"{name}_n"]) for name in ("clean", *attacks, "worst") if pd.notna(row.get(f"{name}_n"))}
-        rows.append(Row(model, names.short(model, part["model"]), names.warning(row, part), cells, data, units.get(model, {}), counts))
+        counts = {name: cell.n for name, cell in row[CELLS].items()}
+        short, warning = names.short(model, part["model"]), names.warning(row, part)
+        rows.append(Row(model, short, warning, cells, data, units.get(model, {}), counts, flag_notes(line)))
     headings = dict(zip(fields, table.headings, strict=True))
     return Board(one.suite, *key, table.caption, names.images(part), attacks, headings, rows, table.notes)
 
 
-def _cell(field: str, text: str, row: pd.Series) -> Cell:
-    known = field in row and not pd.isna(row[field])
-    sort = str(row[field]) if known else ""
-    found = _ACCURACY.fullmatch(text)
-    if found is None or not known:
-        note = text if text.startswith("partial ") else ""
-        return Cell(field, "" if note else text, "", note, sort, None)
-    low, value, high = (100 * float(row[f"{field}{end}"]) for end in ("_low", "", "_high"))
-    return Cell(field, found[1], found[2], found[3] or "", sort, (low, value, high))
-
-
-def _data(row: pd.Series, cells: Mapping[str, Cell], record: Record | None) -> dict[str, str]:
+def _data(row: pd.Series, cells: Mapping[str, PageCell], record: Record | None) -> dict[str, str]:
     ends = cells["worst"].ends
     found = {
         "model": str(row["model"]),
         "family": str(row["family"]) if isinstance(row.get("family"), str) else "",
-        "bits": cells["weight_bits"].sort.removesuffix(".0"),
-        "bytes": cells["bytes"].sort.removesuffix(".0"),
+        "bits": cells["weight_bits"].sort,
+        "bytes": cells["bytes"].sort,
         "verdict": str(row["verdict"]) if isinstance(row.get("verdict"), str) else "",
         **dict(zip(("low", "worst", "high"), [f"{value:.4f}" for value in ends] if ends else ["", "", ""], strict=True)),
     }

@@ -11,8 +11,8 @@ import pandas as pd
 
 from harness.evaluation.diagnostics import BROKEN, NOT_ASKED, ROBUST
 from harness.reporting import curves
+from harness.reporting.cells import accuracy_cell
 from harness.runner.diagnoses import Diagnosis
-from harness.statistics import Proportion
 from model_zoo import registry
 from model_zoo.errors import UserError
 from model_zoo.footprint import LINES, measure
@@ -140,8 +140,8 @@ def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
 
 
 def _share(name: str, robust: str, images: int) -> Measured:
-    value, _, interval = str(Proportion(robust.count(ROBUST), images)).partition(" ")
-    return Measured(name, value, interval, 100 * robust.count(ROBUST) / images)
+    cell = accuracy_cell(robust.count(ROBUST), images)
+    return Measured(name, cell.number, cell.brackets, 100 * cell.value)
 
 
 def _rays(marks: str) -> str:

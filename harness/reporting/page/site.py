@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.reporting import curves, tables
+from harness.reporting import curves, renderers
 from harness.reporting.page import cards
 from harness.reporting.page.boards import TAXONOMY, Board, Results, Row, boards, slug
 from harness.reporting.page.pictures import Gallery, Picture
@@ -70,7 +70,7 @@ def build(
     records = {name: model.describe() for name, model in models.items()}
     leaderboards, frames = boards(results, records)
     for name in sorted(frames):
-        site.write(f"data/summary-{name}.csv", tables.csv(frames[name]))
+        site.write(f"data/summary-{name}.csv", renderers.csv(frames[name]))
     behind = _Behind(store, stored, results, Gallery(store, data_dir))
     known = diagnoses(store)
     for name, model in models.items():

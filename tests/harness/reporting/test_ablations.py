@@ -6,9 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.reporting import tables, traits
+from harness.reporting import renderers, tables, traits
 from harness.reporting.ablations import VARIED, ablations, neighbours
-from harness.reporting.frames import robust_images, summary
+from harness.reporting.cells import Cell
+from harness.reporting.frame import robust_images
+from harness.reporting.frames import summary
 from harness.reporting.report import build
 from harness.statistics import mcnemar, paired_bootstrap, paired_difference
 from model_zoo import registry
@@ -76,8 +78,8 @@ def test_images_that_only_one_has_are_no_part_of_a_difference() -> None:
     row = of(ablations(cut, summary(cut, models)), "p0")
     assert (row["paired_images"], row["difference"]) == (15, pytest.approx(-1 / 15))
     (table,) = tables.render(tables.get("ablations"), ablations(cut, summary(cut, models)))
-    (shown,) = [line for line in table.rows if line[1] == "0"]
-    assert shown[-2].endswith("partial 15/40")
+    (shown,) = [line for line in table.rows if str(line[1]) == "0"]
+    assert str(shown[-2]).endswith("partial 15/40")
 
 
 def test_worst_cases_over_different_attacks_are_not_compared() -> None:
@@ -108,20 +110,30 @@ def test_seeds_with_fewer_images_are_no_part_of_the_spread() -> None:
 
 def test_the_table_names_its_base_and_writes_what_is_varied_once(made: pd.DataFrame) -> None:
     (table,) = tables.render(tables.get("ablations"), made)
-    assert [row[0] for row in table.rows] == ["base", "keep ratio", "", "", "allocation power p", "", *list(VARIED.values())[2:], "", ""]
-    assert [row[1] for row in table.rows] == ["", "0.5", "0.2", "0.01", "1", "0", "none", "kaiming-normal", "1", "2", "spread of 3"]
+    assert [str(row[0]) for row in table.rows] == [
+        "base",
+        "keep ratio",
+        "",
+        "",
+        "allocation power p",
+        "",
+        *list(VARIED.values())[2:],
+        "",
+        "",
+    ]
+    assert [str(row[1]) for row in table.rows] == ["", "0.5", "0.2", "0.01", "1", "0", "none", "kaiming-normal", "1", "2", "spread of 3"]
     assert table.headings == ["varied", "value", "bytes", "clean", "cw-linf", "pgd", "worst", "n", "difference", "p"]
-    assert table.rows[6][-2].startswith("−10.0 [−") and table.rows[6][-1] == "0.125"
-    assert table.rows[-1][6] == "30.0–40.0 (sd 5.0)"
+    assert str(table.rows[6][-2]).startswith("−10.0 [−") and str(table.rows[6][-1]) == "0.125"
+    assert str(table.rows[-1][6]) == "30.0–40.0 (sd 5.0)"
     assert any(note.startswith("Base: k10 (keep ratio 0.1, allocation power p 0.1, last batch norm plain") for note in table.notes)
     assert all(len(row) == len(table.headings) for row in table.rows)
 
 
 def test_groups_stand_apart_in_latex_and_signs_are_signs(made: pd.DataFrame) -> None:
-    text = tables.latex(tables.render(tables.get("ablations"), made))
+    text = renderers.latex(tables.render(tables.get("ablations"), made))
     assert text.count(r"\addlinespace") == 5 and r"[$-$" in text and "−" not in text and "–" not in text
     assert made["mcnemar_p"].min() < 0.05
-    assert tables.latex([tables.Table("c", ["p"], [["<0.001"]], [True], [])]).count("$<$0.001") == 1
+    assert renderers.latex([tables.Table("c", ["p"], [[Cell("p", 0.0001)]], [True], [])]).count("$<$0.001") == 1
 
 
 def test_a_report_has_the_table_after_the_summary_and_only_where_there_is_one(
@@ -183,3 +195,13 @@ def test_robust_images_are_those_that_withstand_all_attacks(outcomes: pd.DataFra
     large = outcomes[outcomes["model"] == "large"]
     assert robust_images(large, ["pgd", "cw-linf"]).sum() == 5
     assert robust_images(large, ["pgd", "absent"]).empty
+
+
+def test_a_masking_flag_marks_the_difference_and_the_spread_over_seeds() -> None:
+    outcomes, models = ablated()
+    flags = pd.Series("", index=outcomes.index).mask((outcomes["model"] == "seed1") & (outcomes["attack"] == "pgd"), "saturated")
+    marked = outcomes.assign(flags=flags)
+    (table,) = tables.render(tables.get("ablations"), ablations(marked, summary(marked, models)))
+    shown = [dict(zip(table.headings, map(str, row), strict=True)) for row in table.rows]
+    assert [place for place, row in enumerate(shown) if "§" in row["difference"]] == [8], "seed 1"
+    assert shown[-1]["worst"] == "30.0–40.0§ (sd 5.0)" and "§" not in shown[-1]["clean"]

@@ -42,7 +42,7 @@ def test_only_images_that_all_attacks_met_count(attacked: pd.DataFrame) -> None:
 def test_the_table_has_a_column_for_each_component(attacked: pd.DataFrame) -> None:
     (table,) = tables.render(tables.get("components"), components(attacked, summary(attacked, MODELS, PLANNED)))
     assert table.headings == ["model", "clean errors", "pgd", "apgd-ce", "apgd-t", "seen, not returned", "left", "n"]
-    assert table.rows == [["m", "20.0", "20.0", "10.0", "10.0", "10.0", "30.0", "10"]]
+    assert [[str(cell) for cell in row] for row in table.rows] == [["m", "20.0", "20.0", "10.0", "10.0", "10.0", "30.0", "10"]]
 
 
 def test_no_outcomes_in_common_give_no_row() -> None:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from harness.reporting import tables
+from harness.reporting import renderers, tables
+from harness.reporting.cells import Cell
 from harness.reporting.frames import headline, summary
 from model_zoo.errors import UnknownNameError
 from tests.harness.reporting.conftest import rows
@@ -48,33 +49,34 @@ def rendered(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame
 
 
 def test_markdown(rendered: list[tables.Table]) -> None:
-    assert tables.markdown(rendered) == MARKDOWN
+    assert renderers.markdown(rendered) == MARKDOWN
 
 
 def test_latex(rendered: list[tables.Table]) -> None:
-    assert tables.latex(rendered) == LATEX
+    assert renderers.latex(rendered) == LATEX
 
 
 def test_latex_has_no_bare_special_character() -> None:
-    assert tables.latex([tables.Table(r"a\b", ["x~y^z"], [["{1}_2#3$4&5%6"], ["±1 – 2"]], [False], [])]).count(r"\textbackslash{}b") == 1
-    text = tables.latex([tables.Table("caption", ["x~y^z"], [["{1}_2#3$4&5%6"], ["±1 – 2"]], [False], [])])
+    cells = [[Cell("text", "{1}_2#3$4&5%6")], [Cell("text", "±1 – 2")]]
+    assert renderers.latex([tables.Table(r"a\b", ["x~y^z"], cells, [False], [])]).count(r"\textbackslash{}b") == 1
+    text = renderers.latex([tables.Table("caption", ["x~y^z"], cells, [False], [])])
     assert r"x\textasciitilde{}y\textasciicircum{}z \\" in text
     assert r"\{1\}\_2\#3\$4\&5\%6 \\" in text and r"$\pm$1 -- 2 \\" in text
 
 
 def test_csv_has_fractions_in_full_intervals_and_whole_counts(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes, models[models["id"] == "large"])
-    text = tables.csv(frame)
-    by_model = {row["model"]: row for row in csv.DictReader(io.StringIO(text))}
-    assert by_model["large"]["worst"] == "0.625" and by_model["large"]["worst_n"] == "8" and by_model["small_one"]["bytes"] == ""
-    assert [float(row["worst_low"]) for row in by_model.values()] == frame["worst_low"].tolist(), "rounded"
+    text = renderers.csv(frame)
+    read = {row["model"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert read["large"]["worst"] == "0.625" and read["large"]["worst_n"] == "8" and read["small_one"]["bytes"] == ""
+    assert [float(row["worst_low"]) for row in read.values()] == frame["worst_low"].tolist(), "rounded"
     assert ",102400\n" in text and "102400.0" not in text
 
 
 def test_the_terminal_table_fits_and_has_the_numbers(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     buffer = io.StringIO()
     console = Console(file=buffer, width=100)
-    for table in tables.terminal(tables.get("summary"), summary(outcomes, models)):
+    for table in renderers.terminal(tables.render(tables.get("summary"), summary(outcomes, models))):
         console.print(table)
     text = buffer.getvalue()
     assert "37.5" in text and "14–69" in text and "small_one" in text and "102,400" in text
@@ -84,7 +86,9 @@ def test_the_terminal_table_fits_and_has_the_numbers(outcomes: pd.DataFrame, mod
 def test_a_narrow_terminal_folds_names_and_never_numbers(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     long = {"small_one": "cifar10-rn8w32-pruned-binary-k20-p01"}
     buffer = io.StringIO()
-    for table in tables.terminal(tables.get("summary"), summary(outcomes.replace({"model": long}), models.replace({"id": long}))):
+    for table in renderers.terminal(
+        tables.render(tables.get("summary"), summary(outcomes.replace({"model": long}), models.replace({"id": long})))
+    ):
         Console(file=buffer, width=60).print(table)
     assert all(number in buffer.getvalue() for number in ("102,400", "37.5", "14–69", "53–98"))
 
@@ -93,7 +97,9 @@ def test_partial_cells_leave_names_whole(outcomes: pd.DataFrame, models: pd.Data
     long = {"small_one": "cifar10-rn8w32-pruned-binary-k20-p01"}
     missing = outcomes[(outcomes["model"] != "small_one") | (outcomes["attack"] == "pgd")]
     buffer = io.StringIO()
-    for table in tables.terminal(tables.get("summary"), summary(missing.replace({"model": long}), models.replace({"id": long}))):
+    for table in renderers.terminal(
+        tables.render(tables.get("summary"), summary(missing.replace({"model": long}), models.replace({"id": long})))
+    ):
         Console(file=buffer, width=96).print(table)
     assert "cifar10-rn8w32-pruned-binary-k20-p01 " in buffer.getvalue() and "0/8" in buffer.getvalue()
 
@@ -101,7 +107,7 @@ def test_partial_cells_leave_names_whole(outcomes: pd.DataFrame, models: pd.Data
 def test_a_near_constant_predictor_is_named_below(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes, models)
     frame["near_constant"] = frame["model"] == "large"
-    assert "large is a near-constant predictor" in tables.markdown(tables.render(tables.get("summary"), frame))
+    assert "large is a near-constant predictor" in renderers.markdown(tables.render(tables.get("summary"), frame))
 
 
 def two_datasets() -> pd.DataFrame:
@@ -112,16 +118,16 @@ def two_datasets() -> pd.DataFrame:
 
 def test_markdown_of_many_models_and_data_sets_has_the_same_cells_in_every_line() -> None:
     frame = two_datasets()
-    parts = tables.markdown(tables.render(tables.get("summary"), frame)).split("\n\n")
-    blocks = [part.splitlines() for part in parts if part.startswith("|")]
-    assert [len(lines) for lines in blocks] == [2 + 16, 2 + 16]
-    assert [{line.count("|") for line in lines} for lines in blocks] == [{9}, {8}], "the second data set has one attack less"
-    assert all(set(lines[1]) <= set("|-: ") for lines in blocks)
+    parts = renderers.markdown(tables.render(tables.get("summary"), frame)).split("\n\n")
+    found = [part.splitlines() for part in parts if part.startswith("|")]
+    assert [len(lines) for lines in found] == [2 + 16, 2 + 16]
+    assert [{line.count("|") for line in lines} for lines in found] == [{9}, {8}], "the second data set has one attack less"
+    assert all(set(lines[1]) <= set("|-: ") for lines in found)
 
 
 def test_latex_of_many_models_and_data_sets_is_balanced() -> None:
     frame = two_datasets()
-    text = tables.latex(tables.render(tables.get("summary"), frame))
+    text = renderers.latex(tables.render(tables.get("summary"), frame))
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     for part in text.split("\n\n"):
         columns = part.split(r"\begin{tabular}{")[1].split("}")[0]
@@ -140,10 +146,10 @@ def test_an_unknown_table_has_its_near_miss() -> None:
 def test_the_verdict_stands_beside_the_numbers_with_its_reasons_below(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes, models)
     ids = frame["model"].unique().tolist()
-    assert "verdict" not in tables.markdown(tables.render(tables.get("summary"), frame))
+    assert "verdict" not in renderers.markdown(tables.render(tables.get("summary"), frame))
     frame["verdict"] = frame["model"].map({ids[0]: "masked"})
     frame["verdict_reasons"] = frame["model"].map({ids[0]: "masked: Square breaks 9 of 10 images that no gradient attack does"})
-    text = tables.markdown(tables.render(tables.get("summary"), frame))
+    text = renderers.markdown(tables.render(tables.get("summary"), frame))
     assert "| worst | verdict |" in text and text.count(" masked |") == text.count(f"| {ids[0]} |")
     assert f"{ids[0]} is masked: Square breaks 9 of 10" in text and " – |" in text
 
@@ -155,14 +161,14 @@ def test_robust_numbers_of_a_model_that_is_not_ok_are_never_bare(outcomes: pd.Da
     )
     frame = summary(outcomes, diagnosed_models)
     (table,) = tables.render(tables.get("summary"), frame)
-    cells = {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
+    cells = {str(row[0]): dict(zip(table.headings, map(str, row), strict=True)) for row in table.rows}
     for model, mark in (("small_one", "‡"), ("large", "?")):
         assert all(re.match(rf"\d+\.\d{re.escape(mark)} \[", cells[model][name]) for name in ("pgd", "cw-linf", "worst"))
         assert re.match(r"\d+\.\d \[", cells[model]["clean"])
     assert {"‡: masked.", "?: undiagnosed.", "small_one is masked: Square breaks 9 of 40 images."} <= set(table.notes)
-    assert r"\ddag{} [" in tables.latex([table])
+    assert r"\ddag{} [" in renderers.latex([table])
     ok = summary(outcomes, models.assign(verdict="ok", verdict_reasons=None))
-    assert not re.search("[†‡?]", tables.markdown(tables.render(tables.get("summary"), ok)))
+    assert not re.search("[†‡?]", renderers.markdown(tables.render(tables.get("summary"), ok)))
 
 
 def test_under_l2_a_number_without_apgd_bears_the_names_of_its_attacks() -> None:
@@ -173,3 +179,23 @@ def test_under_l2_a_number_without_apgd_bears_the_names_of_its_attacks() -> None
         table = tables.render(tables.get("summary"), summary(outcomes, pd.DataFrame({"id": ["a"]})))[0]
         assert table.headings[table.fields.index("worst")] == heading
         assert any("no worst case" in note for note in table.notes) == (heading != "worst")
+
+
+def test_numbers_of_units_with_masking_flags_have_a_mark_and_a_note_below(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    flags = outcomes["attack"].map({"pgd": "saturated", "cw-linf": "non-finite"}).where(outcomes["model"] == "large", "")
+    made = tables.render(tables.get("summary"), summary(outcomes.assign(flags=flags), models))
+    large, small = ({heading: str(cell) for heading, cell in zip(made[0].headings, row, strict=True)} for row in made[0].rows)
+    assert large["pgd"] == "75.0§ [40.9, 92.9]" and large["worst"].startswith("62.5§ [")
+    assert not any("§" in text for text in (large["clean"], large["cw-linf"], *small.values()))
+    note = "§: the cross-entropy has no gradient: attacks that follow it cannot move images (flags saturated)."
+    assert note in made[0].notes and note in renderers.markdown(made)
+    assert r"75.0\S{} [" in renderers.latex(made) and r"\S{}: the cross-entropy" in renderers.latex(made)
+    buffer = io.StringIO()
+    for table in renderers.terminal(made):
+        Console(file=buffer, width=100).print(table)
+    assert "75.0§" in buffer.getvalue() and "§: the cross-entropy" in buffer.getvalue()
+
+
+def test_csv_has_no_cells(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    header = renderers.csv(summary(outcomes, models)).splitlines()[0].split(",")
+    assert "cells" not in header and {"worst", "worst_low", "worst_high", "worst_n", "worst_planned"} <= set(header)

@@ -39,7 +39,7 @@ def test_models_stand_where_their_record_says_and_dense_ones_nowhere() -> None:
     frame = literature(summary(pd.DataFrame(outcomes), pd.DataFrame(models)), published(), sections, spec.published, spec.attack)
     assert frame[["section", "model"]].to_numpy().tolist() == [["before", "ticket"], ["during", "bird"], ["after", "hydra"]]
     (table,) = tables.render(spec, frame)
-    assert table.rows[0][:4] == ["before", "ticket", "learned", "local"]
+    assert [str(cell) for cell in table.rows[0][:4]] == ["before", "ticket", "learned", "local"]
     by_score = literature(
         summary(pd.DataFrame(outcomes), pd.DataFrame(models)), published(), [("by score", {"pruned_scored": "learned"})], (), "pgd"
     )

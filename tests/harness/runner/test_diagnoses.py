@@ -13,6 +13,7 @@ from harness.cli.main import main
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics
 from harness.reporting import tables
+from harness.reporting.frames import diagnostics as diagnostics_rows
 from harness.reporting.frames import summary
 from harness.runner import diagnoses
 from harness.runner.diagnoses import diagnosed, run_diagnosis
@@ -114,9 +115,9 @@ def test_the_table_of_diagnostics_has_shares_of_all_images(store: Store, tmp_pat
     assert (row["dataset"], row["norm"], row["radius"], row["margin_n"]) == ("cifar10-sample", "Linf", "8/255", 12)
     assert row["margin"] == content["robust"]["margin"].count("1") / 12
     assert row["large"] == content["sweep"]["64/255"].count("1") / 12
-    rendered = tables.render(tables.get("diagnostics"), frame.rename(columns={"id": "model"}))
-    assert [line[0] for line in rendered[0].rows] == [MODEL] and "n = 12" in rendered[0].caption
-    assert rendered[0].rows[0][2].startswith(f"{100 * row['margin']:.1f}")
+    rendered = tables.render(tables.get("diagnostics"), diagnostics_rows(frame))
+    assert [str(line[0]) for line in rendered[0].rows] == [MODEL] and "n = 12" in rendered[0].caption
+    assert str(rendered[0].rows[0][2]).startswith(f"{100 * row['margin']:.1f}")
 
 
 def test_damaged_diagnostics_are_named_or_passed_over(store: Store, tmp_path: Path) -> None:

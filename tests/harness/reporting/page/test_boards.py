@@ -54,3 +54,12 @@ def test_a_cell_without_outcomes_says_so_and_has_no_number(outcomes: pd.DataFram
 def test_a_slug_is_a_file_name_wherever_it_comes_from() -> None:
     assert slug("full-CIFAR 10-Linf-8/255") == "full-cifar-10-linf-8-255"
     assert slug("../../etc/<x>") == "etc-x"
+
+
+def test_a_number_of_units_with_a_masking_flag_has_its_mark_and_a_note(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    flags = pd.Series("", index=outcomes.index).mask((outcomes["model"] == "large") & (outcomes["attack"] == "pgd"), "zero-gradient")
+    (board,), _ = boards([Results("some", outcomes.assign(flags=flags), models)], {})
+    large, small = board.rows
+    assert (large.cells["pgd"].text, large.cells["worst"].text, large.cells["cw-linf"].text) == ("75.0§", "62.5§", "75.0")
+    (note,) = large.notes
+    assert note.startswith("§: ") and note in board.notes and not small.notes

@@ -1,0 +1,212 @@
+"""One value of a table as a typed cell, and its text in every kind of output; no renderer reads text back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from harness.evaluation.marks import MASKING, in_words, union
+from harness.statistics import Proportion
+
+# How a value is written; a "spread" stands for several accuracies.
+Format = Literal["text", "integer", "count", "number", "percent", "share", "accuracy", "published", "difference", "p"]
+Kind = Format | Literal["spread"]
+# Mark after a robust accuracy of a model whose verdict is not ok.
+VERDICTS = {"suspicious": "†", "masked": "‡", "undiagnosed": "?"}
+# Mark after a number whose units carry a flag of `harness.evaluation.marks.MASKING`.
+FLAGGED = "§"
+# What replaces a missing value; "" for all other kinds.
+UNKNOWN = dict.fromkeys(("text", "integer", "number", "percent", "share"), "–")
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "–": "--",
+        "†": r"\dag{}",
+        "‡": r"\ddag{}",
+        "§": r"\S{}",
+        "±": r"$\pm$",
+        "−": "$-$",
+        "<": "$<$",
+        ">": "$>$",
+        **{character: rf"\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+FORMATS: dict[Kind, Callable[[Any], str]] = {
+    "text": str,
+    "integer": "{:,}".format,
+    "count": "{:,}".format,
+    "number": "{:.4g}".format,
+    "percent": lambda fraction: f"{100 * fraction:g}",
+    "share": lambda fraction: f"{100 * fraction:.1f}",
+    "accuracy": lambda fraction: f"{100 * fraction:.1f}",
+    "published": lambda fraction: f"{100 * fraction:.2f}",
+    "difference": _points,
+    "spread": lambda fraction: f"sd {100 * fraction:.1f}",
+    "p": lambda p: f"{p:.3f}" if p >= 0.0005 else "<0.001",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of a table, made once from numbers.
+
+    Attributes
+    ----------
+    kind : str
+        Decides how the value is written.
+    value : Any
+        Text, a whole number, a number, or a fraction that is written in per cent; None if it is unknown. The value of a "spread" is the
+        standard deviation.
+    interval : tuple of float, optional
+        Ends of the 95 % interval, as fractions; the smallest and largest value of a "spread".
+    n, planned : int, optional
+        Number of images behind the value, and how many were planned; the cell is partial if they differ.
+    flags : tuple of str
+        Marks of the units behind the value (`harness.evaluation.marks`).
+    verdict : str
+        Verdict on the model: "ok" or one of `VERDICTS`.
+    """
+
+    kind: Kind
+    value: Any = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+    planned: int | None = None
+    flags: tuple[str, ...] = ()
+    verdict: str = "ok"
+
+    @property
+    def number(self) -> str:
+        """The value as text, without interval and marks; "–" or "" if it is unknown."""
+        return UNKNOWN.get(self.kind, "") if self.value is None else FORMATS[self.kind](self.value)
+
+    @property
+    def mark(self) -> str:
+        """Marks that follow the number: that of the verdict, and `FLAGGED`; "" if the value is unknown."""
+        return "" if self.value is None else VERDICTS.get(self.verdict, "") + FLAGGED * bool(self.masking)
+
+    @property
+    def masking(self) -> tuple[str, ...]:
+        """Those of the flags with which robustness says little."""
+        return tuple(flag for flag in self.flags if flag in MASKING)
+
+    @property
+    def brackets(self) -> str:
+        """The interval as text: "[30.6, 86.3]"; "" if there is none."""
+        if self.interval is None:
+            return ""
+        low, high = (_points(end) if self.kind == "difference" else f"{100 * end:.1f}" for end in self.interval)
+        return f"[{low}, {high}]"
+
+    @property
+    def partial(self) -> str:
+        """The note "partial 8/16"; "" if no image is missing."""
+        return f"partial {self.n}/{self.planned}" if self.n is not None and self.planned is not None and self.n < self.planned else ""
+
+    def __str__(self) -> str:
+        """Return the cell in one line: "62.5‡ [30.6, 86.3] partial 8/16"."""
+        if self.kind == "spread" and self.interval is not None:
+            return f"{_range(self, 1)}{self.mark} ({self.number})"
+        return " ".join(part for part in (self.number + self.mark, self.brackets, self.partial) if part)
+
+
+def value_cell(kind: Kind, value: Any) -> Cell:
+    """Return a cell of a frame's plain value, with None for a missing one."""
+    if value is None or pd.isna(value):
+        return Cell(kind)
+    return Cell(kind, str(value) if kind == "text" else int(value) if kind in ("integer", "count") else float(value))
+
+
+def accuracy_cell(successes: int, n: int, planned: int | None = None, flags: tuple[str, ...] = (), verdict: str = "ok") -> Cell:
+    """Return the cell of a proportion of images with its Wilson interval; its value is unknown if n is 0."""
+    right = Proportion(successes, n)
+    return Cell("accuracy", right.value if n else None, right.interval if n else None, n, n if planned is None else planned, flags, verdict)
+
+
+def published_cell(fraction: Any, n: Any) -> Cell:
+    """Return the cell of a published accuracy, with an interval if the number of images is known."""
+    cell = value_cell("published", fraction)
+    if cell.value is None or pd.isna(n):
+        return cell
+    return Cell("published", cell.value, Proportion(round(cell.value * int(n)), int(n)).interval, int(n))
+
+
+def markdown(cell: Cell) -> str:
+    """Return the cell for a pipe table."""
+    return str(cell).replace("|", r"\|")
+
+
+def latex(cell: Cell) -> str:
+    """Return the cell for LaTeX."""
+    return escape_latex(str(cell))
+
+
+def escape_latex(text: str) -> str:
+    """Return a text with LaTeX's special characters escaped."""
+    return text.translate(LATEX)
+
+
+def terminal(cell: Cell) -> str:
+    """Return the cell for a narrow column of a terminal, as Rich markup: the interval, in whole per cent, and the note stand below."""
+    from rich.markup import escape
+
+    number, below = escape(cell.number), ""
+    if cell.kind == "spread" and cell.interval is not None:
+        number, below = _range(cell, 1), cell.number
+    elif cell.kind == "difference" and cell.interval is not None:
+        below = " to ".join(map(_points, cell.interval))
+    elif cell.interval is not None:
+        below = _range(cell, 0)
+    lines = [number + cell.mark, f"[dim]{below}[/dim]" if below else "", *cell.partial.split()]
+    return "\n".join(line for line in lines if line)
+
+
+@dataclass(frozen=True)
+class PageCell:
+    """A cell on a web page: `text`, `interval` and `note` are written; `sort` is the sort key, "" if the value is unknown.
+
+    `ends` are the low end, the value and the high end of an accuracy in per cent, for pictures.
+    """
+
+    text: str
+    interval: str
+    note: str
+    sort: str
+    ends: tuple[float, float, float] | None
+
+
+def page(cell: Cell) -> PageCell:
+    """Return the cell for a web page."""
+    sort = "" if cell.value is None else str(cell.value)
+    ends = None
+    if cell.kind == "accuracy" and cell.interval is not None:
+        ends = (100 * cell.interval[0], 100 * cell.value, 100 * cell.interval[1])
+    return PageCell(cell.number + cell.mark, cell.brackets, cell.partial, sort, ends)
+
+
+def verdict_notes(cells: Iterable[Cell]) -> list[str]:
+    """Return what the verdict marks of these cells mean, one line per mark."""
+    used = {cell.verdict for cell in cells if cell.value is not None}
+    return [f"{mark}: {verdict}." for verdict, mark in VERDICTS.items() if verdict in used]
+
+
+def flag_notes(cells: Iterable[Cell]) -> list[str]:
+    """Return what `FLAGGED` means in these cells: a line with their masking flags; no line if no cell has the mark."""
+    flags = union(", ".join(cell.masking) for cell in cells if cell.value is not None)
+    return [f"{FLAGGED}: {in_words(flags)} (flags {', '.join(flags)})."] if flags else []
+
+
+def _range(cell: Cell, decimals: int) -> str:
+    low, high = cell.interval or (0.0, 0.0)
+    return f"{100 * low:.{decimals}f}–{100 * high:.{decimals}f}"

@@ -1,0 +1,63 @@
+"""Tests of cells: every kind of value in every kind of output."""
+
+import pytest
+from rich.text import Text
+
+from harness.reporting import cells
+from harness.reporting.cells import Cell, accuracy_cell, published_cell, value_cell
+
+DIFFERENCE = Cell("difference", -0.024, (-0.04, -0.008), 40, 40)
+SPREAD = Cell("spread", 0.05, (0.3, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("cell", "line", "below"),
+    [
+        (accuracy_cell(5, 8), "62.5 [30.6, 86.3]", "62.5\n31–86"),
+        (accuracy_cell(5, 8, 16, verdict="masked"), "62.5‡ [30.6, 86.3] partial 8/16", "62.5‡\n31–86\npartial\n8/16"),
+        (accuracy_cell(5, 8, flags=("saturated",), verdict="undiagnosed"), "62.5?§ [30.6, 86.3]", "62.5?§\n31–86"),
+        (accuracy_cell(5, 8, flags=("non-finite",)), "62.5 [30.6, 86.3]", "62.5\n31–86"),
+        (accuracy_cell(0, 0, 8, ("saturated",), "masked"), "partial 0/8", "partial\n0/8"),
+        (Cell("accuracy"), "", ""),
+        (published_cell(0.4506, 10_000), "45.06 [44.1, 46.0]", "45.06\n44–46"),
+        (published_cell(0.3304, None), "33.04", "33.04"),
+        (published_cell(float("nan"), 10), "", ""),
+        (DIFFERENCE, "−2.4 [−4.0, −0.8]", "−2.4\n−4.0 to −0.8"),
+        (SPREAD, "30.0–40.0 (sd 5.0)", "30.0–40.0\nsd 5.0"),
+        (value_cell("integer", 2048.0), "2,048", "2,048"),
+        (value_cell("percent", 0.9), "90", "90"),
+        (value_cell("number", 0.123456), "0.1235", "0.1235"),
+        (value_cell("p", 0.0001), "<0.001", "<0.001"),
+        (value_cell("integer", None), "–", "–"),
+        (value_cell("count", float("nan")), "", ""),
+        # Text that looks like a number with an interval, or like markup, stays as it is.
+        (value_cell("text", "ResNet-8 (width 32)"), "ResNet-8 (width 32)", "ResNet-8 (width 32)"),
+        (value_cell("text", "a [1, 2]"), "a [1, 2]", "a [1, 2]"),
+        (value_cell("text", "[bold]x"), "[bold]x", "[bold]x"),
+    ],
+)
+def test_a_cell_in_one_line_and_in_a_narrow_column(cell: Cell, line: str, below: str) -> None:
+    assert str(cell) == cells.markdown(cell) == line
+    assert Text.from_markup(cells.terminal(cell)).plain == below
+
+
+def test_special_characters_are_escaped() -> None:
+    assert cells.markdown(Cell("text", "a|b")) == r"a\|b"
+    assert cells.latex(accuracy_cell(5, 8, flags=("saturated",), verdict="masked")) == r"62.5\ddag{}\S{} [30.6, 86.3]"
+
+
+def test_a_page_has_the_parts_and_the_sort_key() -> None:
+    shown = cells.page(accuracy_cell(5, 8, 16, ("zero-gradient",)))
+    assert (shown.text, shown.interval, shown.note, shown.sort) == ("62.5§", "[30.6, 86.3]", "partial 8/16", "0.625")
+    assert shown.ends is not None and shown.ends == pytest.approx((30.57, 62.5, 86.32), abs=0.01)
+    unknown = cells.page(accuracy_cell(0, 0, 8))
+    assert (unknown.text, unknown.note, unknown.sort, unknown.ends) == ("", "partial 0/8", "", None)
+
+
+def test_notes_explain_the_marks_that_are_used() -> None:
+    marked = accuracy_cell(5, 8, flags=("non-finite", "saturated"), verdict="suspicious")
+    other = accuracy_cell(5, 8, flags=("zero-gradient",))
+    assert cells.verdict_notes([marked, other]) == ["†: suspicious."]
+    (note,) = cells.flag_notes([marked, other])
+    assert note.startswith("§: images have no gradient") and note.endswith("(flags zero-gradient, saturated).")
+    assert not cells.flag_notes([accuracy_cell(5, 8, flags=("non-finite",)), accuracy_cell(0, 0, 8, ("saturated",))])
