@@ -14,22 +14,23 @@ from torch import nn
 from harness import attacks, datasets
 from harness.evaluation.marks import in_words, marks, union
 from harness.evaluation.outcomes import UnitOutcome
-from harness.evaluation.unit import evaluate_unit
-from harness.runner import protocol
+from harness.runner import work
 from harness.runner.execute import execute
-from harness.runner.identity import model_sha256, unit_id, unit_seed
-from harness.runner.plan import plan_request, threats_of
+from harness.runner.identity import model_sha256
+from harness.runner.plan import Plan, plan_described, plan_request
 from harness.runner.results import read, select
 from harness.runner.store import Store
-from harness.runner.work import declared, prepared
+from harness.runner.work import open_checked
 from model_zoo import loading
 from model_zoo.errors import UsageError, UserError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.fingerprint import differs, fingerprint
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.references import parse
-from model_zoo.threat import ThreatModel, radius_text, threats_for
+from model_zoo.schema import Attackable
+from model_zoo.threat import threats_for
 from model_zoo.user_code import user_code
+from model_zoo.user_model import UserModel
 
 
 class FlagWarning(UserWarning):
@@ -84,7 +85,7 @@ def evaluate(
         An exact fraction such as "8/255", with the norm before it ("Linf 8/255") if the attacks have several norms. If None, the
         protocol's radius for the data set and the attack's norm.
     engine : str
-        What attacks differentiate, see `harness.engines`; for registered models only.
+        What attacks differentiate, see `harness.engines`; a module that is not registered has only "dense".
     seed : int
         Base seed.
     data_dir : path, optional
@@ -110,18 +111,17 @@ def evaluate(
         if store is not None:
             raise UserError("a store holds registered models: give a model id or a record, or leave the store out")
         with user_code("model failed"):
-            return _evaluate_module(model, names, threats, dataset, n, seed, folder, progress)
+            fenced = model if isinstance(model, Fenced) else Fenced(model, _copies(model))
+            sample = datasets.load(dataset, folder, n=1)
+            described = _describe_module(model, sample.images.shape[1], len(sample.classes))
+            if isinstance(next(iter(described.values())), UserModel):
+                if engine not in ("auto", "dense"):
+                    raise UsageError(f"engine {engine} is for registered models: a module is attacked as it is")
+                engine = "dense"
+            return _evaluated(plan_described(described, names, dataset, n, threats, seed, folder, engine=engine), fenced, progress)
     plan = plan_request([model], names, dataset, n, threats, seed, folder, engine=engine)
     if store is None:
-        loaded = loading.load_model(model)
-        frames = []
-        for unit in plan.units:
-            attacked = prepared(unit, loaded, "cpu").model
-            given = declared(unit.record)
-            outcome = evaluate_unit(loaded, unit.block, unit.threat, unit.attack, unit.seed, progress, attacked=attacked, **given)
-            labels = {**unit.labels, "model_sha256": model_sha256(unit.identity["model"])}
-            frames.append(_beside(labels, outcome))
-        return _warned(pd.concat(frames, ignore_index=True))
+        return _evaluated(plan, open_checked(plan.units[0].model)[1], progress)
     kept = Store(Path(store))
     report = execute(plan, kept)
     if report.failed:
@@ -143,43 +143,12 @@ def results(
     return _warned(select(read(Path(store)), model, attack, dataset))
 
 
-def _evaluate_module(
-    model: nn.Module,
-    names: Sequence[str],
-    threats: Sequence[ThreatModel],
-    dataset: str,
-    n: int | None,
-    seed: int,
-    data_dir: Path | None,
-    progress: Callable[[float, str], None] | None,
-) -> pd.DataFrame:
-    fenced = model if isinstance(model, Fenced) else Fenced(model, _copies(model))
-    images = datasets.load(dataset, data_dir, n=n)
-    info = datasets.describe(dataset)
-    weights = weights_sha256(unfenced(model))
-    name, family = _named(model, weights, images.images.shape[1])
+def _evaluated(plan: Plan, model: nn.Module, progress: Callable[[float, str], None] | None) -> pd.DataFrame:
+    """Evaluate the units of a plan, all of one model, without storing anything."""
     frames = []
-    for spec in (attacks.bind(attacks.get(named), info.family, weights) for named in names):
-        threat = threats_of(spec, threats, info.family)[0]
-        attacks.check(spec, threat, len(images.classes))
-        for start in range(0, len(images), protocol.BLOCK):
-            block = images.slice(start, min(start + protocol.BLOCK, len(images)))
-            identity = {"weights": weights, "block": block.sha256, "threat": str(threat), "attack": spec.identity(), "seed": seed}
-            unit = unit_id(identity)
-            labels = {
-                "unit": unit,
-                "protocol": protocol.VERSION,
-                "model": name,
-                "family": family,
-                "dataset": images.name,
-                "norm": threat.norm,
-                "radius": radius_text(threat.radius),
-                "attack": spec.name,
-                "seed": seed,
-                "model_sha256": model_sha256({"weights": weights}),
-            }
-            outcome = evaluate_unit(fenced, block, threat, spec, unit_seed(unit), progress)
-            frames.append(_beside(labels, outcome))
+    for unit in plan.units:
+        outcome, _ = work.evaluate(unit, model, progress)
+        frames.append(_beside({**unit.labels, "model_sha256": model_sha256(unit.identity["model"])}, outcome))
     return _warned(pd.concat(frames, ignore_index=True))
 
 
@@ -194,14 +163,23 @@ def _warned(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _named(model: nn.Module, weights: str, size: int) -> tuple[str, str | None]:
-    """Return id and family of a module from `load_model` if it still computes the same; otherwise its class with the start of a hash."""
+def _describe_module(model: nn.Module, size: int, classes: int) -> dict[str, Attackable]:
+    """Return the description of a module by a reference: of one from `load_model` that still computes the same, its record.
+
+    Any other module is called by its class and the start of a hash of its weights.
+    """
+    weights = weights_sha256(unfenced(model))
     loaded_from = getattr(model, "loaded_from", None)
     if isinstance(loaded_from, str) and not any(module.training for module in model.modules()):
-        record, original = parse(loaded_from).open()
+        reference = parse(loaded_from)
+        record, original = reference.open()
         if record.weights_sha256 == weights and not differs(fingerprint(model, size), fingerprint(original, size)):
-            return record.id, record.family
-    return f"{type(unfenced(model)).__name__}-{weights[:6]}", None
+            return {str(reference): record}
+    kind = type(unfenced(model))
+    architecture = {"name": "module", "type": f"{kind.__module__}.{kind.__qualname__}", "classes": classes}
+    size_in_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+    name = f"{kind.__name__}-{weights[:6]}"
+    return {name: UserModel(name, kind.__name__, architecture, True, weights, size_in_bytes, "tensors", size)}
 
 
 def _copies(model: nn.Module) -> Callable[[], nn.Module] | None:

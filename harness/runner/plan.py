@@ -190,13 +190,28 @@ def plan_request(
     engine: str = "auto",
 ) -> Plan:
     """Return the plan of models under attacks on one data set; raise a UserError if a model does not fit the data or an attack."""
+    return plan_described(_described(models), attack_names, dataset, n, threats, seed, data_dir, download, engine)
+
+
+def plan_described(
+    described: Mapping[str, Attackable],
+    attack_names: Sequence[str],
+    dataset: str,
+    n: int | None = None,
+    threats: Sequence[ThreatModel] = (),
+    seed: int = 0,
+    data_dir: Path | None = None,
+    download: bool = False,
+    engine: str = "auto",
+) -> Plan:
+    """Return the plan of `plan_request` for models that are described already, by the text of their references."""
     images = datasets.load(dataset, data_dir, n, download)
     part = Evaluation(dataset=dataset, attacks=list(attack_names), threats=[str(threat) for threat in threats])
 
     def refuse(reason: str) -> None:
         raise UserError(reason)
 
-    return Plan(tuple(_expand(_described(models), part, images, datasets.describe(dataset).family, seed, refuse, engine)))
+    return Plan(tuple(_expand(described, part, images, datasets.describe(dataset).family, seed, refuse, engine)))
 
 
 def _described(models: Iterable[str]) -> dict[str, Attackable]:

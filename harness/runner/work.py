@@ -96,7 +96,7 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
 
 def _evaluated(unit: Unit, store: Store, tell: Progress, memory: PartialFile, device: str) -> tuple[UnitOutcome, dict[str, Any]]:
     """Return a unit's outcome, and facts for its manifest."""
-    found, model = _model(unit.model)
+    found, model = open_checked(unit.model)
     if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
         raise RefusedError("model refused: its files have changed since the run was planned, or it is another network each time it is made")
     facts: dict[str, Any] = {}
@@ -104,14 +104,38 @@ def _evaluated(unit: Unit, store: Store, tell: Progress, memory: PartialFile, de
         # Taken on the CPU, before the model moves to the device.
         facts["fingerprint"] = fingerprint_of(found, model.cpu())
         check_fingerprint(unit.identity, facts["fingerprint"], store)
+    outcome, used = evaluate(unit, model, tell, memory=memory, device=device)
+    return outcome, facts if used is None else {**facts, "engine": used}
+
+
+def evaluate(
+    unit: Unit, model: nn.Module, progress: Progress | None = None, *, memory: PartialFile | None = None, device: str = "cpu"
+) -> tuple[UnitOutcome, EngineUse | None]:
+    """Evaluate one unit with all checks: the only way from a unit to its outcome, for runs, comparisons and `harness.evaluate`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network that `unit.record` describes, frozen and in eval mode.
+
+    Returns
+    -------
+    tuple
+        The outcome, and the engine that the attack differentiated; None for the model itself.
+
+    Raises
+    ------
+    UserError
+        As `harness.evaluation.unit.evaluate_unit` raises it, or if the clean accuracy is not that of the record.
+    """
     model = model.to(device)
     ready = prepared(unit, model, device)
-    given = declared(unit.record)
-    outcome = evaluate_unit(model, unit.block, unit.threat, unit.attack, unit.seed, tell, memory=memory, attacked=ready.model, **given)
+    declarations = declared(unit.record)
+    outcome = evaluate_unit(
+        model, unit.block, unit.threat, unit.attack, unit.seed, progress, memory=memory, attacked=ready.model, **declarations
+    )
     _check_clean(unit, outcome)
-    if unit.engine != "dense":
-        facts["engine"] = EngineUse(used=ready.engine, finding=ready.finding)
-    return outcome, facts
+    return outcome, None if unit.engine == "dense" else EngineUse(used=ready.engine, finding=ready.finding)
 
 
 def _line(error: BaseException, unit: Unit) -> str:
@@ -150,7 +174,8 @@ def _check_clean(unit: Unit, outcome: UnitOutcome) -> None:
 
 
 @lru_cache(maxsize=2)
-def _model(reference: str) -> tuple[Attackable, nn.Module]:
+def open_checked(reference: str) -> tuple[Attackable, nn.Module]:
+    """Return the record or description of a model and the model; one with a record must have the kind of weights that it says."""
     record, model = parse(reference).open()
     if isinstance(record, Record):
         check_alphabet(all_weights(model), record.weight_bits, pruned=record.keep_ratio is not None)
@@ -159,7 +184,7 @@ def _model(reference: str) -> tuple[Attackable, nn.Module]:
 
 @lru_cache(maxsize=2)
 def _engine(reference: str, engine: str) -> nn.Module:
-    return engines.build(_model(reference)[1], engine)
+    return engines.build(open_checked(reference)[1], engine)
 
 
 def prepared(unit: Unit, model: nn.Module, device: str) -> engines.Prepared:

@@ -140,3 +140,18 @@ def test_a_comparison_from_python(tmp_path: Path) -> None:
     assert first.ours.model == MODEL and [one.standing.model for one in first.opponents] == ["cifar10-rn8s29-dense"]
     assert not compared.has_failed and not compared.is_evasive
     assert compared.unmet() == [] and len(compared.unmet(fail_under=99, must_beat=["cifar10-rn8s29-dense"])) == 2
+
+
+def test_a_loaded_model_is_evaluated_as_the_unit_that_a_run_would_store(tmp_path: Path) -> None:
+    of_module = harness.evaluate(harness.load_model(MODEL), n=8)
+    of_id = harness.evaluate(MODEL, n=8)
+    stored = harness.evaluate(MODEL, n=8, store=tmp_path)
+    pd.testing.assert_frame_equal(of_module, of_id)
+    pd.testing.assert_frame_equal(of_id[stored.columns], stored)
+
+
+def test_an_engine_is_for_registered_models() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10)).eval().requires_grad_(False)
+    with pytest.raises(UsageError, match="engine sparse is for registered models"):
+        harness.evaluate(module, n=2, engine="sparse")
+    assert len(harness.evaluate(module, n=2, attack="fast-autoattack")) == 2

@@ -95,7 +95,7 @@ def test_foreign_and_newer_files_are_named_and_skipped(copy: Store, plan: Plan) 
 
 def test_one_failing_model_does_not_stop_the_other(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_model = RegisteredModel.open
-    work._model.cache_clear()
+    work.open_checked.cache_clear()
 
     def damaged(reference: RegisteredModel) -> object:
         if reference.id == MODELS[0]:
