@@ -70,7 +70,8 @@ def summary(
 def diagnostics(diagnosed: pd.DataFrame) -> pd.DataFrame:
     """Return the frame of `harness.runner.diagnoses.diagnosed` as rows of a table: `id` is called `model`, and `cells` are added."""
     frame = diagnosed.rename(columns={"id": "model"})
-    return frame.assign(**{CELLS: [_probed(row) for _, row in frame.iterrows()]})
+    frame[CELLS] = [_probed(row) for _, row in frame.iterrows()]
+    return frame
 
 
 def headline(norm: str, names: Sequence[str]) -> str:
@@ -87,7 +88,8 @@ def whole_headline(called: str, names: Sequence[str]) -> str:
 def attacks_of(frame: pd.DataFrame) -> list[str]:
     """Return the names of the attacks that a summary has numbers for, in the order of its columns."""
     names = {name for cells in frame[CELLS] for name, cell in cells.items() if cell.kind == "accuracy"} - {CLEAN, WORST}
-    return sorted(names, key=lambda name: frame.columns.get_loc(f"{name}_n"))
+    columns = list(frame.columns)
+    return sorted(names, key=lambda name: columns.index(f"{name}_n"))
 
 
 def groups_of(frame: pd.DataFrame) -> Iterable[tuple[tuple[str, str, str], pd.DataFrame]]:
