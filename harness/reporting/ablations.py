@@ -101,7 +101,8 @@ def _rows(key: dict[str, str], near: Mapping[str, str], part: pd.DataFrame, outc
         if compared:
             ends, worst = (compared["difference_low"], compared["difference_high"]), cells[WORST]
             flags = (*worst.flags, *described.loc[base][CELLS][WORST].flags)
-            cells["difference"] = Cell("difference", compared["difference"], ends, compared["paired_images"], worst.planned, flags)
+            n = compared["paired_images"]
+            cells["difference"] = Cell("difference", compared["difference"], ends, n=n, planned=worst.planned, flags=flags)
         said = {"base": base, "varied": VARIED.get(field, field), "value": value, "model": model, CELLS: cells}
         rows.append({**key, **said, **numbers, **compared})
     seeds = [base, *(model for model, field in near.items() if field == "seed")]

@@ -70,6 +70,8 @@ class Cell:
         standard deviation.
     interval : tuple of float, optional
         Ends of the 95 % interval, as fractions; the smallest and largest value of a "spread".
+    successes : int, optional
+        Number of images behind an accuracy that are right.
     n, planned : int, optional
         Number of images behind the value, and how many were planned; the cell is partial if they differ.
     flags : tuple of str
@@ -81,6 +83,7 @@ class Cell:
     kind: Kind
     value: Any = None
     interval: tuple[float, float] | None = None
+    successes: int | None = None
     n: int | None = None
     planned: int | None = None
     flags: tuple[str, ...] = ()
@@ -131,7 +134,8 @@ def value_cell(kind: Kind, value: Any) -> Cell:
 def accuracy_cell(successes: int, n: int, planned: int | None = None, flags: tuple[str, ...] = (), verdict: str = "ok") -> Cell:
     """Return the cell of a proportion of images with its Wilson interval; its value is unknown if n is 0."""
     right = Proportion(successes, n)
-    return Cell("accuracy", right.value if n else None, right.interval if n else None, n, n if planned is None else planned, flags, verdict)
+    value, interval = (right.value, right.interval) if n else (None, None)
+    return Cell("accuracy", value, interval, successes, n, n if planned is None else planned, flags, verdict)
 
 
 def published_cell(fraction: Any, n: Any) -> Cell:
@@ -139,7 +143,7 @@ def published_cell(fraction: Any, n: Any) -> Cell:
     cell = value_cell("published", fraction)
     if cell.value is None or pd.isna(n):
         return cell
-    return Cell("published", cell.value, Proportion(round(cell.value * int(n)), int(n)).interval, int(n))
+    return Cell("published", cell.value, Proportion(round(cell.value * int(n)), int(n)).interval, n=int(n))
 
 
 def markdown(cell: Cell) -> str:

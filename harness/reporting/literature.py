@@ -125,9 +125,9 @@ def _compared(row: Mapping[str, Any]) -> dict[str, Any]:
     if "measured" not in row or pd.isna(row.get("published")):
         return dict(row)
     cell: Cell = row[CELLS]["measured"]
-    n, their_n = int(row["measured_n"]), row["published_n"]
-    ours = Proportion(round(row["measured"] * n), n)
+    their_n = row["published_n"]
+    ours = Proportion(cell.successes or 0, cell.n or 0)
     theirs = row["published"] if pd.isna(their_n) else Proportion(round(row["published"] * int(their_n)), int(their_n))
     difference, low, high = unpaired_difference(ours, theirs)
-    cells = {**row[CELLS], "difference": Cell("difference", difference, (low, high), n, cell.planned, cell.flags)}
+    cells = {**row[CELLS], "difference": Cell("difference", difference, (low, high), n=cell.n, planned=cell.planned, flags=cell.flags)}
     return {**row, CELLS: cells, "difference": difference, "difference_low": low, "difference_high": high}

@@ -6,7 +6,7 @@ from rich.text import Text
 from harness.reporting import cells
 from harness.reporting.cells import Cell, accuracy_cell, published_cell, value_cell
 
-DIFFERENCE = Cell("difference", -0.024, (-0.04, -0.008), 40, 40)
+DIFFERENCE = Cell("difference", -0.024, (-0.04, -0.008), n=40, planned=40)
 SPREAD = Cell("spread", 0.05, (0.3, 0.4))
 
 
