@@ -23,9 +23,9 @@ SPEC = attacks.get("pgd")
 def lying(monkeypatch: pytest.MonkeyPatch, change: float, claim: str | None) -> None:
     """Replace every attack by one that adds `change` to every pixel and claims `claim` for every image."""
 
-    def run(spec: object, model: torch.nn.Module, images: torch.Tensor, *arguments: object, **named: object) -> AttackResult:
-        model(images)
-        return AttackResult(images + change, (claim,) * len(images))
+    def run(spec: object, call: AttackCall, classes: int) -> AttackResult:
+        call.model(call.images)
+        return AttackResult(call.images + change, (claim,) * len(call.images))
 
     monkeypatch.setattr(attacks, "run", run)
 
@@ -82,10 +82,10 @@ def test_what_the_attack_saw_but_did_not_return_counts_in_the_headline_alone(mon
     threat = ThreatModel("Linf", Fraction(32, 255))
     found = attacks.run(SPEC, AttackCall(MODEL, *BLOCK.tensors(), threat, 0)).adversarial
 
-    def run(spec: object, model: torch.nn.Module, images: torch.Tensor, *arguments: object, **named: object) -> AttackResult:
-        rows = [int((BLOCK.tensors()[0] == image).flatten(1).all(1).nonzero()) for image in images]
-        model(found[rows])
-        return AttackResult(images, (None,) * len(images))
+    def run(spec: object, call: AttackCall, classes: int) -> AttackResult:
+        rows = [int((BLOCK.tensors()[0] == image).flatten(1).all(1).nonzero()) for image in call.images]
+        call.model(found[rows])
+        return AttackResult(call.images, (None,) * len(call.images))
 
     expected = (MODEL(found).argmax(1) == BLOCK.tensors()[1]).numpy()
     monkeypatch.setattr(attacks, "run", run)

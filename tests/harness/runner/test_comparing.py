@@ -1,11 +1,13 @@
 """Tests of the plan of a comparison: which parts of a suite it takes, and on which data."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from harness import datasets
 from harness.datasets.base import Source
+from harness.plugins import DATASETS
 from harness.runner.comparing import plan_comparison
 from harness.runner.suite import Suite, get_suite
 
@@ -14,10 +16,11 @@ MINE = "cifar10-mine"
 
 
 @pytest.fixture(autouse=True)
-def another_of_the_family(monkeypatch: pytest.MonkeyPatch) -> None:
+def another_of_the_family() -> Iterator[None]:
     info = replace(datasets.describe("cifar10-sample"), name=MINE)
     images = replace(datasets.load("cifar10-sample"), name=MINE)
-    monkeypatch.setitem(datasets._sources(), MINE, Source(info, lambda folder, n, download: images))
+    with DATASETS.temporarily(MINE, Source(info, lambda folder, n, download: images)):
+        yield
 
 
 def planned(suite: Suite, dataset: str) -> set[tuple[str, str, str]]:
