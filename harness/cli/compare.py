@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.options import data_dir_option, json_option, store_option
 from harness.cli.own import outside_options
 from harness.cli.planned import count, resize, say_guessing, say_notes, sized
 
@@ -42,14 +43,14 @@ if TYPE_CHECKING:
     metavar="N|all",
     help="Number of images, the same first ones for all.  [default: the suite's, and all others that the store has of both models]",
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@data_dir_option()
 @click.option("--download", is_flag=True, help="Download CIFAR if it is not there.")
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
+@store_option()
 @click.option("--workers", type=click.IntRange(min=1), help="Units side by side.  [default: cores]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where units are computed.")
 @click.option("--fail-under", type=click.FloatRange(0, 100), metavar="PERCENT", help="Exit with 1 unless at least so robust; see above.")
 @click.option("--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless better than this model; may be repeated; see above.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@json_option("One JSON object, for scripts.")
 def command(
     model: str,
     checkpoint: Path | None,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from harness.cli.options import json_option, store_option
+
 if TYPE_CHECKING:
     from harness.runner.diagnoses import Diagnosis
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 @click.argument("models", nargs=-1)
 @click.option("--n", type=click.IntRange(min=1), default=250, show_default=True, help="Number of images, the first of the data set.")
 @click.option("--radius", help="An exact Linf radius such as 8/255.  [default: the protocol's for the model's data]")
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where diagnostics are kept.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
+@store_option("Where diagnostics are kept.")
+@json_option()
 def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as_json: bool) -> None:
     """Measure MODELS (ids, or paths of records; all that ship where none is named) and say: ok, suspicious or masked, and why.
 

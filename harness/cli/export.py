@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import json_option
+
 
 @click.command("export")
 @click.argument("model")
@@ -18,7 +20,7 @@ import click
     show_default=True,
     help="One bit a kept weight, or drawn again from the recipe's seed on loading: smaller, and needs a torch that draws the same.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@json_option("One JSON object, for scripts.")
 def command(model: str, out: Path | None, signs: str, as_json: bool) -> None:
     """Write a MODEL (an id, or the path of a record) as one packed file, and make sure that it gives the same logits, bit for bit.
 

@@ -8,11 +8,13 @@ from typing import Any
 import click
 from rich.table import Table
 
+from harness.cli.options import json_option
+
 
 @click.command("footprint")
 @click.argument("models", nargs=-1, required=True)
 @click.option("--layers", is_flag=True, help="A row for every layer.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
+@json_option()
 def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
     """Say what MODELS cost to store and to run for one image: bytes by convention, activations, operations.
 

@@ -11,12 +11,13 @@ from rich.table import Table
 
 from harness.api.listing import KINDS, Rows, list_datasets, list_models
 from harness.cli.console import err, out
+from harness.cli.options import data_dir_option, json_option
 
 
 @click.command("ls")
 @click.argument("kind", type=click.Choice(["models", "datasets", *KINDS]))
-@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
+@data_dir_option()
+@json_option()
 def command(kind: str, data_dir: Path | None, as_json: bool) -> None:
     """List what is registered: models, datasets, attacks, suites, tables, figures, recipes, families, methods, architectures, formats.
 

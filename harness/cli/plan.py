@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.options import json_option
 from harness.cli.planned import duration, planned
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("plan")
 @planned
 @click.option("--workers", type=click.IntRange(min=1), help="Units side by side.  [default: cores]")
-@click.option("--json", "as_json", is_flag=True, help="Units and estimates as JSON, for scripts.")
+@json_option("Units and estimates as JSON, for scripts.")
 def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, workers: int | None, as_json: bool) -> None:
     """List the units of a run by model: how many there are, how many the store holds, and how long the rest will take.
 

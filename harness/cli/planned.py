@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.options import data_dir_option, store_option
 from model_zoo.errors import MissingDataError, UsageError
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ _OPTIONS = (
     click.option("--radius", "radii", multiple=True, help="8/255, or 'Linf 8/255'; may be repeated.  [default: the protocol's]"),
     click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What attacks differentiate."),
     click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]"),
-    click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is."),
+    data_dir_option(),
     click.option("--download", is_flag=True, help="Download CIFAR if it is not there."),
-    click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept."),
+    store_option(),
 )
 _NAMES = ("suite", "models", "attack_names", "dataset", "resize", "n", "radii", "engine", "seed", "data_dir", "download")
 

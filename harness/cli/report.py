@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.options import data_dir_option, json_option, store_option
 from model_zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def warn(line: str) -> None:
 
 
 @click.command("report")
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
+@store_option()
 @click.option("--out", "reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Where to write.")
 @click.option("--suite", "suites", multiple=True, help="Only this suite; may be repeated.  [default: all that have outcomes]")
 @click.option("--table", default="summary", show_default=True, help="The table to print (`harness ls tables`); all are written.")
-@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
+@data_dir_option()
 @click.option(
     "--format",
     "formats",
@@ -50,7 +51,7 @@ def warn(line: str) -> None:
     help="How tables and figures are written; may be repeated.",
 )
 @click.option("--html", "as_page", is_flag=True, help="Make the page (a leaderboard, a page a model) in OUT/page instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON instead of tables.")
+@json_option("Print the summaries as JSON instead of tables.")
 def command(
     store: Path,
     reports: Path,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.options import json_option
 from harness.cli.planned import planned, say_guessing
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ EXISTING = ("only-missing", "always", "never", "only-cache")
     help="Where tables and figures go, in a folder for each suite.",
 )
 @click.option("--compare", type=click.Path(path_type=Path), help="Another store: say on how many images its outcomes agree with these.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON instead of a table.")
+@json_option("Print the summary as JSON instead of a table.")
 def command(
     make_plan: Callable[[], Plan],
     suite: str | None,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from harness.cli.options import json_option, store_option
+
 if TYPE_CHECKING:
     from harness.selftest import Result
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--pitfall", "pitfalls", type=click.IntRange(0, 22), multiple=True, help="Only this one (0: the honest models).  [default: all]"
 )
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where a whole run is kept.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, for scripts.")
+@store_option("Where a whole run is kept.")
+@json_option()
 def command(pitfalls: tuple[int, ...], store: Path, as_json: bool) -> None:
     """Plant every fault of docs/pitfalls.md, as a tiny model or in the machinery, and see whether it is caught; takes minutes, offline.
 

@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from harness.cli.console import err, out
+from harness.cli.options import json_option, store_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 @click.command("show")
 @click.argument("model")
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for scripts.")
+@store_option()
+@json_option("One JSON object, for scripts.")
 def command(model: str, store: Path, as_json: bool) -> None:
     """Show one model: its record, its footprint by convention, and what the store says about it.
 

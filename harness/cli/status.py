@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.options import json_option
 from harness.cli.planned import duration, planned
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @planned
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
+@json_option("As JSON, for scripts.")
 def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, as_json: bool) -> None:
     """Say of a run's units how many are done, running, failed and left, and how long it will take at this pace.
 

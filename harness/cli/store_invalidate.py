@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import data_dir_option, store_option
+
 
 @click.command("invalidate")
 @click.argument("units", nargs=-1)
@@ -17,8 +19,8 @@ import click
 @click.option("--n", "n", type=click.IntRange(min=1), help="Only units of so many images.")
 @click.option("--engine", help="Only with this engine.")
 @click.option("--seed", type=click.IntRange(min=0), help="Only with this base seed.")
-@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where data that does not ship is.")
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where outcomes are kept.")
+@data_dir_option()
+@store_option()
 @click.option("--dry-run", is_flag=True, help="List the units and change nothing.")
 @click.option("--reason", required=True, help="Why; one sentence, which stands below every report.")
 def command(

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import store_option
 from model_zoo.errors import UsageError
 
 
 @click.command("merge")
 @click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="The store to merge into.")
+@store_option("The store to merge into.")
 def command(others: tuple[Path, ...], store: Path) -> None:
     """Take the finished units and diagnostics of OTHER stores up into one.
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import store_option
+
 
 @click.command("pack")
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="The store to pack.")
+@store_option("The store to pack.")
 def command(store: Path) -> None:
     """Move all outcomes of a store into outcomes.parquet, and all manifests and diagnoses into manifests.json.zst.
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import store_option
+
 
 @click.command("verify")
-@click.option("--store", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="The store to look at.")
+@store_option("The store to look at.")
 def command(store: Path) -> None:
     """Check every outcome, identity, picture, diagnosis and registered checkpoint against its hash; exit with 1 if one differs.
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import data_dir_option
+
 
 @click.command("train")
 @click.argument("recipe")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("trained"), show_default=True, help="Where to write.")
-@click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help="Where the training images are.")
+@data_dir_option("Where the training images are.")
 @click.option("--download", is_flag=True, help="Download the data set if it is not there.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; part of what decides the weights.  [default: torch's]")
