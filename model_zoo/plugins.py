@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from model_zoo.errors import UnknownNameError, UsageError, UserError
+from model_zoo.plugin_folders import import_file, plugin_folders
 
 if TYPE_CHECKING:
     from model_zoo.adapters import Adapter as Format
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from model_zoo.training.methods import Method
     from model_zoo.training.recipe import Recipe
 
-VARIABLE = "HARNESS_PLUGINS"
 GROUP = "robust_binary_harness"
 # Origin of the entries that ship.
 OURS = "this project"
@@ -128,11 +127,9 @@ class Registry(Generic[T]):
             if not path.is_file():
                 raise UsageError(f"no {self.kind} file {name}")
             return self._checked(cast(T, _resolve(self.read)(path)), name)
-        entries = self.entries()
-        if name not in entries:
-            raise UnknownNameError(self.kind, name, entries, self.listing)
+        entry = self.origin(name)
         if name not in self._loaded:
-            self._loaded[name] = self._checked(entries[name].load(), entries[name].origin)
+            self._loaded[name] = self._checked(entry.load(), entry.origin)
         return self._loaded[name]
 
     def items(self) -> Iterator[tuple[str, T]]:
@@ -142,10 +139,9 @@ class Registry(Generic[T]):
 
     def origin(self, name: str) -> Entry[T]:
         """Return where an entry comes from; raises an UnknownNameError if there is none."""
-        entries = self.entries()
-        if name not in entries:
-            raise UnknownNameError(self.kind, name, entries, self.listing)
-        return entries[name]
+        if name not in self.entries():
+            raise UnknownNameError(self.kind, name, self.entries(), self.listing)
+        return self.entries()[name]
 
     def add(self, name: str, entry: T, origin: str = "added by a program") -> None:
         """Register an entry in this process; raises a UsageError if the name is taken or the entry is of another type."""
@@ -206,7 +202,7 @@ class Registry(Generic[T]):
             yield from self._of_files(folder / self.plural)
             if self.packages:
                 for path in sorted((folder / self.plural).glob("*.py")):
-                    yield from self._of_module(_import_file(path), str(path), path)
+                    yield from self._of_module(import_file(path), str(path), path)
 
     def _of_package(self, package: str) -> Iterator[tuple[str, Entry[T]]]:
         for module in pkgutil.iter_modules([str(_package_path(package))]):
@@ -268,22 +264,6 @@ class Registry(Generic[T]):
         return entry
 
 
-def plugin_folders() -> tuple[Path, ...]:
-    """Return the folders that HARNESS_PLUGINS names; raises a UsageError for one that does not exist."""
-    folders = tuple(Path(part).resolve() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part)
-    for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"no plug-in folder {folder} ({VARIABLE} or --plugins)")
-    return folders
-
-
-def add_plugin_folder(folder: Path) -> None:
-    """Add a plug-in folder for this process and those it starts."""
-    parts = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
-    if str(folder.resolve()) not in parts:
-        os.environ[VARIABLE] = os.pathsep.join([*parts, str(folder.resolve())])
-
-
 def source_sha256(entry: Entry[Any]) -> str | None:
     """Return the hash of the file that defines a plug-in's entry; None for an entry of this project."""
     return None if entry.file is None or not entry.is_plugin else sha256(entry.file.read_bytes()).hexdigest()
@@ -308,23 +288,6 @@ def _read(reader: str, path: Path) -> Any:
 
 def _same(entry: T) -> T:
     return entry
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a plug-in's file under a name of its own; raises a UserError that names the file if that fails."""
-    name = f"_harness_plugin_{sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # a plug-in may fail in any way
-        del sys.modules[name]
-        raise UserError(f"plug-in {path} cannot be loaded: {type(error).__name__}: {error}") from error
-    return module
 
 
 FAMILIES: Registry[Family] = Registry(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from model_zoo.errors import DamagedFileError, UnknownNameError, UserError
 from model_zoo.files import place
-from model_zoo.plugins import plugin_folders
+from model_zoo.plugin_folders import plugin_folders
 from model_zoo.schema import Record
 
 LISTING = "harness ls models"

@@ -11,7 +11,7 @@ import click
 
 from harness.cli.lazy import LazyGroup
 from model_zoo.errors import UserError
-from model_zoo.plugins import add_plugin_folder, plugin_folders
+from model_zoo.plugin_folders import add_plugin_folder, plugin_folders
 
 COMMANDS = {
     "ls": "List models, datasets, attacks, suites, recipes and so on.",

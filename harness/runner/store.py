@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from harness.runner.plan import Unit
 from harness.runner.signals import held_back
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
+
+logger = logging.getLogger(__name__)
 
 # Columns that identify a unit and its model in frames of outcomes.
 LABELS = (*Labels.model_fields, "model_sha256", "flags")
@@ -187,8 +190,8 @@ class Store:
         for unit in names:
             try:
                 yield self.manifest(unit)
-            except DamagedFileError:
-                continue
+            except DamagedFileError as error:
+                logger.warning("left out: %s", error)
 
     def manifest(self, unit: str) -> Manifest:
         """Return a unit's manifest. Raises the same errors as `read`."""

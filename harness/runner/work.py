@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 import traceback
@@ -35,6 +36,8 @@ from model_zoo.user_code import is_full, is_memory, user_code
 from model_zoo.user_model import UserModel
 
 Progress = Callable[[float, str], None]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,15 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
             outcome, facts = _evaluated(unit, store, tell, memory, device)
         facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)}
         store.write(unit, outcome, facts)
+        logger.info("finished in %.1f s: %s", facts["seconds"], unit)
     except Exception as error:
         if is_full(error):
             # Other units could not be stored either.
             text = getattr(error, "strerror", None) or error
             return Done(unit.id, "failed", f"{store.root}: {text}; what is finished is stored", fatal=True)
         message = f"{unit}: {_line(error, unit)}"
+        logger.warning("failed: %s", message)
+        logger.debug("traceback of %s", unit.id, exc_info=True)
         store.fail(unit, message, error.trace if isinstance(error, UserCodeError) else "".join(traceback.format_exception(error)))
         return Done(unit.id, "failed", message)
     return Done(unit.id, "finished", f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
@@ -130,6 +136,8 @@ def evaluate(
     """
     model = model.to(device)
     ready = prepared(unit, model, device)
+    if ready.engine != unit.engine:
+        logger.warning("engine %s is not used for %s: %s", unit.engine, unit, ready.finding)
     declarations = declared(unit.record)
     outcome = evaluate_unit(
         model, unit.block, unit.threat, unit.attack, unit.seed, progress, memory=memory, attacked=ready.model, **declarations

@@ -20,7 +20,7 @@ from model_zoo.kernels.convolve import ADD, LANES
 from model_zoo.kernels.graph import Layer, Pool, UnsuitedError
 from model_zoo.kernels.live_taps import Entries, empty_taps, fill_taps
 from model_zoo.kernels.runner import aligned, in_threads
-from model_zoo.kernels.statistics import Norm, Statistics
+from model_zoo.kernels.statistics import Norm, Statistics, combine_statistics
 from model_zoo.kernels.taps import Pass, Shape, Taps, backward_passes, forward_pass
 from model_zoo.kernels.weight_gradient import Operand, half_type, weight_gradient
 
@@ -130,7 +130,7 @@ class BatchPass:
             self._run_cells(lambda cell, scratch, value=value: self._forward_cell(tape, value, cell, scratch, images, sums))  # type: ignore[misc]
             for placed in self._readers[value]:
                 target = placed.layer.target
-                tape.statistics[target] = _combine_statistics(sums[target], LANES * placed.target.rows * placed.target.columns)
+                tape.statistics[target] = combine_statistics(sums[target], LANES * placed.target.rows * placed.target.columns)
                 tape.folds[target] = tape.statistics[target].fold(norms[target])
         logits = tape.outputs[self.last][:, :, 1, 1].transpose(0, 2, 1).reshape(len(images), -1)
         return np.ascontiguousarray(logits), tape
@@ -336,14 +336,6 @@ class _Scratch:
             stored = (shape.channels, shape.rows + 2, shape.columns + 2, LANES)
             self._cells[shape] = aligned(int(np.prod(stored))).reshape(stored)
         return self._cells[shape]
-
-
-def _combine_statistics(cells: np.ndarray, count: int) -> Statistics:
-    """Return a batch's statistics from its cells', float64 [cells, channels, 2] as written by `batch_norm.moments` from `count` numbers."""
-    means, squares = cells[:, :, 0], cells[:, :, 1]
-    mean = means.mean(0)
-    variance = squares.sum(0) / (count * len(cells)) + np.square(means - mean).mean(0)
-    return Statistics(mean, np.maximum(variance, 0.0), count * len(cells))
 
 
 def _kernel_size(layer: Layer) -> int:

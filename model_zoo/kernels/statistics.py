@@ -41,3 +41,11 @@ class Statistics:
         scale = np.where(self.variance > 0.0, 1.0 if norm.weight is None else norm.weight, 0.0) / np.sqrt(self.variance + norm.eps)
         shift = (0.0 if norm.bias is None else norm.bias) - self.mean * scale
         return scale.astype(np.float32), shift.astype(np.float32)
+
+
+def combine_statistics(cells: np.ndarray, count: int) -> Statistics:
+    """Return a batch's statistics from its cells', float64 [cells, channels, 2] as written by `batch_norm.moments` from `count` numbers."""
+    means, squares = cells[:, :, 0], cells[:, :, 1]
+    mean = means.mean(0)
+    variance = squares.sum(0) / (count * len(cells)) + np.square(means - mean).mean(0)
+    return Statistics(mean, np.maximum(variance, 0.0), count * len(cells))

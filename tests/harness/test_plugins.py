@@ -14,7 +14,7 @@ from harness.cli.main import main
 from harness.plugins import ATTACK_ADAPTERS, ATTACKS, DATASETS, EXECUTORS, FIGURES, SUITES, TABLES
 from harness.runner.suite import get_suite
 from model_zoo.errors import UsageError, UserError
-from model_zoo.plugins import VARIABLE
+from model_zoo.plugin_folders import VARIABLE
 
 HERE = Path(__file__).parent / "plugins"
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"

@@ -8,7 +8,8 @@ import pytest
 
 from model_zoo import registry
 from model_zoo.errors import UnknownNameError, UsageError, UserError
-from model_zoo.plugins import ARCHITECTURES, FAMILIES, FORMATS, METHODS, RECIPES, VARIABLE, add_plugin_folder, plugin_folders, source_sha256
+from model_zoo.plugin_folders import VARIABLE, add_plugin_folder, plugin_folders
+from model_zoo.plugins import ARCHITECTURES, FAMILIES, FORMATS, METHODS, RECIPES, source_sha256
 
 FAMILY = """
 from model_zoo.families import Family
