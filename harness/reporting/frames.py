@@ -70,7 +70,7 @@ def summary(
 def diagnostics(diagnosed: pd.DataFrame) -> pd.DataFrame:
     """Return the frame of `harness.runner.diagnoses.diagnosed` as rows of a table: `id` is called `model`, and `cells` are added."""
     frame = diagnosed.rename(columns={"id": "model"})
-    frame[CELLS] = [_probed(row) for _, row in frame.iterrows()]
+    frame[CELLS] = pd.Series([_probed(row) for _, row in frame.iterrows()], index=frame.index, dtype=object)
     return frame
 
 
