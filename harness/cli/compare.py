@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     "--against",
     multiple=True,
     metavar="ID|FAMILY|all",
-    help="Whom to compare with; may be repeated.  [default: those of --must-beat, else the suite's]",
+    help="Models to compare with: ids, families or all; may be repeated.  [default: those of --must-beat, else the suite's]",
 )
-@click.option("--suite", default="quick", show_default=True, help="Whose attacks and images (`harness ls suites`).")
+@click.option("--suite", default="quick", show_default=True, help="Suite that gives attacks and images (`harness ls suites`).")
 @click.option("--dataset", help="One of the suite's data sets, or another of their kind.  [default: the suite's first that fits]")
 @resize
 @click.option("--radius", help="An exact radius such as 8/255, or 'L2 1/2', in place of the suite's; your own images need one.")
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @data_dir_option()
 @click.option("--download", is_flag=True, help="Download CIFAR if it is not there.")
 @store_option()
-@click.option("--workers", type=click.IntRange(min=1), help="Units side by side.  [default: cores]")
+@click.option("--workers", type=click.IntRange(min=1), help="Number of units that run in parallel.  [default: cores]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where units are computed.")
 @click.option("--fail-under", type=click.FloatRange(0, 100), metavar="PERCENT", help="Exit with 1 unless at least so robust; see above.")
 @click.option("--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless better than this model; may be repeated; see above.")
@@ -70,24 +70,24 @@ def command(
     must_beat: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Attack MODEL and others on the same images, and say which is better, by how much, and at how many bytes.
+    """Attack MODEL and others on the same images, and test which is more robust, by how much, and at how many bytes.
 
     MODEL is an id, the path of a record, robustbench:NAME, or a model of your own: FILE.py:FUNCTION (called without arguments, it returns
     a torch module that takes images in [0, 1] to logits), or a file with TorchScript, torch.export (.pt2) or ONNX. A Python function,
     TorchScript and torch.export are code that runs with your rights; ONNX and --checkpoint are read as data.
 
-    Outcomes that the store has of these images are used as they are, whoever ran them: `harness store merge CLONE/results` takes up those
-    of the shipped models from a clone of the repository.
+    Stored outcomes of these images are used, whoever computed them: `harness store merge CLONE/results` copies those of the shipped models
+    from a clone of the repository.
 
-    Of MODEL it is also asked whether it hides behind its gradients: Square with 1,000 queries, if the suite has no attack with Square, and
-    examples made on three shipped models of the same data. What they break beyond the suite puts the model in doubt; it is no part of the
-    worst case, which is over the same attacks for all.
+    MODEL is also attacked without its gradients: Square with 1,000 queries (unless the suite has an attack with Square), RayS, and examples
+    made on three shipped models of the same data. If these break more images than the suite does, the model is in doubt. They are not part
+    of the worst case, which uses the same attacks for all models.
 
-    Both conditions ask for evidence, under the suite's main threat model, the one with most attacks. --fail-under is met if the LOWER end
-    of the worst case's 95 % interval is at least PERCENT; --must-beat if the model is better and the p value of McNemar's test, corrected
-    for the number of models compared with, is below 5 %. A model meets neither, is not "better" and on no Pareto front, if it gives one
-    class to most images, if no attack without gradients (Square, AutoAttack) ran on these images under any suite, or if its gradients are
-    zero, its logits saturate, or Square breaks what gradient attacks do not. Few images show little: raise --n.
+    The two conditions apply to the suite's main threat model, the one with the most attacks. --fail-under is met if the LOWER end of the
+    worst case's 95 % interval is at least PERCENT. --must-beat is met if the model is better and the p value of McNemar's test, corrected
+    for the number of models, is below 5 %. A model meets neither condition, is not "better" and not on the Pareto front if it predicts one
+    class for most images, if no attack without gradients ran on these images, or if its gradients are zero, its logits saturate, or an
+    attack without gradients breaks images that gradient attacks do not. With few images little can be shown: raise --n.
 
     \b
     Examples:

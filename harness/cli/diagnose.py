@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 @store_option("Where diagnostics are kept.")
 @json_option()
 def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as_json: bool) -> None:
-    """Measure MODELS (ids, or paths of records; all that ship where none is named) and say: ok, suspicious or masked, and why.
+    """Check whether the robustness of MODELS (ids or paths of records; by default all that ship) is real: ok, suspicious or masked.
 
-    Looks for missing gradients, saturated logits, attacks without gradients or with decisions alone, transfer from other models and
-    descent that beat gradient attacks, robustness that does not fall with the radius, attacks that have not converged. What the store
-    holds is not measured again; reports show the verdict beside numbers of the same data and radius. docs/pitfalls.md says how often a
-    verdict is wrong.
+    The checks look for missing gradients, saturated logits, attacks without gradients that beat gradient attacks (Square, RayS, transfer,
+    descent), robustness that does not fall with the radius, and attacks that have not converged. Stored diagnoses are not measured again;
+    reports show a verdict with numbers of the same data and radius. docs/pitfalls.md says how often a verdict is wrong.
 
     \b
     Examples:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @click.command("plan")
 @planned
-@click.option("--workers", type=click.IntRange(min=1), help="Units side by side.  [default: cores]")
+@click.option("--workers", type=click.IntRange(min=1), help="Number of units that run in parallel.  [default: cores]")
 @json_option("Units and estimates as JSON, for scripts.")
 def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, workers: int | None, as_json: bool) -> None:
-    """List the units of a run by model: how many there are, how many the store holds, and how long the rest will take.
+    """List the units of a run by model: how many there are, how many the store has, and how long the others will take.
 
-    Times come from what the store has seen of the same model and attack; a model it knows nothing of is tried for a few seconds.
+    The estimate uses stored run times of the same model and attack. A model without any is timed for a few seconds.
 
     \b
     Examples:
@@ -40,8 +40,8 @@ def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, worke
 
     plan, kept = make_plan(), Store(store)
     with progress_bar("models") as bar:
-        task = bar.add_task("looking at the store", total=None, speed="–")
-        found = estimate(plan.units, kept, lambda model: bar.update(task, description=f"trying {model}"))
+        task = bar.add_task("reading the store", total=None, speed="–")
+        found = estimate(plan.units, kept, lambda model: bar.update(task, description=f"timing {model}"))
     if as_json:
         units = [{**unit.labels, "images": len(unit.block), "held": kept.holds(unit.id)} for unit in plan.units]
         click.echo(json.dumps({"units": units, "models": [asdict(each) for each in found], "left_out": plan.left_out}, indent=1))

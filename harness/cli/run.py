@@ -24,7 +24,9 @@ EXISTING = ("only-missing", "always", "never", "only-cache")
 
 @click.command("run")
 @planned
-@click.option("--workers", type=click.IntRange(min=1), help="Units side by side; outcomes do not depend on it.  [default: cores]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Units that run in parallel; does not change outcomes.  [default: cores]"
+)
 @click.option("--executor", help="here, processes or ray (RAY_ADDRESS names a cluster).  [default: processes where --workers > 1]")
 @click.option("--cpus-per-unit", "cpus", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Reserved on Ray.")
 @click.option("--gpus-per-unit", "gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Reserved on Ray; may be a share.")
@@ -34,16 +36,16 @@ EXISTING = ("only-missing", "always", "never", "only-cache")
     type=click.Choice(EXISTING),
     default="only-missing",
     show_default=True,
-    help="What of the store to do again: what is missing, everything, nothing that has any outcome, nothing at all.",
+    help="Which units to run if the store already has outcomes: missing ones, all, none of those, or none at all.",
 )
 @click.option(
     "--reports",
     type=click.Path(path_type=Path),
     default=Path("reports"),
     show_default=True,
-    help="Where tables and figures go, in a folder for each suite.",
+    help="Where tables and figures are written, one folder per suite.",
 )
-@click.option("--compare", type=click.Path(path_type=Path), help="Another store: say on how many images its outcomes agree with these.")
+@click.option("--compare", type=click.Path(path_type=Path), help="Another store: count the images on which its outcomes agree.")
 @json_option("Print the summary as JSON instead of a table.")
 def command(
     make_plan: Callable[[], Plan],
@@ -59,10 +61,10 @@ def command(
     compare: Path | None,
     as_json: bool,
 ) -> None:
-    """Attack models and store what happened to every image.
+    """Attack models and store the outcome of every image.
 
-    What the store holds already is not run again, so an interrupted run continues by running it again. Several runs, on one machine or on
-    several that share the folder of the store, share the work out between them.
+    Units that the store already has are not run again, so the same command continues an interrupted run. Several runs, on one machine or
+    on several that share the store's folder, divide the work between them.
 
     \b
     Examples:

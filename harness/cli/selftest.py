@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 
 @click.command("selftest")
 @click.option(
-    "--pitfall", "pitfalls", type=click.IntRange(0, 22), multiple=True, help="Only this one (0: the honest models).  [default: all]"
+    "--pitfall",
+    "pitfalls",
+    type=click.IntRange(0, 22),
+    multiple=True,
+    help="Only this pitfall (0: honest models); repeatable.  [default: all]",
 )
-@store_option("Where a whole run is kept.")
+@store_option("Where the results of a whole run are stored.")
 @json_option()
 def command(pitfalls: tuple[int, ...], store: Path, as_json: bool) -> None:
-    """Plant every fault of docs/pitfalls.md, as a tiny model or in the machinery, and see whether it is caught; takes minutes, offline.
+    """Plant every fault of docs/pitfalls.md, as a tiny model or in the code, and check that it is caught. Takes minutes, offline.
 
-    Honest models are looked at too, and nothing may be found on them. Exits with 1 if a fault goes unnoticed or an honest model is accused.
-    A whole run is kept in STORE/selftest.json, from which `harness report` makes a page.
+    Honest models are diagnosed too and must not be accused. The exit status is 1 if a fault is missed or an honest model is accused. The
+    results of a whole run are stored in STORE/selftest.json, which `harness report` renders.
 
     \b
     Examples:

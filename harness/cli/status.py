@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @planned
 @json_option("As JSON, for scripts.")
 def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, as_json: bool) -> None:
-    """Say of a run's units how many are done, running, failed and left, and how long it will take at this pace.
+    """Show how many units of a run are done, running, failed and left, and the time remaining.
 
-    Give the options of the run. Nothing is run or tried: times are those of the units that are done.
+    Pass the same options as to `harness run`. Nothing is run: the estimate uses the times of units that are done.
 
     \b
     Examples:
