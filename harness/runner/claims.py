@@ -33,78 +33,78 @@ class Claims:
 
     def running(self) -> list[Claim]:
         """Return the claims whose owners are alive, sorted by unit."""
-        found = []
+        claims = []
         for path in sorted(self.folder.glob("*.json")):
             claim = _read(path)
-            if claim is not None and not self._abandoned(path, claim):
-                found.append(claim)
-        return found
+            if claim is not None and not self._is_abandoned(path, claim):
+                claims.append(claim)
+        return claims
 
     def abandoned(self) -> list[Claim]:
         """Return the claims of processes on this machine that ended without releasing them, sorted by unit."""
         claims = [_read(path) for path in sorted(self.folder.glob("*.json"))]
-        return [claim for claim in claims if claim is not None and claim.host == _host() and not _alive(claim.pid)]
+        return [claim for claim in claims if claim is not None and claim.host == _host() and not _is_alive(claim.pid)]
 
     @contextmanager
     def claimed(self, unit: str) -> Iterator[Held | None]:
         """Hold the claim on a unit while the block runs; yield None if another process holds it."""
-        held = self._take(unit)
-        if held is None:
+        lease = self._take(unit)
+        if lease is None:
             yield None
             return
-        beats = threading.Thread(target=held.keep_fresh, daemon=True)
-        beats.start()
+        heartbeat = threading.Thread(target=lease.keep_fresh, daemon=True)
+        heartbeat.start()
         try:
-            yield held
+            yield lease
         finally:
-            held.release()
-            beats.join()
+            lease.release()
+            heartbeat.join()
 
     def _take(self, unit: str) -> Held | None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{unit}.json"
-        mine = Claim(unit=unit, host=_host(), pid=os.getpid(), token=uuid.uuid4().hex, since=time.time())
+        new_claim = Claim(unit=unit, host=_host(), pid=os.getpid(), token=uuid.uuid4().hex, since=time.time())
         try:
-            _make(path, mine)
-            return Held(path, mine)
+            _create(path, new_claim)
+            return Held(path, new_claim)
         except FileExistsError:
-            return Held(path, mine) if self._took_over(path, mine) else None
+            return Held(path, new_claim) if self._take_over(path, new_claim) else None
 
-    def _took_over(self, path: Path, mine: Claim) -> bool:
-        """Replace an abandoned claim by `mine`; return False if that one is alive, or another process was faster."""
+    def _take_over(self, path: Path, new_claim: Claim) -> bool:
+        """Replace an abandoned claim by `new_claim`; return False if that one is alive, or another process was faster."""
         claim = _read(path)
-        if not self._over(path, claim):
+        if not self._is_over(path, claim):
             return False
         # Of the processes that saw the same abandoned claim, only the one that makes this file may replace it.
-        turn = path.with_name(f".{path.stem}.{claim.token if claim else 'unread'}.tmp")
+        lock = path.with_name(f".{path.stem}.{claim.token if claim else 'unread'}.tmp")
         try:
-            _make(turn, mine)
+            _create(lock, new_claim)
         except FileExistsError:
-            if self._over(turn, _read(turn)):
+            if self._is_over(lock, _read(lock)):
                 # The process whose turn it was has died; without its file, the next attempt can succeed.
-                turn.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
             return False
         try:
             # Another process may have replaced the claim, and removed its own file, since this one read it.
             if _read(path) != claim:
                 return False
-            temporary = path.with_name(f".{path.name}.{mine.token}.tmp")
-            _make(temporary, mine)
+            temporary = path.with_name(f".{path.name}.{new_claim.token}.tmp")
+            _create(temporary, new_claim)
             temporary.replace(path)
             return True
         finally:
-            turn.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
 
-    def _over(self, path: Path, claim: Claim | None) -> bool:
+    def _is_over(self, path: Path, claim: Claim | None) -> bool:
         """Return whether a claim is abandoned; an unreadable one counts as still being written unless it is old."""
-        return self._old(path) if claim is None else self._abandoned(path, claim)
+        return self._is_old(path) if claim is None else self._is_abandoned(path, claim)
 
-    def _abandoned(self, path: Path, claim: Claim) -> bool:
-        if claim.host == _host() and not _alive(claim.pid):
+    def _is_abandoned(self, path: Path, claim: Claim) -> bool:
+        if claim.host == _host() and not _is_alive(claim.pid):
             return True
-        return self._old(path)
+        return self._is_old(path)
 
-    def _old(self, path: Path) -> bool:
+    def _is_old(self, path: Path) -> bool:
         """Return whether the last heartbeat is older than the lease, by the clock of the file system."""
         probe = self.folder / f".now.{uuid.uuid4().hex}.tmp"
         try:
@@ -122,7 +122,7 @@ class Held:
 
     def __init__(self, path: Path, claim: Claim) -> None:
         self.path, self.claim = path, claim
-        self._ended = threading.Event()
+        self._released = threading.Event()
 
     def tell(self, fraction: float, component: str) -> None:
         """Set the progress of the work, which is written with the next heartbeat."""
@@ -130,25 +130,25 @@ class Held:
 
     def keep_fresh(self) -> None:
         """Write a heartbeat every `BEAT` seconds until the claim is released; end this process if it is a worker whose run has died."""
-        run = multiprocessing.parent_process()
-        while not self._ended.wait(BEAT):
-            if run is not None and not run.is_alive():
+        parent = multiprocessing.parent_process()
+        while not self._released.wait(BEAT):
+            if parent is not None and not parent.is_alive():
                 os._exit(1)
             with suppress(OSError):
-                if (found := _read(self.path)) is not None and found.token == self.claim.token:
+                if (current := _read(self.path)) is not None and current.token == self.claim.token:
                     temporary = self.path.with_name(f".{self.path.name}.{self.claim.token}.tmp")
                     temporary.write_bytes(self.claim.to_bytes())
                     temporary.replace(self.path)
 
     def release(self) -> None:
         """Release the claim, unless another process has taken it over."""
-        self._ended.set()
+        self._released.set()
         with suppress(OSError):
-            if (found := _read(self.path)) is not None and found.token == self.claim.token:
+            if (current := _read(self.path)) is not None and current.token == self.claim.token:
                 self.path.unlink()
 
 
-def _make(path: Path, claim: Claim) -> None:
+def _create(path: Path, claim: Claim) -> None:
     """Write a new file; raise a FileExistsError if it exists."""
     with path.open("xb") as file:
         try:
@@ -175,7 +175,7 @@ def _host() -> str:
         return socket.gethostname()
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -63,11 +63,11 @@ def plan_comparison(
         If the data is not on this machine.
     """
     reference = parse(model)
-    ours = reference.describe()
-    info, parts = _data(ours, suite, dataset, threat)
-    opponents = [other for other in _opponents(against, suite, info) if not _same(parse(other).describe(), ours)]
+    target = reference.describe()
+    info, parts = _data(target, suite, dataset, threat)
+    opponents = [name for name in _opponents(against, suite, info) if not _same(parse(name).describe(), target)]
     if not opponents:
-        raise UsageError(f"nobody to compare {ours.id} with on {info.name}: name models with --against (`harness ls models`)")
+        raise UsageError(f"nobody to compare {target.id} with on {info.name}: name models with --against (`harness ls models`)")
     plan = plan_suite(suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, whole, download)
     if not any(unit.model == str(reference) for unit in plan.units):
         raise MissingDataError(plan.left_out[0])
@@ -83,10 +83,10 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
     first = plan.units[0]
     ours = [unit for unit in plan.units if unit.model == first.model and unit.threat.norm == "Linf"]
     # Images of a folder cannot be loaded again by their name.
-    is_known = first.block.name in datasets.names()
-    family = datasets.describe(first.block.name).family if is_known else first.block.name
+    is_registered = first.block.name in datasets.names()
+    family = datasets.describe(first.block.name).family if is_registered else first.block.name
     blocks = list({unit.block.sha256: unit.block for unit in ours}.values())
-    if is_known and n > sum(map(len, blocks)):
+    if is_registered and n > sum(map(len, blocks)):
         images = datasets.load(first.block.name, data_dir, n)
         blocks = [images.slice(start, min(start + protocol.BLOCK, len(images))) for start in range(0, len(images), protocol.BLOCK)]
     units, left_out = [], []
@@ -113,28 +113,30 @@ def admit(plan: Plan) -> None:
         check_model(as_judged(load_model(first.model), draws), images, len(first.block.classes), alone=draws is None)
 
 
-def _data(ours: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None) -> tuple[DatasetInfo, list[Evaluation]]:
+def _data(target: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None) -> tuple[DatasetInfo, list[Evaluation]]:
     """Return the data set and the suite's parts for it, taken from another data set if the suite does not have this one."""
     infos = [datasets.describe(name) for name in dict.fromkeys(part.dataset for part in suite.evaluation)]
     if dataset is None:
-        fitting = [info for info in infos if _fits(ours, info)]
+        fitting = [info for info in infos if _fits(target, info)]
         if not fitting:
-            raise UsageError(f"suite {suite.name!r} has no data for {ours.id}, which has {ours.classes} classes: name another with --suite")
-        wanted = fitting[0]
+            raise UsageError(
+                f"suite {suite.name!r} has no data for {target.id}, which has {target.classes} classes: name another with --suite"
+            )
+        selected = fitting[0]
     else:
-        wanted = datasets.describe(dataset)
-        fitting = [info for info in infos if info.name == wanted.name] or [info for info in infos if info.family == wanted.family]
+        selected = datasets.describe(dataset)
+        fitting = [info for info in infos if info.name == selected.name] or [info for info in infos if info.family == selected.family]
         if not fitting and threat is None:
-            has = ", ".join(dict.fromkeys(info.family for info in infos))
-            way = "name another with --suite, or say --radius for images of your own"
-            raise UsageError(f"suite {suite.name!r} has no attacks on data like {wanted.name}, only on {has}: {way}")
+            families = ", ".join(dict.fromkeys(info.family for info in infos))
+            hint = "name another with --suite, or say --radius for images of your own"
+            raise UsageError(f"suite {suite.name!r} has no attacks on data like {selected.name}, only on {families}: {hint}")
     parts = [part for part in suite.evaluation if part.dataset == (fitting or infos)[0].name]
     # A folder is loaded by its path, not by the name of its images.
-    changes: dict[str, Any] = {"dataset": dataset if dataset is not None and not fitting else wanted.name}
+    changes: dict[str, Any] = {"dataset": dataset if dataset is not None and not fitting else selected.name}
     if threat is None:
-        return wanted, [part.model_copy(update=changes) for part in parts]
-    named = dict.fromkeys(name for part in parts for name in part.attacks if attacks.get(name).norm == threat.norm)
-    return wanted, [parts[0].model_copy(update={**changes, "attacks": list(named), "threats": [str(threat)]})]
+        return selected, [part.model_copy(update=changes) for part in parts]
+    names = dict.fromkeys(name for part in parts for name in part.attacks if attacks.get(name).norm == threat.norm)
+    return selected, [parts[0].model_copy(update={**changes, "attacks": list(names), "threats": [str(threat)]})]
 
 
 def _fits(model: Attackable, info: DatasetInfo) -> bool:
@@ -142,23 +144,23 @@ def _fits(model: Attackable, info: DatasetInfo) -> bool:
 
 
 def _opponents(against: Sequence[str], suite: Suite, info: DatasetInfo) -> list[str]:
-    present = [name for name in registry.model_ids() if registry.absence(name) is None]
-    shipped = {name: record for name in present if _fits(record := registry.get_record(name), info)}
+    available = [name for name in registry.model_ids() if registry.absence(name) is None]
+    shipped = {name: record for name in available if _fits(record := registry.get_record(name), info)}
     families = get_args(Record.model_fields["family"].annotation)
-    found: list[str] = []
+    opponents: list[str] = []
     for name in against or ([ALL] if suite.models == ALL else list(suite.models)):
         if name == ALL:
-            found += shipped
+            opponents += shipped
         elif name in families:
-            found += [other for other, record in shipped.items() if record.family == name]
+            opponents += [model_id for model_id, record in shipped.items() if record.family == name]
         elif isinstance(reference := parse(name), UserReference):
             raise UsageError(f"{name} has no record to compare with: `harness add` makes one")
         elif isinstance(reference, RegisteredModel) and name not in registry.model_ids():
             raise UnknownNameError("model or family", name, [*registry.model_ids(), *families], "harness ls models")
         elif against or _fits(reference.describe(), info):
-            found.append(name)
-    return list(dict.fromkeys(found))
+            opponents.append(name)
+    return list(dict.fromkeys(opponents))
 
 
-def _same(one: Attackable, other: Attackable) -> bool:
-    return (one.weights_sha256, dict(one.architecture)) == (other.weights_sha256, dict(other.architecture))
+def _same(a: Attackable, b: Attackable) -> bool:
+    return (a.weights_sha256, dict(a.architecture)) == (b.weights_sha256, dict(b.architecture))

@@ -38,18 +38,18 @@ class Pilot:
 
     def seconds(self, unit: Unit) -> float:
         """Return the estimated seconds that a unit takes on one thread."""
-        broken, survives = passes(unit.attack, len(unit.block.classes))
+        if_broken, if_robust = passes(unit.attack, len(unit.block.classes))
 
-        def cost(each: Passes) -> float:
-            return each.forwards * self.forward + each.backwards * self.backward
+        def cost(count: Passes) -> float:
+            return count.forwards * self.forward + count.backwards * self.backward
 
-        return len(unit.block) * ((self.clean - self.robust) * cost(broken) + self.robust * cost(survives))
+        return len(unit.block) * ((self.clean - self.robust) * cost(if_broken) + self.robust * cost(if_robust))
 
 
 def length(unit: Unit) -> int:
     """Return a number that orders units of the same model by run time."""
-    _, survives = passes(unit.attack, len(unit.block.classes))
-    return len(unit.block) * (survives.forwards + 2 * survives.backwards)
+    _, if_robust = passes(unit.attack, len(unit.block.classes))
+    return len(unit.block) * (if_robust.forwards + 2 * if_robust.backwards)
 
 
 def pilot(unit: Unit) -> Pilot:
@@ -66,8 +66,8 @@ def pilot(unit: Unit) -> Pilot:
     with unit_threads():
         model = as_attacked(load_model(unit.model), **declared(unit.record))
         images, labels = unit.block.first(min(PILOT_IMAGES, len(unit.block))).tensors()
-        right = predict(model, images) == labels
-        robust = ascend(model, images, labels, unit.threat.epsilon, cross_entropy, PILOT_STEPS, 0).robust & right
+        is_correct = predict(model, images) == labels
+        robust = ascend(model, images, labels, unit.threat.epsilon, cross_entropy, PILOT_STEPS, 0).robust & is_correct
 
         def forward() -> None:
             with torch.no_grad():
@@ -77,18 +77,18 @@ def pilot(unit: Unit) -> Pilot:
             point = images.clone().requires_grad_(True)
             torch.autograd.grad(model(point).sum(), point)
 
-        once, twice = (_clocked(work) / len(images) for work in (forward, both))
+        forward_seconds, both_seconds = (_time(work) / len(images) for work in (forward, both))
     share = 1 / len(images)
-    return Pilot(once, max(twice - once, 0.0), float(right.sum()) * share, float(robust.sum()) * share)
+    return Pilot(forward_seconds, max(both_seconds - forward_seconds, 0.0), float(is_correct.sum()) * share, float(robust.sum()) * share)
 
 
-def _clocked(work: Callable[[], None]) -> float:
+def _time(work: Callable[[], None]) -> float:
     work()
     seconds = []
     for _ in range(3):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return median(seconds)
 
 
@@ -96,24 +96,24 @@ class Rates:
     """Median seconds per image in manifests: for a model under an attack, and for an attack on any model."""
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
-        found: dict[str, list[float]] = {}
+        rates: dict[str, list[float]] = {}
         for manifest in manifests:
             if manifest.seconds is not None and manifest.images:
                 rate = manifest.seconds / manifest.images
                 for key in _keys(manifest.identity):
-                    found.setdefault(key, []).append(rate)
-        self._known = {key: median(rates) for key, rates in found.items()}
+                    rates.setdefault(key, []).append(rate)
+        self._rates = {key: median(values) for key, values in rates.items()}
 
     def seconds(self, unit: Unit, any_model: bool = False) -> float | None:
         """Return the seconds that a unit takes; None if no rate is known. With `any_model`, the rate may be that of other models."""
-        own, others = _keys(unit.identity)
-        rate = self._known.get(own, self._known.get(others) if any_model else None)
+        same_model, other_models = _keys(unit.identity)
+        rate = self._rates.get(same_model, self._rates.get(other_models) if any_model else None)
         return None if rate is None else rate * len(unit.block)
 
 
 def _keys(identity: Mapping[str, Any]) -> tuple[str, str]:
-    what = {"attack": identity["attack"], "threat": identity["threat"], "engine": identity["engine"]}
-    return canonical_json({**what, "model": identity["model"]}), canonical_json({"attack": identity["attack"]["name"]})
+    common = {"attack": identity["attack"], "threat": identity["threat"], "engine": identity["engine"]}
+    return canonical_json({**common, "model": identity["model"]}), canonical_json({"attack": identity["attack"]["name"]})
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,11 @@ def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = 
     by_model: dict[str, list[Unit]] = {}
     for unit in units:
         by_model.setdefault(unit.model, []).append(unit)
-    found = []
+    estimates = []
     absent = absences(by_model)
-    for model, mine in by_model.items():
-        missing = [unit for unit in mine if not store.holds(unit.id)]
-        held = len(mine) - len(missing)
+    for model, own_units in by_model.items():
+        missing = [unit for unit in own_units if not store.holds(unit.id)]
+        held = len(own_units) - len(missing)
         missing = [] if model in absent else missing
         if not held and not missing:
             continue
@@ -145,9 +145,9 @@ def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = 
         seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
         # Another radius leaves other images robust, so each threat model gets a pilot.
         for threat in dict.fromkeys(unit.threat for unit in unknown):
-            tell(mine[0].record.id)
-            those = [unit for unit in unknown if unit.threat == threat]
-            tried = pilot(those[0])
-            seconds += sum(tried.seconds(unit) for unit in those)
-        found.append(Estimate(mine[0].record.id, held + len(missing), held, seconds, bool(unknown)))
-    return found
+            tell(own_units[0].record.id)
+            piloted_units = [unit for unit in unknown if unit.threat == threat]
+            measured = pilot(piloted_units[0])
+            seconds += sum(measured.seconds(unit) for unit in piloted_units)
+        estimates.append(Estimate(own_units[0].record.id, held + len(missing), held, seconds, bool(unknown)))
+    return estimates

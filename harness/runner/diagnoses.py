@@ -90,15 +90,15 @@ def run_diagnosis(
     reference = parse_recorded(model)
     record = reference.describe()
     names = sources(record.data.train, record.weights_sha256)
-    whole = identity(record, names, block, threat)
-    name = unit_id(whole)
-    held = diagnoses(store)
-    for known in held:
-        if known.about == whole["model"] and known.name == name:
-            return known
-    for known in of_model(held, record):
-        if known.dataset == block.name and known.threat == str(threat) and known.found.images >= len(block):
-            return known
+    full_identity = identity(record, names, block, threat)
+    name = unit_id(full_identity)
+    stored = diagnoses(store)
+    for diagnosis in stored:
+        if diagnosis.about == full_identity["model"] and diagnosis.name == name:
+            return diagnosis
+    for diagnosis in of_model(stored, record):
+        if diagnosis.dataset == block.name and diagnosis.threat == str(threat) and diagnosis.found.images >= len(block):
+            return diagnosis
     with unit_threads(), isolated(unit_seed(name)):
         images, labels = block.tensors()
         loaded, draws = reference.load(), protocol.DRAWS if record.stochastic else None
@@ -107,28 +107,28 @@ def run_diagnosis(
         if progress is not None and names:
             progress(0.0, "examples on other models")
         examples = examples_of_others(names, block, threat)
-        used = fast_equal(loaded, record, images)
-        attacked = as_attacked(used.model, record.backward, draws)
-        found = diagnose(attacked, images, labels, threat, unit_seed(name), examples, progress)
-    described = DiagnosisLabels(model=record.id, dataset=block.name, threat=str(threat), engine=used.engine)
-    store.write_diagnosis(name, DiagnosisDocument(labels=described, identity=whole, diagnostics=found.to_dict()))
-    return Diagnosis(name, record.id, about(record), block.name, str(threat), found)
+        engine = fast_equal(loaded, record, images)
+        attacked = as_attacked(engine.model, record.backward, draws)
+        measured = diagnose(attacked, images, labels, threat, unit_seed(name), examples, progress)
+    diagnosis_labels = DiagnosisLabels(model=record.id, dataset=block.name, threat=str(threat), engine=engine.engine)
+    store.write_diagnosis(name, DiagnosisDocument(labels=diagnosis_labels, identity=full_identity, diagnostics=measured.to_dict()))
+    return Diagnosis(name, record.id, about(record), block.name, str(threat), measured)
 
 
 def fast_equal(model: nn.Module, record: Record, images: torch.Tensor) -> engines.Prepared:
     """Return the fastest engine for a shipped model that equals it on images float32 [N, C, H, W]; the model itself if there is none."""
     if record.backward != "exact" or record.stochastic:
         return engines.Prepared(model, "dense", "")
-    wanted = "sparse" if importlib.util.find_spec("numba") is not None else "folded"
+    engine = "sparse" if importlib.util.find_spec("numba") is not None else "folded"
     try:
-        return engines.prepare(model, engines.build(model, wanted), wanted, images)
+        return engines.prepare(model, engines.build(model, engine), engine, images)
     except UnsuitedError as error:
         return engines.Prepared(model, "dense", str(error))
 
 
 def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, list[torch.Tensor]]:
     """Return, per registered model, the examples made on it, float32 [N, C, H, W] each; recent ones are cached in the process."""
-    made = {}
+    examples = {}
     for name in names:
         reference = parse_recorded(name)
         key = (reference.describe().weights_sha256, block.sha256, str(threat))
@@ -141,8 +141,8 @@ def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatMode
             record, model = reference.open()
             source = fast_equal(model, record, images).model
             _EXAMPLES[key] = [transfer_examples(source, images, labels, threat.epsilon, loss, seed) for loss in (cross_entropy, margin)]
-        made[name] = _EXAMPLES[key]
-    return made
+        examples[name] = _EXAMPLES[key]
+    return examples
 
 
 _EXAMPLES: dict[tuple[str, str, str], list[torch.Tensor]] = {}
@@ -154,7 +154,7 @@ def diagnoses(store: Store) -> list[Diagnosis]:
     for name, document in store.diagnoses():
         if isinstance(document, DiagnosisDocument) and document.identity.get("diagnostics") == diagnostics.VERSION:
             with suppress(DamagedFileError):
-                readable.append(_parsed(name, document))
+                readable.append(_parse(name, document))
     return sorted(readable, key=lambda diagnosis: -diagnosis.found.images)
 
 
@@ -181,40 +181,40 @@ def diagnosed(store: Store, references: Mapping[str, str]) -> pd.DataFrame:
         accuracies as fractions of all images: `ce, margin, descent, square, noise, transfer, large` (at the largest radius of the
         sweep); as in a summary, each has NAME_n and NAME_planned, and there is `worst_planned`.
     """
-    known, rows = diagnoses(store), []
+    stored, rows = diagnoses(store), []
     for name, reference in references.items():
         with suppress(UserError):
-            rows += [{"id": name, **_row(diagnosis)} for diagnosis in of_model(known, parse_recorded(reference).describe())]
+            rows += [{"id": name, **_diagnosis_row(diagnosis)} for diagnosis in of_model(stored, parse_recorded(reference).describe())]
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=list(dict.fromkeys([*VERDICT, *frame.columns])))
 
 
-def _row(diagnosis: Diagnosis) -> dict[str, Any]:
-    found, verdict = diagnosis.found, diagnosis.verdict
+def _diagnosis_row(diagnosis: Diagnosis) -> dict[str, Any]:
+    measured, verdict = diagnosis.found, diagnosis.verdict
     threat = ThreatModel.parse(diagnosis.threat)
-    robust = {name: marks for name, marks in found.robust.items() if name != "decision"}
-    robust["large"] = found.sweep[max(found.sweep, key=Fraction)]
-    accuracies: dict[str, Any] = {"worst_planned": found.images}
+    robust = {name: marks for name, marks in measured.robust.items() if name != "decision"}
+    robust["large"] = measured.sweep[max(measured.sweep, key=Fraction)]
+    accuracies: dict[str, Any] = {"worst_planned": measured.images}
     for name, marks in robust.items():
-        accuracies |= {name: marks.count("1") / found.images, f"{name}_n": found.images, f"{name}_planned": found.images}
+        accuracies |= {name: marks.count("1") / measured.images, f"{name}_n": measured.images, f"{name}_planned": measured.images}
     return {
         "dataset": diagnosis.dataset,
         "norm": threat.norm,
         "radius": radius_text(threat.radius),
-        "near_constant": found.near_constant,
+        "near_constant": measured.near_constant,
         "verdict": verdict.level,
-        "verdict_reasons": None if verdict.level == "ok" else f"{verdict} (n = {found.images})",
-        "verdict_images": found.images,
-        "images": found.images,
-        **{f"zero_gradient_{loss}": found.share(marks) for loss, marks in found.no_gradient.items()},
-        "saturated": found.saturated,
-        "rising": found.share(found.rising),
-        "median_gap": found.median_gap,
+        "verdict_reasons": None if verdict.level == "ok" else f"{verdict} (n = {measured.images})",
+        "verdict_images": measured.images,
+        "images": measured.images,
+        **{f"zero_gradient_{loss}": measured.share(marks) for loss, marks in measured.no_gradient.items()},
+        "saturated": measured.saturated,
+        "rising": measured.share(measured.rising),
+        "median_gap": measured.median_gap,
         **accuracies,
     }
 
 
-def _parsed(name: str, document: DiagnosisDocument) -> Diagnosis:
+def _parse(name: str, document: DiagnosisDocument) -> Diagnosis:
     labels = document.labels
     try:
         measured = Diagnostics.from_dict(document.diagnostics)

@@ -74,9 +74,9 @@ class Document(Part):
         except KeyError:
             raise DamagedFileError(path, f"{cls.KIND} of schema {cls.VERSION}", f"schema {version}") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise DamagedFileError(path, cls.KIND, f"{where}: {first['msg']}") from None
+            first_error = error.errors()[0]
+            location = ".".join(map(str, first_error["loc"]))
+            raise DamagedFileError(path, cls.KIND, f"{location}: {first_error['msg']}") from None
 
     def content(self) -> Content:
         """Return the document as plain JSON values, without fields that have their default."""

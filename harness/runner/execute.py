@@ -120,9 +120,9 @@ def execute(
     if name != "here":
         # A long unit at the end would leave the other workers idle.
         missing.sort(key=length, reverse=True)
-    ended = {claim.unit for claim in store.claims.abandoned()}
+    abandoned = {claim.unit for claim in store.claims.abandoned()}
     for unit in missing:
-        if unit.id in ended:
+        if unit.id in abandoned:
             tell(Event("ended", unit, 0.0, f"{unit}: the process that ran it before ended (killed, out of memory, or by the model's code)"))
     while missing:
         units, busy = {unit.id: unit for unit in missing}, []
@@ -132,7 +132,7 @@ def execute(
                 busy.append(unit)
                 tell(Event("waiting", unit))
             else:
-                _take(done, unit, report, tell)
+                _record_result(done, unit, report, tell)
             if done.fatal:
                 report.left += units.values()
                 return report
@@ -148,23 +148,23 @@ def _missing(plan: Plan, store: Store, existing: str, report: Report) -> list[Un
         raise ValueError(f"existing is one of {', '.join(EXISTING)}, not {existing!r}")
     if existing == "always":
         return list(plan.units)
-    held = {unit.id for unit in plan.units if store.holds(unit.id)}
+    done_ids = {unit.id for unit in plan.units if store.holds(unit.id)}
     if existing == "never":
         cells = {cell(manifest.identity) for manifest in store.manifests()}
-        held |= {unit.id for unit in plan.units if cell(unit.identity) in cells}
-    report.found = [unit for unit in plan.units if unit.id in held]
-    return [unit for unit in plan.units if unit.id not in held]
+        done_ids |= {unit.id for unit in plan.units if cell(unit.identity) in cells}
+    report.found = [unit for unit in plan.units if unit.id in done_ids]
+    return [unit for unit in plan.units if unit.id not in done_ids]
 
 
-def _take(done: Done, unit: Unit, report: Report, tell: Callable[[Event], None]) -> None:
+def _record_result(done: Done, unit: Unit, report: Report, on_event: Callable[[Event], None]) -> None:
     if done.kind == "failed":
         report.failed.append((unit, done.message or ""))
-        tell(Event("failed", unit, 1.0, done.message or ""))
+        on_event(Event("failed", unit, 1.0, done.message or ""))
     elif done.kind == "found":
         report.found.append(unit)
-        tell(Event("found", unit, 1.0))
+        on_event(Event("found", unit, 1.0))
     else:
         report.finished.append(unit)
         if done.message is not None:
             report.at_fault.append((unit, done.message))
-        tell(Event("finished", unit, 1.0))
+        on_event(Event("finished", unit, 1.0))

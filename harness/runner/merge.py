@@ -36,10 +36,10 @@ def merge(store: Store, other: Store) -> Merged:
             merged.held.append(unit)
         else:
             merged.conflicts.append(f"{labels.model} · {labels.attack} · {labels.dataset} ({unit[:12]}): outcomes differ, ours stay")
-    held = {name for name, _ in store.diagnoses()}
+    names = {name for name, _ in store.diagnoses()}
     for name, diagnosis in other.diagnoses():
         if isinstance(diagnosis, DamagedFileError):
             merged.damaged.append(str(diagnosis))
-        elif name not in held:
+        elif name not in names:
             store.write_diagnosis(name, diagnosis)
     return merged

@@ -106,11 +106,11 @@ def open_pack(folder: Path) -> Pack | None:
     DamagedFileError
         If its manifests cannot be read or are of a newer version.
     """
-    stamps = _stamp(folder / MANIFESTS), _stamp(folder / OUTCOMES)
-    return None if stamps[0] is None else _opened(folder, stamps)
+    stamps = _file_stamp(folder / MANIFESTS), _file_stamp(folder / OUTCOMES)
+    return None if stamps[0] is None else _open(folder, stamps)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     """Return what changes when a file is replaced; None if there is none."""
     try:
         status = path.stat()
@@ -120,7 +120,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 @lru_cache(maxsize=4)
-def _opened(folder: Path, stamps: tuple[Any, ...]) -> Pack:
+def _open(folder: Path, stamps: tuple[Any, ...]) -> Pack:
     path = folder / MANIFESTS
     try:
         content = json.loads(pa.input_stream(io.BytesIO(path.read_bytes()), compression="zstd").read())

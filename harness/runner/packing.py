@@ -50,11 +50,11 @@ def pack(store: Store) -> Packing:
             diagnoses[name] = diagnosis
         else:
             damaged.append(str(diagnosis))
-    written = write_pack(store.root, units, diagnoses)
+    paths = write_pack(store.root, units, diagnoses)
     # Manifests go first: a unit whose manifest is gone is read from the pack.
-    removed = _remove(store.units / f"{unit}{suffix}" for suffix in (".json", ".parquet") for unit in units)
-    removed += _remove(store.root / "diagnostics" / f"{name}.json" for name in diagnoses)
-    return Packing(len(units), len(diagnoses), sum(path.stat().st_size for path in written), removed, damaged)
+    bytes_removed = _remove(store.units / f"{unit}{suffix}" for suffix in (".json", ".parquet") for unit in units)
+    bytes_removed += _remove(store.root / "diagnostics" / f"{name}.json" for name in diagnoses)
+    return Packing(len(units), len(diagnoses), sum(path.stat().st_size for path in paths), bytes_removed, damaged)
 
 
 def _remove(paths: Iterable[Path]) -> int:

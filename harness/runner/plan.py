@@ -108,11 +108,11 @@ class Plan:
     left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        named: dict[str, Unit] = {}
+        by_id: dict[str, Unit] = {}
         for unit in self.units:
-            other = named.setdefault(unit.record.id, unit)
-            if other.identity["model"] != unit.identity["model"]:
-                raise UsageError(f"two models are called {unit.record.id}, {other.model} and {unit.model}: give one of them another id")
+            first = by_id.setdefault(unit.record.id, unit)
+            if first.identity["model"] != unit.identity["model"]:
+                raise UsageError(f"two models are called {unit.record.id}, {first.model} and {unit.model}: give one of them another id")
 
     @property
     def ids(self) -> list[str]:
@@ -174,8 +174,8 @@ def plan_suite(
         leave_out = (lambda reason: None) if suite.models == "all" else left_out.append
         units += _expand(described, part, images, info.family, suite.seed, leave_out, engine)
     # Model by model, so that each is loaded once; within a model, in the suite's order.
-    order = {model: position for position, model in enumerate(described)}
-    return Plan(tuple(sorted(units, key=lambda unit: order[unit.model])), tuple(dict.fromkeys(left_out)))
+    positions = {model: position for position, model in enumerate(described)}
+    return Plan(tuple(sorted(units, key=lambda unit: positions[unit.model])), tuple(dict.fromkeys(left_out)))
 
 
 def plan_request(
@@ -236,9 +236,9 @@ def _expand(
             trained = "" if trained_on is None else f"trained on {trained_on}, "
             leave_out(f"model {record.id}: {trained}{record.classes} classes, not for {images.name}")
             continue
-        for named in specs:
+        for unbound in specs:
             try:
-                spec = attacks.bind(named, family, record.weights_sha256)
+                spec = attacks.bind(unbound, family, record.weights_sha256)
             except UsageError as error:
                 leave_out(f"model {record.id}: {error}")
                 continue

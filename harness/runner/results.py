@@ -41,45 +41,45 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
 
     With a plan, `model` and `family` are the plan's names. Models that share an id are distinguished by the column `model_sha256`.
     """
-    wanted = None if plan is None else _cells(plan)
+    cells = None if plan is None else _cells(plan)
     planned = set() if plan is None else set(plan.ids)
-    damaged, tables, rows, kept, invalid = [], [], [], [], []
+    damaged, tables, rows, labels_per_unit, invalid = [], [], [], [], []
     for item in stored:
         if isinstance(item, DamagedFileError):
             damaged.append(item)
             continue
         manifest = item.manifest
-        asked = manifest.unit in planned
-        table, called = item.table, {}
-        if wanted is not None:
-            asking = wanted.get(cell(manifest.identity))
-            if asking is None:
+        is_planned = manifest.unit in planned
+        table, plan_names = item.table, {}
+        if cells is not None:
+            planned_cell = cells.get(cell(manifest.identity))
+            if planned_cell is None:
                 continue
-            called = {name: asking.labels[name] for name in ("model", "family")}
-            within = table if beyond else table.filter(compute.is_in(table["image"], pa.array(sorted(asking.images))))
-            if not within.num_rows or (within.num_rows < table.num_rows and not longer):
+            plan_names = {name: planned_cell.labels[name] for name in ("model", "family")}
+            selected = table if beyond else table.filter(compute.is_in(table["image"], pa.array(sorted(planned_cell.images))))
+            if not selected.num_rows or (selected.num_rows < table.num_rows and not longer):
                 continue
-            table = within
-        invalid += [f"{_named(manifest)}: {reason}" for reason in _reasons(manifest)]
+            table = selected
+        invalid += [f"{_describe(manifest)}: {reason}" for reason in _reasons(manifest)]
         if not manifest.at_fault and manifest.invalid is None:
             tables.append(table)
             rows.append(table.num_rows)
-            kept.append({**labels_of(item), **called, "asked": asked, "block_images": item.table.num_rows})
+            labels_per_unit.append({**labels_of(item), **plan_names, "asked": is_planned, "block_images": item.table.num_rows})
     if not tables:
         return Found(pd.DataFrame(columns=[*LABELS, *COLUMNS]), damaged, invalid)
-    labels = pd.DataFrame(kept)
+    labels = pd.DataFrame(labels_per_unit)
     repeated = labels.loc[labels.index.repeat(rows)].reset_index(drop=True)
-    order = {"asked": False, "block_images": False, "unit": True}
-    whole = pd.concat([repeated, pa.concat_tables(tables).to_pandas()], axis=1)
-    whole = whole.sort_values(list(order), ascending=list(order.values()), kind="stable")
-    whole = whole.drop_duplicates(IMAGE_KEY).drop(columns=["asked", "block_images"])
-    return Found(whole.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged, invalid)
+    ascending = {"asked": False, "block_images": False, "unit": True}
+    frame = pd.concat([repeated, pa.concat_tables(tables).to_pandas()], axis=1)
+    frame = frame.sort_values(list(ascending), ascending=list(ascending.values()), kind="stable")
+    frame = frame.drop_duplicates(IMAGE_KEY).drop(columns=["asked", "block_images"])
+    return Found(frame.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged, invalid)
 
 
 def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:
     """Return the outcomes that `find` returns, and an error for each file that could not be read."""
-    found = find(store.read_all(), plan)
-    return found.outcomes, found.damaged
+    usable = find(store.read_all(), plan)
+    return usable.outcomes, usable.damaged
 
 
 def _reasons(manifest: Manifest) -> list[str]:
@@ -89,7 +89,7 @@ def _reasons(manifest: Manifest) -> list[str]:
     return [f"run again, because {earlier.reason}" for earlier in manifest.history]
 
 
-def _named(manifest: Manifest) -> str:
+def _describe(manifest: Manifest) -> str:
     labels = manifest.labels
     return f"{labels.model} · {labels.attack} · {labels.dataset}, {manifest.images} images"
 
@@ -103,22 +103,22 @@ class _Cell:
 
 
 def _cells(plan: Plan) -> dict[str, _Cell]:
-    found: dict[str, _Cell] = {}
+    cells: dict[str, _Cell] = {}
     for unit in plan.units:
         key = cell(unit.identity)
-        before = found[key].images if key in found else frozenset()
-        found[key] = _Cell(unit.labels, before | frozenset(unit.block.index.tolist()))
-    return found
+        earlier = cells[key].images if key in cells else frozenset()
+        cells[key] = _Cell(unit.labels, earlier | frozenset(unit.block.index.tolist()))
+    return cells
 
 
 def without_covered(plan: Plan, found: pd.DataFrame) -> Plan:
     """Return the plan without units whose images all have an outcome in `found` (the outcomes that `find` returns for the plan)."""
-    cells = ["model", "dataset", "norm", "radius", "attack"]
-    have = {} if found.empty else {key: frozenset(images) for key, images in found.groupby(cells)["image"]}
+    columns = ["model", "dataset", "norm", "radius", "attack"]
+    covered = {} if found.empty else {key: frozenset(images) for key, images in found.groupby(columns)["image"]}
     units = [
         unit
         for unit in plan.units
-        if not have.get(tuple(unit.labels[name] for name in cells), frozenset()).issuperset(unit.block.index.tolist())
+        if not covered.get(tuple(unit.labels[name] for name in columns), frozenset()).issuperset(unit.block.index.tolist())
     ]
     return Plan(tuple(units), plan.left_out)
 
@@ -143,9 +143,9 @@ def select(
     dataset: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Return the rows of the given models, attacks and data sets; None means any."""
-    for column, wanted in (("model", model), ("attack", attack), ("dataset", dataset)):
-        if wanted is not None and not frame.empty:
-            frame = frame[frame[column].isin([wanted] if isinstance(wanted, str) else list(wanted))]
+    for column, names in (("model", model), ("attack", attack), ("dataset", dataset)):
+        if names is not None and not frame.empty:
+            frame = frame[frame[column].isin([names] if isinstance(names, str) else list(names))]
     return frame.reset_index(drop=True)
 
 

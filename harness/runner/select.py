@@ -59,7 +59,7 @@ def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list
     if all(getattr(wanted, item.name) in ((), None) for item in fields(wanted)):
         raise UsageError("say which units: by the beginning of their ids, or with options (--model, --attack, ...)")
     manifests = list(store.manifests())
-    ids = {_of_prefix(prefix, manifests, store) for prefix in wanted.units}
+    ids = {_unit_of_prefix(prefix, manifests, store) for prefix in wanted.units}
     tests: list[Callable[[Manifest], bool]] = []
     if wanted.units:
         tests.append(lambda manifest: manifest.unit in ids)
@@ -67,7 +67,7 @@ def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list
         cells = {cell(unit.identity) for unit in plan_suite(get_suite(wanted.suite), data_dir).units}
         tests.append(lambda manifest: cell(manifest.identity) in cells)
     if wanted.models:
-        hashes = {_of_model(model, manifests) for model in wanted.models}
+        hashes = {_hash_of_model(model, manifests) for model in wanted.models}
         tests.append(lambda manifest: model_sha256(manifest.identity["model"]) in hashes)
     if wanted.radii:
         radii = {radius_text(parse_radius(radius)) for radius in wanted.radii}
@@ -88,18 +88,18 @@ def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list
     return [manifest for manifest in manifests if manifest.invalid is None and all(test(manifest) for test in tests)]
 
 
-def _of_prefix(prefix: str, manifests: list[Manifest], store: Store) -> str:
-    fitting = [manifest.unit for manifest in manifests if manifest.unit.startswith(prefix)]
-    if len(fitting) != 1:
-        raise UsageError(f"{len(fitting)} units of {store.root} begin with {prefix!r}")
-    return fitting[0]
+def _unit_of_prefix(prefix: str, manifests: list[Manifest], store: Store) -> str:
+    matches = [manifest.unit for manifest in manifests if manifest.unit.startswith(prefix)]
+    if len(matches) != 1:
+        raise UsageError(f"{len(matches)} units of {store.root} begin with {prefix!r}")
+    return matches[0]
 
 
-def _of_model(model: str, manifests: list[Manifest]) -> str:
+def _hash_of_model(model: str, manifests: list[Manifest]) -> str:
     reference = parse_recorded(model)
     if isinstance(reference, RecordFile) or model in registry.model_ids():
         return model_sha256(model_identity(reference.describe()))
-    found = {model_sha256(manifest.identity["model"]) for manifest in manifests if manifest.labels.model == model}
-    if len(found) > 1:
-        raise UsageError(f"{len(found)} models are called {model}: name the path of a record")
-    return found.pop() if found else ""
+    hashes = {model_sha256(manifest.identity["model"]) for manifest in manifests if manifest.labels.model == model}
+    if len(hashes) > 1:
+        raise UsageError(f"{len(hashes)} models are called {model}: name the path of a record")
+    return hashes.pop() if hashes else ""

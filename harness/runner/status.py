@@ -39,17 +39,24 @@ class Status:
 
 def status(plan: Plan, store: Store) -> Status:
     """Return the state of a plan's units in a store."""
-    held = {unit.id for unit in plan.units if store.holds(unit.id)}
+    done_ids = {unit.id for unit in plan.units if store.holds(unit.id)}
     absent = absences(unit.model for unit in plan.units)
-    left = {unit.id: unit for unit in plan.units if unit.id not in held and unit.model not in absent}
-    claims = [claim for claim in store.claims.running() if claim.unit in left]
+    missing = {unit.id: unit for unit in plan.units if unit.id not in done_ids and unit.model not in absent}
+    claims = [claim for claim in store.claims.running() if claim.unit in missing]
     rates = Rates(store.manifests())
-    begun = {claim.unit: claim.fraction for claim in claims}
-    seconds, known = 0.0, True
-    for unit in left.values():
-        needed = rates.seconds(unit, any_model=True)
-        known &= needed is not None
-        seconds += (needed or 0.0) * (1 - begun.get(unit.id, 0.0))
-    failed = {unit: message for unit, message in store.failures().items() if unit in left}
-    running = [{**claim.model_dump(), "what": str(left[claim.unit])} for claim in claims]
-    return Status(len(held) + len(left), len(held), len(left), running, failed, seconds / max(1, len(claims)) if known else None)
+    fractions = {claim.unit: claim.fraction for claim in claims}
+    seconds, are_rates_known = 0.0, True
+    for unit in missing.values():
+        unit_seconds = rates.seconds(unit, any_model=True)
+        are_rates_known &= unit_seconds is not None
+        seconds += (unit_seconds or 0.0) * (1 - fractions.get(unit.id, 0.0))
+    failed = {unit: message for unit, message in store.failures().items() if unit in missing}
+    running = [{**claim.model_dump(), "what": str(missing[claim.unit])} for claim in claims]
+    return Status(
+        len(done_ids) + len(missing),
+        len(done_ids),
+        len(missing),
+        running,
+        failed,
+        seconds / max(1, len(claims)) if are_rates_known else None,
+    )

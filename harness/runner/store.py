@@ -59,8 +59,8 @@ def labels_of(stored: Stored) -> dict[str, Any]:
     """Return the values of `LABELS` for a unit; `flags` are its marks (`harness.evaluation.marks`), comma-separated."""
     manifest = stored.manifest
     flags = [(flag.kind, flag.message) for flag in manifest.flags]
-    marked = marks(flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas(), manifest.labels.attack)
-    return {**manifest.labels.model_dump(), "model_sha256": model_sha256(manifest.identity["model"]), "flags": ", ".join(marked)}
+    marks_of_unit = marks(flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas(), manifest.labels.attack)
+    return {**manifest.labels.model_dump(), "model_sha256": model_sha256(manifest.identity["model"]), "flags": ", ".join(marks_of_unit)}
 
 
 class Store:
@@ -119,7 +119,7 @@ class Store:
             history=self._history(unit.id),
             **facts,
         )
-        broken = _broken(outcome) if len(outcome.broken_images) else None
+        broken = _broken_file(outcome) if len(outcome.broken_images) else None
         self._place(manifest, pa.Table.from_pandas(outcome.frame, SCHEMA, preserve_index=False), broken)
         self.partial(unit.id).forget()
         (self.root / "failed" / f"{unit.id}.json").unlink(missing_ok=True)
@@ -306,15 +306,15 @@ class Store:
     def _history(self, unit: str) -> tuple[Withdrawal, ...]:
         """Return why earlier outcomes of this unit were declared invalid."""
         try:
-            before = self.manifest(unit)
+            earlier = self.manifest(unit)
         except (FileNotFoundError, DamagedFileError):
             return ()
-        return (*before.history, *(() if before.invalid is None else (before.invalid,)))
+        return (*earlier.history, *(() if earlier.invalid is None else (earlier.invalid,)))
 
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _broken(outcome: UnitOutcome) -> bytes:
+def _broken_file(outcome: UnitOutcome) -> bytes:
     return save({"image": outcome.broken_images, "perturbation": outcome.perturbations})

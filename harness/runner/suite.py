@@ -65,5 +65,5 @@ def read_suite(path: Path) -> Suite:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DamagedFileError(path, "a suite in TOML", str(error)) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DamagedFileError(path, "a suite", f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        first_error = error.errors()[0]
+        raise DamagedFileError(path, "a suite", f"{'.'.join(str(part) for part in first_error['loc'])}: {first_error['msg']}") from None

@@ -33,36 +33,36 @@ def verify(store: Store) -> Verified:
             result.problems.append(str(item))
             continue
         manifest = item.manifest
-        problems = _identity(store.units / f"{manifest.unit}.json", manifest.unit, manifest.identity)
+        problems = _identity_problems(store.units / f"{manifest.unit}.json", manifest.unit, manifest.identity)
         content = store.broken_file(manifest.unit)
         if content is None:
             result.without_pictures += manifest.broken_sha256 is not None
         else:
-            problems += _pictures(store, manifest, content)
+            problems += _picture_problems(store, manifest, content)
         result.problems += problems
         result.units += not problems
     for name, diagnosis in store.diagnoses():
         path = store.root / "diagnostics" / f"{name}.json"
-        problems = [str(diagnosis)] if isinstance(diagnosis, DamagedFileError) else _identity(path, name, diagnosis.identity)
+        problems = [str(diagnosis)] if isinstance(diagnosis, DamagedFileError) else _identity_problems(path, name, diagnosis.identity)
         result.problems += problems
         result.diagnoses += not problems
-    result.problems += _strays(store)
+    result.problems += _stray_files(store)
     return result
 
 
-def _identity(path: Path, name: str, identity: dict[str, object]) -> list[str]:
+def _identity_problems(path: Path, name: str, identity: dict[str, object]) -> list[str]:
     actual = unit_id(identity)
     return [] if actual == name else [str(DamagedFileError(path, "an identity that hashes to its name", actual))]
 
 
-def _pictures(store: Store, manifest: Manifest, content: bytes) -> list[str]:
+def _picture_problems(store: Store, manifest: Manifest, content: bytes) -> list[str]:
     """Check the first broken images against the manifest; a manifest of version 1 has no hash of them."""
     actual, expected = hashlib.sha256(content).hexdigest(), manifest.broken_sha256
     path = store.units / f"{manifest.unit}.safetensors"
     return [] if expected in (None, actual) else [str(DamagedFileError(path, f"sha256 {expected}", actual))]
 
 
-def _strays(store: Store) -> Iterator[str]:
+def _stray_files(store: Store) -> Iterator[str]:
     """List files that belong to no unit."""
     units = set(store.ids())
     for path in sorted(store.units.iterdir()) if store.units.is_dir() else ():

@@ -61,30 +61,30 @@ def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: 
     recorded in the store.
     """
     try:
-        with store.claims.claimed(unit.id) as held:
-            if held is None:
+        with store.claims.claimed(unit.id) as claim:
+            if claim is None:
                 return Done(unit.id, "busy")
             if not again and store.holds(unit.id):
                 return Done(unit.id, "found")
-            return _run(unit, store, held, progress, device)
+            return _run_claimed(unit, store, claim, progress, device)
     except OSError as error:
         # Claiming failed: the store itself cannot be written to.
         return Done(unit.id, "failed", f"{store.root}: {error.strerror or error}", fatal=True)
 
 
-def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device: str) -> Done:
+def _run_claimed(unit: Unit, store: Store, claim: Held, progress: Progress | None, device: str) -> Done:
     def tell(fraction: float, component: str) -> None:
-        held.tell(fraction, component)
+        claim.tell(fraction, component)
         if progress is not None:
             progress(fraction, component)
 
-    begun = time.perf_counter()
-    memory = store.partial(unit.id)
+    started = time.perf_counter()
+    partial = store.partial(unit.id)
     try:
         # Methods of a user's network other than its forward pass may fail too.
         with user_code("model failed") if isinstance(parse(unit.model), UserReference) else nullcontext():
-            outcome, facts = _evaluated(unit, store, tell, memory, device)
-        facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - begun, 3)}
+            outcome, facts = _evaluate_reference(unit, store, tell, partial, device)
+        facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - started, 3)}
         store.write(unit, outcome, facts)
         logger.info("finished in %.1f s: %s", facts["seconds"], unit)
     except Exception as error:
@@ -92,7 +92,7 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
             # Other units could not be stored either.
             text = getattr(error, "strerror", None) or error
             return Done(unit.id, "failed", f"{store.root}: {text}; what is finished is stored", fatal=True)
-        message = f"{unit}: {_line(error, unit)}"
+        message = f"{unit}: {_error_line(error, unit)}"
         logger.warning("failed: %s", message)
         logger.debug("traceback of %s", unit.id, exc_info=True)
         store.fail(unit, message, error.trace if isinstance(error, UserCodeError) else "".join(traceback.format_exception(error)))
@@ -100,18 +100,20 @@ def _run(unit: Unit, store: Store, held: Held, progress: Progress | None, device
     return Done(unit.id, "finished", f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
 
 
-def _evaluated(unit: Unit, store: Store, tell: Progress, memory: PartialFile, device: str) -> tuple[UnitOutcome, dict[str, Any]]:
+def _evaluate_reference(
+    unit: Unit, store: Store, on_progress: Progress, partial: PartialFile, device: str
+) -> tuple[UnitOutcome, dict[str, Any]]:
     """Return a unit's outcome, and facts for its manifest."""
-    found, model = open_checked(unit.model)
-    if (found.weights_sha256, found.architecture) != (unit.record.weights_sha256, unit.record.architecture):
+    record, model = open_checked(unit.model)
+    if (record.weights_sha256, record.architecture) != (unit.record.weights_sha256, unit.record.architecture):
         raise RefusedError("model refused: its files have changed since the run was planned, or it is another network each time it is made")
     facts: dict[str, Any] = {}
-    if isinstance(found, UserModel):
+    if isinstance(record, UserModel):
         # Taken on the CPU, before the model moves to the device.
-        facts["fingerprint"] = fingerprint_of(found, model.cpu())
+        facts["fingerprint"] = fingerprint_of(record, model.cpu())
         check_fingerprint(unit.identity, facts["fingerprint"], store)
-    outcome, used = evaluate(unit, model, tell, memory=memory, device=device)
-    return outcome, facts if used is None else {**facts, "engine": used}
+    outcome, engine_use = evaluate(unit, model, on_progress, memory=partial, device=device)
+    return outcome, facts if engine_use is None else {**facts, "engine": engine_use}
 
 
 def evaluate(
@@ -135,18 +137,18 @@ def evaluate(
         As `harness.evaluation.unit.evaluate_unit` raises it, or if the clean accuracy is not that of the record.
     """
     model = model.to(device)
-    ready = prepared(unit, model, device)
-    if ready.engine != unit.engine:
-        logger.warning("engine %s is not used for %s: %s", unit.engine, unit, ready.finding)
+    engine = prepared(unit, model, device)
+    if engine.engine != unit.engine:
+        logger.warning("engine %s is not used for %s: %s", unit.engine, unit, engine.finding)
     declarations = declared(unit.record)
     outcome = evaluate_unit(
-        model, unit.block, unit.threat, unit.attack, unit.seed, progress, memory=memory, attacked=ready.model, **declarations
+        model, unit.block, unit.threat, unit.attack, unit.seed, progress, memory=memory, attacked=engine.model, **declarations
     )
     _check_clean(unit, outcome)
-    return outcome, None if unit.engine == "dense" else EngineUse(used=ready.engine, finding=ready.finding)
+    return outcome, None if unit.engine == "dense" else EngineUse(used=engine.engine, finding=engine.finding)
 
 
-def _line(error: BaseException, unit: Unit) -> str:
+def _error_line(error: BaseException, unit: Unit) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     # Batches are not split, because kernels round differently for another batch size, which may change an outcome.
     if is_memory(error):
@@ -191,7 +193,7 @@ def open_checked(reference: str) -> tuple[Attackable, nn.Module]:
 
 
 @lru_cache(maxsize=2)
-def _engine(reference: str, engine: str) -> nn.Module:
+def _build_engine(reference: str, engine: str) -> nn.Module:
     return engines.build(open_checked(reference)[1], engine)
 
 
@@ -201,7 +203,7 @@ def prepared(unit: Unit, model: nn.Module, device: str) -> engines.Prepared:
         return engines.Prepared(model, "dense", "")
     with unit_threads():
         try:
-            built = _engine(unit.model, unit.engine).to(device)
+            built = _build_engine(unit.model, unit.engine).to(device)
         except UnsuitedError as error:
             return engines.Prepared(model, "dense", f"engine {unit.engine} refused: {error}")
         return engines.prepare(model, built, unit.engine, unit.block.tensors()[0].to(device))

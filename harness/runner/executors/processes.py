@@ -38,16 +38,16 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
             ready = wait([worker.pipe for worker in workers])
             for worker in [worker for worker in workers if worker.pipe in ready]:
                 try:
-                    said = worker.pipe.recv()
+                    message = worker.pipe.recv()
                 except (EOFError, OSError):
                     workers.remove(worker)
                     worker.process.join()
-                    yield from _died(worker.unit, deaths, queue, store)
+                    yield from _handle_death(worker.unit, deaths, queue, store)
                     continue
-                if not isinstance(said, Done):
-                    tell(worker.unit, *said)
+                if not isinstance(message, Done):
+                    tell(worker.unit, *message)
                     continue
-                yield said
+                yield message
                 if queue:
                     worker.unit = queue.popleft()
                     worker.pipe.send(worker.unit)
@@ -65,18 +65,18 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
 
 def _start(unit: Unit, store: Store, resources: Resources) -> _Worker:
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, store.root, resources, run_unit), daemon=True)
+    parent_end, worker_end = context.Pipe()
+    process = context.Process(target=_serve, args=(worker_end, store.root, resources, run_unit), daemon=True)
     with ignored(signal.SIGINT):
         # The worker inherits this from its start, because Ctrl-C is meant for the run, which ends its workers.
         process.start()
     # From now on only the worker holds that end, so its death closes the pipe.
-    theirs.close()
-    ours.send(unit)
-    return _Worker(process, ours, unit)
+    worker_end.close()
+    parent_end.send(unit)
+    return _Worker(process, parent_end, unit)
 
 
-def _died(unit: Unit, deaths: Counter[str], queue: deque[Unit], store: Store) -> Iterator[Done]:
+def _handle_death(unit: Unit, deaths: Counter[str], queue: deque[Unit], store: Store) -> Iterator[Done]:
     deaths[unit.id] += 1
     if deaths[unit.id] < ATTEMPTS:
         queue.append(unit)
@@ -94,12 +94,12 @@ def _serve(pipe: Connection, root: Path, resources: Resources, work: Callable[..
             unit = pipe.recv()
         except (EOFError, OSError):
             return
-        told = 0.0
+        reported = 0.0
 
         def progress(fraction: float, component: str) -> None:
-            nonlocal told
-            if fraction - told >= 0.01:
-                told = fraction
+            nonlocal reported
+            if fraction - reported >= 0.01:
+                reported = fraction
                 pipe.send((fraction, component))
 
         pipe.send((0.0, ""))

@@ -32,18 +32,18 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
     except ModuleNotFoundError:
         raise UsageError("the executor 'ray' needs Ray: pip install 'robust-binary-harness[ray]'") from None
     if ray.is_initialized():
-        started = False
+        owns_cluster = False
     else:
-        started = True
+        owns_cluster = True
         slots = max(1, round(resources.workers * resources.cpus))
-        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": slots, "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level="error", **here)
+        local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": slots, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level="error", **local)
     try:
-        offered = ray.cluster_resources()
-        for what, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-            if wanted > offered.get(what, 0.0):
-                raise UsageError(f"a unit asks for {wanted:g} {what}, and the cluster has {offered.get(what, 0.0):g}")
-        work = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=ATTEMPTS - 1)(_work)
+        available = ray.cluster_resources()
+        for resource, amount in (("CPU", resources.cpus), ("GPU", resources.gpus)):
+            if amount > available.get(resource, 0.0):
+                raise UsageError(f"a unit asks for {amount:g} {resource}, and the cluster has {available.get(resource, 0.0):g}")
+        work = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=ATTEMPTS - 1)(_run_in_task)
         root = store.root.resolve()
         waiting: dict[Any, Unit] = {work.remote(unit, root, resources): unit for unit in units}
         by_id = {unit.id: unit for unit in units}
@@ -63,9 +63,9 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
                     store.fail(unit, message)
                     yield Done(unit.id, "failed", message)
     finally:
-        if started:
+        if owns_cluster:
             ray.shutdown()
 
 
-def _work(unit: Unit, root: Path, resources: Resources) -> Done:
+def _run_in_task(unit: Unit, root: Path, resources: Resources) -> Done:
     return run_unit(unit, Store(root), again=resources.again, device=resources.device)
