@@ -38,29 +38,29 @@ def check_consistent(model: nn.Module, images: torch.Tensor) -> None:
         If the logits depend on one of the two; the message says on which.
     """
     generator = torch.Generator().manual_seed(SEED)
-    grid = (images[:PROBE].cpu() * 255).round()
-    between = torch.empty(grid.shape).uniform_(-0.499, 0.499, generator=generator)
-    steps = torch.randint(-1, 2, grid.shape, generator=generator)
-    on, off, stepped = (((grid + move) / 255).clamp(0.0, 1.0).to(images.device) for move in (torch.zeros(()), between, steps))
+    levels = (images[:PROBE].cpu() * 255).round()
+    offsets = torch.empty(levels.shape).uniform_(-0.499, 0.499, generator=generator)
+    steps = torch.randint(-1, 2, levels.shape, generator=generator)
+    on_grid, off_grid, stepped = (((levels + shift) / 255).clamp(0.0, 1.0).to(images.device) for shift in (torch.zeros(()), offsets, steps))
     with torch.no_grad():
-        base, moved, moved_whole = model(on), model(off), model(stepped)
-    for points, plain in ((on, base), (off, moved)):
+        on_logits, off_logits, stepped_logits = model(on_grid), model(off_grid), model(stepped)
+    for points, without_gradient in ((on_grid, on_logits), (off_grid, off_logits)):
         with torch.enable_grad():
-            wanted = model(points.clone().requires_grad_(True)).detach()
-        if 4 * int(disagree(wanted, plain, base).sum()) > len(points):
+            with_gradient = model(points.clone().requires_grad_(True)).detach()
+        if 4 * int(disagree(with_gradient, without_gradient, on_logits).sum()) > len(points):
             raise RefusedError("model refused: its logits depend on whether a gradient is wanted")
-    change, change_whole = (_finite_change(other, base) for other in (moved, moved_whole))
-    spread = float((base.amax(1) - base.amin(1)).nan_to_num(0.0, 0.0, 0.0).amax())
-    if change > JUMP * change_whole + TOLERANCE * spread:
+    off_change, stepped_change = (_finite_change(changed, on_logits) for changed in (off_logits, stepped_logits))
+    spread = float((on_logits.amax(1) - on_logits.amin(1)).nan_to_num(0.0, 0.0, 0.0).amax())
+    if off_change > JUMP * stepped_change + TOLERANCE * spread:
         raise RefusedError(
             "model refused: its logits jump where pixels are no multiples of 1/255, as those of adversarial images are "
-            f"(by {change:.3g}; {change_whole:.3g} between multiples)"
+            f"(by {off_change:.3g}; {stepped_change:.3g} between multiples)"
         )
 
 
-def _finite_change(one: torch.Tensor, other: torch.Tensor) -> float:
+def _finite_change(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return the median over images of the largest change of a logit, leaving out images with non-finite logits (the meter finds those)."""
-    change = (one - other).abs().amax(1)
+    change = (a - b).abs().amax(1)
     change = change[torch.isfinite(change)]
     return float(change.median()) if len(change) else 0.0
 
@@ -88,12 +88,12 @@ def ask_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torc
     RefusedError
         If the logits of more than a share `SHARE` of the images, and of more than one, differ by more than rounding.
     """
-    backwards = images.flip(0)
-    answers = [logits_of(model.fresh().to(device_of(model)), backwards, batch).flip(0) for batch in (1, BATCH)]
-    wrong = torch.stack([disagree(answer, logits, logits) for answer in answers]).any(0)
-    if int(wrong.sum()) > max(1, SHARE * len(images)):
+    reversed_images = images.flip(0)
+    answers = [logits_of(model.fresh().to(device_of(model)), reversed_images, batch).flip(0) for batch in (1, BATCH)]
+    is_different = torch.stack([disagree(answer, logits, logits) for answer in answers]).any(0)
+    if int(is_different.sum()) > max(1, SHARE * len(images)):
         raise RefusedError(
-            f"model at fault: made again and asked alone, or in another order, it gives other logits for {int(wrong.sum())} of "
+            f"model at fault: made again and asked alone, or in another order, it gives other logits for {int(is_different.sum())} of "
             f"{len(images)} images (does it remember what it was asked?)"
         )
     return torch.stack([classify(answer) for answer in answers])

@@ -90,8 +90,8 @@ class Diagnostics:
 
     def share(self, marks: str) -> float:
         """Return the share of "1" among the tested images of a string; 0.0 if none was tested."""
-        asked = len(marks) - marks.count(NOT_ASKED)
-        return marks.count("1") / asked if asked else 0.0
+        tested = len(marks) - marks.count(NOT_ASKED)
+        return marks.count("1") / tested if tested else 0.0
 
     def first(self, n: int) -> Diagnostics:
         """Return the diagnostics of the first `n` images; `median_gap`, `saturated` and the choice of images for RayS do not change."""
@@ -159,61 +159,63 @@ def diagnose(
     """
     if threat.norm != "Linf":
         raise UsageError(f"diagnostics are for Linf threat models, and {threat} is not one")
-    tell = progress or (lambda fraction, what: None)
+    report = progress or (lambda fraction, component: None)
     predictions = predict(model, images)
-    right = predictions == labels
-    if not right.any():
+    is_correct = predictions == labels
+    if not is_correct.any():
         raise UsageError(f"nothing to diagnose: the model gets none of {len(images)} images right")
-    x, y = images[right].contiguous(), labels[right]
-    epsilon, short = threat.epsilon, seed % 2**32
+    x, y = images[is_correct].contiguous(), labels[is_correct]
+    epsilon, attack_seed = threat.epsilon, seed % 2**32
     robust: dict[str, torch.Tensor] = {}
     with isolated(seed):
-        tell(0.0, "gradients")
+        report(0.0, "gradients")
         start = (x + LINF.noise(x.shape, epsilon)).clamp(0.0, 1.0)
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         losses = {name: loss for name, loss in LOSSES.items() if name != "dlr" or classes > 2}
         no_gradient = {name: zero_gradient(model, x, y, loss) & zero_gradient(model, start, y, loss) for name, loss in losses.items()}
         scale = logit_scale(model, x)
-        tell(0.05, "pgd on the cross-entropy")
-        robust["ce"] = ascend(model, x, y, epsilon, cross_entropy, STEPS, short).robust
-        tell(0.15, "pgd on the margin")
-        upwards = ascend(model, x, y, epsilon, margin, STEPS, short)
-        robust["margin"] = upwards.robust
-        tell(0.25, "pgd down the margin")
-        robust["descent"] = ascend(model, x, y, epsilon, lambda logits, expected: -margin(logits, expected), STEPS, short).robust
-        tell(0.35, "square")
+        report(0.05, "pgd on the cross-entropy")
+        robust["ce"] = ascend(model, x, y, epsilon, cross_entropy, STEPS, attack_seed).robust
+        report(0.15, "pgd on the margin")
+        ascent = ascend(model, x, y, epsilon, margin, STEPS, attack_seed)
+        robust["margin"] = ascent.robust
+        report(0.25, "pgd down the margin")
+        robust["descent"] = ascend(model, x, y, epsilon, lambda logits, expected: -margin(logits, expected), STEPS, attack_seed).robust
+        report(0.35, "square")
         robust["square"] = survives("square", {"square_n_queries": SQUARE_QUERIES}, attacks.AttackCall(model, x, y, threat, seed))
-        tell(0.6, "noise")
-        robust["noise"] = survives_noise(model, x, y, epsilon, NOISE_DRAWS, short)
+        report(0.6, "noise")
+        robust["noise"] = survives_noise(model, x, y, epsilon, NOISE_DRAWS, attack_seed)
         if transferred:
-            examples = [part for made in transferred.values() for part in made]
-            robust["transfer"] = torch.stack([predict(model, part[right].contiguous()) == y for part in examples]).all(0)
-        tell(0.65, "decisions alone")
-        asked = torch.stack(list(robust.values())).all(0).nonzero().flatten()[:DECISION_IMAGES]
+            examples = [batch for batches in transferred.values() for batch in batches]
+            robust["transfer"] = torch.stack([predict(model, batch[is_correct].contiguous()) == y for batch in examples]).all(0)
+        report(0.65, "decisions alone")
+        decision_rows = torch.stack(list(robust.values())).all(0).nonzero().flatten()[:DECISION_IMAGES]
         by_decision = torch.ones(len(x), dtype=torch.bool)
-        by_decision[asked] = survives("rays", {"queries": DECISION_QUERIES}, attacks.AttackCall(model, x[asked], y[asked], threat, seed))
+        by_decision[decision_rows] = survives(
+            "rays", {"queries": DECISION_QUERIES}, attacks.AttackCall(model, x[decision_rows], y[decision_rows], threat, seed)
+        )
         sweep = {}
         for position, radius in enumerate(SWEEP):
-            tell(0.75 + 0.25 * position / len(SWEEP), f"radius {radius}/255")
-            both = [ascend(model, x, y, radius / 255, loss, SWEEP_STEPS, short).robust for loss in (cross_entropy, margin)]
-            sweep[str(Fraction(radius, 255))] = both[0] & both[1]
+            report(0.75 + 0.25 * position / len(SWEEP), f"radius {radius}/255")
+            robust_masks = [ascend(model, x, y, radius / 255, loss, SWEEP_STEPS, attack_seed).robust for loss in (cross_entropy, margin)]
+            sweep[str(Fraction(radius, 255))] = robust_masks[0] & robust_masks[1]
 
-    def marks(values: torch.Tensor, where: torch.Tensor | None = None) -> str:
+    def marks(values: torch.Tensor, tested: torch.Tensor | None = None) -> str:
         """Return one character per image; `values` and `where` (which were tested) cover the correctly classified images only."""
-        asked = torch.ones_like(values) if where is None else where
-        digits = iter("01"[value] if there else NOT_ASKED for value, there in zip(values.tolist(), asked.tolist(), strict=True))
-        return "".join(next(digits) if is_right else NOT_ASKED for is_right in right.tolist())
+        mask = torch.ones_like(values) if tested is None else tested
+        digits = iter("01"[value] if is_tested else NOT_ASKED for value, is_tested in zip(values.tolist(), mask.tolist(), strict=True))
+        return "".join(next(digits) if is_right else NOT_ASKED for is_right in is_correct.tolist())
 
-    chosen = torch.zeros(len(x), dtype=torch.bool)
-    chosen[asked] = True
+    is_chosen = torch.zeros(len(x), dtype=torch.bool)
+    is_chosen[decision_rows] = True
     return Diagnostics(
         predictions=tuple(predictions.tolist()),
         median_gap=scale.median_gap,
         saturated=scale.saturated,
         no_gradient={name: marks(values) for name, values in no_gradient.items()},
-        robust={**{name: marks(values) for name, values in robust.items()}, "decision": marks(by_decision, chosen)},
-        rising=marks(upwards.rising, robust["margin"]),
+        robust={**{name: marks(values) for name, values in robust.items()}, "decision": marks(by_decision, is_chosen)},
+        rising=marks(ascent.rising, robust["margin"]),
         sweep={radius: marks(values) for radius, values in sweep.items()},
         sources=tuple(transferred or ()),
     )

@@ -55,7 +55,7 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
     ------
     RefusedError
         If a check fails; the message names it: training mode, trainable parameters, shape, NaN, probabilities, randomness, dependence
-        on batch mates, weights other than the stored ones; for a user's network also the checks of `consistency.check_consistent`.
+        on batch difference, weights other than the stored ones; for a user's network also the checks of `consistency.check_consistent`.
     """
     network = unfenced(model)
     training = [name or type(module).__name__ for name, module in network.named_modules() if module.training]
@@ -85,8 +85,8 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
     if not alone:
         return
     with torch.no_grad():
-        mates = float((torch.cat(singles) - first[:4]).abs().max())
-        if mates > BATCH_TOLERANCE * max(1.0, float(first.max() - first.min())):
+        difference = float((torch.cat(singles) - first[:4]).abs().max())
+        if difference > BATCH_TOLERANCE * max(1.0, float(first.max() - first.min())):
             raise RefusedError(f"model refused: the logits of an image depend on its batch mates (by {mates:.3g})")
         _check_stored_form(model, probe, first)
     if isinstance(model, Fenced):

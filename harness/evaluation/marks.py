@@ -36,17 +36,17 @@ def marks(flags: Iterable[tuple[str, str]], outcomes: pd.DataFrame, attack: str)
         Name of the attack. Square alone never gets "black-box-better", because it does not show what gradients would have broken.
     """
     attacked = int((outcomes["clean_prediction"] == outcomes["label"]).sum())
-    found = {kind for kind, message in flags if kind in MARKS and (kind != "zero-gradient" or _is_many(message, attacked))}
+    kinds = {kind for kind, message in flags if kind in MARKS and (kind != "zero-gradient" or _is_many(message, attacked))}
     by_square = int((outcomes["broken_by"] == "square").sum())
     if not _is_square_alone(attack) and is_gain(by_square, attacked):
-        found.add("black-box-better")
-    return tuple(mark for mark in MARKS if mark in found)
+        kinds.add("black-box-better")
+    return tuple(mark for mark in MARKS if mark in kinds)
 
 
 def union(marked: Iterable[str]) -> tuple[str, ...]:
     """Return the marks of several units, each given as the text of a frame's column `flags` ("zero-gradient, saturated")."""
-    found = {mark for text in set(marked) for mark in str(text).split(", ")}
-    return tuple(mark for mark in MARKS if mark in found)
+    names = {mark for text in set(marked) for mark in str(text).split(", ")}
+    return tuple(mark for mark in MARKS if mark in names)
 
 
 def in_words(marked: Sequence[str]) -> str:
@@ -56,10 +56,10 @@ def in_words(marked: Sequence[str]) -> str:
 
 def _is_many(message: str, attacked: int) -> bool:
     """Return whether the count in a message exceeds the allowed share of the images; True if it has no count."""
-    found = re.search(r"(\d+)(?: of (\d+))?", message)
-    if found is None:
+    match = re.search(r"(\d+)(?: of (\d+))?", message)
+    if match is None:
         return True
-    return int(found[1]) > thresholds.ZERO_GRADIENT.value * int(found[2] or attacked)
+    return int(match[1]) > thresholds.ZERO_GRADIENT.value * int(match[2] or attacked)
 
 
 def _is_square_alone(attack: str) -> bool:

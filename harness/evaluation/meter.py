@@ -26,11 +26,11 @@ from model_zoo.threat import ThreatModel
 GRID = 8
 # Factor by which a margin must exceed the kept one; otherwise every step of an attack that keeps climbing would be copied.
 BETTER = 1.1
-_KEPT = ("forwards", "backwards", "examples", "margins", "non_finite")
+_STATE = ("forwards", "backwards", "examples", "margins", "non_finite")
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _Assignment:
     """Assignment of a query's rows to images: per row the image, its label and clean grid, and the number of rows per image.
 
     The assignment certainly holds if no grid pixel is farther than `certain` from the clean one.
@@ -78,7 +78,7 @@ class Meter(nn.Module):
         distances = torch.cdist(self._grids, self._grids).fill_diagonal_(torch.inf)
         # If no grid pixel is farther than this from an image's, the distance is less than half of that to the nearest other image.
         self._certain = _numpy(0.499 * distances.amin(1) / self._grids.shape[1] ** 0.5)
-        self._last: _Asked | None = None
+        self._last: _Assignment | None = None
         self._size = NORMS[threat.norm].size_of_array
         self._limit = threat.epsilon + TOLERANCE
         self.train(model.training)
@@ -86,32 +86,32 @@ class Meter(nn.Module):
     def forward(self, queries: torch.Tensor) -> torch.Tensor:
         """Return the logits [M, classes] of `queries` [M, 3, H, W]."""
         logits: torch.Tensor = self.model(queries)
-        seen = queries.detach()
-        asked = self._last = self._identify(seen)
-        self._forwards += asked.counts
-        self._keep_best(seen, _numpy(logits.detach()), asked)
+        detached = queries.detach()
+        assignment = self._last = self._identify(detached)
+        self._forwards += assignment.counts
+        self._keep_best(detached, _numpy(logits.detach()), assignment)
         if logits.requires_grad:
-            logits.register_hook(lambda _: self._count_backward(asked.counts))
+            logits.register_hook(lambda _: self._count_backward(assignment.counts))
         return logits
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return copies of the counts and examples, for `restore`."""
-        return {name: getattr(self, name).clone() for name in _KEPT}
+        return {name: getattr(self, name).clone() for name in _STATE}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Continue from counts and examples that `state` returned."""
-        for name in state.keys() & set(_KEPT):
+        for name in state.keys() & set(_STATE):
             getattr(self, name).copy_(state[name])
 
     def _count_backward(self, counts: np.ndarray) -> None:
         self._backwards += counts
 
-    def _identify(self, queries: torch.Tensor) -> _Asked:
+    def _identify(self, queries: torch.Tensor) -> _Assignment:
         last = self._last
         if last is not None and len(last.rows) == len(queries):
             # Most queries are about the same images as the previous one, and checking that is faster than a search.
-            away = _numpy(_grid(queries)) - last.grids
-            if away.max() < last.certain and away.min() > -last.certain:
+            difference = _numpy(_grid(queries)) - last.grids
+            if difference.max() < last.certain and difference.min() > -last.certain:
                 return last
         # Minimise half the squared distance, without the term that is the same for all images.
         grids = _grid(queries).flatten(1)
@@ -121,44 +121,44 @@ class Meter(nn.Module):
             rows = in_order
         clean = _numpy(_grid(self.images)[rows])
         counts = np.bincount(rows, minlength=len(in_order))
-        return _Asked(rows, self._labels[rows], clean, float(self._certain[rows].min()), counts)
+        return _Assignment(rows, self._labels[rows], clean, float(self._certain[rows].min()), counts)
 
-    def _keep_best(self, queries: torch.Tensor, logits: np.ndarray, asked: _Asked) -> None:
-        mistaken = logits.argmax(1) != asked.labels
-        lost = ~np.isfinite(logits).all(1)
-        if lost.any():
-            lost &= _numpy(torch.isfinite(queries).flatten(1).all(1))
-            self.non_finite[asked.rows[lost]] = True
-            mistaken |= lost
-        if not mistaken.any():
+    def _keep_best(self, queries: torch.Tensor, logits: np.ndarray, assignment: _Assignment) -> None:
+        is_wrong = logits.argmax(1) != assignment.labels
+        is_non_finite = ~np.isfinite(logits).all(1)
+        if is_non_finite.any():
+            is_non_finite &= _numpy(torch.isfinite(queries).flatten(1).all(1))
+            self.non_finite[assignment.rows[is_non_finite]] = True
+            is_wrong |= is_non_finite
+        if not is_wrong.any():
             return
-        wrong = np.flatnonzero(mistaken)
-        mine = asked.rows[wrong]
+        positions = np.flatnonzero(is_wrong)
+        rows = assignment.rows[positions]
         # The largest logit of a misclassified query is that of another class.
         with np.errstate(invalid="ignore"):
-            found = logits[wrong].max(1) - logits[wrong, asked.labels[wrong]]
-        found[lost[wrong]] = np.inf
-        better = found > BETTER * self._margins[mine]
-        if not better.any():
+            margins = logits[positions].max(1) - logits[positions, assignment.labels[positions]]
+        margins[is_non_finite[positions]] = np.inf
+        is_better = margins > BETTER * self._margins[rows]
+        if not is_better.any():
             return
-        wrong, mine, found = (values[better] for values in (wrong, mine, found))
+        positions, rows, margins = (values[is_better] for values in (positions, rows, margins))
         # Most queries of FAB lie outside the threat model, which the grid alone nearly always shows.
-        near = self._size(_numpy(_grid(queries))[wrong] - asked.grids[wrong]) <= self._limit
-        if not near.any():
+        is_near = self._size(_numpy(_grid(queries))[positions] - assignment.grids[positions]) <= self._limit
+        if not is_near.any():
             return
-        wrong, mine, found = (values[near] for values in (wrong, mine, found))
-        inside = self._inside(queries[wrong], mine)
-        wrong, mine, found = (values[inside] for values in (wrong, mine, found))
+        positions, rows, margins = (values[is_near] for values in (positions, rows, margins))
+        is_inside = self._is_inside(queries[positions], rows)
+        positions, rows, margins = (values[is_inside] for values in (positions, rows, margins))
         # If a query contains an image twice, the larger margin is kept.
-        np.maximum.at(self._margins, mine, found)
-        best = found == self._margins[mine]
-        self.examples[mine[best]] = queries[wrong[best]]
+        np.maximum.at(self._margins, rows, margins)
+        is_best = margins == self._margins[rows]
+        self.examples[rows[is_best]] = queries[positions[is_best]]
 
-    def _inside(self, queries: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-        asked = _numpy(queries)
-        inside: np.ndarray = self._size(asked - _numpy(self.images[rows])) <= self._limit
-        pixels = asked.reshape(len(asked), -1)
-        return inside & (pixels.min(1) >= 0.0) & (pixels.max(1) <= 1.0)
+    def _is_inside(self, queries: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+        points = _numpy(queries)
+        is_inside: np.ndarray = self._size(points - _numpy(self.images[rows])) <= self._limit
+        pixels = points.reshape(len(points), -1)
+        return is_inside & (pixels.min(1) >= 0.0) & (pixels.max(1) <= 1.0)
 
 
 def _grid(images: torch.Tensor) -> torch.Tensor:
@@ -168,5 +168,5 @@ def _grid(images: torch.Tensor) -> torch.Tensor:
 
 
 def _numpy(values: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = (values if values.device.type == "cpu" else values.cpu()).numpy()
-    return found
+    array: np.ndarray = (values if values.device.type == "cpu" else values.cpu()).numpy()
+    return array

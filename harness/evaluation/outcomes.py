@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 )
 COLUMNS = tuple(SCHEMA.names)
 # The only column that may be empty: a robust image was broken by nothing.
-_MAY_BE_NULL = "broken_by"
+_NULLABLE_COLUMN = "broken_by"
 # A model that predicts one class for at least half of balanced clean images predicts next to nothing, so its robustness means nothing.
 NEAR_CONSTANT_SHARE = 0.5
 # With fewer images, one class can reach half of the predictions by chance.
@@ -47,9 +47,9 @@ def check_outcomes(table: pa.Table, images: int) -> str | None:
         return f"columns {', '.join(table.column_names)}"
     for name, expected, actual in zip(SCHEMA.names, SCHEMA.types, table.schema.types, strict=True):
         # A column of strings without any value is stored without a type.
-        if actual != expected and not (name == _MAY_BE_NULL and pa.types.is_null(actual)):
+        if actual != expected and not (name == _NULLABLE_COLUMN and pa.types.is_null(actual)):
             return f"column {name} of type {actual}"
-        if name != _MAY_BE_NULL and table[name].null_count:
+        if name != _NULLABLE_COLUMN and table[name].null_count:
             return f"missing values in column {name}"
     if table.num_rows != images:
         return f"{table.num_rows} rows"
@@ -66,8 +66,8 @@ def check_outcomes(table: pa.Table, images: int) -> str | None:
 
 def near_constant(predictions: Sequence[int]) -> bool:
     """Return whether one class is at least half of the predictions on clean images; False for fewer than 30 images."""
-    most = max(Counter(predictions).values())
-    return most >= NEAR_CONSTANT_SHARE * len(predictions) and len(predictions) >= NEAR_CONSTANT_IMAGES
+    largest = max(Counter(predictions).values())
+    return largest >= NEAR_CONSTANT_SHARE * len(predictions) and len(predictions) >= NEAR_CONSTANT_IMAGES
 
 
 @dataclass(frozen=True)

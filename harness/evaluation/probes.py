@@ -19,16 +19,16 @@ _SEED = 0x3A5C
 
 def zero_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss) -> torch.Tensor:
     """Return, per image of [N, C, H, W], whether the gradient of `loss` with respect to it is exactly zero everywhere, bool [N]."""
-    found = []
+    is_zero = []
     for part, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         point = part.clone().requires_grad_(True)
         values = loss(model(point), expected).sum()
         if not values.requires_grad:
-            found.append(torch.ones(len(part), dtype=torch.bool))
+            is_zero.append(torch.ones(len(part), dtype=torch.bool))
             continue
         (gradient,) = torch.autograd.grad(values, point, allow_unused=True)
-        found.append(torch.ones(len(part), dtype=torch.bool) if gradient is None else (gradient.flatten(1) == 0).all(1))
-    return torch.cat(found)
+        is_zero.append(torch.ones(len(part), dtype=torch.bool) if gradient is None else (gradient.flatten(1) == 0).all(1))
+    return torch.cat(is_zero)
 
 
 @dataclass(frozen=True)
@@ -89,27 +89,27 @@ def ascend(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon
         start, step = random_start(clean, epsilon, seed, 0), 2.5 * epsilon / steps
         losses = torch.zeros(steps + 1, len(clean))
         is_robust = torch.ones(len(clean), dtype=torch.bool)
-        for place, iterate in enumerate(iterates(model, loss, clean, expected, start, epsilon, step, steps, misclassified)):
-            losses[place, iterate.rows] = iterate.losses
+        for position, iterate in enumerate(iterates(model, loss, clean, expected, start, epsilon, step, steps, misclassified)):
+            losses[position, iterate.rows] = iterate.losses
             is_robust[iterate.rows[iterate.stopped]] = False
             if iterate.gradient is None:
                 break
-        late, whole = losses[-1] - losses[-1 - max(1, steps // 10)], losses[-1] - losses[0]
+        late_rise, total_rise = losses[-1] - losses[-1 - max(1, steps // 10)], losses[-1] - losses[0]
         robust.append(is_robust)
-        rising.append(is_robust & (late > 0.1 * whole) & (whole > 0))
+        rising.append(is_robust & (late_rise > 0.1 * total_rise) & (total_rise > 0))
     return Ascent(torch.cat(robust), torch.cat(rising))
 
 
 def survives_noise(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float, draws: int, seed: int) -> torch.Tensor:
     """Return, per image, whether it stays correctly classified under `draws` uniform perturbations within `epsilon`, bool [N]."""
-    right = torch.ones(len(images), dtype=torch.bool)
+    is_correct = torch.ones(len(images), dtype=torch.bool)
     with torch.no_grad():
         for draw in range(draws):
-            rows = right.nonzero().flatten()
+            rows = is_correct.nonzero().flatten()
             noisy = random_start(images[rows], epsilon, seed, draw)
             answers = [model(part).argmax(1) for part in noisy.split(BATCH)]
-            right[rows] = torch.cat(answers) == labels[rows] if answers else right[rows]
-    return right
+            is_correct[rows] = torch.cat(answers) == labels[rows] if answers else is_correct[rows]
+    return is_correct
 
 
 def gradient_flags(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float) -> list[tuple[str, str]]:
@@ -120,10 +120,12 @@ def gradient_flags(model: nn.Module, images: torch.Tensor, labels: torch.Tensor,
     """
     noise = LINF.noise(images.shape, epsilon, torch.Generator().manual_seed(_SEED)).to(images)
     points = (images, (images + noise).clamp(0.0, 1.0))
-    none, ce = (min(int(zero_gradient(model, at, labels, loss).sum()) for at in points) for loss in (margin, cross_entropy))
-    if none > thresholds.ZERO_GRADIENT.value * len(images):
-        return [("zero-gradient", f"{none} of {len(images)} images have no gradient of the margin")]
-    if ce > thresholds.ZERO_GRADIENT_CE.value * len(images):
+    without_margin, without_ce = (
+        min(int(zero_gradient(model, batch, labels, loss).sum()) for batch in points) for loss in (margin, cross_entropy)
+    )
+    if without_margin > thresholds.ZERO_GRADIENT.value * len(images):
+        return [("zero-gradient", f"{without_margin} of {len(images)} images have no gradient of the margin")]
+    if without_ce > thresholds.ZERO_GRADIENT_CE.value * len(images):
         gap = logit_scale(model, images).median_gap
-        return [("saturated", f"{ce} of {len(images)} images have no gradient of the cross-entropy (logits {gap:.3g} apart)")]
+        return [("saturated", f"{without_ce} of {len(images)} images have no gradient of the cross-entropy (logits {gap:.3g} apart)")]
     return []

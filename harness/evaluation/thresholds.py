@@ -42,5 +42,8 @@ UNIT_BLACK_BOX_GAIN = Threshold(
 
 def table() -> list[dict[str, str | float]]:
     """Return every threshold as `name, value, reason`."""
-    found = {name: item for name, item in globals().items() if isinstance(item, Threshold)}
-    return [{"name": name.lower().replace("_", "-"), "value": item.value, "reason": item.reason} for name, item in found.items()]
+    thresholds = {name: threshold for name, threshold in globals().items() if isinstance(threshold, Threshold)}
+    return [
+        {"name": name.lower().replace("_", "-"), "value": threshold.value, "reason": threshold.reason}
+        for name, threshold in thresholds.items()
+    ]

@@ -85,10 +85,10 @@ def evaluate_unit(
         check_images(images, labels, len(block.classes))
 
         def run() -> UnitOutcome:
-            judged = as_judged(model, draws)
-            check_model(judged, images.to(device_of(model)), len(block.classes), alone=draws is None)
-            seen = as_attacked(model if attacked is None else attacked, backward, draws)
-            return _evaluate(seen, judged, block, threat, spec, seed, progress, memory, draws is None)
+            judged_model = as_judged(model, draws)
+            check_model(judged_model, images.to(device_of(model)), len(block.classes), alone=draws is None)
+            attacked_model = as_attacked(model if attacked is None else attacked, backward, draws)
+            return _evaluate(attacked_model, judged_model, block, threat, spec, seed, progress, memory, draws is None)
 
         return _behind_fence(model, spec.name, run) if isinstance(model, Fenced) else run()
 
@@ -96,15 +96,15 @@ def evaluate_unit(
 def _behind_fence(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:
     """Run a unit of a user's network, and check its state afterwards because its backward passes run outside the fence."""
     with libraries_kept(), user_code(f"{attack} on the model failed"):
-        before = model.state_sha256()
+        hash_before = model.state_sha256()
         model.start()
         outcome = run()
-        if model.state_sha256() != before:
+        if model.state_sha256() != hash_before:
             raise RefusedError("model at fault: its parameters or buffers are others after the attack than before")
     return outcome
 
 
-class _WithMeter:
+class _MeteredMemory:
     """Memory that keeps the meter's counts together with the attack's state."""
 
     def __init__(self, memory: Memory, meter: Meter) -> None:
@@ -160,7 +160,7 @@ def _evaluate(
     clean = predict(model, images)
     rows = (clean == labels).nonzero().flatten()
 
-    adversarial, seen = images.clone(), images.clone()
+    adversarial, best_queries = images.clone(), images.clone()
     broken_by = np.full(len(block), None, dtype=object)
     forwards, backwards = (torch.zeros(len(block), dtype=torch.int64) for _ in range(2))
     non_finite = clean < 0
@@ -169,10 +169,10 @@ def _evaluate(
         device = device_of(model)
         x, y = images[rows].contiguous().to(device), labels[rows].to(device)
         meter = Meter(attacked_model, x, y, threat)
-        remembered = None if memory is None else _WithMeter(memory, meter)
-        call = attacks.AttackCall(meter, x, y, threat, seed, progress, remembered)
+        metered_memory = None if memory is None else _MeteredMemory(memory, meter)
+        call = attacks.AttackCall(meter, x, y, threat, seed, progress, metered_memory)
         result = attacks.run(spec, call, len(block.classes))
-        adversarial[rows], seen[rows] = result.adversarial.detach().to(images), meter.examples.to(images)
+        adversarial[rows], best_queries[rows] = result.adversarial.detach().to(images), meter.examples.to(images)
         broken_by[rows.numpy()] = result.broken_by
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards
         flags += [(flag.kind, flag.message) for flag in result.flags]
@@ -180,27 +180,27 @@ def _evaluate(
             flags += [flag for flag in gradient_flags(attacked_model, x, y, threat.epsilon) if flag[0] not in dict(flags)]
         non_finite[rows] = meter.non_finite
         # Attacks do not look for non-finite logits, which break an image as a wrong class does.
-        lost = rows[torch.isposinf(meter.margins)]
-        adversarial[lost], broken_by[lost.numpy()] = seen[lost], spec.name
+        non_finite_rows = rows[torch.isposinf(meter.margins)]
+        adversarial[non_finite_rows], broken_by[non_finite_rows.numpy()] = best_queries[non_finite_rows], spec.name
 
     verdict = judge(model, images, adversarial, labels, threat)
     claimed = torch.from_numpy(np.array([component is not None for component in broken_by]))
     attacked = torch.zeros(len(block), dtype=torch.bool)
     attacked[rows] = True
-    outside = attacked & ~verdict.legal if spec.bounded else claimed & ~verdict.legal
-    if outside.any():
-        where = ", ".join(str(block.index[row]) for row in outside.nonzero().flatten()[:5].tolist())
-        flags.append(("at-fault", f"{int(outside.sum())} examples outside {threat} or the [0, 1] box (images {where})"))
-    flips = attacked & verdict.legal & (claimed != verdict.broken)
+    is_outside = attacked & ~verdict.legal if spec.bounded else claimed & ~verdict.legal
+    if is_outside.any():
+        image_list = ", ".join(str(block.index[row]) for row in is_outside.nonzero().flatten()[:5].tolist())
+        flags.append(("at-fault", f"{int(is_outside.sum())} examples outside {threat} or the [0, 1] box (images {image_list})"))
+    is_flip = attacked & verdict.legal & (claimed != verdict.broken)
     broken = attacked & verdict.broken
-    found = broken.clone()
-    doubtful = (attacked & ~broken & (seen != images).flatten(1).any(1)).nonzero().flatten()
-    if len(doubtful):
-        found[doubtful] = judge(model, images[doubtful], seen[doubtful], labels[doubtful], threat).broken
+    broken_by_best = broken.clone()
+    unjudged = (attacked & ~broken & (best_queries != images).flatten(1).any(1)).nonzero().flatten()
+    if len(unjudged):
+        broken_by_best[unjudged] = judge(model, images[unjudged], best_queries[unjudged], labels[unjudged], threat).broken
     if isinstance(model, Fenced) and len(rows):
-        by_another = _judged_again(model, images, adversarial, seen, labels, threat)
-        broken |= attacked & verdict.legal & by_another[0]
-        found |= broken | (attacked & by_another[1])
+        rejudged = _judge_rebuilt(model, images, adversarial, best_queries, labels, threat)
+        broken |= attacked & verdict.legal & rejudged[0]
+        broken_by_best |= broken | (attacked & rejudged[1])
     non_finite |= verdict.prediction < 0
     if non_finite.any():
         text = (
@@ -215,7 +215,7 @@ def _evaluate(
             "clean_prediction": clean.numpy(),
             "adversarial_prediction": verdict.prediction.numpy(),
             "robust": (attacked & ~broken).numpy(),
-            "robust_to_seen": (attacked & ~found).numpy(),
+            "robust_to_seen": (attacked & ~broken_by_best).numpy(),
             "broken_by": pd.Series(component, dtype="str"),
             "linf": verdict.linf.numpy(),
             "l2": verdict.l2.numpy(),
@@ -223,21 +223,21 @@ def _evaluate(
             "backwards": backwards.numpy(),
         }
     )[list(COLUMNS)]
-    kept = broken.nonzero().flatten()[:KEPT_IMAGES]
-    perturbations = (adversarial[kept] - images[kept]).numpy().astype(np.float16)
-    return UnitOutcome(frame, block.index[kept.numpy()], perturbations, tuple(flags), bool(outside.any()), int(flips.sum()))
+    stored_rows = broken.nonzero().flatten()[:KEPT_IMAGES]
+    perturbations = (adversarial[stored_rows] - images[stored_rows]).numpy().astype(np.float16)
+    return UnitOutcome(frame, block.index[stored_rows.numpy()], perturbations, tuple(flags), bool(is_outside.any()), int(is_flip.sum()))
 
 
-def _judged_again(
-    model: Fenced, images: torch.Tensor, adversarial: torch.Tensor, seen: torch.Tensor, labels: torch.Tensor, threat: ThreatModel
+def _judge_rebuilt(
+    model: Fenced, images: torch.Tensor, adversarial: torch.Tensor, best_queries: torch.Tensor, labels: torch.Tensor, threat: ThreatModel
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return whether rebuilt networks misclassify each adversarial example and each best query, both bool [N]; refuse inconsistent ones."""
-    usable = torch.isfinite(adversarial).flatten(1).all(1)
-    adversarial = torch.where(usable[:, None, None, None], adversarial, images)
+    is_finite = torch.isfinite(adversarial).flatten(1).all(1)
+    adversarial = torch.where(is_finite[:, None, None, None], adversarial, images)
     moved = adversarial[(adversarial != images).flatten(1).any(1)][:PROBE]
     if len(moved):
         check_consistent(model, moved.to(device_of(model)))
-    by_adversarial, _, by_seen = (
-        (ask_again(model, asked, logits_of(model, asked)) != labels).any(0) for asked in (adversarial, images, seen)
+    by_adversarial, _, by_best = (
+        (ask_again(model, variant, logits_of(model, variant)) != labels).any(0) for variant in (adversarial, images, best_queries)
     )
-    return by_adversarial, by_seen & (seen != images).flatten(1).any(1)
+    return by_adversarial, by_best & (best_queries != images).flatten(1).any(1)

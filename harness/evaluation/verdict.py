@@ -42,8 +42,8 @@ class Verdict:
     untested: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        said = self.level if not self.reasons else f"{self.level}: " + "; ".join(reason.text for reason in self.reasons)
-        return said + "".join(f"; {name}: not tested" for name in self.untested)
+        text = self.level if not self.reasons else f"{self.level}: " + "; ".join(reason.text for reason in self.reasons)
+        return text + "".join(f"; {name}: not tested" for name in self.untested)
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,18 @@ class Check:
         return images.count("1"), images.count("1") + images.count("0")
 
 
-def _gain(probe: str) -> Callable[[Diagnostics], str | None]:
+def _probe_gain(probe: str) -> Callable[[Diagnostics], str | None]:
     """Return a function that marks the images that a probe breaks and no white-box attack does."""
 
     def images(measured: Diagnostics) -> str | None:
-        other = measured.robust.get(probe)
-        return None if other is None else _each(lambda mine, theirs: mine == ROBUST and theirs == BROKEN, _white_box(measured), other)
+        probe_marks = measured.robust.get(probe)
+        return (
+            None
+            if probe_marks is None
+            else _compare_marks(
+                lambda white_box_mark, probe_mark: white_box_mark == ROBUST and probe_mark == BROKEN, _white_box(measured), probe_marks
+            )
+        )
 
     return images
 
@@ -90,7 +96,7 @@ def _white_box(measured: Diagnostics) -> str:
 
 
 def _loss_gap(measured: Diagnostics) -> str:
-    return _each(lambda ce, margin: ce == ROBUST and margin == BROKEN, measured.robust["ce"], measured.robust["margin"])
+    return _compare_marks(lambda ce, margin: ce == ROBUST and margin == BROKEN, measured.robust["ce"], measured.robust["margin"])
 
 
 def _not_monotone(measured: Diagnostics) -> str:
@@ -103,35 +109,35 @@ def _large_radius(measured: Diagnostics) -> str:
     return measured.sweep[max(measured.sweep, key=Fraction)]
 
 
-def _each(speaks_against: Callable[[str, str], bool], one: str, other: str) -> str:
-    return "".join("-" if "-" in (left, right) else "01"[speaks_against(left, right)] for left, right in zip(one, other, strict=True))
+def _compare_marks(speaks_against: Callable[[str, str], bool], first: str, second: str) -> str:
+    return "".join("-" if "-" in (left, right) else "01"[speaks_against(left, right)] for left, right in zip(first, second, strict=True))
 
 
 BY_NO_GRADIENT = "that no gradient attack breaks"
 CHECKS = (
-    Check("square-helps", "masked", thresholds.SQUARE_GAIN, f"are broken by Square {BY_NO_GRADIENT}", _gain("square")),
+    Check("square-helps", "masked", thresholds.SQUARE_GAIN, f"are broken by Square {BY_NO_GRADIENT}", _probe_gain("square")),
     Check(
         "transfer-helps",
         "masked",
         thresholds.TRANSFER_GAIN,
         f"are broken by examples made on other models {BY_NO_GRADIENT}",
-        _gain("transfer"),
+        _probe_gain("transfer"),
     ),
     Check(
         "decisions-help",
         "masked",
         thresholds.DECISION_GAIN,
         "that no other probe breaks are broken by RayS, which is shown decisions alone",
-        _gain("decision"),
+        _probe_gain("decision"),
     ),
     Check(
         "descent-helps",
         "masked",
         thresholds.DESCENT_GAIN,
         "are broken on the way down the margin and not on its way up",
-        _gain("descent"),
+        _probe_gain("descent"),
     ),
-    Check("noise-helps", "suspicious", thresholds.NOISE_GAIN, f"are broken by random noise {BY_NO_GRADIENT}", _gain("noise")),
+    Check("noise-helps", "suspicious", thresholds.NOISE_GAIN, f"are broken by random noise {BY_NO_GRADIENT}", _probe_gain("noise")),
     Check("zero-gradient", "masked", thresholds.ZERO_GRADIENT, "have no gradient at all", lambda measured: measured.no_gradient["margin"]),
     Check(
         "saturated",
