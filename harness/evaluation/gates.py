@@ -55,7 +55,7 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
     ------
     RefusedError
         If a check fails; the message names it: training mode, trainable parameters, shape, NaN, probabilities, randomness, dependence
-        on batch difference, weights other than the stored ones; for a user's network also the checks of `consistency.check_consistent`.
+        on batch mates, weights other than the stored ones; for a user's network also the checks of `consistency.check_consistent`.
     """
     network = unfenced(model)
     training = [name or type(module).__name__ for name, module in network.named_modules() if module.training]
