@@ -64,20 +64,20 @@ class Compared:
         must_beat : sequence of str
             Ids of models that it must be better than, with a corrected p value below 5 %.
         """
-        found = self.comparisons[0]
-        ours, lines = found.ours, []
-        low = 100 * ours.worst.interval[0]
-        doubt = f"; {ours.doubt}" if ours.doubt else ""
-        if fail_under is not None and (low < fail_under or ours.doubt):
-            lines.append(f"--fail-under {fail_under:g}: the lower end of {ours.worst} % under {found.threat} is {low:.1f}{doubt}")
-        for opponent in found.opponents:
+        main = self.comparisons[0]
+        standing, lines = main.ours, []
+        low = 100 * standing.worst.interval[0]
+        doubt = f"; {standing.doubt}" if standing.doubt else ""
+        if fail_under is not None and (low < fail_under or standing.doubt):
+            lines.append(f"--fail-under {fail_under:g}: the lower end of {standing.worst} % under {main.threat} is {low:.1f}{doubt}")
+        for opponent in main.opponents:
             name = opponent.standing.model
-            if name in must_beat and (opponent.verdict != "better" or ours.doubt):
+            if name in must_beat and (opponent.verdict != "better" or standing.doubt):
                 figures = (
                     f"{points(opponent.difference)} points, p = {p_text(opponent.adjusted)}" if opponent.images else "no images in common"
                 )
-                lines.append(f"--must-beat {name}: {opponent.verdict} ({figures}) under {found.threat}{doubt}")
-        absent = set(must_beat) - {opponent.standing.model for opponent in found.opponents}
+                lines.append(f"--must-beat {name}: {opponent.verdict} ({figures}) under {main.threat}{doubt}")
+        absent = set(must_beat) - {opponent.standing.model for opponent in main.opponents}
         return lines + [f"--must-beat {name}: it is the same model, or not of these data" for name in sorted(absent)]
 
 
@@ -137,38 +137,38 @@ def compare(
     """
     reference = str(parse(model, None if checkpoint is None else Path(checkpoint), outside))
     data = None if data_dir is None else Path(data_dir)
-    number = n if isinstance(n, int) else None
+    limit = n if isinstance(n, int) else None
     threat = threats_for(["Linf"], [radius])[0] if radius else None
-    plan = plan_comparison(reference, against, get_suite(suite), dataset, number, n == "all", data, download, threat)
+    plan = plan_comparison(reference, against, get_suite(suite), dataset, limit, n == "all", data, download, threat)
     on_plan(plan)
     admit(plan)
-    kept = Store(Path(store))
-    check_fingerprints(plan.units, kept)
-    stored = list(kept.read_all())
+    result_store = Store(Path(store))
+    check_fingerprints(plan.units, result_store)
+    stored = list(result_store.read_all())
     missing = without_covered(plan, find(stored, plan, longer=True).outcomes)
-    others = {unit.record.id for unit in missing.units if unit.model != reference}
-    if others:
+    other_ids = {unit.record.id for unit in missing.units if unit.model != reference}
+    if other_ids:
         hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
-        on_message(f"{kept.root} lacks outcomes of {len(others)} models to compare with, which are attacked too {hint}")
-    report = run(Plan(missing.units), kept) if missing.units else None
-    first = plan.units[0]
-    stored = list(kept.read_all()) if report is not None else stored
+        on_message(f"{result_store.root} lacks outcomes of {len(other_ids)} models to compare with, which are attacked too {hint}")
+    report = run(Plan(missing.units), result_store) if missing.units else None
+    first_unit = plan.units[0]
+    stored = list(result_store.read_all()) if report is not None else stored
     # Without a number, all images that the store has of the compared models count.
-    found = find(stored, plan, longer=True, beyond=n is None)
-    ours = found.outcomes[found.outcomes["model"] == first.record.id]
-    probes = plan_probes(plan, ours["image"].nunique(), data) if len(ours) else Plan(())
+    usable = find(stored, plan, longer=True, beyond=n is None)
+    target_outcomes = usable.outcomes[usable.outcomes["model"] == first_unit.record.id]
+    probes = plan_probes(plan, target_outcomes["image"].nunique(), data) if len(target_outcomes) else Plan(())
     unprobed = without_covered(probes, find(stored, probes, longer=True).outcomes)
     is_evasive = False
     if unprobed.units:
         on_message("and without its gradients:")
-        is_evasive = bool(run(Plan(unprobed.units), kept).failed)
-        stored = list(kept.read_all())
-    for line in found.invalid:
+        is_evasive = bool(run(Plan(unprobed.units), result_store).failed)
+        stored = list(result_store.read_all())
+    for line in usable.invalid:
         on_message(f"invalid: {line}")
-    known = _of_models(find(stored).outcomes, plan)
-    comparisons = comparison.compare(found.outcomes, first.record.id, plan.expected(), _sizes(plan), known, is_evasive)
+    all_outcomes = _outcomes_of_models(find(stored).outcomes, plan)
+    comparisons = comparison.compare(usable.outcomes, first_unit.record.id, plan.expected(), _sizes(plan), all_outcomes, is_evasive)
     has_failed = report is not None and bool(report.failed)
-    return Compared(first.record, comparisons, tuple(probes.left_out), len(first.block.classes), has_failed, is_evasive)
+    return Compared(first_unit.record, comparisons, tuple(probes.left_out), len(first_unit.block.classes), has_failed, is_evasive)
 
 
 def required_ids(must_beat: Sequence[str]) -> list[str]:
@@ -176,11 +176,11 @@ def required_ids(must_beat: Sequence[str]) -> list[str]:
     return [parse_recorded(name).describe().id for name in must_beat]
 
 
-def _of_models(outcomes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def _outcomes_of_models(outcomes: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Return all outcomes of a plan's models, from any suite, under the models' names in the plan."""
     names = {model_sha256(unit.identity["model"]): unit.record.id for unit in plan.units}
-    ours = outcomes[outcomes["model_sha256"].isin(list(names))]
-    return ours.assign(model=ours["model_sha256"].map(names))
+    selected = outcomes[outcomes["model_sha256"].isin(list(names))]
+    return selected.assign(model=selected["model_sha256"].map(names))
 
 
 def _sizes(plan: Plan) -> Mapping[str, Size]:
@@ -190,6 +190,6 @@ def _sizes(plan: Plan) -> Mapping[str, Size]:
         if isinstance(record, UserModel):
             sizes[record.id] = Size(record.bytes, record.convention)
         elif isinstance(record, Record):
-            what = "given file" if record.architecture["name"] == "onnx" else "packed file"
-            sizes[record.id] = Size(record.checkpoint.bytes, what)
+            convention = "given file" if record.architecture["name"] == "onnx" else "packed file"
+            sizes[record.id] = Size(record.checkpoint.bytes, convention)
     return sizes

@@ -111,22 +111,22 @@ def evaluate(
         if store is not None:
             raise UserError("a store holds registered models: give a model id or a record, or leave the store out")
         with user_code("model failed"):
-            fenced = model if isinstance(model, Fenced) else Fenced(model, _copies(model))
+            fenced = model if isinstance(model, Fenced) else Fenced(model, _make_copier(model))
             sample = datasets.load(dataset, folder, n=1)
-            described = _describe_module(model, sample.images.shape[1], len(sample.classes))
-            if isinstance(next(iter(described.values())), UserModel):
+            descriptions = _describe_module(model, sample.images.shape[1], len(sample.classes))
+            if isinstance(next(iter(descriptions.values())), UserModel):
                 if engine not in ("auto", "dense"):
                     raise UsageError(f"engine {engine} is for registered models: a module is attacked as it is")
                 engine = "dense"
-            return _evaluated(plan_described(described, names, dataset, n, threats, seed, folder, engine=engine), fenced, progress)
+            return _evaluate_plan(plan_described(descriptions, names, dataset, n, threats, seed, folder, engine=engine), fenced, progress)
     plan = plan_request([model], names, dataset, n, threats, seed, folder, engine=engine)
     if store is None:
-        return _evaluated(plan, open_checked(plan.units[0].model)[1], progress)
-    kept = Store(Path(store))
-    report = execute(plan, kept)
+        return _evaluate_plan(plan, open_checked(plan.units[0].model)[1], progress)
+    result_store = Store(Path(store))
+    report = execute(plan, result_store)
     if report.failed:
         raise UserError(report.failed[0][1])
-    return _warned(pd.concat([kept.read(unit.id).frame for unit in plan.units], ignore_index=True))
+    return _warn_of_flags(pd.concat([result_store.read(unit.id).frame for unit in plan.units], ignore_index=True))
 
 
 def results(
@@ -140,24 +140,24 @@ def results(
 
     The column `flags` contains the marks of a unit, see `harness.evaluation.marks`; a `FlagWarning` reports the models that have any.
     """
-    return _warned(select(read(Path(store)), model, attack, dataset))
+    return _warn_of_flags(select(read(Path(store)), model, attack, dataset))
 
 
-def _evaluated(plan: Plan, model: nn.Module, progress: Callable[[float, str], None] | None) -> pd.DataFrame:
+def _evaluate_plan(plan: Plan, model: nn.Module, progress: Callable[[float, str], None] | None) -> pd.DataFrame:
     """Evaluate the units of a plan, all of one model, without storing anything."""
     frames = []
     for unit in plan.units:
         outcome, _ = work.evaluate(unit, model, progress)
-        frames.append(_beside({**unit.labels, "model_sha256": model_sha256(unit.identity["model"])}, outcome))
-    return _warned(pd.concat(frames, ignore_index=True))
+        frames.append(_labelled_frame({**unit.labels, "model_sha256": model_sha256(unit.identity["model"])}, outcome))
+    return _warn_of_flags(pd.concat(frames, ignore_index=True))
 
 
-def _beside(labels: Mapping[str, Any], outcome: UnitOutcome) -> pd.DataFrame:
-    whole = {**labels, "flags": ", ".join(marks(outcome.flags, outcome.frame, str(labels["attack"])))}
-    return pd.concat([pd.DataFrame(whole, index=outcome.frame.index), outcome.frame], axis=1)
+def _labelled_frame(labels: Mapping[str, Any], outcome: UnitOutcome) -> pd.DataFrame:
+    columns = {**labels, "flags": ", ".join(marks(outcome.flags, outcome.frame, str(labels["attack"])))}
+    return pd.concat([pd.DataFrame(columns, index=outcome.frame.index), outcome.frame], axis=1)
 
 
-def _warned(frame: pd.DataFrame) -> pd.DataFrame:
+def _warn_of_flags(frame: pd.DataFrame) -> pd.DataFrame:
     for model, flags in frame[frame["flags"] != ""].groupby("model")["flags"]:
         warnings.warn(f"{model}: {in_words(union(flags))}", FlagWarning, stacklevel=3)
     return frame
@@ -182,14 +182,14 @@ def _describe_module(model: nn.Module, size: int, classes: int) -> dict[str, Att
     return {name: UserModel(name, kind.__name__, architecture, True, weights, size_in_bytes, "tensors", size)}
 
 
-def _copies(model: nn.Module) -> Callable[[], nn.Module] | None:
+def _make_copier(model: nn.Module) -> Callable[[], nn.Module] | None:
     """Return a function that makes copies of the module as it is now; None if it cannot be copied."""
     try:
-        untouched = copy.deepcopy(model)
+        original = copy.deepcopy(model)
     except Exception:
         # Copying a user's module may raise any exception.
         return None
-    return lambda: copy.deepcopy(untouched)
+    return lambda: copy.deepcopy(original)
 
 
 __all__ = ["evaluate", "load_model", "results"]

@@ -71,25 +71,25 @@ def report(
     UserError
         If the store has no outcomes of these suites.
     """
-    kept, folder = Store(Path(store)), Path(out)
-    stored = list(kept.read_all())
-    chosen = {suite.name: suite for suite in map(get_suite, suites or suite_names())}
-    plans = {name: plan_suite(suite, None if data_dir is None else Path(data_dir)) for name, suite in chosen.items()}
+    result_store, folder = Store(Path(store)), Path(out)
+    stored = list(result_store.read_all())
+    suites_by_name = {suite.name: suite for suite in map(get_suite, suites or suite_names())}
+    plans = {name: plan_suite(suite, None if data_dir is None else Path(data_dir)) for name, suite in suites_by_name.items()}
     sections = []
     for name in plans if suites else _widest(stored, plans):
-        suite = chosen[name]
-        one = report_plan(kept, stored, folder / name, plans[name], formats, suite.tables, on_message)
-        if one is not None:
-            sections.append(Section(f"Suite {name}", suite.title, name, one))
+        suite = suites_by_name[name]
+        suite_report = report_plan(result_store, stored, folder / name, plans[name], formats, suite.tables, on_message)
+        if suite_report is not None:
+            sections.append(Section(f"Suite {name}", suite.title, name, suite_report))
     if not suites:
-        one = _report_requests(kept, stored, plans.values(), folder / REQUESTS, formats, on_message)
-        if one is not None:
-            sections.append(Section("Other outcomes", "what no suite asks for", REQUESTS, one))
+        suite_report = _report_requests(result_store, stored, plans.values(), folder / REQUESTS, formats, on_message)
+        if suite_report is not None:
+            sections.append(Section("Other outcomes", "what no suite asks for", REQUESTS, suite_report))
     if not sections:
-        raise nothing_stored(kept, suites)
+        raise nothing_stored(result_store, suites)
     sections.sort(key=lambda section: -len(section.report.frames))
     path = folder / "README.md"
-    place(path, index(sections, _report_selftest(kept, folder, on_message)).encode())
+    place(path, index(sections, _report_selftest(result_store, folder, on_message)).encode())
     return Reports(sections, path)
 
 
@@ -106,14 +106,14 @@ def report_plan(
 
     `stored` is the result of the store's `read_all`, so that the store is read once for several plans; `only` names the tables to write.
     """
-    found = find(stored, plan)
-    for line in (*(f"skipped: {error}" for error in found.damaged), *(f"invalid: {line}" for line in found.invalid)):
+    usable = find(stored, plan)
+    for line in (*(f"skipped: {error}" for error in usable.damaged), *(f"invalid: {line}" for line in usable.invalid)):
         on_message(line)
-    if found.outcomes.empty:
+    if usable.outcomes.empty:
         return None
     models, diagnoses = describe_models(store, plan)
     expected = pd.DataFrame(plan.expected())
-    return reports.build(found.outcomes, models, folder, expected, found.invalid, diagnoses, references_of(plan), formats, only)
+    return reports.build(usable.outcomes, models, folder, expected, usable.invalid, diagnoses, references_of(plan), formats, only)
 
 
 def report_page(store: str | Path, out: str | Path, suites: Sequence[str] = (), data_dir: str | Path | None = None) -> list[Path]:
@@ -127,18 +127,18 @@ def report_page(store: str | Path, out: str | Path, suites: Sequence[str] = (), 
     from harness.reporting.page.boards import Results
     from harness.reporting.page.site import build
 
-    kept, data = Store(Path(store)), None if data_dir is None else Path(data_dir)
-    stored = list(kept.read_all())
+    result_store, data = Store(Path(store)), None if data_dir is None else Path(data_dir)
+    stored = list(result_store.read_all())
     results = []
     for suite in map(get_suite, suites or suite_names()):
         plan = plan_suite(suite, data)
         outcomes = find(stored, plan).outcomes
         if not outcomes.empty:
-            models, verdicts = describe_models(kept, plan)
+            models, verdicts = describe_models(result_store, plan)
             results.append(Results(suite.name, outcomes, models, pd.DataFrame(plan.expected()), verdicts))
     if not results:
-        raise nothing_stored(kept, suites)
-    return build(kept, stored, results, {name: name for name in registry.model_ids()}, Path(out), data)
+        raise nothing_stored(result_store, suites)
+    return build(result_store, stored, results, {name: name for name in registry.model_ids()}, Path(out), data)
 
 
 def describe_models(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -154,8 +154,8 @@ def references_of(plan: Plan) -> dict[str, str]:
 
 def nothing_stored(store: Store, suites: Sequence[str]) -> UserError:
     """Return the error for a store without outcomes of these suites."""
-    what = f"of suite {', '.join(suites)} " if suites else ""
-    return UserError(f"no outcomes {what}in {store.root}: `harness run --suite quick` makes some")
+    scope = f"of suite {', '.join(suites)} " if suites else ""
+    return UserError(f"no outcomes {scope}in {store.root}: `harness run --suite quick` makes some")
 
 
 def _widest(stored: Items, plans: Mapping[str, Plan]) -> list[str]:
@@ -163,7 +163,7 @@ def _widest(stored: Items, plans: Mapping[str, Plan]) -> list[str]:
     columns = ["model", "model_sha256", "dataset", "norm", "radius", "attack"]
     cells = {name: set(find(stored, plan).outcomes[columns].itertuples(index=False, name=None)) for name, plan in plans.items()}
     ordered = sorted((name for name in cells if cells[name]), key=lambda name: (-len(cells[name]), name))
-    return [name for place, name in enumerate(ordered) if not any(cells[name] <= cells[other] for other in ordered[:place])]
+    return [name for position, name in enumerate(ordered) if not any(cells[name] <= cells[other] for other in ordered[:position])]
 
 
 def _report_requests(
@@ -174,19 +174,19 @@ def _report_requests(
     readable = [item for item in stored if isinstance(item, Stored)]
     # The report includes all other models under the same attacks, data and threat models.
     cells = {_cell_labels(item) for item in readable if cell(item.manifest.identity) not in planned}
-    found = find(item for item in readable if _cell_labels(item) in cells)
-    if found.outcomes.empty:
+    usable = find(item for item in readable if _cell_labels(item) in cells)
+    if usable.outcomes.empty:
         return None
-    names = sorted(set(found.outcomes["model"]))
+    names = sorted(set(usable.outcomes["model"]))
     registered = {name: name for name in names if name in registry.model_ids()}
     # Only the name of a model without a record is known; the columns are taken from a model with one.
     described = registered or {name: name for name in registry.model_ids()[:1]}
     models = with_traits(catalogue(described), described).set_index("id").reindex(names).rename_axis("id").reset_index()
-    families = found.outcomes.drop_duplicates("model").set_index("model")["family"]
+    families = usable.outcomes.drop_duplicates("model").set_index("model")["family"]
     models["family"] = models["family"].fillna(models["id"].map(families))
     try:
         diagnoses = diagnosed(store, registered)
-        return reports.build(found.outcomes, models, folder, None, found.invalid, diagnoses, registered, formats)
+        return reports.build(usable.outcomes, models, folder, None, usable.invalid, diagnoses, registered, formats)
     except UserError as error:
         on_message(f"left out: outcomes that no suite asks for: {error}")
         return None

@@ -70,20 +70,20 @@ def train(
     from model_zoo.training.trainer import finished
     from model_zoo.training.trainer import train as run
 
-    chosen, folder = Recipe.load(recipe_path(recipe)), Path(out)
+    loaded_recipe, folder = Recipe.load(recipe_path(recipe)), Path(out)
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("no CUDA device is available here: use the CPU")
-    state = state_path(folder, chosen.id)
-    trained = finished(chosen, state)
+    state = state_path(folder, loaded_recipe.id)
+    trained = finished(loaded_recipe, state)
     if trained is None:
-        place = None if data_dir is None else Path(data_dir)
-        images = load_train(chosen.data.dataset, data_folder(place), download)
-        tested = None if test is None else load(test, place, download=download)
-        arrays = None if tested is None else (tested.images, tested.labels)
-        trained = run(chosen, images.images, images.labels, device, on_event, state, compiled, engine, arrays)
+        data_path = None if data_dir is None else Path(data_dir)
+        images = load_train(loaded_recipe.data.dataset, data_folder(data_path), download)
+        test_images = None if test is None else load(test, data_path, download=download)
+        arrays = None if test_images is None else (test_images.images, test_images.labels)
+        trained = run(loaded_recipe, images.images, images.labels, device, on_event, state, compiled, engine, arrays)
     if not first_process():
         return None
-    record = keep(trained, chosen, folder)
+    record = keep(trained, loaded_recipe, folder)
     curve = folder / f"{record.id}.csv"
     draw(curve, curve.with_suffix(".png"))
     state.unlink(missing_ok=True)
