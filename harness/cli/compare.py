@@ -128,69 +128,69 @@ def command(
         on_plan=on_plan,
         on_message=say,
     )
-    ours = compared.comparisons[0].ours
+    standing = compared.comparisons[0].ours
     unmet = compared.unmet(fail_under, required)
     if as_json:
         plain = {
             "model": compared.model.id,
-            "comparisons": [_plain(one) for one in compared.comparisons],
+            "comparisons": [_to_dict(comparison) for comparison in compared.comparisons],
             "not_tested": list(compared.not_tested),
             "unmet": unmet,
         }
         click.echo(json.dumps(plain, indent=1))
     else:
-        for one in compared.comparisons:
-            out.print(_table(one))
-            for line in (*sentences(one), *(f"{line}." for line in compared.not_tested)):
+        for comparison in compared.comparisons:
+            out.print(_table(comparison))
+            for line in (*sentences(comparison), *(f"{line}." for line in compared.not_tested)):
                 out.print(line, markup=False)
             out.print()
     if compared.model.data is None:
         say("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.")
-        if ours.clean.n:
-            say_guessing(compared.model.id, ours.clean.interval[0], compared.classes)
+        if standing.clean.n:
+            say_guessing(compared.model.id, standing.clean.interval[0], compared.classes)
     for line in unmet:
         err.print(f"not met: {line}", style="red", markup=False)
-    if unmet or compared.is_evasive or compared.has_failed or not ours.worst.n:
+    if unmet or compared.is_evasive or compared.has_failed or not standing.worst.n:
         raise SystemExit(1)
 
 
-def _plain(found: Comparison) -> dict[str, Any]:
+def _to_dict(comparison: Comparison) -> dict[str, Any]:
     from harness.reporting.comparison import sentences
     from harness.reporting.frames import headline
 
-    def standing(plain: dict[str, Any]) -> dict[str, Any]:
+    def standing(fields: dict[str, Any]) -> dict[str, Any]:
         for name in ("clean", "worst"):
-            right, n = plain[name]["successes"], plain[name]["n"]
-            plain[name] = {"right": right, "images": n, "accuracy": right / n if n else None}
-        return plain
+            successes, n = fields[name]["successes"], fields[name]["n"]
+            fields[name] = {"right": successes, "images": n, "accuracy": successes / n if n else None}
+        return fields
 
-    plain = {**asdict(found), "headline": headline(found.threat.split()[0], found.attacks)}
-    plain["ours"] = {**standing(plain["ours"]), "doubt": found.ours.doubt}
-    for opponent, one in zip(plain["opponents"], found.opponents, strict=True):
-        opponent["standing"] = {**standing(opponent["standing"]), "doubt": one.standing.doubt}
-        if not opponent["images"]:
-            opponent.update(dict.fromkeys(("difference", "low", "high", "bootstrap_low", "bootstrap_high", "p", "adjusted")))
-    low, high = found.ours.worst.interval
-    plain["ours"]["worst"] |= {"low": low, "high": high}
-    return {**plain, "on_front": found.ours.model in found.front, "words": sentences(found)}
+    fields = {**asdict(comparison), "headline": headline(comparison.threat.split()[0], comparison.attacks)}
+    fields["ours"] = {**standing(fields["ours"]), "doubt": comparison.ours.doubt}
+    for opponent_fields, opponent in zip(fields["opponents"], comparison.opponents, strict=True):
+        opponent_fields["standing"] = {**standing(opponent_fields["standing"]), "doubt": opponent.standing.doubt}
+        if not opponent_fields["images"]:
+            opponent_fields.update(dict.fromkeys(("difference", "low", "high", "bootstrap_low", "bootstrap_high", "p", "adjusted")))
+    low, high = comparison.ours.worst.interval
+    fields["ours"]["worst"] |= {"low": low, "high": high}
+    return {**fields, "on_front": comparison.ours.model in comparison.front, "words": sentences(comparison)}
 
 
-def _table(found: Comparison) -> Table:
+def _table(comparison: Comparison) -> Table:
     from rich.table import Table
 
     from harness.reporting.comparison import p_text, points
     from harness.reporting.frames import headline, whole_headline
 
-    called = whole_headline(headline(found.threat.split()[0], found.attacks), found.attacks)
-    title = f"{found.dataset}, {found.threat}: {called}"
+    attack_title = whole_headline(headline(comparison.threat.split()[0], comparison.attacks), comparison.attacks)
+    title = f"{comparison.dataset}, {comparison.threat}: {attack_title}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
     table.add_column("model", overflow="fold")
     for heading in ("bytes", "of", "n", "clean, %", "robust, %", "difference", "p", "p, Holm"):
         table.add_column(heading, justify="left" if heading == "of" else "right", no_wrap=True)
     table.add_column("front")
-    if any(standing.flags for standing in (found.ours, *(opponent.standing for opponent in found.opponents))):
+    if any(standing.flags for standing in (comparison.ours, *(opponent.standing for opponent in comparison.opponents))):
         table.add_column("flags", overflow="fold")
-    for standing, opponent in [(found.ours, None), *((opponent.standing, opponent) for opponent in found.opponents)]:
+    for standing, opponent in [(comparison.ours, None), *((opponent.standing, opponent) for opponent in comparison.opponents)]:
         cells = [
             standing.model,
             f"{standing.size.bytes:,}",
@@ -204,12 +204,12 @@ def _table(found: Comparison) -> Table:
             cells += [p_text(opponent.p), p_text(opponent.adjusted)]
         else:
             cells += ["", "", ""]
-        cells.append("yes" if standing.model in found.front else "")
+        cells.append("yes" if standing.model in comparison.front else "")
         cells += [", ".join(standing.flags)] if len(table.columns) > len(cells) else []
         table.add_row(*cells, style="bold" if opponent is None else None)
     table.caption = (
-        f"n = {found.ours.worst.n}. difference: {found.ours.model} less the model, in points, with its 95 % interval; p: McNemar's exact "
-        "test on the same images, and corrected for the number of models (Holm)."
+        f"n = {comparison.ours.worst.n}. difference: {comparison.ours.model} less the model, in points, with its 95 % interval; "
+        "p: McNemar's exact test on the same images, and corrected for the number of models (Holm)."
     )
     table.caption_justify = "left"
     return table

@@ -40,42 +40,48 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
     from model_zoo.errors import UserError
     from model_zoo.references import parse_recorded
 
-    chosen = models or tuple(model for model in registry.model_ids() if registry.absence(model) is None)
-    done: list[Diagnosis] = []
+    model_names = models or tuple(model for model in registry.model_ids() if registry.absence(model) is None)
+    diagnoses: list[Diagnosis] = []
     failed = 0
     with progress_bar("models") as bar:
-        task = bar.add_task("", total=len(chosen), speed="")
-        for position, model in enumerate(chosen):
+        task = bar.add_task("", total=len(model_names), speed="")
+        for position, model in enumerate(model_names):
             record = parse_recorded(model).describe()
 
-            def tell(fraction: float, what: str, position: int = position, name: str = record.id) -> None:
-                bar.update(task, completed=position + fraction, description=f"{name} · {what}")
+            def tell(fraction: float, component: str, position: int = position, name: str = record.id) -> None:
+                bar.update(task, completed=position + fraction, description=f"{name} · {component}")
 
             try:
-                done.append(diagnose(model, n=n, radius=radius, store=store, progress=tell))
+                diagnoses.append(diagnose(model, n=n, radius=radius, store=store, progress=tell))
             except UserError as error:
                 failed += 1
                 err.print(f"failed: {record.id}: {error}", style="red", markup=False)
-        bar.update(task, completed=len(chosen))
+        bar.update(task, completed=len(model_names))
     if as_json:
-        click.echo(json.dumps([_plain(one) for one in done], indent=1))
+        click.echo(json.dumps([_to_dict(diagnosis) for diagnosis in diagnoses], indent=1))
     else:
-        out.print(_table(done))
-        for one in done:
-            for reason in one.verdict.reasons:
-                out.print(f"{one.model}: {reason.level}: {reason.text}", markup=False)
-            for name in one.verdict.untested:
-                out.print(f"{one.model}: {name}: not tested (no shipped models of its data)", markup=False)
+        out.print(_table(diagnoses))
+        for diagnosis in diagnoses:
+            for reason in diagnosis.verdict.reasons:
+                out.print(f"{diagnosis.model}: {reason.level}: {reason.text}", markup=False)
+            for name in diagnosis.verdict.untested:
+                out.print(f"{diagnosis.model}: {name}: not tested (no shipped models of its data)", markup=False)
     if failed:
         raise SystemExit(1)
 
 
-def _plain(one: Diagnosis) -> dict[str, Any]:
-    named = {"model": one.model, "dataset": one.dataset, "threat": one.threat, "n": one.found.images, "verdict": one.verdict.level}
-    return {**named, "reasons": [vars(reason) for reason in one.verdict.reasons], "diagnostics": one.found.to_dict()}
+def _to_dict(diagnosis: Diagnosis) -> dict[str, Any]:
+    labels = {
+        "model": diagnosis.model,
+        "dataset": diagnosis.dataset,
+        "threat": diagnosis.threat,
+        "n": diagnosis.found.images,
+        "verdict": diagnosis.verdict.level,
+    }
+    return {**labels, "reasons": [vars(reason) for reason in diagnosis.verdict.reasons], "diagnostics": diagnosis.found.to_dict()}
 
 
-def _table(done: list[Diagnosis]) -> Table:
+def _table(diagnoses: list[Diagnosis]) -> Table:
     from harness.evaluation.diagnostics import ROBUST
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -83,13 +89,13 @@ def _table(done: list[Diagnosis]) -> Table:
     for heading in ("n", "no CE gradient", "PGD-CE", "PGD-margin", "Square", "noise", "transfer", "64/255"):
         table.add_column(heading, justify="right")
     table.add_column("verdict")
-    for one in done:
-        found = one.found
-        shown = {**found.robust, "large": found.sweep[max(found.sweep, key=Fraction)]}
-        shares = [shown.get(probe) for probe in ("ce", "margin", "square", "noise", "transfer", "large")]
-        cells = ["–" if robust is None else f"{100 * robust.count(ROBUST) / found.images:.1f}" for robust in shares]
-        zero = f"{100 * found.share(found.no_gradient['ce']):.1f}"
-        table.add_row(one.model, str(found.images), zero, *cells, one.verdict.level)
+    for diagnosis in diagnoses:
+        measured = diagnosis.found
+        robust_marks = {**measured.robust, "large": measured.sweep[max(measured.sweep, key=Fraction)]}
+        shares = [robust_marks.get(probe) for probe in ("ce", "margin", "square", "noise", "transfer", "large")]
+        cells = ["–" if robust is None else f"{100 * robust.count(ROBUST) / measured.images:.1f}" for robust in shares]
+        no_ce_gradient = f"{100 * measured.share(measured.no_gradient['ce']):.1f}"
+        table.add_row(diagnosis.model, str(measured.images), no_ce_gradient, *cells, diagnosis.verdict.level)
     table.caption = "Robust accuracy in per cent of all n images, under each probe alone; transfer: examples made on other models."
     table.caption_justify = "left"
     return table

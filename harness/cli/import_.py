@@ -60,31 +60,31 @@ def command(
         raise UsageError(f"{adapter.name} files say their architecture; --architecture, --width and --allocation-power are for ivrl")
     threat = Threat(norm="Linf", radius=radius_text(parse_radius(radius)))
     path, published = locate(adapter, file, folder / "downloads")
-    asked = Request(dataset, published.name if published else path.name, architecture, width, keep_ratio, allocation_power)
-    found = adapter.load(path, asked)
-    if found.architecture["classes"] != asked.classes:
-        raise UsageError(f"{path} has {found.architecture['classes']} classes, {dataset} has {asked.classes}")
+    request = Request(dataset, published.name if published else path.name, architecture, width, keep_ratio, allocation_power)
+    imported = adapter.load(path, request)
+    if imported.architecture["classes"] != request.classes:
+        raise UsageError(f"{path} has {imported.architecture['classes']} classes, {dataset} has {request.classes}")
     record = keep_imported(
-        found,
+        imported,
         folder,
         name=name,
-        title=f"{found.family} {found.architecture['name']}, imported ({adapter.name})",
+        title=f"{imported.family} {imported.architecture['name']}, imported ({adapter.name})",
         source=published.name if published else path.name,
         data=TrainedOn(train=dataset, extra=extra_data),
         threat=threat,
     )
-    norms = "with" if found.affine else "without"
-    last = found.architecture.get("last_batch_norm", "none")
-    kept = "" if found.keep_ratio is None else f", {100 * found.keep_ratio:.2f} % of weights kept"
-    say = [f"found: {found.family}, last batch norm {last}, batch norms {norms} scales{kept}"]
-    say.append(f"architecture: {found.architecture['name']}, normalisation {found.architecture['normalisation']}")
-    say += [f"left out, as nothing uses it: {part} ({count:,} parameters)" for part, count in found.left_out.items()]
-    if found.zeros:
-        say.append(f"{found.zeros} kept weights are exactly 0 and count as removed")
-    if found.ties:
-        say.append(f"{found.ties} weights share the |score| at which their layer is cut: which of them were kept is not known")
-    say += [*found.notes, *([published.note] if published and published.note else [])]
-    say.append(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)")
-    say.append(f"record: {folder / record.id}.toml")
-    for line in say:
+    preposition = "with" if imported.affine else "without"
+    last_norm = imported.architecture.get("last_batch_norm", "none")
+    kept_text = "" if imported.keep_ratio is None else f", {100 * imported.keep_ratio:.2f} % of weights kept"
+    lines = [f"found: {imported.family}, last batch norm {last_norm}, batch norms {preposition} scales{kept_text}"]
+    lines.append(f"architecture: {imported.architecture['name']}, normalisation {imported.architecture['normalisation']}")
+    lines += [f"left out, as nothing uses it: {part} ({count:,} parameters)" for part, count in imported.left_out.items()]
+    if imported.zeros:
+        lines.append(f"{imported.zeros} kept weights are exactly 0 and count as removed")
+    if imported.ties:
+        lines.append(f"{imported.ties} weights share the |score| at which their layer is cut: which of them were kept is not known")
+    lines += [*imported.notes, *([published.note] if published and published.note else [])]
+    lines.append(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)")
+    lines.append(f"record: {folder / record.id}.toml")
+    for line in lines:
         err.print(line, markup=False, highlight=False)

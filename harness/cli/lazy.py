@@ -45,8 +45,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of a command; None if there is no such command."""
         if cmd_name in self.moved:
-            module, now = self.moved[cmd_name]
-            click.echo(f"harness: `{cmd_name}` is now `{now}`; the old name will go with the next version", err=True)
+            module, new_name = self.moved[cmd_name]
+            click.echo(f"harness: `{cmd_name}` is now `{new_name}`; the old name will go with the next version", err=True)
         elif cmd_name in self.lines:
             module = f"{self.prefix}{self.modules.get(cmd_name, cmd_name)}"
         else:
@@ -60,8 +60,8 @@ class LazyGroup(click.Group):
         if name and name not in self.lines and name not in self.moved and not name.startswith("-"):
             from difflib import get_close_matches
 
-            close = get_close_matches(name, [*self.lines, *self.moved], n=1, cutoff=0.5)
-            ctx.fail(f"No such command {name!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+            matches = get_close_matches(name, [*self.lines, *self.moved], n=1, cutoff=0.5)
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {matches[0]!r}?" if matches else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -29,10 +29,10 @@ def outside_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add these options to a command, which gets their values as the argument `outside`."""
 
     @wraps(command)
-    def wrapped(scale: float, mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool, output: str, **given: Any) -> None:
+    def wrapped(scale: float, mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool, output: str, **values: Any) -> None:
         from model_zoo.adapters.outside import Outside
 
-        command(outside=Outside(scale, mean, std, channels_last, output), **given)
+        command(outside=Outside(scale, mean, std, channels_last, output), **values)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)

@@ -38,21 +38,21 @@ def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, worke
     from harness.runner.cost import estimate
     from harness.runner.store import Store
 
-    plan, kept = make_plan(), Store(store)
+    plan, result_store = make_plan(), Store(store)
     with progress_bar("models") as bar:
         task = bar.add_task("reading the store", total=None, speed="–")
-        found = estimate(plan.units, kept, lambda model: bar.update(task, description=f"timing {model}"))
+        estimates = estimate(plan.units, result_store, lambda model: bar.update(task, description=f"timing {model}"))
     if as_json:
-        units = [{**unit.labels, "images": len(unit.block), "held": kept.holds(unit.id)} for unit in plan.units]
-        click.echo(json.dumps({"units": units, "models": [asdict(each) for each in found], "left_out": plan.left_out}, indent=1))
+        units = [{**unit.labels, "images": len(unit.block), "held": result_store.holds(unit.id)} for unit in plan.units]
+        click.echo(json.dumps({"units": units, "models": [asdict(entry) for entry in estimates], "left_out": plan.left_out}, indent=1))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "units", "held", "time left on one core"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for each in found:
-        left = duration(each.seconds) + (" (tried)" if each.piloted else "") if each.held < each.units else "–"
-        table.add_row(each.model, str(each.units), str(each.held), left)
+    for entry in estimates:
+        time_left = duration(entry.seconds) + (" (tried)" if entry.piloted else "") if entry.held < entry.units else "–"
+        table.add_row(entry.model, str(entry.units), str(entry.held), time_left)
     out.print(table)
-    seconds, side_by_side = sum(each.seconds for each in found), workers or os.cpu_count() or 1
-    counts = f"{len(plan.units)} units, {sum(each.held for each in found)} held by {store}"
-    err.print(f"{counts}; about {duration(seconds / side_by_side)} for the rest with {side_by_side} workers", markup=False)
+    seconds, parallel = sum(entry.seconds for entry in estimates), workers or os.cpu_count() or 1
+    counts = f"{len(plan.units)} units, {sum(entry.held for entry in estimates)} held by {store}"
+    err.print(f"{counts}; about {duration(seconds / parallel)} for the rest with {parallel} workers", markup=False)

@@ -57,8 +57,8 @@ def say_guessing(model: str, low: float, classes: int) -> None:
     from harness.cli.console import err
 
     if low <= 1 / classes:
-        said = "it gets no more images right than guessing would: is its normalisation inside, are its classes in the data's order?"
-        err.print(f"{model}: {said}", style="yellow", markup=False)
+        warning = "it gets no more images right than guessing would: is its normalisation inside, are its classes in the data's order?"
+        err.print(f"{model}: {warning}", style="yellow", markup=False)
 
 
 _OPTIONS = (
@@ -82,9 +82,9 @@ def planned(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a plan to a command, which gets `make_plan` (a function that returns the plan), `suite` and `store`."""
 
     @wraps(command)
-    def wrapped(**given: Any) -> None:
-        wanted = {name: given.pop(name) for name in _NAMES}
-        command(make_plan=lambda: make_plan(**wanted), suite=wanted["suite"], **given)
+    def wrapped(**values: Any) -> None:
+        plan_options = {name: values.pop(name) for name in _NAMES}
+        command(make_plan=lambda: make_plan(**plan_options), suite=plan_options["suite"], **values)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)

@@ -22,10 +22,10 @@ def show(made: Report, table: str = "summary") -> None:
 
     for rendered in terminal(made.tables.get(table, [])):
         out.print(rendered)
-    for what, suffixes in (("table", (".md", ".csv", ".tex")), ("figure", (".png", ".svg", ".pdf"))):
+    for kind, suffixes in (("table", (".md", ".csv", ".tex")), ("figure", (".png", ".svg", ".pdf"))):
         path = next((path for path in made.paths if path.suffix in suffixes), None)
         if path is not None:
-            err.print(f"{what}: {path}", markup=False)
+            err.print(f"{kind}: {path}", markup=False)
 
 
 def warn(line: str) -> None:
@@ -83,16 +83,21 @@ def command(
     if spec.name not in tables.names():
         TABLES.add(spec.name, spec, table)
     if as_page:
-        written = report_page(store, reports / "page", suites, data_dir)
-        click.echo(f"page: {written[0]}", err=True)
+        paths = report_page(store, reports / "page", suites, data_dir)
+        click.echo(f"page: {paths[0]}", err=True)
         return
-    made = [
+    suite_reports = [
         section.report for section in report(store, reports, suites=suites, formats=formats, data_dir=data_dir, on_message=warn).sections
     ]
     if as_json:
-        click.echo(json.dumps([row for one in made for row in json.loads(one.frames["summary"].to_json(orient="records"))], indent=1))
+        click.echo(
+            json.dumps(
+                [row for suite_report in suite_reports for row in json.loads(suite_report.frames["summary"].to_json(orient="records"))],
+                indent=1,
+            )
+        )
         return
-    if not any(spec.name in one.frames for one in made):
+    if not any(spec.name in suite_report.frames for suite_report in suite_reports):
         raise UserError(f"nothing stored in {store} is in table {spec.name!r}")
-    for one in made:
-        show(one, spec.name)
+    for suite_report in suite_reports:
+        show(suite_report, spec.name)

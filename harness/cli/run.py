@@ -24,9 +24,7 @@ EXISTING = ("only-missing", "always", "never", "only-cache")
 
 @click.command("run")
 @planned
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Units that run in parallel; does not change outcomes.  [default: cores]"
-)
+@click.option("--workers", type=click.IntRange(min=1), help="Units that run in parallel; does not change outcomes.  [default: cores]")
 @click.option("--executor", help="here, processes or ray (RAY_ADDRESS names a cluster).  [default: processes where --workers > 1]")
 @click.option("--cpus-per-unit", "cpus", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Reserved on Ray.")
 @click.option("--gpus-per-unit", "gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Reserved on Ray; may be a share.")
@@ -81,22 +79,24 @@ def command(
     from harness.runner.suite import get_suite
 
     plan = make_plan()
-    how = {"executor": executor, "existing": existing, "cpus": cpus, "gpus": gpus, "device": device}
-    report = execute_plan(plan, store, workers or os.cpu_count() or 1, how)
-    kept = Store(store)
-    made = report_plan(kept, kept.read_all(), reports / ("request" if suite is None else get_suite(suite).name), plan, on_message=warn)
-    if made is None:
+    settings = {"executor": executor, "existing": existing, "cpus": cpus, "gpus": gpus, "device": device}
+    report = execute_plan(plan, store, workers or os.cpu_count() or 1, settings)
+    result_store = Store(store)
+    suite_report = report_plan(
+        result_store, result_store.read_all(), reports / ("request" if suite is None else get_suite(suite).name), plan, on_message=warn
+    )
+    if suite_report is None:
         raise SystemExit(1)
     if as_json:
-        click.echo(made.frames["summary"].to_json(orient="records", indent=1))
+        click.echo(suite_report.frames["summary"].to_json(orient="records", indent=1))
     else:
-        show(made)
+        show(suite_report)
     classes = {unit.block.name: len(unit.block.classes) for unit in plan.units}
-    for _, row in made.frames["summary"].drop_duplicates(["model", "dataset"]).iterrows():
+    for _, row in suite_report.frames["summary"].drop_duplicates(["model", "dataset"]).iterrows():
         if row["clean_n"]:
             say_guessing(row["model"], row["clean_low"], classes[row["dataset"]])
     if compare is not None:
-        _compare(made.outcomes, compare)
+        _print_agreement(suite_report.outcomes, compare)
     if report.failed or (report.absent and suite is None):
         raise SystemExit(1)
 
@@ -115,9 +115,9 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
         def tell(event: Event) -> None:
             done[event.unit.id] = event.fraction * len(event.unit.block)
             current = sum(done.values())
-            passed = bar.tasks[0].elapsed or 0.0
+            elapsed = bar.tasks[0].elapsed or 0.0
             label = f"{event.unit.record.id} · {event.message or event.unit.attack.name}"
-            bar.update(task, completed=int(current), description=label, speed=f"{current / passed:.1f} images/s" if passed > 1 else "–")
+            bar.update(task, completed=int(current), description=label, speed=f"{current / elapsed:.1f} images/s" if elapsed > 1 else "–")
             if event.kind == "failed":
                 err.print(f"failed: {event.message}", style="red", markup=False)
             elif event.kind == "ended":
@@ -135,18 +135,18 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
         err.print(f"attack at fault, unit not used: {line}", style="red", markup=False)
     for line in report.absent:
         err.print(f"left out: {line}", style="dim", markup=False)
-    left = f", {len(report.left)} left" if report.left else ""
-    counts = f"{len(report.finished)} units run, {len(report.found)} found in {store}, {len(report.failed)} failed{left}"
+    left_text = f", {len(report.left)} left" if report.left else ""
+    counts = f"{len(report.finished)} units run, {len(report.found)} found in {store}, {len(report.failed)} failed{left_text}"
     err.print(counts, markup=False)
     return report
 
 
-def _compare(frame: pd.DataFrame, other: Path) -> None:
+def _print_agreement(frame: pd.DataFrame, other_store: Path) -> None:
     from harness.cli.console import err
     from harness.runner.results import agreement, read
 
-    agree, both = agreement(frame, read(other))
-    if both:
-        err.print(f"outcomes agree with {other} on {agree} of {both} images ({100 * agree / both:.2f} %)", markup=False)
+    agreeing, common = agreement(frame, read(other_store))
+    if common:
+        err.print(f"outcomes agree with {other_store} on {agreeing} of {common} images ({100 * agreeing / common:.2f} %)", markup=False)
     else:
-        err.print(f"{other} holds no outcomes of these models and images to compare with", markup=False)
+        err.print(f"{other_store} holds no outcomes of these models and images to compare with", markup=False)

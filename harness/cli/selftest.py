@@ -45,14 +45,14 @@ def command(pitfalls: tuple[int, ...], store: Path, as_json: bool) -> None:
     from model_zoo.files import place
 
     torch.set_num_threads(1)
-    chosen = [case for case in selftest.cases() if not pitfalls or case.pitfall in pitfalls]
+    cases = [case for case in selftest.cases() if not pitfalls or case.pitfall in pitfalls]
     results: list[Result] = []
     with progress_bar("cases") as bar:
-        task = bar.add_task("", total=len(chosen), speed="")
-        for position, case in enumerate(chosen):
+        task = bar.add_task("", total=len(cases), speed="")
+        for position, case in enumerate(cases):
             bar.update(task, description=case.name, completed=position)
             results.append(selftest.run(case))
-        bar.update(task, completed=len(chosen))
+        bar.update(task, completed=len(cases))
     if not pitfalls:
         store.mkdir(parents=True, exist_ok=True)
         place(store / report.FILE, report.stored(results).encode())

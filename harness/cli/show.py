@@ -42,27 +42,27 @@ def command(model: str, store: Path, as_json: bool) -> None:
     footprint = None
     if reason is None:
         footprint = measure(reference.load(), reference.checkpoint_path, record.input_shape, record.signs_drawn)
-    called = select(read(store), model=record.id)
-    outcomes = called[called["model_sha256"] == model_sha256(model_identity(record))]
-    results = _results(outcomes)
-    if len(outcomes) < len(called):
-        words = f"{store} also has outcomes of {called['model_sha256'].nunique() - bool(results)} other model(s) called {record.id}"
-        err.print(f"{words}, which are not shown", style="yellow", markup=False)
+    same_id = select(read(store), model=record.id)
+    outcomes = same_id[same_id["model_sha256"] == model_sha256(model_identity(record))]
+    results = _accuracies(outcomes)
+    if len(outcomes) < len(same_id):
+        text = f"{store} also has outcomes of {same_id['model_sha256'].nunique() - bool(results)} other model(s) called {record.id}"
+        err.print(f"{text}, which are not shown", style="yellow", markup=False)
     if as_json:
-        whole = {
+        fields = {
             "record": record.model_dump(exclude_none=True),
             "sparsity": record.sparsity,
             "footprint": None if footprint is None else dataclasses.asdict(footprint),
             "results": results,
         }
-        click.echo(json.dumps(whole, indent=1))
+        click.echo(json.dumps(fields, indent=1))
         return
     out.print(f"[bold]{record.id}[/bold]  {record.title}")
-    _print("record", _flat({**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}))
+    _print_table("record", _flatten({**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}))
     if footprint is None:
         out.print(reason, style="dim", markup=False)
     else:
-        _print("footprint", {name.replace("_", " "): _amount(value) for name, value in dataclasses.asdict(footprint).items()})
+        _print_table("footprint", {name.replace("_", " "): _amount(value) for name, value in dataclasses.asdict(footprint).items()})
     if results:
         table = Table(title="robust accuracy", title_justify="left", box=None, pad_edge=False, header_style="bold")
         for name in ("dataset", "threat", "attack", "n", "per cent"):
@@ -74,7 +74,7 @@ def command(model: str, store: Path, as_json: bool) -> None:
         out.print(f"no outcomes in {store}: harness run --model {record.id}", style="dim", markup=False)
 
 
-def _results(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
+def _accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
     if outcomes.empty:
         return []
     rows = []
@@ -84,7 +84,7 @@ def _results(outcomes: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _print(title: str, rows: dict[str, str]) -> None:
+def _print_table(title: str, rows: dict[str, str]) -> None:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -93,11 +93,11 @@ def _print(title: str, rows: dict[str, str]) -> None:
     out.print(table)
 
 
-def _flat(fields: dict[str, object], prefix: str = "") -> dict[str, str]:
+def _flatten(fields: dict[str, object], prefix: str = "") -> dict[str, str]:
     rows: dict[str, str] = {}
     for name, value in fields.items():
         if isinstance(value, dict):
-            rows.update(_flat(value, f"{prefix}{name}."))
+            rows.update(_flatten(value, f"{prefix}{name}."))
         elif value is not None:
             rows[prefix + name] = f"{value:g}" if isinstance(value, float) else str(value)
     return rows

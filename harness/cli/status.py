@@ -37,23 +37,24 @@ def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, as_js
     from harness.runner.status import status
     from harness.runner.store import Store
 
-    found = status(make_plan(), Store(store))
+    progress = status(make_plan(), Store(store))
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=1))
+        click.echo(json.dumps(asdict(progress), indent=1))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("running", "where", "for", "done"):
         table.add_column(heading)
-    for claim in found.running:
-        where = f"{claim['host'].split('/')[0]} · {claim['pid']}"
-        part = f"{100 * claim['fraction']:.0f} % {claim['component']}"
-        table.add_row(claim["what"], where, duration(max(time.time() - claim["since"], 0.0)), part)
-    if found.running:
+    for claim in progress.running:
+        process = f"{claim['host'].split('/')[0]} · {claim['pid']}"
+        done_text = f"{100 * claim['fraction']:.0f} % {claim['component']}"
+        table.add_row(claim["what"], process, duration(max(time.time() - claim["since"], 0.0)), done_text)
+    if progress.running:
         out.print(table)
-    for what, message in found.failed.items():
-        err.print(f"failed: {message or what}", style="red", markup=False)
-    left = "" if found.seconds is None or not found.left else f"; about {duration(found.seconds)} to go"
+    for unit, message in progress.failed.items():
+        err.print(f"failed: {message or unit}", style="red", markup=False)
+    time_left = "" if progress.seconds is None or not progress.left else f"; about {duration(progress.seconds)} to go"
     out.print(
-        f"{found.done} of {found.units} units done, {len(found.running)} running, {len(found.failed)} failed, {found.left} left{left}",
+        f"{progress.done} of {progress.units} units done, {len(progress.running)} running, "
+        f"{len(progress.failed)} failed, {progress.left} left{time_left}",
         markup=False,
     )

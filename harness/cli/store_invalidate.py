@@ -53,16 +53,16 @@ def command(
     from harness.runner.store import Store
     from model_zoo.errors import UsageError
 
-    kept = Store(store)
-    wanted = Filter(units, suite, models, attacks, datasets, radii, n, engine, seed)
-    chosen = selected(kept, wanted, data_dir)
-    if not chosen:
+    result_store = Store(store)
+    conditions = Filter(units, suite, models, attacks, datasets, radii, n, engine, seed)
+    manifests = selected(result_store, conditions, data_dir)
+    if not manifests:
         raise UsageError(f"{store} holds none of these units")
-    for manifest in chosen:
+    for manifest in manifests:
         if not dry_run:
-            kept.invalidate(manifest.unit, reason)
-        named = manifest.labels
-        what = f"{named.model} · {named.attack} · {named.dataset} · {named.norm} {named.radius}"
-        out.print(f"{manifest.unit[:12]} {what}, {manifest.images} images", markup=False)
-    said = "would become invalid" if dry_run else f"are invalid now: {reason}"
-    out.print(f"{len(chosen)} units of {store} {said}", markup=False)
+            result_store.invalidate(manifest.unit, reason)
+        labels = manifest.labels
+        description = f"{labels.model} · {labels.attack} · {labels.dataset} · {labels.norm} {labels.radius}"
+        out.print(f"{manifest.unit[:12]} {description}, {manifest.images} images", markup=False)
+    change = "would become invalid" if dry_run else f"are invalid now: {reason}"
+    out.print(f"{len(manifests)} units of {store} {change}", markup=False)

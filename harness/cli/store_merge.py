@@ -27,17 +27,17 @@ def command(others: tuple[Path, ...], store: Path) -> None:
     from harness.runner.merge import merge
     from harness.runner.store import Store
 
-    wrong = False
+    has_problems = False
     for other in others:
         if not Store(other).exists:
             raise UsageError(f"{other} is not a store: it has neither a folder 'units' nor packed outcomes")
-        found = merge(Store(store), Store(other))
-        for line in found.conflicts:
+        merged = merge(Store(store), Store(other))
+        for line in merged.conflicts:
             err.print(f"conflict: {line}", style="red", markup=False)
-        for line in found.damaged:
+        for line in merged.damaged:
             err.print(f"left out: {line}", style="yellow", markup=False)
-        wrong |= bool(found.conflicts or found.damaged)
-        counts = f"{len(found.taken)} units taken, {len(found.held)} there already, {len(found.conflicts)} conflicts"
-        out.print(f"{other}: {counts}, {len(found.damaged)} damaged", markup=False)
-    if wrong:
+        has_problems |= bool(merged.conflicts or merged.damaged)
+        counts = f"{len(merged.taken)} units taken, {len(merged.held)} there already, {len(merged.conflicts)} conflicts"
+        out.print(f"{other}: {counts}, {len(merged.damaged)} damaged", markup=False)
+    if has_problems:
         raise SystemExit(1)
