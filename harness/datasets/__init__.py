@@ -27,9 +27,9 @@ def data_folder(data_dir: Path | None = None) -> Path:
     """Return the folder of data that does not ship: `data_dir`, else HARNESS_DATA_DIR, else the user's cache, where downloads go."""
     if data_dir is not None:
         return data_dir
-    given = os.environ.get("HARNESS_DATA_DIR")
-    if given:
-        return Path(given)
+    configured = os.environ.get("HARNESS_DATA_DIR")
+    if configured:
+        return Path(configured)
     import pooch
 
     return Path(pooch.os_cache("robust-binary-harness"))

@@ -118,8 +118,8 @@ class _BatchUnpickler(pickle.Unpickler):
 
 def content_sha256(images: np.ndarray, labels: np.ndarray, ordered: bool) -> str:
     """Return the hash of images uint8 [N, 32, 32, 3] with their labels; the same in any order unless `ordered`."""
-    each = _hashes(images, labels)
-    return hashlib.sha256(b"".join(each if ordered else sorted(each))).hexdigest()
+    hashes = _hashes(images, labels)
+    return hashlib.sha256(b"".join(hashes if ordered else sorted(hashes))).hexdigest()
 
 
 def _hashes(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
@@ -136,9 +136,9 @@ def read_batch(path: Path, md5: str, label_key: bytes) -> tuple[np.ndarray, np.n
         If the md5 differs.
     """
     content = path.read_bytes()
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise DamagedFileError(path, f"md5 {md5}", f"{found} ({len(content):,} bytes)")
+    actual = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if actual != md5:
+        raise DamagedFileError(path, f"md5 {md5}", f"{actual} ({len(content):,} bytes)")
     batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
     images = batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.array(batch[label_key], np.int64)
@@ -153,10 +153,10 @@ def read_published(path: Path, content: str, ordered: bool) -> tuple[np.ndarray,
         If the file cannot be read or contains other images.
     """
     images, labels = read_arrays(path)
-    shapes = images.shape[1:] == (32, 32, 3) and bool(((labels >= 0) & (labels < 100)).all())
-    found = content_sha256(images, labels, ordered) if shapes else f"images {list(images.shape)}, or labels not from 0 to 99"
-    if found != content:
-        raise DamagedFileError(path, f"images and labels with content sha256 {content}", found)
+    is_valid = images.shape[1:] == (32, 32, 3) and bool(((labels >= 0) & (labels < 100)).all())
+    actual = content_sha256(images, labels, ordered) if is_valid else f"images {list(images.shape)}, or labels not from 0 to 99"
+    if actual != content:
+        raise DamagedFileError(path, f"images and labels with content sha256 {content}", actual)
     return images, labels
 
 
@@ -175,14 +175,14 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
         fetch_batches(data, folder, report)
     if _has_batches(data, split, folder):
         parts = [read_batch(batches / file, md5, data.label_key) for file, md5 in data.batches[split].items()]
-        images, labels = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
+        images, labels = (np.concatenate([part[array_index] for part in parts]) for array_index in (0, 1))
     elif arrays.is_file():
         images, labels = read_published(arrays, data.content[split], data.ordered)
     else:
         raise MissingDataError(f"{data.name}: no complete {data.folder} and no {arrays.name} in {folder}. {instead(data)}")
     if not data.ordered:
-        each = _hashes(images, labels)
-        order = np.array(sorted(range(len(each)), key=each.__getitem__))
+        hashes = _hashes(images, labels)
+        order = np.array(sorted(range(len(hashes)), key=hashes.__getitem__))
         images, labels = images[order], labels[order]
     return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
 

@@ -51,13 +51,13 @@ def decode(path: Path, transform: Callable[[Image], Image] = lambda picture: pic
 
     _check_regular(path)
     try:
-        with Pillow.open(path) as opened:
-            frames = getattr(opened, "n_frames", 1)
+        with Pillow.open(path) as picture:
+            frames = getattr(picture, "n_frames", 1)
             if frames > 1:
                 raise DamagedFileError(path, "one picture", f"{frames} of them (an animation, or pages)")
-            changes = () if opened.getexif().get(ORIENTATION) in UPRIGHT else ("turned upright as their EXIF tag says",)
-            upright = ImageOps.exif_transpose(opened)
-            rgb, scaled = _rgb(path, upright, opened.format)
+            changes = () if picture.getexif().get(ORIENTATION) in UPRIGHT else ("turned upright as their EXIF tag says",)
+            upright = ImageOps.exif_transpose(picture)
+            rgb, scaled = _rgb(path, upright, picture.format)
             return Picture(np.asarray(transform(rgb)), (*changes, *scaled))
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise DamagedFileError(path, "an image", str(error).splitlines()[0] if str(error) else type(error).__name__) from None

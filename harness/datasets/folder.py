@@ -32,13 +32,13 @@ def folder_source(text: str) -> Source:
     UsageError
         If N is not a number from 1 to 4096.
     """
-    path, _, wanted = text.partition(RESIZE)
-    root, size = Path(path).expanduser(), _size(wanted)
+    path, _, size_text = text.partition(RESIZE)
+    root, size = Path(path).expanduser(), _parse_size(size_text)
     name = f"folder:{root.resolve().name}"
     count = None
     if root.is_dir():
-        content, count = _content(root)
-        name += f"-{content[:8]}"
+        digest, count = _hash_content(root)
+        name += f"-{digest[:8]}"
     if size is not None:
         name += f"-{size}px"
 
@@ -54,23 +54,23 @@ def folder_source(text: str) -> Source:
     return Source(info, read)
 
 
-def _size(wanted: str) -> int | None:
-    if not wanted:
+def _parse_size(text: str) -> int | None:
+    if not text:
         return None
-    if not wanted.isdecimal() or not 1 <= int(wanted) <= LARGEST:
-        raise UsageError(f"images are resized to a number of pixels from 1 to {LARGEST}, not {wanted!r}")
-    return int(wanted)
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST:
+        raise UsageError(f"images are resized to a number of pixels from 1 to {LARGEST}, not {text!r}")
+    return int(text)
 
 
-def _content(root: Path) -> tuple[str, int]:
+def _hash_content(root: Path) -> tuple[str, int]:
     """Return a hash of the paths and sizes of all images and of the content of up to `READ` of them, and the number of images."""
     files = sorted(list_tree(root).files, key=lambda path: path.relative_to(root).as_posix())
-    listed = tuple((path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _hashed(root, listed), len(listed)
+    entries = tuple((path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _hash_files(root, entries), len(entries)
 
 
 @lru_cache(maxsize=8)
-def _hashed(root: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+def _hash_files(root: Path, files: tuple[tuple[str, int, int], ...]) -> str:
     digest = hashlib.sha256()
     step = -(-len(files) // READ)
     for position, (path, size, _) in enumerate(files):

@@ -42,14 +42,14 @@ def _root(data_dir: Path) -> Path | None:
     return root / "val" if (root / "val").is_dir() else root
 
 
-def _listed(listing: Path) -> list[str]:
+def _read_classes(listing: Path) -> list[str]:
     try:
         classes = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedFileError(listing, "a class a line", type(error).__name__) from None
-    twice = [name for position, name in enumerate(classes) if name in classes[:position]]
-    if twice:
-        raise DamagedFileError(listing, "every class once", f"{twice[0]!r} twice")
+    repeated = [name for position, name in enumerate(classes) if name in classes[:position]]
+    if repeated:
+        raise DamagedFileError(listing, "every class once", f"{repeated[0]!r} twice")
     return classes
 
 
@@ -59,7 +59,7 @@ def read(data_dir: Path, n: int | None = None, download: bool = False) -> ImageS
     if root is None:
         raise MissingDataError(f"imagenet100 is not on this machine: {WHERE}")
     listing = data_dir / "imagenet100" / "classes.txt"
-    classes = _listed(listing) if listing.is_file() else None
+    classes = _read_classes(listing) if listing.is_file() else None
     tree = list_tree(root, classes)
     if len(tree.classes) != CLASSES:
         raise DamagedFileError(listing if classes else root, f"{CLASSES} classes", str(len(tree.classes)))

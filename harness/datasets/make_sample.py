@@ -28,8 +28,8 @@ def first_of_each_class(images: ImageSet, number: int) -> ImageSet:
 def smallest_hashes_of_each_class(images: ImageSet, number: int) -> ImageSet:
     """Return the `number` images of smallest pixel sha256 of each class, all in order of that hash; `index` counts from 0."""
     hashes = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images.images])
-    chosen = [np.flatnonzero(images.labels == label) for label in range(len(images.classes))]
-    rows = np.concatenate([members[np.argsort(hashes[members], kind="stable")[:number]] for members in chosen])
+    rows_by_class = [np.flatnonzero(images.labels == label) for label in range(len(images.classes))]
+    rows = np.concatenate([class_rows[np.argsort(hashes[class_rows], kind="stable")[:number]] for class_rows in rows_by_class])
     rows = rows[np.argsort(hashes[rows], kind="stable")]
     return ImageSet(f"{images.name}-sample", images.images[rows], images.labels[rows], np.arange(len(rows)), images.classes)
 
@@ -47,8 +47,8 @@ def write_sample(images: ImageSet, stem: str, folder: Path) -> None:
         file = f"{stem}_{number}.webp"
         place(folder / file, buffer.getvalue())
         files[file] = hashlib.sha256(buffer.getvalue()).hexdigest()
-    described = {"files": files, "content_sha256": images.sha256, "labels": images.labels.tolist(), "index": images.index.tolist()}
-    place(folder / f"{stem}.json", (json.dumps(described) + "\n").encode())
+    description = {"files": files, "content_sha256": images.sha256, "labels": images.labels.tolist(), "index": images.index.tolist()}
+    place(folder / f"{stem}.json", (json.dumps(description) + "\n").encode())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,9 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m harness.datasets.make_sample", description="Make the samples that ship.")
     parser.add_argument("--data-dir", type=Path, required=True, help="where the whole CIFAR-10 and CIFAR-100 test splits are")
     parser.add_argument("--out", type=Path, default=FOLDER, help="where to write (default: into the package)")
-    given = parser.parse_args(arguments)
-    write_sample(first_of_each_class(load("cifar10", given.data_dir), 100), "cifar10_sample", given.out)
-    write_sample(smallest_hashes_of_each_class(load("cifar100", given.data_dir), 10), "cifar100_sample", given.out)
+    options = parser.parse_args(arguments)
+    write_sample(first_of_each_class(load("cifar10", options.data_dir), 100), "cifar10_sample", options.out)
+    write_sample(smallest_hashes_of_each_class(load("cifar100", options.data_dir), 10), "cifar100_sample", options.out)
 
 
 if __name__ == "__main__":

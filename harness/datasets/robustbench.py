@@ -33,10 +33,10 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     """
     import torch
 
-    whole = images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-    if images.dtype != torch.float32 or not torch.equal(whole.float().div_(255.0), images):
+    pixels = images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    if images.dtype != torch.float32 or not torch.equal(pixels.float().div_(255.0), images):
         raise RefusedError(f"images refused: {images.dtype} with values that are not integers over 255")
-    return np.ascontiguousarray(whole.permute(0, 2, 3, 1).numpy())
+    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
 
 
 def read(data: Cifar, data_dir: Path, n: int | None = None, download: bool = False) -> ImageSet:
@@ -51,19 +51,19 @@ def read(data: Cifar, data_dir: Path, n: int | None = None, download: bool = Fal
     UserError
         If the extra `robustbench` is not installed.
     """
-    absent = _absent(data, data_dir)
+    missing = _missing_files(data, data_dir)
     name = _name(data)
-    if absent and not download:
-        raise MissingDataError(f"{name}: no {absent[0]} in {data_dir}; the package reads the official batches only. {instead(data)}")
+    if missing and not download:
+        raise MissingDataError(f"{name}: no {missing[0]} in {data_dir}; the package reads the official batches only. {instead(data)}")
     # Imported here because listing the data sets must work without the package, and its import takes seconds.
     from model_zoo.adapters.compat import import_robustbench
 
     import_robustbench()
-    if absent:
+    if missing:
         # Downloaded by our code, because the package prints, cannot resume, and unpacks whatever an archive contains.
         fetch_batches(data, data_dir)
-    _check(data, data_dir)
-    images, labels = _load(data, data_dir, n)
+    _check_md5(data, data_dir)
+    images, labels = _load_images(data, data_dir, n)
     return ImageSet(name, to_uint8(images), labels.numpy(), np.arange(len(images)), data.classes)
 
 
@@ -71,13 +71,13 @@ def _name(data: Cifar) -> str:
     return f"robustbench-{data.name}"
 
 
-def _absent(data: Cifar, data_dir: Path) -> list[str]:
+def _missing_files(data: Cifar, data_dir: Path) -> list[str]:
     """Return the missing ones of the files that the package asks for, which include those of the training split."""
     files = [*(file for split in data.batches.values() for file in split), data.meta]
     return [f"{data.folder}/{file}" for file in files if not (data_dir / data.folder / file).is_file()]
 
 
-def _check(data: Cifar, data_dir: Path) -> None:
+def _check_md5(data: Cifar, data_dir: Path) -> None:
     """Refuse files whose md5 is not torchvision's, because the package would download them again, allowed or not.
 
     torchvision unpickles with the plain `pickle.load`, but only files with these md5: its constructor checks the batches of both splits
@@ -93,7 +93,7 @@ def _check(data: Cifar, data_dir: Path) -> None:
             raise DamagedFileError(path, f"md5 {md5}", "another")
 
 
-def _load(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _load_images(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images float32 [N, 3, 32, 32] in [0, 1] and labels int64 [N], as `robustbench.eval.benchmark` gets them."""
     import torch
     from robustbench.data import PREPROCESSINGS, load_clean_dataset
@@ -108,7 +108,7 @@ def _load(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tensor, tor
 
 def _source(data: Cifar) -> Source:
     def present(folder: Path) -> bool:
-        return not _absent(data, folder)
+        return not _missing_files(data, folder)
 
     title = f"{data.title}, through the robustbench package"
     info = DatasetInfo(_name(data), title, data.kind, 10_000, present, instead(data))

@@ -50,18 +50,18 @@ def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = F
 
     listing = folder / f"{stem}.json"
     try:
-        described = json.loads(listing.read_text(encoding="utf-8"))
-        files, content = dict(described["files"]), described["content_sha256"]
-        labels, index = np.array(described["labels"], np.int64), np.array(described["index"], np.int64)
+        description = json.loads(listing.read_text(encoding="utf-8"))
+        files, content = dict(description["files"]), description["content_sha256"]
+        labels, index = np.array(description["labels"], np.int64), np.array(description["index"], np.int64)
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DamagedFileError(listing, "the description of a sample", f"{type(error).__name__}: {error}") from None
     parts = []
     for file, sha256 in files.items():
         path = folder / file
         data = path.read_bytes() if path.is_file() else b""
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise DamagedFileError(path, f"sha256 {sha256}", f"{found} ({len(data)} bytes)" if data else "no file")
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != sha256:
+            raise DamagedFileError(path, f"sha256 {sha256}", f"{actual} ({len(data)} bytes)" if data else "no file")
         with Image.open(io.BytesIO(data)) as picture:
             parts.append(from_sprite(np.asarray(picture.convert("RGB"))))
     try:
@@ -74,7 +74,7 @@ def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = F
 
 
 @cache
-def _shipped(stem: str, name: str, classes: tuple[str, ...]) -> ImageSet:
+def _read_shipped(stem: str, name: str, classes: tuple[str, ...]) -> ImageSet:
     images = read_sample(stem, name, classes)
     # All callers share these arrays, so they are made read-only.
     for array in (images.images, images.labels, images.index):
@@ -85,7 +85,7 @@ def _shipped(stem: str, name: str, classes: tuple[str, ...]) -> ImageSet:
 def _source(kind: DataKind, classes: tuple[str, ...], title: str) -> Source:
     name, stem = f"{kind.name}-sample", f"{kind.name}_sample"
     info = DatasetInfo(name, title, kind, 1000, lambda data_dir: True, "it ships with the package")
-    read = partial(_shipped, stem, name, classes)
+    read = partial(_read_shipped, stem, name, classes)
     return Source(info, lambda data_dir, n, download: read())
 
 

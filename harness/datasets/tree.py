@@ -65,19 +65,21 @@ def list_tree(root: Path, classes: Sequence[str] | None = None) -> Tree:
     absent = [name for name in names if not (root / name).is_dir()]
     if absent:
         raise MissingDataError(f"{root}: no folder for class {absent[0]!r}")
-    listings = [_images(root / name) for name in names]
+    listings = [_list_images(root / name) for name in names]
     members = [images for images, _ in listings]
     if not any(members):
         raise MissingDataError(f"{root}: no images (a folder a class, files {', '.join(sorted(SUFFIXES))})")
-    passed_over = [suffix for _, others in listings for suffix in others]
-    if passed_over:
-        endings = ", ".join(sorted(set(passed_over)))
-        notes.append(f"{len(passed_over)} file{'s' * (len(passed_over) > 1)} passed over that are no images by their ending: {endings}")
+    skipped_suffixes = [suffix for _, suffixes in listings for suffix in suffixes]
+    if skipped_suffixes:
+        endings = ", ".join(sorted(set(skipped_suffixes)))
+        notes.append(
+            f"{len(skipped_suffixes)} file{'s' * (len(skipped_suffixes) > 1)} passed over that are no images by their ending: {endings}"
+        )
     empty = [name for name, images in zip(names, members, strict=True) if not images]
     if empty:
         notes.append(f"no images of {len(empty)} of its {len(names)} classes: {', '.join(empty[:5])}{', ...' * (len(empty) > 5)}")
     rounds = zip_longest(*members)
-    entries = [(path, label) for turn in rounds for label, path in enumerate(turn) if path is not None]
+    entries = [(path, label) for round_paths in rounds for label, path in enumerate(round_paths) if path is not None]
     return Tree([path for path, _ in entries], [label for _, label in entries], names, tuple(notes))
 
 
@@ -87,19 +89,23 @@ def _is_litter(name: str) -> bool:
 
 def _refuse_parts(root: Path, folders: Sequence[str]) -> None:
     """Refuse folders whose subfolders are the classes."""
-    inside = {name: [path.name for path in (root / name).iterdir() if path.is_dir() and not _is_litter(path.name)] for name in folders}
-    parts = [name for name in folders if name.lower() in PARTS and inside[name]]
+    subfolders = {name: [path.name for path in (root / name).iterdir() if path.is_dir() and not _is_litter(path.name)] for name in folders}
+    parts = [name for name in folders if name.lower() in PARTS and subfolders[name]]
     if parts:
-        named = f"{', '.join(parts)} look like parts of a data set, not classes"
-        raise UsageError(f"{root}: {named}: name one of them, folder:{root / parts[-1]}")
-    only = root / folders[0] if len(folders) == 1 else None
-    if only is not None and len(inside[only.name]) > 1 and not any(path.suffix.lower() in SUFFIXES for path in only.iterdir()):
-        raise UsageError(f"{root}: its only class would be {only.name}: are the classes one folder deeper, folder:{only}?")
+        finding = f"{', '.join(parts)} look like parts of a data set, not classes"
+        raise UsageError(f"{root}: {finding}: name one of them, folder:{root / parts[-1]}")
+    only_folder = root / folders[0] if len(folders) == 1 else None
+    if (
+        only_folder is not None
+        and len(subfolders[only_folder.name]) > 1
+        and not any(path.suffix.lower() in SUFFIXES for path in only_folder.iterdir())
+    ):
+        raise UsageError(f"{root}: its only class would be {only_folder.name}: are the classes one folder deeper, folder:{only_folder}?")
 
 
-def _images(folder: Path) -> tuple[list[Path], list[str]]:
+def _list_images(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the image files at any depth, sorted by their path with `/` (the same on every system), and the endings of all other files."""
-    images, others = {}, []
+    images, other_suffixes = {}, []
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if any(_is_litter(part) for part in name.split("/")) or path.is_dir():
@@ -107,8 +113,8 @@ def _images(folder: Path) -> tuple[list[Path], list[str]]:
         if path.suffix.lower() in SUFFIXES:
             images[name] = path
         else:
-            others.append(path.suffix.lower() or "none")
-    return [images[name] for name in sorted(images)], others
+            other_suffixes.append(path.suffix.lower() or "none")
+    return [images[name] for name in sorted(images)], other_suffixes
 
 
 def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image], Image]) -> ImageSet:
@@ -135,8 +141,8 @@ def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image],
             images = np.empty((len(files), *image.shape), np.uint8)
         if image.shape != images.shape[1:]:
             (height, width), (first_height, first_width) = image.shape[:2], images.shape[1:3]
-            found = f"{width} x {height} (--resize brings all to one size)"
-            raise DamagedFileError(path, f"{first_width} x {first_height} pixels like the others", found)
+            actual = f"{width} x {height} (--resize brings all to one size)"
+            raise DamagedFileError(path, f"{first_width} x {first_height} pixels like the others", actual)
         images[position] = image
     notes = (*tree.notes, *(f"{count} image{'s' * (count > 1)} {change}" for change, count in changed.items()))
     return ImageSet(name, images, np.array(tree.labels[:n], np.int64), np.arange(len(files)), tree.classes, notes)
