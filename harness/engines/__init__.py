@@ -44,12 +44,12 @@ def resolve(asked: str, record: Attackable, spec: AttackSpec) -> str:
     """
     if asked not in NAMES:
         raise UnknownNameError("engine", asked, NAMES, "harness run --help")
-    wanted = ATTACK_ADAPTERS.get(spec.adapter).engine if asked == "auto" else asked
+    engine = ATTACK_ADAPTERS.get(spec.adapter).engine if asked == "auto" else asked
     if record.backward != "exact" or record.stochastic:
         return "dense"
-    if wanted == "sparse" and not str(record.architecture["name"]).startswith("cifar-"):
+    if engine == "sparse" and not str(record.architecture["name"]).startswith("cifar-"):
         return "folded"
-    return str(wanted)
+    return str(engine)
 
 
 def build(model: nn.Module, engine: str) -> nn.Module:
@@ -93,10 +93,10 @@ def prepare(model: nn.Module, built: nn.Module, engine: str, images: torch.Tenso
 
         # The network must meet the bounds of float32 before it is rounded, because those of bfloat16 would hide a wrong weight.
         checks = {"in float32 ": (built.get_submodule("exact"), FLOAT32), "in bfloat16 ": (built.get_submodule("rounded"), BOUNDS)}
-    said = []
-    for how, (candidate, bounds) in checks.items():
-        found = compare(model, candidate, images, bounds)
-        if found.refusal is not None:
-            return Prepared(model, "dense", f"engine {engine} refused: {how}{found.refusal}")
-        said.append(f"{how}{found}")
-    return Prepared(built, engine, "; ".join(said))
+    findings = []
+    for prefix, (candidate, bounds) in checks.items():
+        comparison = compare(model, candidate, images, bounds)
+        if comparison.refusal is not None:
+            return Prepared(model, "dense", f"engine {engine} refused: {prefix}{comparison.refusal}")
+        findings.append(f"{prefix}{comparison}")
+    return Prepared(built, engine, "; ".join(findings))

@@ -40,13 +40,13 @@ class Comparison:
     @property
     def refusal(self) -> str | None:
         """Why the engine is refused, or None if all differences are within the bounds; a NaN is refused."""
-        for what, value, bound in (
+        for quantity, value, bound in (
             ("logits", self.logits, self.bounds.logits),
             ("gradients of the median image", self.median, self.bounds.median),
             ("gradients of one image in ten", self.tenth, self.bounds.tenth),
         ):
             if not value <= bound:
-                return f"{what} differ by {value:.1e}, {bound:.0e} is allowed"
+                return f"{quantity} differ by {value:.1e}, {bound:.0e} is allowed"
         return None
 
     def __str__(self) -> str:
@@ -60,11 +60,11 @@ def compare(model: nn.Module, engine: nn.Module, images: torch.Tensor, bounds: B
     out.
     """
     images = images[:IMAGES]
-    ours, theirs = _run(engine, images), _run(model, images)
-    logits = float((ours[0] - theirs[0]).abs().max() / theirs[0].abs().max().clamp_min(1e-30))
-    largest = theirs[1].abs().amax(1, keepdim=True).clamp_min(1e-30)
-    each = ((ours[1] - theirs[1]).abs() / largest).median(1).values
-    return Comparison(logits, float(each.median()), float(each.quantile(0.9)), bounds)
+    engine_run, model_run = _run(engine, images), _run(model, images)
+    logits = float((engine_run[0] - model_run[0]).abs().max() / model_run[0].abs().max().clamp_min(1e-30))
+    largest = model_run[1].abs().amax(1, keepdim=True).clamp_min(1e-30)
+    differences = ((engine_run[1] - model_run[1]).abs() / largest).median(1).values
+    return Comparison(logits, float(differences.median()), float(differences.quantile(0.9)), bounds)
 
 
 def _run(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

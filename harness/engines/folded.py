@@ -29,13 +29,13 @@ class FoldedModel(nn.Module):
         self.precision = precision
         graph = lower(model)
         self.steps = narrowed(graph)
-        for place, step in enumerate(self.steps):
+        for position, step in enumerate(self.steps):
             if isinstance(step, Convolution):
-                kind = torch.float32 if place in (0, len(self.steps) - 1) else precision
-                self._keep(f"weight_{place}", step.weight, kind)
-                self._keep(f"bias_{place}", step.bias, kind)
+                dtype = torch.float32 if position in (0, len(self.steps) - 1) else precision
+                self._register_tensor(f"weight_{position}", step.weight, dtype)
+                self._register_tensor(f"bias_{position}", step.bias, dtype)
                 if step.ones is not None:
-                    self._keep(f"ones_{place}", step.ones[:, None], kind)
+                    self._register_tensor(f"ones_{position}", step.ones[:, None], dtype)
         self.register_buffer("mean", torch.from_numpy(graph.mean).view(1, -1, 1, 1))
         self.register_buffer("deviation", torch.from_numpy(graph.deviation).view(1, -1, 1, 1))
         device = next(model.parameters()).device
@@ -44,24 +44,24 @@ class FoldedModel(nn.Module):
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def _keep(self, name: str, array: np.ndarray, kind: torch.dtype) -> None:
-        tensor = torch.from_numpy(array.astype(np.float32)).to(kind)
+    def _register_tensor(self, name: str, array: np.ndarray, dtype: torch.dtype) -> None:
+        tensor = torch.from_numpy(array.astype(np.float32)).to(dtype)
         self.register_buffer(name, tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits, float32 [N, classes], of images float32 [N, 3, H, W]."""
         values = {0: ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)}
-        for place, step in enumerate(self.steps):
+        for position, step in enumerate(self.steps):
             source = values[step.source]
             if isinstance(step, Pool):
                 values[step.target] = F.max_pool2d(source, 3, 2, 1) if step.window else F.adaptive_avg_pool2d(source.float(), 1)
                 continue
-            weight, bias = self.get_buffer(f"weight_{place}"), self.get_buffer(f"bias_{place}")
+            weight, bias = self.get_buffer(f"weight_{position}"), self.get_buffer(f"bias_{position}")
             source = source.to(weight.dtype)
             out = F.conv2d(source, weight, bias, step.stride, step.padding)
             if step.ones is not None:
                 ones = torch.ones_like(source[:1, :1])
-                out = out + F.conv2d(ones, self.get_buffer(f"ones_{place}"), None, step.stride, step.padding)
+                out = out + F.conv2d(ones, self.get_buffer(f"ones_{position}"), None, step.stride, step.padding)
             if step.residual is not None:
                 out = out + values[step.residual]
             out = F.relu(out) if step.relu else out
@@ -77,16 +77,16 @@ def narrowed(graph: Graph) -> tuple[Step, ...]:
             fixed |= {step.source, step.target}
         elif step.residual is not None:
             fixed |= {step.residual, step.target}
-    kept: dict[int, np.ndarray] = {}
-    found: list[Step] = []
+    channels: dict[int, np.ndarray] = {}
+    steps: list[Step] = []
     for step in graph.steps:
         if isinstance(step, Pool):
-            found.append(step)
+            steps.append(step)
             continue
-        weight = step.weight if step.source not in kept else step.weight[:, kept[step.source]]
+        weight = step.weight if step.source not in channels else step.weight[:, channels[step.source]]
         rows = np.arange(len(weight))
         if step.target not in fixed and step.live is not None and step.varying is not None and (step.live & step.varying).any():
-            rows = kept[step.target] = np.flatnonzero(step.live & step.varying)
+            rows = channels[step.target] = np.flatnonzero(step.live & step.varying)
         ones = None if step.ones is None or not step.ones[rows].any() else step.ones[rows]
-        found.append(replace(step, weight=weight[rows], bias=step.bias[rows], ones=ones))
-    return tuple(found)
+        steps.append(replace(step, weight=weight[rows], bias=step.bias[rows], ones=ones))
+    return tuple(steps)
