@@ -64,8 +64,8 @@ class Result:
 def cases() -> list[Case]:
     """Return every case, by pitfall, controls last."""
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    found = [case for module in modules for case in getattr(module, "CASES", ())]
-    return sorted(found, key=lambda case: (case.kind == "control", case.pitfall))
+    collected = [case for module in modules for case in getattr(module, "CASES", ())]
+    return sorted(collected, key=lambda case: (case.kind == "control", case.pitfall))
 
 
 def run(case: Case) -> Result:

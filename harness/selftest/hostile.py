@@ -32,8 +32,8 @@ class BorrowedLogits(nn.Module):
             decision = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits)
         else:
             decision = (self.sharpness * logits).softmax(1)
-        seen: torch.Tensor = self.shown(images)
-        return self.height * decision + seen
+        shown_logits: torch.Tensor = self.shown(images)
+        return self.height * decision + shown_logits
 
 
 class FallingMargin(nn.Module):
@@ -50,5 +50,5 @@ class FallingMargin(nn.Module):
         """Return the logits, [N, classes], of images [N, 3, H, W]; they are 0 for all other classes."""
         logits = self.deciding(images)
         first, second = logits.topk(2, dim=1).values.unbind(1)
-        shown = 5.0 * torch.exp((second - first) / self.scale)
-        return F.one_hot(logits.argmax(1), logits.shape[1]).to(logits) * shown[:, None]
+        margin = 5.0 * torch.exp((second - first) / self.scale)
+        return F.one_hot(logits.argmax(1), logits.shape[1]).to(logits) * margin[:, None]

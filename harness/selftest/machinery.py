@@ -36,7 +36,7 @@ def quick(name: str, **changes: object) -> AttackSpec:
     return replace(spec, parameters={**spec.parameters, **changes})
 
 
-def _first() -> tuple[torch.Tensor, torch.Tensor]:
+def _few_images() -> tuple[torch.Tensor, torch.Tensor]:
     """Return the first few images and labels, of which the toy network classifies nearly all correctly."""
     x, y = images()
     return x[:FEW].contiguous(), y[:FEW]
@@ -56,25 +56,27 @@ class _Shifted(nn.Module):
 
 def _masked_max(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the margin as some packages compute it: the largest of all logits after the label's logit is multiplied by zero."""
-    own = F.one_hot(labels, logits.shape[1])
-    return ((1 - own) * logits).max(1).values - (own * logits).sum(1)
+    one_hot = F.one_hot(labels, logits.shape[1])
+    return ((1 - one_hot) * logits).max(1).values - (one_hot * logits).sum(1)
 
 
 def _negative_logits() -> Finding:
     """Subtract a constant from all logits: our attack must break the same images, and the masked maximum must change."""
-    x, y = _first()
+    x, y = _few_images()
     model, shifted = toy("relu"), _Shifted(toy("relu"), -64.0).eval()
     spec = quick("cw-linf", steps=10)
-    ours = [attacks.run(spec, AttackCall(each, x, y, THREAT, 0)).broken_by for each in (model, shifted)]
+    broken_by = [attacks.run(spec, AttackCall(network, x, y, THREAT, 0)).broken_by for network in (model, shifted)]
     with torch.no_grad():
-        naive = [_masked_max(each(x), y) for each in (model, shifted)]
+        naive = [_masked_max(network(x), y) for network in (model, shifted)]
     fault = not torch.allclose(naive[0], naive[1], atol=1e-2)
-    return Finding(fault and ours[0] == ours[1], "cw-linf breaks the same images with 64 taken from all logits; a masked maximum does not")
+    return Finding(
+        fault and broken_by[0] == broken_by[1], "cw-linf breaks the same images with 64 taken from all logits; a masked maximum does not"
+    )
 
 
 def _unnoticed_saturation() -> Finding:
     """Check our probe on a cross-entropy without gradient, which AutoAttack's check misses because it looks at the DLR loss alone."""
-    x, y = _first()
+    x, y = _few_images()
     model = toy("relu", scale=1000.0)
     flags = attacks.run(quick("autoattack", components=["apgd-ce"], apgd_n_iter=5), AttackCall(model, x, y, THREAT, 0)).flags
     share = float(zero_gradient(model, x, y, cross_entropy).float().mean())
@@ -100,7 +102,7 @@ class _Dynamic(nn.Module):
 
 
 def _leaking_flag() -> Finding:
-    x, y = _first()
+    x, y = _few_images()
     spec = quick("autoattack", components=["apgd-ce"], apgd_n_iter=5)
     dynamic, static = (
         {flag.kind for flag in attacks.run(spec, AttackCall(model.eval(), x, y, THREAT, 0)).flags} for model in (_Dynamic(), toy("relu"))
@@ -110,12 +112,13 @@ def _leaking_flag() -> Finding:
 
 
 def _clock_seeds() -> Finding:
-    x, y = _first()
+    x, y = _few_images()
     spec = quick("autoattack", components=["apgd-ce", "square"], apgd_n_iter=5, square_n_queries=50)
-    before = _random_state()
-    one, two = (attacks.run(spec, AttackCall(toy("relu"), x, y, THREAT, 7)).adversarial for _ in range(2))
+    state_before = _random_state()
+    first, second = (attacks.run(spec, AttackCall(toy("relu"), x, y, THREAT, 7)).adversarial for _ in range(2))
     return Finding(
-        torch.equal(one, two) and _random_state() == before, "the same unit gives the same bytes, and the global random state is as it was"
+        torch.equal(first, second) and _random_state() == state_before,
+        "the same unit gives the same bytes, and the global random state is as it was",
     )
 
 
@@ -126,11 +129,13 @@ def _random_state() -> tuple[object, ...]:
 def _small_shards() -> Finding:
     """Judge one image that only Square breaks: above a constant of 0.2 % on a shard of 25, no alarm on 250; twenty of 250 are an alarm."""
     upstream = 1 / 25 > 0.002
-    one, ten = (judge(_diagnosed(gained)).level for gained in (1, 20))
-    return Finding(upstream and one == "ok" and ten == "masked", "a binomial test on merged results: 1 of 250 is no alarm, 20 of 250 are")
+    small, large = (judge(_diagnostics_with_gain(gained)).level for gained in (1, 20))
+    return Finding(
+        upstream and small == "ok" and large == "masked", "a binomial test on merged results: 1 of 250 is no alarm, 20 of 250 are"
+    )
 
 
-def _diagnosed(gained: int) -> Diagnostics:
+def _diagnostics_with_gain(gained: int) -> Diagnostics:
     n = 250
     white, none = "1" * 100 + "0" * 150, "0" * n
     square = "0" * gained + "1" * (200 - gained) + "0" * 50
@@ -164,13 +169,13 @@ def _uneven_batches() -> Finding:
             "clean_prediction": 0,
             "robust": robust,
             "robust_to_seen": robust,
-            "broken_by": [None if right else "pgd" for right in robust],
+            "broken_by": [None if is_robust else "pgd" for is_robust in robust],
         }
     )
     models = pd.DataFrame([{"id": "m", "title": "m", "family": "dense", "bytes": 1}])
-    ours = float(summary(frame, models)["worst"].iloc[0])
+    accuracy = float(summary(frame, models)["worst"].iloc[0])
     return Finding(
-        ours == 250 / 300 != naive, f"counted image by image: {100 * ours:.1f} %, where a mean of blocks says {100 * naive:.0f} %"
+        accuracy == 250 / 300 != naive, f"counted image by image: {100 * accuracy:.1f} %, where a mean of blocks says {100 * naive:.0f} %"
     )
 
 
@@ -189,7 +194,7 @@ class _TwoClasses(nn.Module):
 def _few_classes() -> Finding:
     """Run AutoAttack on two classes: it must leave out the targeted DLR loss, whose denominator contains the fourth largest logit."""
     model = _TwoClasses().eval()
-    x, _ = _first()
+    x, _ = _few_images()
     with torch.no_grad():
         y = model(x).argmax(1)
     spec = quick("autoattack", apgd_n_iter=5, fab_n_iter=5, square_n_queries=50)
@@ -204,9 +209,10 @@ def _unbounded() -> Finding:
     sample = datasets.load("cifar10-sample").first(FEW)
     threat = ThreatModel.parse("L2 1/16")
     frame = evaluate_unit(toy("relu"), sample, threat, quick("cw-l2", steps=50), 0).frame
-    beyond = (frame["adversarial_prediction"] != frame["label"]) & (frame["l2"] > threat.epsilon)
+    is_beyond = (frame["adversarial_prediction"] != frame["label"]) & (frame["l2"] > threat.epsilon)
     return Finding(
-        bool(beyond.any() and frame["robust"][beyond].all()), f"{int(beyond.sum())} examples beyond {threat} do not count as broken"
+        bool(is_beyond.any() and frame["robust"][is_beyond].all()),
+        f"{int(is_beyond.sum())} examples beyond {threat} do not count as broken",
     )
 
 

@@ -47,19 +47,19 @@ class Kind:
     threat: ThreatModel
 
 
-def _number(instance: int, low: float, high: float) -> float:
+def _log_spread(instance: int, low: float, high: float) -> float:
     """Return a number between `low` and `high`, spread evenly in logarithm over instances; instance 0 has their geometric mean."""
     return float(low * (high / low) ** ((0.5 + 0.618034 * instance) % 1))
 
 
-def _astray(instance: int) -> torch.Tensor:
+def _reversing_signs(instance: int) -> torch.Tensor:
     """Return signs [256] that reverse the gradient of half of the hidden units."""
-    chosen = torch.randperm(256, generator=torch.Generator().manual_seed(instance))
-    return torch.where(chosen % 2 == 0, 1.0, -1.0)
+    permutation = torch.randperm(256, generator=torch.Generator().manual_seed(instance))
+    return torch.where(permutation % 2 == 0, 1.0, -1.0)
 
 
 def _borrowed(instance: int) -> nn.Module:
-    sharpness = None if instance % 2 == 0 else _number(instance, 10.0, 100.0)
+    sharpness = None if instance % 2 == 0 else _log_spread(instance, 10.0, 100.0)
     # Every tenth instance shows the logits of a model that ships.
     shown = load_model("cifar10-rn8s29-dense") if instance % 10 == 9 else defended(instance // 2 % 2)
     return BorrowedLogits(undefended(instance), shown, sharpness, 20.0).eval()
@@ -74,7 +74,7 @@ def _sign(instance: int) -> nn.Module:
 
 
 def _too_large(instance: int) -> nn.Module:
-    return toy("relu", scale=_number(instance, 50, 200), seed=instance)
+    return toy("relu", scale=_log_spread(instance, 50, 200), seed=instance)
 
 
 def _no_gradient(instance: int) -> nn.Module:
@@ -82,15 +82,15 @@ def _no_gradient(instance: int) -> nn.Module:
 
 
 def _clipped(instance: int) -> nn.Module:
-    return toy("sign", sign(_number(instance, 0.001, 0.004)), seed=instance)
+    return toy("sign", sign(_log_spread(instance, 0.001, 0.004)), seed=instance)
 
 
 def _misleading(instance: int) -> nn.Module:
-    return toy("sign", sign(9.0, _astray(instance)), seed=instance)
+    return toy("sign", sign(9.0, _reversing_signs(instance)), seed=instance)
 
 
 def _falling(instance: int) -> nn.Module:
-    return FallingMargin(undefended(instance), _number(instance, 2.0, 20.0)).eval()
+    return FallingMargin(undefended(instance), _log_spread(instance, 2.0, 20.0)).eval()
 
 
 KINDS = (

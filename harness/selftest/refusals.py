@@ -77,8 +77,8 @@ def _ignored_keys() -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         path.write_bytes(write_tensors(tensors, metadata=metadata))
-        found = refused(lambda: load_packed(path))
-        return Finding(found.caught, found.by.removeprefix(f"{folder}/"))
+        finding = refused(lambda: load_packed(path))
+        return Finding(finding.caught, finding.by.removeprefix(f"{folder}/"))
 
 
 def _random_layer() -> Finding:

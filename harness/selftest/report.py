@@ -16,7 +16,7 @@ GOOD = ("caught", "nothing found", "not applicable")
 
 def rows(results: Sequence[Result]) -> list[dict[str, str]]:
     """Return one row per case, keyed by `HEADINGS`; the last column is the robust accuracy, in %, that plain PGD-CE would have printed."""
-    found = []
+    table_rows = []
     for result in results:
         case, finding = result.case, result.finding
         if finding is None:
@@ -26,9 +26,9 @@ def rows(results: Sequence[Result]) -> list[dict[str, str]]:
         else:
             verdict, by = ("caught", finding.by) if finding.caught else ("missed", finding.by)
         naive = "" if finding is None or finding.naive is None else f"{100 * finding.naive:.1f}"
-        number = str(case.pitfall) if case.pitfall else "–"
-        found.append(dict(zip(HEADINGS, (number, case.name, case.kind, verdict, by, naive), strict=True)))
-    return found
+        pitfall = str(case.pitfall) if case.pitfall else "–"
+        table_rows.append(dict(zip(HEADINGS, (pitfall, case.name, case.kind, verdict, by, naive), strict=True)))
+    return table_rows
 
 
 def stored(results: Sequence[Result]) -> str:
@@ -38,7 +38,7 @@ def stored(results: Sequence[Result]) -> str:
 
 def markdown(text: str) -> str:
     """Return the JSON text of `stored` as a page of Markdown; ValueError, KeyError or TypeError for any other text."""
-    found = json.loads(text)
+    content = json.loads(text)
     lines = [
         "# What the harness catches",
         "",
@@ -47,12 +47,12 @@ def markdown(text: str) -> str:
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "| ---: | --- | --- | --- | --- | ---: |",
-        *("| " + " | ".join(row[heading].replace("|", "\\|") for heading in HEADINGS) + " |" for row in found["rows"]),
+        *("| " + " | ".join(row[heading].replace("|", "\\|") for heading in HEADINGS) + " |" for row in content["rows"]),
         "",
         "## Thresholds",
         "",
         "| name | value | reason |",
         "| --- | ---: | --- |",
-        *(f"| {item['name']} | {item['value']:.4g} | {item['reason']} |" for item in found["thresholds"]),
+        *(f"| {item['name']} | {item['value']:.4g} | {item['reason']} |" for item in content["thresholds"]),
     ]
     return "\n".join(lines) + "\n"

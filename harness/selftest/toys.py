@@ -70,21 +70,21 @@ def _fit(make: Callable[[], nn.Module], seed: int, steps: int, attack_steps: int
         model = make()
         optimiser = torch.optim.Adam(model.parameters(), 0.003)
         for _ in range(steps):
-            shown = _attacked(model, x, y, attack_steps)
+            attacked_x = _attack(model, x, y, attack_steps)
             optimiser.zero_grad()
-            F.cross_entropy(model(shown), y).backward()
+            F.cross_entropy(model(attacked_x), y).backward()
             optimiser.step()
     return {name: tensor.detach() for name, tensor in model.state_dict().items()}
 
 
-def _attacked(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> torch.Tensor:
-    epsilon, shown = 8 / 255, x
+def _attack(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> torch.Tensor:
+    epsilon, examples = 8 / 255, x
     for _ in range(steps):
-        point = shown.clone().requires_grad_(True)
+        point = examples.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(point), y), point)
-        moved = shown + 2.5 * epsilon / steps * gradient.sign()
-        shown = LINF.project(moved, x, epsilon)
-    return shown
+        stepped = examples + 2.5 * epsilon / steps * gradient.sign()
+        examples = LINF.project(stepped, x, epsilon)
+    return examples
 
 
 @cache
@@ -99,8 +99,8 @@ def _convolutional_weights(seed: int, attack_steps: int) -> dict[str, torch.Tens
 
 def _convolutions() -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before, after in ((3, 24), (24, 48), (48, 48)):
-        layers += [nn.Conv2d(before, after, 3, 2, 1), nn.ReLU()]
+    for inputs, outputs in ((3, 24), (24, 48), (48, 48)):
+        layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.ReLU()]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(48 * 16, 10))
 
 
