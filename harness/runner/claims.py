@@ -73,14 +73,14 @@ class Claims:
     def _take_over(self, path: Path, new_claim: Claim) -> bool:
         """Replace an abandoned claim by `new_claim`; return False if that one is alive, or another process was faster."""
         claim = _read(path)
-        if not self._is_over(path, claim):
+        if not self._is_replaceable(path, claim):
             return False
         # Of the processes that saw the same abandoned claim, only the one that makes this file may replace it.
         lock = path.with_name(f".{path.stem}.{claim.token if claim else 'unread'}.tmp")
         try:
             _create(lock, new_claim)
         except FileExistsError:
-            if self._is_over(lock, _read(lock)):
+            if self._is_replaceable(lock, _read(lock)):
                 # The process whose turn it was has died; without its file, the next attempt can succeed.
                 lock.unlink(missing_ok=True)
             return False
@@ -95,16 +95,16 @@ class Claims:
         finally:
             lock.unlink(missing_ok=True)
 
-    def _is_over(self, path: Path, claim: Claim | None) -> bool:
+    def _is_replaceable(self, path: Path, claim: Claim | None) -> bool:
         """Return whether a claim is abandoned; an unreadable one counts as still being written unless it is old."""
-        return self._is_old(path) if claim is None else self._is_abandoned(path, claim)
+        return self._is_expired(path) if claim is None else self._is_abandoned(path, claim)
 
     def _is_abandoned(self, path: Path, claim: Claim) -> bool:
         if claim.host == _host() and not _is_alive(claim.pid):
             return True
-        return self._is_old(path)
+        return self._is_expired(path)
 
-    def _is_old(self, path: Path) -> bool:
+    def _is_expired(self, path: Path) -> bool:
         """Return whether the last heartbeat is older than the lease, by the clock of the file system."""
         probe = self.folder / f".now.{uuid.uuid4().hex}.tmp"
         try:

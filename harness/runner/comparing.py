@@ -64,8 +64,8 @@ def plan_comparison(
     """
     reference = parse(model)
     target = reference.describe()
-    info, parts = _data(target, suite, dataset, threat)
-    opponents = [name for name in _opponents(against, suite, info) if not _same(parse(name).describe(), target)]
+    info, parts = _choose_data(target, suite, dataset, threat)
+    opponents = [name for name in _opponent_names(against, suite, info) if not _is_same_network(parse(name).describe(), target)]
     if not opponents:
         raise UsageError(f"nobody to compare {target.id} with on {info.name}: name models with --against (`harness ls models`)")
     plan = plan_suite(suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, whole, download)
@@ -80,26 +80,26 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
     They run on the plan's images, or on the first `n` of the data set if those are more, under every Linf threat model of the plan. Square
     is not added for a threat model under which the plan has an attack with Square. `left_out` names the attacks that cannot be made.
     """
-    first = plan.units[0]
-    ours = [unit for unit in plan.units if unit.model == first.model and unit.threat.norm == "Linf"]
+    first_unit = plan.units[0]
+    target_units = [unit for unit in plan.units if unit.model == first_unit.model and unit.threat.norm == "Linf"]
     # Images of a folder cannot be loaded again by their name.
-    is_registered = first.block.name in datasets.names()
-    family = datasets.describe(first.block.name).family if is_registered else first.block.name
-    blocks = list({unit.block.sha256: unit.block for unit in ours}.values())
+    is_registered = first_unit.block.name in datasets.names()
+    family = datasets.describe(first_unit.block.name).family if is_registered else first_unit.block.name
+    blocks = list({unit.block.sha256: unit.block for unit in target_units}.values())
     if is_registered and n > sum(map(len, blocks)):
-        images = datasets.load(first.block.name, data_dir, n)
+        images = datasets.load(first_unit.block.name, data_dir, n)
         blocks = [images.slice(start, min(start + protocol.BLOCK, len(images))) for start in range(0, len(images), protocol.BLOCK)]
     units, left_out = [], []
     for name in PROBES:
         try:
-            spec = attacks.bind(attacks.get(name), family, first.record.weights_sha256)
+            spec = attacks.bind(attacks.get(name), family, first_unit.record.weights_sha256)
         except UsageError as error:
             left_out.append(f"{name}: not tested ({error})")
             continue
-        for threat in dict.fromkeys(unit.threat for unit in ours):
-            if name != "square" or not any(attacks.uses_square(unit.attack) for unit in ours if unit.threat == threat):
-                engine = engines.resolve("auto", first.record, spec)
-                units += [replace(first, block=block, threat=threat, attack=spec, engine=engine) for block in blocks]
+        for threat in dict.fromkeys(unit.threat for unit in target_units):
+            if name != "square" or not any(attacks.uses_square(unit.attack) for unit in target_units if unit.threat == threat):
+                engine = engines.resolve("auto", first_unit.record, spec)
+                units += [replace(first_unit, block=block, threat=threat, attack=spec, engine=engine) for block in blocks]
     return Plan(tuple(units), tuple(left_out))
 
 
@@ -113,7 +113,7 @@ def admit(plan: Plan) -> None:
         check_model(as_judged(load_model(first.model), draws), images, len(first.block.classes), alone=draws is None)
 
 
-def _data(target: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None) -> tuple[DatasetInfo, list[Evaluation]]:
+def _choose_data(target: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None) -> tuple[DatasetInfo, list[Evaluation]]:
     """Return the data set and the suite's parts for it, taken from another data set if the suite does not have this one."""
     infos = [datasets.describe(name) for name in dict.fromkeys(part.dataset for part in suite.evaluation)]
     if dataset is None:
@@ -143,7 +143,7 @@ def _fits(model: Attackable, info: DatasetInfo) -> bool:
     return model.classes == info.classes and (model.data is None or model.data.train == info.family)
 
 
-def _opponents(against: Sequence[str], suite: Suite, info: DatasetInfo) -> list[str]:
+def _opponent_names(against: Sequence[str], suite: Suite, info: DatasetInfo) -> list[str]:
     available = [name for name in registry.model_ids() if registry.absence(name) is None]
     shipped = {name: record for name in available if _fits(record := registry.get_record(name), info)}
     families = get_args(Record.model_fields["family"].annotation)
@@ -162,5 +162,5 @@ def _opponents(against: Sequence[str], suite: Suite, info: DatasetInfo) -> list[
     return list(dict.fromkeys(opponents))
 
 
-def _same(a: Attackable, b: Attackable) -> bool:
+def _is_same_network(a: Attackable, b: Attackable) -> bool:
     return (a.weights_sha256, dict(a.architecture)) == (b.weights_sha256, dict(b.architecture))

@@ -100,18 +100,18 @@ class Rates:
         for manifest in manifests:
             if manifest.seconds is not None and manifest.images:
                 rate = manifest.seconds / manifest.images
-                for key in _keys(manifest.identity):
+                for key in _rate_keys(manifest.identity):
                     rates.setdefault(key, []).append(rate)
         self._rates = {key: median(values) for key, values in rates.items()}
 
     def seconds(self, unit: Unit, any_model: bool = False) -> float | None:
         """Return the seconds that a unit takes; None if no rate is known. With `any_model`, the rate may be that of other models."""
-        same_model, other_models = _keys(unit.identity)
+        same_model, other_models = _rate_keys(unit.identity)
         rate = self._rates.get(same_model, self._rates.get(other_models) if any_model else None)
         return None if rate is None else rate * len(unit.block)
 
 
-def _keys(identity: Mapping[str, Any]) -> tuple[str, str]:
+def _rate_keys(identity: Mapping[str, Any]) -> tuple[str, str]:
     common = {"attack": identity["attack"], "threat": identity["threat"], "engine": identity["engine"]}
     return canonical_json({**common, "model": identity["model"]}), canonical_json({"attack": identity["attack"]["name"]})
 
@@ -137,17 +137,17 @@ def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = 
     absent = absences(by_model)
     for model, own_units in by_model.items():
         missing = [unit for unit in own_units if not store.holds(unit.id)]
-        held = len(own_units) - len(missing)
+        done_count = len(own_units) - len(missing)
         missing = [] if model in absent else missing
-        if not held and not missing:
+        if not done_count and not missing:
             continue
-        unknown = [unit for unit in missing if rates.seconds(unit) is None]
+        untimed = [unit for unit in missing if rates.seconds(unit) is None]
         seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
         # Another radius leaves other images robust, so each threat model gets a pilot.
-        for threat in dict.fromkeys(unit.threat for unit in unknown):
+        for threat in dict.fromkeys(unit.threat for unit in untimed):
             tell(own_units[0].record.id)
-            piloted_units = [unit for unit in unknown if unit.threat == threat]
+            piloted_units = [unit for unit in untimed if unit.threat == threat]
             measured = pilot(piloted_units[0])
             seconds += sum(measured.seconds(unit) for unit in piloted_units)
-        estimates.append(Estimate(own_units[0].record.id, held + len(missing), held, seconds, bool(unknown)))
+        estimates.append(Estimate(own_units[0].record.id, done_count + len(missing), done_count, seconds, bool(untimed)))
     return estimates

@@ -89,8 +89,8 @@ def run_diagnosis(
     """
     reference = parse_recorded(model)
     record = reference.describe()
-    names = sources(record.data.train, record.weights_sha256)
-    full_identity = identity(record, names, block, threat)
+    source_names = sources(record.data.train, record.weights_sha256)
+    full_identity = identity(record, source_names, block, threat)
     name = unit_id(full_identity)
     stored = diagnoses(store)
     for diagnosis in stored:
@@ -101,13 +101,13 @@ def run_diagnosis(
             return diagnosis
     with unit_threads(), isolated(unit_seed(name)):
         images, labels = block.tensors()
-        loaded, draws = reference.load(), protocol.DRAWS if record.stochastic else None
+        network, draws = reference.load(), protocol.DRAWS if record.stochastic else None
         check_images(images, labels, len(block.classes))
-        check_model(as_judged(loaded, draws), images, len(block.classes), alone=draws is None)
-        if progress is not None and names:
+        check_model(as_judged(network, draws), images, len(block.classes), alone=draws is None)
+        if progress is not None and source_names:
             progress(0.0, "examples on other models")
-        examples = examples_of_others(names, block, threat)
-        engine = fast_equal(loaded, record, images)
+        examples = examples_of_others(source_names, block, threat)
+        engine = fast_equal(network, record, images)
         attacked = as_attacked(engine.model, record.backward, draws)
         measured = diagnose(attacked, images, labels, threat, unit_seed(name), examples, progress)
     diagnosis_labels = DiagnosisLabels(model=record.id, dataset=block.name, threat=str(threat), engine=engine.engine)
@@ -160,11 +160,11 @@ def diagnoses(store: Store) -> list[Diagnosis]:
 
 def of_model(known: Sequence[Diagnosis], record: Record) -> list[Diagnosis]:
     """Return the diagnoses of a record's network, the first one per data set and threat model in the order of `known`."""
-    best: dict[tuple[str, str], Diagnosis] = {}
+    by_setting: dict[tuple[str, str], Diagnosis] = {}
     for diagnosis in known:
         if diagnosis.about == about(record):
-            best.setdefault((diagnosis.dataset, diagnosis.threat), diagnosis)
-    return list(best.values())
+            by_setting.setdefault((diagnosis.dataset, diagnosis.threat), diagnosis)
+    return list(by_setting.values())
 
 
 def diagnosed(store: Store, references: Mapping[str, str]) -> pd.DataFrame:

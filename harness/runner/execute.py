@@ -100,7 +100,7 @@ def execute(
         If no CUDA device is available for `device="cuda"`.
     """
     report = Report()
-    missing = _missing(plan, store, existing, report)
+    missing = _missing_units(plan, store, existing, report)
     check_fingerprints(report.found, store)
     for unit in report.found:
         tell(Event("found", unit, 1.0))
@@ -110,14 +110,14 @@ def execute(
     report.absent = list(reasons.values())
     report.left += [unit for unit in missing if unit.model in reasons]
     missing = [unit for unit in missing if unit.model not in reasons]
-    name = executor or ("here" if workers == 1 or len(missing) < 2 else "processes")
-    run = executors.get(name)
-    if device == "cuda" and name == "ray" and not gpus:
+    executor_name = executor or ("here" if workers == 1 or len(missing) < 2 else "processes")
+    run = executors.get(executor_name)
+    if device == "cuda" and executor_name == "ray" and not gpus:
         raise UsageError("on Ray a unit has no GPU unless it asks for a share of one: --gpus-per-unit 0.25")
-    if device == "cuda" and name != "ray" and not torch.cuda.is_available():
+    if device == "cuda" and executor_name != "ray" and not torch.cuda.is_available():
         raise UsageError("no CUDA device is available here: use --device cpu")
     resources = Resources(workers, cpus, gpus, again=existing == "always", device=device)
-    if name != "here":
+    if executor_name != "here":
         # A long unit at the end would leave the other workers idle.
         missing.sort(key=length, reverse=True)
     abandoned = {claim.unit for claim in store.claims.abandoned()}
@@ -126,14 +126,14 @@ def execute(
             tell(Event("ended", unit, 0.0, f"{unit}: the process that ran it before ended (killed, out of memory, or by the model's code)"))
     while missing:
         units, busy = {unit.id: unit for unit in missing}, []
-        for done in run(missing, store, lambda unit, fraction, component: tell(Event("progress", unit, fraction, component)), resources):
-            unit = units.pop(done.unit)
-            if done.kind == "busy":
+        for result in run(missing, store, lambda unit, fraction, component: tell(Event("progress", unit, fraction, component)), resources):
+            unit = units.pop(result.unit)
+            if result.kind == "busy":
                 busy.append(unit)
                 tell(Event("waiting", unit))
             else:
-                _record_result(done, unit, report, tell)
-            if done.fatal:
+                _record_result(result, unit, report, tell)
+            if result.fatal:
                 report.left += units.values()
                 return report
         missing = busy
@@ -142,7 +142,7 @@ def execute(
     return report
 
 
-def _missing(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:
+def _missing_units(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:
     """Return the units to run; the others are put into `report.found`."""
     if existing not in EXISTING:
         raise ValueError(f"existing is one of {', '.join(EXISTING)}, not {existing!r}")
@@ -156,15 +156,15 @@ def _missing(plan: Plan, store: Store, existing: str, report: Report) -> list[Un
     return [unit for unit in plan.units if unit.id not in done_ids]
 
 
-def _record_result(done: Done, unit: Unit, report: Report, on_event: Callable[[Event], None]) -> None:
-    if done.kind == "failed":
-        report.failed.append((unit, done.message or ""))
-        on_event(Event("failed", unit, 1.0, done.message or ""))
-    elif done.kind == "found":
+def _record_result(result: Done, unit: Unit, report: Report, on_event: Callable[[Event], None]) -> None:
+    if result.kind == "failed":
+        report.failed.append((unit, result.message or ""))
+        on_event(Event("failed", unit, 1.0, result.message or ""))
+    elif result.kind == "found":
         report.found.append(unit)
         on_event(Event("found", unit, 1.0))
     else:
         report.finished.append(unit)
-        if done.message is not None:
-            report.at_fault.append((unit, done.message))
+        if result.message is not None:
+            report.at_fault.append((unit, result.message))
         on_event(Event("finished", unit, 1.0))

@@ -33,9 +33,9 @@ def pack(store: Store) -> Packing:
     UserError
         If units of the store are being worked on, or an existing pack is damaged.
     """
-    running = store.claims.running()
-    if running:
-        raise UserError(f"{store.root} is in use: {len(running)} units are being worked on; pack it when they are done")
+    claims = store.claims.running()
+    if claims:
+        raise UserError(f"{store.root} is in use: {len(claims)} units are being worked on; pack it when they are done")
     # A damaged pack must not be replaced by the few units that have files of their own.
     if store.pack is not None:
         store.pack.check()

@@ -159,7 +159,7 @@ def plan_suite(
         If a model, attack or data set does not exist.
     """
     models = registry.model_ids() if suite.models == "all" else suite.models
-    described = _described(models)
+    descriptions = _describe_models(models)
     left_out: list[str] = []
     units: list[Unit] = []
     for part in suite.evaluation:
@@ -172,9 +172,9 @@ def plan_suite(
             continue
         # "all" means all that fit, so only a model that was named and does not fit is reported.
         leave_out = (lambda reason: None) if suite.models == "all" else left_out.append
-        units += _expand(described, part, images, info.family, suite.seed, leave_out, engine)
+        units += _expand(descriptions, part, images, info.family, suite.seed, leave_out, engine)
     # Model by model, so that each is loaded once; within a model, in the suite's order.
-    positions = {model: position for position, model in enumerate(described)}
+    positions = {model: position for position, model in enumerate(descriptions)}
     return Plan(tuple(sorted(units, key=lambda unit: positions[unit.model])), tuple(dict.fromkeys(left_out)))
 
 
@@ -190,7 +190,7 @@ def plan_request(
     engine: str = "auto",
 ) -> Plan:
     """Return the plan of models under attacks on one data set; raise a UserError if a model does not fit the data or an attack."""
-    return plan_described(_described(models), attack_names, dataset, n, threats, seed, data_dir, download, engine)
+    return plan_described(_describe_models(models), attack_names, dataset, n, threats, seed, data_dir, download, engine)
 
 
 def plan_described(
@@ -214,13 +214,13 @@ def plan_described(
     return Plan(tuple(_expand(described, part, images, datasets.describe(dataset).family, seed, refuse, engine)))
 
 
-def _described(models: Iterable[str]) -> dict[str, Attackable]:
+def _describe_models(models: Iterable[str]) -> dict[str, Attackable]:
     """Return the description of each distinct model, by the text of its reference."""
     return {str(reference): reference.describe() for reference in map(parse, models)}
 
 
 def _expand(
-    described: Mapping[str, Attackable],
+    descriptions: Mapping[str, Attackable],
     part: Evaluation,
     images: ImageSet,
     family: str,
@@ -230,11 +230,11 @@ def _expand(
 ) -> list[Unit]:
     specs = [attacks.get(name) for name in part.attacks]
     units = []
-    for model, record in described.items():
+    for model, record in descriptions.items():
         trained_on = None if record.data is None else record.data.train
         if record.classes != len(images.classes) or (family in datasets.kinds() and trained_on not in (None, family)):
-            trained = "" if trained_on is None else f"trained on {trained_on}, "
-            leave_out(f"model {record.id}: {trained}{record.classes} classes, not for {images.name}")
+            training_text = "" if trained_on is None else f"trained on {trained_on}, "
+            leave_out(f"model {record.id}: {training_text}{record.classes} classes, not for {images.name}")
             continue
         for unbound in specs:
             try:

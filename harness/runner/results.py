@@ -43,7 +43,7 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
     """
     cells = None if plan is None else _cells(plan)
     planned = set() if plan is None else set(plan.ids)
-    damaged, tables, rows, labels_per_unit, invalid = [], [], [], [], []
+    damaged, tables, row_counts, labels_per_unit, invalid = [], [], [], [], []
     for item in stored:
         if isinstance(item, DamagedFileError):
             damaged.append(item)
@@ -63,12 +63,12 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
         invalid += [f"{_describe(manifest)}: {reason}" for reason in _reasons(manifest)]
         if not manifest.at_fault and manifest.invalid is None:
             tables.append(table)
-            rows.append(table.num_rows)
+            row_counts.append(table.num_rows)
             labels_per_unit.append({**labels_of(item), **plan_names, "asked": is_planned, "block_images": item.table.num_rows})
     if not tables:
         return Found(pd.DataFrame(columns=[*LABELS, *COLUMNS]), damaged, invalid)
     labels = pd.DataFrame(labels_per_unit)
-    repeated = labels.loc[labels.index.repeat(rows)].reset_index(drop=True)
+    repeated = labels.loc[labels.index.repeat(row_counts)].reset_index(drop=True)
     ascending = {"asked": False, "block_images": False, "unit": True}
     frame = pd.concat([repeated, pa.concat_tables(tables).to_pandas()], axis=1)
     frame = frame.sort_values(list(ascending), ascending=list(ascending.values()), kind="stable")
@@ -132,8 +132,8 @@ def agreement(left: pd.DataFrame, right: pd.DataFrame) -> tuple[int, int]:
     """Return on how many images two frames agree about robustness, and how many images both have; an image counts once per attack."""
     if left.empty or right.empty:
         return 0, 0
-    both = left[[*IMAGE_KEY, "robust"]].merge(right[[*IMAGE_KEY, "robust"]], on=IMAGE_KEY)
-    return int((both["robust_x"] == both["robust_y"]).sum()), len(both)
+    common = left[[*IMAGE_KEY, "robust"]].merge(right[[*IMAGE_KEY, "robust"]], on=IMAGE_KEY)
+    return int((common["robust_x"] == common["robust_y"]).sum()), len(common)
 
 
 def select(

@@ -59,8 +59,8 @@ def labels_of(stored: Stored) -> dict[str, Any]:
     """Return the values of `LABELS` for a unit; `flags` are its marks (`harness.evaluation.marks`), comma-separated."""
     manifest = stored.manifest
     flags = [(flag.kind, flag.message) for flag in manifest.flags]
-    marks_of_unit = marks(flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas(), manifest.labels.attack)
-    return {**manifest.labels.model_dump(), "model_sha256": model_sha256(manifest.identity["model"]), "flags": ", ".join(marks_of_unit)}
+    unit_marks = marks(flags, stored.table.select(["label", "clean_prediction", "broken_by"]).to_pandas(), manifest.labels.attack)
+    return {**manifest.labels.model_dump(), "model_sha256": model_sha256(manifest.identity["model"]), "flags": ", ".join(unit_marks)}
 
 
 class Store:
@@ -120,13 +120,13 @@ class Store:
             **facts,
         )
         broken = _broken_file(outcome) if len(outcome.broken_images) else None
-        self._place(manifest, pa.Table.from_pandas(outcome.frame, SCHEMA, preserve_index=False), broken)
+        self._write_files(manifest, pa.Table.from_pandas(outcome.frame, SCHEMA, preserve_index=False), broken)
         self.partial(unit.id).forget()
         (self.root / "failed" / f"{unit.id}.json").unlink(missing_ok=True)
 
     def adopt(self, stored: Stored, broken: bytes | None) -> None:
         """Store a unit that another store has finished, with the file of its broken images if there is one."""
-        self._place(stored.manifest, stored.table, broken)
+        self._write_files(stored.manifest, stored.table, broken)
 
     def read(self, unit: str) -> Stored:
         """Read one unit.
@@ -289,7 +289,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         place(path, document.to_bytes())
 
-    def _place(self, manifest: Manifest, table: pa.Table, broken: bytes | None) -> None:
+    def _write_files(self, manifest: Manifest, table: pa.Table, broken: bytes | None) -> None:
         """Write a unit's files, the manifest last; a signal that stops the run waits for them."""
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
