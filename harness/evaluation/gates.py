@@ -87,7 +87,7 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
     with torch.no_grad():
         difference = float((torch.cat(singles) - first[:4]).abs().max())
         if difference > BATCH_TOLERANCE * max(1.0, float(first.max() - first.min())):
-            raise RefusedError(f"model refused: the logits of an image depend on its batch mates (by {mates:.3g})")
+            raise RefusedError(f"model refused: the logits of an image depend on its batch mates (by {difference:.3g})")
         _check_stored_form(model, probe, first)
     if isinstance(model, Fenced):
         check_consistent(model, probe)
@@ -130,13 +130,13 @@ def check_alphabet(weights: Sequence[np.ndarray], weight_bits: int, pruned: bool
     RefusedError
         If a layer has other values.
     """
-    for number, weight in enumerate(weights):
+    for position, weight in enumerate(weights):
         magnitudes = np.unique(np.abs(weight))
         zeros = int((weight == 0).sum())
         if weight_bits == 1 and len(magnitudes[magnitudes > 0]) > 1:
-            raise RefusedError(f"model refused: layer {number} holds {len(magnitudes)} magnitudes where the record says one-bit weights")
+            raise RefusedError(f"model refused: layer {position} holds {len(magnitudes)} magnitudes where the record says one-bit weights")
         if weight_bits == 1 and zeros and not pruned:
-            raise RefusedError(f"model refused: layer {number} holds {zeros} zeros where the record says -1 and +1 (is it sign(0) = 0?)")
+            raise RefusedError(f"model refused: layer {position} holds {zeros} zeros where the record says -1 and +1 (is it sign(0) = 0?)")
 
 
 def check_clean_accuracy(expected: float, correct: int, n: int) -> None:

@@ -72,5 +72,5 @@ def is_gain(gained: int, attacked: int) -> bool:
 
     if not gained:
         return False
-    p = binomtest(gained, max(attacked, gained), thresholds.UNIT_BLACK_BOX_GAIN.value, alternative="greater").pvalue
-    return bool(p < thresholds.UNIT_SIGNIFICANCE.value)
+    p_value = binomtest(gained, max(attacked, gained), thresholds.UNIT_BLACK_BOX_GAIN.value, alternative="greater").pvalue
+    return bool(p_value < thresholds.UNIT_SIGNIFICANCE.value)

@@ -71,15 +71,15 @@ class Meter(nn.Module):
         self.non_finite = torch.zeros(len(images), dtype=torch.bool)
         # NumPy views that share memory with the tensors above.
         self._forwards, self._backwards, self._margins = self.forwards.numpy(), self.backwards.numpy(), self.margins.numpy()
-        self._labels = _numpy(labels)
-        self._grids = _grid(images).flatten(1)
+        self._labels = _to_numpy(labels)
+        self._grids = _grid_pixels(images).flatten(1)
         self._half_squares = self._grids.square().sum(1) / 2
         self._columns = self._grids.T.contiguous()
         distances = torch.cdist(self._grids, self._grids).fill_diagonal_(torch.inf)
         # If no grid pixel is farther than this from an image's, the distance is less than half of that to the nearest other image.
-        self._certain = _numpy(0.499 * distances.amin(1) / self._grids.shape[1] ** 0.5)
-        self._last: _Assignment | None = None
-        self._size = NORMS[threat.norm].size_of_array
+        self._certain = _to_numpy(0.499 * distances.amin(1) / self._grids.shape[1] ** 0.5)
+        self._last_assignment: _Assignment | None = None
+        self._norm_size = NORMS[threat.norm].size_of_array
         self._limit = threat.epsilon + TOLERANCE
         self.train(model.training)
 
@@ -87,9 +87,9 @@ class Meter(nn.Module):
         """Return the logits [M, classes] of `queries` [M, 3, H, W]."""
         logits: torch.Tensor = self.model(queries)
         detached = queries.detach()
-        assignment = self._last = self._identify(detached)
+        assignment = self._last_assignment = self._identify(detached)
         self._forwards += assignment.counts
-        self._keep_best(detached, _numpy(logits.detach()), assignment)
+        self._keep_best(detached, _to_numpy(logits.detach()), assignment)
         if logits.requires_grad:
             logits.register_hook(lambda _: self._count_backward(assignment.counts))
         return logits
@@ -107,19 +107,19 @@ class Meter(nn.Module):
         self._backwards += counts
 
     def _identify(self, queries: torch.Tensor) -> _Assignment:
-        last = self._last
+        last = self._last_assignment
         if last is not None and len(last.rows) == len(queries):
             # Most queries are about the same images as the previous one, and checking that is faster than a search.
-            difference = _numpy(_grid(queries)) - last.grids
+            difference = _to_numpy(_grid_pixels(queries)) - last.grids
             if difference.max() < last.certain and difference.min() > -last.certain:
                 return last
         # Minimise half the squared distance, without the term that is the same for all images.
-        grids = _grid(queries).flatten(1)
-        rows = _numpy(torch.addmm(self._half_squares, grids, self._columns, alpha=-1).argmin(1))
+        grids = _grid_pixels(queries).flatten(1)
+        rows = _to_numpy(torch.addmm(self._half_squares, grids, self._columns, alpha=-1).argmin(1))
         in_order = np.arange(len(self._labels))
         if len(rows) == len(in_order) and 2 * np.count_nonzero(rows == in_order) > len(rows):
             rows = in_order
-        clean = _numpy(_grid(self.images)[rows])
+        clean = _to_numpy(_grid_pixels(self.images)[rows])
         counts = np.bincount(rows, minlength=len(in_order))
         return _Assignment(rows, self._labels[rows], clean, float(self._certain[rows].min()), counts)
 
@@ -127,7 +127,7 @@ class Meter(nn.Module):
         is_wrong = logits.argmax(1) != assignment.labels
         is_non_finite = ~np.isfinite(logits).all(1)
         if is_non_finite.any():
-            is_non_finite &= _numpy(torch.isfinite(queries).flatten(1).all(1))
+            is_non_finite &= _to_numpy(torch.isfinite(queries).flatten(1).all(1))
             self.non_finite[assignment.rows[is_non_finite]] = True
             is_wrong |= is_non_finite
         if not is_wrong.any():
@@ -143,7 +143,7 @@ class Meter(nn.Module):
             return
         positions, rows, margins = (values[is_better] for values in (positions, rows, margins))
         # Most queries of FAB lie outside the threat model, which the grid alone nearly always shows.
-        is_near = self._size(_numpy(_grid(queries))[positions] - assignment.grids[positions]) <= self._limit
+        is_near = self._norm_size(_to_numpy(_grid_pixels(queries))[positions] - assignment.grids[positions]) <= self._limit
         if not is_near.any():
             return
         positions, rows, margins = (values[is_near] for values in (positions, rows, margins))
@@ -155,18 +155,18 @@ class Meter(nn.Module):
         self.examples[rows[is_best]] = queries[positions[is_best]]
 
     def _is_inside(self, queries: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-        points = _numpy(queries)
-        is_inside: np.ndarray = self._size(points - _numpy(self.images[rows])) <= self._limit
+        points = _to_numpy(queries)
+        is_inside: np.ndarray = self._norm_size(points - _to_numpy(self.images[rows])) <= self._limit
         pixels = points.reshape(len(points), -1)
         return is_inside & (pixels.min(1) >= 0.0) & (pixels.max(1) <= 1.0)
 
 
-def _grid(images: torch.Tensor) -> torch.Tensor:
+def _grid_pixels(images: torch.Tensor) -> torch.Tensor:
     """Return a view of evenly spaced pixels that identify an image, [N, 3, GRID, GRID] if its sides are multiples of GRID."""
-    down, across = max(1, images.shape[2] // GRID), max(1, images.shape[3] // GRID)
-    return images[:, :, down // 2 :: down, across // 2 :: across]
+    row_step, column_step = max(1, images.shape[2] // GRID), max(1, images.shape[3] // GRID)
+    return images[:, :, row_step // 2 :: row_step, column_step // 2 :: column_step]
 
 
-def _numpy(values: torch.Tensor) -> np.ndarray:
+def _to_numpy(values: torch.Tensor) -> np.ndarray:
     array: np.ndarray = (values if values.device.type == "cpu" else values.cpu()).numpy()
     return array

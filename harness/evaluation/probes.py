@@ -14,7 +14,7 @@ from harness.threats import LINF
 
 # Images per batch.
 BATCH = 250
-_SEED = 0x3A5C
+_NOISE_SEED = 0x3A5C
 
 
 def zero_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, loss: Loss) -> torch.Tensor:
@@ -52,8 +52,8 @@ def logit_scale(model: nn.Module, images: torch.Tensor) -> LogitScale:
     """Return the scale of the logits on clean images [N, 3, H, W]."""
     with torch.no_grad():
         logits = torch.cat([model(part) for part in images.split(BATCH)])
-    top = logits.topk(2, dim=1).values
-    return LogitScale(float((top[:, 0] - top[:, 1]).median()), float((logits.softmax(1).max(1).values == 1.0).float().mean()))
+    largest = logits.topk(2, dim=1).values
+    return LogitScale(float((largest[:, 0] - largest[:, 1]).median()), float((logits.softmax(1).max(1).values == 1.0).float().mean()))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def gradient_flags(model: nn.Module, images: torch.Tensor, labels: torch.Tensor,
     The model must classify `images` [N, 3, H, W] correctly. Zero gradients are counted at the images and at a random point within
     `epsilon` of each, and the smaller count is used.
     """
-    noise = LINF.noise(images.shape, epsilon, torch.Generator().manual_seed(_SEED)).to(images)
+    noise = LINF.noise(images.shape, epsilon, torch.Generator().manual_seed(_NOISE_SEED)).to(images)
     points = (images, (images + noise).clamp(0.0, 1.0))
     without_margin, without_ce = (
         min(int(zero_gradient(model, batch, labels, loss).sum()) for batch in points) for loss in (margin, cross_entropy)

@@ -90,10 +90,10 @@ def evaluate_unit(
             attacked_model = as_attacked(model if attacked is None else attacked, backward, draws)
             return _evaluate(attacked_model, judged_model, block, threat, spec, seed, progress, memory, draws is None)
 
-        return _behind_fence(model, spec.name, run) if isinstance(model, Fenced) else run()
+        return _run_fenced(model, spec.name, run) if isinstance(model, Fenced) else run()
 
 
-def _behind_fence(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:
+def _run_fenced(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:
     """Run a unit of a user's network, and check its state afterwards because its backward passes run outside the fence."""
     with libraries_kept(), user_code(f"{attack} on the model failed"):
         hash_before = model.state_sha256()
@@ -234,9 +234,9 @@ def _judge_rebuilt(
     """Return whether rebuilt networks misclassify each adversarial example and each best query, both bool [N]; refuse inconsistent ones."""
     is_finite = torch.isfinite(adversarial).flatten(1).all(1)
     adversarial = torch.where(is_finite[:, None, None, None], adversarial, images)
-    moved = adversarial[(adversarial != images).flatten(1).any(1)][:PROBE]
-    if len(moved):
-        check_consistent(model, moved.to(device_of(model)))
+    changed = adversarial[(adversarial != images).flatten(1).any(1)][:PROBE]
+    if len(changed):
+        check_consistent(model, changed.to(device_of(model)))
     by_adversarial, _, by_best = (
         (ask_again(model, variant, logits_of(model, variant)) != labels).any(0) for variant in (adversarial, images, best_queries)
     )

@@ -110,7 +110,10 @@ def _large_radius(measured: Diagnostics) -> str:
 
 
 def _compare_marks(speaks_against: Callable[[str, str], bool], first: str, second: str) -> str:
-    return "".join("-" if "-" in (left, right) else "01"[speaks_against(left, right)] for left, right in zip(first, second, strict=True))
+    return "".join(
+        "-" if "-" in (first_mark, second_mark) else "01"[speaks_against(first_mark, second_mark)]
+        for first_mark, second_mark in zip(first, second, strict=True)
+    )
 
 
 BY_NO_GRADIENT = "that no gradient attack breaks"
@@ -169,7 +172,7 @@ SIGNIFICANCE = thresholds.FAMILY_ERROR.value / (thresholds.MODELS.value * len(CH
 
 def judge(measured: Diagnostics) -> Verdict:
     """Return the verdict on a model from its diagnostics and the constants of `thresholds`."""
-    reasons = [reason for check in CHECKS if (reason := _reason(check, measured)) is not None]
+    reasons = [reason for check in CHECKS if (reason := _find_reason(check, measured)) is not None]
     kinds = {reason.kind for reason in reasons}
     # Without a gradient of the margin there is none of the cross-entropy either.
     reasons = [reason for reason in reasons if reason.kind != "saturated" or "zero-gradient" not in kinds]
@@ -183,12 +186,12 @@ def p_value(against: int, asked: int, share: float) -> float:
     return float(binomtest(against, asked, share, alternative="greater").pvalue) if asked else 1.0
 
 
-def _reason(check: Check, measured: Diagnostics) -> Reason | None:
-    against, asked = check.count(measured)
-    p = p_value(against, asked, check.share.value)
+def _find_reason(check: Check, measured: Diagnostics) -> Reason | None:
+    against, tested = check.count(measured)
+    p = p_value(against, tested, check.share.value)
     if p >= SIGNIFICANCE:
         return None
-    text = f"{against} of {asked} images {check.text} (p = {p:.1g}; honest models: at most {100 * check.share.value:g} %)"
+    text = f"{against} of {tested} images {check.text} (p = {p:.1g}; honest models: at most {100 * check.share.value:g} %)"
     reason = Reason(check.level, check.kind, text)
     if check.kind == "large-radius" and measured.near_constant:
         return replace(reason, level="suspicious", kind="near-constant", text=f"{text}, most predictions being one class")
