@@ -136,10 +136,10 @@ def compare(
         For unknown names, refused models or images, and data that is absent.
     """
     reference = str(parse(model, None if checkpoint is None else Path(checkpoint), outside))
-    data = None if data_dir is None else Path(data_dir)
+    data_path = None if data_dir is None else Path(data_dir)
     limit = n if isinstance(n, int) else None
     threat = threats_for(["Linf"], [radius])[0] if radius else None
-    plan = plan_comparison(reference, against, get_suite(suite), dataset, limit, n == "all", data, download, threat)
+    plan = plan_comparison(reference, against, get_suite(suite), dataset, limit, n == "all", data_path, download, threat)
     on_plan(plan)
     admit(plan)
     result_store = Store(Path(store))
@@ -156,7 +156,7 @@ def compare(
     # Without a number, all images that the store has of the compared models count.
     usable = find(stored, plan, longer=True, beyond=n is None)
     target_outcomes = usable.outcomes[usable.outcomes["model"] == first_unit.record.id]
-    probes = plan_probes(plan, target_outcomes["image"].nunique(), data) if len(target_outcomes) else Plan(())
+    probes = plan_probes(plan, target_outcomes["image"].nunique(), data_path) if len(target_outcomes) else Plan(())
     unprobed = without_covered(probes, find(stored, probes, longer=True).outcomes)
     is_evasive = False
     if unprobed.units:

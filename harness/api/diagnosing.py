@@ -52,6 +52,6 @@ def diagnose(
     from model_zoo.references import parse_recorded
     from model_zoo.threat import ThreatModel, parse_radius
 
-    data = parse_recorded(model).describe().data.train
-    threat = ThreatModel("Linf", parse_radius(radius)) if radius else protocol.default_threat("Linf", data)
-    return run_diagnosis(model, datasets.load(f"{data}-sample", n=n), threat, Store(Path(store)), progress)
+    family = parse_recorded(model).describe().data.train
+    threat = ThreatModel("Linf", parse_radius(radius)) if radius else protocol.default_threat("Linf", family)
+    return run_diagnosis(model, datasets.load(f"{family}-sample", n=n), threat, Store(Path(store)), progress)

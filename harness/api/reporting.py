@@ -76,7 +76,7 @@ def report(
     suites_by_name = {suite.name: suite for suite in map(get_suite, suites or suite_names())}
     plans = {name: plan_suite(suite, None if data_dir is None else Path(data_dir)) for name, suite in suites_by_name.items()}
     sections = []
-    for name in plans if suites else _widest(stored, plans):
+    for name in plans if suites else _choose_suites(stored, plans):
         suite = suites_by_name[name]
         suite_report = report_plan(result_store, stored, folder / name, plans[name], formats, suite.tables, on_message)
         if suite_report is not None:
@@ -127,18 +127,18 @@ def report_page(store: str | Path, out: str | Path, suites: Sequence[str] = (), 
     from harness.reporting.page.boards import Results
     from harness.reporting.page.site import build
 
-    result_store, data = Store(Path(store)), None if data_dir is None else Path(data_dir)
+    result_store, data_path = Store(Path(store)), None if data_dir is None else Path(data_dir)
     stored = list(result_store.read_all())
     results = []
     for suite in map(get_suite, suites or suite_names()):
-        plan = plan_suite(suite, data)
+        plan = plan_suite(suite, data_path)
         outcomes = find(stored, plan).outcomes
         if not outcomes.empty:
             models, verdicts = describe_models(result_store, plan)
             results.append(Results(suite.name, outcomes, models, pd.DataFrame(plan.expected()), verdicts))
     if not results:
         raise nothing_stored(result_store, suites)
-    return build(result_store, stored, results, {name: name for name in registry.model_ids()}, Path(out), data)
+    return build(result_store, stored, results, {name: name for name in registry.model_ids()}, Path(out), data_path)
 
 
 def describe_models(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -158,12 +158,12 @@ def nothing_stored(store: Store, suites: Sequence[str]) -> UserError:
     return UserError(f"no outcomes {scope}in {store.root}: `harness run --suite quick` makes some")
 
 
-def _widest(stored: Items, plans: Mapping[str, Plan]) -> list[str]:
+def _choose_suites(stored: Items, plans: Mapping[str, Plan]) -> list[str]:
     """Return the suites that have outcomes and whose cells are not all in another one's, those with the most cells first."""
     columns = ["model", "model_sha256", "dataset", "norm", "radius", "attack"]
     cells = {name: set(find(stored, plan).outcomes[columns].itertuples(index=False, name=None)) for name, plan in plans.items()}
     ordered = sorted((name for name in cells if cells[name]), key=lambda name: (-len(cells[name]), name))
-    return [name for position, name in enumerate(ordered) if not any(cells[name] <= cells[other] for other in ordered[:position])]
+    return [name for position, name in enumerate(ordered) if not any(cells[name] <= cells[larger] for larger in ordered[:position])]
 
 
 def _report_requests(
@@ -180,8 +180,8 @@ def _report_requests(
     names = sorted(set(usable.outcomes["model"]))
     registered = {name: name for name in names if name in registry.model_ids()}
     # Only the name of a model without a record is known; the columns are taken from a model with one.
-    described = registered or {name: name for name in registry.model_ids()[:1]}
-    models = with_traits(catalogue(described), described).set_index("id").reindex(names).rename_axis("id").reset_index()
+    references = registered or {name: name for name in registry.model_ids()[:1]}
+    models = with_traits(catalogue(references), references).set_index("id").reindex(names).rename_axis("id").reset_index()
     families = usable.outcomes.drop_duplicates("model").set_index("model")["family"]
     models["family"] = models["family"].fillna(models["id"].map(families))
     try:
