@@ -131,13 +131,13 @@ def command(
     standing = compared.comparisons[0].ours
     unmet = compared.unmet(fail_under, required)
     if as_json:
-        plain = {
+        fields = {
             "model": compared.model.id,
             "comparisons": [_to_dict(comparison) for comparison in compared.comparisons],
             "not_tested": list(compared.not_tested),
             "unmet": unmet,
         }
-        click.echo(json.dumps(plain, indent=1))
+        click.echo(json.dumps(fields, indent=1))
     else:
         for comparison in compared.comparisons:
             out.print(_table(comparison))

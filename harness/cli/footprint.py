@@ -40,12 +40,12 @@ def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     elif rows:
-        _show(rows, layers)
+        _print_footprints(rows, layers)
     if has_failed:
         raise SystemExit(1)
 
 
-def _show(rows: list[dict[str, Any]], layers: bool) -> None:
+def _print_footprints(rows: list[dict[str, Any]], layers: bool) -> None:
     from harness.cli.console import out
     from model_zoo.footprint import LINES
 
@@ -62,10 +62,10 @@ def _show(rows: list[dict[str, Any]], layers: bool) -> None:
         for part, count in row["left_out"].items():
             out.print(f"{row['id']}: left out, as nothing uses it: {part} ({count:,} parameters)", markup=False, highlight=False)
         if layers:
-            out.print(_layers(row["id"], row["layers"]))
+            out.print(_layer_table(row["id"], row["layers"]))
 
 
-def _layers(title: str, rows: list[dict[str, Any]]) -> Table:
+def _layer_table(title: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("layer")
     for heading in ("shape", "weights", "kept", "kept, %", "mask bytes", "MACs", "accumulations"):

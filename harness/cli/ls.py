@@ -27,7 +27,7 @@ def command(kind: str, data_dir: Path | None, as_json: bool) -> None:
       harness ls attacks --json
       harness ls datasets --data-dir ~/data
     """
-    rows = _rows(kind, data_dir)
+    rows = _list_rows(kind, data_dir)
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -36,17 +36,17 @@ def command(kind: str, data_dir: Path | None, as_json: bool) -> None:
         is_numeric = all(isinstance(row[name], (int, float)) or row[name] is None for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(_cell_text(value) for value in row.values()))
     out.print(table)
 
 
-def _rows(kind: str, data_dir: Path | None) -> Rows:
+def _list_rows(kind: str, data_dir: Path | None) -> Rows:
     if kind == "models":
         return list_models(lambda error: err.print(f"harness: {error}", style="yellow", markup=False))
     return list_datasets(data_dir) if kind == "datasets" else KINDS[kind]()
 
 
-def _cell(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 
-def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
+def _parse_numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
     try:
         return tuple(float(number) for number in value.split(",")) if value else ()
     except ValueError:
@@ -18,8 +18,8 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 
 _OPTIONS = (
     click.option("--scale", type=float, default=1.0, help="Exported networks: multiply pixels in [0, 1] by this first (255)."),
-    click.option("--mean", callback=_numbers, metavar="M[,M,M]", help="Exported networks: then subtract this, per channel."),
-    click.option("--std", callback=_numbers, metavar="S[,S,S]", help="Exported networks: then divide by this, per channel."),
+    click.option("--mean", callback=_parse_numbers, metavar="M[,M,M]", help="Exported networks: then subtract this, per channel."),
+    click.option("--std", callback=_parse_numbers, metavar="S[,S,S]", help="Exported networks: then divide by this, per channel."),
     click.option("--channels-last", is_flag=True, help="Exported networks: then make images [N, H, W, C]."),
     click.option("--output", default="", metavar="NAME", help="ONNX with several outputs: the one with the logits."),
 )

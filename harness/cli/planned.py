@@ -75,7 +75,7 @@ _OPTIONS = (
     click.option("--download", is_flag=True, help="Download CIFAR if it is not there."),
     store_option(),
 )
-_NAMES = ("suite", "models", "attack_names", "dataset", "resize", "n", "radii", "engine", "seed", "data_dir", "download")
+_PLAN_OPTIONS = ("suite", "models", "attack_names", "dataset", "resize", "n", "radii", "engine", "seed", "data_dir", "download")
 
 
 def planned(command: Callable[..., None]) -> Callable[..., None]:
@@ -83,7 +83,7 @@ def planned(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def wrapped(**values: Any) -> None:
-        plan_options = {name: values.pop(name) for name in _NAMES}
+        plan_options = {name: values.pop(name) for name in _PLAN_OPTIONS}
         command(make_plan=lambda: make_plan(**plan_options), suite=plan_options["suite"], **values)
 
     for option in reversed(_OPTIONS):

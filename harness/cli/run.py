@@ -110,11 +110,11 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
     total = sum(len(unit.block) for unit in plan.units)
     with progress_bar("images") as bar:
         task = bar.add_task("planning", total=total, speed="–")
-        done: dict[str, float] = {}
+        images_done: dict[str, float] = {}
 
         def tell(event: Event) -> None:
-            done[event.unit.id] = event.fraction * len(event.unit.block)
-            current = sum(done.values())
+            images_done[event.unit.id] = event.fraction * len(event.unit.block)
+            current = sum(images_done.values())
             elapsed = bar.tasks[0].elapsed or 0.0
             label = f"{event.unit.record.id} · {event.message or event.unit.attack.name}"
             bar.update(task, completed=int(current), description=label, speed=f"{current / elapsed:.1f} images/s" if elapsed > 1 else "–")

@@ -62,7 +62,7 @@ def command(model: str, store: Path, as_json: bool) -> None:
     if footprint is None:
         out.print(reason, style="dim", markup=False)
     else:
-        _print_table("footprint", {name.replace("_", " "): _amount(value) for name, value in dataclasses.asdict(footprint).items()})
+        _print_table("footprint", {name.replace("_", " "): _amount_text(value) for name, value in dataclasses.asdict(footprint).items()})
     if results:
         table = Table(title="robust accuracy", title_justify="left", box=None, pad_edge=False, header_style="bold")
         for name in ("dataset", "threat", "attack", "n", "per cent"):
@@ -103,5 +103,5 @@ def _flatten(fields: dict[str, object], prefix: str = "") -> dict[str, str]:
     return rows
 
 
-def _amount(value: int | None) -> str:
+def _amount_text(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"

@@ -28,16 +28,16 @@ def command(others: tuple[Path, ...], store: Path) -> None:
     from harness.runner.store import Store
 
     has_problems = False
-    for other in others:
-        if not Store(other).exists:
-            raise UsageError(f"{other} is not a store: it has neither a folder 'units' nor packed outcomes")
-        merged = merge(Store(store), Store(other))
+    for source in others:
+        if not Store(source).exists:
+            raise UsageError(f"{source} is not a store: it has neither a folder 'units' nor packed outcomes")
+        merged = merge(Store(store), Store(source))
         for line in merged.conflicts:
             err.print(f"conflict: {line}", style="red", markup=False)
         for line in merged.damaged:
             err.print(f"left out: {line}", style="yellow", markup=False)
         has_problems |= bool(merged.conflicts or merged.damaged)
         counts = f"{len(merged.taken)} units taken, {len(merged.held)} there already, {len(merged.conflicts)} conflicts"
-        out.print(f"{other}: {counts}, {len(merged.damaged)} damaged", markup=False)
+        out.print(f"{source}: {counts}, {len(merged.damaged)} damaged", markup=False)
     if has_problems:
         raise SystemExit(1)
