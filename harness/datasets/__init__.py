@@ -15,7 +15,7 @@ __all__ = ["DataKind", "DatasetInfo", "ImageSet", "data_folder", "describe", "ki
 FOLDER = "folder:"
 
 
-def _source(name: str) -> Source:
+def _get_source(name: str) -> Source:
     if name.startswith(FOLDER):
         from harness.datasets.folder import folder_source
 
@@ -42,7 +42,7 @@ def names() -> list[str]:
 
 def describe(name: str) -> DatasetInfo:
     """Return the description of a data set without loading it; UnknownNameError, with a suggestion, for an unknown name."""
-    return _source(name).info
+    return _get_source(name).info
 
 
 def kinds() -> dict[str, DataKind]:
@@ -52,7 +52,7 @@ def kinds() -> dict[str, DataKind]:
 
 def present(name: str, data_dir: Path | None = None) -> bool:
     """Return whether a data set is on this machine; see `data_folder`."""
-    return _source(name).info.present(data_folder(data_dir))
+    return _get_source(name).info.present(data_folder(data_dir))
 
 
 def load(name: str, data_dir: Path | None = None, n: int | None = None, download: bool = False) -> ImageSet:
@@ -79,7 +79,7 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     DamagedFileError
         If a file's content is not the expected one.
     """
-    source = _source(name)
+    source = _get_source(name)
     if n is not None and n < 1:
         raise UsageError(f"n is at least 1, not {n}")
     images = source.read(data_folder(data_dir), n, download)

@@ -101,7 +101,7 @@ SETS = {
     ),
 }
 # Globals that an official batch may refer to, besides plain containers and numbers, and the modules that define them today.
-_ALLOWED = {
+_ALLOWED_GLOBALS = {
     ("numpy.core.multiarray", "_reconstruct"): "numpy._core.multiarray",
     ("numpy", "ndarray"): "numpy",
     ("numpy", "dtype"): "numpy",
@@ -111,18 +111,18 @@ _ALLOWED = {
 
 class _BatchUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _ALLOWED_GLOBALS:
             raise pickle.UnpicklingError(f"{module}.{name} is not part of an official batch")
-        return super().find_class(_ALLOWED[module, name], name)
+        return super().find_class(_ALLOWED_GLOBALS[module, name], name)
 
 
 def content_sha256(images: np.ndarray, labels: np.ndarray, ordered: bool) -> str:
     """Return the hash of images uint8 [N, 32, 32, 3] with their labels; the same in any order unless `ordered`."""
-    hashes = _hashes(images, labels)
+    hashes = _image_hashes(images, labels)
     return hashlib.sha256(b"".join(hashes if ordered else sorted(hashes))).hexdigest()
 
 
-def _hashes(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
+def _image_hashes(images: np.ndarray, labels: np.ndarray) -> list[bytes]:
     pairs = zip(images, labels, strict=True)
     return [hashlib.sha256(image.tobytes() + int(label).to_bytes(2, "little")).digest() for image, label in pairs]
 
@@ -181,7 +181,7 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
     else:
         raise MissingDataError(f"{data.name}: no complete {data.folder} and no {arrays.name} in {folder}. {instead(data)}")
     if not data.ordered:
-        hashes = _hashes(images, labels)
+        hashes = _image_hashes(images, labels)
         order = np.array(sorted(range(len(hashes)), key=hashes.__getitem__))
         images, labels = images[order], labels[order]
     return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
@@ -225,7 +225,7 @@ def fetch_batches(data: Cifar, data_dir: Path, report: Report = lambda done, tot
         raise MissingDataError(f"{archive.name} cannot be unpacked into {folder}: {error}") from None
 
 
-def _source(data: Cifar) -> Source:
+def _make_source(data: Cifar) -> Source:
     def present(folder: Path) -> bool:
         return _has_batches(data, TEST, folder) or (folder / f"{data.name}_{TEST}.npz").is_file()
 
@@ -234,4 +234,4 @@ def _source(data: Cifar) -> Source:
     return Source(info, lambda folder, n, download: read(folder, download))
 
 
-SOURCES = {name: _source(data) for name, data in SETS.items()}
+SOURCES = {name: _make_source(data) for name, data in SETS.items()}

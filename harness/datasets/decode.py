@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # EXIF tag of the orientation, and its values for a picture that is stored upright.
 ORIENTATION, UPRIGHT = 0x0112, (None, 0, 1)
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-_KINDS = (
+_IRREGULAR_KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -57,8 +57,8 @@ def decode(path: Path, transform: Callable[[Image], Image] = lambda picture: pic
                 raise DamagedFileError(path, "one picture", f"{frames} of them (an animation, or pages)")
             changes = () if picture.getexif().get(ORIENTATION) in UPRIGHT else ("turned upright as their EXIF tag says",)
             upright = ImageOps.exif_transpose(picture)
-            rgb, scaled = _rgb(path, upright, picture.format)
-            return Picture(np.asarray(transform(rgb)), (*changes, *scaled))
+            rgb, scaling_notes = _to_rgb(path, upright, picture.format)
+            return Picture(np.asarray(transform(rgb)), (*changes, *scaling_notes))
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise DamagedFileError(path, "an image", str(error).splitlines()[0] if str(error) else type(error).__name__) from None
 
@@ -69,12 +69,12 @@ def _check_regular(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError:
         raise DamagedFileError(path, "an image", "a link to nothing" if path.is_symlink() else "no file") from None
-    for is_kind, name in _KINDS:
+    for is_kind, name in _IRREGULAR_KINDS:
         if is_kind(mode):
             raise DamagedFileError(path, "an image", name)
 
 
-def _rgb(path: Path, picture: Image, kind: str | None) -> tuple[Image, tuple[str, ...]]:
+def _to_rgb(path: Path, picture: Image, kind: str | None) -> tuple[Image, tuple[str, ...]]:
     from PIL import Image as Pillow
 
     if picture.mode in SIXTEEN_BITS or (picture.mode == "I" and kind in ("PNG", "PPM")):

@@ -35,7 +35,7 @@ def resize_and_crop(picture: Image) -> Image:
     return resized.crop((left, top, left + CROP, top + CROP))
 
 
-def _root(data_dir: Path) -> Path | None:
+def _find_root(data_dir: Path) -> Path | None:
     if not (data_dir / "imagenet100").is_dir():
         return None
     root = data_dir / "imagenet100"
@@ -55,7 +55,7 @@ def _read_classes(listing: Path) -> list[str]:
 
 def read(data_dir: Path, n: int | None = None, download: bool = False) -> ImageSet:
     """Return the first n validation images (all if n is None), one of each class first; arguments and errors as in `datasets.load`."""
-    root = _root(data_dir)
+    root = _find_root(data_dir)
     if root is None:
         raise MissingDataError(f"imagenet100 is not on this machine: {WHERE}")
     listing = data_dir / "imagenet100" / "classes.txt"
@@ -73,7 +73,7 @@ SOURCES = {
             "ImageNet-100 validation images, 224 x 224",
             KIND,
             None,
-            lambda data_dir: _root(data_dir) is not None,
+            lambda data_dir: _find_root(data_dir) is not None,
             WHERE,
         ),
         read,

@@ -106,7 +106,7 @@ def _load_images(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tens
     return images, labels
 
 
-def _source(data: Cifar) -> Source:
+def _make_source(data: Cifar) -> Source:
     def present(folder: Path) -> bool:
         return not _missing_files(data, folder)
 
@@ -115,4 +115,4 @@ def _source(data: Cifar) -> Source:
     return Source(info, partial(read, data))
 
 
-SOURCES = {source.info.name: source for source in map(_source, SETS.values())}
+SOURCES = {source.info.name: source for source in map(_make_source, SETS.values())}

@@ -58,11 +58,11 @@ def read_sample(stem: str, name: str, classes: tuple[str, ...], folder: Path = F
     parts = []
     for file, sha256 in files.items():
         path = folder / file
-        data = path.read_bytes() if path.is_file() else b""
-        actual = hashlib.sha256(data).hexdigest()
+        file_bytes = path.read_bytes() if path.is_file() else b""
+        actual = hashlib.sha256(file_bytes).hexdigest()
         if actual != sha256:
-            raise DamagedFileError(path, f"sha256 {sha256}", f"{actual} ({len(data)} bytes)" if data else "no file")
-        with Image.open(io.BytesIO(data)) as picture:
+            raise DamagedFileError(path, f"sha256 {sha256}", f"{actual} ({len(file_bytes)} bytes)" if file_bytes else "no file")
+        with Image.open(io.BytesIO(file_bytes)) as picture:
             parts.append(from_sprite(np.asarray(picture.convert("RGB"))))
     try:
         images = ImageSet(name, np.concatenate(parts), labels, index, classes)
@@ -82,7 +82,7 @@ def _read_shipped(stem: str, name: str, classes: tuple[str, ...]) -> ImageSet:
     return images
 
 
-def _source(kind: DataKind, classes: tuple[str, ...], title: str) -> Source:
+def _make_source(kind: DataKind, classes: tuple[str, ...], title: str) -> Source:
     name, stem = f"{kind.name}-sample", f"{kind.name}_sample"
     info = DatasetInfo(name, title, kind, 1000, lambda data_dir: True, "it ships with the package")
     read = partial(_read_shipped, stem, name, classes)
@@ -92,7 +92,7 @@ def _source(kind: DataKind, classes: tuple[str, ...], title: str) -> Source:
 SOURCES = {
     source.info.name: source
     for source in (
-        _source(CIFAR10_KIND, CIFAR10, "1,000 CIFAR-10 test images, 100 a class; ships"),
-        _source(CIFAR100_KIND, CIFAR100, "1,000 CIFAR-100 test images, 10 a class; ships"),
+        _make_source(CIFAR10_KIND, CIFAR10, "1,000 CIFAR-10 test images, 100 a class; ships"),
+        _make_source(CIFAR100_KIND, CIFAR100, "1,000 CIFAR-100 test images, 10 a class; ships"),
     )
 }
