@@ -44,9 +44,9 @@ class Bf16Model(nn.Module):
         logits: torch.Tensor = self.rounded(images)
         with torch.no_grad():
             largest = logits.topk(2, dim=1).values
-            close = (largest[:, 0] - largest[:, 1] <= BAND * (largest[:, 0] - logits.amin(1))).nonzero().flatten()
-            if not len(close):
+            close_rows = (largest[:, 0] - largest[:, 1] <= BAND * (largest[:, 0] - logits.amin(1))).nonzero().flatten()
+            if not len(close_rows):
                 return logits
             correction = torch.zeros_like(logits)
-            correction[close] = self.exact(images[close]) - logits[close]
+            correction[close_rows] = self.exact(images[close_rows]) - logits[close_rows]
         return logits + correction

@@ -60,14 +60,14 @@ def compare(model: nn.Module, engine: nn.Module, images: torch.Tensor, bounds: B
     out.
     """
     images = images[:IMAGES]
-    engine_run, model_run = _run(engine, images), _run(model, images)
+    engine_run, model_run = _logits_and_gradient(engine, images), _logits_and_gradient(model, images)
     logits = float((engine_run[0] - model_run[0]).abs().max() / model_run[0].abs().max().clamp_min(1e-30))
     largest = model_run[1].abs().amax(1, keepdim=True).clamp_min(1e-30)
     differences = ((engine_run[1] - model_run[1]).abs() / largest).median(1).values
     return Comparison(logits, float(differences.median()), float(differences.quantile(0.9)), bounds)
 
 
-def _run(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _logits_and_gradient(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.enable_grad():
         point = images.clone().requires_grad_(True)
         logits = model(point)
