@@ -137,16 +137,16 @@ def _small_shards() -> Finding:
 
 def _diagnostics_with_gain(gained: int) -> Diagnostics:
     n = 250
-    white, none = "1" * 100 + "0" * 150, "0" * n
+    white_box, zeros = "1" * 100 + "0" * 150, "0" * n
     square = "0" * gained + "1" * (200 - gained) + "0" * 50
     return Diagnostics(
         predictions=tuple(range(n)),
         median_gap=1.0,
         saturated=0.0,
-        no_gradient={"ce": none, "margin": none, "dlr": none},
-        robust={"ce": white, "margin": white, "descent": white, "square": square, "noise": white, "decision": white},
+        no_gradient={"ce": zeros, "margin": zeros, "dlr": zeros},
+        robust={"ce": white_box, "margin": white_box, "descent": white_box, "square": square, "noise": white_box, "decision": white_box},
         rising="0" * 100 + "-" * 150,
-        sweep={"8/255": white, "64/255": none},
+        sweep={"8/255": white_box, "64/255": zeros},
     )
 
 
@@ -199,9 +199,11 @@ def _few_classes() -> Finding:
         y = model(x).argmax(1)
     spec = quick("autoattack", apgd_n_iter=5, fab_n_iter=5, square_n_queries=50)
     result = attacks.run(spec, AttackCall(model, x, y, THREAT, 0))
-    used = {component for component in result.broken_by if component}
+    broken_by = {component for component in result.broken_by if component}
     allowed = set(attacks.get("autoattack").parameters["components_for_few_classes"])
-    return Finding(used <= allowed and "apgd-t" not in allowed, f"AutoAttack leaves the targeted losses out: {', '.join(sorted(allowed))}")
+    return Finding(
+        broken_by <= allowed and "apgd-t" not in allowed, f"AutoAttack leaves the targeted losses out: {', '.join(sorted(allowed))}"
+    )
 
 
 def _unbounded() -> Finding:

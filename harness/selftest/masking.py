@@ -58,22 +58,22 @@ def _reversing_signs(instance: int) -> torch.Tensor:
     return torch.where(permutation % 2 == 0, 1.0, -1.0)
 
 
-def _borrowed(instance: int) -> nn.Module:
+def _borrowed_logits(instance: int) -> nn.Module:
     sharpness = None if instance % 2 == 0 else _log_spread(instance, 10.0, 100.0)
     # Every tenth instance shows the logits of a model that ships.
-    shown = load_model("cifar10-rn8s29-dense") if instance % 10 == 9 else defended(instance // 2 % 2)
-    return BorrowedLogits(undefended(instance), shown, sharpness, 20.0).eval()
+    shown_network = load_model("cifar10-rn8s29-dense") if instance % 10 == 9 else defended(instance // 2 % 2)
+    return BorrowedLogits(undefended(instance), shown_network, sharpness, 20.0).eval()
 
 
-def _relu(instance: int) -> nn.Module:
+def _relu_toy(instance: int) -> nn.Module:
     return toy("relu", seed=instance)
 
 
-def _sign(instance: int) -> nn.Module:
+def _sign_toy(instance: int) -> nn.Module:
     return toy("sign", seed=instance)
 
 
-def _too_large(instance: int) -> nn.Module:
+def _large_logits(instance: int) -> nn.Module:
     return toy("relu", scale=_log_spread(instance, 50, 200), seed=instance)
 
 
@@ -81,25 +81,25 @@ def _no_gradient(instance: int) -> nn.Module:
     return toy("sign", sign(0.0), seed=instance)
 
 
-def _clipped(instance: int) -> nn.Module:
+def _clipped_gradient(instance: int) -> nn.Module:
     return toy("sign", sign(_log_spread(instance, 0.001, 0.004)), seed=instance)
 
 
-def _misleading(instance: int) -> nn.Module:
+def _misleading_gradient(instance: int) -> nn.Module:
     return toy("sign", sign(9.0, _reversing_signs(instance)), seed=instance)
 
 
-def _falling(instance: int) -> nn.Module:
+def _falling_margin(instance: int) -> nn.Module:
     return FallingMargin(undefended(instance), _log_spread(instance, 2.0, 20.0)).eval()
 
 
 KINDS = (
-    Kind(1, "logits 100 times too large", _too_large, _relu, THREAT),
-    Kind(3, "sign activations with their true gradient, zero", _no_gradient, _sign, THREAT),
-    Kind(4, "straight-through gradient clipped to a narrow window", _clipped, _sign, THREAT),
-    Kind(5, "a surrogate gradient that points the wrong way in half of the units", _misleading, _sign, THREAT),
-    Kind(21, "logits of a robust network over the class of an undefended one", _borrowed, undefended, CIFAR),
-    Kind(22, "a margin that rises as the true one falls", _falling, undefended, CIFAR),
+    Kind(1, "logits 100 times too large", _large_logits, _relu_toy, THREAT),
+    Kind(3, "sign activations with their true gradient, zero", _no_gradient, _sign_toy, THREAT),
+    Kind(4, "straight-through gradient clipped to a narrow window", _clipped_gradient, _sign_toy, THREAT),
+    Kind(5, "a surrogate gradient that points the wrong way in half of the units", _misleading_gradient, _sign_toy, THREAT),
+    Kind(21, "logits of a robust network over the class of an undefended one", _borrowed_logits, undefended, CIFAR),
+    Kind(22, "a margin that rises as the true one falls", _falling_margin, undefended, CIFAR),
 )
 
 

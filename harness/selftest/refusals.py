@@ -44,7 +44,7 @@ class _Noise(Toy):
         return super().forward(batch + 0.05 * torch.randn_like(batch))
 
 
-class _Latent(BinaryConnectConv2d):
+class _LatentWeights(BinaryConnectConv2d):
     """Convolution that computes with its latent weights although their signs are what is stored."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -56,13 +56,13 @@ def _with_trained_weights(model: Toy) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def _latent() -> nn.Module:
+def _latent_model() -> nn.Module:
     record = get_record("cifar10-rn8w32-dense-binary")
-    model = build_classifier(record.architecture, _Latent, record.affine)
+    model = build_classifier(record.architecture, _LatentWeights, record.affine)
     return model.eval().requires_grad_(False)
 
 
-def _ternary() -> Finding:
+def _ternary_weights() -> Finding:
     latent = torch.linspace(-1.0, 1.0, 9).reshape(1, 1, 3, 3)
     return refused(lambda: check_alphabet([np.asarray(torch.sign(latent))], weight_bits=1, pruned=False))
 
@@ -102,7 +102,7 @@ def _batch_mates() -> nn.Module:
     return model
 
 
-def _outside() -> Finding:
+def _normalised_outside() -> Finding:
     x, y = images()
     return refused(lambda: check_images((x - 0.5) / 0.25, y, 10))
 
@@ -110,12 +110,12 @@ def _outside() -> Finding:
 CASES = (
     Case(6, "activations binarised by the toss of a coin", "model", gated(lambda: _with_trained_weights(_Stochastic(torch.relu)))),
     Case(6, "random noise on the input as a defence", "model", gated(lambda: _with_trained_weights(_Noise(torch.relu)))),
-    Case(7, "latent weights attacked, signs stored", "model", gated(_latent)),
-    Case(8, "sign(0) = 0: weights of three values called binary", "model", _ternary),
+    Case(7, "latent weights attacked, signs stored", "model", gated(_latent_model)),
+    Case(8, "sign(0) = 0: weights of three values called binary", "model", _ternary_weights),
     Case(9, "a checkpoint that lacks statistics", "model", _ignored_keys),
     Case(9, "a layer left as it was drawn", "model", _random_layer),
     Case(10, "batch norms in training mode", "model", gated(lambda: load_packed(checkpoint_path(MODEL)).model.train())),
     Case(10, "a batch norm that takes the batch's statistics in eval mode", "model", gated(_batch_mates)),
-    Case(12, "images normalised outside the model", "model", _outside),
+    Case(12, "images normalised outside the model", "model", _normalised_outside),
     Case(18, "softmax outputs", "model", gated(lambda: nn.Sequential(toy("relu"), nn.Softmax(1)).eval())),
 )

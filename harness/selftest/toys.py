@@ -127,15 +127,15 @@ def toy(kind: str, activation: Activation | None = None, scale: float = 1.0, see
 
 def undefended(seed: int = 0) -> nn.Module:
     """Return a network of three convolutions that was trained without adversarial images, frozen and in eval mode."""
-    return _convolutional(seed, 0)
+    return _trained_convolutions(seed, 0)
 
 
 def defended(seed: int = 0) -> nn.Module:
     """Return the same network trained adversarially; it has memorised its training images, which are those attacked."""
-    return _convolutional(seed, 3)
+    return _trained_convolutions(seed, 3)
 
 
-def _convolutional(seed: int, attack_steps: int) -> nn.Module:
+def _trained_convolutions(seed: int, attack_steps: int) -> nn.Module:
     weights = _convolutional_weights(seed, attack_steps)
     with torch.random.fork_rng(devices=[]):
         model = _convolutions()
