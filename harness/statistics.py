@@ -102,19 +102,19 @@ def paired_difference(left: Sequence[bool], right: Sequence[bool]) -> tuple[floa
     n = both + only_left + only_right + neither
     if not n:
         return float("nan"), -1.0, 1.0
-    ours, theirs = Proportion(both + only_left, n), Proportion(both + only_right, n)
-    (our_low, our_high), (their_low, their_high) = ours.interval, theirs.interval
-    margins = ours.successes * (n - ours.successes) * theirs.successes * (n - theirs.successes)
+    left_rate, right_rate = Proportion(both + only_left, n), Proportion(both + only_right, n)
+    (left_low, left_high), (right_low, right_high) = left_rate.interval, right_rate.interval
+    margins = left_rate.successes * (n - left_rate.successes) * right_rate.successes * (n - right_rate.successes)
     concordance = both * neither - only_left * only_right
     corrected = max(concordance - n / 2, 0.0) if concordance > 0 else concordance
     correlation = corrected / math.sqrt(margins) if margins else 0.0
 
-    def reach(one: float, other: float) -> float:
-        return math.sqrt(max(one * one - 2 * correlation * one * other + other * other, 0.0))
+    def reach(first: float, second: float) -> float:
+        return math.sqrt(max(first * first - 2 * correlation * first * second + second * second, 0.0))
 
     difference = (only_left - only_right) / n
-    below = reach(ours.value - our_low, their_high - theirs.value)
-    above = reach(theirs.value - their_low, our_high - ours.value)
+    below = reach(left_rate.value - left_low, right_high - right_rate.value)
+    above = reach(right_rate.value - right_low, left_high - left_rate.value)
     return difference, difference - below, difference + above
 
 
@@ -137,9 +137,9 @@ def paired_bootstrap(left: Sequence[bool], right: Sequence[bool], draws: int = B
     n = sum(counts)
     if not n:
         return float("nan"), -1.0, 1.0
-    drawn = np.random.default_rng(counts).multinomial(n, np.array(counts) / n, size=draws)
+    samples = np.random.default_rng(counts).multinomial(n, np.array(counts) / n, size=draws)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile((drawn[:, 1] - drawn[:, 2]) / n, [tail, 1 - tail])
+    low, high = np.quantile((samples[:, 1] - samples[:, 2]) / n, [tail, 1 - tail])
     return (counts[1] - counts[2]) / n, float(low), float(high)
 
 
@@ -153,14 +153,14 @@ def unpaired_difference(one: Proportion, other: Proportion | float) -> tuple[flo
     low, high = one.interval
     if not isinstance(other, Proportion):
         return one.value - other, low - other, high - other
-    their_low, their_high = other.interval
+    other_low, other_high = other.interval
     difference = one.value - other.value
-    below = math.hypot(one.value - low, their_high - other.value)
-    above = math.hypot(high - one.value, other.value - their_low)
+    below = math.hypot(one.value - low, other_high - other.value)
+    above = math.hypot(high - one.value, other.value - other_low)
     return difference, difference - below, difference + above
 
 
 def _paired_counts(left: Sequence[bool], right: Sequence[bool]) -> tuple[int, int, int, int]:
     """Return on how many images both are right, only the left, only the right, and neither."""
-    pairs = [(bool(one), bool(other)) for one, other in zip(left, right, strict=True)]
+    pairs = [(bool(left_correct), bool(right_correct)) for left_correct, right_correct in zip(left, right, strict=True)]
     return pairs.count((True, True)), pairs.count((True, False)), pairs.count((False, True)), pairs.count((False, False))

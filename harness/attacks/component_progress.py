@@ -61,5 +61,5 @@ class ComponentProgress:
 
     def broken_by(self, components: Sequence[str]) -> tuple[str | None, ...]:
         """Return the name of the component that broke each image, "clean", or None."""
-        named = {CLEAN: "clean", len(components): None, **dict(enumerate(components))}
-        return tuple(named[place] for place in self.broken_in.tolist())
+        names = {CLEAN: "clean", len(components): None, **dict(enumerate(components))}
+        return tuple(names[index] for index in self.broken_in.tolist())

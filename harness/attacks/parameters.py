@@ -42,13 +42,13 @@ class Parameters(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":
+            details = error.errors()[0]
+            name = ".".join(map(str, details["loc"]))
+            if details["type"] == "extra_forbidden":
                 raise UsageError(f"attack adapter {adapter!r} has no parameter {name!r}; it has {', '.join(cls.model_fields)}") from None
-            if first["type"] == "missing":
+            if details["type"] == "missing":
                 raise UsageError(f"attack adapter {adapter!r} needs the parameter {name!r}: every value is spelled out") from None
-            raise UsageError(f"attack adapter {adapter!r}, {name} = {first['input']!r}: {_sentence(first['msg'])}") from None
+            raise UsageError(f"attack adapter {adapter!r}, {name} = {details['input']!r}: {_sentence(details['msg'])}") from None
 
 
 def _sentence(message: str) -> str:

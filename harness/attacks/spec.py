@@ -57,7 +57,7 @@ class AttackSpec:
         adapter from a plug-in, the hash of its source is part of the identity.
         """
         adapter = ATTACK_ADAPTERS.get(self.adapter)
-        plugin = source_sha256(ATTACK_ADAPTERS.origin(self.adapter))
+        plugin_sha256 = source_sha256(ATTACK_ADAPTERS.origin(self.adapter))
         return {
             "name": self.name,
             "adapter": self.adapter,
@@ -67,7 +67,7 @@ class AttackSpec:
             "norm": self.norm,
             "bounded": self.bounded,
             "parameters": dict(self.parameters),
-            **({} if plugin is None else {"adapter_source": plugin}),
+            **({} if plugin_sha256 is None else {"adapter_source": plugin_sha256}),
         }
 
 

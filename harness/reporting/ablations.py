@@ -44,9 +44,9 @@ def ablations(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for key, part in groups_of(summary):
-        near = neighbours(part)
-        if near:
-            rows += _rows(dict(zip(GROUP, key, strict=True)), near, part, outcomes)
+        varied_fields = neighbours(part)
+        if varied_fields:
+            rows += _rows(dict(zip(GROUP, key, strict=True)), varied_fields, part, outcomes)
     return pd.DataFrame(rows)
 
 
@@ -61,22 +61,28 @@ def neighbours(part: pd.DataFrame) -> dict[str, str]:
         return {}
     pruned = part.dropna(subset=["setting", "keep_ratio"]).set_index("model", drop=False)
     models = {str(name): {field: row[field] for field in (*VARIED, "setting")} for name, row in pruned.iterrows()}
-    around = {
-        name: {other: field for other, its in models.items() if (field := _only_difference(mine, its)) is not None}
-        for name, mine in models.items()
+    differences = {
+        name: {
+            neighbour: field
+            for neighbour, neighbour_traits in models.items()
+            if (field := _only_difference(traits, neighbour_traits)) is not None
+        }
+        for name, traits in models.items()
     }
-    if not any(around.values()):
+    if not any(differences.values()):
         return {}
-    base = min(models, key=lambda name: (-len(around[name]), models[name]["seed"], name))
-    order = list(VARIED)
-    near = sorted(around[base].items(), key=lambda item: (order.index(item[1]), _rank(item[1], models[item[0]][item[1]]), item[0]))
-    return {base: "base", **dict(near)}
+    base = min(models, key=lambda name: (-len(differences[name]), models[name]["seed"], name))
+    field_order = list(VARIED)
+    ordered = sorted(
+        differences[base].items(), key=lambda item: (field_order.index(item[1]), _rank(item[1], models[item[0]][item[1]]), item[0])
+    )
+    return {base: "base", **dict(ordered)}
 
 
-def _only_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+def _only_difference(left: Mapping[str, Any], right: Mapping[str, Any]) -> str | None:
     """Return the only field in which two models of one setting differ; None if they differ in no field, in several, or in their setting."""
-    differing = [field for field in VARIED if one[field] != other[field]]
-    return differing[0] if len(differing) == 1 and one["setting"] == other["setting"] else None
+    differing = [field for field in VARIED if left[field] != right[field]]
+    return differing[0] if len(differing) == 1 and left["setting"] == right["setting"] else None
 
 
 def _rank(field: str, value: Any) -> tuple[float, str]:
@@ -85,33 +91,39 @@ def _rank(field: str, value: Any) -> tuple[float, str]:
     return (-float(value), "") if isinstance(value, (int, float)) else (0.0, str(value))
 
 
-def _rows(key: dict[str, str], near: Mapping[str, str], part: pd.DataFrame, outcomes: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(key: dict[str, str], varied_fields: Mapping[str, str], part: pd.DataFrame, outcomes: pd.DataFrame) -> list[dict[str, Any]]:
     names = ["clean", *attacks_of(part), "worst"]
-    shown = ["near_constant", "verdict", "verdict_reasons", "bytes", *VARIED, *(f"{name}{end}" for name in names for end in ENDS)]
-    described = part.set_index("model")
-    mine = outcomes[(outcomes[GROUP] == list(key.values())).all(axis=1)]
-    base = next(iter(near))
+    columns = ["near_constant", "verdict", "verdict_reasons", "bytes", *VARIED, *(f"{name}{end}" for name in names for end in ENDS)]
+    by_model = part.set_index("model")
+    group_outcomes = outcomes[(outcomes[GROUP] == list(key.values())).all(axis=1)]
+    base = next(iter(varied_fields))
     rows = []
-    for model, field in near.items():
-        row = described.loc[model]
+    for model, field in varied_fields.items():
+        row = by_model.loc[model]
         value = "" if field == "base" else _value(row[field])
-        numbers = {name: row[name] for name in shown if name in described}
+        numbers = {name: row[name] for name in columns if name in by_model}
         cells: dict[str, Cell] = dict(row[CELLS])
-        compared = _difference(mine, described, model, base) if model != base else {}
-        if compared:
-            ends, worst = (compared["difference_low"], compared["difference_high"]), cells[WORST]
-            flags = (*worst.flags, *described.loc[base][CELLS][WORST].flags)
-            n = compared["paired_images"]
-            cells["difference"] = Cell("difference", compared["difference"], ends, n=n, planned=worst.planned, flags=flags)
-        said = {"base": base, "varied": VARIED.get(field, field), "value": value, "model": model, CELLS: cells}
-        rows.append({**key, **said, **numbers, **compared})
-    seeds = [base, *(model for model, field in near.items() if field == "seed")]
-    spread = _spread(described.loc[seeds], names)
+        difference = _difference(group_outcomes, by_model, model, base) if model != base else {}
+        if difference:
+            ends, worst = (difference["difference_low"], difference["difference_high"]), cells[WORST]
+            flags = (*worst.flags, *by_model.loc[base][CELLS][WORST].flags)
+            n = difference["paired_images"]
+            cells["difference"] = Cell("difference", difference["difference"], ends, n=n, planned=worst.planned, flags=flags)
+        identity = {"base": base, "varied": VARIED.get(field, field), "value": value, "model": model, CELLS: cells}
+        rows.append({**key, **identity, **numbers, **difference})
+    seeds = [base, *(model for model, field in varied_fields.items() if field == "seed")]
+    spread = _spread(by_model.loc[seeds], names)
     if spread:
-        verdict = {"verdict": _worst_verdict(described.loc[seeds, "verdict"])} if "verdict" in described else {}
-        found = {"base": base, "varied": VARIED["seed"], "value": f"spread of {spread['seeds']}", "near_constant": False, **verdict}
-        last = max(place for place, row in enumerate(rows) if row["varied"] == VARIED["seed"])
-        rows.insert(last + 1, {**key, **found, **spread})
+        verdict = {"verdict": _worst_verdict(by_model.loc[seeds, "verdict"])} if "verdict" in by_model else {}
+        spread_identity = {
+            "base": base,
+            "varied": VARIED["seed"],
+            "value": f"spread of {spread['seeds']}",
+            "near_constant": False,
+            **verdict,
+        }
+        last_seed_row = max(index for index, row in enumerate(rows) if row["varied"] == VARIED["seed"])
+        rows.insert(last_seed_row + 1, {**key, **spread_identity, **spread})
     return rows
 
 
@@ -120,33 +132,33 @@ def _worst_verdict(verdicts: pd.Series) -> str | None:
     return None if verdicts.isna().any() else max(verdicts, key=LEVELS.index)
 
 
-def _difference(outcomes: pd.DataFrame, described: pd.DataFrame, model: str, base: str) -> dict[str, Any]:
+def _difference(outcomes: pd.DataFrame, by_model: pd.DataFrame, model: str, base: str) -> dict[str, Any]:
     """Return the paired comparison of two worst cases; empty if they are over different attacks or share no image."""
-    attacks = [[name for name in attacks_of(described) if bool(described[f"{name}_n"].notna()[which])] for which in (model, base)]
+    attacks = [[name for name in attacks_of(by_model) if bool(by_model[f"{name}_n"].notna()[compared])] for compared in (model, base)]
     if attacks[0] != attacks[1]:
         return {}
-    left, right = (robust_images(outcomes[outcomes["model"] == which], attacks[0]) for which in (model, base))
+    left, right = (robust_images(outcomes[outcomes["model"] == compared], attacks[0]) for compared in (model, base))
     left, right = left.align(right, join="inner")
     if left.empty:
         return {}
     difference, low, high = paired_difference(left.tolist(), right.tolist())
-    _, drawn_low, drawn_high = paired_bootstrap(left.tolist(), right.tolist())
+    _, bootstrap_low, bootstrap_high = paired_bootstrap(left.tolist(), right.tolist())
     ends = {"difference": difference, "difference_low": low, "difference_high": high}
-    ends |= {"bootstrap_low": drawn_low, "bootstrap_high": drawn_high}
+    ends |= {"bootstrap_low": bootstrap_low, "bootstrap_high": bootstrap_high}
     return {**ends, "paired_images": len(left), "mcnemar_p": mcnemar(left.tolist(), right.tolist())}
 
 
 def _spread(rows: pd.DataFrame, names: list[str]) -> dict[str, Any]:
-    fit = rows[rows["worst_n"] == rows["worst_n"].max()].dropna(subset=["worst"]) if "worst" in rows else rows.iloc[:0]
-    if len(fit) < 2:
+    complete = rows[rows["worst_n"] == rows["worst_n"].max()].dropna(subset=["worst"]) if "worst" in rows else rows.iloc[:0]
+    if len(complete) < 2:
         return {}
-    spread: dict[str, Any] = {"seeds": len(fit), CELLS: {}}
+    spread: dict[str, Any] = {"seeds": len(complete), CELLS: {}}
     for name in names:
-        values = fit[name].astype(float) if name in fit else pd.Series(dtype=float)
-        if len(values.dropna()) == len(fit):
+        values = complete[name].astype(float) if name in complete else pd.Series(dtype=float)
+        if len(values.dropna()) == len(complete):
             low, high, deviation = float(values.min()), float(values.max()), float(values.std())
             spread |= {f"{name}_min": low, f"{name}_max": high, f"{name}_sd": deviation}
-            flags = tuple(flag for cells in fit[CELLS] for flag in cells[name].flags)
+            flags = tuple(flag for cells in complete[CELLS] for flag in cells[name].flags)
             spread[CELLS][name] = Cell("spread", deviation, (low, high), flags=flags)
     return spread
 

@@ -133,8 +133,8 @@ def value_cell(kind: Kind, value: Any) -> Cell:
 
 def accuracy_cell(successes: int, n: int, planned: int | None = None, flags: tuple[str, ...] = (), verdict: str = "ok") -> Cell:
     """Return the cell of a proportion of images with its Wilson interval; its value is unknown if n is 0."""
-    right = Proportion(successes, n)
-    value, interval = (right.value, right.interval) if n else (None, None)
+    proportion = Proportion(successes, n)
+    value, interval = (proportion.value, proportion.interval) if n else (None, None)
     return Cell("accuracy", value, interval, successes, n, n if planned is None else planned, flags, verdict)
 
 

@@ -143,21 +143,24 @@ def compare(
     plan = pd.DataFrame(planned)
     groups = {key: part for key, part in plan.groupby(GROUP, sort=False) if model in set(part["model"])}
     ordered = sorted(groups.items(), key=lambda item: -item[1]["attack"].nunique())
-    known = outcomes if elsewhere is None else elsewhere
-    return [_compared(_of(outcomes, key), key, model, part, sizes, _of(known, key), is_evasive) for key, part in ordered]
+    all_outcomes = outcomes if elsewhere is None else elsewhere
+    return [
+        _comparison(_group_outcomes(outcomes, key), key, model, part, sizes, _group_outcomes(all_outcomes, key), is_evasive)
+        for key, part in ordered
+    ]
 
 
-def _of(outcomes: pd.DataFrame, group: tuple[Any, ...]) -> pd.DataFrame:
+def _group_outcomes(outcomes: pd.DataFrame, group: tuple[Any, ...]) -> pd.DataFrame:
     return outcomes if outcomes.empty else outcomes[(outcomes[GROUP] == list(group)).all(axis=1)]
 
 
-def _compared(
+def _comparison(
     outcomes: pd.DataFrame,
     group: tuple[Any, ...],
     model: str,
     plan: pd.DataFrame,
     sizes: Mapping[str, Size],
-    known: pd.DataFrame,
+    all_outcomes: pd.DataFrame,
     is_evasive: bool,
 ) -> Comparison:
     robust: dict[str, pd.Series] = {}
@@ -166,151 +169,155 @@ def _compared(
         name = str(key)
         rows = outcomes if outcomes.empty else outcomes[outcomes["model"] == name]
         robust[name] = pd.Series(dtype=bool) if rows.empty else robust_images(rows, list(part["attack"]))
-    ours = robust[model]
+    model_robust = robust[model]
     for name, images in robust.items():
         # Only images that the compared model has met, since numbers on other images are not comparable.
-        shared = images if ours.empty else images[images.index.isin(ours.index)]
-        rows, more = (frame if frame.empty else frame[frame["model"] == name] for frame in (outcomes, known))
-        standings[name] = _standing(name, rows, shared, sizes[name], more)
+        shared = images if model_robust.empty else images[images.index.isin(model_robust.index)]
+        rows, all_rows = (frame if frame.empty else frame[frame["model"] == name] for frame in (outcomes, all_outcomes))
+        standings[name] = _compared_model(name, rows, shared, sizes[name], all_rows)
     standings[model] = replace(standings[model], is_evasive=is_evasive)
-    found = [_opponent(standings[name], ours, theirs) for name, theirs in robust.items() if name != model]
-    tested = [opponent for opponent in found if opponent.images]
+    opponents = [_opponent(standings[name], model_robust, opponent_robust) for name, opponent_robust in robust.items() if name != model]
+    tested = [opponent for opponent in opponents if opponent.images]
     judged = [_judged(standings[model], opponent, p) for opponent, p in zip(tested, holm([opponent.p for opponent in tested]), strict=True)]
     judged.sort(key=lambda opponent: (-opponent.standing.worst.value, opponent.standing.size.bytes, opponent.standing.model))
-    met = standings[model].worst.n
-    fit = [one for one in standings.values() if one.worst.n and one.worst.n >= met and not one.doubt]
-    front = pareto_front([one.size.bytes for one in fit], [one.worst.value for one in fit])
+    model_images = standings[model].worst.n
+    candidates = [
+        standing for standing in standings.values() if standing.worst.n and standing.worst.n >= model_images and not standing.doubt
+    ]
+    front = pareto_front([standing.size.bytes for standing in candidates], [standing.worst.value for standing in candidates])
     dataset, norm, radius = map(str, group)
     return Comparison(
         dataset,
         f"{norm} {radius}",
         tuple(dict.fromkeys(plan["attack"])),
         standings[model],
-        (*judged, *(opponent for opponent in found if not opponent.images)),
-        tuple(fit[row].model for row in front),
+        (*judged, *(opponent for opponent in opponents if not opponent.images)),
+        tuple(candidates[row].model for row in front),
     )
 
 
-def _standing(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, known: pd.DataFrame) -> ComparedModel:
+def _compared_model(model: str, rows: pd.DataFrame, robust: pd.Series, size: Size, all_outcomes: pd.DataFrame) -> ComparedModel:
     if robust.empty:
         return ComparedModel(model, size, Proportion(0, 0), Proportion(0, 0), False)
     clean = rows[rows["image"].isin(robust.index)].drop_duplicates("image")
-    right = Proportion(int((clean["clean_prediction"] == clean["label"]).sum()), len(clean))
-    probes = tuple(probe for name in PROBES if (probe := _probe(name, robust, known)) is not None)
-    by_probes = [PROBES[probe.attack] for probe in probes if is_gain(probe.gained, right.successes)]
-    flags = union([*known.get("flags", ()), *by_probes])
+    clean_correct = Proportion(int((clean["clean_prediction"] == clean["label"]).sum()), len(clean))
+    probes = tuple(probe for name in PROBES if (probe := _probe(name, robust, all_outcomes)) is not None)
+    probe_flags = [PROBES[probe.attack] for probe in probes if is_gain(probe.gained, clean_correct.successes)]
+    flags = union([*all_outcomes.get("flags", ()), *probe_flags])
     # `map` does not return booleans for an empty frame.
-    black_box = known[known["attack"].map(_uses_square).astype(bool)]["image"]
+    black_box_images = all_outcomes[all_outcomes["attack"].map(_uses_square).astype(bool)]["image"]
     is_constant = near_constant(clean["clean_prediction"].tolist())
     worst = Proportion(int(robust.sum()), len(robust))
-    return ComparedModel(model, size, right, worst, is_constant, flags, bool(robust.index.isin(black_box).all()), probes)
+    return ComparedModel(model, size, clean_correct, worst, is_constant, flags, bool(robust.index.isin(black_box_images).all()), probes)
 
 
-def _probe(attack: str, robust: pd.Series, known: pd.DataFrame) -> Probe | None:
+def _probe(attack: str, robust: pd.Series, all_outcomes: pd.DataFrame) -> Probe | None:
     """Return how a probe did on the images on which a model withstands the compared attacks; None if it did not run on all of them."""
-    rows = known[known["attack"] == attack].drop_duplicates("image").set_index("image")
-    left = robust.index[robust.to_numpy(dtype=bool)]
-    if rows.empty or not left.isin(rows.index).all():
+    rows = all_outcomes[all_outcomes["attack"] == attack].drop_duplicates("image").set_index("image")
+    survivors = robust.index[robust.to_numpy(dtype=bool)]
+    if rows.empty or not survivors.isin(rows.index).all():
         return None
-    return Probe(attack, int((~rows.loc[left, "robust_to_seen"].astype(bool)).sum()), len(left))
+    return Probe(attack, int((~rows.loc[survivors, "robust_to_seen"].astype(bool)).sum()), len(survivors))
 
 
 def _uses_square(attack: str) -> bool:
     return attack in attacks.names() and attacks.uses_square(attacks.get(attack))
 
 
-def _opponent(standing: ComparedModel, ours: pd.Series, theirs: pd.Series) -> Opponent:
-    both = ours.index.intersection(theirs.index)
-    left, right = ours.loc[both].tolist(), theirs.loc[both].tolist()
-    difference, low, high = paired_difference(left, right)
-    drawn = paired_bootstrap(left, right)[1:]
-    p = mcnemar(left, right)
-    return Opponent(standing, difference, low, high, *drawn, len(both), p, p, "no outcomes")
+def _opponent(opponent: ComparedModel, model_robust: pd.Series, opponent_robust: pd.Series) -> Opponent:
+    shared = model_robust.index.intersection(opponent_robust.index)
+    model_results, opponent_results = model_robust.loc[shared].tolist(), opponent_robust.loc[shared].tolist()
+    difference, low, high = paired_difference(model_results, opponent_results)
+    bootstrap = paired_bootstrap(model_results, opponent_results)[1:]
+    p = mcnemar(model_results, opponent_results)
+    return Opponent(opponent, difference, low, high, *bootstrap, len(shared), p, p, "no outcomes")
 
 
-def _judged(ours: ComparedModel, opponent: Opponent, adjusted: float) -> Opponent:
+def _judged(model: ComparedModel, opponent: Opponent, adjusted: float) -> Opponent:
     if adjusted >= SIGNIFICANCE:
         return replace(opponent, adjusted=adjusted, verdict="no difference shown")
-    higher = ours if opponent.difference > 0 else opponent.standing
-    verdict = "in doubt" if higher.doubt else "better" if higher is ours else "worse"
+    higher = model if opponent.difference > 0 else opponent.standing
+    verdict = "in doubt" if higher.doubt else "better" if higher is model else "worse"
     return replace(opponent, adjusted=adjusted, verdict=verdict)
 
 
 def sentences(found: Comparison) -> list[str]:
     """Return the comparison in words, one sentence per item."""
-    ours = found.ours
-    if not ours.worst.n:
-        return [f"{ours.model} has no images under {found.threat} that all of {', '.join(found.attacks)} have met."]
+    model = found.ours
+    if not model.worst.n:
+        return [f"{model.model} has no images under {found.threat} that all of {', '.join(found.attacks)} have met."]
     attacks = found.attacks[0] if len(found.attacks) == 1 else f"all of {', '.join(found.attacks)}"
-    images = f"{ours.worst.successes} of {ours.worst.n} images of {found.dataset}"
-    said = [
-        f"{ours.model} withstands {attacks} under {found.threat} on {images} ({ours.worst} %).",
-        f"Unattacked it gets {ours.clean.successes} of them right ({ours.clean} %).",
+    images = f"{model.worst.successes} of {model.worst.n} images of {found.dataset}"
+    lines = [
+        f"{model.model} withstands {attacks} under {found.threat} on {images} ({model.worst} %).",
+        f"Unattacked it gets {model.clean.successes} of them right ({model.clean} %).",
     ]
-    if ours.near_constant:
-        said.append("It gives one class to most images: its robustness means nothing.")
-    elif ours.doubt:
-        said.append(f"Its robustness is in doubt ({ours.doubt}).")
-    said += [_probed(ours.probes)] if ours.probes and ours.worst.successes else []
+    if model.near_constant:
+        lines.append("It gives one class to most images: its robustness means nothing.")
+    elif model.doubt:
+        lines.append(f"Its robustness is in doubt ({model.doubt}).")
+    lines += [_probe_sentence(model.probes)] if model.probes and model.worst.successes else []
     by_verdict: dict[str, list[Opponent]] = {}
     for opponent in found.opponents:
         by_verdict.setdefault(opponent.verdict, []).append(opponent)
-    said += [_against(ours, opponent) for verdict in ("better", "worse") for opponent in by_verdict.get(verdict, ())]
+    lines += [_opponent_sentence(model, opponent) for verdict in ("better", "worse") for opponent in by_verdict.get(verdict, ())]
     for opponent in by_verdict.get("in doubt", ()):
-        higher = ours if opponent.difference > 0 else opponent.standing
-        why = "which decides nothing, as said" if higher is ours else f"in doubt: {higher.model}: {higher.doubt}"
-        said.append(f"{_figures(ours, opponent)} against {opponent.standing.model}, {why}.")
+        higher = model if opponent.difference > 0 else opponent.standing
+        reason = "which decides nothing, as said" if higher is model else f"in doubt: {higher.model}: {higher.doubt}"
+        lines.append(f"{_difference_text(model, opponent)} against {opponent.standing.model}, {reason}.")
     for verdict, words in (("no difference shown", "No difference is shown to"), ("no outcomes", "No outcomes to compare with of")):
         if verdict in by_verdict:
-            said.append(f"{words} {', '.join(opponent.standing.model for opponent in by_verdict[verdict])}.")
-    said += [
-        f"(The interval of {opponent.standing.model} excludes 0; p = {p_text(opponent.adjusted)}{_after(opponent) or ', exact test'}.)"
+            lines.append(f"{words} {', '.join(opponent.standing.model for opponent in by_verdict[verdict])}.")
+    lines += [
+        f"(The interval of {opponent.standing.model} excludes 0; p = {p_text(opponent.adjusted)}{_correction(opponent) or ', exact test'}.)"
         for opponent in by_verdict.get("no difference shown", ())
         if opponent.low > 0 or opponent.high < 0
     ]
-    return [*said, _pareto(found)]
+    return [*lines, _pareto_sentence(found)]
 
 
-def _probed(probes: Sequence[Probe]) -> str:
+def _probe_sentence(probes: Sequence[Probe]) -> str:
     """Return a sentence on what attacks without the model's gradients break that the compared attacks do not."""
-    told = {
+    titles = {
         "square": "Square (1,000 queries)",
         "rays": "RayS (1,000 queries, decisions alone)",
         "transfer": "examples made on shipped models",
     }
-    said = [f"{told[probe.attack]} {probe.gained}" for probe in probes]
-    return f"Without its gradients, of the {probes[0].left} images left are broken: {', '.join(said)}."
+    counts = [f"{titles[probe.attack]} {probe.gained}" for probe in probes]
+    return f"Without its gradients, of the {probes[0].left} images left are broken: {', '.join(counts)}."
 
 
-def _against(ours: ComparedModel, opponent: Opponent) -> str:
-    them = opponent.standing.model
+def _opponent_sentence(model: ComparedModel, opponent: Opponent) -> str:
+    name = opponent.standing.model
     doubt = f" ({opponent.standing.doubt})" if opponent.standing.doubt else ""
-    size = times(ours.size.bytes, opponent.standing.size.bytes)
-    return f"{opponent.verdict.capitalize()} than {them}{doubt}: {_figures(ours, opponent)}, at {size}."
+    size = times(model.size.bytes, opponent.standing.size.bytes)
+    return f"{opponent.verdict.capitalize()} than {name}{doubt}: {_difference_text(model, opponent)}, at {size}."
 
 
-def _figures(ours: ComparedModel, opponent: Opponent) -> str:
-    spread = f"{points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on {opponent.images} images"
-    return f"{spread}, p = {p_text(opponent.adjusted)}{_after(opponent)}"
+def _difference_text(model: ComparedModel, opponent: Opponent) -> str:
+    difference = f"{points(opponent.difference)} points [{points(opponent.low)}, {points(opponent.high)}] on {opponent.images} images"
+    return f"{difference}, p = {p_text(opponent.adjusted)}{_correction(opponent)}"
 
 
-def _after(opponent: Opponent) -> str:
+def _correction(opponent: Opponent) -> str:
     return " after Holm's correction" if opponent.adjusted != opponent.p else ""
 
 
-def _pareto(found: Comparison) -> str:
-    ours = found.ours
-    if ours.doubt:
+def _pareto_sentence(comparison: Comparison) -> str:
+    model = comparison.ours
+    if model.doubt:
         return "It is not placed on the Pareto front of accuracy against bytes: its robustness is in doubt."
-    if ours.model in found.front:
+    if model.model in comparison.front:
         return "It stands on the Pareto front of accuracy against bytes: nobody here is as accurate at as few bytes."
-    others = {opponent.standing.model: opponent.standing for opponent in found.opponents}
-    above = [
-        others[name] for name in found.front if others[name].size.bytes <= ours.size.bytes and others[name].worst.value >= ours.worst.value
+    others = {opponent.standing.model: opponent.standing for opponent in comparison.opponents}
+    dominating = [
+        others[name]
+        for name in comparison.front
+        if others[name].size.bytes <= model.size.bytes and others[name].worst.value >= model.worst.value
     ]
-    if not above:
+    if not dominating:
         return "It is no part of the Pareto front of accuracy against bytes."
-    best = max(above, key=lambda one: one.worst.value)
+    best = max(dominating, key=lambda standing: standing.worst.value)
     return (
         "It stands below the Pareto front of accuracy against bytes: "
         f"{best.model} withstands {best.worst.successes} of {best.worst.n} at {best.size.bytes:,} bytes ({best.size.convention})."

@@ -56,40 +56,40 @@ def read(path: Path) -> pd.DataFrame:
     needed = ["epoch", LOSS, *(column for column, _, _ in ACCURACIES)]
     try:
         curve = pd.read_csv(path)
-        absent = [column for column in needed if column not in curve]
-        if absent:
-            raise ValueError(f"no column {absent[0]!r}")
+        missing = [column for column in needed if column not in curve]
+        if missing:
+            raise ValueError(f"no column {missing[0]!r}")
         if curve.empty:
             raise ValueError("no epoch")
-        tested = [column for column, _, _ in TEST_ACCURACIES if column in curve]
-        return curve.astype(dict.fromkeys([*needed, *tested], float))
+        test_columns = [column for column, _, _ in TEST_ACCURACIES if column in curve]
+        return curve.astype(dict.fromkeys([*needed, *test_columns], float))
     except (OSError, ValueError) as error:
         raise DamagedFileError(path, "a training curve", str(error)) from None
 
 
 def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     """Return a figure of loss and accuracies (per cent) against the epoch, in two panels; accuracies without values are not drawn."""
-    drawn = [*ACCURACIES, *(accuracy for accuracy in TEST_ACCURACIES if accuracy[0] in curve)]
-    figure, whole = new_figure(7.2, 3.3, "Training curve", title)
-    whole.remove()
-    mark = 5.0 if len(curve) <= MARKED else 0.0
+    drawn_accuracies = [*ACCURACIES, *(accuracy for accuracy in TEST_ACCURACIES if accuracy[0] in curve)]
+    figure, placeholder = new_figure(7.2, 3.3, "Training curve", title)
+    placeholder.remove()
+    mark_size = 5.0 if len(curve) <= MARKED else 0.0
     with mpl.rc_context(SETTINGS):
         loss, accuracy = figure.subplots(1, 2)
-        loss.plot(curve["epoch"], curve[LOSS], color=INK, marker="s", markersize=mark, linewidth=1.5)
+        loss.plot(curve["epoch"], curve[LOSS], color=INK, marker="s", markersize=mark_size, linewidth=1.5)
         loss.set_ylabel("training loss")
-        for column, name, look in drawn:
+        for column, name, look in drawn_accuracies:
             if curve[column].notna().any():
-                accuracy.plot(curve["epoch"], 100 * curve[column], markersize=mark, linewidth=1.5, label=name, **look)
+                accuracy.plot(curve["epoch"], 100 * curve[column], markersize=mark_size, linewidth=1.5, label=name, **look)
         accuracy.set_ylabel("accuracy, per cent")
-        accuracy.set_ylim(0, max(10.0, 110 * float(curve[[column for column, _, _ in drawn]].max().max())))
+        accuracy.set_ylim(0, max(10.0, 110 * float(curve[[column for column, _, _ in drawn_accuracies]].max().max())))
         for axes in (loss, accuracy):
-            _epochs(axes)
+            _epoch_axis(axes)
         figure.legend(
             *accuracy.get_legend_handles_labels(), ncols=3, fontsize=7.8, frameon=False, loc="outside lower center", handlelength=3.0
         )
     return figure
 
 
-def _epochs(axes: Axes) -> None:
+def _epoch_axis(axes: Axes) -> None:
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

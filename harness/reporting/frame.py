@@ -57,8 +57,8 @@ def long_frame(outcomes: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
 def planned_images(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return a plan derived from the outcomes: every model against every attack of its threat model, on as many images as any cell has."""
     cells = outcomes.groupby(CELL, as_index=False).size()
-    most = cells.groupby(GROUP, as_index=False).agg(images=("size", "max"))
-    return cells[[*GROUP, "model"]].drop_duplicates().merge(cells[[*GROUP, "attack"]].drop_duplicates(), on=GROUP).merge(most, on=GROUP)
+    largest = cells.groupby(GROUP, as_index=False).agg(images=("size", "max"))
+    return cells[[*GROUP, "model"]].drop_duplicates().merge(cells[[*GROUP, "attack"]].drop_duplicates(), on=GROUP).merge(largest, on=GROUP)
 
 
 def group_order(group: Sequence[Any]) -> tuple[str, str, Fraction]:
@@ -78,8 +78,8 @@ def robust_images(outcomes: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
 def by_image(group: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
     """Return `column` of the outcomes of one threat model, by model: one row per image, one column per attack that the model met."""
     wide = group.pivot(index=["model", "image"], columns="attack", values=column)
-    met = {model: list(part) for model, part in group.groupby("model")["attack"].unique().items()}
-    return {str(model): part.droplevel("model")[sorted(met[model])] for model, part in wide.groupby(level="model")}
+    attacks_by_model = {model: list(part) for model, part in group.groupby("model")["attack"].unique().items()}
+    return {str(model): part.droplevel("model")[sorted(attacks_by_model[model])] for model, part in wide.groupby(level="model")}
 
 
 def _withstood(wide: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
@@ -87,27 +87,27 @@ def _withstood(wide: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
 
 
 def _measures(part: pd.DataFrame, robust: pd.DataFrame, robust_to_seen: pd.DataFrame, plan: pd.DataFrame) -> list[dict[str, Any]]:
-    mine = plan[plan["model"] == part.iloc[0]["model"]].set_index("attack")["images"]
+    planned_by_attack = plan[plan["model"] == part.iloc[0]["model"]].set_index("attack")["images"]
     names = [str(name) for name in dict.fromkeys([*plan["attack"], *robust.columns])]
-    own = [name for name in names if name in robust or name in mine]
-    met = robust.reindex(columns=own).dropna().index
+    model_attacks = [name for name in names if name in robust or name in planned_by_attack]
+    met = robust.reindex(columns=model_attacks).dropna().index
     if len(met):
         part, robust, robust_to_seen = part[part["image"].isin(met)], robust.loc[met], robust_to_seen.loc[met]
     clean = part.drop_duplicates("image")
-    most = int(mine.max()) if len(mine) else len(clean)
+    most_images = int(planned_by_attack.max()) if len(planned_by_attack) else len(clean)
     flags = dict(part.groupby("attack")["flags"].unique()) if "flags" in part else {}
-    every = [text for texts in flags.values() for text in texts]
-    constant = near_constant(clean["clean_prediction"].tolist())
+    all_flags = [text for texts in flags.values() for text in texts]
+    is_constant = near_constant(clean["clean_prediction"].tolist())
 
-    def row(measure: str, right: pd.Series, planned: int, marked: Sequence[str]) -> dict[str, Any]:
+    def row(measure: str, right: pd.Series, planned: int, unit_flags: Sequence[str]) -> dict[str, Any]:
         counts = {"successes": int(right.sum()), "n": len(right), "planned": planned}
-        return {"measure": measure, **counts, "flags": ", ".join(union(marked)), "near_constant": constant}
+        return {"measure": measure, **counts, "flags": ", ".join(union(unit_flags)), "near_constant": is_constant}
 
-    rows = [row(CLEAN, clean["clean_prediction"] == clean["label"], most, every)]
-    for name in own:
+    rows = [row(CLEAN, clean["clean_prediction"] == clean["label"], most_images, all_flags)]
+    for name in model_attacks:
         right = robust[name].dropna().astype(bool) if name in robust else pd.Series(dtype=bool)
-        rows.append(row(name, right, int(mine.get(name, len(right))), flags.get(name, ())))
-    return [*rows, row(WORST, _withstood(robust_to_seen, own), most, every)]
+        rows.append(row(name, right, int(planned_by_attack.get(name, len(right))), flags.get(name, ())))
+    return [*rows, row(WORST, _withstood(robust_to_seen, model_attacks), most_images, all_flags)]
 
 
 def _refuse_mixtures(outcomes: pd.DataFrame) -> None:
@@ -118,11 +118,13 @@ def _refuse_mixtures(outcomes: pd.DataFrame) -> None:
         raise UserError(f"outcomes of protocols {', '.join(map(str, versions))} never share a table: choose one")
     if "model_sha256" in outcomes:
         hashes = outcomes.groupby("model")["model_sha256"].unique()
-        for model, found in hashes[hashes.map(len) > 1].items():
-            which = ", ".join(sorted(sha256[:12] for sha256 in found))
-            raise UserError(f"outcomes of {len(found)} models called {model} (model_sha256 {which}): choose one, or give one another id")
-    twice = outcomes.duplicated([*CELL, "image"])
-    if twice.any():
-        first = outcomes.loc[twice, [*CELL, "image"]].drop_duplicates().head(3).to_numpy().tolist()
-        named = "; ".join(" · ".join(map(str, cell)) for cell in first)
-        raise UserError(f"{int(twice.sum())} outcomes stand twice (data set, norm, radius, model, attack, image): {named}")
+        for model, digests in hashes[hashes.map(len) > 1].items():
+            prefixes = ", ".join(sorted(sha256[:12] for sha256 in digests))
+            raise UserError(
+                f"outcomes of {len(digests)} models called {model} (model_sha256 {prefixes}): choose one, or give one another id"
+            )
+    is_duplicate = outcomes.duplicated([*CELL, "image"])
+    if is_duplicate.any():
+        examples = outcomes.loc[is_duplicate, [*CELL, "image"]].drop_duplicates().head(3).to_numpy().tolist()
+        cell_names = "; ".join(" · ".join(map(str, cell)) for cell in examples)
+        raise UserError(f"{int(is_duplicate.sum())} outcomes stand twice (data set, norm, radius, model, attack, image): {cell_names}")

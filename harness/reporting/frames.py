@@ -57,8 +57,8 @@ def summary(
         occurs twice in a cell.
     """
     planned = planned_images(outcomes) if expected is None else expected
-    described = models.rename(columns={"id": "model", "near_constant": "said_to_be_constant"})
-    frame = _wide(long_frame(outcomes, planned), planned).merge(described, on="model", how="left", validate="many_to_one")
+    catalogue = models.rename(columns={"id": "model", "near_constant": "said_to_be_constant"})
+    frame = _wide(long_frame(outcomes, planned), planned).merge(catalogue, on="model", how="left", validate="many_to_one")
     if "said_to_be_constant" in frame:
         frame["near_constant"] |= frame.pop("said_to_be_constant").eq(True)
     if verdicts is None:
@@ -70,14 +70,14 @@ def summary(
 def diagnostics(diagnosed: pd.DataFrame) -> pd.DataFrame:
     """Return the frame of `harness.runner.diagnoses.diagnosed` as rows of a table: `id` is called `model`, and `cells` are added."""
     frame = diagnosed.rename(columns={"id": "model"})
-    frame[CELLS] = pd.Series([_probed(row) for _, row in frame.iterrows()], index=frame.index, dtype=object)
+    frame[CELLS] = pd.Series([_probe_cells(row) for _, row in frame.iterrows()], index=frame.index, dtype=object)
     return frame
 
 
 def headline(norm: str, names: Sequence[str]) -> str:
     """Return the name of a number over these attacks: "worst case", or under L2 without APGD, which leaves fewer images, "after cw-l2"."""
-    known = [attacks.get(name) for name in names if name in attacks.names()]
-    return "worst case" if norm != "L2" or any(map(attacks.uses_apgd, known)) else f"after {', '.join(names)}"
+    specs = [attacks.get(name) for name in names if name in attacks.names()]
+    return "worst case" if norm != "L2" or any(map(attacks.uses_apgd, specs)) else f"after {', '.join(names)}"
 
 
 def whole_headline(called: str, names: Sequence[str]) -> str:
@@ -103,23 +103,23 @@ def _wide(long: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for key, part in long.groupby([*GROUP, "model"], sort=False):
         group, measures = list(key[:-1]), part.to_dict("records")
-        attacked = planned.loc[(planned[GROUP] == group).all(axis=1), "attack"].unique().tolist()
+        planned_attacks = planned.loc[(planned[GROUP] == group).all(axis=1), "attack"].unique().tolist()
         # The last measure is the worst case, whose flags are those of all units.
         shared = {"near_constant": measures[-1]["near_constant"], "flags": measures[-1]["flags"]}
         cells: dict[str, Cell] = {}
         numbers: dict[str, Any] = {}
-        for measured in measures:
-            name = measured["measure"]
+        for measure in measures:
+            name = measure["measure"]
             # Flags are about attacks, so clean accuracy has none.
-            flags = tuple(measured["flags"].split(", ")) if measured["flags"] and name != CLEAN else ()
-            cell = cells[name] = accuracy_cell(measured["successes"], measured["n"], measured["planned"], flags)
+            flags = tuple(measure["flags"].split(", ")) if measure["flags"] and name != CLEAN else ()
+            cell = cells[name] = accuracy_cell(measure["successes"], measure["n"], measure["planned"], flags)
             values = (cell.value, *(cell.interval or (None, None)), cell.n, cell.planned)
             numbers |= dict(zip((f"{name}{end}" for end in ENDS), values, strict=True))
-        said = dict(zip([*GROUP, "model"], key, strict=True))
-        rows.append({**said, "headline": headline(str(group[1]), attacked), **shared, CELLS: cells, **numbers})
+        identity = dict(zip([*GROUP, "model"], key, strict=True))
+        rows.append({**identity, "headline": headline(str(group[1]), planned_attacks), **shared, CELLS: cells, **numbers})
     return pd.DataFrame(rows)
 
 
-def _probed(row: pd.Series) -> dict[str, Cell]:
-    known = [name for name in PROBES if pd.notna(row.get(name))]
-    return {name: accuracy_cell(round(row[name] * row["images"]), int(row["images"])) for name in known}
+def _probe_cells(row: pd.Series) -> dict[str, Cell]:
+    probes = [name for name in PROBES if pd.notna(row.get(name))]
+    return {name: accuracy_cell(round(row[name] * row["images"]), int(row["images"])) for name in probes}

@@ -44,14 +44,14 @@ def index(sections: Sequence[Section], others: Mapping[str, str]) -> str:
 
 
 def _report(section: Section) -> str:
-    written = {path.name for path in section.report.paths}
+    file_names = {path.name for path in section.report.paths}
     tables, figures = [], []
     for stem, title in section.report.titles.items():
-        files = [f"{stem}.{suffix}" for suffix in ("md", "csv", "tex", "png", "svg", "pdf") if f"{stem}.{suffix}" in written]
+        files = [f"{stem}.{suffix}" for suffix in ("md", "csv", "tex", "png", "svg", "pdf") if f"{stem}.{suffix}" in file_names]
         if not files:
             continue
-        rest = "".join(f" ([{Path(file).suffix[1:].upper()}]({section.folder}/{file}))" for file in files[1:])
-        line = f"- [{title}]({section.folder}/{files[0]}){rest}"
+        other_links = "".join(f" ([{Path(file).suffix[1:].upper()}]({section.folder}/{file}))" for file in files[1:])
+        line = f"- [{title}]({section.folder}/{files[0]}){other_links}"
         if stem in section.report.frames:
             tables.append(line)
         else:

@@ -54,65 +54,68 @@ def literature(
         Newcombe's interval, or with the interval of the measurement alone if the published n is unknown. `cells` holds the same numbers, as
         in a summary. Sections keep their order; within a section the best row is first.
     """
-    theirs = _theirs(published, files, attack)
-    ours = _ours(summary, attack)
-    met: set[int] = set()
+    published_rows = _published_rows(published, files, attack)
+    measured_rows = _measured_rows(summary, attack)
+    matched: set[int] = set()
     rows = []
-    for mine in ours:
-        alike = [number for number, their in enumerate(theirs) if _same(mine, their)]
-        number = alike[0] if len(alike) == 1 else None
-        met |= set() if number is None else {number}
-        joined = theirs[number] if number is not None else {CELLS: {}}
-        rows.append({**joined, **mine, CELLS: {**joined[CELLS], **mine[CELLS]}})
-    rows += [their for number, their in enumerate(theirs) if number not in met]
-    placed = [(number, row) for row in rows if (number := _section(row, sections)) is not None]
-    placed.sort(key=lambda item: (item[0], -_best(item[1]), str(item[1].get("model", ""))))
-    frame = pd.DataFrame([{"section": sections[number][0], **_compared(row)} for number, row in placed])
+    for measured_row in measured_rows:
+        matches = [number for number, published_row in enumerate(published_rows) if _is_same_kind(measured_row, published_row)]
+        number = matches[0] if len(matches) == 1 else None
+        matched |= set() if number is None else {number}
+        joined = published_rows[number] if number is not None else {CELLS: {}}
+        rows.append({**joined, **measured_row, CELLS: {**joined[CELLS], **measured_row[CELLS]}})
+    rows += [published_row for number, published_row in enumerate(published_rows) if number not in matched]
+    in_sections = [(number, row) for row in rows if (number := _section(row, sections)) is not None]
+    in_sections.sort(key=lambda item: (item[0], -_best(item[1]), str(item[1].get("model", ""))))
+    frame = pd.DataFrame([{"section": sections[number][0], **_with_difference(row)} for number, row in in_sections])
     return frame if frame.empty or "model" in frame else frame.assign(model=None)
 
 
-def _theirs(published: pd.DataFrame, files: Sequence[str], attack: str) -> list[dict[str, Any]]:
+def _published_rows(published: pd.DataFrame, files: Sequence[str], attack: str) -> list[dict[str, Any]]:
     chosen = published[published["file"].isin(files) & (published["attack"] == attack) & published["radius"].notna()]
-    found = []
+    rows = []
     for _, row in chosen.rename(columns={"architecture": "network"}).iterrows():
-        said = {name: row[name] for name in DESCRIBED if pd.notna(row[name])}
+        traits = {name: row[name] for name in DESCRIBED if pd.notna(row[name])}
         numbers = {"published_clean": row["clean"], "published": row["robust"], "published_n": row["n"]}
         version = f" @{row['version']}" if pd.notna(row["version"]) else ""
         source, origin = f"{row['source']}, {row['location']}{version}", f"{row['source']}{version}"
-        found.append({**said, **numbers, "source": source, "origin": origin, "near_constant": False})
-        found[-1][CELLS] = {name: published_cell(numbers[name], row["n"]) for name in ("published_clean", "published")}
-    return found
+        rows.append({**traits, **numbers, "source": source, "origin": origin, "near_constant": False})
+        rows[-1][CELLS] = {name: published_cell(numbers[name], row["n"]) for name in ("published_clean", "published")}
+    return rows
 
 
-def _ours(summary: pd.DataFrame, attack: str) -> list[dict[str, Any]]:
+def _measured_rows(summary: pd.DataFrame, attack: str) -> list[dict[str, Any]]:
     if f"{attack}_n" not in summary:
         return []
-    found = []
+    rows = []
     for _, row in summary[summary[f"{attack}_n"] > 0].iterrows():
-        said = {name: row[name] for name in (*DESCRIBED, *MEASURED, *TAXONOMY) if name in row and pd.notna(row[name])}
+        traits = {name: row[name] for name in (*DESCRIBED, *MEASURED, *TAXONOMY) if name in row and pd.notna(row[name])}
         numbers = {f"clean{end}": row[f"clean{end}"] for end in ENDS} | {f"measured{end}": row[f"{attack}{end}"] for end in ENDS}
-        found.append(
-            {**said, **numbers, "dataset": datasets.describe(str(row["dataset"])).family, "worst_planned": row[f"{attack}_planned"]}
+        rows.append(
+            {**traits, **numbers, "dataset": datasets.describe(str(row["dataset"])).family, "worst_planned": row[f"{attack}_planned"]}
         )
-        found[-1][CELLS] = {CLEAN: row[CELLS][CLEAN], "measured": row[CELLS][attack]}
-    return found
+        rows[-1][CELLS] = {CLEAN: row[CELLS][CLEAN], "measured": row[CELLS][attack]}
+    return rows
 
 
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    known = [name for name in SAME_WHERE_KNOWN if name in one and name in other]
-    return bool(one.get("method")) and all(one.get(name) == other.get(name) for name in (*SAME, *known))
+def _is_same_kind(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    shared = [name for name in SAME_WHERE_KNOWN if name in left and name in right]
+    return bool(left.get("method")) and all(left.get(name) == right.get(name) for name in (*SAME, *shared))
 
 
 def _section(row: Mapping[str, Any], sections: Sequence[tuple[str, Mapping[str, Any]]]) -> int | None:
-    return next((number for number, (_, where) in enumerate(sections) if all(_fits(row.get(name), where[name]) for name in where)), None)
+    return next(
+        (number for number, (_, conditions) in enumerate(sections) if all(_fits(row.get(name), conditions[name]) for name in conditions)),
+        None,
+    )
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list):
-        return any(_fits(value, one) for one in wanted)
-    if isinstance(wanted, str) and wanted.startswith("!"):
-        return not _fits(value, wanted[1:])
-    return fnmatchcase(value, wanted) if isinstance(value, str) and isinstance(wanted, str) else bool(value == wanted)
+def _fits(value: Any, condition: Any) -> bool:
+    if isinstance(condition, list):
+        return any(_fits(value, alternative) for alternative in condition)
+    if isinstance(condition, str) and condition.startswith("!"):
+        return not _fits(value, condition[1:])
+    return fnmatchcase(value, condition) if isinstance(value, str) and isinstance(condition, str) else bool(value == condition)
 
 
 def _best(row: Mapping[str, Any]) -> float:
@@ -120,14 +123,14 @@ def _best(row: Mapping[str, Any]) -> float:
     return -1.0 if value is None or pd.isna(value) else float(value)
 
 
-def _compared(row: Mapping[str, Any]) -> dict[str, Any]:
+def _with_difference(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row with the difference between its measured and its published number, if it has both."""
     if "measured" not in row or pd.isna(row.get("published")):
         return dict(row)
     cell: Cell = row[CELLS]["measured"]
-    their_n = row["published_n"]
-    ours = Proportion(cell.successes or 0, cell.n or 0)
-    theirs = row["published"] if pd.isna(their_n) else Proportion(round(row["published"] * int(their_n)), int(their_n))
-    difference, low, high = unpaired_difference(ours, theirs)
+    published_n = row["published_n"]
+    measured = Proportion(cell.successes or 0, cell.n or 0)
+    reference = row["published"] if pd.isna(published_n) else Proportion(round(row["published"] * int(published_n)), int(published_n))
+    difference, low, high = unpaired_difference(measured, reference)
     cells = {**row[CELLS], "difference": Cell("difference", difference, (low, high), n=cell.n, planned=cell.planned, flags=cell.flags)}
     return {**row, CELLS: cells, "difference": difference, "difference_low": low, "difference_high": high}

@@ -12,7 +12,7 @@ def kept_by_channel(mask: np.ndarray, axis: int) -> np.ndarray:
 
     `mask` is bool [out, in, k, k].
     """
-    return np.asarray(mask.sum(tuple(place for place in range(4) if place != axis)), dtype=np.int64)
+    return np.asarray(mask.sum(tuple(dimension for dimension in range(4) if dimension != axis)), dtype=np.int64)
 
 
 def kept_by_kernel(mask: np.ndarray) -> np.ndarray:
@@ -34,9 +34,9 @@ def used_at_random(weights: int, kept: int, groups: int) -> tuple[float, float]:
     if weights % groups or not 0 <= kept <= weights:
         raise ValueError(f"{kept} of {weights} weights in {groups} equal parts")
     size = weights // groups
-    one, two = (_all_outside(weights, kept, number * size) for number in (1, 2))
-    mean_empty = groups * one
-    variance = mean_empty + groups * (groups - 1) * two - mean_empty**2
+    one_empty, two_empty = (_all_outside(weights, kept, number * size) for number in (1, 2))
+    mean_empty = groups * one_empty
+    variance = mean_empty + groups * (groups - 1) * two_empty - mean_empty**2
     return groups - mean_empty, math.sqrt(max(variance, 0.0))
 
 

@@ -11,8 +11,8 @@ SAID = "-pruned-binary-"
 
 def label(row: pd.Series, group: pd.DataFrame, separator: str = " ") -> str:
     """Return a model's short name among the models of a figure, followed by its `warning` in brackets, if it has one."""
-    said = warning(row, group)
-    return short(str(row["model"]), group["model"]) + (f"{separator}({said})" if said else "")
+    note = warning(row, group)
+    return short(str(row["model"]), group["model"]) + (f"{separator}({note})" if note else "")
 
 
 def images(group: pd.DataFrame) -> str:
@@ -23,18 +23,18 @@ def images(group: pd.DataFrame) -> str:
 
 def _equally_partial(group: pd.DataFrame) -> bool:
     """Return whether all models that have a number have it on equally many images, but not on all; a figure then says so once."""
-    some = group[group["worst_n"] > 0]
-    alike = some["worst_n"].nunique() == 1 and group["worst_planned"].nunique() == 1
-    return alike and bool((some["worst_n"] < some["worst_planned"]).all())
+    measured = group[group["worst_n"] > 0]
+    is_equal = measured["worst_n"].nunique() == 1 and group["worst_planned"].nunique() == 1
+    return is_equal and bool((measured["worst_n"] < measured["worst_planned"]).all())
 
 
 def warning(row: pd.Series, group: pd.DataFrame) -> str:
     """Return what limits the meaning of a model's numbers: "partial 40/1000", "near-constant", a verdict that is not ok; "" if nothing."""
     n, planned = int(row["worst_n"]), int(row["worst_planned"])
-    said = [f"partial {n}/{planned}"] * (n < planned and not _equally_partial(group)) + ["near-constant"] * bool(row["near_constant"])
+    notes = [f"partial {n}/{planned}"] * (n < planned and not _equally_partial(group)) + ["near-constant"] * bool(row["near_constant"])
     if "verdict" in row and row["verdict"] != "ok":
-        said.append("not diagnosed" if pd.isna(row["verdict"]) else str(row["verdict"]))
-    return ", ".join(said)
+        notes.append("not diagnosed" if pd.isna(row["verdict"]) else str(row["verdict"]))
+    return ", ".join(notes)
 
 
 def short(model: str, models: pd.Series) -> str:

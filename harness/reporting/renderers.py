@@ -68,7 +68,7 @@ def terminal(tables: Sequence[Table]) -> list[RichTable]:
     """Return tables for the terminal; each interval, in whole per cent, is written under its number."""
     from rich.table import Table as RichTable
 
-    made = []
+    rich_tables = []
     for table in tables:
         rich = RichTable(title=table.caption, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
         rich.collapse_padding = True
@@ -80,5 +80,5 @@ def terminal(tables: Sequence[Table]) -> list[RichTable]:
             rich.add_row(*map(cells.terminal, row))
         rich.caption = "\n".join(table.notes)
         rich.caption_justify = "left"
-        made.append(rich)
-    return made
+        rich_tables.append(rich)
+    return rich_tables

@@ -83,9 +83,9 @@ def build(
         Figures of fewer models are not drawn.
     """
     frame = summary(outcomes, models, expected, diagnosed)
-    made = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
-    made["diagnostics"] = pd.DataFrame() if diagnosed is None else diagnostics(diagnosed)
-    literary = published()
+    frames_by_kind = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
+    frames_by_kind["diagnostics"] = pd.DataFrame() if diagnosed is None else diagnostics(diagnosed)
+    publications = published()
     frames: dict[str, pd.DataFrame] = {}
     titles: dict[str, str] = {}
     laid_out: dict[str, list[Table]] = {}
@@ -93,13 +93,13 @@ def build(
     written = []
     specs = sorted(map(tables.get, tables.names()), key=lambda spec: (spec.frame != "summary", spec.name))
     for spec in specs:
-        its = _beside(spec, frame, literary) if spec.frame == "literature" else made[spec.frame]
-        if its.empty or (only is not None and spec.name not in only):
+        table_frame = _literature_frame(spec, frame, publications) if spec.frame == "literature" else frames_by_kind[spec.frame]
+        if table_frame.empty or (only is not None and spec.name not in only):
             continue
-        frames[spec.name], titles[spec.name] = renderers.numbers(its), spec.title
-        rendered = laid_out[spec.name] = tables.render(spec, its)
-        whole = _with_notes(rendered, [f"Invalid: {line}." for line in invalid])
-        texts = {"md": renderers.markdown(whole), "csv": renderers.csv(its), "tex": renderers.latex(whole)}
+        frames[spec.name], titles[spec.name] = renderers.numbers(table_frame), spec.title
+        rendered = laid_out[spec.name] = tables.render(spec, table_frame)
+        with_notes = _with_notes(rendered, [f"Invalid: {line}." for line in invalid])
+        texts = {"md": renderers.markdown(with_notes), "csv": renderers.csv(table_frame), "tex": renderers.latex(with_notes)}
         for suffix in (suffix for suffix in texts if suffix in formats):
             path = folder / f"{spec.name}.{suffix}"
             place(path, texts[suffix].encode())
@@ -110,12 +110,12 @@ def build(
     return Report(outcomes, frames, laid_out, titles, written)
 
 
-def _with_notes(made: list[Table], notes: list[str]) -> list[Table]:
+def _with_notes(rendered: list[Table], notes: list[str]) -> list[Table]:
     """Return the tables with more notes below the last one."""
-    return [*made[:-1], *(replace(table, notes=[*table.notes, *notes]) for table in made[-1:])]
+    return [*rendered[:-1], *(replace(table, notes=[*table.notes, *notes]) for table in rendered[-1:])]
 
 
-def _beside(spec: tables.TableSpec, summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def _literature_frame(spec: tables.TableSpec, summary: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a table that compares with the literature; empty if no model of the store is among them."""
     sections = [(section.heading, section.where) for section in spec.sections]
     frame = literature(summary, published, sections, spec.published, spec.attack)

@@ -40,8 +40,8 @@ INK, FAINT = "#222222", "#767676"
 SEGMENTS = ["#0072B2", "#9AD0F3", "#8C3B00", "#F5B041", "#00664B", "#7FD8BE", "#7B3294", "#E7B6D3", "#666666", "#C8C8C8"]
 # Components of attacks have the same colour in all figures; other components are coloured by their position.
 COMPONENTS = {
-    name: SEGMENTS[place % len(SEGMENTS)]
-    for place, name in enumerate(["pgd", "pgd-10x50", "cw-linf", "ce-rescaled", "margin", "apgd-ce", "apgd-t", "fab-t", "square"])
+    name: SEGMENTS[index % len(SEGMENTS)]
+    for index, name in enumerate(["pgd", "pgd-10x50", "cw-linf", "ce-rescaled", "margin", "apgd-ce", "apgd-t", "fab-t", "square"])
 }
 
 KINDS = ("png", "svg", "pdf")
@@ -119,19 +119,19 @@ def space_apart(figure: Figure) -> None:
 
 def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4, **look: Any) -> None:
     """Add a legend under the axes, in as many columns as the figure has room for; handles fill it column by column."""
-    wide = [0.62 * LEGEND_SIZE * len(str(handle.get_label())) for handle in handles]
+    widths = [0.62 * LEGEND_SIZE * len(str(handle.get_label())) for handle in handles]
     room = 72 * figure.get_figwidth() - 10
-    beside = LEGEND_SIZE * (look.get("handlelength", 2.0) + 0.5 + spacing)
+    handle_width = LEGEND_SIZE * (look.get("handlelength", 2.0) + 0.5 + spacing)
 
     def width(columns: int) -> float:
         # Matplotlib puts one more entry into the first columns if the entries do not divide evenly.
-        each, more = divmod(len(wide), columns)
-        ends = [each * number + min(number, more) for number in range(columns + 1)]
-        return sum(max(wide[start:end]) + beside for start, end in pairwise(ends))
+        quotient, remainder = divmod(len(widths), columns)
+        ends = [quotient * number + min(number, remainder) for number in range(columns + 1)]
+        return sum(max(widths[start:end]) + handle_width for start, end in pairwise(ends))
 
-    columns = next((number for number in range(len(wide), 1, -1) if width(number) <= room), 1)
+    columns = next((number for number in range(len(widths), 1, -1) if width(number) <= room), 1)
     # Keep the number of lines, but make all lines about equally long.
-    columns = -(-len(wide) // -(-len(wide) // columns))
+    columns = -(-len(widths) // -(-len(widths) // columns))
     figure.legend(
         handles=handles,
         ncols=columns,
@@ -176,10 +176,10 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
 
 def _draw_png(figure: Figure, buffer: io.BytesIO) -> None:
     """Write a figure as a PNG with a palette of 256 colours: a third of the bytes, and only shades at edges are lost."""
-    before = figure.dpi
+    previous_dpi = figure.dpi
     figure.dpi = DPI
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(buffer, format="PNG", dpi=(DPI, DPI))
-    figure.dpi = before
+    figure.dpi = previous_dpi

@@ -131,38 +131,38 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         columns: list[Column] = []
         for column in spec.columns:
             if column.field == "*":
-                columns += _starred(column, part)
+                columns += _expand_column(column, part)
             elif column.format not in ("text", *BLANK) or column.field in part:
                 columns.append(column)
         keys = [field for field in spec.sort if field in part]
         ordered = part.sort_values([*keys, "model"], ascending=[False] * len(keys) + [True], kind="stable") if keys else part
         rows = [[_cell(column, row) for column in columns] for _, row in ordered.iterrows()]
-        starts = _grouped(rows, [column.field for column in columns].index(spec.group)) if spec.group else frozenset()
+        starts = _group_starts(rows, [column.field for column in columns].index(spec.group)) if spec.group else frozenset()
         counts = sorted({int(value) for value in part["worst_planned"].dropna()}) if "worst_planned" in part else []
         caption = f"{spec.title}: {dataset}, {norm} {radius}" + (f", n = {' or '.join(map(str, counts))}" if counts else "")
-        constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
-        written = [cell for row in rows for cell in row]
-        notes = [spec.note, *verdict_notes(written), *flag_notes(written)]
-        notes += [f"{model} is a near-constant predictor: its robustness means nothing." for model in constant]
+        near_constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
+        all_cells = [cell for row in rows for cell in row]
+        notes = [spec.note, *verdict_notes(all_cells), *flag_notes(all_cells)]
+        notes += [f"{model} is a near-constant predictor: its robustness means nothing." for model in near_constant]
         if "origin" in part:
             notes.append(f"Published: {'; '.join(sorted(part['origin'].dropna().unique()))}.")
         if "verdict_reasons" in part:
             notes += [
                 f"{row['model']} is {row['verdict_reasons']}." for _, row in ordered.iterrows() if isinstance(row["verdict_reasons"], str)
             ]
-        notes[1:1] = [_base(row) for _, row in part.iterrows() if "base" in part and row["model"] == row["base"]]
+        notes[1:1] = [_base_note(row) for _, row in part.iterrows() if "base" in part and row["model"] == row["base"]]
         if "verdict" in frame and "verdict" not in part:
             notes.append("No model here has been diagnosed under this threat model.")
-        called = part["headline"].iloc[0] if "headline" in part else "worst case"
-        if called != "worst case" and any(column.field == "worst" for column in columns):
+        headline = part["headline"].iloc[0] if "headline" in part else "worst case"
+        if headline != "worst case" and any(column.field == "worst" for column in columns):
             notes.append("No attack here has APGD, which leaves fewer images under L2: the number is no worst case.")
-        headings = [called if column.field == "worst" and called != "worst case" else column.heading for column in columns]
+        headings = [headline if column.field == "worst" and headline != "worst case" else column.heading for column in columns]
         fields = tuple(column.field for column in columns)
-        tables.append(Table(caption, headings, rows, [c.format != "text" for c in columns], notes, starts, fields))
+        tables.append(Table(caption, headings, rows, [column.format != "text" for column in columns], notes, starts, fields))
     return tables
 
 
-def _starred(column: Column, part: pd.DataFrame) -> list[Column]:
+def _expand_column(column: Column, part: pd.DataFrame) -> list[Column]:
     """Return the columns that a column with the field "*" stands for."""
     if column.format == "share":
         fields = [str(name) for name in part.columns if str(name).startswith(BY)]
@@ -180,16 +180,18 @@ def _cell(column: Column, row: pd.Series) -> Cell:
     return cell
 
 
-def _base(row: pd.Series) -> str:
+def _base_note(row: pd.Series) -> str:
     """Return a note that describes the base model of a table of ablations."""
-    said = [f"{name} {row[field]:g}" if isinstance(row[field], (int, float)) else f"{name} {row[field]}" for field, name in VARIED.items()]
-    return f"Base: {row['model']} ({', '.join(said)})."
+    settings = [
+        f"{name} {row[field]:g}" if isinstance(row[field], (int, float)) else f"{name} {row[field]}" for field, name in VARIED.items()
+    ]
+    return f"Base: {row['model']} ({', '.join(settings)})."
 
 
-def _grouped(rows: list[list[Cell]], place: int) -> frozenset[int]:
-    """Blank the text at `place` in each row that repeats the row above, and return the indices of the rows that begin a group."""
-    texts = [row[place].value for row in rows]
-    starts = frozenset(number for number in range(1, len(rows)) if texts[number] != texts[number - 1])
-    for number in range(1, len(rows)):
-        rows[number][place] = Cell("text", texts[number] if number in starts else "")
+def _group_starts(rows: list[list[Cell]], column: int) -> frozenset[int]:
+    """Blank the text in `column` of each row that repeats the row above, and return the indices of the rows that begin a group."""
+    texts = [row[column].value for row in rows]
+    starts = frozenset(index for index in range(1, len(rows)) if texts[index] != texts[index - 1])
+    for index in range(1, len(rows)):
+        rows[index][column] = Cell("text", texts[index] if index in starts else "")
     return starts

@@ -58,53 +58,53 @@ def with_traits(models: pd.DataFrame, references: Mapping[str, str]) -> pd.DataF
             "setting",
         ],
     )
-    known = [column for column in traits if column != "id" and column in models]
-    return models.drop(columns=known).merge(traits, on="id", how="left", validate="one_to_one")
+    present = [column for column in traits if column != "id" and column in models]
+    return models.drop(columns=present).merge(traits, on="id", how="left", validate="one_to_one")
 
 
 def _traits(record: Record) -> dict[str, Any]:
     recipe = _recipe(record.recipe) if record.recipe else None
     options = recipe["options"] if recipe else {}
-    pruned = record.keep_ratio is not None
+    is_pruned = record.keep_ratio is not None
     weight_init = record.weight_init or options.get("weight_init") or WEIGHT_INIT
     score_scale = options.get("score_scale") or SCORE_SCALE
     threat = record.threat
-    fixed: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "architecture": {name: value for name, value in record.architecture.items() if name != "last_batch_norm"},
         "data": record.data.model_dump(),
         "threat": threat.model_dump(),
-        "score_scale": score_scale if pruned else None,
+        "score_scale": score_scale if is_pruned else None,
         "epochs": record.training.epochs if record.training else None,
         "recipe": recipe and {name: recipe[name] for name in ("data", "attack", "optimiser", "select")},
         "options": {name: value for name, value in options.items() if name not in VARIED and name != "score_scale"},
     }
     # Weight bits are left out because they follow from the initialisation.
     for name in ("method", "affine", "activation_bits", "backward", "selected_on"):
-        fixed[name] = getattr(record, name)
+        settings[name] = getattr(record, name)
     return {
         "architecture": record.architecture.get("name"),
         "network": network(record.architecture),
         "training": _training(recipe) if recipe else None,
         "last_batch_norm": record.architecture.get("last_batch_norm"),
-        "weight_init": weight_init if pruned else None,
+        "weight_init": weight_init if is_pruned else None,
         "seed": record.seed,
         "epochs": record.training.epochs if record.training else None,
         "trained_on": record.data.train,
         "trained_for": f"{threat.norm} {threat.radius}",
-        "setting": hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:12],
+        "setting": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12],
     }
 
 
 def network(architecture: Mapping[str, Any]) -> str:
     """Return an architecture's name as papers write it: "ResNet-34" at its published width, "ResNet-8 (width 32)" at another width."""
-    found = re.search(r"(small-)?resnet(\d+)(?:-(p\d+))?$", str(architecture["name"]))
-    if found is None:
+    match = re.search(r"(small-)?resnet(\d+)(?:-(p\d+))?$", str(architecture["name"]))
+    if match is None:
         return str(architecture["name"])
-    called = f"{'small ' if found[1] else ''}ResNet-{found[2]}{f' {found[3]}' if found[3] else ''}"
+    name = f"{'small ' if match[1] else ''}ResNet-{match[2]}{f' {match[3]}' if match[3] else ''}"
     width, widths = architecture.get("width"), architecture.get("widths")
     if widths is not None:
-        return f"{called} (widths {', '.join(map(str, widths))})"
-    return called if width in (None, PUBLISHED_WIDTH) else f"{called} (width {width})"
+        return f"{name} (widths {', '.join(map(str, widths))})"
+    return name if width in (None, PUBLISHED_WIDTH) else f"{name} (width {width})"
 
 
 def _training(recipe: Mapping[str, Any]) -> str:

@@ -38,8 +38,8 @@ class Parameters(BaseParameters):
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """Return the most passes for an image that the first restart breaks, and those for one that survives, for a network without steps."""
-    once = Passes(parameters.steps + 1, parameters.steps)
-    return once, once * (2 * parameters.restarts)
+    restart_cost = Passes(parameters.steps + 1, parameters.steps)
+    return restart_cost, restart_cost * (2 * parameters.restarts)
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
@@ -54,7 +54,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     epsilon, step = threat.epsilon, float(threat.radius * parameters.step)
     scale = parameters.logit_gap / max(_median_gap(model, images, parameters.batch_size), torch.finfo(torch.float32).tiny)
     components: list[tuple[str, torch.nn.Module, Loss]] = [
-        ("ce-rescaled", model, lambda logits, right: cross_entropy(scale * logits, right)),
+        ("ce-rescaled", model, lambda logits, targets: cross_entropy(scale * logits, targets)),
         ("margin", model, margin),
     ]
     for name in parameters.surrogates:
@@ -66,27 +66,27 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     adversarial = images.clone()
     broken_by: list[str | None] = [None] * len(images)
     share = 1.0 / len(components)
-    for place, (component, victim, loss) in enumerate(components):
-        left = torch.tensor([row for row, by in enumerate(broken_by) if by is None], dtype=torch.int64, device=images.device)
-        passes = ceil(len(left) / parameters.batch_size) * parameters.restarts * (parameters.steps + 1)
-        with counted(model, call.progress, component, passes, place * share, share):
-            for batch in torch.split(left, parameters.batch_size):
+    for index, (component, victim, loss) in enumerate(components):
+        survivors = torch.tensor([row for row, breaker in enumerate(broken_by) if breaker is None], dtype=torch.int64, device=images.device)
+        expected = ceil(len(survivors) / parameters.batch_size) * parameters.restarts * (parameters.steps + 1)
+        with counted(model, call.progress, component, expected, index * share, share):
+            for batch in torch.split(survivors, parameters.batch_size):
                 for restart in range(parameters.restarts):
                     rows = batch[[broken_by[row] is None for row in batch.tolist()]]
                     if not len(rows):
                         break
-                    start = random_start(images[rows], epsilon, (call.seed + place) % 2**64, restart)
-                    run = climb(victim, loss, images[rows], labels[rows], start, epsilon, step, parameters.steps)
-                    adversarial[rows] = run.examples
-                    for row in rows[run.broken].tolist():
+                    start = random_start(images[rows], epsilon, (call.seed + index) % 2**64, restart)
+                    result = climb(victim, loss, images[rows], labels[rows], start, epsilon, step, parameters.steps)
+                    adversarial[rows] = result.examples
+                    for row in rows[result.broken].tolist():
                         broken_by[row] = component
     return AttackResult(adversarial, tuple(broken_by))
 
 
 def _median_gap(model: torch.nn.Module, images: torch.Tensor, batch_size: int) -> float:
     with torch.no_grad():
-        top = torch.cat([model(batch).topk(2, dim=1).values for batch in images.split(batch_size)])
-    return float((top[:, 0] - top[:, 1]).median())
+        top_logits = torch.cat([model(batch).topk(2, dim=1).values for batch in images.split(batch_size)])
+    return float((top_logits[:, 0] - top_logits[:, 1]).median())
 
 
 ADAPTER = Adapter("adaptive", version=1, parameters=Parameters, attack=attack, passes=passes)

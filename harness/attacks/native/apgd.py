@@ -36,66 +36,66 @@ class APGD:
         """Return the initial state: a random point per run, whose noise is scaled to the surface of the ball."""
         runs = max(self.targets, 1)
         noise = torch.empty(runs, *clean.shape[1:]).uniform_(-1.0, 1.0, generator=generator)
-        begin = (clean + self.epsilon * noise / columns(LINF.size(noise))).clamp(0.0, 1.0)
+        initial = (clean + self.epsilon * noise / columns(LINF.size(noise))).clamp(0.0, 1.0)
         target = best_others(logits, labels, self.targets)[0] if self.targets else labels
-        zeros, whole = torch.zeros(runs), torch.zeros(runs, dtype=torch.int64)
+        zeros, zero_counts = torch.zeros(runs), torch.zeros(runs, dtype=torch.int64)
         return {
-            "query": begin,
-            "before": begin,
-            "best": begin,
-            "best_gradient": torch.zeros_like(begin),
+            "query": initial,
+            "before": initial,
+            "best": initial,
+            "best_gradient": torch.zeros_like(initial),
             "best_loss": zeros - torch.inf,
             "checked_loss": zeros - torch.inf,
             "last_loss": zeros - torch.inf,
             "step": zeros + 2.0 * self.epsilon,
             "target": target.clone(),
-            "rises": whole,
-            "since": whole,
-            "period": whole + max(int(FIRST * self.iterations), 1),
-            "halved": whole.bool(),
-            "iteration": whole,
+            "rises": zero_counts,
+            "since": zero_counts,
+            "period": zero_counts + max(int(FIRST * self.iterations), 1),
+            "halved": zero_counts.bool(),
+            "iteration": zero_counts,
         }
 
     def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one iteration of every run."""
         query, label, iteration = state["query"], state["label"], state["iteration"]
-        logits, gradient = ask(query, lambda found: self._loss(found, label, state["target"]))
+        logits, gradient = ask(query, lambda outputs: self._loss(outputs, label, state["target"]))
         assert gradient is not None
-        found = logits.argmax(1) != label
-        first, last = iteration == 0, iteration == self.iterations
-        self.stuck += int((first & ~found & (gradient.flatten(1) == 0).all(1)).sum())
+        is_adversarial = logits.argmax(1) != label
+        is_first, is_last = iteration == 0, iteration == self.iterations
+        self.stuck += int((is_first & ~is_adversarial & (gradient.flatten(1) == 0).all(1)).sum())
         loss = self._loss(logits, label, state["target"])
-        better = loss > state["best_loss"]
-        state["best"] = torch.where(columns(better), query, state["best"])
-        state["best_gradient"] = torch.where(columns(better), gradient, state["best_gradient"])
-        state["best_loss"] = torch.where(better, loss, state["best_loss"])
-        state["rises"] = torch.where(first, 0, state["rises"] + (loss > state["last_loss"]).long())
-        state["checked_loss"] = torch.where(first, loss, state["checked_loss"])
-        since = torch.where(first, 0, state["since"] + 1)
-        at = query
+        is_better = loss > state["best_loss"]
+        state["best"] = torch.where(columns(is_better), query, state["best"])
+        state["best_gradient"] = torch.where(columns(is_better), gradient, state["best_gradient"])
+        state["best_loss"] = torch.where(is_better, loss, state["best_loss"])
+        state["rises"] = torch.where(is_first, 0, state["rises"] + (loss > state["last_loss"]).long())
+        state["checked_loss"] = torch.where(is_first, loss, state["checked_loss"])
+        since = torch.where(is_first, 0, state["since"] + 1)
+        point = query
         # A checkpoint: too few steps that rose, or a best that has not moved under a step that was not halved, halve the step.
-        check = ~first & (since == state["period"])
-        if check.any():
-            slow = state["rises"] <= self.rho * state["period"]
-            level = ~state["halved"] & (state["best_loss"] <= state["checked_loss"])
-            halve = check & (slow | level)
-            state["halved"] = torch.where(check, slow | level, state["halved"])
-            state["step"] = torch.where(halve, state["step"] / 2.0, state["step"])
-            at = torch.where(columns(halve), state["best"], query)
-            gradient = torch.where(columns(halve), state["best_gradient"], gradient)
-            state["checked_loss"] = torch.where(check, state["best_loss"], state["checked_loss"])
-            shorter = max(int(SHORTER * self.iterations), 1)
-            period = (state["period"] - shorter).clamp_min(max(int(LEAST * self.iterations), 1))
-            state["period"] = torch.where(check, period, state["period"])
-            state["rises"] = torch.where(check, 0, state["rises"])
-            since = torch.where(check, 0, since)
+        is_checkpoint = ~is_first & (since == state["period"])
+        if is_checkpoint.any():
+            is_slow = state["rises"] <= self.rho * state["period"]
+            is_level = ~state["halved"] & (state["best_loss"] <= state["checked_loss"])
+            is_halving = is_checkpoint & (is_slow | is_level)
+            state["halved"] = torch.where(is_checkpoint, is_slow | is_level, state["halved"])
+            state["step"] = torch.where(is_halving, state["step"] / 2.0, state["step"])
+            point = torch.where(columns(is_halving), state["best"], query)
+            gradient = torch.where(columns(is_halving), state["best_gradient"], gradient)
+            state["checked_loss"] = torch.where(is_checkpoint, state["best_loss"], state["checked_loss"])
+            shortening = max(int(SHORTER * self.iterations), 1)
+            period = (state["period"] - shortening).clamp_min(max(int(LEAST * self.iterations), 1))
+            state["period"] = torch.where(is_checkpoint, period, state["period"])
+            state["rises"] = torch.where(is_checkpoint, 0, state["rises"])
+            since = torch.where(is_checkpoint, 0, since)
         state["since"], state["last_loss"] = since, loss
-        ahead = LINF.project(at + columns(state["step"]) * gradient.sign(), state["clean"], self.epsilon)
-        pull = columns(torch.where(first, 1.0, MOMENTUM))
-        with_momentum = at + (ahead - at) * pull + (at - state["before"]) * (1.0 - pull)
+        stepped = LINF.project(point + columns(state["step"]) * gradient.sign(), state["clean"], self.epsilon)
+        momentum = columns(torch.where(is_first, 1.0, MOMENTUM))
+        with_momentum = point + (stepped - point) * momentum + (point - state["before"]) * (1.0 - momentum)
         state["query"] = LINF.project(with_momentum, state["clean"], self.epsilon)
-        state["before"], state["iteration"] = at, iteration + 1
-        return found, last
+        state["before"], state["iteration"] = point, iteration + 1
+        return is_adversarial, is_last
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if not self.targets:

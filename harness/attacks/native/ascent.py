@@ -67,19 +67,19 @@ def iterates(
     """
     points, rows = start.clone(), torch.arange(len(images), device=images.device)
     for iteration in range(steps + 1):
-        last = iteration == steps
-        current = points[rows].requires_grad_(not last)
+        is_last = iteration == steps
+        current = points[rows].requires_grad_(not is_last)
         logits = model(current)
         values = loss(logits, labels[rows])
         stopped = stop(logits.detach(), labels[rows])
-        ends = last or bool(stopped.all())
-        gradient = torch.autograd.grad(values.sum(), current, allow_unused=True)[0] if values.requires_grad and not ends else None
+        is_end = is_last or bool(stopped.all())
+        gradient = torch.autograd.grad(values.sum(), current, allow_unused=True)[0] if values.requires_grad and not is_end else None
         yield Iterate(points, rows, values.detach(), stopped, gradient)
-        if ends:
+        if is_end:
             break
-        rows, moved = rows[~stopped], current.detach()[~stopped]
+        rows, remaining = rows[~stopped], current.detach()[~stopped]
         if gradient is not None:
-            points[rows] = LINF.project(moved + step * gradient[~stopped].sign(), images[rows], epsilon)
+            points[rows] = LINF.project(remaining + step * gradient[~stopped].sign(), images[rows], epsilon)
 
 
 def misclassified(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -133,13 +133,13 @@ def climb(
 
     broken = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     stuck, examples = 0, start
-    for iteration, now in enumerate(iterates(model, loss, images, labels, start, epsilon, step, steps, is_broken)):
-        examples = now.points
-        broken[now.rows[now.stopped]] = True
+    for iteration, iterate in enumerate(iterates(model, loss, images, labels, start, epsilon, step, steps, is_broken)):
+        examples = iterate.points
+        broken[iterate.rows[iterate.stopped]] = True
         if iteration == 0:
             # On images already broken a zero gradient means nothing: they are done.
-            is_zero = ~now.stopped if now.gradient is None else ~now.stopped & (now.gradient.flatten(1) == 0).all(1)
-            stuck = int(is_zero.sum())
+            is_stuck = ~iterate.stopped if iterate.gradient is None else ~iterate.stopped & (iterate.gradient.flatten(1) == 0).all(1)
+            stuck = int(is_stuck.sum())
     return Climb(examples, broken, stuck)
 
 

@@ -32,8 +32,8 @@ class Parameters(BaseParameters):
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """Return the most passes for an image that the first restart breaks, and the passes for one that survives."""
-    once = Passes(parameters.steps + 1, parameters.steps)
-    return once, once * parameters.restarts
+    restart_cost = Passes(parameters.steps + 1, parameters.steps)
+    return restart_cost, restart_cost * parameters.restarts
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
@@ -54,17 +54,17 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     adversarial = images.clone()
     broken = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     stuck = 0
-    passes = ceil(len(images) / parameters.batch_size) * parameters.restarts * (parameters.steps + 1)
-    with counted(model, call.progress, "cw-linf", passes):
+    expected = ceil(len(images) / parameters.batch_size) * parameters.restarts * (parameters.steps + 1)
+    with counted(model, call.progress, "cw-linf", expected):
         for batch in torch.split(torch.arange(len(images), device=images.device), parameters.batch_size):
             for restart in range(parameters.restarts):
                 rows = batch[~broken[batch]]
                 if not len(rows):
                     break
                 start = random_start(images[rows], epsilon, call.seed, restart) if parameters.random_start else images[rows]
-                run = climb(model, margin, images[rows], labels[rows], start, epsilon, step, parameters.steps, parameters.confidence)
-                adversarial[rows], broken[rows] = run.examples, run.broken
-                stuck += run.stuck if restart == 0 else 0
+                result = climb(model, margin, images[rows], labels[rows], start, epsilon, step, parameters.steps, parameters.confidence)
+                adversarial[rows], broken[rows] = result.examples, result.broken
+                stuck += result.stuck if restart == 0 else 0
     message = f"{stuck} of {len(images)} images had a zero gradient of the margin at the start point"
     flags = (Flag("zero-gradient", message),) if stuck else ()
     return AttackResult(adversarial, tuple("cw-linf" if success else None for success in broken.tolist()), flags)

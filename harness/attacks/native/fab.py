@@ -50,22 +50,22 @@ class FAB:
 
         logits, gradient = ask(query, lead)
         assert gradient is not None
-        adversarial = logits.argmax(1) != label
+        is_adversarial = logits.argmax(1) != label
         distance = LINF.size(query - clean)
         # The plane: lead + gradient . (x - query) = 0.
-        now = torch.where(columns(adversarial), clean + self.beta * (query - clean), query)
-        value = lead(logits)
-        flat = gradient.flatten(1)
+        iterate = torch.where(columns(is_adversarial), clean + self.beta * (query - clean), query)
+        query_lead = lead(logits)
+        flat_gradient = gradient.flatten(1)
         steps = []
-        for point in (now, clean):
-            there = value + (flat * (point - query).flatten(1)).sum(1)
-            steps.append(project(point.flatten(1), flat, -there).view_as(query))
+        for point in (iterate, clean):
+            point_lead = query_lead + (flat_gradient * (point - query).flatten(1)).sum(1)
+            steps.append(project(point.flatten(1), flat_gradient, -point_lead).view_as(query))
         sizes = [LINF.size(step) for step in steps]
         alpha = columns((sizes[0] / (sizes[0] + sizes[1]).clamp_min(1e-12)).clamp(0.0, self.alpha_max))
-        moved = (now + self.eta * steps[0]) * (1.0 - alpha) + (clean + self.eta * steps[1]) * alpha
+        moved = (iterate + self.eta * steps[0]) * (1.0 - alpha) + (clean + self.eta * steps[1]) * alpha
         state["query"] = moved.clamp(0.0, 1.0)
         state["iteration"] = state["iteration"] + 1
-        return adversarial & (distance <= self.epsilon), state["iteration"] > self.iterations
+        return is_adversarial & (distance <= self.epsilon), state["iteration"] > self.iterations
 
 
 def project(point: torch.Tensor, normal: torch.Tensor, rise: torch.Tensor) -> torch.Tensor:
@@ -82,19 +82,19 @@ def project(point: torch.Tensor, normal: torch.Tensor, rise: torch.Tensor) -> to
     size = torch.zeros_like(rise)
     # Most rows are done after two steps: the others go on alone.
     rows = torch.arange(len(point), device=point.device)
-    some: tuple[torch.Tensor, ...] = (rise.abs(), size, room, weight, weight * room)
+    active: tuple[torch.Tensor, ...] = (rise.abs(), size, room, weight, weight * room)
     for _ in range(STEPS):
-        wanted, before, space, each, full = some
-        free = space.clone().gt_(before[:, None])
-        slope = (each * free).sum(1)
-        left = wanted - (full * (1.0 - free)).sum(1)
-        better = torch.where(slope > 1e-12, left / slope.clamp_min(1e-12), 1.0).clamp(max=1.0)
-        better = torch.maximum(better, before)
-        moving = (better != before).nonzero().flatten()
-        size[rows] = better
+        goal, previous, active_room, active_weight, full_rise = active
+        is_free = active_room.clone().gt_(previous[:, None])
+        slope = (active_weight * is_free).sum(1)
+        remainder = goal - (full_rise * (1.0 - is_free)).sum(1)
+        improved = torch.where(slope > 1e-12, remainder / slope.clamp_min(1e-12), 1.0).clamp(max=1.0)
+        improved = torch.maximum(improved, previous)
+        moving = (improved != previous).nonzero().flatten()
+        size[rows] = improved
         if not len(moving):
             break
-        some = (wanted, better, space, each, full)
+        active = (goal, improved, active_room, active_weight, full_rise)
         if 2 * len(moving) <= len(rows):
-            rows, some = rows[moving], tuple(values[moving] for values in some)
+            rows, active = rows[moving], tuple(values[moving] for values in active)
     return direction * torch.minimum(size[:, None], room)

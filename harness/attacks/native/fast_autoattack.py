@@ -57,33 +57,33 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     names = _components(parameters, logits.shape[1])
     costs = {name: _cost(parameters, name, logits.shape[1]) for name in names}
     total = sum(cost.forwards for cost in costs.values())
-    so_far = ComponentProgress.begin(images, names, call.memory)
-    if not so_far.done:
-        so_far.broken_in[logits.argmax(1) != labels] = CLEAN
-    done = 0
-    for place, name in enumerate(names):
-        rows, cost = so_far.survivors(place), costs[name].forwards
-        if len(rows) and name not in so_far.done:
-            component = _make(parameters, name, threat.epsilon, logits.shape[1])
+    state = ComponentProgress.begin(images, names, call.memory)
+    if not state.done:
+        state.broken_in[logits.argmax(1) != labels] = CLEAN
+    finished_cost = 0
+    for index, name in enumerate(names):
+        rows, cost = state.survivors(index), costs[name].forwards
+        if len(rows) and name not in state.done:
+            component = _new_component(parameters, name, threat.epsilon, logits.shape[1])
             calls = ceil(len(rows) * cost / parameters.batch_size)
-            with counted(model, call.progress, name, max(calls, 1), done / total, cost / total):
-                found = pool.run(component, name, model, images, labels, logits, rows, call.seed, parameters.batch_size)
-            so_far.take(place, rows, found.examples[rows], found.broken[rows])
+            with counted(model, call.progress, name, max(calls, 1), finished_cost / total, cost / total):
+                result = pool.run(component, name, model, images, labels, logits, rows, call.seed, parameters.batch_size)
+            state.take(index, rows, result.examples[rows], result.broken[rows])
             if isinstance(component, APGD) and not component.targets and component.stuck:
                 flag = Flag("zero-gradient", f"{component.stuck} of {len(rows)} images had a zero gradient at the start point")
-                so_far.flags += (flag,)
-            so_far.done.append(name)
-            so_far.save(call.memory)
-        done += cost
+                state.flags += (flag,)
+            state.done.append(name)
+            state.save(call.memory)
+        finished_cost += cost
     if call.progress is not None:
         call.progress(1.0, names[-1])
-    return AttackResult(so_far.adversarial, so_far.broken_by(names), so_far.flags)
+    return AttackResult(state.adversarial, state.broken_by(names), state.flags)
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """Return the most passes for an image that the first component breaks, and the passes for one that survives all."""
-    each = [_cost(parameters, name, classes) for name in _components(parameters, classes)]
-    return Passes(1, 0) + each[0], sum(each, Passes(1, 0))
+    costs = [_cost(parameters, name, classes) for name in _components(parameters, classes)]
+    return Passes(1, 0) + costs[0], sum(costs, Passes(1, 0))
 
 
 def _components(parameters: Parameters, classes: int) -> list[str]:
@@ -92,7 +92,7 @@ def _components(parameters: Parameters, classes: int) -> list[str]:
     return [name for name in parameters.components if name != "apgd-t" or classes >= CLASSES_FOR_TARGETED_DLR] or ["apgd-ce"]
 
 
-def _make(parameters: Parameters, name: str, epsilon: float, classes: int) -> pool.Component:
+def _new_component(parameters: Parameters, name: str, epsilon: float, classes: int) -> pool.Component:
     targets = min(parameters.targets, classes - 1)
     if name == "fab-t":
         return FAB(epsilon, parameters.fab_n_iter, targets, parameters.fab_alpha_max, parameters.fab_eta, parameters.fab_beta)

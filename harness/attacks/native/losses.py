@@ -20,9 +20,9 @@ def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     Adding a constant to all logits does not change it.
     """
-    own = F.one_hot(labels, logits.shape[1]).bool()
+    is_label = F.one_hot(labels, logits.shape[1]).bool()
     # max picks one of several equal maxima, where amax would split the gradient among them.
-    return logits.masked_fill(own, -torch.inf).max(1).values - logits[own]
+    return logits.masked_fill(is_label, -torch.inf).max(1).values - logits[is_label]
 
 
 def dlr(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

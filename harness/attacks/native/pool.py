@@ -78,56 +78,56 @@ def run(
     rows : torch.Tensor
         Indices of the images to attack, int64.
     """
-    device, ask = images.device, _asking(model)
+    device, ask = images.device, _query_function(model)
     broken, examples = torch.zeros(len(images), dtype=torch.bool, device=device), images.clone()
     waiting = rows.tolist()[::-1]
     state: State = {}
     running = runs = 0
     while waiting or running:
-        fresh: list[State] = []
+        new_states: list[State] = []
         while waiting and (running == 0 or running + runs <= slots):
             row = waiting.pop()
-            one = slice(row, row + 1)
+            image_slice = slice(row, row + 1)
             # Drawn on the CPU, so that every device gets the same numbers.
             generator = image_generator(images[row], seed, name.encode())
-            state_of = component.start(images[one].cpu(), labels[one].cpu(), logits[one].cpu(), generator)
-            begun = {key: value.to(device) for key, value in state_of.items()}
-            runs = len(begun["query"])
-            begun |= {
+            initial = component.start(images[image_slice].cpu(), labels[image_slice].cpu(), logits[image_slice].cpu(), generator)
+            run_state = {key: value.to(device) for key, value in initial.items()}
+            runs = len(run_state["query"])
+            run_state |= {
                 "row": torch.full((runs,), row, device=device),
-                "clean": images[one].expand(runs, -1, -1, -1),
-                "label": labels[one].expand(runs),
+                "clean": images[image_slice].expand(runs, -1, -1, -1),
+                "label": labels[image_slice].expand(runs),
             }
-            fresh.append(begun)
+            new_states.append(run_state)
             running += runs
-        if fresh:
-            parts = ([state] if state else []) + fresh
-            state = {key: torch.cat([part[key] for part in parts]) for key in fresh[0]}
-        asked = state["query"]
-        found, over = component.advance(ask, state)
-        for place in found.nonzero().flatten().tolist():
-            row = int(state["row"][place])
+        if new_states:
+            parts = ([state] if state else []) + new_states
+            state = {key: torch.cat([part[key] for part in parts]) for key in new_states[0]}
+        queries = state["query"]
+        is_adversarial, is_over = component.advance(ask, state)
+        for index in is_adversarial.nonzero().flatten().tolist():
+            row = int(state["row"][index])
             # Of an image's runs the first counts.
             if not broken[row]:
-                broken[row], examples[row] = True, asked[place]
-        gone = over | broken[state["row"]]
-        if gone.any():
-            state = {key: value[~gone] for key, value in state.items()}
+                broken[row], examples[row] = True, queries[index]
+        is_finished = is_over | broken[state["row"]]
+        if is_finished.any():
+            state = {key: value[~is_finished] for key, value in state.items()}
             running = len(state["row"])
     return Pooled(broken, examples)
 
 
-def _asking(model: torch.nn.Module) -> Ask:
+def _query_function(model: torch.nn.Module) -> Ask:
     def ask(queries: torch.Tensor, value: Callable[[torch.Tensor], torch.Tensor] | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        point = queries.detach().clone().requires_grad_(value is not None)
+        inputs = queries.detach().clone().requires_grad_(value is not None)
         with torch.set_grad_enabled(value is not None):
-            logits = model(point)
+            logits = model(inputs)
             if value is None:
                 return logits, None
-            numbers = value(logits).sum()
-            if not numbers.requires_grad:
+            total = value(logits).sum()
+            if not total.requires_grad:
                 return logits.detach(), torch.zeros_like(queries)
-            (gradient,) = torch.autograd.grad(numbers, point, allow_unused=True)
+            (gradient,) = torch.autograd.grad(total, inputs, allow_unused=True)
         return logits.detach(), torch.zeros_like(queries) if gradient is None else gradient
 
     return ask

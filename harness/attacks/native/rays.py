@@ -55,37 +55,37 @@ class RayS:
     def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one query of every run."""
         logits, _ = ask(state["query"], None)
-        wrong = logits.argmax(1) != state["label"]
-        asked, is_bisecting = state["asked_radius"], state["is_bisecting"]
-        broken = wrong & (asked <= self.epsilon)
-        low = torch.where(is_bisecting & ~wrong, asked, torch.where(is_bisecting, state["low"], 0.0))
-        high = torch.where(wrong, asked, state["high"])
-        goes_on = torch.where(is_bisecting, True, wrong) & (high - low > PRECISION * high)
+        is_wrong = logits.argmax(1) != state["label"]
+        radius, is_bisecting = state["asked_radius"], state["is_bisecting"]
+        is_broken = is_wrong & (radius <= self.epsilon)
+        low = torch.where(is_bisecting & ~is_wrong, radius, torch.where(is_bisecting, state["low"], 0.0))
+        high = torch.where(is_wrong, radius, state["high"])
+        is_continuing = torch.where(is_bisecting, True, is_wrong) & (high - low > PRECISION * high)
         # The direction tried is the best one as soon as it is wrong at a radius no larger than the best one's.
-        state["direction"] = torch.where(columns(wrong), state["tried"], state["direction"])
-        state["radius"] = torch.where(wrong, asked, state["radius"])
+        state["direction"] = torch.where(columns(is_wrong), state["tried"], state["direction"])
+        state["radius"] = torch.where(is_wrong, radius, state["radius"])
         state["iteration"] = state["iteration"] + 1
-        state["tried"] = self._tried(state, ~goes_on)
-        state["is_bisecting"] = goes_on
-        state["low"], state["high"] = low, torch.where(goes_on, high, state["radius"])
+        state["tried"] = self._next_direction(state, ~is_continuing)
+        state["is_bisecting"] = is_continuing
+        state["low"], state["high"] = low, torch.where(is_continuing, high, state["radius"])
         # A bisection looks first at the radius that is asked for: nothing more is needed than to be wrong there.
         middle = torch.where((low < self.epsilon) & (high > self.epsilon), self.epsilon, (low + high) / 2)
-        state["asked_radius"] = torch.where(goes_on, middle, state["radius"])
-        reach = columns(state["asked_radius"]) * state["tried"]
-        state["query"] = (state["clean"] + reach).clamp(0.0, 1.0)
-        return broken, state["iteration"] >= self.queries
+        state["asked_radius"] = torch.where(is_continuing, middle, state["radius"])
+        perturbation = columns(state["asked_radius"]) * state["tried"]
+        state["query"] = (state["clean"] + perturbation).clamp(0.0, 1.0)
+        return is_broken, state["iteration"] >= self.queries
 
-    def _tried(self, state: State, is_next: torch.Tensor) -> torch.Tensor:
+    def _next_direction(self, state: State, is_next: torch.Tensor) -> torch.Tensor:
         """Return the best direction with the next block's signs flipped for rows with `is_next`; a block is contiguous in [C, H, W]."""
         size = state["clean"][0].numel()
         block, level = state["block"] + is_next.long(), state["level"]
         is_past = block >= 2**level
         level = torch.where(is_past, (level + 1).clamp_max(size.bit_length() - 1), level)
         state["block"], state["level"] = torch.where(is_past, 0, block), level
-        length = -(-size // 2**level)
-        place = torch.arange(size, device=block.device)
-        inside = (place >= (state["block"] * length)[:, None]) & (place < ((state["block"] + 1) * length)[:, None])
-        flipped = torch.where(inside.view_as(state["tried"]), -state["direction"], state["direction"])
+        block_length = -(-size // 2**level)
+        positions = torch.arange(size, device=block.device)
+        is_inside = (positions >= (state["block"] * block_length)[:, None]) & (positions < ((state["block"] + 1) * block_length)[:, None])
+        flipped = torch.where(is_inside.view_as(state["tried"]), -state["direction"], state["direction"])
         return torch.where(columns(is_next), flipped, state["tried"])
 
 
@@ -106,8 +106,8 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     component, rows = RayS(threat.epsilon, parameters.queries), torch.arange(len(images), device=images.device)
     with torch.no_grad(), counted(model, call.progress, "rays", ceil(len(images) / parameters.batch_size) * parameters.queries):
-        done = pool.run(component, "rays", model, images, labels, model(images), rows, call.seed, parameters.batch_size)
-    return AttackResult(done.examples, tuple("rays" if broken else None for broken in done.broken.tolist()))
+        result = pool.run(component, "rays", model, images, labels, model(images), rows, call.seed, parameters.batch_size)
+    return AttackResult(result.examples, tuple("rays" if broken else None for broken in result.broken.tolist()))
 
 
 ADAPTER = Adapter("rays", version=1, parameters=Parameters, attack=attack, passes=passes)

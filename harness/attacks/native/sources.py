@@ -37,8 +37,8 @@ def sources(family: str, exclude: str | None = None) -> tuple[str, ...]:
 
     The tuple is empty if no models of that family ship.
     """
-    others = (name for name in SOURCES.get(family, ()) if registry.get_record(name).weights_sha256 != exclude)
-    return tuple(others)[:COUNT]
+    candidates = (name for name in SOURCES.get(family, ()) if registry.get_record(name).weights_sha256 != exclude)
+    return tuple(candidates)[:COUNT]
 
 
 def transfer_examples(
@@ -62,10 +62,10 @@ def transfer_examples(
     epsilon, step : float
         In units of the [0, 1] range; a step is 2.5 epsilon / steps by default.
     """
-    made, length = [], 2.5 * epsilon / steps if step is None else step
-    for clean, expected in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+    examples, step_length = [], 2.5 * epsilon / steps if step is None else step
+    for clean, batch_labels in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         point = random_start(clean, epsilon, seed, 0)
-        for iterate in iterates(source, loss, clean, expected, point, epsilon, length, steps, never):
+        for iterate in iterates(source, loss, clean, batch_labels, point, epsilon, step_length, steps, never):
             point = iterate.points
-        made.append(point)
-    return torch.cat(made)
+        examples.append(point)
+    return torch.cat(examples)

@@ -33,18 +33,18 @@ class Square:
         _, channels, height, width = clean.shape
         stripes = _signs(torch.rand(1, channels, 1, width, generator=generator))
         low, high = (clean - self.epsilon).clamp_min(0.0), (clean + self.epsilon).clamp_max(1.0)
-        begin = (clean + self.epsilon * stripes).clamp(0.0, 1.0)
+        initial = (clean + self.epsilon * stripes).clamp(0.0, 1.0)
         draws = torch.rand(1, self.queries, 2 + channels, generator=generator)
-        side = self._sides(height, width)[:, None]
-        first = (draws[..., :2] * (torch.tensor([height, width]) - side + 1)).long()
+        sides = self._sides(height, width)[:, None]
+        corners = (draws[..., :2] * (torch.tensor([height, width]) - sides + 1)).long()
         return {
-            "query": begin,
-            "best": begin.clone(),
+            "query": initial,
+            "best": initial.clone(),
             "best_margin": torch.full((1,), -torch.inf),
             "low": low,
             "high": high,
             # Of every query the square's first row and column, those after its last, and what it adds to each channel.
-            "square": torch.cat([first, first + side], dim=2).to(torch.int32),
+            "square": torch.cat([corners, corners + sides], dim=2).to(torch.int32),
             "change": 2.0 * self.epsilon * _signs(draws[..., 2:]),
             "iteration": torch.zeros(1, dtype=torch.int64),
         }
@@ -53,18 +53,18 @@ class Square:
         """Perform one query of every run."""
         query, iteration, label = state["query"], state["iteration"], state["label"]
         logits, _ = ask(query, None)
-        found = margin(logits, label)
-        better, best = (found > state["best_margin"]).nonzero().flatten(), state["best"]
+        margins = margin(logits, label)
+        improved, best = (margins > state["best_margin"]).nonzero().flatten(), state["best"]
         # In place: few queries are better, and `where` costs more than all the rest.
-        best[better], state["best_margin"][better] = query[better], found[better]
+        best[improved], state["best_margin"][improved] = query[improved], margins[improved]
         state["iteration"] = iteration + 1
-        # Of every run its own.
-        drawn = torch.arange(len(query), device=query.device), iteration.clamp_max(self.queries - 1)
-        top, left, bottom, right = state["square"][drawn].unsqueeze(2).unbind(1)
-        down, across = (torch.arange(size, device=query.device) for size in query.shape[2:])
-        rows, places = (down >= top) & (down < bottom), (across >= left) & (across < right)
-        square = (rows[:, :, None] & places[:, None, :])[:, None]
-        state["query"] = (state["change"][drawn][:, :, None, None] * square).add_(best).clamp_(state["low"], state["high"])
+        # Select each run's square for its current iteration.
+        current = torch.arange(len(query), device=query.device), iteration.clamp_max(self.queries - 1)
+        top, left, bottom, right = state["square"][current].unsqueeze(2).unbind(1)
+        row_numbers, column_numbers = (torch.arange(size, device=query.device) for size in query.shape[2:])
+        is_in_rows, is_in_columns = (row_numbers >= top) & (row_numbers < bottom), (column_numbers >= left) & (column_numbers < right)
+        square = (is_in_rows[:, :, None] & is_in_columns[:, None, :])[:, None]
+        state["query"] = (state["change"][current][:, :, None, None] * square).add_(best).clamp_(state["low"], state["high"])
         return logits.argmax(1) != label, iteration >= self.queries
 
     def _sides(self, height: int, width: int) -> torch.Tensor:

@@ -52,9 +52,9 @@ class Surrogate(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the model's logits of `images`, [N, classes]."""
         self.replaced = 0
-        hooks = [module.register_forward_hook(self._after) for module in self.model.modules() if getattr(module, "is_step", False)]
+        hooks = [module.register_forward_hook(self._replace_step) for module in self.model.modules() if getattr(module, "is_step", False)]
         try:
-            with _Intercepted(self):
+            with _SurrogateMode(self):
                 logits: torch.Tensor = self.model(images)
         finally:
             for hook in hooks:
@@ -64,13 +64,13 @@ class Surrogate(nn.Module):
     def replace(self, inputs: torch.Tensor, outputs: torch.Tensor, slope: Slope) -> torch.Tensor:
         """Return `outputs` with the derivative `slope(inputs)` with respect to `inputs`; all have the same shape."""
         self.replaced += 1
-        return _Sloped.apply(inputs, outputs.detach(), slope)  # type: ignore[no-untyped-call]
+        return _SlopedStep.apply(inputs, outputs.detach(), slope)  # type: ignore[no-untyped-call]
 
-    def _after(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], outputs: torch.Tensor) -> torch.Tensor:
+    def _replace_step(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], outputs: torch.Tensor) -> torch.Tensor:
         return self.replace(inputs[0], outputs, self.slope)
 
 
-class _Intercepted(TorchFunctionMode):
+class _SurrogateMode(TorchFunctionMode):
     """Function mode in which torch's steps and roundings have the surrogate's gradient."""
 
     def __init__(self, surrogate: Surrogate) -> None:
@@ -86,7 +86,7 @@ class _Intercepted(TorchFunctionMode):
         return outputs
 
 
-class _Sloped(torch.autograd.Function):
+class _SlopedStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, outputs: torch.Tensor, slope: Slope) -> torch.Tensor:
         ctx.save_for_backward(slope(inputs))

@@ -44,19 +44,19 @@ def bind(parameters: Parameters, family: str, weights_sha256: str) -> dict[str, 
     UsageError
         If no source models of that family ship.
     """
-    plain = parameters.model_dump(mode="json")
+    values = parameters.model_dump(mode="json")
     if parameters.sources != AUTO:
-        return plain
+        return values
     names = sources(family, weights_sha256)
     if not names:
         raise UsageError(f"transfer: no shipped models of {family} to make examples on")
-    return {**plain, "sources": list(names), "weights": [registry.get_record(name).weights_sha256 for name in names]}
+    return {**values, "sources": list(names), "weights": [registry.get_record(name).weights_sha256 for name in names]}
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """Return the passes, those of the attacked model and of the sources together, for an image broken at once and for a survivor."""
-    once = Passes(parameters.steps + 1, parameters.steps)
-    return once, once * (len(CLIMBED) * len(parameters.sources))
+    run_cost = Passes(parameters.steps + 1, parameters.steps)
+    return run_cost, run_cost * (len(CLIMBED) * len(parameters.sources))
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
@@ -71,21 +71,23 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     adversarial = images.clone()
     broken_by: list[str | None] = [None] * len(images)
     runs = [(name, weights, loss) for name, weights in zip(parameters.sources, parameters.weights, strict=True) for loss in CLIMBED]
-    for place, (name, weights, loss) in enumerate(runs):
+    for index, (name, weights, loss) in enumerate(runs):
         component = f"{name}:{loss}"
         if call.progress is not None:
-            call.progress(place / len(runs), component)
-        left = torch.tensor([row for row, by in enumerate(broken_by) if by is None], dtype=torch.int64, device=images.device)
-        if not len(left):
+            call.progress(index / len(runs), component)
+        survivors = torch.tensor([row for row, breaker in enumerate(broken_by) if breaker is None], dtype=torch.int64, device=images.device)
+        if not len(survivors):
             break
         source = _source(name, weights).to(images.device)
-        for rows in left.split(parameters.batch_size):
+        for rows in survivors.split(parameters.batch_size):
             step = float(threat.radius * parameters.step)
-            made = transfer_examples(source, images[rows], labels[rows], threat.epsilon, LOSSES[loss], call.seed, parameters.steps, step)
+            examples = transfer_examples(
+                source, images[rows], labels[rows], threat.epsilon, LOSSES[loss], call.seed, parameters.steps, step
+            )
             with torch.no_grad():
-                wrong = model(made).argmax(1) != labels[rows]
-            adversarial[rows[wrong]] = made[wrong]
-            for row in rows[wrong].tolist():
+                is_wrong = model(examples).argmax(1) != labels[rows]
+            adversarial[rows[is_wrong]] = examples[is_wrong]
+            for row in rows[is_wrong].tolist():
                 broken_by[row] = component
     if call.progress is not None:
         call.progress(1.0, runs[-1][0])

@@ -70,47 +70,47 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     for unknown in set(components) - _PASSES.keys():
         raise UsageError(f"AutoAttack has no component {unknown!r}; it has {', '.join(_PASSES)}")
     targets = min(parameters.targets, classes - 1)
-    weights = {name: _PASSES[name](parameters, targets) for name in components}
+    costs = {name: _PASSES[name](parameters, targets) for name in components}
 
-    so_far = ComponentProgress.begin(images, components, call.memory)
+    state = ComponentProgress.begin(images, components, call.memory)
     accuracy = {"clean": 1.0}
-    done = 0
-    with collected_flags(so_far.flags) as collector:
-        for place, name in enumerate(components):
-            survivors = so_far.survivors(place)
-            if name in so_far.done:
-                done += weights[name]
-                accuracy[name] = len(so_far.survivors(place + 1)) / len(images)
+    finished_cost = 0
+    with collected_flags(state.flags) as collector:
+        for index, name in enumerate(components):
+            survivors = state.survivors(index)
+            if name in state.done:
+                finished_cost += costs[name]
+                accuracy[name] = len(state.survivors(index + 1)) / len(images)
                 continue
             if not len(survivors):
                 break
-            expected = weights[name] * ceil(len(survivors) / parameters.batch_size)
-            with counted(model, call.progress, name, expected, done / sum(weights.values()), weights[name] / sum(weights.values())):
+            expected = costs[name] * ceil(len(survivors) / parameters.batch_size)
+            with counted(model, call.progress, name, expected, finished_cost / sum(costs.values()), costs[name] / sum(costs.values())):
                 x, y = images[survivors], labels[survivors]
                 examples, predictions = run_component(
                     name, model, x, y, threat.epsilon, package_seed(call.seed), norm=threat.norm, targets=targets, parameters=parameters
                 )
-            done += weights[name]
-            so_far.take(place, survivors, examples, predictions != y)
-            accuracy[name] = len(so_far.survivors(place + 1)) / len(images)
-            so_far.done.append(name)
-            so_far.flags = collector.flags
-            so_far.save(call.memory)
+            finished_cost += costs[name]
+            state.take(index, survivors, examples, predictions != y)
+            accuracy[name] = len(state.survivors(index + 1)) / len(images)
+            state.done.append(name)
+            state.flags = collector.flags
+            state.save(call.memory)
         _check_square(accuracy)
     if call.progress is not None:
         call.progress(1.0, components[-1])
     # The runner attacks only what the model gets right, but next to a boundary that can depend on the batch.
-    moved = (so_far.adversarial != images).flatten(1).any(1)
-    so_far.broken_in[(so_far.broken_in < len(components)) & ~moved] = CLEAN
-    return AttackResult(so_far.adversarial, so_far.broken_by(components), collector.flags)
+    has_moved = (state.adversarial != images).flatten(1).any(1)
+    state.broken_in[(state.broken_in < len(components)) & ~has_moved] = CLEAN
+    return AttackResult(state.adversarial, state.broken_by(components), collector.flags)
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """Return the passes for an image that the first component breaks, and for one that survives all components."""
     components = parameters.components if classes >= CLASSES_FOR_TARGETED_DLR else parameters.components_for_few_classes
     targets = min(parameters.targets, classes - 1)
-    each = [Passes(_PASSES[name](parameters, targets), _BACKWARDS[name](parameters, targets)) for name in components]
-    return each[0], sum(each, Passes(0, 0))
+    costs = [Passes(_PASSES[name](parameters, targets), _BACKWARDS[name](parameters, targets)) for name in components]
+    return costs[0], sum(costs, Passes(0, 0))
 
 
 def package_seed(seed: int) -> int:

@@ -27,19 +27,19 @@ class FlagCollector(logging.Handler):
 
     def __init__(self, flags: Iterable[Flag] = ()) -> None:
         super().__init__(logging.WARNING)
-        self._found = {flag.kind: flag.message for flag in flags}
+        self._messages = {flag.kind: flag.message for flag in flags}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Store the record's message if it is the first of its kind or has a larger count."""
         message = record.getMessage()
         kind = next((kind for kind, phrase in KINDS.items() if phrase in message), "other")
-        if kind not in self._found or _count(message) > _count(self._found[kind]):
-            self._found[kind] = message
+        if kind not in self._messages or _count(message) > _count(self._messages[kind]):
+            self._messages[kind] = message
 
     @property
     def flags(self) -> tuple[Flag, ...]:
         """The collected flags, in order of first appearance."""
-        return tuple(Flag(kind, message) for kind, message in self._found.items())
+        return tuple(Flag(kind, message) for kind, message in self._messages.items())
 
 
 @contextmanager
@@ -50,16 +50,16 @@ def collected_flags(flags: Iterable[Flag] = ()) -> Iterator[FlagCollector]:
     """
     logger = logging.getLogger(LOGGER)
     collector = FlagCollector(flags)
-    before = logger.level, logger.propagate, logger.disabled, logger.handlers
+    previous = logger.level, logger.propagate, logger.disabled, logger.handlers
     logger.setLevel(logging.WARNING)
     logger.propagate, logger.disabled, logger.handlers = False, False, [collector]
     try:
         yield collector
     finally:
-        level, logger.propagate, logger.disabled, logger.handlers = before
+        level, logger.propagate, logger.disabled, logger.handlers = previous
         logger.setLevel(level)
 
 
 def _count(message: str) -> int:
-    number = re.search(r"\d+", message)
-    return int(number[0]) if number else 0
+    match = re.search(r"\d+", message)
+    return int(match[0]) if match else 0

@@ -42,12 +42,14 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """
     import torchattacks
 
-    kind = getattr(torchattacks, parameters.attack, None)
-    if not (isinstance(kind, type) and issubclass(kind, torchattacks.attack.Attack)):
+    attack_class = getattr(torchattacks, parameters.attack, None)
+    if not (isinstance(attack_class, type) and issubclass(attack_class, torchattacks.attack.Attack)):
         raise UsageError(f"torchattacks has no attack {parameters.attack!r}")
     try:
         scaled = {name: float(call.threat.radius * Fraction(value)) for name, value in parameters.in_radii.items()}
-        package = kind(Facade(call.model, call.images.device), **{parameters.radius: call.threat.epsilon}, **scaled, **parameters.arguments)
+        package = attack_class(
+            Facade(call.model, call.images.device), **{parameters.radius: call.threat.epsilon}, **scaled, **parameters.arguments
+        )
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UsageError(f"torchattacks.{parameters.attack}: {error}") from None
     examples, broken = [], []

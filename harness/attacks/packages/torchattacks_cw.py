@@ -32,8 +32,8 @@ class Parameters(BaseParameters):
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """Return the passes for an image, twice: they are the same whether it is broken or not."""
-    once = Passes(parameters.steps + 1, parameters.steps)
-    return once, once
+    cost = Passes(parameters.steps + 1, parameters.steps)
+    return cost, cost
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
@@ -61,12 +61,12 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     examples = []
     wrong = []
     with counted(model, call.progress, "cw", ceil(len(images) / parameters.batch_size) * (parameters.steps + 1)):
-        for batch, truth in zip(torch.split(images, parameters.batch_size), torch.split(labels, parameters.batch_size), strict=True):
+        for batch, batch_labels in zip(torch.split(images, parameters.batch_size), torch.split(labels, parameters.batch_size), strict=True):
             start = batch.clamp(parameters.pixel_margin, 1 - parameters.pixel_margin)
-            found = package(start, truth).detach()
-            unmoved = (found == start).flatten(1).all(1)
-            examples.append(torch.where(unmoved[:, None, None, None], batch, found))
-            wrong.append(predict(model, examples[-1]) != truth)
+            candidates = package(start, batch_labels).detach()
+            is_unmoved = (candidates == start).flatten(1).all(1)
+            examples.append(torch.where(is_unmoved[:, None, None, None], batch, candidates))
+            wrong.append(predict(model, examples[-1]) != batch_labels)
     adversarial = torch.cat(examples)
     distance = L2.size(adversarial.double() - images.double())
     broken = torch.cat(wrong) & (distance <= threat.epsilon)

@@ -26,8 +26,8 @@ class Parameters(BaseParameters):
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """Return the passes for an image that the first restart breaks, and for one that survives."""
-    once = Passes(parameters.steps + 1, parameters.steps)
-    return once, once * parameters.restarts
+    restart_cost = Passes(parameters.steps + 1, parameters.steps)
+    return restart_cost, restart_cost * parameters.restarts
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
@@ -53,8 +53,8 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     )
     adversarial = images.clone()
     broken = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-    passes = ceil(len(images) / parameters.batch_size) * parameters.restarts * (parameters.steps + 1)
-    with counted(model, call.progress, "pgd", passes):
+    expected = ceil(len(images) / parameters.batch_size) * parameters.restarts * (parameters.steps + 1)
+    with counted(model, call.progress, "pgd", expected):
         for batch in torch.split(torch.arange(len(images), device=images.device), parameters.batch_size):
             rows = batch
             for _ in range(parameters.restarts):

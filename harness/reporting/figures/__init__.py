@@ -83,8 +83,8 @@ class Material:
         parts = []
         for (dataset, norm), radii in sorted(self._radii.items()):
             frame = self.summary
-            mine = (frame["dataset"] == dataset) & (frame["norm"] == norm) & frame["radius"].isin(radii)
-            rows = frame[mine].dropna(axis="columns", how="all")
+            is_in_group = (frame["dataset"] == dataset) & (frame["norm"] == norm) & frame["radius"].isin(radii)
+            rows = frame[is_in_group].dropna(axis="columns", how="all")
             if "worst" in rows and self._is_enough(rows):
                 parts.append(Part(dataset, norm, f"{dataset}_{norm.lower()}", _title(f"{dataset}, {norm}", rows), rows))
         return parts
@@ -95,11 +95,11 @@ class Material:
     @cached_property
     def _radii(self) -> dict[tuple[str, str], list[str]]:
         """Radii of a curve, by data set and norm: only radii with the same attacks, because other worst cases are not comparable."""
-        alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+        radii_by_attacks: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
         for (dataset, norm, radius), rows in groups_of(self.summary):
-            alike.setdefault((dataset, norm, tuple(attacks_of(rows))), []).append(radius)
+            radii_by_attacks.setdefault((dataset, norm, tuple(attacks_of(rows))), []).append(radius)
         curves: dict[tuple[str, str], list[str]] = {}
-        for (dataset, norm, _), radii in alike.items():
+        for (dataset, norm, _), radii in radii_by_attacks.items():
             if len(radii) >= CURVE_RADII and len(radii) > len(curves.get((dataset, norm), ())):
                 curves[dataset, norm] = radii
         return curves
@@ -111,7 +111,7 @@ def draw_all(material: Material) -> Drawn:
         yield from figures(material)
 
 
-def _title(where: str, rows: pd.DataFrame) -> str:
+def _title(threat: str, rows: pd.DataFrame) -> str:
     unfinished = rows["model"].nunique() - rows.dropna(subset=["worst"])["model"].nunique()
-    absent = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
-    return f"{where}, {images(rows)}; {whole_headline(str(rows['headline'].iloc[0]), attacks_of(rows))}{absent}"
+    note = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
+    return f"{threat}, {images(rows)}; {whole_headline(str(rows['headline'].iloc[0]), attacks_of(rows))}{note}"

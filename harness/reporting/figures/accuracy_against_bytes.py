@@ -81,15 +81,15 @@ def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
 
 def _message(rows: pd.DataFrame, group: pd.DataFrame) -> str:
     """Return the most robust model whose number means something, with its accuracy and size."""
-    fit = _fit(rows)
-    if fit.empty:
+    candidates = _front_candidates(rows)
+    if candidates.empty:
         return "Robust accuracy against the bytes that are stored"
-    best = fit.sort_values(["worst", "bytes"], ascending=[False, True]).iloc[0]
-    after = "" if best["headline"] == "worst case" else f" {best['headline']}"
-    return f"Most robust{after}: {short(str(best['model']), group['model'])}, {100 * best['worst']:.1f} % in {_size(float(best['bytes']))}"
+    best = candidates.sort_values(["worst", "bytes"], ascending=[False, True]).iloc[0]
+    suffix = "" if best["headline"] == "worst case" else f" {best['headline']}"
+    return f"Most robust{suffix}: {short(str(best['model']), group['model'])}, {100 * best['worst']:.1f} % in {_size(float(best['bytes']))}"
 
 
-def _fit(rows: pd.DataFrame) -> pd.DataFrame:
+def _front_candidates(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the models with the most images whose accuracy means something."""
     return rows[(rows["worst_n"] == rows["worst_n"].max()) & ~rows["near_constant"].astype(bool)]
 
@@ -102,21 +102,21 @@ def _is_front(rows: pd.DataFrame, front: Sequence[tuple[float, float]]) -> pd.Se
 
 def _is_best(rows: pd.DataFrame) -> pd.Series:
     """Return whether a model is the most robust of its family; of equals, the smallest."""
-    best = _fit(rows).sort_values(["worst", "bytes"], ascending=[False, True]).drop_duplicates("family")
+    best = _front_candidates(rows).sort_values(["worst", "bytes"], ascending=[False, True]).drop_duplicates("family")
     return rows["model"].isin(best["model"])
 
 
 def _front(rows: pd.DataFrame) -> list[tuple[float, float]]:
     """Return the corners of the Pareto front: bytes, and accuracy in per cent."""
-    fit = _fit(rows)
-    sizes, worst = fit["bytes"].astype(float).tolist(), fit["worst"].astype(float).tolist()
+    candidates = _front_candidates(rows)
+    sizes, worst = candidates["bytes"].astype(float).tolist(), candidates["worst"].astype(float).tolist()
     return [(sizes[row], 100 * worst[row]) for row in pareto_front(sizes, worst)]
 
 
-def _legend(rows: pd.DataFrame, front: bool) -> list[Line2D]:
+def _legend(rows: pd.DataFrame, has_front: bool) -> list[Line2D]:
     styles = dict.fromkeys(family_style(family) for family in rows["family"])
     handles = [Line2D([], [], color=colour, marker=marker, linestyle="none", markersize=7, label=name) for colour, marker, name in styles]
-    return handles + ([Line2D([], [], color=FAINT, label="Pareto front")] if front else [])
+    return handles + ([Line2D([], [], color=FAINT, label="Pareto front")] if has_front else [])
 
 
 def _size(value: float) -> str:

@@ -39,20 +39,20 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
     unit = NORMS[norm].unit.denominator
     rows = summary.assign(epsilon=[unit * float(Fraction(radius)) for radius in summary["radius"]]).dropna(subset=["worst"])
     named = _named(rows)
-    few = len(named) == rows["model"].nunique()
+    is_few = len(named) == rows["model"].nunique()
     figure, axes = new_figure(WIDTH, 4.4, "Robust accuracy against the radius", title)
     with mpl.rc_context(SETTINGS):
         dashes = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
-        used: dict[str, int] = {}
+        curves_by_colour: dict[str, int] = {}
         for model, part in rows[~rows["model"].isin(named)].groupby("model"):
             x, (y, _, _) = _curve(part)
             axes.plot(x, y, color=family_style(part["family"].iloc[0])[0], linewidth=0.7, alpha=0.55, zorder=1, gid=str(model))
-        for place, model in enumerate(named):
+        for index, model in enumerate(named):
             part = rows[rows["model"] == model]
             colour, marker, family = family_style(part["family"].iloc[0])
-            number = used[colour] = used.get(colour, -1) + 1
+            number = curves_by_colour[colour] = curves_by_colour.get(colour, -1) + 1
             x, (y, low, high) = _curve(part)
-            apart = ScaledTranslation((place - (len(named) - 1) / 2) * 4 / 72, 0, figure.dpi_scale_trans)
+            shift = ScaledTranslation((index - (len(named) - 1) / 2) * 4 / 72, 0, figure.dpi_scale_trans)
             look: dict[str, Any] = {"marker": marker, "markersize": 5, "markerfacecolor": colour if number % 2 == 0 else "white"}
             name = label(part.iloc[int(part["worst_n"].sub(part["worst_planned"]).to_numpy().argmin())], rows)
             axes.errorbar(
@@ -64,8 +64,8 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
                 linewidth=1.6,
                 elinewidth=0.9,
                 capsize=1.8,
-                label=name if few else f"{family}: {name}",
-                transform=axes.transData + apart,
+                label=name if is_few else f"{family}: {name}",
+                transform=axes.transData + shift,
                 zorder=3,
                 clip_on=False,
                 **look,
@@ -79,15 +79,15 @@ def epsilon_curve(summary: pd.DataFrame, title: str) -> Figure:
         axes.set_xlabel(f"{norm} radius, in 1/255 (0: clean accuracy)" if unit == 255 else f"{norm} radius (0: clean accuracy)")
         axes.set_ylabel("robust accuracy, per cent")
         handles, names = axes.get_legend_handles_labels()
-        if not few:
+        if not is_few:
             others = rows[~rows["model"].isin(named)]
             partial = others.loc[others["worst_n"] < others["worst_planned"], "model"].nunique()
             handles.append(Line2D([], [], color=FAINT, linewidth=0.7))
             names.append(
                 f"{others['model'].nunique()} more, in the colours of their families" + (f" ({partial} partial)" if partial else "")
             )
-        title_of = None if few else "the best of each family by its mean over the radii:"
-        look = {"title": title_of, "title_fontsize": 8, "alignment": "left"}
+        legend_title = None if is_few else "the best of each family by its mean over the radii:"
+        look = {"title": legend_title, "title_fontsize": 8, "alignment": "left"}
         axes.legend(handles, names, fontsize=8, frameon=False, loc="upper right", handlelength=3.2, **look)
     return figure
 

@@ -44,11 +44,11 @@ def series(group: pd.DataFrame) -> pd.DataFrame:
     if not {"keep_ratio", "worst", *SHARED} <= set(group):
         return group.iloc[:0]
     pruned = group.dropna(subset=["setting", "keep_ratio", "worst"])
-    found = [part.sort_values(["keep_ratio", "model"], ascending=[False, True]) for _, part in pruned.groupby(SHARED, sort=False)]
-    lines = [part for part in found if len(part) > 1]
-    if not lines:
+    parts = [part.sort_values(["keep_ratio", "model"], ascending=[False, True]) for _, part in pruned.groupby(SHARED, sort=False)]
+    candidates = [part for part in parts if len(part) > 1]
+    if not candidates:
         return pruned.iloc[:0]
-    return min(lines, key=lambda part: (-len(part), part["seed"].iloc[0], part["model"].min()))
+    return min(candidates, key=lambda part: (-len(part), part["seed"].iloc[0], part["model"].min()))
 
 
 def following(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
@@ -57,15 +57,17 @@ def following(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
     A series has one setting, one model per keep ratio, at least two powers, and at least three models that are not in `line`. Empty if
     there is no such series.
     """
-    alike = [field for field in SHARED if field != "allocation_power"]
-    if not {"keep_ratio", "worst", "allocation_power", *alike} <= set(group):
+    shared_fields = [field for field in SHARED if field != "allocation_power"]
+    if not {"keep_ratio", "worst", "allocation_power", *shared_fields} <= set(group):
         return group.iloc[:0]
     pruned = group.dropna(subset=["setting", "keep_ratio", "worst"])
     pruned = pruned[~pruned["model"].isin(line["model"])]
     if "architecture" in pruned:
         pruned = pruned[pruned["architecture"] == line["architecture"].iloc[0]]
     parts = [
-        part for _, part in pruned.groupby(alike, sort=True) if part["keep_ratio"].is_unique and part["allocation_power"].nunique() > 1
+        part
+        for _, part in pruned.groupby(shared_fields, sort=True)
+        if part["keep_ratio"].is_unique and part["allocation_power"].nunique() > 1
     ]
     parts = [part for part in parts if len(part) > 2]
     return max(parts, key=len).sort_values("keep_ratio", ascending=False) if parts else pruned.iloc[:0]
@@ -80,64 +82,75 @@ def accuracy_against_sparsity(group: pd.DataFrame, title: str) -> Figure:
     threat model, are drawn at the right edge, with a line across at their worst case.
     """
     line = series(group)
-    seeds, dense, other = _other_seeds(group, line), _dense(group, line), following(group, line)
-    figure, axes = new_figure(WIDTH, HEIGHT, "Robust accuracy against sparsity", f"{title}; pruned models: {_shared(line)}")
+    seeds, dense, power_series = _other_seeds(group, line), _dense_models(group, line), following(group, line)
+    figure, axes = new_figure(WIDTH, HEIGHT, "Robust accuracy against sparsity", f"{title}; pruned models: {_shared_settings(line)}")
     colour, marker, name = family_style(line["family"].iloc[0])
     kept = 100 * line["keep_ratio"].astype(float)
     with mpl.rc_context(SETTINGS):
         axes.set_xscale("log")
         look: dict[str, Any] = {"color": colour, "marker": marker, "zorder": 4}
-        _with_intervals(axes, kept, line, "clean", linestyle=(0, (4, 2)), markerfacecolor="white", markersize=5.5, linewidth=1.1, **look)
-        _with_intervals(axes, kept, line, "worst", linestyle="-", markersize=7, linewidth=1.8, **look)
-        if len(other):
-            _with_intervals(axes, 100 * other["keep_ratio"].astype(float), other, "worst", markersize=6, linewidth=1.4, **OTHER)
+        _draw_series(axes, kept, line, "clean", linestyle=(0, (4, 2)), markerfacecolor="white", markersize=5.5, linewidth=1.1, **look)
+        _draw_series(axes, kept, line, "worst", linestyle="-", markersize=7, linewidth=1.8, **look)
+        if len(power_series):
+            _draw_series(axes, 100 * power_series["keep_ratio"].astype(float), power_series, "worst", markersize=6, linewidth=1.4, **OTHER)
         axes.plot(100 * seeds["keep_ratio"].astype(float), 100 * seeds["worst"].astype(float), **DOT)
-        ratios = sorted({float(value) for value in pd.concat([kept, 100 * other["keep_ratio"].astype(float)])})
+        ratios = sorted({float(value) for value in pd.concat([kept, 100 * power_series["keep_ratio"].astype(float)])})
         axes.set_xlim(ratios[0] / 1.35, 150)
         _keep_axis(axes, ratios, bool(len(dense)))
-        top = pd.concat([line, dense, other])[["clean_high", "worst_high"]].to_numpy(float).max()
+        top = pd.concat([line, dense, power_series])[["clean_high", "worst_high"]].to_numpy(float).max()
         axes.set_ylim(0, max(10.0, 106 * float(top)))
         axes.set_ylabel("accuracy, per cent")
-        for place, (_, row) in enumerate(dense.iterrows()):
-            _dense_marks(figure, axes, row, (place - (len(dense) - 1) / 2) * STEP, bool(row["small"]))
+        for index, (_, row) in enumerate(dense.iterrows()):
+            _draw_dense_model(figure, axes, row, (index - (len(dense) - 1) / 2) * STEP, bool(row["small"]))
         dashed: dict[str, Any] = {"linestyle": (0, (4, 2)), "markersize": 5.5, "markerfacecolor": "white"}
         handles = [
             Line2D([], [], color=colour, marker=marker, markersize=7, linewidth=1.8, label=f"{name}, worst case"),
             Line2D([], [], color=colour, marker=marker, label="its clean accuracy", **dashed),
         ]
-        if len(other):
+        if len(power_series):
             handles.append(
-                Line2D([], [], markersize=6, linewidth=1.4, label=f"p follows the keep ratio{_epochs(other, line)}, worst case", **OTHER)
+                Line2D(
+                    [],
+                    [],
+                    markersize=6,
+                    linewidth=1.4,
+                    label=f"p follows the keep ratio{_epochs_note(power_series, line)}, worst case",
+                    **OTHER,
+                )
             )
         handles += [Line2D([], [], **DOT, label="other seeds, worst case")] if len(seeds) else []
         if len(dense):
             hollow: dict[str, Any] = {"marker": "s", "markersize": 4.5, "markerfacecolor": "white", "linestyle": "none"}
             handles.append(Line2D([], [], color=INK, label="clean accuracy of dense models", **hollow))
         legend_below(figure, handles, handlelength=3.0)
-        _edge_labels(figure, axes, dense, group)
-        _warnings(axes, line, group, kept, darker(colour))
-        _powers(axes, other)
+        _write_edge_labels(figure, axes, dense, group)
+        _write_warnings(axes, line, group, kept, darker(colour))
+        _write_powers(axes, power_series)
     return figure
 
 
-def _epochs(other: pd.DataFrame, line: pd.DataFrame) -> str:
+def _epochs_note(power_series: pd.DataFrame, line: pd.DataFrame) -> str:
     """Return how long the two series were trained, if that differs."""
-    known = [part["epochs"].iloc[0] if "epochs" in part else None for part in (other, line)]
-    return "" if any(pd.isna(epochs) for epochs in known) or known[0] == known[1] else f" ({known[0]:g} epochs, not {known[1]:g})"
+    epoch_counts = [part["epochs"].iloc[0] if "epochs" in part else None for part in (power_series, line)]
+    return (
+        ""
+        if any(pd.isna(epochs) for epochs in epoch_counts) or epoch_counts[0] == epoch_counts[1]
+        else f" ({epoch_counts[0]:g} epochs, not {epoch_counts[1]:g})"
+    )
 
 
-def _powers(axes: Axes, other: pd.DataFrame) -> None:
+def _write_powers(axes: Axes, power_series: pd.DataFrame) -> None:
     """Write the allocation power at every point of a series in which it varies."""
-    for _, row in other.iterrows():
-        at = (100 * float(row["keep_ratio"]), 100 * float(row["worst_high"]))
-        axes.annotate(f"p = {row['allocation_power']:g}", at, (0, 3), textcoords="offset points", fontsize=LABEL, color=INK, ha="center")
+    for _, row in power_series.iterrows():
+        point = (100 * float(row["keep_ratio"]), 100 * float(row["worst_high"]))
+        axes.annotate(f"p = {row['allocation_power']:g}", point, (0, 3), textcoords="offset points", fontsize=LABEL, color=INK, ha="center")
 
 
 OTHER: dict[str, Any] = {"color": INK, "marker": "D", "linestyle": "-", "zorder": 3}
 DOT: dict[str, Any] = {"color": FAINT, "marker": "o", "markersize": 3.5, "linestyle": "none", "zorder": 5}
 
 
-def _with_intervals(axes: Axes, x: pd.Series, rows: pd.DataFrame, field: str, **look: Any) -> None:
+def _draw_series(axes: Axes, x: pd.Series, rows: pd.DataFrame, field: str, **look: Any) -> None:
     value, low, high = (100 * rows[f"{field}{end}"].astype(float) for end in ("", "_low", "_high"))
     axes.errorbar(x, value, yerr=[value - low, high - value], capsize=3, elinewidth=1.0, **look)
 
@@ -145,11 +158,11 @@ def _with_intervals(axes: Axes, x: pd.Series, rows: pd.DataFrame, field: str, **
 def _other_seeds(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
     others = group.dropna(subset=["setting", "worst"])
     others = others[~others["model"].isin(line["model"])]
-    alike = [field for field in SHARED if field != "seed"]
-    return others.merge(line[[*alike, "keep_ratio"]], on=[*alike, "keep_ratio"]).sort_values("model")
+    shared_fields = [field for field in SHARED if field != "seed"]
+    return others.merge(line[[*shared_fields, "keep_ratio"]], on=[*shared_fields, "keep_ratio"]).sort_values("model")
 
 
-def _dense(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
+def _dense_models(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
     """Return the models that are not pruned and were trained for the same task in the same way, best first.
 
     `small` is true for models with at most half the weights of another model of the family.
@@ -161,12 +174,12 @@ def _dense(group: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(small=small, weights=weights).sort_values(["worst", "clean", "model"], ascending=[False, False, True])
 
 
-def _dense_marks(figure: Figure, axes: Axes, row: pd.Series, across: float, small: bool) -> None:
+def _draw_dense_model(figure: Figure, axes: Axes, row: pd.Series, offset: float, is_small: bool) -> None:
     colour, marker, _ = family_style(row["family"])
     worst, low, high, clean = (100 * float(row[field]) for field in ("worst", "worst_low", "worst_high", "clean"))
-    beside = axes.transData + ScaledTranslation(across / 72, 0, figure.dpi_scale_trans)
-    axes.axhline(worst, color=colour, linewidth=0.9, linestyle=(0, (2, 2)) if small else "-", zorder=1)
-    size = 4.5 if small else 6.5
+    transform = axes.transData + ScaledTranslation(offset / 72, 0, figure.dpi_scale_trans)
+    axes.axhline(worst, color=colour, linewidth=0.9, linestyle=(0, (2, 2)) if is_small else "-", zorder=1)
+    size = 4.5 if is_small else 6.5
     axes.errorbar(
         100,
         worst,
@@ -176,15 +189,15 @@ def _dense_marks(figure: Figure, axes: Axes, row: pd.Series, across: float, smal
         markersize=size,
         elinewidth=1.0,
         capsize=2,
-        transform=beside,
+        transform=transform,
     )
-    axes.plot(100, clean, marker=marker, color=colour, markerfacecolor="white", markersize=size - 1, transform=beside)
+    axes.plot(100, clean, marker=marker, color=colour, markerfacecolor="white", markersize=size - 1, transform=transform)
 
 
-def _keep_axis(axes: Axes, kept: Sequence[float], dense: bool) -> None:
+def _keep_axis(axes: Axes, kept: Sequence[float], has_dense: bool) -> None:
     """Set a tick at every keep ratio that has room, with the sparsity under it."""
     room = 0.05 * (len(f"{min(kept):g}") + 1)
-    ticks: list[float] = [100.0] if dense else []
+    ticks: list[float] = [100.0] if has_dense else []
     for value in sorted(kept, reverse=True):
         if all(abs(math.log10(value / tick)) > room for tick in ticks):
             ticks.append(value)
@@ -194,28 +207,28 @@ def _keep_axis(axes: Axes, kept: Sequence[float], dense: bool) -> None:
     axes.set_xlabel("kept, per cent of weights, log scale (in brackets: sparsity = 100 − kept)")
 
 
-def _edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame, group: pd.DataFrame) -> None:
+def _write_edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame, group: pd.DataFrame) -> None:
     """Write the dense models' names at the right edge, at the height of their lines or as near as possible without collisions."""
     if dense.empty:
         return
     figure.draw_without_rendering()
     height = axes.get_window_extent().height / figure.dpi * 72
-    wanted = [100 * float(worst) / axes.get_ylim()[1] * height for worst in dense["worst"]]
+    centres = [100 * float(worst) / axes.get_ylim()[1] * height for worst in dense["worst"]]
     names = [_dense_name(row) for _, row in dense.iterrows()]
     # Models that would have the same name are called by their short ids.
     names = [
         short(row["model"], group["model"]) if names.count(name) > 1 else name
         for name, (_, row) in zip(names, dense.iterrows(), strict=True)
     ]
-    said = [warning(row, group) for _, row in dense.iterrows()]
-    texts = [name + (f"\n({text})" if text else "") for name, text in zip(names, said, strict=True)]
-    placed = _apart(wanted, [LINE * (1 + text.count("\n")) for text in texts])
-    for (_, row), text, at, place in zip(dense.iterrows(), texts, wanted, placed, strict=True):
+    warnings = [warning(row, group) for _, row in dense.iterrows()]
+    texts = [name + (f"\n({text})" if text else "") for name, text in zip(names, warnings, strict=True)]
+    positions = _apart(centres, [LINE * (1 + text.count("\n")) for text in texts])
+    for (_, row), text, centre, position in zip(dense.iterrows(), texts, centres, positions, strict=True):
         colour = darker(family_style(row["family"])[0])
         axes.annotate(
             text,
-            (1.0, at / height),
-            (16, place - at),
+            (1.0, centre / height),
+            (16, position - centre),
             xycoords="axes fraction",
             textcoords="offset points",
             fontsize=LABEL,
@@ -227,32 +240,32 @@ def _edge_labels(figure: Figure, axes: Axes, dense: pd.DataFrame, group: pd.Data
         )
 
 
-def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Return centres near `wanted` (falling) at which texts of these heights do not touch; adjacent texts share their displacement."""
+def _apart(centres: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Return new centres near `centres` (falling) at which texts of these heights do not touch; adjacent texts share their displacement."""
     # A group: its members, and the sum of the centres that each member wants for the first one.
-    crowds: list[tuple[list[int], float]] = []
-    offsets = [0.0] * len(wanted)
-    for number, at in enumerate(wanted):
-        crowd = ([number], at)
-        offsets[number] = 0.0
-        while crowds:
-            above = crowds[-1]
-            last = above[0][-1]
-            bottom = above[1] / len(above[0]) - offsets[last]
-            gap = (heights[last] + heights[crowd[0][0]]) / 2
-            if bottom - crowd[1] / len(crowd[0]) >= gap:
+    groups: list[tuple[list[int], float]] = []
+    offsets = [0.0] * len(centres)
+    for index, centre in enumerate(centres):
+        group = ([index], centre)
+        offsets[index] = 0.0
+        while groups:
+            previous = groups[-1]
+            last = previous[0][-1]
+            bottom = previous[1] / len(previous[0]) - offsets[last]
+            gap = (heights[last] + heights[group[0][0]]) / 2
+            if bottom - group[1] / len(group[0]) >= gap:
                 break
             shift = offsets[last] + gap
-            for member in crowd[0]:
+            for member in group[0]:
                 offsets[member] += shift
-            crowd = (above[0] + crowd[0], above[1] + crowd[1] + shift * len(crowd[0]))
-            crowds.pop()
-        crowds.append(crowd)
-    places = [0.0] * len(wanted)
-    for members, total in crowds:
+            group = (previous[0] + group[0], previous[1] + group[1] + shift * len(group[0]))
+            groups.pop()
+        groups.append(group)
+    positions = [0.0] * len(centres)
+    for members, total in groups:
         for member in members:
-            places[member] = total / len(members) - offsets[member]
-    return places
+            positions[member] = total / len(members) - offsets[member]
+    return positions
 
 
 def _dense_name(row: pd.Series) -> str:
@@ -260,20 +273,20 @@ def _dense_name(row: pd.Series) -> str:
     return name + (f" ({row['weights'] / 1000:,.0f}k weights)" if pd.notna(row["weights"]) else "")
 
 
-def _shared(line: pd.DataFrame) -> str:
+def _shared_settings(line: pd.DataFrame) -> str:
     """Return the settings that all models of the series share."""
     row = line.iloc[0]
     return f"p = {row['allocation_power']:g}, last batch norm {row['last_batch_norm']}, {row['weight_init']} weights, seed {row['seed']:g}"
 
 
-def _warnings(axes: Axes, line: pd.DataFrame, group: pd.DataFrame, kept: pd.Series, colour: Any) -> None:
+def _write_warnings(axes: Axes, line: pd.DataFrame, group: pd.DataFrame, kept: pd.Series, colour: Any) -> None:
     """Write the warnings about models next to their points."""
     values = (100 * line[["worst", "worst_low", "worst_high", "clean_low", "clean_high"]].astype(float)).to_numpy()
-    said = [warning(row, group) for _, row in line.iterrows()]
-    told = [place for place, text in enumerate(said) if text]
+    warnings = [warning(row, group) for _, row in line.iterrows()]
+    warned = [index for index, text in enumerate(warnings) if text]
     x = list(kept)
     # Points with a warning come first, because `place_labels` assigns the first columns to the labels.
-    order = [*told, *(place for place in range(len(x)) if place not in told)]
-    columns = [(x[place], values[place, 1], x[place], values[place, 2]) for place in order]
-    columns += [(x[place], values[place, 3], x[place], values[place, 4]) for place in order]
-    place_labels(axes, [(said[place], colour) for place in told], [(x[place], values[place, 0]) for place in told], columns)
+    order = [*warned, *(index for index in range(len(x)) if index not in warned)]
+    columns = [(x[index], values[index, 1], x[index], values[index, 2]) for index in order]
+    columns += [(x[index], values[index, 3], x[index], values[index, 4]) for index in order]
+    place_labels(axes, [(warnings[index], colour) for index in warned], [(x[index], values[index, 0]) for index in warned], columns)

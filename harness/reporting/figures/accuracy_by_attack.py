@@ -37,18 +37,18 @@ def accuracy_by_attack(group: pd.DataFrame, title: str) -> Figure:
     """
     rows = group.dropna(subset=["worst"]).sort_values(["worst", "clean", "model"]).reset_index(drop=True)
     attacks = attacks_of(group)
-    pitch, mark = FEW if len(rows) <= 8 else MANY if len(rows) <= 20 else CROWD
+    pitch, mark_size = FEW if len(rows) <= 8 else MANY if len(rows) <= 20 else CROWD
     figure, axes = new_figure(WIDTH, 1.35 + pitch * (len(attacks) + 2) * max(len(rows), 1), "What each attack leaves", title)
     with mpl.rc_context(SETTINGS):
         low, high, worst = (100 * rows[field].astype(float) for field in ("worst_low", "worst_high", "worst"))
         axes.barh(rows.index, high - low, 0.78, low, color=BAND, zorder=1)
         axes.vlines(worst, rows.index - 0.39, rows.index + 0.39, color=WORST, linewidth=1.8, zorder=2)
         marks: list[tuple[str, dict[str, Any]]] = [("clean", {"color": INK, "marker": "o", "markerfacecolor": "white"})]
-        marks += [(name, dict(zip(("color", "marker"), ATTACKS[place % len(ATTACKS)], strict=True))) for place, name in enumerate(attacks)]
+        marks += [(name, dict(zip(("color", "marker"), ATTACKS[index % len(ATTACKS)], strict=True))) for index, name in enumerate(attacks)]
         handles: list[Artist] = []
-        for (name, look), step in zip(marks, np.linspace(0.29, -0.29, len(marks)), strict=True):
+        for (name, look), offset in zip(marks, np.linspace(0.29, -0.29, len(marks)), strict=True):
             values = 100 * rows[name].astype(float)
-            handles += axes.plot(values, rows.index + step, **look, markersize=mark, linestyle="none", label=name, zorder=3)
+            handles += axes.plot(values, rows.index + offset, **look, markersize=mark_size, linestyle="none", label=name, zorder=3)
         handles.append(Line2D([], [], color=WORST, marker="|", markersize=11, markeredgewidth=1.8, linestyle="none", label="worst case"))
         handles.append(Patch(color=BAND, label="its 95 % interval"))
         names = [label(row, group, "\n") for _, row in rows.iterrows()]

@@ -58,9 +58,9 @@ def consecutive(layers: list[Layer]) -> tuple[Layer, Layer] | None:
     In a residual network these are both convolutions of the last block (the paper shows those).
     """
     pairs = [
-        (one, other)
-        for one, other in pairwise(layers)
-        if one.mask.shape[0] == other.mask.shape[1] and min(one.mask.shape[2], other.mask.shape[2]) > 1
+        (first, second)
+        for first, second in pairwise(layers)
+        if first.mask.shape[0] == second.mask.shape[1] and min(first.mask.shape[2], second.mask.shape[2]) > 1
     ]
     return max(pairs, key=lambda pair: (pair[0].mask.size + pair[1].mask.size, pair[0].number), default=None)
 
@@ -73,18 +73,18 @@ def mask_structure(layers: list[Layer], pair: tuple[Layer, Layer], model: str) -
     """
     kept, weights = sum(int(layer.mask.sum()) for layer in layers), sum(layer.mask.size for layer in layers)
     first, second = pair
-    said = f"{model}, {kept:,} of {weights:,} weights kept; below the first row: layers {first.number} ({first.name}) and {second.number}"
-    figure, whole = new_figure(WIDTH, HEIGHT, "What the masks keep", f"{said} ({second.name})")
-    whole.remove()
+    text = f"{model}, {kept:,} of {weights:,} weights kept; below the first row: layers {first.number} ({first.name}) and {second.number}"
+    figure, placeholder = new_figure(WIDTH, HEIGHT, "What the masks keep", f"{text} ({second.name})")
+    placeholder.remove()
     space_apart(figure)
     with mpl.rc_context(SETTINGS | {"axes.titlesize": 8.8, "axes.titlelocation": "left", "axes.labelsize": 8.8}):
         axes = figure.subplots(4, 2, height_ratios=(1, 1, 1, 1.5))
-        for place, kind in enumerate(KINDS):
-            _channels_used(axes[0, place], layers, place, kind)
+        for index, kind in enumerate(KINDS):
+            _channels_used(axes[0, index], layers, index, kind)
         # The channels between the two layers: output channels of the first, input channels of the second.
-        for place, layer in enumerate(pair):
-            _channels_sorted(axes[1, place], layer, place)
-            _kernels(axes[2, place], layer)
+        for index, layer in enumerate(pair):
+            _channels_sorted(axes[1, index], layer, index)
+            _kernels(axes[2, index], layer)
         _maps(axes[3], pair)
         handles: list[Any] = [
             Line2D([], [], color=MEASURED, marker="o", markersize=4, linewidth=1.4, label="this model"),
@@ -134,17 +134,19 @@ def _channels_sorted(axes: Axes, layer: Layer, axis: int) -> None:
 def _kernels(axes: Axes, layer: Layer) -> None:
     size = layer.mask.shape[2] * layer.mask.shape[3]
     kernels = layer.mask.shape[0] * layer.mask.shape[1]
-    found = np.bincount(kept_by_kernel(layer.mask).ravel(), minlength=size + 1)
+    counts = np.bincount(kept_by_kernel(layer.mask).ravel(), minlength=size + 1)
     expected = kernels * kernels_at_random(layer.mask.size, int(layer.mask.sum()), size)
-    places = np.arange(size + 1)
-    axes.bar(places, found, 0.7, color=MEASURED, zorder=2)
+    kept_counts = np.arange(size + 1)
+    axes.bar(kept_counts, counts, 0.7, color=MEASURED, zorder=2)
     # Expected numbers below a hundredth of a kernel are not drawn.
-    some = expected >= 0.01
-    axes.plot(places[some], expected[some], color=RANDOM, linestyle=(0, (4, 2)), linewidth=1.2, marker="_", markersize=9, zorder=3)
+    is_drawn = expected >= 0.01
+    axes.plot(
+        kept_counts[is_drawn], expected[is_drawn], color=RANDOM, linestyle=(0, (4, 2)), linewidth=1.2, marker="_", markersize=9, zorder=3
+    )
     axes.set_yscale("log")
     axes.set_ylim(0.5, 2.5 * kernels)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.set_xticks(places)
+    axes.set_xticks(kept_counts)
     axes.grid(axis="x", visible=False)
     axes.set_title(f"layer {layer.number}: kernels by kept weights")
     axes.set_xlabel(f"kept weights of a kernel, of {size}")
@@ -155,13 +157,13 @@ def _maps(axes: np.ndarray, pair: tuple[Layer, Layer]) -> None:
     """Draw the kernels with kept weights, with the channels between the two layers at the same height in both panels."""
     first, second = (kept_by_kernel(layer.mask) for layer in pair)
     shades = ListedColormap(["white", "#F0A36B", MEASURED, "#7A3500"])
-    said = (("input", "output"), ("output", "input"))
-    for place, (panel, layer, counts) in enumerate(zip(axes, pair, (first, second.T), strict=True)):
+    channel_kinds = (("input", "output"), ("output", "input"))
+    for index, (panel, layer, counts) in enumerate(zip(axes, pair, (first, second.T), strict=True)):
         panel.imshow(counts.clip(max=3), cmap=shades, vmin=-0.5, vmax=3.5, aspect="auto", interpolation="nearest")
-        across, along = said[place]
+        x_kind, y_kind = channel_kinds[index]
         panel.set_title(f"layer {layer.number}: kept weights (1, 2, more: darker)")
-        panel.set_xlabel(f"{across} channels of layer {layer.number}")
-        panel.set_ylabel(f"{along} channels of layer {layer.number}")
+        panel.set_xlabel(f"{x_kind} channels of layer {layer.number}")
+        panel.set_ylabel(f"{y_kind} channels of layer {layer.number}")
         panel.grid(visible=False)
         # Mark channels without kept weights at the edge.
         empty = np.flatnonzero(counts.sum(1) == 0)

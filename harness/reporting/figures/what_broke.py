@@ -50,31 +50,31 @@ def what_broke(panels: Sequence[tuple[str, pd.DataFrame]], group: pd.DataFrame, 
     order = group.dropna(subset=["worst"]).sort_values(["worst", "clean", "model"])
     order = order[order["model"].isin(panels[-1][1]["model"])]
     pitch, size = FEW if len(order) <= CROWD else MANY
-    figure, whole = new_figure(WIDTH, 1.75 + pitch * len(order), "What broke how many images", f"{title}; numbers are images")
-    whole.remove()
+    figure, placeholder = new_figure(WIDTH, 1.75 + pitch * len(order), "What broke how many images", f"{title}; numbers are images")
+    placeholder.remove()
     space_apart(figure)
-    found = [str(name).removeprefix(BY) for _, frame in panels for name in frame.columns if str(name).startswith(BY)]
-    attacks = [name for name in dict.fromkeys(found) if name not in SPECIAL]
+    segments = [str(name).removeprefix(BY) for _, frame in panels for name in frame.columns if str(name).startswith(BY)]
+    attacks = [name for name in dict.fromkeys(segments) if name not in SPECIAL]
     # Use the order of the panel with all attacks.
-    attacks = sorted(attacks, key=lambda name: found[::-1].index(name), reverse=True)
-    looks = SPECIAL | {name: {"facecolor": COMPONENTS.get(name, SEGMENTS[place % len(SEGMENTS)])} for place, name in enumerate(attacks)}
+    attacks = sorted(attacks, key=lambda name: segments[::-1].index(name), reverse=True)
+    looks = SPECIAL | {name: {"facecolor": COMPONENTS.get(name, SEGMENTS[index % len(SEGMENTS)])} for index, name in enumerate(attacks)}
     names = [name for name in (CLEAN, *attacks, SEEN, LEFT) if any(frame.get(BY + name, pd.Series(0.0)).max() > 0 for _, frame in panels)]
     with mpl.rc_context(SETTINGS | {"hatch.linewidth": 0.6}):
-        drawn: list[Axes] = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
-        for axes, (said, frame) in zip(drawn, panels, strict=True):
+        all_axes: list[Axes] = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
+        for axes, (panel_title, frame) in zip(all_axes, panels, strict=True):
             _bars(axes, frame.set_index("model"), list(order["model"]), [(name, looks[name]) for name in names], size)
-            axes.set_title(said, fontsize=8.8, loc="left", color=INK)
+            axes.set_title(panel_title, fontsize=8.8, loc="left", color=INK)
             axes.set_xlabel("images, per cent")
         texts = [label(row, group, "\n") for _, row in order.iterrows()]
-        drawn[0].set_yticks(range(len(order)), texts, fontsize=7.8, linespacing=1.0)
-        drawn[0].set_ylim(-0.6, len(order) - 0.4)
+        all_axes[0].set_yticks(range(len(order)), texts, fontsize=7.8, linespacing=1.0)
+        all_axes[0].set_ylim(-0.6, len(order) - 0.4)
         legend_below(figure, [Patch(edgecolor=INK, linewidth=0.5, label=name, **looks[name]) for name in names])
     return figure
 
 
 def _bars(axes: Axes, frame: pd.DataFrame, models: list[str], names: Sequence[tuple[str, dict[str, Any]]], size: float) -> None:
-    described = {str(model): row for model, row in frame.iterrows()}
-    for place, row in enumerate(described.get(model) for model in models):
+    by_model = {str(model): row for model, row in frame.iterrows()}
+    for index, row in enumerate(by_model.get(model) for model in models):
         if row is None:
             continue
         start, n = 0.0, int(row["worst_n"])
@@ -82,12 +82,12 @@ def _bars(axes: Axes, frame: pd.DataFrame, models: list[str], names: Sequence[tu
             share = row.get(BY + name, 0.0)
             if pd.isna(share) or not share:
                 continue
-            axes.barh(place, 100 * share, 0.78, 100 * start, edgecolor=INK, linewidth=0.5, **look)
+            axes.barh(index, 100 * share, 0.78, 100 * start, edgecolor=INK, linewidth=0.5, **look)
             text = str(round(share * n))
             # Write the number only if it fits: three points per digit are about one per cent of a panel.
             if 100 * share > 1.2 + 1.5 * len(text) and "hatch" not in look:
                 middle = 100 * (start + share / 2)
-                axes.text(middle, place - 0.03, text, color=readable_on(look["facecolor"]), fontsize=size, ha="center", va="center")
+                axes.text(middle, index - 0.03, text, color=readable_on(look["facecolor"]), fontsize=size, ha="center", va="center")
             start += share
     axes.set_xlim(0, 100)
     axes.grid(axis="y", visible=False)

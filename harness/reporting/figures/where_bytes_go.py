@@ -50,14 +50,14 @@ def where_bytes_go(group: pd.DataFrame, title: str) -> Figure:
     rows = group.sort_values(["bytes", "model"], ascending=[False, True]).reset_index(drop=True)
     sizes = rows["bytes"].astype(float) / 1024
     limit = min(CUT * float(sizes.median()), float(sizes.max()))
-    figure, whole = new_figure(WIDTH, 1.6 + PITCH * len(rows), "Where the bytes go", title)
-    whole.remove()
+    figure, placeholder = new_figure(WIDTH, 1.6 + PITCH * len(rows), "Where the bytes go", title)
+    placeholder.remove()
     space_apart(figure)
     with mpl.rc_context(SETTINGS):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
         _bars(left, rows, sizes, limit)
-        for place, size in sizes.items():
-            left.text(min(size, limit) + 0.015 * limit, place, _size(size, limit), fontsize=7.2, va="center", color=INK)
+        for index, size in sizes.items():
+            left.text(min(size, limit) + 0.015 * limit, index, _size(size, limit), fontsize=7.2, va="center", color=INK)
         left.set_xlim(0, 1.2 * limit)
         left.set_xlabel("KiB" + (" (longer bars are cut off)" if limit < sizes.max() else ""))
         _bars(right, rows, pd.Series(100.0, rows.index), 100.0)
@@ -75,13 +75,13 @@ def _bars(axes: Axes, rows: pd.DataFrame, lengths: pd.Series, limit: float) -> N
     start = pd.Series(0.0, rows.index)
     for name, (_, colour) in PARTS.items():
         end = start + lengths * rows[name].astype(float) / rows["bytes"].astype(float)
-        shown = end.clip(upper=limit) - start.clip(upper=limit)
-        some = shown > 0
-        axes.barh(rows.index[some], shown[some], 0.78, start[some], facecolor=colour, **look)
+        visible = end.clip(upper=limit) - start.clip(upper=limit)
+        is_visible = visible > 0
+        axes.barh(rows.index[is_visible], visible[is_visible], 0.78, start[is_visible], facecolor=colour, **look)
         if limit == 100.0:
-            for place in np.flatnonzero(shown >= 9).tolist():
-                written: dict[str, Any] = {"fontsize": 6.4, "ha": "center", "va": "center", "color": readable_on(colour)}
-                axes.text(start[place] + shown[place] / 2, place - 0.03, f"{shown[place]:.0f}", **written)
+            for index in np.flatnonzero(visible >= 9).tolist():
+                text_style: dict[str, Any] = {"fontsize": 6.4, "ha": "center", "va": "center", "color": readable_on(colour)}
+                axes.text(start[index] + visible[index] / 2, index - 0.03, f"{visible[index]:.0f}", **text_style)
         start = end
     axes.grid(axis="y", visible=False)
 

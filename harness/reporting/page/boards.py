@@ -98,45 +98,47 @@ def slug(text: str) -> str:
 
 def boards(results: Sequence[Results], records: Mapping[str, Record]) -> tuple[list[Board], dict[str, pd.DataFrame]]:
     """Return all boards, those of the suite with the most attacks first, and the summaries that they show, by suite."""
-    made: list[Board] = []
+    all_boards: list[Board] = []
     frames: dict[str, pd.DataFrame] = {}
-    for one in results:
-        frame = frames[one.suite] = summary(one.outcomes, one.models, one.expected, one.verdicts)
+    for result in results:
+        frame = frames[result.suite] = summary(result.outcomes, result.models, result.expected, result.verdicts)
         for (key, part), table in zip(groups_of(frame), tables.render(SPEC, frame), strict=True):
-            made.append(_board(one, key, part, table, records))
-    most = {one.suite: max((len(board.attacks) for board in made if board.suite == one.suite), default=0) for one in results}
+            all_boards.append(_board(result, key, part, table, records))
+    most_attacks = {
+        result.suite: max((len(board.attacks) for board in all_boards if board.suite == result.suite), default=0) for result in results
+    }
     # The sort is stable: within a data set, boards stay in the summary's order of radii.
-    return sorted(made, key=lambda board: (-most[board.suite], board.suite, -len(board.attacks), board.dataset)), frames
+    return sorted(all_boards, key=lambda board: (-most_attacks[board.suite], board.suite, -len(board.attacks), board.dataset)), frames
 
 
-def _board(one: Results, key: tuple[str, str, str], part: pd.DataFrame, table: tables.Table, records: Mapping[str, Record]) -> Board:
+def _board(result: Results, key: tuple[str, str, str], part: pd.DataFrame, table: tables.Table, records: Mapping[str, Record]) -> Board:
     attacks = attacks_of(part)
     fields = table.fields
-    mine = one.outcomes[(one.outcomes[["dataset", "norm", "radius"]] == list(key)).all(axis=1)]
+    outcomes = result.outcomes[(result.outcomes[["dataset", "norm", "radius"]] == list(key)).all(axis=1)]
     units: dict[str, dict[str, list[str]]] = {}
-    for (model, attack), cell in mine.groupby(["model", "attack"], sort=True):
+    for (model, attack), cell in outcomes.groupby(["model", "attack"], sort=True):
         units.setdefault(str(model), {})[str(attack)] = list(dict.fromkeys(cell["unit"]))
-    described = {str(row["model"]): row for _, row in part.iterrows()}
-    most = part["worst_n"].max()
+    by_model = {str(row["model"]): row for _, row in part.iterrows()}
+    most_images = part["worst_n"].max()
     rows = []
     for line in table.rows:
-        written = dict(zip(fields, line, strict=True))
-        model = written["model"].value
-        row = described[model]
-        cells = {field: page(cell) for field, cell in written.items()}
+        by_field = dict(zip(fields, line, strict=True))
+        model = by_field["model"].value
+        row = by_model[model]
+        cells = {field: page(cell) for field, cell in by_field.items()}
         # A near-constant predictor, or a model that met fewer images than others, is excluded from the front.
-        fit = row["worst_n"] == most and not row["near_constant"]
-        data = _data(row, cells, records.get(model)) | {"fit": str(int(fit))}
+        is_comparable = row["worst_n"] == most_images and not row["near_constant"]
+        data = _data(row, cells, records.get(model)) | {"fit": str(int(is_comparable))}
         counts = {name: cell.n for name, cell in row[CELLS].items()}
         short, warning = names.short(model, part["model"]), names.warning(row, part)
         rows.append(Row(model, short, warning, cells, data, units.get(model, {}), counts, flag_notes(line)))
     headings = dict(zip(fields, table.headings, strict=True))
-    return Board(one.suite, *key, table.caption, names.images(part), attacks, headings, rows, table.notes)
+    return Board(result.suite, *key, table.caption, names.images(part), attacks, headings, rows, table.notes)
 
 
 def _data(row: pd.Series, cells: Mapping[str, PageCell], record: Record | None) -> dict[str, str]:
     ends = cells["worst"].ends
-    found = {
+    values = {
         "model": str(row["model"]),
         "family": str(row["family"]) if isinstance(row.get("family"), str) else "",
         "bits": cells["weight_bits"].sort,
@@ -145,7 +147,7 @@ def _data(row: pd.Series, cells: Mapping[str, PageCell], record: Record | None) 
         **dict(zip(("low", "worst", "high"), [f"{value:.4f}" for value in ends] if ends else ["", "", ""], strict=True)),
     }
     pruning = record.pruning if record else None
-    return found | {name: taxonomy_value(getattr(pruning, name)) if pruning else "" for name in TAXONOMY}
+    return values | {name: taxonomy_value(getattr(pruning, name)) if pruning else "" for name in TAXONOMY}
 
 
 def taxonomy_value(value: str | bool) -> str:

@@ -88,8 +88,8 @@ class Curve:
 
 def facts(record: Record) -> list[tuple[str, str]]:
     """Return everything that a record says as pairs of name and text, one per field."""
-    said = {**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}
-    return [(FIELDS.get(name, name.replace("_", " ").replace(".", ", ")), text) for name, text in _flat(said)]
+    fields = {**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}
+    return [(FIELDS.get(name, name.replace("_", " ").replace(".", ", ")), text) for name, text in _flat(fields)]
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -106,13 +106,13 @@ def footprint(reference: RecordReference) -> list[Size]:
     """Return the model's size by every convention; empty if its checkpoint is not on this machine."""
     try:
         record, model = reference.open()
-        found = measure(model, reference.checkpoint_path, record.input_shape, record.signs_drawn)
+        measured = measure(model, reference.checkpoint_path, record.input_shape, record.signs_drawn)
     except UserError:
         return []
     sizes = []
     for field, name in LINES.items():
-        amount = getattr(found, field)
-        share = 100 * amount / found.dense_float32_bytes if amount is not None and name.startswith("bytes") else None
+        amount = getattr(measured, field)
+        share = 100 * amount / measured.dense_float32_bytes if amount is not None and name.startswith("bytes") else None
         if amount is not None:
             sizes.append(Size(name, f"{amount:,}", None if field == "peak_activation_bytes" else share))
     return sizes
@@ -120,21 +120,24 @@ def footprint(reference: RecordReference) -> list[Size]:
 
 def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
     """Return the measurements behind a verdict, in words."""
-    found = diagnosis.found
-    measured = {PROBES[name]: found.robust[name] for name in PROBES if name in found.robust}
+    findings = diagnosis.found
+    measured = {PROBES[name]: findings.robust[name] for name in PROBES if name in findings.robust}
     numbers = [
-        ("right without an attack", f"{found.n} of {found.images}"),
-        *((f"no gradient of {LOSSES.get(loss, loss)}", _percent(found.share(marks))) for loss, marks in sorted(found.no_gradient.items())),
-        ("survivors of these that RayS breaks, which is shown decisions alone", _rays(found.robust["decision"])),
-        ("saturated in float32", _percent(found.saturated)),
-        ("median gap of the two largest logits", f"{found.median_gap:.3g}"),
-        ("loss still rising at the last step", _percent(found.share(found.rising))),
-        ("near-constant predictor", "yes" if found.near_constant else "no"),
+        ("right without an attack", f"{findings.n} of {findings.images}"),
+        *(
+            (f"no gradient of {LOSSES.get(loss, loss)}", _percent(findings.share(marks)))
+            for loss, marks in sorted(findings.no_gradient.items())
+        ),
+        ("survivors of these that RayS breaks, which is shown decisions alone", _rays(findings.robust["decision"])),
+        ("saturated in float32", _percent(findings.saturated)),
+        ("median gap of the two largest logits", f"{findings.median_gap:.3g}"),
+        ("loss still rising at the last step", _percent(findings.share(findings.rising))),
+        ("near-constant predictor", "yes" if findings.near_constant else "no"),
     ]
     return Diagnostic(
         diagnosis,
-        [_share(name, robust, found.images) for name, robust in measured.items()],
-        [_share(radius, found.sweep[radius], found.images) for radius in sorted(found.sweep, key=Fraction)],
+        [_share(name, robust, findings.images) for name, robust in measured.items()],
+        [_share(radius, findings.sweep[radius], findings.images) for radius in sorted(findings.sweep, key=Fraction)],
         [Measured(name, text) for name, text in numbers],
     )
 
@@ -160,15 +163,15 @@ def curve(reference: RecordReference) -> Curve | None:
         content = path.read_bytes()
     except (OSError, UserError):
         return None
-    shown = frame[["epoch", curves.LOSS, *(column for column, _, _ in curves.ACCURACIES)]]
-    columns = {str(name): [None if pd.isna(value) else float(value) for value in shown[name]] for name in shown}
+    curve_columns = frame[["epoch", curves.LOSS, *(column for column, _, _ in curves.ACCURACIES)]]
+    columns = {str(name): [None if pd.isna(value) else float(value) for value in curve_columns[name]] for name in curve_columns}
     accuracies = {
         column: [None if value is None else round(100 * value, 4) for value in columns[column]] for column, _, _ in curves.ACCURACIES
     }
-    return Curve(content, shown, {**columns, **accuracies})
+    return Curve(content, curve_columns, {**columns, **accuracies})
 
 
 def recipe(record: Record) -> str | None:
     """Return the text of a model's recipe; None if the recipe does not ship."""
-    shipped = {path.stem: path for path in registry.package_folder("recipes").glob("*.toml")}
-    return shipped[record.recipe].read_text(encoding="utf-8") if record.recipe in shipped else None
+    paths = {path.stem: path for path in registry.package_folder("recipes").glob("*.toml")}
+    return paths[record.recipe].read_text(encoding="utf-8") if record.recipe in paths else None

@@ -68,20 +68,20 @@ class Gallery:
         A unit whose images are damaged, or do not fit those of the data set, contributes no pictures.
         """
         source = self._source(dataset)
-        found: list[Picture] = []
+        pictures: list[Picture] = []
         for unit in units if source else ():
             try:
-                kept = self._store.broken(unit)
+                broken = self._store.broken(unit)
             except UserError:
                 continue
-            if source is None or kept is None or kept[1].shape[2:] != source.images.images.shape[1:3]:
+            if source is None or broken is None or broken[1].shape[2:] != source.images.images.shape[1:3]:
                 continue
             rows = outcomes[outcomes["unit"] == unit].set_index("image")
-            for image, change in zip(kept[0].tolist(), kept[1], strict=True):
+            for image, change in zip(broken[0].tolist(), broken[1], strict=True):
                 # These outcomes lack an image of this unit if another unit's outcome counts for it.
-                if image in rows.index and image in source.places and len(found) < KEPT_IMAGES:
-                    found.append(source.picture(image, change.astype(np.float32), rows.loc[image]))
-        return found
+                if image in rows.index and image in source.places and len(pictures) < KEPT_IMAGES:
+                    pictures.append(source.picture(image, change.astype(np.float32), rows.loc[image]))
+        return pictures
 
     def _source(self, dataset: str) -> _Source | None:
         if dataset not in self._sources:
@@ -99,7 +99,7 @@ class _Source:
     @cached_property
     def places(self) -> dict[int, int]:
         """Position of each image, by its index in the official order."""
-        return {int(index): place for place, index in enumerate(self.images.index)}
+        return {int(index): position for position, index in enumerate(self.images.index)}
 
     def picture(self, image: int, change: np.ndarray, row: pd.Series) -> Picture:
         clean = self.images.images[self.places[image]].astype(np.float32) / 255
@@ -127,8 +127,8 @@ def strip(images: Sequence[np.ndarray]) -> bytes:
     """Return images, float [H, W, 3] clipped to [0, 1], from left to right as one PNG; the same images give the same bytes."""
     height, width, _ = images[0].shape
     canvas = np.zeros((height, len(images) * (width + GAP) - GAP, 4), np.uint8)
-    for place, image in enumerate(images):
-        left = place * (width + GAP)
+    for position, image in enumerate(images):
+        left = position * (width + GAP)
         canvas[:, left : left + width, :3] = np.rint(255 * image.clip(0, 1))
         canvas[:, left : left + width, 3] = 255
     buffer = io.BytesIO()

@@ -71,15 +71,15 @@ def build(
     leaderboards, frames = boards(results, records)
     for name in sorted(frames):
         site.write(f"data/summary-{name}.csv", renderers.csv(frames[name]))
-    behind = _Behind(store, stored, results, Gallery(store, data_dir))
-    known = diagnoses(store)
+    data = _SiteData(store, stored, results, Gallery(store, data_dir))
+    stored_diagnoses = diagnoses(store)
     for name, model in models.items():
-        _model(site, name, model, leaderboards, behind, known)
-    for unit in sorted(behind.linked):
+        _write_model(site, name, model, leaderboards, data, stored_diagnoses)
+    for unit in sorted(data.linked):
         site.write(f"data/units/{unit}.json", store.manifest(unit).to_bytes())
-    _index(site, leaderboards, records, behind)
+    _write_index(site, leaderboards, records, data)
     site.page("selftest.html", "selftest.html", selftest=_selftest(store), headings=HEADINGS)
-    site.page("notes.html", "notes.html", **behind.notes())
+    site.page("notes.html", "notes.html", **data.notes())
     for path in sorted(Path(str(files(__package__) / "assets")).iterdir()):
         site.write(f"assets/{path.name}", path.read_bytes())
     site.write("assets/plotly.min.js", site.plotly)
@@ -117,7 +117,7 @@ class _Site:
 
 
 @dataclass
-class _Behind:
+class _SiteData:
     """Data behind the numbers of all boards: outcomes by model, pictures, and outcomes that were taken back."""
 
     store: Store
@@ -129,50 +129,50 @@ class _Behind:
     @cached_property
     def outcomes(self) -> pd.DataFrame:
         """Every outcome that a board counts, once."""
-        whole = pd.concat([one.outcomes for one in self.results]) if self.results else pd.DataFrame()
-        return whole if whole.empty else whole.drop_duplicates(["unit", "image"]).sort_values(["unit", "image"], ignore_index=True)
+        frame = pd.concat([result.outcomes for result in self.results]) if self.results else pd.DataFrame()
+        return frame if frame.empty else frame.drop_duplicates(["unit", "image"]).sort_values(["unit", "image"], ignore_index=True)
 
     def of(self, model: str) -> pd.DataFrame:
         return self.outcomes if self.outcomes.empty else self.outcomes[self.outcomes["model"] == model]
 
     def notes(self) -> dict[str, list[str]]:
         """Return the outcomes that do not count, by reason. Damaged files are named without their folder."""
-        found = find(self.stored)
-        whole = [item for item in self.stored if isinstance(item, Stored)]
-        faulty = [item.manifest for item in whole if item.manifest.at_fault]
+        selected = find(self.stored)
+        intact = [item for item in self.stored if isinstance(item, Stored)]
+        faulty = [item.manifest for item in intact if item.manifest.at_fault]
         return {
-            "invalid": sorted(found.invalid),
-            "faulty": sorted(f"{one.labels.model} · {one.labels.attack} · {one.labels.dataset}" for one in faulty),
-            "damaged": [f"{error.path.name}: expected {error.expected}, found {error.found}" for error in found.damaged],
+            "invalid": sorted(selected.invalid),
+            "faulty": sorted(f"{manifest.labels.model} · {manifest.labels.attack} · {manifest.labels.dataset}" for manifest in faulty),
+            "damaged": [f"{error.path.name}: expected {error.expected}, found {error.found}" for error in selected.damaged],
         }
 
 
-def _index(site: _Site, leaderboards: list[Board], records: Mapping[str, Record], behind: _Behind) -> None:
+def _write_index(site: _Site, leaderboards: list[Board], records: Mapping[str, Record], data: _SiteData) -> None:
     rows = [row for board in leaderboards for row in board.rows]
-    outcomes = behind.outcomes
+    outcomes = data.outcomes
     site.page(
         MAIN,
         "index.html",
         boards=leaderboards,
-        families={family: _look(family) for family in sorted({row.data["family"] for row in rows})},
+        families={family: _family_look(family) for family in sorted({row.data["family"] for row in rows})},
         pages=records,
         unmeasured={name: record for name, record in records.items() if name not in {row.model for row in rows}},
         bits=sorted({row.data["bits"] for row in rows if row.data["bits"]}, key=int),
         taxonomy={name: (TAXONOMY[name], values) for name in TAXONOMY if (values := sorted({row.data[name] for row in rows} - {""}))},
-        suites=[one.suite for one in behind.results],
+        suites=[result.suite for result in data.results],
         models=len({row.model for row in rows}),
         outcomes=len(outcomes),
         images=0 if outcomes.empty else len(outcomes[["dataset", "image"]].drop_duplicates()),
     )
 
 
-def _model(
-    site: _Site, name: str, reference: RecordReference, leaderboards: list[Board], behind: _Behind, known: Sequence[Diagnosis]
+def _write_model(
+    site: _Site, name: str, reference: RecordReference, leaderboards: list[Board], data: _SiteData, stored_diagnoses: Sequence[Diagnosis]
 ) -> None:
     record = reference.describe()
-    outcomes = behind.of(name)
-    shown = [(board, row) for board in leaderboards for row in board.rows if row.model == name]
-    behind.linked.update(unit for _, row in shown for units in row.units.values() for unit in units)
+    outcomes = data.of(name)
+    board_rows = [(board, row) for board in leaderboards for row in board.rows if row.model == name]
+    data.linked.update(unit for _, row in board_rows for units in row.units.values() for unit in units)
     site.write(f"data/records/{name}.toml", reference.record_path.read_bytes())
     if len(outcomes):
         site.write(f"data/outcomes/{name}.csv", outcomes.to_csv(index=False, lineterminator="\n"))
@@ -184,51 +184,51 @@ def _model(
         "model.html",
         id=name,
         record=record,
-        shown=shown,
+        shown=board_rows,
         facts=cards.facts(record),
         recipe=cards.recipe(record),
         footprint=cards.footprint(reference),
-        diagnostics=[cards.diagnostic(diagnosis) for diagnosis in of_model(known, record)],
+        diagnostics=[cards.diagnostic(diagnosis) for diagnosis in of_model(stored_diagnoses, record)],
         curve=curve,
         accuracies=curves.ACCURACIES,
-        pictures=_pictures(site, name, shown, outcomes, behind.gallery),
+        pictures=_write_pictures(site, name, board_rows, outcomes, data.gallery),
         has_outcomes=len(outcomes) > 0,
-        families={record.family: _look(record.family)},
+        families={record.family: _family_look(record.family)},
     )
 
 
-def _look(family: str) -> dict[str, str]:
+def _family_look(family: str) -> dict[str, str]:
     """Return colour, Plotly symbol and name of a family; "" is the family of models without a record."""
     colour, marker, name = family_style(family or None)
     return {"colour": colour, "symbol": SYMBOLS[marker], "name": name}
 
 
-def _pictures(
-    site: _Site, model: str, shown: Sequence[tuple[Board, Row]], outcomes: pd.DataFrame, gallery: Gallery
+def _write_pictures(
+    site: _Site, model: str, board_rows: Sequence[tuple[Board, Row]], outcomes: pd.DataFrame, gallery: Gallery
 ) -> list[tuple[Board, str, list[tuple[str, Picture]]]]:
     """Write the pictures of each board and attack, and return them with their paths; an attack that several suites share comes once."""
-    found, seen = [], set()
-    for board, row in shown:
+    galleries, seen = [], set()
+    for board, row in board_rows:
         for attack, units in row.units.items():
             if tuple(units) in seen:
                 continue
             seen.add(tuple(units))
-            placed = []
+            written = []
             for picture in gallery.pictures(board.dataset, outcomes, units):
                 file = f"pictures/{model}/{slug(f'{board.slug}-{attack}')}-{picture.image}.png"
                 site.write(file, picture.png)
-                placed.append((file, picture))
-            if placed:
-                found.append((board, attack, placed))
-    return found
+                written.append((file, picture))
+            if written:
+                galleries.append((board, attack, written))
+    return galleries
 
 
 def _selftest(store: Store) -> dict[str, Any] | None:
     """Return the stored self-test; None if there is no file, or it is not a file of `harness selftest`."""
     try:
-        found = json.loads((store.root / SELFTEST).read_text(encoding="utf-8"))
-        rows = [{heading: str(row[heading]) for heading in HEADINGS} for row in found["rows"]]
-        thresholds = [(str(item["name"]), f"{item['value']:.4g}", str(item["reason"])) for item in found["thresholds"]]
+        document = json.loads((store.root / SELFTEST).read_text(encoding="utf-8"))
+        rows = [{heading: str(row[heading]) for heading in HEADINGS} for row in document["rows"]]
+        thresholds = [(str(item["name"]), f"{item['value']:.4g}", str(item["reason"])) for item in document["thresholds"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return {"rows": rows, "thresholds": thresholds}
@@ -238,7 +238,7 @@ def _environment() -> Environment:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ModuleNotFoundError as error:
-        raise _absent(error) from None
+        raise _missing_extra(error) from None
     return Environment(
         loader=PackageLoader(__package__ or "", "templates"),
         autoescape=True,
@@ -252,9 +252,9 @@ def _plotly() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ModuleNotFoundError as error:
-        raise _absent(error) from None
+        raise _missing_extra(error) from None
     return str(get_plotlyjs())
 
 
-def _absent(error: ModuleNotFoundError) -> UserError:
+def _missing_extra(error: ModuleNotFoundError) -> UserError:
     return UserError(f"the page needs the extra: pip install 'robust-binary-harness[page]' (missing: {error.name})")
