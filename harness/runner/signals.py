@@ -15,14 +15,15 @@ def held_back() -> Iterator[None]:
         yield
         return
     received: list[int] = []
-    handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    deferred = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda received_number, _: received.append(received_number)) for number in deferred}
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        for number in received:
-            signal.raise_signal(number)
+        for received_number in received:
+            signal.raise_signal(received_number)
 
 
 @contextmanager
