@@ -70,8 +70,8 @@ def components(outcomes: pd.DataFrame, summary: pd.DataFrame, attacks: Sequence[
 def _shares(seen: pd.DataFrame, broken_by: pd.DataFrame, names: list[str], order: list[str]) -> dict[str, float]:
     """Return the share of a model's images that each component was the first to break.
 
-    `seen` says whether an image withstood all queries of an attack and `broken_by` which component broke it; one row per image, one column per
-    attack.
+    `seen` says whether an image withstood all queries of an attack and `broken_by` which component broke it; one row per image, one column
+    per attack.
     """
     images = seen.index
     # An image that is wrong without an attack is marked "clean" in every column.
