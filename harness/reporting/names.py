@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pandas as pd
 
+from harness.evaluation.marks import MASKING
+
 SAID = "-pruned-binary-"
 
 
@@ -28,12 +30,27 @@ def _equally_partial(group: pd.DataFrame) -> bool:
     return is_equal and bool((measured["worst_n"] < measured["worst_planned"]).all())
 
 
+def is_masked(row: pd.Series) -> bool:
+    """Return whether the units behind a row carry a flag with which robustness says little, see `harness.evaluation.marks.MASKING`."""
+    return "flags" in row and any(flag in MASKING for flag in str(row["flags"]).split(", "))
+
+
+def may_lead(row: pd.Series, most_images: int) -> bool:
+    """Return whether a model may be on the Pareto front: as many images as any, and nothing known that makes its number meaningless.
+
+    A near-constant predictor, a verdict "masked" and a flag of `is_masked` do.
+    """
+    return bool(row["worst_n"] == most_images and not row["near_constant"] and not is_masked(row) and row.get("verdict") != "masked")
+
+
 def warning(row: pd.Series, group: pd.DataFrame) -> str:
-    """Return what limits the meaning of a model's numbers: "partial 40/1000", "near-constant", a verdict that is not ok; "" if nothing."""
+    """Return what limits the meaning of a model's numbers: "partial 40/1000", "near-constant", a verdict that is not ok, flags."""
     n, planned = int(row["worst_n"]), int(row["worst_planned"])
     notes = [f"partial {n}/{planned}"] * (n < planned and not _equally_partial(group)) + ["near-constant"] * bool(row["near_constant"])
     if "verdict" in row and row["verdict"] != "ok":
         notes.append("not diagnosed" if pd.isna(row["verdict"]) else str(row["verdict"]))
+    if is_masked(row):
+        notes.append(str(row["flags"]))
     return ", ".join(notes)
 
 

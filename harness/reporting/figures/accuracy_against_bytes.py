@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from harness.reporting.figures import Drawn, Material
 from harness.reporting.labels import place_labels
-from harness.reporting.names import label, short
+from harness.reporting.names import label, may_lead, short
 from harness.reporting.pareto import pareto_front
 from harness.reporting.style import FAINT, SETTINGS, darker, family_style, legend_below, new_figure
 
@@ -33,7 +33,7 @@ def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
     """Draw worst-case robust accuracy against the bytes of the packed file, with the Pareto front and the most robust model as title.
 
     Models on the front and the best of each family have a name and a 95 % interval; of more than `NAMED` models, the others are small
-    marks. Models with fewer images than others, and near-constant ones, are not part of the front.
+    marks. Models with fewer images than others, near-constant and masked ones are not part of the front.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def _message(rows: pd.DataFrame, group: pd.DataFrame) -> str:
 
 def _front_candidates(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the models with the most images whose accuracy means something."""
-    return rows[(rows["worst_n"] == rows["worst_n"].max()) & ~rows["near_constant"].astype(bool)]
+    most_images = int(rows["worst_n"].max()) if len(rows) else 0
+    return rows[[may_lead(row, most_images) for _, row in rows.iterrows()]]
 
 
 def _is_front(rows: pd.DataFrame, front: Sequence[tuple[float, float]]) -> pd.Series:

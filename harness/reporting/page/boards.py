@@ -119,16 +119,14 @@ def _board(result: Results, key: tuple[str, str, str], part: pd.DataFrame, table
     for (model, attack), cell in outcomes.groupby(["model", "attack"], sort=True):
         units.setdefault(str(model), {})[str(attack)] = list(dict.fromkeys(cell["unit"]))
     by_model = {str(row["model"]): row for _, row in part.iterrows()}
-    most_images = part["worst_n"].max()
+    most_images = int(part["worst_n"].max())
     rows = []
     for line in table.rows:
         by_field = dict(zip(fields, line, strict=True))
         model = by_field["model"].value
         row = by_model[model]
         cells = {field: page(cell) for field, cell in by_field.items()}
-        # A near-constant predictor, or a model that met fewer images than others, is excluded from the front.
-        is_comparable = row["worst_n"] == most_images and not row["near_constant"]
-        data = _data(row, cells, records.get(model)) | {"fit": str(int(is_comparable))}
+        data = _data(row, cells, records.get(model)) | {"fit": str(int(names.may_lead(row, most_images)))}
         counts = {name: cell.n for name, cell in row[CELLS].items()}
         short, warning = names.short(model, part["model"]), names.warning(row, part)
         rows.append(Row(model, short, warning, cells, data, units.get(model, {}), counts, flag_notes(line)))

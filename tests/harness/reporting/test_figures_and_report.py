@@ -307,3 +307,15 @@ def test_the_index_leads_to_every_file(tmp_path: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert {link for link in links if link.startswith("full/")} == {f"full/{path.name}" for path in report.paths}
     assert "selftest.md" in links and "![Most robust: " in text and all((tmp_path / link).is_file() for link in links if "/" in link)
+
+
+def test_a_masked_model_is_marked_and_leads_no_front(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+    frame = summary(outcomes, models)
+    for change in ({"flags": ["zero-gradient", ""]}, {"verdict": ["masked", "ok"]}):
+        doubtful = frame.sort_values("model").assign(**change)
+        axes = accuracy_against_bytes(doubtful, "subtitle").axes[0]
+        (front,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+        assert ys(front)[0] == 37.5, "that of the model without a mark"
+        (mark,) = [str(values[0]) for values in change.values()]
+        assert f"large ({mark})" in {text.get_text() for text in axes.texts}
+        assert "small_one" in axes.get_figure().get_suptitle()  # type: ignore[union-attr]
