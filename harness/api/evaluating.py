@@ -112,13 +112,13 @@ def evaluate(
             raise UserError("a store holds registered models: give a model id or a record, or leave the store out")
         with user_code("model failed"):
             fenced = model if isinstance(model, Fenced) else Fenced(model, _make_copier(model))
-            sample = datasets.load(dataset, folder, n=1)
-            descriptions = _describe_module(model, sample.images.shape[1], len(sample.classes))
+            images, family = datasets.load(dataset, folder, n), datasets.describe(dataset).family
+            descriptions = _describe_module(model, images.images.shape[1], len(images.classes))
             if isinstance(next(iter(descriptions.values())), UserModel):
                 if engine not in ("auto", "dense"):
                     raise UsageError(f"engine {engine} is for registered models: a module is attacked as it is")
                 engine = "dense"
-            return _evaluate_plan(plan_described(descriptions, names, dataset, n, threats, seed, folder, engine=engine), fenced, progress)
+            return _evaluate_plan(plan_described(descriptions, names, images, family, threats, seed, engine), fenced, progress)
     plan = plan_request([model], names, dataset, n, threats, seed, folder, engine=engine)
     if store is None:
         return _evaluate_plan(plan, open_checked(plan.units[0].model)[1], progress)

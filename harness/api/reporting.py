@@ -14,7 +14,7 @@ from harness.reporting.report import DEFAULT_FORMATS, Report
 from harness.reporting.traits import with_traits
 from harness.runner.diagnoses import diagnosed
 from harness.runner.plan import Plan, plan_suite
-from harness.runner.results import cell, find
+from harness.runner.results import Found, cell, find
 from harness.runner.store import Store, Stored
 from harness.runner.suite import get_suite, suite_names
 from harness.selftest import report as selftest
@@ -75,10 +75,11 @@ def report(
     stored = list(result_store.read_all())
     suites_by_name = {suite.name: suite for suite in map(get_suite, suites or suite_names())}
     plans = {name: plan_suite(suite, None if data_dir is None else Path(data_dir)) for name, suite in suites_by_name.items()}
+    usable = {name: find(stored, plan) for name, plan in plans.items()}
     sections = []
-    for name in plans if suites else _choose_suites(stored, plans):
+    for name in plans if suites else _choose_suites(usable):
         suite = suites_by_name[name]
-        suite_report = report_plan(result_store, stored, folder / name, plans[name], formats, suite.tables, on_message)
+        suite_report = report_plan(result_store, usable[name], folder / name, plans[name], formats, suite.tables, on_message)
         if suite_report is not None:
             sections.append(Section(f"Suite {name}", suite.title, name, suite_report))
     if not suites:
@@ -95,7 +96,7 @@ def report(
 
 def report_plan(
     store: Store,
-    stored: Iterable[Stored | DamagedFileError],
+    usable: Found,
     folder: Path,
     plan: Plan,
     formats: Sequence[str] = DEFAULT_FORMATS,
@@ -104,9 +105,8 @@ def report_plan(
 ) -> Report | None:
     """Write every table and figure of a plan's outcomes to `folder`; return None if there are no outcomes.
 
-    `stored` is the result of the store's `read_all`, so that the store is read once for several plans; `only` names the tables to write.
+    `usable` is what `harness.runner.results.find` returns for the plan; `only` names the tables to write.
     """
-    usable = find(stored, plan)
     for line in (*(f"skipped: {error}" for error in usable.damaged), *(f"invalid: {line}" for line in usable.invalid)):
         on_message(line)
     if usable.outcomes.empty:
@@ -158,10 +158,10 @@ def nothing_stored(store: Store, suites: Sequence[str]) -> UserError:
     return UserError(f"no outcomes {scope}in {store.root}: `harness run --suite quick` makes some")
 
 
-def _choose_suites(stored: Items, plans: Mapping[str, Plan]) -> list[str]:
+def _choose_suites(usable: Mapping[str, Found]) -> list[str]:
     """Return the suites that have outcomes and whose cells are not all in another one's, those with the most cells first."""
     columns = ["model", "model_sha256", "dataset", "norm", "radius", "attack"]
-    cells = {name: set(find(stored, plan).outcomes[columns].itertuples(index=False, name=None)) for name, plan in plans.items()}
+    cells = {name: set(found.outcomes[columns].itertuples(index=False, name=None)) for name, found in usable.items()}
     ordered = sorted((name for name in cells if cells[name]), key=lambda name: (-len(cells[name]), name))
     return [name for position, name in enumerate(ordered) if not any(cells[name] <= cells[larger] for larger in ordered[:position])]
 

@@ -51,6 +51,19 @@ class Parameters(BaseModel):
             raise UsageError(f"attack adapter {adapter!r}, {name} = {details['input']!r}: {_sentence(details['msg'])}") from None
 
 
+class RestartedAscent(Parameters):
+    """Parameters of gradient ascent with restarts.
+
+    `step` is in units of the radius; a later restart attacks only the images that are not broken yet; batches have `batch_size` images.
+    """
+
+    steps: Count
+    step: Ratio
+    random_start: bool
+    restarts: Count
+    batch_size: Count
+
+
 def _sentence(message: str) -> str:
     message = message.removeprefix("Value error, ")
     return message[:1].lower() + message[1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.attacks.parameters import RestartedAscent
 from harness.attacks.spec import AttackSpec
 from harness.plugins import ATTACK_ADAPTERS
 
@@ -22,6 +23,12 @@ class Passes:
     def __mul__(self, times: int) -> Passes:
         """Cost repeated `times` times."""
         return Passes(self.forwards * times, self.backwards * times)
+
+
+def passes_of_restarts(parameters: RestartedAscent, classes: int) -> tuple[Passes, Passes]:
+    """Return the most passes for an image that the first restart breaks, and the passes for one that survives all restarts."""
+    restart_cost = Passes(parameters.steps + 1, parameters.steps)
+    return restart_cost, restart_cost * parameters.restarts
 
 
 def passes(spec: AttackSpec, classes: int) -> tuple[Passes, Passes]:

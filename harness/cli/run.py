@@ -75,6 +75,7 @@ def command(
     """
     from harness.api.reporting import report_plan
     from harness.cli.report import show, warn
+    from harness.runner.results import find
     from harness.runner.store import Store
     from harness.runner.suite import get_suite
 
@@ -82,9 +83,8 @@ def command(
     settings = {"executor": executor, "existing": existing, "cpus": cpus, "gpus": gpus, "device": device}
     report = execute_plan(plan, store, workers or os.cpu_count() or 1, settings)
     result_store = Store(store)
-    suite_report = report_plan(
-        result_store, result_store.read_all(), reports / ("request" if suite is None else get_suite(suite).name), plan, on_message=warn
-    )
+    folder = reports / ("request" if suite is None else get_suite(suite).name)
+    suite_report = report_plan(result_store, find(result_store.read_all(), plan), folder, plan, on_message=warn)
     if suite_report is None:
         raise SystemExit(1)
     if as_json:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.reporting.report import Report
+from harness.reporting.report import FORMATS, Report
 
 HEADER = """# Results
 
@@ -47,7 +47,7 @@ def _report(section: Section) -> str:
     file_names = {path.name for path in section.report.paths}
     tables, figures = [], []
     for stem, title in section.report.titles.items():
-        files = [f"{stem}.{suffix}" for suffix in ("md", "csv", "tex", "png", "svg", "pdf") if f"{stem}.{suffix}" in file_names]
+        files = [f"{stem}.{suffix}" for suffix in FORMATS if f"{stem}.{suffix}" in file_names]
         if not files:
             continue
         other_links = "".join(f" ([{Path(file).suffix[1:].upper()}]({section.folder}/{file}))" for file in files[1:])

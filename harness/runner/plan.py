@@ -190,28 +190,27 @@ def plan_request(
     engine: str = "auto",
 ) -> Plan:
     """Return the plan of models under attacks on one data set; raise a UserError if a model does not fit the data or an attack."""
-    return plan_described(_describe_models(models), attack_names, dataset, n, threats, seed, data_dir, download, engine)
+    descriptions = _describe_models(models)
+    images = datasets.load(dataset, data_dir, n, download)
+    return plan_described(descriptions, attack_names, images, datasets.describe(dataset).family, threats, seed, engine)
 
 
 def plan_described(
-    described: Mapping[str, Attackable],
+    descriptions: Mapping[str, Attackable],
     attack_names: Sequence[str],
-    dataset: str,
-    n: int | None = None,
-    threats: Sequence[ThreatModel] = (),
-    seed: int = 0,
-    data_dir: Path | None = None,
-    download: bool = False,
-    engine: str = "auto",
+    images: ImageSet,
+    family: str,
+    threats: Sequence[ThreatModel],
+    seed: int,
+    engine: str,
 ) -> Plan:
-    """Return the plan of `plan_request` for models that are described already, by the text of their references."""
-    images = datasets.load(dataset, data_dir, n, download)
-    part = Evaluation(dataset=dataset, attacks=list(attack_names), threats=[str(threat) for threat in threats])
+    """Return the plan of `plan_request` for models that are described, by the text of their references, and images of a family."""
+    part = Evaluation(dataset=images.name, attacks=list(attack_names), threats=[str(threat) for threat in threats])
 
     def refuse(reason: str) -> None:
         raise UserError(reason)
 
-    return Plan(tuple(_expand(described, part, images, datasets.describe(dataset).family, seed, refuse, engine)))
+    return Plan(tuple(_expand(descriptions, part, images, family, seed, refuse, engine)))
 
 
 def _describe_models(models: Iterable[str]) -> dict[str, Attackable]:

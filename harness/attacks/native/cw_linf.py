@@ -13,27 +13,15 @@ import torch
 from harness.attacks.common import Adapter, AttackCall, AttackResult, Flag
 from harness.attacks.native.ascent import climb, random_start
 from harness.attacks.native.losses import margin
-from harness.attacks.parameters import Count, Ratio, Size
-from harness.attacks.parameters import Parameters as BaseParameters
-from harness.attacks.passes import Passes
+from harness.attacks.parameters import RestartedAscent, Size
+from harness.attacks.passes import passes_of_restarts
 from harness.attacks.progress import counted
 
 
-class Parameters(BaseParameters):
-    """`step` is in units of the radius; an image counts as broken if it is misclassified by a margin of at least `confidence`."""
+class Parameters(RestartedAscent):
+    """An image counts as broken if it is misclassified by a margin of at least `confidence`."""
 
     confidence: Size
-    steps: Count
-    step: Ratio
-    random_start: bool
-    restarts: Count
-    batch_size: Count
-
-
-def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """Return the most passes for an image that the first restart breaks, and the passes for one that survives."""
-    restart_cost = Passes(parameters.steps + 1, parameters.steps)
-    return restart_cost, restart_cost * parameters.restarts
 
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
@@ -70,4 +58,4 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     return AttackResult(adversarial, tuple("cw-linf" if success else None for success in broken.tolist()), flags)
 
 
-ADAPTER = Adapter("cw-linf", version=1, parameters=Parameters, attack=attack, passes=passes)
+ADAPTER = Adapter("cw-linf", version=1, parameters=Parameters, attack=attack, passes=passes_of_restarts)

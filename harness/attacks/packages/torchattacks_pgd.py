@@ -8,29 +8,12 @@ import torch
 
 from harness.attacks.common import Adapter, AttackCall, AttackResult
 from harness.attacks.packages.facade import Facade, predict
-from harness.attacks.parameters import Count, Ratio
-from harness.attacks.parameters import Parameters as BaseParameters
-from harness.attacks.passes import Passes
+from harness.attacks.parameters import RestartedAscent
+from harness.attacks.passes import passes_of_restarts
 from harness.attacks.progress import counted
 
 
-class Parameters(BaseParameters):
-    """`step` is in units of the radius; a later restart attacks only the images not broken yet; batches have `batch_size` images."""
-
-    steps: Count
-    step: Ratio
-    random_start: bool
-    restarts: Count
-    batch_size: Count
-
-
-def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
-    """Return the passes for an image that the first restart breaks, and for one that survives."""
-    restart_cost = Passes(parameters.steps + 1, parameters.steps)
-    return restart_cost, restart_cost * parameters.restarts
-
-
-def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
+def attack(call: AttackCall, parameters: RestartedAscent) -> AttackResult:
     """Run PGD. The example of an image is the last iterate of its first successful restart, or of its last restart.
 
     The random starts come from torch's global generator, which the caller has seeded. With one restart and one batch, the result is
@@ -66,4 +49,6 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     return AttackResult(adversarial, tuple("pgd" if success else None for success in broken.tolist()))
 
 
-ADAPTER = Adapter("torchattacks-pgd", version=1, parameters=Parameters, attack=attack, package="torchattacks", passes=passes)
+ADAPTER = Adapter(
+    "torchattacks-pgd", version=1, parameters=RestartedAscent, attack=attack, package="torchattacks", passes=passes_of_restarts
+)
