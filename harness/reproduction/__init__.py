@@ -1,5 +1,5 @@
-"""Regeneration of a paper's tables: published cells, the models behind them at a scale that a machine can train, and their comparison.
+"""Regeneration of a paper's tables: published cells, the models behind them at a feasible scale, and their comparison.
 
-A table is one file in `tables/`. It lays cells out and gives the `Settings` of the model behind each. A scale (`scales/`) turns settings into
-a training recipe: `paper` keeps the paper's settings, `small` maps them to what two CPU cores can train.
+A table is one file in `tables/`. It lays cells out and gives the `Settings` of the model behind each cell. A scale (`scales/`) turns
+settings into a training recipe: `paper` keeps the paper's settings, `small` maps them to what two CPU cores can train.
 """
