@@ -1,0 +1,49 @@
+"""Training as a unit of work: planned, claimed, resumed and stored like an attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.datasets.training import training_sha256
+from harness.runner import protocol
+from harness.runner.identity import unit_id
+from model_zoo.training.engine import resolve_engine
+from model_zoo.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingUnit:
+    """One model to train. `data_dir` says where the images are and is not part of the identity, nor are the recipe's id and title."""
+
+    recipe: Recipe
+    data_sha256: str
+    engine: str
+    data_dir: Path | None = None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the trained weights depend on, as plain JSON values."""
+        recipe = {name: value for name, value in self.recipe.to_dict().items() if name not in ("id", "title")}
+        return {"protocol": protocol.VERSION, "training": recipe, "data": self.data_sha256, "engine": self.engine}
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 of the identity, in hex."""
+        return unit_id(self.identity)
+
+    def __str__(self) -> str:
+        return f"training of {self.recipe.id}"
+
+
+def plan_training(recipe: Recipe, data_dir: Path | None = None, device: str = "cpu", engine: str = "auto") -> TrainingUnit:
+    """Return the unit that trains a recipe.
+
+    Raises
+    ------
+    UserError
+        If the engine cannot train the recipe, or its data has to be read for the identity and is not on this machine.
+    """
+    return TrainingUnit(recipe, training_sha256(recipe.data.dataset, data_dir), resolve_engine(recipe, device, engine), data_dir)
