@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from harness.datasets.training import training_sha256
 from harness.runner import protocol
-from harness.runner.identity import unit_id
+from harness.runner.identity import canonical_json, unit_id
 from model_zoo.training.engine import resolve_engine
 from model_zoo.training.recipe import Recipe
 
@@ -26,8 +27,7 @@ class TrainingUnit:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that the trained weights depend on, as plain JSON values."""
-        recipe = {name: value for name, value in self.recipe.to_dict().items() if name not in ("id", "title")}
-        return {"protocol": protocol.VERSION, "training": recipe, "data": self.data_sha256, "engine": self.engine}
+        return {"protocol": protocol.VERSION, "training": _unnamed(self.recipe.to_dict()), "data": self.data_sha256, "engine": self.engine}
 
     @cached_property
     def id(self) -> str:
@@ -36,6 +36,15 @@ class TrainingUnit:
 
     def __str__(self) -> str:
         return f"training of {self.recipe.id}"
+
+
+def training_key(identity: Mapping[str, Any]) -> str:
+    """Return what two trainings of the same recipe and data have in common, whatever engine computed them, as canonical JSON."""
+    return canonical_json({"training": _unnamed(identity["training"]), "data": identity["data"]})
+
+
+def _unnamed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in recipe.items() if name not in ("id", "title")}
 
 
 def plan_training(recipe: Recipe, data_dir: Path | None = None, device: str = "cpu", engine: str = "auto") -> TrainingUnit:
