@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from torch import nn
+
 from harness.datasets.training import load_training
 from harness.evaluation.unit import unit_threads
 from harness.runner.training_unit import TrainingUnit
@@ -14,7 +16,7 @@ from model_zoo.packing.frozen import effective_weights
 from model_zoo.training.curve import EpochRecord, curve_csv
 from model_zoo.training.outcome import keep
 from model_zoo.training.state import state_path
-from model_zoo.training.trained import Step, Trained
+from model_zoo.training.trained import Step
 from model_zoo.training.trainer import finished, train
 
 EMPTY_LAYER, EMPTY_CLASS = "empty layer", "empty class"
@@ -53,7 +55,7 @@ def train_unit(
         record=record.model_dump(mode="json", exclude_none=True),
         curve=curve_csv(trained.curve),
         seconds=round(max(trained.curve[-1].seconds, time.perf_counter() - started), 1),
-        marks=marks(trained),
+        marks=marks(trained.model),
         environment=dict(environment),
     )
     trainings.write(document)
@@ -61,9 +63,9 @@ def train_unit(
     return document
 
 
-def marks(trained: Trained) -> tuple[str, ...]:
+def marks(model: nn.Module) -> tuple[str, ...]:
     """Return "empty layer" if a layer has no weight left, and "empty class" if a class of the last layer has none."""
-    weights = effective_weights(trained.model)
+    weights = effective_weights(model)
     is_empty = any(not array.any() for array in weights)
     last = weights[-1].reshape(len(weights[-1]), -1)
     has_empty_class = bool((~last.any(axis=1)).any())
