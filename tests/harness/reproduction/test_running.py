@@ -13,7 +13,11 @@ from tests.harness.reproduction.test_cells import TINY, ours
 
 def test_cells_are_had_once_and_obstacles_are_named(tmp_path: Path) -> None:
     cells = CellStore(Store(tmp_path), read_scale(TINY))
-    wanted = [ours(architecture="rn50"), ours(), ours(method="at", weights="fp", strategy="none", keep_ratio=None, p=None, score_scale=None)]
+    wanted = [
+        ours(architecture="rn50"),
+        ours(),
+        ours(method="at", weights="fp", strategy="none", keep_ratio=None, p=None, score_scale=None),
+    ]
     kinds: list[str] = []
     report = run_cells(cells, wanted, lambda event: kinds.append(f"{type(event.unit).__name__} {event.kind}"))
     assert (report.trained, report.attacked, report.failed) == (2, 2, [])
