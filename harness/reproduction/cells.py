@@ -78,7 +78,7 @@ class CellStore:
         for item in dict.fromkeys(settings):
             try:
                 if self.training(item) is None:
-                    units.append(plan_training(derive(item, self.scale), self.data_dir, device))
+                    units.append(plan_training(derive(item, self.scale), self.data_dir, device, self.scale.data[item.dataset].curve))
             except UserError as error:
                 obstacles.append(Obstacle(item, str(error)))
         return units, obstacles
