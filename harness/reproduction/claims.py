@@ -100,7 +100,7 @@ class BestRowFollows(_Claim):
         correlation = float(spearmanr(column_values, best_values).statistic)
         ranks = rankdata(column_values)
         p = _permuted_p(rankdata(best_values), lambda values, axis: (values * ranks).sum(axis), "pairings")
-        test = f"Spearman's correlation {_signed(correlation, 2)} over {len(ranks)} columns, one-sided p = {_p(p)}"
+        test = f"Spearman's correlation {_signed(correlation, 2)} over {len(ranks)} columns, one-sided p {_p(p)}"
         return self._one_sided(correlation, p, test, "more columns")
 
 
@@ -123,7 +123,7 @@ class Higher(_Claim):
             return self._undecided(f"five pairs of cells (or of seeds), of which {len(differences)} are measured")
         mean = sum(differences) / len(differences)
         p = _permuted_p(differences, lambda values, axis: values.mean(axis), "samples")
-        test = f"mean difference {_signed(100 * mean)} points over {len(differences)} pairs, one-sided p = {_p(p)}"
+        test = f"mean difference {_signed(100 * mean)} points over {len(differences)} pairs, one-sided p {_p(p)}"
         return self._one_sided(mean, p, test, "more seeds or images")
 
 
@@ -155,7 +155,7 @@ class LessSpread(_Claim):
         p = float(pearsonr(less + more, more - less, alternative="greater").pvalue)
         test = (
             f"standard deviation {100 * spreads[0]:.1f} against {100 * spreads[1]:.1f} points over {len(pairs)} pairs, one-sided "
-            f"Pitman-Morgan p = {_p(p)}"
+            f"Pitman-Morgan p {_p(p)}"
         )
         return self._one_sided(spreads[1] - spreads[0], p, test, "more seeds or images")
 
@@ -195,7 +195,7 @@ class Equivalent(_Claim):
         above = float(ttest_1samp(differences, -self.margin, alternative="greater").pvalue)
         below = float(ttest_1samp(differences, self.margin, alternative="less").pvalue)
         p = max(above, below)
-        test = f"mean difference {_signed(mean)} points over {len(differences)} pairs, margin {self.margin:g}, two one-sided t-tests p = {_p(p)}"
+        test = f"mean difference {_signed(mean)} points over {len(differences)} pairs, margin {self.margin:g}, two one-sided t-tests p {_p(p)}"
         if p < LEVEL:
             return Verdict(self.text, "survives", test)
         if min(1 - above, 1 - below) < LEVEL:
@@ -242,7 +242,7 @@ class BeatsOthers(_Claim):
             return self._undecided(f"{len(missing)} of {len(rivals)} comparisons that are not measured")
         adjusted = holm(ps)
         unclear = [place for place, p in zip(usable, adjusted, strict=True) if p >= LEVEL]
-        test = f"{len(usable)} comparisons, one-sided Fisher tests, largest Holm-adjusted p = {_p(max(adjusted))}"
+        test = f"{len(usable)} comparisons, one-sided Fisher tests, largest Holm-adjusted p {_p(max(adjusted))}"
         if unclear:
             return self._undecided(f"more images for {_named(unclear)}", test)
         return Verdict(self.text, "survives", test)
@@ -279,4 +279,4 @@ def _signed(value: float, decimals: int = 1) -> str:
 
 
 def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.0005 else "<0.001"
+    return f"= {p:.3f}" if p >= 0.0005 else "< 0.001"

@@ -66,7 +66,7 @@ class Published(_Strict):
     @property
     def value(self) -> float:
         """The number as a fraction."""
-        return float(self.percent) / 100
+        return float(f"{self.percent}e-2")
 
 
 class Cells(_Strict):
