@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.attacks.spec import AttackSpec
     from harness.datasets.base import Source
     from harness.reporting.tables import TableSpec
+    from harness.reproduction.scale import Scale
     from harness.reproduction.specification import PaperTable
     from harness.runner.executors import Executor
     from harness.runner.suite import Suite
@@ -67,4 +68,12 @@ PAPER_TABLES: Registry[PaperTable] = Registry(
     "harness reproduce",
     files="harness.reproduction:tables",
     read="harness.reproduction.specification:read",
+)
+SCALES: Registry[Scale] = Registry(
+    "scale",
+    "scales",
+    "harness.reproduction.scale:Scale",
+    "harness reproduce --help",
+    files="harness.reproduction:scales",
+    read="harness.reproduction.scale:read_scale",
 )
