@@ -184,7 +184,11 @@ def terminal(cell: Cell) -> str:
     elif cell.interval is not None:
         below = _range(cell, 0)
     shown = (f"[bold]{number}[/bold]" if cell.is_best else number) + cell.mark
-    lines = [f"[italic]({shown})[/italic]" if _in_parentheses(cell) else shown, f"[dim]{below}[/dim]" if below else "", *cell.partial.split()]
+    lines = [
+        f"[italic]({shown})[/italic]" if _in_parentheses(cell) else shown,
+        f"[dim]{below}[/dim]" if below else "",
+        *cell.partial.split(),
+    ]
     return "\n".join(line for line in lines if line)
 
 

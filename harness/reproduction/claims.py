@@ -186,16 +186,22 @@ class Equivalent(_Claim):
 
         counts = [len(tested[row, column].values) if (row, column) in tested else 0 for row in self.rows for column in self.columns]
         if min(counts) < self.seeds:
-            return self._undecided(f"{self.seeds} seeds in each of {len(counts)} cells, of which {sum(c >= self.seeds for c in counts)} have them")
+            return self._undecided(
+                f"{self.seeds} seeds in each of {len(counts)} cells, of which {sum(c >= self.seeds for c in counts)} have them"
+            )
         pairs = [pair for row in self.rows for pair in _pairs(tested, row, *self.columns)]
         differences = 100 * np.array([second - first for first, second in pairs])
         mean = float(differences.mean())
         if np.ptp(differences) == 0:
-            return Verdict(self.text, "survives" if abs(mean) < self.margin else "does not survive", f"all differences are {mean:.1f} points")
+            return Verdict(
+                self.text, "survives" if abs(mean) < self.margin else "does not survive", f"all differences are {mean:.1f} points"
+            )
         above = float(ttest_1samp(differences, -self.margin, alternative="greater").pvalue)
         below = float(ttest_1samp(differences, self.margin, alternative="less").pvalue)
         p = max(above, below)
-        test = f"mean difference {_signed(mean)} points over {len(differences)} pairs, margin {self.margin:g}, two one-sided t-tests p {_p(p)}"
+        test = (
+            f"mean difference {_signed(mean)} points over {len(differences)} pairs, margin {self.margin:g}, two one-sided t-tests p {_p(p)}"
+        )
         if p < LEVEL:
             return Verdict(self.text, "survives", test)
         if min(1 - above, 1 - below) < LEVEL:

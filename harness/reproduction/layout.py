@@ -217,8 +217,8 @@ def _legend(grid: Grid, scale: str) -> str:
         how += "; of several seeds, the first is shown, and claims are tested with all"
     if scale == PAPER:
         return (
-            f"Paper scale: models trained with the paper's settings ({how}); difference: measured less published, in points, {SIGNIFICANT} if "
-            f"significant (two-sided exact binomial test, p < {LEVEL:g})."
+            f"Paper scale: models trained with the paper's settings ({how}); difference: measured less published, in points, "
+            f"{SIGNIFICANT} if significant (two-sided exact binomial test, p < {LEVEL:g})."
         )
     return f"Small scale, in parentheses: small models that a CPU can train ({how})."
 

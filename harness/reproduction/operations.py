@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.reproduction.specification import PaperTable
+    from model_zoo.footprint import LayerFootprint
 
 # Pass, and weights: the factors of X = (1 - r) c^2 s^2 r_in r_out, of Y = s^2 r_out and of W = c^2 r_in r_out in the paper's Table 6.
 FACTORS: Mapping[tuple[str, str], tuple[int, int, int]] = {
@@ -29,11 +30,11 @@ RATE = 0.99
 CLAIMED = {"training": 0.45, "evaluation": 0.32}
 FOOTNOTES = (
     "Counted: weights kept times output positions, as `harness footprint` counts them: one operation per kept weight and position, an "
-    "addition if weights are binary and a multiply-accumulate if not. It is X of the formulas. The paper counts multiplication and addition "
-    "as two (2X for FP), and adds batch norm and ReLU (4Y in evaluation, 11Y in training), which the footprint leaves out.",
-    "Saved: 1 - binary / FP, from the paper's formulas summed over all convolutions of the ResNet-34 with the weights that allocation keeps "
-    "at r = 0.99; training is one forward and one backward pass of one image. The paper does not say how it sums; its 45 % and 32 % are "
-    "for ResNet-34.",
+    "addition if weights are binary and a multiply-accumulate if not. It is X of the formulas. The paper counts a multiplication and an "
+    "addition as two (2X for FP), and adds batch norm and ReLU (4Y in evaluation, 11Y in training), which the footprint leaves out.",
+    "Saved: 1 - binary / FP, from the paper's formulas summed over all convolutions of the ResNet-34, with the weights that allocation "
+    "keeps at r = 0.99; training is one forward and one backward pass of one image. These sums do not give the published 45 % and 32 %; "
+    "the paper does not say what it sums.",
 )
 
 
@@ -79,14 +80,19 @@ def stage_blocks(rate: float = RATE) -> list[Block]:
     return [Block(kernel, side, width, width, round((1 - rate) * kernel**2 * width**2)) for kernel, side, width in shapes]
 
 
-def resnet34_blocks(power: float, rate: float = RATE) -> list[Block]:
-    """Return all convolutions of the CIFAR ResNet-34 with the weights that allocation with this power keeps in each."""
+def resnet34_layers() -> list[LayerFootprint]:
+    """Return the convolutions of the dense CIFAR ResNet-34."""
     from model_zoo.architectures import build_network
     from model_zoo.footprint import measure_layers
-    from model_zoo.pruning.allocation import layer_keep_counts
 
     network = build_network({"name": "cifar-resnet34", "classes": 10, "last_batch_norm": "plain"}).eval().requires_grad_(False)
-    layers = measure_layers(network)
+    return measure_layers(network)
+
+
+def pruned_blocks(layers: Sequence[LayerFootprint], power: float, rate: float = RATE) -> list[Block]:
+    """Return convolutions with the weights that allocation with this power keeps in each."""
+    from model_zoo.pruning.allocation import layer_keep_counts
+
     kept = layer_keep_counts([layer.weights for layer in layers], 1 - rate, power)
     sides = [round((layer.macs / layer.weights) ** 0.5) for layer in layers]
     return [
@@ -110,7 +116,8 @@ def operations(table: PaperTable) -> tuple[pd.DataFrame, list[Table]]:
 
     blocks = stage_blocks()
     rows = [row for block in blocks for row in _block_rows(block)]
-    powers = {power: saved(resnet34_blocks(power)) for power in (0.1, 1.0)}
+    layers = resnet34_layers()
+    powers = {power: saved(pruned_blocks(layers, power)) for power in (0.1, 1.0)}
     rows += [
         {"what": f"saved in {name}", "p": power, "value": value, "published": CLAIMED[name]}
         for power, by_name in powers.items()
@@ -151,7 +158,11 @@ def _by_stage(blocks: list[Block]) -> Table:
 def _savings(powers: Mapping[float, Mapping[str, float]], notes: list[str]) -> Table:
     marks = [f"{'¹²'[number]} {note}" if number < len(FOOTNOTES) else note for number, note in enumerate(notes)]
     lines = [
-        [Cell("text", f"saved in {name}"), Cell("share", CLAIMED[name]), *(Cell("share", by_name[name], suffix="²") for by_name in powers.values())]
+        [
+            Cell("text", f"saved in {name}"),
+            Cell("share", CLAIMED[name]),
+            *(Cell("share", by_name[name], suffix="²") for by_name in powers.values()),
+        ]
         for name in CLAIMED
     ]
     headings = ["%", "published", *(f"formulas, p\u00a0=\u00a0{power:g}" for power in powers)]

@@ -223,7 +223,9 @@ def read(path: Path) -> PaperTable:
     values = dict(_published(path, table))
     table = table.model_copy(update={"values": values})
     for place in values:
-        row, column = (next(item for item in axis if item.name == name) for axis, name in zip((table.rows, table.columns), place, strict=True))
+        row, column = (
+            next(item for item in axis if item.name == name) for axis, name in zip((table.rows, table.columns), place, strict=True)
+        )
         try:
             table._settings_of(row, column)
         except ValidationError as error:

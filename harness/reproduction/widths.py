@@ -48,7 +48,10 @@ def widths(table: PaperTable) -> tuple[pd.DataFrame, list[Table]]:
     )
     totals = {label: sum(count for _, count in by_name.values()) for label, by_name in layers.items()}
     rows = [
-        [Cell("text", name), *(cell for label in NETWORKS for cell in (Cell("text", layers[label][name][0]), _count(layers[label][name][1])))]
+        [
+            Cell("text", name),
+            *(cell for label in NETWORKS for cell in (Cell("text", layers[label][name][0]), _count(layers[label][name][1]))),
+        ]
         for name in layers["p = 1"]
     ]
     sums = {"total": totals, "published": PUBLISHED_PARAMETERS}
