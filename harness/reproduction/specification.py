@@ -186,6 +186,12 @@ def names() -> list[str]:
     return sorted(PAPER_TABLES.names(), key=_order)
 
 
+def resolve(name: str) -> str | None:
+    """Return the name under which a table is registered, also for an alias such as "table-1"; None if there is no such table."""
+    own = f"{DEFAULT_PAPER}-{name.removeprefix(ALIAS)}" if name.startswith(ALIAS) else name
+    return own if own in PAPER_TABLES.names() else None
+
+
 def get(name: str) -> PaperTable:
     """Return the table called `name`, such as "liu2022-1" or "table-1", or that of a TOML file.
 
@@ -196,11 +202,11 @@ def get(name: str) -> PaperTable:
     DamagedFileError
         If its file is no specification of a table.
     """
-    known = PAPER_TABLES.names()
-    own = f"{DEFAULT_PAPER}-{name.removeprefix(ALIAS)}" if name.startswith(ALIAS) else name
-    if own not in known and not own.endswith(".toml"):
-        aliases = [ALIAS + item.removeprefix(f"{DEFAULT_PAPER}-") for item in known if item.startswith(f"{DEFAULT_PAPER}-")]
-        raise UnknownNameError("table", name, [*known, *aliases], LISTING)
+    own = name if name.endswith(".toml") else resolve(name)
+    if own is None:
+        prefix = f"{DEFAULT_PAPER}-"
+        aliases = [ALIAS + item.removeprefix(prefix) for item in names() if item.startswith(prefix)]
+        raise UnknownNameError("table", name, [*names(), *aliases], LISTING)
     return PAPER_TABLES.get(own)
 
 
