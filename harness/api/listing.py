@@ -145,10 +145,12 @@ def list_suites() -> Rows:
 
 
 def list_tables() -> Rows:
-    """List tables of reports."""
+    """List tables of reports, those of the paper last."""
     from harness.plugins import TABLES
+    from harness.reproduction import specification
 
-    return [{"name": name, "title": table.title} for name, table in TABLES.items()]
+    paper_tables = [(name, specification.get(name)) for name in specification.names()]
+    return [{"name": name, "title": table.title} for name, table in (*TABLES.items(), *paper_tables)]
 
 
 def list_recipes() -> Rows:
