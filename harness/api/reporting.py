@@ -91,7 +91,7 @@ def report(
     if not sections:
         raise nothing_stored(result_store, suites)
     sections.sort(key=lambda section: -len(section.report.frames))
-    others = {} if suites else _report_paper(result_store, folder, formats)
+    others = _report_paper(result_store, folder, formats)
     path = folder / "README.md"
     place(path, index(sections, others | _report_selftest(result_store, folder, on_message)).encode())
     return Reports(sections, path)

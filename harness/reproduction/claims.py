@@ -53,6 +53,10 @@ class _Claim(BaseModel):
         """Return the names of columns that the claim mentions."""
         return ()
 
+    def needed(self, table: PaperTable) -> Mapping[tuple[str, str], int]:
+        """Return the number of training seeds that the claim's test needs per cell, for cells that need more than one."""
+        return {}
+
     def judge(self, table: PaperTable, measured: Measured) -> Verdict:
         """Test the claim with these measurements; models whose mask leaves a layer or a class without weights are left out."""
         return self._judge(table, {place: item for place, item in measured.items() if not item.is_empty}, measured)
@@ -179,6 +183,10 @@ class Equivalent(_Claim):
     def column_names(self) -> Sequence[str]:
         """Return the names of columns that the claim mentions."""
         return self.columns
+
+    def needed(self, table: PaperTable) -> Mapping[tuple[str, str], int]:
+        """Return the number of training seeds that the test needs per cell."""
+        return {place: self.seeds for place in table.grid if place[0] in self.rows and place[1] in self.columns}
 
     def _judge(self, table: PaperTable, tested: Measured, measured: Measured) -> Verdict:
         import numpy as np

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.reproduction.settings import Settings
 from harness.statistics import Proportion
+from model_zoo.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.reproduction.cells import CellStore
+    from harness.reproduction.scale import Scale
     from harness.runner.store import Store
 
 PAPER, SMALL = "paper", "small"
@@ -98,16 +102,49 @@ def measure(outcomes: pd.DataFrame, measure: str, scale: str, planned: int, mark
 Measurements = Callable[[Settings, str, str], Measurement | None]
 
 
-def stored(store: Store) -> Measurements:
-    """Return what a store has measured: at paper scale, that of registered models whose recipe is that of the cell.
+def stored(store: Store, data_dir: Path | None = None, small: Scale | None = None) -> Measurements:
+    """Return what a store has measured: of cells that were trained, and at paper scale of registered models with the recipe of the cell.
 
     Outcomes are read when a cell asks for them first.
+
+    Parameters
+    ----------
+    store : Store
+        Outcomes of registered models, and in the folder `CELLS` the store of cells.
+    data_dir : Path, optional
+        Folder of the data that does not ship.
+    small : Scale, optional
+        What to show as small scale; by default the scale of that name.
     """
+    from harness.reproduction.cells import CELLS, CellStore
     from harness.reproduction.registered import Registered
+    from harness.reproduction.scale import get_scale
+    from harness.runner.store import Store
 
     registered = Registered(store)
+    scales = {PAPER: get_scale(PAPER), SMALL: small or get_scale(SMALL)}
+    cells = {name: CellStore(Store(store.root / CELLS), scale, data_dir) for name, scale in scales.items()}
 
     def measurement(settings: Settings, measure: str, scale: str) -> Measurement | None:
-        return registered.measurement(settings, measure) if scale == PAPER else None
+        measured = _with_seeds(cells[scale], settings, measure, scale)
+        return registered.measurement(settings, measure) if measured is None and scale == PAPER else measured
 
     return measurement
+
+
+def _with_seeds(cells: CellStore, settings: Settings, measured: str, scale: str) -> Measurement | None:
+    """Return the measurement of a cell's model, with the accuracies of further seeds of it that have all outcomes."""
+    first = _of_cell(cells, settings, measured, scale)
+    if first is None:
+        return None
+    others = [_of_cell(cells, settings.model_copy(update={"seed": settings.seed + step}), measured, scale) for step in (1, 2)]
+    values = [first.value, *(other.value for other in others if other is not None and other.n == first.n)]
+    return replace(first, seed_values=tuple(values)) if len(values) > 1 else first
+
+
+def _of_cell(cells: CellStore, settings: Settings, measured: str, scale: str) -> Measurement | None:
+    try:
+        outcomes, planned, marks = cells.outcomes(settings)
+    except UserError:
+        return None
+    return None if outcomes is None else measure(outcomes, measured, scale, planned, marks)

@@ -165,6 +165,20 @@ class PaperTable(_Strict):
         column_names = self._names("column", self.columns, columns)
         return [cell for (row, column), cell in self.grid.items() if row in row_names and column in column_names]
 
+    def trainings(self, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> list[Settings]:
+        """Return the settings of the models behind the chosen cells, each once, then those of the further seeds that claims need."""
+        cells = self.choose(rows, columns)
+        seeds: dict[tuple[str, str], int] = {}
+        for claim in self.claims:
+            for place, count in claim.needed(self).items():
+                seeds[place] = max(count, seeds.get(place, 1))
+        further = [
+            cell.settings.model_copy(update={"seed": cell.settings.seed + step})
+            for cell in cells
+            for step in range(1, seeds.get((cell.row.name, cell.column.name), 1))
+        ]
+        return list(dict.fromkeys([*(cell.settings for cell in cells), *further]))
+
     def _names(self, kind: str, axis: Sequence[Axis], wanted: Sequence[str]) -> set[str]:
         names = {name: {item.name for item in axis if name in (item.name, *item.labels)} for name in wanted}
         for name, matches in names.items():
