@@ -53,6 +53,24 @@ def training_seconds(cells: CellStore, units: Sequence[TrainingUnit], on_pilot: 
     return seconds
 
 
+def quick_seconds(cells: CellStore, units: Sequence[TrainingUnit]) -> float | None:
+    """Return the estimated seconds of trainings without a pilot, the median of all where a kind is new; None if the store has none."""
+    known = _known(cells)
+    if not known:
+        return None
+    typical = median(value for values in known.values() for value in values)
+    return sum(median(known.get(_kind(unit.recipe.to_dict()), [typical])) for unit in units)
+
+
+def _known(cells: CellStore) -> dict[str, list[float]]:
+    """Return the seconds of the store's trainings, by what decides them."""
+    known: dict[str, list[float]] = {}
+    for document in cells.store.trainings.read_all():
+        if isinstance(document, TrainingDocument):
+            known.setdefault(_kind(document.identity["training"]), []).append(document.seconds)
+    return known
+
+
 def attack_seconds(cells: CellStore, models: int) -> float | None:
     """Return the estimated seconds to attack a number of trained models, from the attacks in the store; None if there are none."""
     per_model: dict[str, float] = {}

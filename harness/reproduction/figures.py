@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -50,7 +51,7 @@ PAPER_SIZE = ("cifar10-rn34-pruned-binary-k01-p01", "cifar10-rn18-pruned-binary-
 SMALL = "cifar10-rn8w32-pruned-binary-k01-p01-e15"
 # Figure 4: allocation powers, and keep ratios with one panel each.
 POWERS, KEEP_RATIOS = (0.1, 0.5, 0.8, 1.0), (0.01, 0.5)
-CURVES = {
+CURVES: Mapping[str, tuple[str, Any]] = {
     "train_robust_accuracy": ("training images, attack of the training", ":"),
     "hold_out_pgd_accuracy": ("held-out images, PGD-10", "--"),
     "test_pgd_accuracy": ("test images, PGD-10", "-"),
@@ -206,5 +207,5 @@ def _new(masks: Masks, title: str, height: float, text: str) -> tuple[Figure, Ax
     return figure, axes
 
 
-def _settings() -> dict[str, object]:
+def _settings() -> Any:
     return {**SETTINGS, "axes.titlesize": 8.8, "axes.titlelocation": "left", "axes.labelsize": 8.8}

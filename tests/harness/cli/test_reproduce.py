@@ -24,7 +24,7 @@ def call(*arguments: str) -> Result:
 
 @pytest.fixture
 def some_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurements, "stored", lambda store: ALL)
+    monkeypatch.setattr(measurements, "stored", lambda store, *arguments: ALL)
 
 
 def test_the_status_counts_every_table(tmp_path: Path) -> None:
