@@ -85,7 +85,7 @@ class Store:
     @property
     def exists(self) -> bool:
         """Whether the folder is a store, working or packed."""
-        return self.units.is_dir() or self.pack is not None
+        return self.units.is_dir() or self.pack is not None or bool(self.trainings.ids())
 
     @property
     def pack(self) -> Pack | None:

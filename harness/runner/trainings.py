@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from model_zoo.schema import Record
 
 PACKED = "trainings.json.zst"
 PACK_VERSION = 1
+# Files of a trained model: its record, its checkpoint and its curve.
+MODEL_SUFFIXES = (".toml", ".safetensors", ".csv")
 
 
 class TrainingDocument(Document):
@@ -87,6 +89,10 @@ class Trainings:
         """Return the path of the model's record file, which exists if the model is on this machine."""
         return self.work_folder(document.training) / f"{document.recipe}.toml"
 
+    def document_path(self, training: str) -> Path:
+        """Return the path of a training's document, if it is not in the pack."""
+        return self.folder / f"{training}.json"
+
     def ids(self) -> list[str]:
         """Return the ids of all finished trainings, sorted."""
         return sorted({path.stem for path in self.folder.glob("*.json")} | set(self._packed()))
@@ -109,7 +115,7 @@ class Trainings:
         DamagedFileError
             If the document cannot be read or is that of another training.
         """
-        path = self.folder / f"{training}.json"
+        path = self.document_path(training)
         try:
             document = TrainingDocument.read(path)
         except FileNotFoundError:
@@ -137,23 +143,26 @@ class Trainings:
     def write(self, document: TrainingDocument) -> None:
         """Store a document."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        place(self.folder / f"{document.training}.json", document.to_bytes())
+        place(self.document_path(document.training), document.to_bytes())
 
-    def pack(self) -> tuple[int, Path | None]:
-        """Move all readable documents into one file; return their number and the file, or 0 and None if there are none.
-
-        The model's files stay where they are. Damaged documents stay too.
-        """
-        documents = [item for item in self.read_all() if isinstance(item, TrainingDocument)]
-        if not documents:
-            return 0, None
-        content = {"schema": PACK_VERSION, "trainings": [document.content() for document in documents]}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    def write_pack(self, documents: Iterable[TrainingDocument]) -> list[Path]:
+        """Write documents to the pack in place of those that it has, and return its path; write nothing if there are no documents."""
+        contents = [document.content() for document in documents]
+        if not contents:
+            return []
+        text = json.dumps({"schema": PACK_VERSION, "trainings": contents}, sort_keys=True, separators=(",", ":")).encode()
         path = self.root / PACKED
         place(path, pa.Codec("zstd", compression_level=19).compress(text, asbytes=True))
-        for document in documents:
-            (self.folder / f"{document.training}.json").unlink(missing_ok=True)
-        return len(documents), path
+        return [path]
+
+    def adopt(self, document: TrainingDocument, other: Trainings) -> None:
+        """Store a training that another store has finished, with the files of its model that are there."""
+        for path in sorted(other.work_folder(document.training).glob(f"{document.recipe}.*")):
+            if path.suffix in MODEL_SUFFIXES:
+                target = self.work_folder(document.training) / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                place(target, path.read_bytes())
+        self.write(document)
 
     def _packed(self) -> Mapping[str, TrainingDocument]:
         path = self.root / PACKED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from harness.reproduction.scale import read_scale
 from harness.reproduction.settings import Settings
 from harness.runner.execute import execute, run_until_done
 from harness.runner.executors import Resources
+from harness.runner.merge import merge
+from harness.runner.packing import pack
 from harness.runner.store import Store
 from harness.runner.train import marks
 from harness.runner.trainings import TrainingDocument
+from harness.runner.verify import verify
 from harness.runner.work import run_unit
 from model_zoo.errors import DamagedFileError
 from model_zoo.packing.frozen import dense_weights
@@ -75,19 +79,31 @@ def test_the_model_is_attacked_and_its_outcomes_are_found(trained: CellStore) ->
 
 def test_outcomes_need_no_checkpoint(trained: CellStore, tmp_path: Path) -> None:
     execute(trained.attacks([ours()]), trained.store)
-    count, path = trained.store.trainings.pack()
-    assert (count, path) == (1, trained.store.root / "trainings.json.zst")
     copy = Store(tmp_path / "copy")
-    for file in [*trained.store.units.iterdir(), path]:
-        target = copy.root / file.relative_to(trained.store.root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.read_bytes())
+    merged = merge(copy, trained.store)
+    assert (merged.trainings, len(merged.taken), merged.damaged) == (1, 1, [])
+    assert merge(copy, trained.store).trainings == 0
+    assert verify(copy).trainings == 1
+    packed = pack(copy)
+    assert (packed.trainings, packed.units) == (1, 1)
+    shutil.rmtree(copy.trainings.folder)
+    copy = Store(copy.root)
+    assert verify(copy).trainings == 1
+    assert not verify(copy).problems
     frame, planned, _ = CellStore(copy, trained.scale).outcomes(ours())
     assert frame is not None
     assert planned == len(frame) == 20
+
+
+def test_a_changed_checkpoint_is_a_problem(trained: CellStore, tmp_path: Path) -> None:
+    copy = Store(tmp_path / "copy")
+    merge(copy, trained.store)
     document = trained.training(ours())
     assert document is not None
-    trained.store.trainings.write(document)
+    checkpoint = copy.trainings.record_path(document).with_suffix(".safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    (problem,) = verify(copy).problems
+    assert checkpoint.name in problem
 
 
 def test_names_and_engine_do_not_matter_but_seeds_do(trained: CellStore) -> None:
