@@ -49,7 +49,7 @@ class Registered:
         """Return the record of the registered model whose recipe is that of a cell at paper scale; None if there is none."""
         if settings not in self._by_settings:
             try:
-                self._by_settings[settings] = self._records.get(_key(derive(settings, self.scale)))
+                self._by_settings[settings] = self._records.get(recipe_key(derive(settings, self.scale)))
             except UserError:
                 self._by_settings[settings] = None
         return self._by_settings[settings]
@@ -69,7 +69,7 @@ class Registered:
             try:
                 record = registry.get_record(name)
                 if record.recipe in RECIPES.names():
-                    records[_key(RECIPES.get(record.recipe))] = record
+                    records[recipe_key(RECIPES.get(record.recipe))] = record
             except UserError:
                 continue
         return records
@@ -79,6 +79,6 @@ class Registered:
         return find(self.store.read_all()).outcomes
 
 
-def _key(recipe: Recipe) -> str:
+def recipe_key(recipe: Recipe) -> str:
     """Return what decides the weights that a recipe trains."""
     return training_key({"training": recipe.to_dict(), "data": recipe.data.dataset})
