@@ -149,8 +149,8 @@ def list_tables() -> Rows:
     from harness.plugins import TABLES
     from harness.reproduction import specification
 
-    paper_tables = [(name, specification.get(name)) for name in specification.names()]
-    return [{"name": name, "title": table.title} for name, table in (*TABLES.items(), *paper_tables)]
+    rows = [{"name": name, "title": table.title} for name, table in TABLES.items()]
+    return rows + [{"name": name, "title": specification.get(name).title} for name in specification.names()]
 
 
 def list_recipes() -> Rows:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.reporting.tables import Table
-from harness.reproduction.grid import fill, long
+from harness.reproduction.grid import Grid, fill, long
 from harness.reproduction.layout import lay_out, stacked
 from harness.reproduction.measurements import Measurements
 from harness.reproduction.specification import LISTING, PaperTable
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """A table: its specification, its numbers, and its parts for every format of `harness.reporting.renderers`."""
+    """A table: its specification, its numbers, its parts for `harness.reporting.renderers`, and its grid (None if it is computed)."""
 
     spec: PaperTable
     frame: pd.DataFrame
     parts: list[Table]
+    grid: Grid | None = None
 
 
 def make(
@@ -51,7 +52,7 @@ def make(
         frame, parts = _compute(table)
         return Made(table, frame, parts)
     grid = fill(table, measurements, rows, columns)
-    return Made(table, long(grid), [lay_out(grid)] if width is None else stacked(lay_out(grid, narrow=True), width))
+    return Made(table, long(grid), [lay_out(grid)] if width is None else stacked(lay_out(grid, narrow=True), width), grid)
 
 
 def _compute(table: PaperTable) -> tuple[pd.DataFrame, list[Table]]:

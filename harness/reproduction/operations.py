@@ -115,7 +115,8 @@ def operations(table: PaperTable) -> tuple[pd.DataFrame, list[Table]]:
     import pandas as pd
 
     blocks = stage_blocks()
-    rows = [row for block in blocks for row in _block_rows(block)]
+    counted = [block.counted() for block in blocks]
+    rows = [row for block, count in zip(blocks, counted, strict=True) for row in _block_rows(block, count)]
     layers = resnet34_layers()
     powers = {power: saved(pruned_blocks(layers, power)) for power in (0.1, 1.0)}
     rows += [
@@ -126,31 +127,31 @@ def operations(table: PaperTable) -> tuple[pd.DataFrame, list[Table]]:
     formulas = [[Cell("text", step), *(Cell("text", _formula(step, weights)) for weights in WEIGHTS)] for step in PASSES]
     parts = [
         Table(f"Table {table.number}: {table.title}", ["pass", *WEIGHTS], formulas, [False] * 3, [table.caption]),
-        _by_stage(blocks),
+        _by_stage(blocks, counted),
         _savings(powers, [*FOOTNOTES, *table.notes, f"Source: {table.source}."]),
     ]
     return pd.DataFrame(rows), parts
 
 
-def _block_rows(block: Block) -> Iterator[dict[str, object]]:
+def _block_rows(block: Block, counted: int) -> Iterator[dict[str, object]]:
     shared = {"kernel": block.kernel, "side": block.side, "inputs": block.inputs, "outputs": block.outputs, "kept_weights": block.kept}
     for step in PASSES:
         for weights in WEIGHTS:
             yield {"what": step, **shared, "weights": weights, "value": block.operations(step, weights)}
-    yield {"what": "forward, counted by the footprint", **shared, "value": block.counted()}
+    yield {"what": "forward, counted by the footprint", **shared, "value": counted}
 
 
 def _formula(step: str, weights: str) -> str:
     return " + ".join(f"{factor if factor > 1 else ''}{name}" for factor, name in zip(FACTORS[step, weights], "XYW", strict=True) if factor)
 
 
-def _by_stage(blocks: list[Block]) -> Table:
+def _by_stage(blocks: Sequence[Block], counted: Sequence[int]) -> Table:
     headings = [f"{block.inputs}\u00a0channels {block.side}\u00a0x\u00a0{block.side}" for block in blocks]
     lines: list[list[Cell]] = [[Cell("text", "weights kept"), *(Cell("integer", block.kept) for block in blocks)]]
     for step in PASSES:
         for weights in WEIGHTS:
             lines.append([Cell("text", f"{step}, {weights}"), *(Cell("integer", block.operations(step, weights)) for block in blocks)])
-    lines.append([Cell("text", "forward, counted"), *(Cell("integer", block.counted(), suffix="¹") for block in blocks)])
+    lines.append([Cell("text", "forward, counted"), *(Cell("integer", count, suffix="¹") for count in counted)])
     caption = "By the formulas, for a 3 x 3 block of each stage of the ResNet-34 at r = 0.99"
     return Table(caption, ["operations", *headings], lines, [False, *[True] * len(blocks)], [])
 

@@ -30,6 +30,7 @@ class Registered:
 
     def __init__(self, store: Store) -> None:
         self.store, self.scale = store, get_scale(PAPER)
+        self._by_settings: dict[Settings, Record | None] = {}
 
     def measurement(self, settings: Settings, measured: str) -> Measurement | None:
         """Return the accuracy of the model of a cell ("autoattack" or "clean"); None if it is not registered or has no outcomes."""
@@ -46,10 +47,12 @@ class Registered:
 
     def record(self, settings: Settings) -> Record | None:
         """Return the record of the registered model whose recipe is that of a cell at paper scale; None if there is none."""
-        try:
-            return self._records.get(_key(derive(settings, self.scale)))
-        except UserError:
-            return None
+        if settings not in self._by_settings:
+            try:
+                self._by_settings[settings] = self._records.get(recipe_key(derive(settings, self.scale)))
+            except UserError:
+                self._by_settings[settings] = None
+        return self._by_settings[settings]
 
     def _select(self, record: Record, dataset: str, settings: Settings, data: Data) -> pd.DataFrame:
         frame = self._outcomes
@@ -66,7 +69,7 @@ class Registered:
             try:
                 record = registry.get_record(name)
                 if record.recipe in RECIPES.names():
-                    records[_key(RECIPES.get(record.recipe))] = record
+                    records[recipe_key(RECIPES.get(record.recipe))] = record
             except UserError:
                 continue
         return records
@@ -76,6 +79,6 @@ class Registered:
         return find(self.store.read_all()).outcomes
 
 
-def _key(recipe: Recipe) -> str:
+def recipe_key(recipe: Recipe) -> str:
     """Return what decides the weights that a recipe trains."""
     return training_key({"training": recipe.to_dict(), "data": recipe.data.dataset})

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from harness.reporting import renderers
 from harness.reporting.tables import Table
-from harness.reproduction.grid import fill
 from harness.reproduction.layout import counted
 from harness.reproduction.made import Made, make
 from harness.reproduction.measurements import PAPER, SMALL, Measurements
@@ -38,13 +37,13 @@ def write(measurements: Measurements, folder: Path, formats: Sequence[str] = SUF
     """Write every table into `folder` as Markdown, CSV and LaTeX (those of `formats`), and an index; return the paths, the index first."""
     folder.mkdir(parents=True, exist_ok=True)
     paths, sections = [folder / "README.md"], []
-    for name in names():
-        made = make(get(name), measurements)
+    tables = [make(get(name), measurements) for name in names()]
+    for made in tables:
         files = write_table(made, folder, formats)
         paths += files
         links = ", ".join(f"[{path.suffix[1:].upper()}]({path.name})" for path in files)
         sections.append(f"## Table {made.spec.number}: {made.spec.title}\n\n{_markdown(made.parts)}" + (f"\n{links}\n" if links else ""))
-    place(paths[0], "\n".join([HEADER, _overview(measurements), *sections]).encode())
+    place(paths[0], "\n".join([HEADER, _overview(tables), *sections]).encode())
     return paths
 
 
@@ -62,13 +61,11 @@ def _markdown(parts: Sequence[Table]) -> str:
     return renderers.markdown([replace(part, notes=[f"- {note}" for note in part.notes]) for part in parts])
 
 
-def _overview(measurements: Measurements) -> str:
+def _overview(tables: Sequence[Made]) -> str:
     lines = ["| table | | published | paper scale | small scale |", "| --- | --- | ---: | --- | --- |"]
-    for table in map(get, names()):
-        if table.computed is not None:
-            counts = ["computed", "", ""]
-        else:
-            grid = fill(table, measurements)
-            counts = [str(len(grid.cells)), counted(grid, PAPER), counted(grid, SMALL)]
-        lines.append(f"| {table.number} | {table.title} | {' | '.join(counts)} |")
+    for made in tables:
+        counts = ["computed", "", ""]
+        if made.grid is not None:
+            counts = [str(len(made.grid.cells)), counted(made.grid, PAPER), counted(made.grid, SMALL)]
+        lines.append(f"| {made.spec.number} | {made.spec.title} | {' | '.join(counts)} |")
     return "\n".join(lines) + "\n"

@@ -1,17 +1,22 @@
 """Tests of measurements: counted from outcomes, and found for cells whose recipe is that of a registered model."""
 
+import contextlib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from harness.reproduction.measurements import Measurement, measure, stored
-from harness.reproduction.registered import Registered
-from harness.reproduction.specification import get
+from harness.reproduction.recipes import derive
+from harness.reproduction.registered import Registered, recipe_key
+from harness.reproduction.scale import get_scale
+from harness.reproduction.specification import get, names
 from harness.runner.identity import model_sha256
 from harness.runner.plan import model_identity
 from harness.runner.store import Store
 from model_zoo import registry
+from model_zoo.errors import UserError
+from model_zoo.plugins import RECIPES
 from model_zoo.schema import Record
 from tests.harness.reporting.conftest import rows
 
@@ -41,6 +46,17 @@ def test_a_shipped_recipe_of_the_papers_settings_is_that_of_its_cell(monkeypatch
     assert registered.record(get("table-1").grid["p = 0.1", "r = 0.99"].settings) is None, "another score scale is another model"
     assert registered.record(get("table-4").grid["AT RN34", "ImageNet-100 FP"].settings) is None, "a scale without these images"
     assert registered.measurement(CELL.settings, "clean") is None, "the store is empty"
+
+
+def test_shipped_recipes_of_the_papers_settings_are_those_of_cells() -> None:
+    scale = get_scale("paper")
+    derived = set()
+    for settings in {cell.settings for name in names() for cell in get(name).grid.values()}:
+        with contextlib.suppress(UserError):
+            derived.add(recipe_key(derive(settings, scale)))
+    shipped = {name: recipe for name, recipe in RECIPES.items() if "the paper's settings" in recipe.title}
+    others = {name for name, recipe in shipped.items() if recipe_key(recipe) not in derived}
+    assert len(shipped) > 10 and all("trades" in name for name in others), others
 
 
 def test_outcomes_of_the_model_fill_its_cell_and_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
