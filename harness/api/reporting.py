@@ -202,8 +202,12 @@ def _cell_labels(item: Stored) -> tuple[str, ...]:
 
 def _report_paper(store: Store, folder: Path, formats: Sequence[str]) -> dict[str, str]:
     """Write the tables of the paper; return the file and title of their index."""
-    paper.write(stored_measurements(store), folder / paper.FOLDER, formats)
-    return {f"{paper.FOLDER}/README.md": "The paper's tables: published and measured numbers, and which of its claims survive"}
+    from harness.reproduction.cells import CELLS, CellStore
+    from harness.reproduction.scale import get_scale
+
+    cells = CellStore(Store(store.root / CELLS), get_scale("small"))
+    paper.write(stored_measurements(store), folder / paper.FOLDER, formats, cells)
+    return {f"{paper.FOLDER}/README.md": "The paper's tables and figures: published and measured numbers, and which of its claims survive"}
 
 
 def _report_selftest(store: Store, folder: Path, on_message: OnMessage) -> dict[str, str]:

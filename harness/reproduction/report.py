@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.reporting import renderers
 from harness.reporting.tables import Table
+from harness.reproduction.cells import CellStore
 from harness.reproduction.layout import counted
 from harness.reproduction.made import Made, make
 from harness.reproduction.measurements import PAPER, SMALL, Measurements
 from harness.reproduction.specification import get, names
+from model_zoo.errors import MissingDataError
 from model_zoo.files import place
 
 # Folder below the reports.
 FOLDER = "paper"
 SUFFIXES = ("md", "csv", "tex")
-HEADER = """# The paper's tables
+HEADER = """# The paper's tables and figures
 
 Rebuilt by `harness report` from the published numbers of Liu, Zhao, Süsstrunk and Salzmann, *Robust Binary Models by Pruning
 Randomly-initialized Networks* (NeurIPS 2022), and from what this project has measured. Rows and columns are the paper's; captions are
@@ -33,8 +35,11 @@ ours.
 """
 
 
-def write(measurements: Measurements, folder: Path, formats: Sequence[str] = SUFFIXES) -> list[Path]:
-    """Write every table into `folder` as Markdown, CSV and LaTeX (those of `formats`), and an index; return the paths, the index first."""
+def write(measurements: Measurements, folder: Path, formats: Sequence[str] = SUFFIXES, cells: CellStore | None = None) -> list[Path]:
+    """Write every table into `folder` as Markdown, CSV and LaTeX (those of `formats`), and an index; return the paths, the index first.
+
+    With `cells`, the figures are drawn too, in the picture formats among `formats`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths, sections = [folder / "README.md"], []
     tables = [make(get(name), measurements) for name in names()]
@@ -43,8 +48,27 @@ def write(measurements: Measurements, folder: Path, formats: Sequence[str] = SUF
         paths += files
         links = ", ".join(f"[{path.suffix[1:].upper()}]({path.name})" for path in files)
         sections.append(f"## Table {made.spec.number}: {made.spec.title}\n\n{_markdown(made.parts)}" + (f"\n{links}\n" if links else ""))
+    if cells is not None:
+        sections += [f"## Figure {name.rpartition('-')[2]}\n\n{text}" for name, text in _figures(cells, folder, formats)]
     place(paths[0], "\n".join([HEADER, _overview(tables), *sections]).encode())
     return paths
+
+
+def _figures(cells: CellStore, folder: Path, formats: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Draw the figures; yield the name and the index's text of each, which says what is missing for one that cannot be drawn."""
+    from harness.reporting.style import KINDS, save
+    from harness.reproduction.figures import FIGURES
+
+    kinds = [kind for kind in KINDS if kind in formats]
+    for name, function in FIGURES.items():
+        title = (function.__doc__ or "").splitlines()[0]
+        try:
+            figure = function(cells)
+        except MissingDataError as error:
+            yield name, f"{title} Not drawn: {error}.\n"
+            continue
+        for path in save(figure, folder / name, kinds)[:1]:
+            yield name, f"![{title}]({path.name})\n\n{title}\n"
 
 
 def write_table(made: Made, folder: Path, formats: Sequence[str] = SUFFIXES) -> list[Path]:

@@ -58,6 +58,16 @@ def test_python_returns_the_frame(store: Path) -> None:
     assert harness.reproduce(TABLE, scale=TINY, rows=["pruned"], store=store)["row"].tolist() == ["pruned"]
 
 
+def test_trained_cells_are_listed_on_request(store: Path) -> None:
+    rows = json.loads(CliRunner().invoke(main, ["ls", "models", "--cells", "--store", str(store), "--json"]).stdout)
+    assert sorted(row["family"] for row in rows) == ["dense", "pruned-binary"]
+    assert all(row["present"] and row["bytes"] > 0 and row["id"].endswith("-tiny") for row in rows)
+    result = CliRunner().invoke(main, ["ls", "models", "--store", str(store)])
+    assert "and 2 models of table cells" in result.stderr
+    assert not any(row["id"] in result.stdout for row in rows)
+    assert CliRunner().invoke(main, ["ls", "suites", "--cells"]).exit_code == 2
+
+
 def test_the_plan_names_what_is_missing(store: Path, tmp_path: Path) -> None:
     done = json.loads(call(TABLE, "--scale", TINY, "--store", str(store), "--plan", "--json").stdout)
     assert done["trainings"] == []
