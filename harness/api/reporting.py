@@ -128,7 +128,9 @@ def report_page(store: str | Path, out: str | Path, suites: Sequence[str] = (), 
         If the store has no outcomes of these suites, or the extra `page` is not installed.
     """
     from harness.reporting.page.boards import Results
-    from harness.reporting.page.site import build
+    from harness.reporting.page.site import PaperTable, build
+    from harness.reproduction.made import make
+    from harness.reproduction.specification import get, names
 
     result_store, data_path = Store(Path(store)), None if data_dir is None else Path(data_dir)
     stored = list(result_store.read_all())
@@ -141,7 +143,9 @@ def report_page(store: str | Path, out: str | Path, suites: Sequence[str] = (), 
             results.append(Results(suite.name, outcomes, models, pd.DataFrame(plan.expected()), verdicts))
     if not results:
         raise nothing_stored(result_store, suites)
-    return build(result_store, stored, results, {name: name for name in registry.model_ids()}, Path(out), data_path)
+    measurements = stored_measurements(result_store, data_path)
+    tables = [PaperTable(name, get(name).number, get(name).title, make(get(name), measurements).parts) for name in names()]
+    return build(result_store, stored, results, {name: name for name in registry.model_ids()}, Path(out), data_path, tables)
 
 
 def describe_models(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -212,7 +212,8 @@ def page(cell: Cell) -> PageCell:
     ends = None
     if cell.kind == "accuracy" and cell.interval is not None:
         ends = (100 * cell.interval[0], 100 * cell.value, 100 * cell.interval[1])
-    return PageCell(cell.number + cell.mark, cell.brackets, cell.partial, sort, ends)
+    text = cell.number + cell.mark
+    return PageCell(f"({text})" if _in_parentheses(cell) else text, cell.brackets, cell.partial, sort, ends)
 
 
 def verdict_notes(cells: Iterable[Cell]) -> list[str]:
