@@ -25,15 +25,15 @@ PROBE = 16
 
 
 def check_images(images: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
-    """Check that images are finite float32 [N, 3, H, W] in [0, 1], and labels integers [N] from 0 to classes - 1.
+    """Check that images are finite float32 [N, C, H, W] in [0, 1], C = 1 or 3, and labels integers [N] from 0 to classes - 1.
 
     Raises
     ------
     RefusedError
         If they are not; the message says what is wrong.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
-        raise RefusedError(f"images refused: float32 [N, 3, H, W] expected, found {images.dtype} {list(images.shape)}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != torch.float32:
+        raise RefusedError(f"images refused: float32 [N, 3, H, W] or [N, 1, H, W] expected, found {images.dtype} {list(images.shape)}")
     if not torch.isfinite(images).all():
         raise RefusedError("images refused: they hold NaN or infinite values")
     low, high = float(images.min()), float(images.max())
