@@ -10,7 +10,19 @@ from harness.datasets.reading import split_reading
 from harness.plugins import DATASETS
 from model_zoo.errors import UsageError
 
-__all__ = ["DataKind", "DatasetInfo", "ImageSet", "data_folder", "describe", "is_user_data", "kinds", "load", "names", "present"]
+__all__ = [
+    "DataKind",
+    "DatasetInfo",
+    "ImageSet",
+    "data_folder",
+    "describe",
+    "is_user_data",
+    "kinds",
+    "load",
+    "names",
+    "present",
+    "sample_of",
+]
 
 # Prefixes of the names of a user's folder, folder:PATH, and of a user's file of arrays; the second may be left out before a path.
 FOLDER, FILE = "folder:", "file:"
@@ -58,6 +70,14 @@ def describe(name: str) -> DatasetInfo:
 def kinds() -> dict[str, DataKind]:
     """Return the kinds of all data sets that `names` lists, by name."""
     return {source.info.kind.name: source.info.kind for _, source in DATASETS.items()}
+
+
+def sample_of(kind: str) -> str:
+    """Return the data set that is used if a few images of a kind are needed; UsageError if no data set is of that kind."""
+    known = kinds()
+    if kind not in known:
+        raise UsageError(f"no registered data of kind {kind!r}, only of {', '.join(known)}: name images of your own with --dataset")
+    return known[kind].sample or kind
 
 
 def present(name: str, data_dir: Path | None = None) -> bool:

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness.evaluation.consistency import check_consistent
-from model_zoo.errors import RefusedError
+from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced, unfenced
+from model_zoo.image_shapes import runs_on, shape_for, shape_text
 
 # Two forward passes of a deterministic model agree exactly, except that a library may choose another kernel for the second one.
 DETERMINISM_TOLERANCE = 1e-6
@@ -69,10 +70,12 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
         try:
             first, second = model(probe), model(probe)
             singles = [model(image[None]) for image in probe[:4]]
-        except (RuntimeError, ValueError) as error:
-            raise RefusedError(
-                f"model refused: it does not run on images {list(probe.shape)}, or on one alone: {str(error).splitlines()[0]}"
-            ) from None
+        except (RuntimeError, ValueError, UserCodeError) as error:
+            reason = str(error).splitlines()[0]
+            _refuse_shape(network.cpu(), probe, reason)
+            if isinstance(error, UserCodeError):
+                raise
+            raise RefusedError(f"model refused: it does not run on images {list(probe.shape)}, or on one alone: {reason}") from None
     if not isinstance(first, torch.Tensor) or first.shape != (len(probe), classes):
         shape = list(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
         raise RefusedError(f"model refused: logits [{len(probe)}, {classes}] expected, found {shape}")
@@ -91,6 +94,15 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
         _check_stored_form(model, probe, first)
     if isinstance(model, Fenced):
         check_consistent(model, probe)
+
+
+def _refuse_shape(network: nn.Module, images: torch.Tensor, reason: str) -> None:
+    """Raise a RefusedError with both shapes if a network runs on images of another shape but not on these [N, C, H, W]."""
+    channels, height, width = images.shape[1:]
+    shape = None if runs_on(network, 2, channels, height, width) else shape_for(network)
+    if shape is not None:
+        actual = shape_text(channels, height, width)
+        raise RefusedError(f"model refused: it takes images of {shape}, and these have {actual} (--resize, --channels): {reason[:100]}")
 
 
 def _check_stored_form(model: nn.Module, probe: torch.Tensor, logits: torch.Tensor) -> None:
