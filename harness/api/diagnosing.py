@@ -21,6 +21,7 @@ def diagnose(
     data_dir: str | Path | None = None,
     store: str | Path = "results",
     progress: Callable[[float, str], None] | None = None,
+    on_message: Callable[[str], None] = lambda line: None,
 ) -> Diagnosis:
     """Measure whether a registered model's robustness is real, or read what the store holds.
 
@@ -40,6 +41,8 @@ def diagnose(
         Where diagnoses are kept.
     progress : callable, optional
         Called with the fraction done and what is being measured.
+    on_message : callable
+        Called with each note on how the images were read.
 
     Returns
     -------
@@ -64,6 +67,8 @@ def diagnose(
     info = datasets.describe(name)
     threat = ThreatModel("Linf", parse_radius(radius)) if radius else protocol.default_threat("Linf", info.family)
     images = datasets.load(name, None if data_dir is None else Path(data_dir), n if info.size is None else min(n, info.size))
+    for note in images.notes:
+        on_message(f"{images.name}: {note}")
     if record.classes != len(images.classes):
         raise UsageError(f"model {record.id} has {record.classes} classes, {images.name} has {len(images.classes)}")
     return run_diagnosis(model, images, threat, Store(Path(store)), progress)

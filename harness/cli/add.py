@@ -9,7 +9,7 @@ import click
 
 from harness.cli.options import data_dir_option
 from harness.cli.own import outside_options
-from harness.cli.planned import reading_options
+from harness.cli.planned import reading_options, say_note
 
 if TYPE_CHECKING:
     from harness.datasets import ImageSet
@@ -87,6 +87,8 @@ def command(
     threat = {"norm": norm, "radius": radius_text(ThreatModel(norm, parse_radius(radius)).radius)}
     user_model, loaded = reference.open()
     block, kind = _load_probe(dataset, data_dir)
+    for note in block.notes:
+        say_note(f"{block.name}: {note}")
     images, _ = block.tensors()
     check_model(loaded, images, len(block.classes))
     check_alphabet(all_weights(loaded), weight_bits, pruned=keep_ratio is not None)

@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 
 from harness.cli.options import data_dir_option, json_option, store_option
-from harness.cli.planned import reading_options
+from harness.cli.planned import reading_options, say_note
 
 if TYPE_CHECKING:
     from harness.runner.diagnoses import Diagnosis
@@ -59,7 +59,9 @@ def command(
                 bar.update(task, completed=position + fraction, description=f"{name} · {component}")
 
             try:
-                diagnoses.append(diagnose(model, n=n, radius=radius, dataset=dataset, data_dir=data_dir, store=store, progress=tell))
+                diagnoses.append(
+                    diagnose(model, n=n, radius=radius, dataset=dataset, data_dir=data_dir, store=store, progress=tell, on_message=say_note)
+                )
             except UserError as error:
                 failed += 1
                 err.print(f"failed: {record.id}: {error}", style="red", markup=False)

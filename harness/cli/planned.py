@@ -60,10 +60,15 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def say_notes(plan: Plan) -> None:
     """Print a plan's notes on how images were read."""
+    for note in plan.notes:
+        say_note(note)
+
+
+def say_note(note: str) -> None:
+    """Print a note on how images were read."""
     from harness.cli.console import err
 
-    for note in plan.notes:
-        err.print(note, style="yellow", markup=False)
+    err.print(note, style="yellow", markup=False)
 
 
 def say_guessing(model: str, low: float, classes: int) -> None:

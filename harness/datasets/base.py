@@ -80,7 +80,8 @@ class ImageSet:
         """Return the images, float32 [N, C, H, W] in [0, 1] and contiguous, and the labels, int64 [N]."""
         import torch
 
-        pixels = torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
+        # Copied, because torch warns of arrays that cannot be written to.
+        pixels = torch.from_numpy(self.images.transpose(0, 3, 1, 2).copy())
         return pixels.float().div_(255.0), torch.from_numpy(self.labels.astype(np.int64))
 
     @cached_property

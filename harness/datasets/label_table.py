@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from harness.datasets.regular import read_text
@@ -40,7 +40,7 @@ def read_label_table(path: Path, images: Collection[str]) -> tuple[list[str], li
         If the table cannot be read, a row has other than two cells, names no image of `images` or one that another row names, or has no
         label; the error names the row's line.
     """
-    rows = _read_rows(path)
+    rows = _read_rows(path, images)
     first_line, (first_name, _) = rows[0]
     if first_name.lower() in _HEADERS and first_name not in images:
         rows = rows[1:]
@@ -62,12 +62,12 @@ def read_label_table(path: Path, images: Collection[str]) -> tuple[list[str], li
     return list(lines), labels
 
 
-def _read_rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
+def _read_rows(path: Path, images: Collection[str]) -> list[tuple[int, tuple[str, str]]]:
     """Return the line and the two cells of every row that is not blank."""
     text = read_text(path, _EXPECTED)
     rows = []
     try:
-        delimiter = _find_delimiter(text)
+        delimiter = _find_delimiter(text, images)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
@@ -83,11 +83,12 @@ def _read_rows(path: Path) -> list[tuple[int, tuple[str, str]]]:
     return rows
 
 
-def _find_delimiter(text: str) -> str:
-    """Return the first separator that splits the first row into two cells; a comma if none does."""
-    first_row = text.lstrip().split("\n", 1)[0].rstrip("\r")
-
-    def cells(delimiter: str) -> Sequence[str]:
-        return next(csv.reader([first_row], delimiter=delimiter), [])
-
-    return next((delimiter for delimiter in ",;\t" if len(cells(delimiter)) == 2), ",")
+def _find_delimiter(text: str, images: Collection[str]) -> str:
+    """Return the separator under which one of the first two rows names an image, else one that splits a row into two; else a comma."""
+    lines = [line for line in text.splitlines() if line.strip()][:2]
+    names = {}
+    for delimiter in ",;\t":
+        rows = [next(csv.reader([line], delimiter=delimiter), []) for line in lines]
+        names[delimiter] = {cells[0].strip() for cells in rows if len(cells) == 2}
+    naming = [delimiter for delimiter in names if not names[delimiter].isdisjoint(images)]
+    return (naming or [delimiter for delimiter in names if names[delimiter]] or [","])[0]

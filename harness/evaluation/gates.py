@@ -72,7 +72,7 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
             singles = [model(image[None]) for image in probe[:4]]
         except (RuntimeError, ValueError, UserCodeError) as error:
             reason = str(error).splitlines()[0]
-            _refuse_shape(network.cpu(), probe, reason)
+            _refuse_shape(network.cpu(), probe)
             if isinstance(error, UserCodeError):
                 raise
             raise RefusedError(f"model refused: it does not run on images {list(probe.shape)}, or on one alone: {reason}") from None
@@ -96,13 +96,13 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
         check_consistent(model, probe)
 
 
-def _refuse_shape(network: nn.Module, images: torch.Tensor, reason: str) -> None:
+def _refuse_shape(network: nn.Module, images: torch.Tensor) -> None:
     """Raise a RefusedError with both shapes if a network runs on images of another shape but not on these [N, C, H, W]."""
     channels, height, width = images.shape[1:]
     shape = None if runs_on(network, 2, channels, height, width) else shape_for(network)
     if shape is not None:
         actual = shape_text(channels, height, width)
-        raise RefusedError(f"model refused: it takes images of {shape}, and these have {actual} (--resize, --channels): {reason[:100]}")
+        raise RefusedError(f"model refused: it takes images of {shape}, and these have {actual} (--resize, --channels)")
 
 
 def _check_stored_form(model: nn.Module, probe: torch.Tensor, logits: torch.Tensor) -> None:
