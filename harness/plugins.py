@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.attacks.spec import AttackSpec
     from harness.datasets.base import Source
     from harness.reporting.tables import TableSpec
+    from harness.reproduction.scale import Scale
     from harness.runner.executors import Executor
     from harness.runner.suite import Suite
 
@@ -58,4 +59,12 @@ TABLES: Registry[TableSpec] = Registry(
 )
 FIGURES: Registry[Callable[..., Any]] = Registry(
     "figure", "figures", "callable", "harness ls figures", packages=("harness.reporting.figures",), attribute="figures", by_module=True
+)
+SCALES: Registry[Scale] = Registry(
+    "scale",
+    "scales",
+    "harness.reproduction.scale:Scale",
+    "harness reproduce --help",
+    files="harness.reproduction:scales",
+    read="harness.reproduction.scale:read_scale",
 )

@@ -63,7 +63,7 @@ def diagnose(
     from model_zoo.threat import ThreatModel, parse_radius
 
     record = parse_recorded(model).describe()
-    name = dataset or datasets.sample_of(record.data.train)
+    name = dataset or datasets.sample_of(datasets.family_of(record.data.train))
     info = datasets.describe(name)
     threat = ThreatModel("Linf", parse_radius(radius)) if radius else protocol.default_threat("Linf", info.family)
     images = datasets.load(name, None if data_dir is None else Path(data_dir), n if info.size is None else min(n, info.size))

@@ -60,7 +60,16 @@ def command(
 
             try:
                 diagnoses.append(
-                    diagnose(model, n=n, radius=radius, dataset=dataset, data_dir=data_dir, store=store, progress=tell, on_message=say_note)
+                    diagnose(
+                        model,
+                        n=n,
+                        radius=radius,
+                        dataset=dataset,
+                        data_dir=data_dir,
+                        store=store,
+                        progress=tell,
+                        on_message=say_note,
+                    )
                 )
             except UserError as error:
                 failed += 1

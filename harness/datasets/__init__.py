@@ -16,6 +16,7 @@ __all__ = [
     "ImageSet",
     "data_folder",
     "describe",
+    "family_of",
     "is_user_data",
     "kinds",
     "load",
@@ -78,6 +79,11 @@ def sample_of(kind: str) -> str:
     if kind not in known:
         raise UsageError(f"no registered data of kind {kind!r}, only of {', '.join(known)}: name images of your own with --dataset")
     return known[kind].sample or kind
+
+
+def family_of(training_data: str) -> str:
+    """Return the family of images that a model was trained on, given the name in its record: that of the data set of this name, if any."""
+    return describe(training_data).family if training_data in names() else training_data
 
 
 def present(name: str, data_dir: Path | None = None) -> bool:

@@ -10,17 +10,20 @@ from pathlib import Path
 from harness.runner.documents import Manifest
 from harness.runner.identity import unit_id
 from harness.runner.store import Store
+from harness.runner.trainings import TrainingDocument, Trainings
 from model_zoo.errors import DamagedFileError
+from model_zoo.packing.packed import check_file
 
 SUFFIXES = (".json", ".parquet", ".safetensors")
 
 
 @dataclass
 class Verified:
-    """The number of sound units and diagnoses, of units whose pictures the store does not contain, and one line per problem."""
+    """The number of sound units, diagnoses and trainings, of units whose pictures the store does not contain, and one line per problem."""
 
     units: int = 0
     diagnoses: int = 0
+    trainings: int = 0
     without_pictures: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -46,6 +49,10 @@ def verify(store: Store) -> Verified:
         problems = [str(diagnosis)] if isinstance(diagnosis, DamagedFileError) else _identity_problems(path, name, diagnosis.identity)
         result.problems += problems
         result.diagnoses += not problems
+    for document in store.trainings.read_all():
+        problems = [str(document)] if isinstance(document, DamagedFileError) else _training_problems(store.trainings, document)
+        result.problems += problems
+        result.trainings += not problems
     result.problems += _stray_files(store)
     return result
 
@@ -53,6 +60,19 @@ def verify(store: Store) -> Verified:
 def _identity_problems(path: Path, name: str, identity: dict[str, object]) -> list[str]:
     actual = unit_id(identity)
     return [] if actual == name else [str(DamagedFileError(path, "an identity that hashes to its name", actual))]
+
+
+def _training_problems(trainings: Trainings, document: TrainingDocument) -> list[str]:
+    """Check a training's identity and record, and its checkpoint if the store has it."""
+    problems = _identity_problems(trainings.document_path(document.training), document.training, document.identity)
+    try:
+        checkpoint = document.model().checkpoint
+        path = trainings.record_path(document).with_name(checkpoint.file)
+        if path.is_file():
+            check_file(path, checkpoint.sha256, checkpoint.bytes)
+    except DamagedFileError as error:
+        problems.append(str(error))
+    return problems
 
 
 def _picture_problems(store: Store, manifest: Manifest, content: bytes) -> list[str]:
