@@ -113,7 +113,7 @@ def evaluate(
         with user_code("model failed"):
             fenced = model if isinstance(model, Fenced) else Fenced(model, _make_copier(model))
             images, family = datasets.load(dataset, folder, n), datasets.describe(dataset).family
-            descriptions = _describe_module(model, *images.images.shape[2:], len(images.classes))
+            descriptions = _describe_module(model, images.images.shape[1], images.images.shape[3], len(images.classes))
             if isinstance(next(iter(descriptions.values())), UserModel):
                 if engine not in ("auto", "dense"):
                     raise UsageError(f"engine {engine} is for registered models: a module is attacked as it is")

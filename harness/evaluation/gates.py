@@ -102,7 +102,7 @@ def _refuse_shape(network: nn.Module, images: torch.Tensor) -> None:
     shape = None if runs_on(network, 2, channels, height, width) else shape_for(network)
     if shape is not None:
         actual = shape_text(channels, height, width)
-        raise RefusedError(f"model refused: it takes images of {shape}, and these have {actual} (--resize, --channels)")
+        raise RefusedError(f"model refused: it does not run on images of {actual}; it takes {shape} (--resize, --channels)")
 
 
 def _check_stored_form(model: nn.Module, probe: torch.Tensor, logits: torch.Tensor) -> None:

@@ -110,3 +110,9 @@ def test_pictures_without_labels_are_named(tmp_path: Path) -> None:
     (tmp_path / "x" / "deep" / "c.png").unlink()
     with pytest.raises(MissingDataError, match=r"5 pictures beside no folder of a class, and no labels\.csv"):
         datasets.load(f"folder:{tmp_path / 'x'}")
+
+
+def test_separators_in_file_names_do_not_hide_those_of_columns(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    (tmp_path / "labels.csv").write_text("é, f.png;0\na.png;1\n", encoding="utf-8")
+    assert labels_by_picture(tmp_path) == {"é, f.png": "0", "a.png": "1"}
