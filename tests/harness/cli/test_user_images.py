@@ -50,8 +50,8 @@ def test_a_shipped_model_warns_if_it_only_guesses_on_arrays(there: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.needs_onnx
 def test_grey_arrays_from_add_to_diagnose(there: Path) -> None:
-    pytest.importorskip("onnx2pytorch")
     refused = harness("add", "net.py:make", "--id", "grey-net", *FIELDS, "--dataset", "digits.npz", "--channels", "3")
     assert refused.exit_code == 1 and "3 channels, 28 x 28 pixels; it takes 1 channel, 28 x 28 pixels" in refused.stderr
     assert harness("add", "net.py:make", "--id", "grey-net", *FIELDS, "--dataset", "digits.npz").exit_code == 0
