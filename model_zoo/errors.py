@@ -10,6 +10,19 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+# Longest message about a file, without what a command writes in front of it.
+LINE = 280
+
+
+def one_line(text: str, length: int = LINE) -> str:
+    """Return a text as one line of at most `length` characters: control characters escaped, and the middle left out if it is longer."""
+    line = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text[: 8 * length]
+    )
+    if len(text) <= 8 * length and len(line) <= length:
+        return line
+    return f"{line[: length - length // 3 - 5]} ... {line[-(length // 3) :]}"
+
 
 class UserError(Exception):
     """Base class of errors that the user can correct. `exit_code` is the exit status of a command that raises it."""
@@ -47,10 +60,13 @@ class UnknownNameError(UsageError):
 
 
 class DamagedFileError(UserError):
-    """File whose content is wrong; the message names the file, what was expected and what was found."""
+    """File whose content is wrong; the message is one line that names the file, what was expected and what was found."""
 
     def __init__(self, path: Path | str, expected: str, found: str) -> None:
-        super().__init__(f"{path}: expected {expected}, found {found}")
+        name = one_line(str(path), 4096)
+        room = max(LINE - len(name) - len(": expected , found "), 120)
+        expected_text = one_line(expected, room // 2)
+        super().__init__(f"{name}: expected {expected_text}, found {one_line(found, room - len(expected_text))}")
         self.path, self.expected, self.found = Path(path), expected, found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.plugins import ATTACK_ADAPTERS, ATTACKS
+from model_zoo.documents import read_toml
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.plugins import source_sha256
 from model_zoo.threat import NORMS, ThreatModel
@@ -97,10 +97,7 @@ def load(path: Path) -> AttackSpec:
     DamagedFileError
         If the file is not TOML, a field is missing, unknown or of the wrong type, the name is not the file's, or the norm is unknown.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise DamagedFileError(path, "TOML", str(error)) from None
+    table = read_toml(path, "an attack")
     for unknown in table.keys() - _FIELDS.keys():
         raise DamagedFileError(path, f"only the fields {', '.join(_FIELDS)}", f"the field {unknown!r}")
     for name, kind in _FIELDS.items():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.plugins import SUITES
-from model_zoo.errors import DamagedFileError
+from model_zoo.documents import read_toml, validated
 
 
 class Evaluation(BaseModel):
@@ -60,10 +59,4 @@ def get_suite(name: str) -> Suite:
 
 def read_suite(path: Path) -> Suite:
     """Read a suite file; raise a DamagedFileError that names the first wrong field if it is invalid."""
-    try:
-        return Suite.model_validate({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DamagedFileError(path, "a suite in TOML", str(error)) from None
-    except ValidationError as error:
-        first_error = error.errors()[0]
-        raise DamagedFileError(path, "a suite", f"{'.'.join(str(part) for part in first_error['loc'])}: {first_error['msg']}") from None
+    return validated(Suite, {"name": path.stem, **read_toml(path, "a suite")}, path, "a suite")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from harness.runner.documents import Manifest
-from harness.runner.identity import unit_id
+from harness.runner.diagnoses import check_diagnosis
 from harness.runner.store import Store
 from model_zoo.errors import DamagedFileError
 
@@ -33,33 +30,23 @@ def verify(store: Store) -> Verified:
             result.problems.append(str(item))
             continue
         manifest = item.manifest
-        problems = _identity_problems(store.units / f"{manifest.unit}.json", manifest.unit, manifest.identity)
-        content = store.broken_file(manifest.unit)
-        if content is None:
-            result.without_pictures += manifest.broken_sha256 is not None
-        else:
-            problems += _picture_problems(store, manifest, content)
+        problems = []
+        try:
+            result.without_pictures += store.broken(manifest.unit) is None and manifest.broken_sha256 is not None
+        except DamagedFileError as error:
+            problems.append(str(error))
         result.problems += problems
         result.units += not problems
-    for name, diagnosis in store.diagnoses():
-        path = store.root / "diagnostics" / f"{name}.json"
-        problems = [str(diagnosis)] if isinstance(diagnosis, DamagedFileError) else _identity_problems(path, name, diagnosis.identity)
-        result.problems += problems
-        result.diagnoses += not problems
+    for name, document in store.diagnoses():
+        try:
+            if isinstance(document, DamagedFileError):
+                raise document
+            check_diagnosis(store, name, document)
+            result.diagnoses += 1
+        except DamagedFileError as error:
+            result.problems.append(str(error))
     result.problems += _stray_files(store)
     return result
-
-
-def _identity_problems(path: Path, name: str, identity: dict[str, object]) -> list[str]:
-    actual = unit_id(identity)
-    return [] if actual == name else [str(DamagedFileError(path, "an identity that hashes to its name", actual))]
-
-
-def _picture_problems(store: Store, manifest: Manifest, content: bytes) -> list[str]:
-    """Check the first broken images against the manifest; a manifest of version 1 has no hash of them."""
-    actual, expected = hashlib.sha256(content).hexdigest(), manifest.broken_sha256
-    path = store.units / f"{manifest.unit}.safetensors"
-    return [] if expected in (None, actual) else [str(DamagedFileError(path, f"sha256 {expected}", actual))]
 
 
 def _stray_files(store: Store) -> Iterator[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.documents import read_toml
+from model_zoo.errors import UsageError
 from model_zoo.families import get_family
 from model_zoo.plugins import RECIPES
 from model_zoo.training.sections import InnerAttack, Optimiser, TrainingData, section
@@ -102,13 +102,11 @@ class Recipe:
             If the file is not TOML.
         """
         try:
-            fields = tomllib.loads(path.read_text(encoding="utf-8"))
+            fields = read_toml(path, "a recipe")
         except FileNotFoundError:
             raise UsageError(f"no recipe file {path}") from None
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror or error}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DamagedFileError(path, "a recipe in TOML", str(error)) from None
         try:
             return cls.from_dict(fields, path.parent)
         except UsageError as error:

@@ -12,8 +12,8 @@ from fractions import Fraction
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from model_zoo.errors import UnknownNameError, UsageError
-from model_zoo.threat import ThreatModel
+from model_zoo.errors import UnknownNameError, UsageError, one_line
+from model_zoo.threat import ThreatModel, exact_fraction
 from model_zoo.training.methods import method_names
 
 SectionType = TypeVar("SectionType")
@@ -94,9 +94,9 @@ class InnerAttack:
 
     def _check(self, strength: Later) -> None:
         try:
-            is_positive = Fraction(strength.step) > 0
-        except (ValueError, ZeroDivisionError, TypeError):
-            raise UsageError(f"the step of the inner attack is a fraction such as '2/255', not {strength.step!r}") from None
+            is_positive = exact_fraction(strength.step) > 0
+        except ValueError:
+            raise UsageError(f"the step of the inner attack is a fraction such as '2/255', not {_shortened(strength.step)}") from None
         if strength.steps < 1 or not is_positive:
             raise UsageError("the inner attack takes at least one step of positive size")
         if strength.steps > 1 and self.method in SINGLE_STEP:
@@ -231,5 +231,4 @@ def _described(hint: Any) -> str:
 
 
 def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return one_line(repr(value), 60)
