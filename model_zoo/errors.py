@@ -56,7 +56,7 @@ class UnknownNameError(UsageError):
         matches = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f" Did you mean {matches[0]!r}?" if matches else ""
         source = listing if "://" in listing else f"`{listing}`"
-        super().__init__(f"unknown {kind} {name!r}.{hint} {source} lists what exists.")
+        super().__init__(f"unknown {kind} {one_line(name, 60)!r}.{hint} {source} lists what exists.")
 
 
 class DamagedFileError(UserError):

@@ -24,8 +24,8 @@ def _exact(value: object) -> Fraction:
 
 # Steps, restarts, queries: at least 1, and few enough for the integers of numpy and torch.
 Count = Annotated[int, Field(ge=1, lt=2**31)]
-# Finite and not negative.
-Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Finite, not negative, and small enough for float32.
+Size = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 # A positive exact fraction, written as a string.
 Ratio = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(str)]
 # At least one name.
@@ -46,7 +46,9 @@ class Parameters(BaseModel):
             details = error.errors()[0]
             name = ".".join(map(str, details["loc"]))
             if details["type"] == "extra_forbidden":
-                raise UsageError(f"attack adapter {adapter!r} has no parameter {name!r}; it has {', '.join(cls.model_fields)}") from None
+                raise UsageError(
+                    f"attack adapter {adapter!r} has no parameter {name!r}; it has {one_line(', '.join(cls.model_fields), 120)}"
+                ) from None
             if details["type"] == "missing":
                 raise UsageError(f"attack adapter {adapter!r} needs the parameter {name!r}: every value is spelled out") from None
             raise UsageError(

@@ -89,6 +89,14 @@ def check(spec: AttackSpec, threat: ThreatModel, classes: int | None = None) -> 
         raise UsageError(f"attack {spec.name!r} needs at least {spec.minimum_classes} classes, and the model has {classes}")
 
 
+def check_parameters(spec: AttackSpec) -> None:
+    """Raise a UsageError that names the attack if there is no such adapter, or it cannot use a parameter."""
+    try:
+        ATTACK_ADAPTERS.get(spec.adapter).parse(spec.parameters)
+    except UsageError as error:
+        raise UsageError(f"attack {spec.name!r}: {error}") from None
+
+
 def load(path: Path) -> AttackSpec:
     """Read one specification file.
 
@@ -104,9 +112,11 @@ def load(path: Path) -> AttackSpec:
         if name not in table:
             raise DamagedFileError(path, f"the field {name!r}", "none")
         if type(table[name]) is not kind:
-            raise DamagedFileError(path, f"{name} of type {kind.__name__}", repr(table[name]))
+            raise DamagedFileError(path, f"{name} of type {kind.__name__}", repr(table[name])[:1000])
     if table["name"] != path.stem:
         raise DamagedFileError(path, f"the name {path.stem!r}, as the file's", repr(table["name"]))
+    if table["minimum_classes"] < 1:
+        raise DamagedFileError(path, "a number of classes, at least 1", repr(table["minimum_classes"]))
     if table["norm"] not in NORMS:
         raise DamagedFileError(path, f"a norm ({', '.join(NORMS)})", repr(table["norm"]))
     return AttackSpec(**table)

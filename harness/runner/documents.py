@@ -280,7 +280,7 @@ class Claim(Document):
     unit: str
     host: str
     pid: int = Field(gt=0, lt=2**31)
-    token: str = Field(pattern=r"^[0-9a-f]{1,64}$")
+    token: str = Field(pattern=r"^[\w-]{1,64}$")
     since: float = Field(allow_inf_nan=False)
     fraction: float = Field(default=0.0, ge=0, le=1)
     component: str = ""

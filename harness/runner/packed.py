@@ -77,7 +77,7 @@ class Pack:
         table, images = self._rows.slice(start, length), self.manifests[unit].images
         fault = check_outcomes(table, images)
         if fault is not None:
-            raise DamagedFileError(path, f"outcomes of {images} images of unit {unit[:12]}", fault)
+            raise DamagedFileError(path, f"packed outcomes of {images} images of unit {unit[:12]}", fault)
         if rows_sha256(table) != self.rows_sha256[unit]:
             raise DamagedFileError(path, f"the outcomes of unit {unit[:12]} that were packed", f"{length} other rows")
         return table

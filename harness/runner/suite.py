@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.plugins import SUITES
 from model_zoo.documents import read_toml, validated
+from model_zoo.errors import UsageError
+from model_zoo.threat import ThreatModel
 
 
 class Evaluation(BaseModel):
@@ -23,7 +25,17 @@ class Evaluation(BaseModel):
     dataset: str
     attacks: list[str] = Field(min_length=1)
     threats: list[str] = []
-    n: int | None = Field(default=None, gt=0)
+    n: int | None = Field(default=None, gt=0, lt=2**31)
+
+    @field_validator("threats")
+    @classmethod
+    def _are_threats(cls, threats: list[str]) -> list[str]:
+        try:
+            for threat in threats:
+                ThreatModel.parse(threat)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return threats
 
 
 class Suite(BaseModel):
@@ -42,7 +54,7 @@ class Suite(BaseModel):
     name: str
     title: str
     models: list[str] | Literal["all"]
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**64)
     tables: list[str] | None = None
     evaluation: list[Evaluation] = Field(min_length=1)
 

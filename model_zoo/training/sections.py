@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence as SequenceType
@@ -20,6 +19,8 @@ SectionType = TypeVar("SectionType")
 # Training methods whose attack takes exactly one step, and the method without an attack.
 SINGLE_STEP = ("stored-step", "n-fgsm", "nuat")
 CLEAN = "clean"
+# Largest number that float32 represents: training computes with it.
+_LARGEST = 3.4e38
 SCHEDULES = ("cosine", "one-cycle")
 
 
@@ -209,9 +210,9 @@ def _is_of(hint: Any, value: object) -> bool:
     if hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if origin is SequenceType:
         return isinstance(value, (list, tuple)) and all(_is_of(arguments[0], item) for item in value)
     if origin is MappingType:
@@ -226,7 +227,7 @@ def _described(hint: Any) -> str:
         return " or ".join(_described(argument) for argument in arguments if argument is not type(None))
     if origin is SequenceType:
         return f"a list, each item {_described(arguments[0])}"
-    names = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+    names = {str: "text", int: "a whole number of 64 bits", float: "a finite number", bool: "true or false"}
     return names.get(hint, "a table")
 
 
