@@ -15,7 +15,7 @@ from harness.runner import protocol
 from harness.runner.identity import unit_id, unit_seed
 from harness.runner.suite import Evaluation, Suite
 from model_zoo import registry
-from model_zoo.errors import MissingDataError, UnknownNameError, UsageError, UserError
+from model_zoo.errors import MissingDataError, UsageError, UserError
 from model_zoo.references import parse
 from model_zoo.schema import Attackable
 from model_zoo.threat import ThreatModel, radius_text
@@ -160,7 +160,7 @@ def plan_suite(
     """
     try:
         return _plan_suite(suite, data_dir, n, whole, download, engine)
-    except UnknownNameError as error:
+    except UsageError as error:
         error.args = (f"suite {suite.name}: {error}",)
         raise
 

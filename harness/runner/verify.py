@@ -50,8 +50,11 @@ def verify(store: Store) -> Verified:
 
 
 def _stray_files(store: Store) -> Iterator[str]:
-    """List files that belong to no unit."""
-    units = set(store.ids())
+    """List files that belong to no unit; none if the pack is damaged, because its units are then unknown."""
+    try:
+        units = set(store.ids())
+    except DamagedFileError:
+        return
     for path in sorted(store.units.iterdir()) if store.units.is_dir() else ():
         if path.suffix == ".tmp":
             yield f"{path}: left behind by a run that was killed; safe to delete"
