@@ -115,8 +115,8 @@ def load(path: Path) -> AttackSpec:
             raise DamagedFileError(path, f"{name} of type {kind.__name__}", repr(table[name])[:1000])
     if table["name"] != path.stem:
         raise DamagedFileError(path, f"the name {path.stem!r}, as the file's", repr(table["name"]))
-    if table["minimum_classes"] < 1:
-        raise DamagedFileError(path, "a number of classes, at least 1", repr(table["minimum_classes"]))
+    if not 1 <= table["minimum_classes"] <= 2**20:
+        raise DamagedFileError(path, "minimum_classes from 1 to 2^20", repr(table["minimum_classes"])[:1000])
     if table["norm"] not in NORMS:
         raise DamagedFileError(path, f"a norm ({', '.join(NORMS)})", repr(table["norm"]))
     return AttackSpec(**table)

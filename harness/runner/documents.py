@@ -224,11 +224,11 @@ class Manifest(Document):
     unit: str
     labels: Labels
     identity: dict[str, Any]
-    images: int = Field(ge=1)
+    images: int = Field(ge=1, lt=2**31)
     outcomes_sha256: str
     broken_sha256: str | None = None
     at_fault: bool
-    boundary_flips: int = Field(ge=0)
+    boundary_flips: int = Field(ge=0, lt=2**31)
     flags: tuple[UnitFlag, ...] = ()
     invalid: Withdrawal | None = None
     history: tuple[Withdrawal, ...] = ()

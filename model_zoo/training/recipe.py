@@ -60,7 +60,7 @@ class Recipe:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,199}", self.id):
             raise UsageError(f"an id has lower-case letters, digits, dots and hyphens, which {self.id[:60]!r} is not")
         if not 0 <= self.seed < 2**63:
-            raise UsageError(f"the seed is a whole number from 0 to 2^63 - 1, not {one_line(repr(self.seed), 60)}")
+            raise UsageError(f"the seed is not negative, and less than 2^63, but {one_line(repr(self.seed), 60)}")
         classes = self.architecture.get("classes")
         if not isinstance(self.architecture.get("name"), str) or type(classes) is not int or not 1 <= classes <= 2**20:
             raise UsageError("an architecture has a name and a number of classes")

@@ -98,4 +98,4 @@ def case(random: Random, folder: Path) -> None:
         refusal(lambda: attacks.run(read[0], AttackCall(_Tiny(), images, torch.tensor([0, 1]), threat, 0), 10), "")
 
 
-DOOR = Door("attacks", full=2_500, ci=60, case=case)
+DOOR = Door("attacks", full=2_500, ci=40, case=case)

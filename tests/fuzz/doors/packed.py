@@ -184,4 +184,4 @@ def case(random: Random, folder: Path) -> None:
             check_refused(command(random.choice(["show", "footprint"]), folder / "mine.toml"), path.name)
 
 
-DOOR = Door("packed", full=2_500, ci=60, case=case)
+DOOR = Door("packed", full=2_500, ci=40, case=case)

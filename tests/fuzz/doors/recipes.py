@@ -127,4 +127,4 @@ def float_of(value: float) -> float:
         return math.inf
 
 
-DOOR = Door("recipes", full=2_500, ci=60, case=case)
+DOOR = Door("recipes", full=2_500, ci=40, case=case)

@@ -74,4 +74,4 @@ def _as_toml(content: bytes) -> Record | None:
     return record if record.id == MODEL else None
 
 
-DOOR = Door("records", full=2_000, ci=100, case=case)
+DOOR = Door("records", full=2_000, ci=60, case=case)

@@ -434,4 +434,4 @@ WORKING_CHANGES: list[Change] = [
 ]
 PACKED_CHANGES: list[Change] = [_damaged_pack, _damaged_pack, _changed_manifests, _changed_manifests, _changed_packed_outcomes]
 
-DOOR = Door("stores", full=4_000, ci=60, case=case)
+DOOR = Door("stores", full=4_000, ci=40, case=case)

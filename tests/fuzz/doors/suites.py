@@ -83,4 +83,4 @@ def case(random: Random, folder: Path) -> None:
     assert not (folder / "store").exists()
 
 
-DOOR = Door("suites", full=2_500, ci=60, case=case)
+DOOR = Door("suites", full=2_500, ci=40, case=case)
