@@ -145,10 +145,12 @@ def list_suites() -> Rows:
 
 
 def list_tables() -> Rows:
-    """List tables of reports."""
+    """List tables of reports, those of the paper last."""
     from harness.plugins import TABLES
+    from harness.reproduction import specification
 
-    return [{"name": name, "title": table.title} for name, table in TABLES.items()]
+    rows = [{"name": name, "title": table.title} for name, table in TABLES.items()]
+    return rows + [{"name": name, "title": specification.get(name).title} for name in specification.names()]
 
 
 def list_recipes() -> Rows:

@@ -50,6 +50,11 @@ def kinds() -> dict[str, DataKind]:
     return {source.info.kind.name: source.info.kind for _, source in DATASETS.items()}
 
 
+def family_of(training_data: str) -> str:
+    """Return the family of images that a model was trained on, given the name in its record: that of the data set of this name, if any."""
+    return describe(training_data).family if training_data in names() else training_data
+
+
 def present(name: str, data_dir: Path | None = None) -> bool:
     """Return whether a data set is on this machine; see `data_folder`."""
     return _get_source(name).info.present(data_folder(data_dir))

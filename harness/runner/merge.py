@@ -5,22 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.runner.diagnoses import check_diagnosis
+from harness.runner.identity import unit_id
 from harness.runner.store import Store
 from model_zoo.errors import DamagedFileError
 
 
 @dataclass
 class Merged:
-    """What became of each unit; a conflict is a unit that both stores have with different outcomes, of which ours stays."""
+    """What became of each unit, and the number of trainings taken; a conflict is a unit with different outcomes, of which ours stays."""
 
     taken: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    trainings: int = 0
 
 
 def merge(store: Store, other: Store) -> Merged:
-    """Copy the finished units and the diagnoses that `other` has and `store` lacks."""
+    """Copy the finished units, diagnoses and trainings that `other` has and `store` lacks."""
     merged = Merged()
     for item in other.read_all():
         if isinstance(item, DamagedFileError):
@@ -50,4 +52,13 @@ def merge(store: Store, other: Store) -> Merged:
             continue
         if name not in names:
             store.write_diagnosis(name, diagnosis)
+    for document in other.trainings.read_all():
+        if isinstance(document, DamagedFileError):
+            merged.damaged.append(str(document))
+        elif unit_id(document.identity) != document.training:
+            path = other.trainings.document_path(document.training)
+            merged.damaged.append(str(DamagedFileError(path, "an identity that hashes to its name", "another")))
+        elif not store.trainings.holds(document.training):
+            store.trainings.adopt(document, other.trainings)
+            merged.trainings += 1
     return merged

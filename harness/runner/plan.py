@@ -240,7 +240,7 @@ def _expand(
         attacks.check_parameters(spec)
     units = []
     for model, record in descriptions.items():
-        trained_on = None if record.data is None else record.data.train
+        trained_on = None if record.data is None else datasets.family_of(record.data.train)
         if record.classes != len(images.classes) or (family in datasets.kinds() and trained_on not in (None, family)):
             training_text = "" if trained_on is None else f"trained on {trained_on}, "
             leave_out(f"model {record.id}: {training_text}{record.classes} classes, not for {images.name}")

@@ -32,6 +32,8 @@ from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.signals import held_back
 from harness.runner.tables import read_parquet
+from harness.runner.training_unit import TrainingUnit
+from harness.runner.trainings import Trainings
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 from model_zoo.tensor_files import read_tensors
@@ -71,19 +73,20 @@ class Store:
     ----------
     root : Path
         Created when the first unit is written. `units` contains `<id>.parquet`, `<id>.json` and `<id>.safetensors` (broken images),
-        `diagnostics` the models' diagnoses; `claims`, `partial` and `failed` contain what is being worked on, how far it is, and what
-        went wrong.
+        `diagnostics` the models' diagnoses, `trainings` trained models; `claims`, `partial` and `failed` contain what is being worked
+        on, how far it is, and what went wrong.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.units = root / "units"
         self.claims = Claims(root / "claims")
+        self.trainings = Trainings(root)
 
     @property
     def exists(self) -> bool:
         """Whether the folder is a store, working or packed."""
-        return self.units.is_dir() or self.pack is not None
+        return self.units.is_dir() or self.pack is not None or bool(self.trainings.ids())
 
     @property
     def pack(self) -> Pack | None:
@@ -245,7 +248,7 @@ class Store:
             self.units.mkdir(parents=True, exist_ok=True)
             place(self.units / f"{unit}.json", manifest.to_bytes())
 
-    def fail(self, unit: Unit, message: str, trace: str = "") -> None:
+    def fail(self, unit: Unit | TrainingUnit, message: str, trace: str = "") -> None:
         """Record why a unit could not be finished: one line, and the traceback."""
         folder = self.root / "failed"
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,18 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.runner.diagnoses import check_diagnosis
+from harness.runner.identity import unit_id
 from harness.runner.store import Store
+from harness.runner.trainings import TrainingDocument, Trainings
 from model_zoo.errors import DamagedFileError
+from model_zoo.packing.packed import check_file
 
 SUFFIXES = (".json", ".parquet", ".safetensors")
 
 
 @dataclass
 class Verified:
-    """The number of sound units and diagnoses, of units whose pictures the store does not contain, and one line per problem."""
+    """The number of sound units, diagnoses and trainings, of units whose pictures the store does not contain, and one line per problem."""
 
     units: int = 0
     diagnoses: int = 0
+    trainings: int = 0
     without_pictures: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -45,8 +49,27 @@ def verify(store: Store) -> Verified:
             result.diagnoses += 1
         except DamagedFileError as error:
             result.problems.append(str(error))
+    for training in store.trainings.read_all():
+        problems = [str(training)] if isinstance(training, DamagedFileError) else _training_problems(store.trainings, training)
+        result.problems += problems
+        result.trainings += not problems
     result.problems += _stray_files(store)
     return result
+
+
+def _training_problems(trainings: Trainings, document: TrainingDocument) -> list[str]:
+    """Check a training's identity and record, and its checkpoint if the store has it."""
+    problems, path = [], trainings.document_path(document.training)
+    if unit_id(document.identity) != document.training:
+        problems.append(str(DamagedFileError(path, "an identity that hashes to its name", unit_id(document.identity))))
+    try:
+        checkpoint = document.model().checkpoint
+        path = trainings.record_path(document).with_name(checkpoint.file)
+        if path.is_file():
+            check_file(path, checkpoint.sha256, checkpoint.bytes)
+    except DamagedFileError as error:
+        problems.append(str(error))
+    return problems
 
 
 def _stray_files(store: Store) -> Iterator[str]:

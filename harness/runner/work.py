@@ -27,6 +27,8 @@ from harness.runner.fingerprints import check_fingerprint, fingerprint_of
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.store import Store
+from harness.runner.train import train_unit
+from harness.runner.training_unit import TrainingUnit
 from model_zoo.errors import RefusedError, UserCodeError, UserError
 from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.packing.frozen import all_weights
@@ -54,8 +56,8 @@ class Done:
     fatal: bool = False
 
 
-def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: bool = False, device: str = "cpu") -> Done:
-    """Evaluate a unit on "cpu" or "cuda" and store its outcome, unless another run is working on it or the store has it.
+def run_unit(unit: Unit | TrainingUnit, store: Store, progress: Progress | None = None, again: bool = False, device: str = "cpu") -> Done:
+    """Run a unit on "cpu" or "cuda" and store what comes of it, unless another run is working on it or the store has it.
 
     With `again`, a unit that the store has is run all the same. A failure of the unit is not raised: it is returned as one line and
     recorded in the store.
@@ -64,7 +66,8 @@ def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: 
         with store.claims.claimed(unit.id) as claim:
             if claim is None:
                 return Done(unit.id, "busy")
-            if not again and store.holds(unit.id):
+            is_done = store.trainings.holds(unit.id) if isinstance(unit, TrainingUnit) else store.holds(unit.id)
+            if is_done and not again:
                 return Done(unit.id, "found")
             return _run_claimed(unit, store, claim, progress, device)
     except OSError as error:
@@ -72,21 +75,20 @@ def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: 
         return Done(unit.id, "failed", f"{store.root}: {error.strerror or error}", fatal=True)
 
 
-def _run_claimed(unit: Unit, store: Store, claim: Held, progress: Progress | None, device: str) -> Done:
+def _run_claimed(unit: Unit | TrainingUnit, store: Store, claim: Held, progress: Progress | None, device: str) -> Done:
     def tell(fraction: float, component: str) -> None:
         claim.tell(fraction, component)
         if progress is not None:
             progress(fraction, component)
 
     started = time.perf_counter()
-    partial = store.partial(unit.id)
     try:
-        # Methods of a user's network other than its forward pass may fail too.
-        with user_code("model failed") if isinstance(parse(unit.model), UserReference) else nullcontext():
-            outcome, facts = _evaluate_reference(unit, store, tell, partial, device)
-        facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - started, 3)}
-        store.write(unit, outcome, facts)
-        logger.info("finished in %.1f s: %s", facts["seconds"], unit)
+        if isinstance(unit, TrainingUnit):
+            train_unit(unit, store.trainings, tell, environment(device), device)
+            finding = None
+        else:
+            finding = _attack(unit, store, tell, device)
+        logger.info("finished in %.1f s: %s", time.perf_counter() - started, unit)
     except Exception as error:
         if is_full(error):
             # Other units could not be stored either.
@@ -97,7 +99,18 @@ def _run_claimed(unit: Unit, store: Store, claim: Held, progress: Progress | Non
         logger.debug("traceback of %s", unit.id, exc_info=True)
         store.fail(unit, message, error.trace if isinstance(error, UserCodeError) else "".join(traceback.format_exception(error)))
         return Done(unit.id, "failed", message)
-    return Done(unit.id, "finished", f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
+    return Done(unit.id, "finished", finding)
+
+
+def _attack(unit: Unit, store: Store, on_progress: Progress, device: str) -> str | None:
+    """Attack the unit's model and store the outcome; return one line if the attack was at fault."""
+    started = time.perf_counter()
+    # Methods of a user's network other than its forward pass may fail too.
+    with user_code("model failed") if isinstance(parse(unit.model), UserReference) else nullcontext():
+        outcome, facts = _evaluate_reference(unit, store, on_progress, store.partial(unit.id), device)
+    facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - started, 3)}
+    store.write(unit, outcome, facts)
+    return f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None
 
 
 def _evaluate_reference(
@@ -148,11 +161,12 @@ def evaluate(
     return outcome, None if unit.engine == "dense" else EngineUse(used=engine.engine, finding=engine.finding)
 
 
-def _error_line(error: BaseException, unit: Unit) -> str:
+def _error_line(error: BaseException, unit: Unit | TrainingUnit) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     # Batches are not split, because kernels round differently for another batch size, which may change an outcome.
     if is_memory(error):
-        return f"out of memory with a batch of {len(unit.block)} images ({text})"
+        size = unit.recipe.optimiser.batch if isinstance(unit, TrainingUnit) else len(unit.block)
+        return f"out of memory with a batch of {size} images ({text})"
     return text if isinstance(error, (UserError, RuntimeError, ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 
