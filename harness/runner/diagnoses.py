@@ -214,6 +214,15 @@ def _diagnosis_row(diagnosis: Diagnosis) -> dict[str, Any]:
     }
 
 
+def check_diagnosis(store: Store, name: str, document: DiagnosisDocument) -> None:
+    """Raise a DamagedFileError if the measurements of a stored diagnosis are not those of this version; other versions are not read."""
+    if document.identity["diagnostics"] == diagnostics.VERSION:
+        try:
+            _parse(name, document)
+        except DamagedFileError as error:
+            raise DamagedFileError(store.root / "diagnostics" / f"{name}.json", error.expected, error.found) from None
+
+
 def _parse(name: str, document: DiagnosisDocument) -> Diagnosis:
     labels = document.labels
     try:
