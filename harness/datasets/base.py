@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -65,8 +65,11 @@ class ImageSet:
 
     def slice(self, start: int, stop: int) -> ImageSet:
         """Return images `start` to `stop` (exclusive) in this set's order."""
-        part = slice(start, stop)
-        return ImageSet(self.name, self.images[part], self.labels[part], self.index[part], self.classes, self.notes)
+        return self.take(slice(start, stop))
+
+    def take(self, rows: slice | np.ndarray) -> ImageSet:
+        """Return the images at `rows`: a slice, a mask bool [N], or positions."""
+        return replace(self, images=self.images[rows], labels=self.labels[rows], index=self.index[rows])
 
     def first(self, n: int) -> ImageSet:
         """Return the first n images; UsageError unless n is from 1 to the number of images."""

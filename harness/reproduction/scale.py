@@ -29,7 +29,6 @@ class Data(_Section):
     images: int | None = Field(default=None, ge=1)
     attack: str
     classes: int = Field(ge=2)
-    normalisation: str
 
 
 class InnerSteps(_Section):

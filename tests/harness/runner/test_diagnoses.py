@@ -10,16 +10,16 @@ from click.testing import CliRunner
 from harness import datasets
 from harness.attacks.native.sources import sources
 from harness.cli.main import main
-from harness.evaluation import diagnostics
+from harness.evaluation import diagnostics, subject
 from harness.evaluation.diagnostics import Diagnostics
 from harness.reporting import tables
 from harness.reporting.frames import diagnostics as diagnostics_rows
 from harness.reporting.frames import summary
-from harness.runner import diagnoses
+from harness.runner import diagnoses, work
 from harness.runner.diagnoses import diagnosed, run_diagnosis
 from harness.runner.store import Store
 from model_zoo import registry
-from model_zoo.errors import DamagedFileError
+from model_zoo.errors import DamagedFileError, RefusedError
 from model_zoo.threat import ThreatModel
 from tests.harness.evaluation.test_verdict import HONEST
 
@@ -61,6 +61,23 @@ def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monk
     run_diagnosis(MODEL, BLOCK, THREAT, Store(tmp_path))
     (first,), (second,) = ((folder / "diagnostics").glob("*.json") for folder in (store.root, tmp_path))
     assert first.name == second.name and first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("check", "words"), [("check_alphabet", "one-bit weights"), ("check_clean_accuracy", "where its record says"), ("check_model", "mode")]
+)
+def test_what_a_run_refuses_is_not_diagnosed(check: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RefusedError(f"model refused: {words}")
+
+    work.open_checked.cache_clear()
+    for module in (work, subject):
+        monkeypatch.setattr(module, check, refuse, raising=False)
+    for name, small in SMALL.items():
+        monkeypatch.setattr(diagnostics, name, small)
+    with pytest.raises(RefusedError, match=words):
+        run_diagnosis(MODEL, BLOCK.first(4), THREAT, Store(tmp_path))
+    assert not (tmp_path / "diagnostics").exists()
 
 
 def test_a_verdict_is_read_for_every_model(store: Store) -> None:
