@@ -65,10 +65,10 @@ class ImageSet:
 
     def slice(self, start: int, stop: int) -> ImageSet:
         """Return images `start` to `stop` (exclusive) in this set's order."""
-        return self.take(slice(start, stop))
+        return self.take(np.arange(len(self))[start:stop])
 
-    def take(self, rows: slice | np.ndarray) -> ImageSet:
-        """Return the images at `rows`: a slice, a mask bool [N], or positions."""
+    def take(self, rows: np.ndarray) -> ImageSet:
+        """Return the images at `rows`, a mask bool [N] or positions."""
         return replace(self, images=self.images[rows], labels=self.labels[rows], index=self.index[rows])
 
     def first(self, n: int) -> ImageSet:

@@ -172,7 +172,7 @@ def _uneven_batches() -> Finding:
         }
     )
     counts = long_frame(frame, planned_images(frame)).set_index("measure").loc[WORST]
-    accuracy = counts["successes"] / counts["n"]
+    accuracy = float(counts["successes"] / counts["n"])
     return Finding(
         accuracy == 250 / 300 != naive, f"counted image by image: {100 * accuracy:.1f} %, where a mean of blocks says {100 * naive:.0f} %"
     )

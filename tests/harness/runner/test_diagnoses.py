@@ -1,6 +1,7 @@
 """Tests of diagnoses: they are measured once, stored, read back, and shown as a verdict with the numbers."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +11,8 @@ from click.testing import CliRunner
 from harness import datasets
 from harness.attacks.native.sources import sources
 from harness.cli.main import main
-from harness.evaluation import diagnostics, subject
-from harness.evaluation.diagnostics import Diagnostics
+from harness.evaluation import subject
+from harness.evaluation.diagnostics import Diagnostics, Effort, diagnose
 from harness.reporting import tables
 from harness.reporting.frames import diagnostics as diagnostics_rows
 from harness.reporting.frames import summary
@@ -26,15 +27,14 @@ from tests.harness.evaluation.test_verdict import HONEST
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 BLOCK = datasets.load("cifar10-sample").first(12)
 THREAT = ThreatModel.parse("Linf 8/255")
-SMALL = {"SQUARE_QUERIES": 20, "DECISION_QUERIES": 20, "STEPS": 5, "SWEEP_STEPS": 3}
+QUICK = partial(diagnose, effort=Effort(steps=5, sweep_steps=3, square_queries=20, decision_queries=20))
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     filled = Store(tmp_path_factory.mktemp("store"))
     with pytest.MonkeyPatch.context() as patched:
-        for name, small in SMALL.items():
-            patched.setattr(diagnostics, name, small)
+        patched.setattr(diagnoses, "diagnose", QUICK)
         run_diagnosis(MODEL, BLOCK, THREAT, filled)
     return filled
 
@@ -56,8 +56,7 @@ def test_what_the_store_holds_is_not_measured_again(store: Store, monkeypatch: p
 
 
 def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, small in SMALL.items():
-        monkeypatch.setattr(diagnostics, name, small)
+    monkeypatch.setattr(diagnoses, "diagnose", QUICK)
     run_diagnosis(MODEL, BLOCK, THREAT, Store(tmp_path))
     (first,), (second,) = ((folder / "diagnostics").glob("*.json") for folder in (store.root, tmp_path))
     assert first.name == second.name and first.read_bytes() == second.read_bytes()
@@ -73,8 +72,7 @@ def test_what_a_run_refuses_is_not_diagnosed(check: str, words: str, tmp_path: P
     work.open_checked.cache_clear()
     for module in (work, subject):
         monkeypatch.setattr(module, check, refuse, raising=False)
-    for name, small in SMALL.items():
-        monkeypatch.setattr(diagnostics, name, small)
+    monkeypatch.setattr(diagnoses, "diagnose", QUICK)
     with pytest.raises(RefusedError, match=words):
         run_diagnosis(MODEL, BLOCK.first(4), THREAT, Store(tmp_path))
     assert not (tmp_path / "diagnostics").exists()
