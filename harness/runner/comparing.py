@@ -87,8 +87,7 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
     family = datasets.describe(first_unit.block.name).family if is_registered else first_unit.block.name
     blocks = list({unit.block.sha256: unit.block for unit in target_units}.values())
     if is_registered and n > sum(map(len, blocks)):
-        images = datasets.load(first_unit.block.name, data_dir, n)
-        blocks = [images.slice(start, min(start + protocol.BLOCK, len(images))) for start in range(0, len(images), protocol.BLOCK)]
+        blocks = datasets.load(first_unit.block.name, data_dir, n).blocks(protocol.BLOCK)
     units, left_out = [], []
     for name in PROBES:
         try:

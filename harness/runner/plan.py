@@ -228,6 +228,7 @@ def _expand(
     engine: str,
 ) -> list[Unit]:
     specs = [attacks.get(name) for name in part.attacks]
+    blocks = images.blocks(protocol.BLOCK)
     units = []
     for model, record in descriptions.items():
         trained_on = None if record.data is None else datasets.family_of(record.data.train)
@@ -243,9 +244,8 @@ def _expand(
                 continue
             for threat in threats_of(spec, [ThreatModel.parse(text) for text in part.threats], family):
                 attacks.check(spec, threat, record.classes)
-                for start in range(0, len(images), protocol.BLOCK):
-                    block = images.slice(start, min(start + protocol.BLOCK, len(images)))
-                    units.append(Unit(record, model, block, threat, spec, seed, engines.resolve(engine, record, spec)))
+                resolved = engines.resolve(engine, record, spec)
+                units += [Unit(record, model, block, threat, spec, seed, resolved) for block in blocks]
     return units
 
 

@@ -16,6 +16,7 @@ from harness import datasets
 from harness.datasets.base import ImageSet
 from harness.evaluation.outcomes import KEPT_IMAGES
 from harness.runner.store import Store
+from harness.threats import NORMS
 from model_zoo.errors import UserError
 
 # Transparent pixels between the three images.
@@ -112,7 +113,7 @@ class _Source:
             self._name(row["label"]),
             self._name(row["adversarial_prediction"]),
             str(row["broken_by"]),
-            f"L2 {row['l2']:.2f}" if row["norm"] == "L2" else f"Linf {255 * row['linf']:.2g}/255",
+            size_text(str(row["norm"]), change),
             f"{factor:.3g}",
             3 * width + 2 * GAP,
             height,
@@ -121,6 +122,12 @@ class _Source:
 
     def _name(self, label: int) -> str:
         return self.images.classes[label].replace("_", " ") if 0 <= label < len(self.images.classes) else f"class {label}"
+
+
+def size_text(norm: str, change: np.ndarray) -> str:
+    """Return the norm and size of a perturbation [H, W, C] in the unit that radii of the norm are shown in: "Linf 8/255", "L2 0.50"."""
+    size, unit = float(NORMS[norm].size_of_array(change[None].astype(np.float64))[0]), NORMS[norm].unit
+    return f"{norm} {size:.2f}" if unit == 1 else f"{norm} {float(size / unit):.2g}/{unit.denominator}"
 
 
 def strip(images: Sequence[np.ndarray]) -> bytes:
