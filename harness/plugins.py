@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.datasets.base import Source
     from harness.reporting.tables import TableSpec
     from harness.reproduction.scale import Scale
+    from harness.reproduction.specification import PaperTable
     from harness.runner.executors import Executor
     from harness.runner.suite import Suite
 
@@ -59,6 +60,14 @@ TABLES: Registry[TableSpec] = Registry(
 )
 FIGURES: Registry[Callable[..., Any]] = Registry(
     "figure", "figures", "callable", "harness ls figures", packages=("harness.reporting.figures",), attribute="figures", by_module=True
+)
+PAPER_TABLES: Registry[PaperTable] = Registry(
+    "table of a paper",
+    "paper_tables",
+    "harness.reproduction.specification:PaperTable",
+    "harness reproduce",
+    files="harness.reproduction:tables",
+    read="harness.reproduction.specification:read",
 )
 SCALES: Registry[Scale] = Registry(
     "scale",

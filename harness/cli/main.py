@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "Test whether a model is more robust than others.",
     "diagnose": "Check whether a model's robustness is real.",
     "report": "Write tables and figures from stored outcomes.",
+    "reproduce": "Show the paper's tables, published and measured.",
     "train": "Train a model from a recipe.",
     "selftest": "Check that every known fault is caught.",
     "footprint": "Show the bytes and operations of models.",

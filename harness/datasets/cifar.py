@@ -28,6 +28,7 @@ from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameErro
 from model_zoo.files import place
 
 TRAIN, TEST = "train", "test"
+TRAINING_IMAGES = 50_000
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness import datasets
 from harness.datasets import cifar
 from harness.datasets.base import ImageSet
-from model_zoo.errors import UsageError
+from model_zoo.errors import MissingDataError, UsageError
 
 
 def training_sha256(name: str, data_dir: Path | None = None) -> str:
@@ -40,3 +40,19 @@ def load_training(name: str, data_dir: Path | None = None, download: bool = Fals
     if images.images.ndim != 4 or images.images.shape[-1] != 3:
         raise UsageError(f"recipes train on colour images, not on {name} with shape {list(images.images.shape)}")
     return images
+
+
+def training_size(name: str) -> int:
+    """Return the number of images that `load_training` returns, without reading them.
+
+    Raises
+    ------
+    MissingDataError
+        If the size of the data set is only known once it is read.
+    """
+    if name in cifar.SETS:
+        return cifar.TRAINING_IMAGES
+    size = datasets.describe(name).size
+    if size is None:
+        raise MissingDataError(f"the number of images of {name} is not known before it is read")
+    return size

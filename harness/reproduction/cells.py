@@ -25,6 +25,8 @@ from model_zoo.threat import ThreatModel
 if TYPE_CHECKING:
     import pandas as pd
 
+# Folder of the store of cells, in the store of the registered models.
+CELLS = "cells"
 # The attack on models that were trained without one, of which only the clean accuracy is reported.
 CLEAN_ATTACK = "pgd"
 
@@ -78,7 +80,7 @@ class CellStore:
         for item in dict.fromkeys(settings):
             try:
                 if self.training(item) is None:
-                    units.append(plan_training(derive(item, self.scale), self.data_dir, device))
+                    units.append(plan_training(derive(item, self.scale), self.data_dir, device, self.scale.data[item.dataset].curve))
             except UserError as error:
                 obstacles.append(Obstacle(item, str(error)))
         return units, obstacles
@@ -118,9 +120,9 @@ class CellStore:
         return self._images[data.test]
 
     def outcomes(self, settings: Settings) -> tuple[pd.DataFrame | None, int, tuple[str, ...]]:
-        """Return the stored outcomes of a cell's model, the number of images that were planned, and marks.
+        """Return the stored outcomes of a cell's model, the number of images that were planned, and marks of the model.
 
-        The outcomes are None if nothing is stored; marks are those of the training and the flags of the units.
+        The outcomes are None if nothing is stored; marks are those of the training.
         """
         import pandas as pd
 
@@ -130,6 +132,5 @@ class CellStore:
         units = self.units(settings)
         stored = [self.store.read(unit.id) for unit in units if self.store.holds(unit.id)]
         frames = [item.frame for item in stored if not item.manifest.at_fault]
-        flags = dict.fromkeys(flag for frame in frames for flag in str(frame["flags"].iloc[0]).split(", ") if flag)
         planned = sum(len(unit.block) for unit in units)
-        return (pd.concat(frames, ignore_index=True) if frames else None), planned, (*document.marks, *flags)
+        return (pd.concat(frames, ignore_index=True) if frames else None), planned, document.marks

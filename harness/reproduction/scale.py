@@ -21,12 +21,14 @@ class _Section(BaseModel):
 class Data(_Section):
     """Images of one data set of the paper: `train` is a name for `harness.datasets.training`, `test` one of `harness.datasets`.
 
-    `images` (all by default) and `attack` are the number of test images and the attack behind the measured robust accuracy.
+    `images` (all by default) and `attack` are the number of test images and the attack behind the measured robust accuracy;
+    `curve` names images whose accuracy joins the training curve.
     """
 
     train: str
     test: str
     images: int | None = Field(default=None, ge=1)
+    curve: str | None = None
     attack: str
     classes: int = Field(ge=2)
 

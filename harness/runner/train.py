@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from harness.datasets import load
 from harness.datasets.training import load_training
 from harness.evaluation.unit import unit_threads
 from harness.runner.training_unit import TrainingUnit
@@ -44,7 +45,9 @@ def train_unit(
         trained = finished(unit.recipe, state)
         if trained is None:
             images = load_training(unit.recipe.data.dataset, unit.data_dir)
-            trained = train(unit.recipe, images.images, images.labels, device, report, state, engine=unit.engine)
+            test = None if unit.test is None else load(unit.test, unit.data_dir)
+            arrays = None if test is None else (test.images, test.labels)
+            trained = train(unit.recipe, images.images, images.labels, device, report, state, engine=unit.engine, test=arrays)
         if trained.engine != unit.engine:
             raise UsageError(f"{state} was begun with engine {trained.engine}, not {unit.engine}: delete it to begin again")
         record = keep(trained, unit.recipe, folder)

@@ -17,12 +17,17 @@ from model_zoo.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingUnit:
-    """One model to train. `data_dir` says where the images are and is not part of the identity, nor are the recipe's id and title."""
+    """One model to train.
+
+    `test` names images that join the curve and influence nothing else, `data_dir` the folder of all images. Both are outside the identity,
+    as the recipe's id and title are.
+    """
 
     recipe: Recipe
     data_sha256: str
     engine: str
     data_dir: Path | None = None
+    test: str | None = None
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -47,12 +52,12 @@ def _unnamed(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in recipe.items() if name not in ("id", "title")}
 
 
-def plan_training(recipe: Recipe, data_dir: Path | None = None, device: str = "cpu", engine: str = "auto") -> TrainingUnit:
-    """Return the unit that trains a recipe.
+def plan_training(recipe: Recipe, data_dir: Path | None = None, device: str = "cpu", test: str | None = None) -> TrainingUnit:
+    """Return the unit that trains a recipe on the engine that a fixed rule gives it.
 
     Raises
     ------
     UserError
         If the engine cannot train the recipe, or its data has to be read for the identity and is not on this machine.
     """
-    return TrainingUnit(recipe, training_sha256(recipe.data.dataset, data_dir), resolve_engine(recipe, device, engine), data_dir)
+    return TrainingUnit(recipe, training_sha256(recipe.data.dataset, data_dir), resolve_engine(recipe, device), data_dir, test)

@@ -63,7 +63,7 @@ def test_signed_constant_has_the_scores_of_edge_popup() -> None:
 
 def test_all_cells_of_a_scale_take_the_same_epochs() -> None:
     scale = get_scale("small")
-    assert {schedule["epochs"] for schedule in scale.schedules.values()} == {7}
+    assert {schedule["epochs"] for schedule in scale.schedules.values()} == {5}
 
 
 def test_seeds_are_added() -> None:
