@@ -171,8 +171,9 @@ def _uneven_batches() -> Finding:
             "broken_by": [None if is_robust else "pgd" for is_robust in robust],
         }
     )
-    counts = long_frame(frame, planned_images(frame)).set_index("measure").loc[WORST]
-    accuracy = float(counts["successes"] / counts["n"])
+    counts = long_frame(frame, planned_images(frame))
+    worst = counts[counts["measure"] == WORST].iloc[0]
+    accuracy = float(worst["successes"] / worst["n"])
     return Finding(
         accuracy == 250 / 300 != naive, f"counted image by image: {100 * accuracy:.1f} %, where a mean of blocks says {100 * naive:.0f} %"
     )
