@@ -113,7 +113,7 @@ class _Source:
             self._name(row["label"]),
             self._name(row["adversarial_prediction"]),
             str(row["broken_by"]),
-            size_text(str(row["norm"]), change),
+            size_text(row, change),
             f"{factor:.3g}",
             3 * width + 2 * GAP,
             height,
@@ -124,10 +124,15 @@ class _Source:
         return self.images.classes[label].replace("_", " ") if 0 <= label < len(self.images.classes) else f"class {label}"
 
 
-def size_text(norm: str, change: np.ndarray) -> str:
-    """Return the norm and size of a perturbation [H, W, C] in the unit that radii of the norm are shown in: "Linf 8/255", "L2 0.50"."""
-    size, unit = float(NORMS[norm].size_of_array(change[None].astype(np.float64))[0]), NORMS[norm].unit
-    return f"{norm} {size:.2f}" if unit == 1 else f"{norm} {float(size / unit):.2g}/{unit.denominator}"
+def size_text(row: pd.Series, change: np.ndarray) -> str:
+    """Return the norm of an outcome and the size of its change [H, W, C], in the norm's unit: "Linf 8/255", "L2 0.50".
+
+    The size is the measured one if outcomes have a column for the norm; otherwise it is that of the rounded change that is stored.
+    """
+    norm = NORMS[row["norm"]]
+    column = norm.name.lower()
+    size = float(row[column] if column in row else norm.size_of_array(change[None].astype(np.float64))[0])
+    return f"{norm.name} {size:.2f}" if norm.unit == 1 else f"{norm.name} {float(size / norm.unit):.2g}/{norm.unit.denominator}"
 
 
 def strip(images: Sequence[np.ndarray]) -> bytes:
