@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from pydantic import ConfigDict, TypeAdapter
 
 from harness import attacks
 from harness.attacks.native.losses import LOSSES, Loss, cross_entropy, margin
@@ -21,7 +23,7 @@ from harness.evaluation.unit import attack_block
 from harness.randomness import isolated
 from harness.threats import LINF
 from model_zoo.errors import UsageError
-from model_zoo.threat import ThreatModel
+from model_zoo.threat import ThreatModel, exact_fraction
 
 VERSION = 2
 # RayS runs on at most this many images: the first ones that survive all other probes.
@@ -71,6 +73,8 @@ class Diagnostics:
     sources : tuple of str
         Models on which the transferred examples were made.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     predictions: tuple[int, ...]
     median_gap: float
@@ -126,14 +130,26 @@ class Diagnostics:
 
         Raises
         ------
-        TypeError, KeyError, ValueError, AttributeError
-            If a field is missing, unknown or of another type.
+        ValueError
+            If a field is missing, unknown, of another type, or of other images.
         """
-        measured = cls(**{**plain, "predictions": tuple(map(int, plain["predictions"].split())), "sources": tuple(plain["sources"])})
+        predictions = plain.get("predictions")
+        if not isinstance(predictions, str):
+            raise ValueError("no text of predictions")
+        fields = {**plain, "predictions": [int(number) for number in predictions.split()]}
+        measured = _CHECKED.validate_json(json.dumps(fields), strict=True)
         strings = (measured.rising, *(text for group in (measured.no_gradient, measured.robust, measured.sweep) for text in group.values()))
-        if {"ce", "margin"} - set(measured.robust) or any(len(text) != measured.images or set(text) - set("01-") for text in strings):
+        if {"ce", "margin"} - set(measured.robust) or not measured.sweep:
+            raise ValueError("measurements are missing")
+        if any(len(text) != measured.images or set(text) - set("01-") for text in strings):
             raise ValueError("measurements of other images, or none")
+        for radius in measured.sweep:
+            exact_fraction(radius)
         return measured
+
+
+# Unknown fields are refused, and numbers are finite.
+_CHECKED = TypeAdapter(Diagnostics)
 
 
 def diagnose(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.plugins import SCALES
+from model_zoo.documents import first_fault, read_toml
 from model_zoo.errors import DamagedFileError
 
 
@@ -99,12 +99,11 @@ def read_scale(path: Path) -> Scale:
         If the file is not TOML, or a field is missing, unknown or of another type; the message names the field.
     """
     try:
-        return Scale.model_validate({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Scale.model_validate({"name": path.stem, **read_toml(path, "a scale")})
+    except OSError as error:
         raise DamagedFileError(path, "a scale in TOML", str(error)) from None
     except ValidationError as error:
-        first_error = error.errors()[0]
-        raise DamagedFileError(path, "a scale", f"{'.'.join(map(str, first_error['loc']))}: {first_error['msg']}") from None
+        raise DamagedFileError(path, "a scale", first_fault(error)) from None
 
 
 def get_scale(name: str) -> Scale:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from harness.plugins import PAPER_TABLES
 from harness.reproduction.claims import Claim
 from harness.reproduction.settings import Settings
+from model_zoo.documents import first_fault, read_toml
 from model_zoo.errors import DamagedFileError, UnknownNameError
 
 # The paper whose tables may be named without it: "table-1" is "liu2022-1".
@@ -233,12 +233,9 @@ def read(path: Path) -> PaperTable:
         If the file is not a specification, a name in it or in the published values is no row or column, or settings are invalid.
     """
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-        table = PaperTable.model_validate({"name": path.stem, **fields})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DamagedFileError(path, "a table specification", str(error)) from None
+        table = PaperTable.model_validate({"name": path.stem, **read_toml(path, "a table specification")})
     except ValidationError as error:
-        raise DamagedFileError(path, "a table specification", _first(error)) from None
+        raise DamagedFileError(path, "a table specification", first_fault(error)) from None
     _check_names(path, table)
     values = dict(_published(path, table))
     table = table.model_copy(update={"values": values})
@@ -249,7 +246,7 @@ def read(path: Path) -> PaperTable:
         try:
             table._settings_of(row, column)
         except ValidationError as error:
-            raise DamagedFileError(path, f"settings of a model for row {row.name!r}, column {column.name!r}", _first(error)) from None
+            raise DamagedFileError(path, f"settings of a model for row {row.name!r}, column {column.name!r}", first_fault(error)) from None
     return table
 
 
@@ -290,7 +287,7 @@ def _in_csv(path: Path, table: PaperTable) -> Iterator[tuple[tuple[str, str], Pu
         try:
             value = Published(percent=row["percent"], page=row["page"], note=row["note"])
         except ValidationError as error:
-            raise DamagedFileError(file, f"a value in row {row['row']!r}, column {row['column']!r}", _first(error)) from None
+            raise DamagedFileError(file, f"a value in row {row['row']!r}, column {row['column']!r}", first_fault(error)) from None
         yield (row["row"], row["column"]), value, file
 
 
@@ -313,13 +310,6 @@ def _check_name(path: Path, expected: str, name: str, known: Iterable[str]) -> N
     if name not in known:
         matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
         raise DamagedFileError(path, expected, repr(name) + (f" (did you mean {matches[0]!r}?)" if matches else ""))
-
-
-def _first(error: ValidationError) -> str:
-    """Return the first of a validation's errors in one line."""
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def _order(name: str) -> tuple[str, int, str]:

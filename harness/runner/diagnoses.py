@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from harness import engines
+from harness import datasets, engines
 from harness.attacks.native.losses import cross_entropy, margin
 from harness.attacks.native.sources import COUNT, sources, transfer_examples
 from harness.datasets.base import ImageSet
@@ -89,7 +89,7 @@ def run_diagnosis(
     """
     reference = parse_recorded(model)
     record = reference.describe()
-    source_names = sources(record.data.train, record.weights_sha256)
+    source_names = sources(datasets.describe(block.name).family, record.weights_sha256)
     full_identity = identity(record, source_names, block, threat)
     name = unit_id(full_identity)
     stored = diagnoses(store)
@@ -206,6 +206,15 @@ def _diagnosis_row(diagnosis: Diagnosis) -> dict[str, Any]:
         "median_gap": measured.median_gap,
         **accuracies,
     }
+
+
+def check_diagnosis(store: Store, name: str, document: DiagnosisDocument) -> None:
+    """Raise a DamagedFileError if the measurements of a stored diagnosis are not those of this version; other versions are not read."""
+    if document.identity["diagnostics"] == diagnostics.VERSION:
+        try:
+            _parse(name, document)
+        except DamagedFileError as error:
+            raise DamagedFileError(store.root / "diagnostics" / f"{name}.json", error.expected, error.found) from None
 
 
 def _parse(name: str, document: DiagnosisDocument) -> Diagnosis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.runner.diagnoses import check_diagnosis
 from harness.runner.identity import unit_id
 from harness.runner.store import Store
 from model_zoo.errors import DamagedFileError
@@ -28,10 +29,13 @@ def merge(store: Store, other: Store) -> Merged:
             merged.damaged.append(str(item))
             continue
         unit, labels = item.manifest.unit, item.manifest.labels
-        if unit_id(item.manifest.identity) != unit:
-            merged.damaged.append(str(DamagedFileError(other.units / f"{unit}.json", "an identity that hashes to its name", "another")))
-        elif not store.holds(unit):
-            store.adopt(item, other.broken_file(unit))
+        try:
+            pictures = None if other.broken(unit) is None else other.broken_file(unit)
+        except DamagedFileError as error:
+            merged.damaged.append(str(error))
+            continue
+        if not store.holds(unit):
+            store.adopt(item, pictures)
             merged.taken.append(unit)
         elif store.read(unit).table.equals(item.table):
             merged.held.append(unit)
@@ -39,9 +43,14 @@ def merge(store: Store, other: Store) -> Merged:
             merged.conflicts.append(f"{labels.model} · {labels.attack} · {labels.dataset} ({unit[:12]}): outcomes differ, ours stay")
     names = {name for name, _ in store.diagnoses()}
     for name, diagnosis in other.diagnoses():
-        if isinstance(diagnosis, DamagedFileError):
-            merged.damaged.append(str(diagnosis))
-        elif name not in names:
+        try:
+            if isinstance(diagnosis, DamagedFileError):
+                raise diagnosis
+            check_diagnosis(other, name, diagnosis)
+        except DamagedFileError as error:
+            merged.damaged.append(str(error))
+            continue
+        if name not in names:
             store.write_diagnosis(name, diagnosis)
     for document in other.trainings.read_all():
         if isinstance(document, DamagedFileError):

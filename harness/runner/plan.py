@@ -156,8 +156,16 @@ def plan_suite(
     Raises
     ------
     UnknownNameError
-        If a model, attack or data set does not exist.
+        If a model, attack or data set does not exist; the message names the suite.
     """
+    try:
+        return _plan_suite(suite, data_dir, n, whole, download, engine)
+    except UsageError as error:
+        error.args = (f"suite {suite.name}: {error}",)
+        raise
+
+
+def _plan_suite(suite: Suite, data_dir: Path | None, n: int | None, whole: bool, download: bool, engine: str) -> Plan:
     models = registry.model_ids() if suite.models == "all" else suite.models
     descriptions = _describe_models(models)
     left_out: list[str] = []
@@ -229,6 +237,8 @@ def _expand(
 ) -> list[Unit]:
     specs = [attacks.get(name) for name in part.attacks]
     blocks = images.blocks(protocol.BLOCK)
+    for spec in specs:
+        attacks.check_parameters(spec)
     units = []
     for model, record in descriptions.items():
         trained_on = None if record.data is None else datasets.family_of(record.data.train)

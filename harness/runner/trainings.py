@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from harness.runner.documents import Document
+from model_zoo.documents import parse_json, validated
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 from model_zoo.schema import Record
@@ -52,7 +53,7 @@ class TrainingDocument(Document):
 
     training: str
     identity: dict[str, Any]
-    recipe: str
+    recipe: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,199}$")
     record: dict[str, Any]
     curve: str
     seconds: float
@@ -61,11 +62,7 @@ class TrainingDocument(Document):
 
     def model(self) -> Record:
         """Return the model's record; raises a DamagedFileError if its fields are not those of a record."""
-        try:
-            return Record.model_validate(self.record)
-        except ValidationError as error:
-            first_error = error.errors()[0]
-            raise DamagedFileError(Path(self.recipe), "a model record", f"{first_error['loc']}: {first_error['msg']}") from None
+        return validated(Record, self.record, Path(self.recipe), "a model record")
 
 
 class Trainings:
@@ -176,7 +173,7 @@ class Trainings:
 @lru_cache(maxsize=4)
 def _open(path: Path, stamp: tuple[int, int, int]) -> Mapping[str, TrainingDocument]:
     try:
-        content = json.loads(pa.input_stream(io.BytesIO(path.read_bytes()), compression="zstd").read())
+        content = parse_json(pa.input_stream(io.BytesIO(path.read_bytes()), compression="zstd").read(), path, "packed trainings")
         if content["schema"] != PACK_VERSION:
             raise DamagedFileError(path, f"packed trainings of schema {PACK_VERSION}", f"schema {content['schema']}")
         documents = [TrainingDocument.parse(path, entry) for entry in content["trainings"]]

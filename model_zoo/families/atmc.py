@@ -146,6 +146,6 @@ FAMILY = Family(
     moves_keep_ratio=True,
     # A mean of projected factors has more nonzeros and more values than the budget allows.
     averages=False,
-    defaults={"keep_ratio": None, "pretrain_epochs": None, "admm_epochs": None, "bits": 8, "rho": 0.1, "every": 10},
+    defaults={"keep_ratio": float, "pretrain_epochs": int, "admm_epochs": int, "bits": 8, "rho": 0.1, "every": 10},
     controller=Compression,
 )

@@ -96,6 +96,6 @@ FAMILY = Family(
     convolution=lambda options: SignedConv2d,
     affine=True,
     # Standard deviation of the noise at the highest learning rate, 0.1; that of the official code is 1e-6 times the rate.
-    defaults={"keep_ratio": None, "noise": 1e-7},
+    defaults={"keep_ratio": float, "noise": 1e-7},
     controller=Connectivity,
 )

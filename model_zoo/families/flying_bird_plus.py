@@ -85,7 +85,7 @@ FAMILY = Family(
     convolution=lambda options: MaskedConv2d,
     affine=True,
     defaults={
-        "keep_ratio": None,
+        "keep_ratio": float,
         "every": 100,
         "death_rate": 0.5,
         "last_death_rate": 0.005,

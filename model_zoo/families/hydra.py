@@ -56,6 +56,6 @@ FAMILY = Family(
     is_masked=True,
     convolution=lambda options: with_weights(ScoredConv2d, options["weights"]),
     affine=True,
-    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "weights": "real"},
+    defaults={"keep_ratio": float, "pretrain_epochs": int, "search_epochs": int, "weights": "real"},
     controller=Hydra,
 )
