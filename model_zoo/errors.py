@@ -10,11 +10,23 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+# Maximum number of characters of a message.
+LONGEST = 300
+
 
 class UserError(Exception):
-    """Base class of errors that the user can correct. `exit_code` is the exit status of a command that raises it."""
+    """Base class of errors that the user can correct. `exit_code` is the exit status of a command that raises it.
+
+    `str` returns one line of at most 300 characters: control characters are escaped, and a longer message loses its middle.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not text.isprintable():
+            text = "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 2]} … {text[-(LONGEST // 2 - 1) :]}"
 
 
 class UsageError(UserError):

@@ -25,11 +25,15 @@ class Checkpoint(_Strict):
 
 
 class TrainedOn(_Strict):
-    """Training images: the data set, the number of images, and whether images beyond the data set were used."""
+    """Training images: the data set, the number of images, whether images beyond the data set were used, and their shape [C, H, W].
+
+    The shape is recorded only for images of the user's own.
+    """
 
     train: str
     images: int | None = None
     extra: bool = False
+    shape: tuple[int, int, int] | None = None
 
 
 class Threat(_Strict):
@@ -170,4 +174,6 @@ class Record(_Strict):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Shape [C, H, W] of the images that the model was trained on."""
+        if self.data.shape is not None:
+            return self.data.shape
         return (3, 224, 224) if self.data.train.startswith("imagenet") else (3, 32, 32)

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from harness import engines
+from harness import datasets, engines
 from harness.attacks.native.losses import cross_entropy, margin
 from harness.attacks.native.sources import COUNT, sources, transfer_examples
 from harness.datasets.base import ImageSet
@@ -89,7 +89,7 @@ def run_diagnosis(
     """
     reference = parse_recorded(model)
     record = reference.describe()
-    source_names = sources(record.data.train, record.weights_sha256)
+    source_names = sources(datasets.describe(block.name).family, record.weights_sha256)
     full_identity = identity(record, source_names, block, threat)
     name = unit_id(full_identity)
     stored = diagnoses(store)

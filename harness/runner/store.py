@@ -232,8 +232,15 @@ class Store:
             images, perturbations = tensors["image"], tensors["perturbation"]
         except (SafetensorError, KeyError, ValueError) as error:
             raise DamagedFileError(path, "images and perturbations", f"{type(error).__name__}: {error}") from None
-        if images.dtype != np.int64 or images.ndim != 1 or perturbations.ndim != 4 or perturbations.shape[:2] != (len(images), 3):
-            raise DamagedFileError(path, "int64 [k] and [k, 3, H, W]", f"{images.dtype} {images.shape} and {perturbations.shape}")
+        if (
+            images.dtype != np.int64
+            or images.ndim != 1
+            or perturbations.ndim != 4
+            or perturbations.shape[:2] not in ((len(images), 1), (len(images), 3))
+        ):
+            raise DamagedFileError(
+                path, "int64 [k] and [k, 3, H, W] or [k, 1, H, W]", f"{images.dtype} {images.shape} and {perturbations.shape}"
+            )
         if not np.isfinite(perturbations).all():
             raise DamagedFileError(path, "finite perturbations", "others")
         return images, perturbations
