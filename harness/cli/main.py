@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from harness.cli.lazy import LazyGroup
-from harness.cli.surroundings import drop_output, open_streams, system_message, termination_interrupts
+from harness.cli.surroundings import drop_output, flush_output, open_streams, system_message, termination_interrupts
 from model_zoo.errors import LONGEST, UserError, one_line
 from model_zoo.plugin_folders import add_plugin_folder, plugin_folders
 
@@ -47,8 +47,7 @@ class Main(LazyGroup):
                 try:
                     return super().main(*args, **options)
                 finally:
-                    # A full disk may refuse only now what was printed.
-                    sys.stdout.flush()
+                    flush_output()
         except (OSError, MemoryError, RuntimeError) as error:
             message = system_message(error)
             if message is None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ def open_streams() -> None:
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
@@ -47,6 +48,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     else:
         # A shell starts background jobs with SIGINT ignored.
         raise KeyboardInterrupt
+
+
+def flush_output() -> None:
+    """Write what was printed; a full disk may refuse it only now."""
+    sys.stdout.flush()
 
 
 def drop_output() -> None:
@@ -77,9 +83,9 @@ def _place(error: OSError) -> str:
     """Return the file of an error; of errors without one, standard output or the working folder."""
     if isinstance(error.filename, (str, bytes)):
         return os.fsdecode(error.filename)
-    try:
-        sys.stdout.flush()
-    except OSError:
+    # Only the command line, through click and rich, writes to streams.
+    innermost = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    if innermost == [__name__] or (innermost and innermost[0].split(".")[0] in ("click", "rich")):
         return "standard output"
     try:
         folder = Path.cwd()

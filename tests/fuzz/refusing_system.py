@@ -1,8 +1,4 @@
-"""Run `harness` while the system refuses to write: python -m tests.fuzz.refusing_system ARGUMENTS.
-
-With the variables FUZZ_ERRNO, FUZZ_AFTER and FUZZ_ROOT, functions of `os` and `open` raise that error for files below that root from the
-call with that number on, as a disk does that is full or was mounted read-only.
-"""
+"""A system that refuses to write: functions of `os` and `open` raise an OSError, as a disk does that is full or read-only."""
 
 from __future__ import annotations
 
@@ -10,20 +6,22 @@ import builtins
 import io
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-
-from harness.cli.main import main
 
 
 def refuse(error: int, after: int, root: str) -> None:
-    """Replace the functions that create, rename and delete files."""
+    """Replace the functions that create, rename and delete files.
+
+    They raise the error with that number for files below `root`, from the call with the number `after` on.
+    """
     count = 0
 
     def refusing(function: Callable[..., Any], is_writing: Callable[..., bool]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             nonlocal count
             path = arguments[0] if arguments else None
-            if isinstance(path, (str, os.PathLike)) and os.path.abspath(path).startswith(root) and is_writing(*arguments, **options):
+            if isinstance(path, (str, os.PathLike)) and str(Path(path).absolute()).startswith(root) and is_writing(*arguments, **options):
                 count += 1
                 if count > after:
                     raise OSError(error, os.strerror(error), os.fspath(path))
@@ -38,9 +36,3 @@ def refuse(error: int, after: int, root: str) -> None:
         setattr(os, name, refusing(getattr(os, name), lambda *arguments, **options: True))
     os.open = refusing(os.open, lambda path, flags, *rest, **options: bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)))
     builtins.open = io.open = refusing(io.open, opens_for_writing)
-
-
-if __name__ == "__main__":
-    if "FUZZ_ERRNO" in os.environ:
-        refuse(int(os.environ["FUZZ_ERRNO"]), int(os.environ["FUZZ_AFTER"]), os.environ["FUZZ_ROOT"])
-    main(prog_name="harness")
