@@ -12,7 +12,7 @@ from torch import nn
 
 from model_zoo import registry, user_model
 from model_zoo.adapters import exported, robustbench
-from model_zoo.adapters.outside import PLAIN, Outside
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING, Preprocessing
 from model_zoo.errors import MissingDataError, UsageError
 from model_zoo.recorded import load_recorded
 from model_zoo.schema import Attackable, Record
@@ -148,13 +148,13 @@ class ExportedFile(_WithoutRecord):
     """File with TorchScript, torch.export or ONNX, and the preprocessing that it does not contain."""
 
     path: Path
-    outside: Outside = PLAIN
+    preprocessing: Preprocessing = NO_PREPROCESSING
 
     def __str__(self) -> str:
-        return f"{self.path}{self.outside.to_text()}"
+        return f"{self.path}{self.preprocessing.to_text()}"
 
     def _open(self) -> tuple[UserModel, nn.Module]:
-        return user_model.open_exported(self.path, self.outside)
+        return user_model.open_exported(self.path, self.preprocessing)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ UserReference = FactoryFile | ExportedFile | RobustBenchEntry
 Reference = RecordReference | UserReference
 
 
-def parse(text: str, weights: Path | None = None, outside: Outside = PLAIN) -> Reference:
+def parse(text: str, weights: Path | None = None, preprocessing: Preprocessing = NO_PREPROCESSING) -> Reference:
     """Return the reference that a text stands for; no file is read.
 
     Parameters
@@ -189,7 +189,7 @@ def parse(text: str, weights: Path | None = None, outside: Outside = PLAIN) -> R
         than `models`.
     weights : Path, optional
         File of weights for FILE.py:FUNCTION.
-    outside : Outside
+    preprocessing : Preprocessing
         Preprocessing for an exported network, in place of what the text says of it.
 
     Raises
@@ -199,7 +199,7 @@ def parse(text: str, weights: Path | None = None, outside: Outside = PLAIN) -> R
     """
     path, _, query = text.partition("?")
     factory = _FACTORY.fullmatch(text)
-    if outside != PLAIN and (factory is not None or not path.endswith(exported.SUFFIXES)):
+    if preprocessing != NO_PREPROCESSING and (factory is not None or not path.endswith(exported.SUFFIXES)):
         raise UsageError("--scale, --mean, --std, --channels-last and --output are for a file with an exported network (ONNX, .pt2, .ts)")
     if weights is not None and (factory is None or factory["weights"]):
         raise UsageError("a file of weights goes with a function that makes the network: FILE.py:FUNCTION")
@@ -212,7 +212,7 @@ def parse(text: str, weights: Path | None = None, outside: Outside = PLAIN) -> R
     if path.endswith(".py"):
         raise UsageError(f"say which function of {text} makes the network: {text}:FUNCTION")
     if path.endswith(exported.SUFFIXES):
-        return ExportedFile(Path(path).resolve(), outside if outside != PLAIN else Outside.from_text(query))
+        return ExportedFile(Path(path).resolve(), preprocessing if preprocessing != NO_PREPROCESSING else Preprocessing.from_text(query))
     return parse_recorded(text)
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import data_dir_option
-from harness.cli.own import outside_options
 from harness.cli.planned import reading_options, say_note
+from harness.cli.preprocessing import preprocessing_options
 
 if TYPE_CHECKING:
     from harness.datasets import ImageSet
-    from model_zoo.adapters.outside import Outside
+    from model_zoo.adapters.preprocessing import Preprocessing
 
 # Number of images on which the gates run the model.
 PROBE = 16
@@ -22,7 +22,7 @@ PROBE = 16
 @click.command("add")
 @click.argument("model")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights for FILE.py:FUNCTION: safetensors, or a state dict.")
-@outside_options
+@preprocessing_options
 @click.option("--id", "name", required=True, help="The id of the model: small letters, digits, hyphens.")
 @click.option("--family", required=True, help="pruned-binary, dense, dense-binary, sparse, sparse-binary or quantised.")
 @click.option("--method", required=True, help="How it was made, as in `harness ls models --json`: for example madry2018.")
@@ -43,7 +43,7 @@ PROBE = 16
 def command(
     model: str,
     checkpoint: Path | None,
-    outside: Outside,
+    preprocessing: Preprocessing,
     name: str,
     family: str,
     method: str,
@@ -81,7 +81,7 @@ def command(
     from model_zoo.references import UserReference, parse
     from model_zoo.threat import ThreatModel, parse_radius, radius_text
 
-    reference = parse(model, checkpoint, outside)
+    reference = parse(model, checkpoint, preprocessing)
     if not isinstance(reference, UserReference):
         raise UsageError(f"{model} is no model of one's own: FILE.py:FUNCTION, or a file with torch.export (.pt2) or ONNX (.onnx)")
     threat = {"norm": norm, "radius": radius_text(ThreatModel(norm, parse_radius(radius)).radius)}

@@ -55,7 +55,7 @@ def command(
         for position, model in enumerate(model_names):
             record = parse_recorded(model).describe()
 
-            def tell(fraction: float, component: str, position: int = position, name: str = record.id) -> None:
+            def on_progress(fraction: float, component: str, position: int = position, name: str = record.id) -> None:
                 bar.update(task, completed=position + fraction, description=f"{name} · {component}")
 
             try:
@@ -67,7 +67,7 @@ def command(
                         dataset=dataset,
                         data_dir=data_dir,
                         store=store,
-                        progress=tell,
+                        progress=on_progress,
                         on_message=say_note,
                     )
                 )
@@ -93,10 +93,10 @@ def _to_dict(diagnosis: Diagnosis) -> dict[str, Any]:
         "model": diagnosis.model,
         "dataset": diagnosis.dataset,
         "threat": diagnosis.threat,
-        "n": diagnosis.found.images,
+        "n": diagnosis.diagnostics.images,
         "verdict": diagnosis.verdict.level,
     }
-    return {**labels, "reasons": [vars(reason) for reason in diagnosis.verdict.reasons], "diagnostics": diagnosis.found.to_dict()}
+    return {**labels, "reasons": [vars(reason) for reason in diagnosis.verdict.reasons], "diagnostics": diagnosis.diagnostics.to_dict()}
 
 
 def _table(diagnoses: list[Diagnosis]) -> Table:
@@ -108,7 +108,7 @@ def _table(diagnoses: list[Diagnosis]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("verdict")
     for diagnosis in diagnoses:
-        measured = diagnosis.found
+        measured = diagnosis.diagnostics
         robust_marks = {**measured.robust, "large": measured.sweep[max(measured.sweep, key=Fraction)]}
         shares = [robust_marks.get(probe) for probe in ("ce", "margin", "square", "noise", "transfer", "large")]
         cells = ["–" if robust is None else f"{100 * robust.count(ROBUST) / measured.images:.1f}" for robust in shares]

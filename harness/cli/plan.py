@@ -50,9 +50,9 @@ def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, worke
     for heading in ("model", "units", "held", "time left on one core"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for entry in estimates:
-        time_left = duration(entry.seconds) + (" (tried)" if entry.piloted else "") if entry.held < entry.units else "–"
-        table.add_row(entry.model, str(entry.units), str(entry.held), time_left)
+        time_left = duration(entry.seconds) + (" (tried)" if entry.piloted else "") if entry.already_stored < entry.units else "–"
+        table.add_row(entry.model, str(entry.units), str(entry.already_stored), time_left)
     out.print(table)
     seconds, parallel = sum(entry.seconds for entry in estimates), workers or os.cpu_count() or 1
-    counts = f"{len(plan.units)} units, {sum(entry.held for entry in estimates)} held by {store}"
+    counts = f"{len(plan.units)} units, {sum(entry.already_stored for entry in estimates)} held by {store}"
     err.print(f"{counts}; about {duration(seconds / parallel)} for the rest with {parallel} workers", markup=False)

@@ -58,7 +58,7 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def say_notes(plan: Plan) -> None:
+def print_notes(plan: Plan) -> None:
     """Print a plan's notes on how images were read."""
     for note in plan.notes:
         say_note(note)
@@ -71,7 +71,7 @@ def say_note(note: str) -> None:
     err.print(note, style="yellow", markup=False)
 
 
-def say_guessing(model: str, low: float, classes: int) -> None:
+def warn_of_guessing(model: str, low: float, classes: int) -> None:
     """Print a warning if a model may be no better than guessing; `low` is the lower end of the interval of its clean accuracy."""
     from harness.cli.console import err
 
@@ -151,7 +151,7 @@ def make_plan(
         count = n if isinstance(n, int) else None
         images = dataset or "cifar10-sample"
         plan = plan_request(list(map(str, references)), names, images, count, threats, seed or 0, data_dir, download, engine)
-        say_notes(plan)
+        print_notes(plan)
         return plan
     if attack_names or dataset or radii or seed is not None:
         raise UsageError("a suite fixes its attacks, images, radii and seed: give only --n beside --suite, or use --model")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import json_option
-from harness.cli.planned import planned, say_guessing
+from harness.cli.planned import planned, warn_of_guessing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def command(
     classes = {unit.block.name: len(unit.block.classes) for unit in plan.units}
     for _, row in suite_report.frames["summary"].drop_duplicates(["model", "dataset"]).iterrows():
         if row["clean_n"]:
-            say_guessing(row["model"], row["clean_low"], classes[row["dataset"]])
+            warn_of_guessing(row["model"], row["clean_low"], classes[row["dataset"]])
     if compare is not None:
         _print_agreement(suite_report.outcomes, compare)
     if report.failed or (report.absent and suite is None):
@@ -112,7 +112,7 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
         task = bar.add_task("planning", total=total, speed="–")
         images_done: dict[str, float] = {}
 
-        def tell(event: Event[Unit]) -> None:
+        def on_event(event: Event[Unit]) -> None:
             images_done[event.unit.id] = event.fraction * len(event.unit.block)
             current = sum(images_done.values())
             elapsed = bar.tasks[0].elapsed or 0.0
@@ -126,7 +126,7 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
                 err.print(f"{int(current)}/{total} images · {event.unit}", markup=False)
 
         try:
-            report = execute(plan, Store(store), tell, workers, **how)
+            report = execute(plan, Store(store), on_event, workers, **how)
         except KeyboardInterrupt:
             bar.stop()
             err.print("stopped; what is finished is stored. The same command continues.")
@@ -135,8 +135,8 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
         err.print(f"attack at fault, unit not used: {line}", style="red", markup=False)
     for line in report.absent:
         err.print(f"left out: {line}", style="dim", markup=False)
-    left_text = f", {len(report.left)} left" if report.left else ""
-    counts = f"{len(report.finished)} units run, {len(report.found)} found in {store}, {len(report.failed)} failed{left_text}"
+    left_text = f", {len(report.not_run)} left" if report.not_run else ""
+    counts = f"{len(report.finished)} units run, {len(report.stored)} found in {store}, {len(report.failed)} failed{left_text}"
     err.print(counts, markup=False)
     return report
 

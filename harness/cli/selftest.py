@@ -63,11 +63,11 @@ def command(pitfalls: tuple[int, ...], store: Path, as_json: bool) -> None:
         for heading in report.HEADINGS:
             table.add_column(heading, overflow="fold", justify="right" if heading in ("pitfall", "PGD-CE, %") else "left")
         for row in report.rows(results):
-            table.add_row(*row.values(), style=None if row["result"] in report.GOOD else "red")
+            table.add_row(*row.values(), style=None if row["result"] in report.PASSING else "red")
         out.print(table)
         for item in thresholds.table():
             err.print(f"{item['name']} {item['value']:.4g}: {item['reason']}", style="dim", markup=False)
-    failed = [result for result in results if not result.good]
+    failed = [result for result in results if not result.passed]
     caught = sum(row["result"] == "caught" for row in report.rows(results))
     err.print(f"{caught} faults caught, {len(failed)} results wrong", markup=False)
     if failed:

@@ -22,7 +22,7 @@ from model_zoo.errors import DamagedFileError
 
 # Seconds without a heartbeat after which a claim is abandoned, and seconds between two heartbeats.
 LEASE = 120.0
-BEAT = 15.0
+HEARTBEAT = 15.0
 
 
 class Claims:
@@ -46,7 +46,7 @@ class Claims:
         return [claim for claim in claims if claim is not None and claim.host == _host() and not _is_alive(claim.pid)]
 
     @contextmanager
-    def claimed(self, unit: str) -> Iterator[Held | None]:
+    def claimed(self, unit: str) -> Iterator[Lease | None]:
         """Hold the claim on a unit while the block runs; yield None if another process holds it."""
         lease = self._take(unit)
         if lease is None:
@@ -60,15 +60,15 @@ class Claims:
             lease.release()
             heartbeat.join()
 
-    def _take(self, unit: str) -> Held | None:
+    def _take(self, unit: str) -> Lease | None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{unit}.json"
         new_claim = Claim(unit=unit, host=_host(), pid=os.getpid(), token=uuid.uuid4().hex, since=time.time())
         try:
             _create(path, new_claim)
-            return Held(path, new_claim)
+            return Lease(path, new_claim)
         except FileExistsError:
-            return Held(path, new_claim) if self._take_over(path, new_claim) else None
+            return Lease(path, new_claim) if self._take_over(path, new_claim) else None
 
     def _take_over(self, path: Path, new_claim: Claim) -> bool:
         """Replace an abandoned claim by `new_claim`; return False if that one is alive, or another process was faster."""
@@ -117,21 +117,21 @@ class Claims:
             probe.unlink(missing_ok=True)
 
 
-class Held:
+class Lease:
     """A claim that this process holds."""
 
     def __init__(self, path: Path, claim: Claim) -> None:
         self.path, self.claim = path, claim
         self._released = threading.Event()
 
-    def tell(self, fraction: float, component: str) -> None:
+    def set_progress(self, fraction: float, component: str) -> None:
         """Set the progress of the work, which is written with the next heartbeat."""
         self.claim = self.claim.model_copy(update={"fraction": fraction, "component": component})
 
     def keep_fresh(self) -> None:
-        """Write a heartbeat every `BEAT` seconds until the claim is released; end this process if it is a worker whose run has died."""
+        """Write a heartbeat every `HEARTBEAT` seconds until the claim is released; end a worker process whose run has died."""
         parent = multiprocessing.parent_process()
-        while not self._released.wait(BEAT):
+        while not self._released.wait(HEARTBEAT):
             if parent is not None and not parent.is_alive():
                 os._exit(1)
             with suppress(OSError):

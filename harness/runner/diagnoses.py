@@ -50,12 +50,12 @@ class Diagnosis:
     about: Mapping[str, Any]
     dataset: str
     threat: str
-    found: Diagnostics
+    diagnostics: Diagnostics
 
     @property
     def verdict(self) -> Verdict:
         """Verdict that follows from the diagnostics."""
-        return judge(self.found)
+        return judge(self.diagnostics)
 
 
 def identity(record: Record, sources: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def run_diagnosis(
         if diagnosis.about == full_identity["model"] and diagnosis.name == name:
             return diagnosis
     for diagnosis in of_model(stored, record):
-        if diagnosis.dataset == block.name and diagnosis.threat == str(threat) and diagnosis.found.images >= len(block):
+        if diagnosis.dataset == block.name and diagnosis.threat == str(threat) and diagnosis.diagnostics.images >= len(block):
             return diagnosis
     with unit_threads(), isolated(unit_seed(name)):
         images, labels = block.tensors()
@@ -106,8 +106,8 @@ def run_diagnosis(
         check_model(as_judged(network, draws), images, len(block.classes), alone=draws is None)
         if progress is not None and source_names:
             progress(0.0, "examples on other models")
-        examples = examples_of_others(source_names, block, threat)
-        engine = fast_equal(network, record, images)
+        examples = transfer_inputs(source_names, block, threat)
+        engine = fastest_engine(network, record, images)
         attacked = as_attacked(engine.model, record.backward, draws)
         measured = diagnose(attacked, images, labels, threat, unit_seed(name), examples, progress)
     diagnosis_labels = DiagnosisLabels(model=record.id, dataset=block.name, threat=str(threat), engine=engine.engine)
@@ -115,7 +115,7 @@ def run_diagnosis(
     return Diagnosis(name, record.id, about(record), block.name, str(threat), measured)
 
 
-def fast_equal(model: nn.Module, record: Record, images: torch.Tensor) -> engines.Prepared:
+def fastest_engine(model: nn.Module, record: Record, images: torch.Tensor) -> engines.Prepared:
     """Return the fastest engine for a shipped model that equals it on images float32 [N, C, H, W]; the model itself if there is none."""
     if record.backward != "exact" or record.stochastic:
         return engines.Prepared(model, "dense", "")
@@ -126,7 +126,7 @@ def fast_equal(model: nn.Module, record: Record, images: torch.Tensor) -> engine
         return engines.Prepared(model, "dense", str(error))
 
 
-def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, list[torch.Tensor]]:
+def transfer_inputs(names: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, list[torch.Tensor]]:
     """Return, per registered model, the examples made on it, float32 [N, C, H, W] each; recent ones are cached in the process."""
     examples = {}
     for name in names:
@@ -139,7 +139,7 @@ def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatMode
                 _EXAMPLES.pop(next(iter(_EXAMPLES)))
             seed = unit_seed(block.sha256) % 2**32
             record, model = reference.open()
-            source = fast_equal(model, record, images).model
+            source = fastest_engine(model, record, images).model
             _EXAMPLES[key] = [transfer_examples(source, images, labels, threat.epsilon, loss, seed) for loss in (cross_entropy, margin)]
         examples[name] = _EXAMPLES[key]
     return examples
@@ -155,7 +155,7 @@ def diagnoses(store: Store) -> list[Diagnosis]:
         if isinstance(document, DiagnosisDocument) and document.identity.get("diagnostics") == diagnostics.VERSION:
             with suppress(DamagedFileError):
                 readable.append(_parse(name, document))
-    return sorted(readable, key=lambda diagnosis: -diagnosis.found.images)
+    return sorted(readable, key=lambda diagnosis: -diagnosis.diagnostics.images)
 
 
 def of_model(known: Sequence[Diagnosis], record: Record) -> list[Diagnosis]:
@@ -190,7 +190,7 @@ def diagnosed(store: Store, references: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _diagnosis_row(diagnosis: Diagnosis) -> dict[str, Any]:
-    measured, verdict = diagnosis.found, diagnosis.verdict
+    measured, verdict = diagnosis.diagnostics, diagnosis.verdict
     threat = ThreatModel.parse(diagnosis.threat)
     robust = {name: marks for name, marks in measured.robust.items() if name != "decision"}
     robust["large"] = measured.sweep[max(measured.sweep, key=Fraction)]
@@ -220,7 +220,7 @@ def check_diagnosis(store: Store, name: str, document: DiagnosisDocument) -> Non
         try:
             _parse(name, document)
         except DamagedFileError as error:
-            raise DamagedFileError(store.root / "diagnostics" / f"{name}.json", error.expected, error.found) from None
+            raise DamagedFileError(store.root / "diagnostics" / f"{name}.json", error.expected, error.actual) from None
 
 
 def _parse(name: str, document: DiagnosisDocument) -> Diagnosis:

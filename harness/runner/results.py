@@ -23,7 +23,7 @@ IMAGE_KEY = ["protocol", "model", "model_sha256", "dataset", "norm", "radius", "
 
 
 @dataclass(frozen=True)
-class Found:
+class UsableOutcomes:
     """Usable `outcomes` of a store, files that could not be read, and a line for every time that a unit was declared invalid."""
 
     outcomes: pd.DataFrame
@@ -31,7 +31,9 @@ class Found:
     invalid: list[str]
 
 
-def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False, beyond: bool = False) -> Found:
+def find(
+    stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False, beyond: bool = False
+) -> UsableOutcomes:
     """Return the usable outcomes among the results of `Store.read_all`: all of them, or those that a plan asks for.
 
     Invalid units and units whose attack was at fault are left out. If two units cover the same image (runs with different numbers of
@@ -66,14 +68,14 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
             row_counts.append(table.num_rows)
             labels_per_unit.append({**labels_of(item), **plan_names, "asked": is_planned, "block_images": item.table.num_rows})
     if not tables:
-        return Found(pd.DataFrame(columns=[*LABELS, *COLUMNS]), damaged, invalid)
+        return UsableOutcomes(pd.DataFrame(columns=[*LABELS, *COLUMNS]), damaged, invalid)
     labels = pd.DataFrame(labels_per_unit)
     repeated = labels.loc[labels.index.repeat(row_counts)].reset_index(drop=True)
     ascending = {"asked": False, "block_images": False, "unit": True}
     frame = pd.concat([repeated, pa.concat_tables(tables).to_pandas()], axis=1)
     frame = frame.sort_values(list(ascending), ascending=list(ascending.values()), kind="stable")
     frame = frame.drop_duplicates(IMAGE_KEY).drop(columns=["asked", "block_images"])
-    return Found(frame.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged, invalid)
+    return UsableOutcomes(frame.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged, invalid)
 
 
 def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:

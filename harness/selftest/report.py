@@ -11,7 +11,7 @@ from harness.selftest import Result
 HEADINGS = ("pitfall", "planted", "kind", "result", "by", "PGD-CE, %")
 # Name of the results file in a store.
 FILE = "selftest.json"
-GOOD = ("caught", "nothing found", "not applicable")
+PASSING = ("caught", "nothing found", "not applicable")
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ LARGEST_BYTES = 2 << 30
 # Other objects that checkpoints of the field contain: NumPy numbers (a best accuracy), under the names of old and new releases, and the
 # arguments of the command that trained the network. None of them executes code.
 _SCALAR = np.float64(0).__reduce__()[0]
-BESIDES: list[Any] = [
+ALLOWED_GLOBALS: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
@@ -76,7 +76,7 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
     """
     check_size(path)
     _check_stored(path)
-    allowed, replaced = list(BESIDES), list[str]()
+    allowed, replaced = list(ALLOWED_GLOBALS), list[str]()
     try:
         while True:
             try:

@@ -113,8 +113,8 @@ def test_models_and_footprints_are_frames() -> None:
 
 def test_a_diagnosis_from_python(tmp_path: Path) -> None:
     diagnosis = harness.diagnose(MODEL, n=10, store=tmp_path)
-    assert diagnosis.verdict.level == "ok" and diagnosis.found.images == 10
-    assert harness.diagnose(MODEL, n=10, store=tmp_path).found == diagnosis.found
+    assert diagnosis.verdict.level == "ok" and diagnosis.diagnostics.images == 10
+    assert harness.diagnose(MODEL, n=10, store=tmp_path).diagnostics == diagnosis.diagnostics
 
 
 def test_the_package_lists_its_names_and_version() -> None:
@@ -137,7 +137,7 @@ def test_a_report_from_python(tmp_path: Path) -> None:
 def test_a_comparison_from_python(tmp_path: Path) -> None:
     compared = harness.compare(MODEL, against=["cifar10-rn8s29-dense"], suite="smoke", n=6, store=tmp_path)
     first = compared.comparisons[0]
-    assert first.ours.model == MODEL and [one.standing.model for one in first.opponents] == ["cifar10-rn8s29-dense"]
+    assert first.target.model == MODEL and [one.result.model for one in first.opponents] == ["cifar10-rn8s29-dense"]
     assert not compared.has_failed and not compared.is_evasive
     assert compared.unmet() == [] and len(compared.unmet(fail_under=99, must_beat=["cifar10-rn8s29-dense"])) == 2
 

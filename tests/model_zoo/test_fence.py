@@ -12,7 +12,7 @@ from torch import nn
 from model_zoo import errors
 from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced
-from model_zoo.surroundings import libraries_kept
+from model_zoo.surroundings import libraries_restored
 from model_zoo.user_code import user_code
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -226,9 +226,9 @@ def test_the_working_folder_and_standard_output_are_ours(tmp_path: Path, capsys:
 )
 def test_code_that_replaces_our_functions_is_refused_and_they_are_put_back(owner: object, name: str) -> None:
     original = getattr(owner, name)
-    with pytest.raises(RefusedError, match=rf"replaces .*{name}"), libraries_kept():
+    with pytest.raises(RefusedError, match=rf"replaces .*{name}"), libraries_restored():
         setattr(owner, name, lambda *arguments: None)
     assert getattr(owner, name) is original
-    with libraries_kept():
+    with libraries_restored():
         owner.harness_test_extra = 1  # type: ignore[attr-defined]
     del owner.harness_test_extra  # type: ignore[attr-defined]

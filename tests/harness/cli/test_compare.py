@@ -65,8 +65,8 @@ def test_a_model_of_ones_own_beside_the_suites_models_in_one_command(there: Path
     content = json.loads(second.stdout)
     assert content["model"].startswith("my-model-") and content["unmet"] == []
     comparison = content["comparisons"][0]
-    assert {opponent["standing"]["model"] for opponent in comparison["opponents"]} == {DENSE, PRUNED}
-    assert comparison["ours"]["worst"]["images"] == 4 and comparison["ours"]["size"]["convention"] == "tensors"
+    assert {opponent["result"]["model"] for opponent in comparison["opponents"]} == {DENSE, PRUNED}
+    assert comparison["target"]["worst"]["images"] == 4 and comparison["target"]["size"]["convention"] == "tensors"
 
 
 def test_outcomes_of_longer_runs_are_used(there: Path) -> None:
@@ -87,7 +87,7 @@ def test_conditions_decide_the_exit_status(there: Path) -> None:
     # Four images are too few for a significant difference.
     insignificant = compare(DENSE, "--must-beat", PRUNED, "--json")
     assert insignificant.exit_code == 1 and f"--must-beat {PRUNED}" in insignificant.stderr
-    assert [opponent["standing"]["model"] for opponent in json.loads(insignificant.stdout)["comparisons"][0]["opponents"]] == [PRUNED]
+    assert [opponent["result"]["model"] for opponent in json.loads(insignificant.stdout)["comparisons"][0]["opponents"]] == [PRUNED]
     same_model = compare(DENSE, "--against", PRUNED, "--must-beat", DENSE)
     assert same_model.exit_code == 1 and "the same model" in same_model.stderr
 
@@ -199,7 +199,7 @@ def test_a_masked_model_meets_no_condition_and_is_marked(there: Path) -> None:
     assert result.exit_code == 1 and result.stderr.count("verdict masked") == 2
     assert "zero-gradient" in result.stdout and "Better" not in result.stdout and "not placed on the Pareto front" in result.stdout
     content = json.loads(compare("masked.py:make", "--against", DENSE, "--json").stdout)
-    assert content["comparisons"][0]["ours"]["flags"] == ["zero-gradient"] and "masked" in content["comparisons"][0]["ours"]["doubt"]
+    assert content["comparisons"][0]["target"]["flags"] == ["zero-gradient"] and "masked" in content["comparisons"][0]["target"]["doubt"]
 
 
 def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -> None:

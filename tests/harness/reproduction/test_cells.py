@@ -81,7 +81,7 @@ def test_outcomes_need_no_checkpoint(trained: CellStore, tmp_path: Path) -> None
     execute(trained.attacks([ours()]), trained.store)
     copy = Store(tmp_path / "copy")
     merged = merge(copy, trained.store)
-    assert (merged.trainings, len(merged.taken), merged.damaged) == (1, 1, [])
+    assert (merged.trainings, len(merged.copied), merged.damaged) == (1, 1, [])
     assert merge(copy, trained.store).trainings == 0
     assert verify(copy).trainings == 1
     packed = pack(copy)

@@ -71,13 +71,13 @@ def test_a_file_that_is_no_claim_yet_is_left_alone_until_it_is_old(tmp_path: Pat
 
 
 def test_signs_of_life_keep_a_claim_fresh_and_tell_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT", 0.02)
+    monkeypatch.setattr(claims, "HEARTBEAT", 0.02)
     owner = Claims(tmp_path / "claims")
     with owner.claimed("unit") as held:
         assert held is not None
         expired = time.time() - claims.LEASE - 5
         os.utime(held.path, (expired, expired))
-        held.tell(0.5, "square")
+        held.set_progress(0.5, "square")
         for _ in range(200):
             running = owner.running()
             if running and running[0].fraction == 0.5:

@@ -14,7 +14,7 @@ from harness.reporting.frames import summary
 from model_zoo.catalogue import catalogue
 from model_zoo.errors import UserError
 
-SAID = ["--family", "dense", "--method", "madry2018", "--weight-bits", "32", "--dataset", "cifar10", "--radius", "2/255"]
+PROPERTIES = ["--family", "dense", "--method", "madry2018", "--weight-bits", "32", "--dataset", "cifar10", "--radius", "2/255"]
 FILE = """
 import torch
 from torch import nn
@@ -40,7 +40,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("there")
     (folder / "nets.py").write_text(FILE)
     for name, n in (("first", 6), ("second", 4)):
-        run("add", f"{folder}/nets.py:{name}", "--id", "again", *SAID, "--out", str(folder / name))
+        run("add", f"{folder}/nets.py:{name}", "--id", "again", *PROPERTIES, "--out", str(folder / name))
         harness.evaluate(f"{folder}/{name}/again.toml", radius="2/255", n=n, store=folder / "store")
     return folder
 

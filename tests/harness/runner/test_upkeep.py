@@ -199,7 +199,7 @@ def test_estimates_add_up(plan: Plan, store: Store) -> None:
     assert measured.seconds(pgd) == pytest.approx(16 * 0.75 * (21 * 0.001 + 20 * 0.002))
     assert length(plan_request([MODEL], ["autoattack"], "cifar10-sample", 16).units[0]) > 20 * length(pgd)
     (stored,) = estimate(plan.units[:1], Store(store.root))
-    assert stored.seconds == 0 and stored.held == 1
+    assert stored.seconds == 0 and stored.already_stored == 1
     rates = Rates(store.manifests())
     assert rates.seconds(pgd) == pytest.approx(store.manifest(pgd.id).seconds)
     assert rates.seconds(plan_request([MODEL], ["pgd"], "cifar10-sample", 16).units[0], any_model=True) is None

@@ -25,14 +25,14 @@ _OPTIONS = (
 )
 
 
-def outside_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add these options to a command, which gets their values as the argument `outside`."""
+def preprocessing_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add these options to a command, which gets their values as the argument `preprocessing`."""
 
     @wraps(command)
     def wrapped(scale: float, mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool, output: str, **values: Any) -> None:
-        from model_zoo.adapters.outside import Outside
+        from model_zoo.adapters.preprocessing import Preprocessing
 
-        command(outside=Outside(scale, mean, std, channels_last, output), **values)
+        command(preprocessing=Preprocessing(scale, mean, std, channels_last, output), **values)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
