@@ -103,11 +103,11 @@ class Fenced(nn.Module):
         if changed:
             raise RefusedError(f"model refused: a call of it changes {changed[0]}")
         if images.is_leaf and images.grad is not gradient:
-            raise RefusedError("model refused: a call of it runs a backward pass into the images it is given")
+            raise RefusedError("model refused: a call of it runs a backward pass into its input images")
         if generators is not None and generators != _generators():
             raise RefusedError("model refused: it draws or seeds random numbers; a stochastic model has to be declared as one")
         if not torch.equal(_bits(copied), _bits(images)):
-            raise RefusedError("model refused: it writes to the images it is given (an operation in place?)")
+            raise RefusedError("model refused: it writes to its input images (an in-place operation?)")
         return _as_logits(logits, len(images))
 
     def _audit(self, images: torch.Tensor, logits: torch.Tensor, rebuild: bool) -> None:
@@ -123,7 +123,7 @@ class Fenced(nn.Module):
         is_exceeded = self.differing_rows > max(2.0, AUDIT_SHARE * self.audited) or self.very_different_rows > MOST_VERY_DIFFERENT
         if 2 * disagreeing > len(rows) or is_exceeded:
             raise RefusedError(
-                "model refused: the logits of an image depend on its batch mates, on whether a gradient is wanted, or on earlier calls"
+                "model refused: the logits of an image depend on its batch mates, on whether gradients are computed, or on earlier calls"
             )
 
 

@@ -147,7 +147,7 @@ class Registry(Generic[T]):
         """Register an entry in this process; raises a UsageError if the name is taken or the entry is of another type."""
         self._checked(entry, origin)
         if name in self.entries():
-            raise UsageError(f"{self.kind} {name!r} is there already ({self.entries()[name].origin})")
+            raise UsageError(f"{self.kind} {name!r} is already registered ({self.entries()[name].origin})")
         self._added[name] = Entry(lambda: entry, origin)
         self._collected = None
 

@@ -202,7 +202,7 @@ def parse(text: str, weights: Path | None = None, preprocessing: Preprocessing =
     if preprocessing != NO_PREPROCESSING and (factory is not None or not path.endswith(exported.SUFFIXES)):
         raise UsageError("--scale, --mean, --std, --channels-last and --output are for a file with an exported network (ONNX, .pt2, .ts)")
     if weights is not None and (factory is None or factory["weights"]):
-        raise UsageError("a file of weights goes with a function that makes the network: FILE.py:FUNCTION")
+        raise UsageError("a file of weights needs a function that makes the network: FILE.py:FUNCTION")
     if match := _ROBUSTBENCH.fullmatch(text):
         folder = Path(match["folder"] or robustbench.FOLDER).resolve()
         return RobustBenchEntry(match["name"], match["dataset"] or "cifar10", match["norm"] or "Linf", folder)
@@ -210,7 +210,7 @@ def parse(text: str, weights: Path | None = None, preprocessing: Preprocessing =
         weights = weights or (Path(factory["weights"]) if factory["weights"] else None)
         return FactoryFile(Path(factory["file"]).resolve(), factory["function"], weights.resolve() if weights else None)
     if path.endswith(".py"):
-        raise UsageError(f"say which function of {text} makes the network: {text}:FUNCTION")
+        raise UsageError(f"name the function of {text} that makes the network: {text}:FUNCTION")
     if path.endswith(exported.SUFFIXES):
         return ExportedFile(Path(path).resolve(), preprocessing if preprocessing != NO_PREPROCESSING else Preprocessing.from_text(query))
     return parse_recorded(text)

@@ -43,16 +43,23 @@ if TYPE_CHECKING:
     "n",
     callback=count,
     metavar="N|all",
-    help="Number of images, the same first ones for all.  [default: the suite's, and all others that the store has of both models]",
+    help="Number of images, the same ones for all models.  [default: the suite's, and all others that the store has for both models]",
 )
 @data_dir_option()
-@click.option("--download", is_flag=True, help="Download CIFAR if it is not there.")
+@click.option("--download", is_flag=True, help="Download CIFAR if it is missing.")
 @store_option()
 @click.option("--workers", type=click.IntRange(min=1), help="Number of units that run in parallel.  [default: cores]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where units are computed.")
-@click.option("--fail-under", type=click.FloatRange(0, 100), metavar="PERCENT", help="Exit with 1 unless at least so robust; see above.")
-@click.option("--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless better than this model; may be repeated; see above.")
-@json_option("One JSON object, for scripts.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that computes the units.")
+@click.option(
+    "--fail-under",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Exit with 1 unless the model is at least this robust; see above.",
+)
+@click.option(
+    "--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless the model is better than this one; may be repeated; see above."
+)
+@json_option("Print one JSON object, for scripts.")
 def command(
     model: str,
     checkpoint: Path | None,

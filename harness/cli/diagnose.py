@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 
 @click.command("diagnose")
 @click.argument("models", nargs=-1)
-@click.option("--n", type=click.IntRange(min=1), default=250, show_default=True, help="Number of images, the first of the data set.")
-@click.option("--dataset", help="Images to diagnose on; images of your own too (docs/data.md).  [default: a sample of the model's data]")
+@click.option(
+    "--n", type=click.IntRange(min=1), default=250, show_default=True, help="Number of images, taken from the start of the data set."
+)
+@click.option("--dataset", help="Images to diagnose on, registered or your own (docs/data.md).  [default: a sample of the model's data]")
 @reading_options
 @data_dir_option()
 @click.option("--radius", help="An exact Linf radius such as 8/255.  [default: the protocol's for the data]")
-@store_option("Where diagnostics are kept.")
+@store_option("Folder with stored diagnostics.")
 @json_option()
 def command(
     models: tuple[str, ...], n: int, dataset: str | None, data_dir: Path | None, radius: str | None, store: Path, as_json: bool
 ) -> None:
-    """Check whether the robustness of MODELS (ids or paths of records; by default all that ship) is real: ok, suspicious or masked.
+    """Check whether the robustness of MODELS (ids or paths of records; by default all shipped models) is real: ok, suspicious or masked.
 
     The checks look for missing gradients, saturated logits, attacks without gradients that beat gradient attacks (Square, RayS, transfer,
     descent), robustness that does not fall with the radius, and attacks that have not converged. Stored diagnoses are not measured again;

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("plan")
 @planned
 @click.option("--workers", type=click.IntRange(min=1), help="Number of units that run in parallel.  [default: cores]")
-@json_option("Units and estimates as JSON, for scripts.")
+@json_option("Print units and estimates as JSON, for scripts.")
 def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, workers: int | None, as_json: bool) -> None:
     """List the units of a run by model: how many there are, how many the store has, and how long the others will take.
 

@@ -13,15 +13,25 @@ def _parse_numbers(context: click.Context, parameter: click.Parameter, value: st
     try:
         return tuple(float(number) for number in value.split(",")) if value else ()
     except ValueError:
-        raise click.BadParameter(f"{value!r}: one number, or one for each channel, such as 0.49,0.48,0.45") from None
+        raise click.BadParameter(f"{value!r}: expected one number, or one per channel, such as 0.49,0.48,0.45") from None
 
 
 _OPTIONS = (
-    click.option("--scale", type=float, default=1.0, help="Exported networks: multiply pixels in [0, 1] by this first (255)."),
-    click.option("--mean", callback=_parse_numbers, metavar="M[,M,M]", help="Exported networks: then subtract this, per channel."),
-    click.option("--std", callback=_parse_numbers, metavar="S[,S,S]", help="Exported networks: then divide by this, per channel."),
-    click.option("--channels-last", is_flag=True, help="Exported networks: then make images [N, H, W, C]."),
-    click.option("--output", default="", metavar="NAME", help="ONNX with several outputs: the one with the logits."),
+    click.option("--scale", type=float, default=1.0, help="Exported networks: factor for pixels in [0, 1], for example 255."),
+    click.option(
+        "--mean",
+        callback=_parse_numbers,
+        metavar="M[,M,M]",
+        help="Exported networks: mean subtracted after scaling, one number or one per channel.",
+    ),
+    click.option(
+        "--std",
+        callback=_parse_numbers,
+        metavar="S[,S,S]",
+        help="Exported networks: divisor after the mean, one number or one per channel.",
+    ),
+    click.option("--channels-last", is_flag=True, help="Exported networks: pass images as [N, H, W, C]."),
+    click.option("--output", default="", metavar="NAME", help="ONNX files with several outputs: name of the output with the logits."),
 )
 
 

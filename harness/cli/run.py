@@ -24,26 +24,47 @@ EXISTING = ("only-missing", "always", "never", "only-cache")
 
 @click.command("run")
 @planned
-@click.option("--workers", type=click.IntRange(min=1), help="Units that run in parallel; does not change outcomes.  [default: cores]")
-@click.option("--executor", help="here, processes or ray (RAY_ADDRESS names a cluster).  [default: processes where --workers > 1]")
-@click.option("--cpus-per-unit", "cpus", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Reserved on Ray.")
-@click.option("--gpus-per-unit", "gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Reserved on Ray; may be a share.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where units are computed.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of units that run in parallel; does not change outcomes.  [default: cores]"
+)
+@click.option(
+    "--executor",
+    help="Executor: here (in this process), processes, or ray (RAY_ADDRESS names a cluster).  [default: processes if --workers > 1]",
+)
+@click.option(
+    "--cpus-per-unit",
+    "cpus",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="CPU cores that Ray reserves per unit.",
+)
+@click.option(
+    "--gpus-per-unit",
+    "gpus",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="GPUs that Ray reserves per unit; may be a fraction.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that computes the units.")
 @click.option(
     "--existing",
     type=click.Choice(EXISTING),
     default="only-missing",
     show_default=True,
-    help="Which units to run if the store already has outcomes: missing ones, all, none of those, or none at all.",
+    help="Which units to run: those missing in the store, all, those of models and attacks without any stored outcome, or none.",
 )
 @click.option(
     "--reports",
     type=click.Path(path_type=Path),
     default=Path("reports"),
     show_default=True,
-    help="Where tables and figures are written, one folder per suite.",
+    help="Folder for tables and figures, with one folder per suite.",
 )
-@click.option("--compare", type=click.Path(path_type=Path), help="Another store: count the images on which its outcomes agree.")
+@click.option(
+    "--compare", type=click.Path(path_type=Path), help="Another store to compare with: counts the images on which the outcomes agree."
+)
 @json_option("Print the summary as JSON instead of a table.")
 def command(
     make_plan: Callable[[], Plan],

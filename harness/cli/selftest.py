@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     "pitfalls",
     type=click.IntRange(0, 22),
     multiple=True,
-    help="Only this pitfall (0: honest models); repeatable.  [default: all]",
+    help="Check only this pitfall (0: honest models); may be repeated.  [default: all]",
 )
-@store_option("Where the results of a whole run are stored.")
+@store_option("Folder in which the results of a complete run are stored.")
 @json_option()
 def command(pitfalls: tuple[int, ...], store: Path, as_json: bool) -> None:
     """Plant every fault of docs/pitfalls.md, as a tiny model or in the code, and check that it is caught. Takes minutes, offline.
 
     Honest models are diagnosed too and must not be accused. The exit status is 1 if a fault is missed or an honest model is accused. The
-    results of a whole run are stored in STORE/selftest.json, which `harness report` renders.
+    results of a complete run are stored in STORE/selftest.json, which `harness report` renders.
 
     \b
     Examples:

@@ -265,7 +265,9 @@ def sentences(comparison: Comparison) -> list[str]:
     lines += [_opponent_sentence(model, opponent) for verdict in ("better", "worse") for opponent in by_verdict.get(verdict, ())]
     for opponent in by_verdict.get("in doubt", ()):
         higher = model if opponent.difference > 0 else opponent.result
-        reason = "which decides nothing, as said" if higher is model else f"in doubt: {higher.model}: {higher.doubt}"
+        reason = (
+            "which decides nothing, since its robustness is in doubt" if higher is model else f"in doubt: {higher.model}: {higher.doubt}"
+        )
         lines.append(f"{_difference_text(model, opponent)} against {opponent.result.model}, {reason}.")
     for verdict, words in (("no difference shown", "No difference is shown to"), ("no outcomes", "No outcomes to compare with of")):
         if verdict in by_verdict:
@@ -282,11 +284,11 @@ def _probe_sentence(probes: Sequence[Probe]) -> str:
     """Return a sentence on what attacks without the model's gradients break that the compared attacks do not."""
     titles = {
         "square": "Square (1,000 queries)",
-        "rays": "RayS (1,000 queries, decisions alone)",
+        "rays": "RayS (1,000 queries, which sees only decisions)",
         "transfer": "examples made on shipped models",
     }
     counts = [f"{titles[probe.attack]} {probe.broken}" for probe in probes]
-    return f"Without its gradients, of the {probes[0].images} images left are broken: {', '.join(counts)}."
+    return f"Without its gradients, these attacks break of the {probes[0].images} remaining images: {', '.join(counts)}."
 
 
 def _opponent_sentence(model: ComparedModel, opponent: Opponent) -> str:
@@ -310,7 +312,7 @@ def _pareto_sentence(comparison: Comparison) -> str:
     if model.doubt:
         return "It is not placed on the Pareto front of accuracy against bytes: its robustness is in doubt."
     if model.model in comparison.front:
-        return "It stands on the Pareto front of accuracy against bytes: nobody here is as accurate at as few bytes."
+        return "It is on the Pareto front of accuracy against bytes: no compared model is as accurate at as few bytes."
     others = {opponent.result.model: opponent.result for opponent in comparison.opponents}
     dominating = [
         others[name]
@@ -318,10 +320,10 @@ def _pareto_sentence(comparison: Comparison) -> str:
         if others[name].size.bytes <= model.size.bytes and others[name].worst.value >= model.worst.value
     ]
     if not dominating:
-        return "It is no part of the Pareto front of accuracy against bytes."
+        return "It is not on the Pareto front of accuracy against bytes."
     best = max(dominating, key=lambda result: result.worst.value)
     return (
-        "It stands below the Pareto front of accuracy against bytes: "
+        "It is below the Pareto front of accuracy against bytes: "
         f"{best.model} withstands {best.worst.successes} of {best.worst.n} at {best.size.bytes:,} bytes ({best.size.convention})."
     )
 

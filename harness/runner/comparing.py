@@ -67,7 +67,7 @@ def plan_comparison(
     info, parts = _choose_data(target, suite, dataset, threat)
     opponents = [name for name in _opponent_names(against, suite, info) if not _is_same_network(parse(name).describe(), target)]
     if not opponents:
-        raise UsageError(f"nobody to compare {target.id} with on {info.name}: name models with --against (`harness ls models`)")
+        raise UsageError(f"no models to compare {target.id} with on {info.name}: name some with --against (`harness ls models`)")
     plan = plan_suite(suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, whole, download)
     if not any(unit.model == str(reference) for unit in plan.units):
         raise MissingDataError(plan.left_out[0])
@@ -128,7 +128,7 @@ def _choose_data(target: Attackable, suite: Suite, dataset: str | None, threat: 
         fitting = [info for info in infos if info.name == selected.name] or [info for info in infos if info.family == selected.family]
         if not fitting and threat is None:
             families = ", ".join(dict.fromkeys(info.family for info in infos))
-            hint = "name another with --suite, or say --radius for images of your own"
+            hint = "name another with --suite, or use --radius for your own images"
             raise UsageError(f"suite {suite.name!r} has no attacks on data like {selected.name}, only on {families}: {hint}")
     parts = [part for part in suite.evaluation if part.dataset == (fitting or infos)[0].name]
     # A folder is loaded by its path, not by the name of its images.

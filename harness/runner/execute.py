@@ -23,9 +23,9 @@ from model_zoo.registry import absences
 
 # What to do if the store already has outcomes, with the meaning of each choice.
 EXISTING = {
-    "only-missing": "run what the store does not hold",
-    "always": "run everything anew",
-    "never": "leave alone what the store has any outcome of, for the same model, attack and threat model",
+    "only-missing": "run the units that the store lacks",
+    "always": "run all units again",
+    "never": "run no unit whose model, attack and threat model have any stored outcome",
     "only-cache": "run nothing",
 }
 # Seconds between two attempts at units that another run is working on.
@@ -137,9 +137,9 @@ def choose_executor(name: str | None, units: int, resources: Resources) -> str:
     """
     name = name or ("here" if resources.workers == 1 or units < 2 else "processes")
     if resources.device == "cuda" and name == "ray" and not resources.gpus:
-        raise UsageError("on Ray a unit has no GPU unless it asks for a share of one: --gpus-per-unit 0.25")
+        raise UsageError("Ray gives a unit no GPU by default: reserve a share of one, such as --gpus-per-unit 0.25")
     if resources.device == "cuda" and name != "ray" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is available here: use --device cpu")
+        raise UsageError("no CUDA device is available: use --device cpu")
     return name
 
 

@@ -57,7 +57,7 @@ def selected(store: Store, unit_filter: Filter, data_dir: Path | None = None) ->
         If the filter sets no condition, the beginning of an id does not match exactly one unit, or two models have the wanted id.
     """
     if all(getattr(unit_filter, item.name) in ((), None) for item in fields(unit_filter)):
-        raise UsageError("say which units: by the beginning of their ids, or with options (--model, --attack, ...)")
+        raise UsageError("select units by the first characters of their ids, or by options (--model, --attack, ...)")
     manifests = list(store.manifests())
     ids = {_unit_of_prefix(prefix, manifests, store) for prefix in unit_filter.units}
     tests: list[Callable[[Manifest], bool]] = []

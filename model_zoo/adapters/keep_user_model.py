@@ -97,7 +97,7 @@ def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, 
         _logits_and_gradient(model, images), _logits_and_gradient(loaded.module, images), ("logits", "gradients"), strict=True
     ):
         if not close(converted, expected):
-            raise UserError(f"as ONNX this network has other {quantity} (a backward pass of its own is lost): it cannot be kept as data")
+            raise UserError(f"as ONNX this network has other {quantity} (a custom backward pass is lost): it cannot be stored as data")
     return loaded.module, loaded.content
 
 

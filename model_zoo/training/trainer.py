@@ -121,7 +121,7 @@ class _Run:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         order = torch.randperm(len(images), generator=self.generator).numpy()[: recipe.data.images]
         if len(order) < recipe.data.hold_out + recipe.optimiser.batch:
-            raise UsageError(f"{len(order)} training images are too few for a hold-out of {recipe.data.hold_out} and one batch")
+            raise UsageError(f"{len(order)} training images are not enough for a hold-out of {recipe.data.hold_out} and one batch")
         pixels, targets = on_device(images[order], labels[order], device)
         classes = int(recipe.architecture["classes"])
         if test is not None and (test[0].shape[1:] != images.shape[1:] or int(test[1].max(initial=0)) >= classes):

@@ -152,6 +152,6 @@ def test_a_loaded_model_is_evaluated_as_the_unit_that_a_run_would_store(tmp_path
 
 def test_an_engine_is_for_registered_models() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10)).eval().requires_grad_(False)
-    with pytest.raises(UsageError, match="engine sparse is for registered models"):
+    with pytest.raises(UsageError, match="engine sparse works only with registered models"):
         harness.evaluate(module, n=2, engine="sparse")
     assert len(harness.evaluate(module, n=2, attack="fast-autoattack")) == 2

@@ -61,7 +61,7 @@ def test_a_network_that_writes_to_its_images_is_refused_and_ours_stay(
     change: Callable[[torch.Tensor], torch.Tensor], gradients: bool
 ) -> None:
     images = IMAGES.clone().requires_grad_(gradients)
-    with pytest.raises(RefusedError, match="writes to the images"):
+    with pytest.raises(RefusedError, match="writes to its input images"):
         Fenced(Net(change))(images)
     assert torch.equal(images.detach(), IMAGES)
 
@@ -205,7 +205,7 @@ def test_a_backward_pass_into_our_images_is_refused() -> None:
             z.sum().backward(retain_graph=True)
         return z
 
-    with pytest.raises(RefusedError, match="backward pass into the images"):
+    with pytest.raises(RefusedError, match="backward pass into its input"):
         Fenced(Net(after=backward))(IMAGES.clone().requires_grad_(True))
 
 

@@ -77,7 +77,7 @@ def test_preprocessing_goes_with_an_exported_network_alone(text: str) -> None:
 
 
 def test_a_file_without_its_function_and_unknown_preprocessing_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"say which function of b\.py"):
+    with pytest.raises(UsageError, match=r"name the function of b\.py"):
         parse("b.py")
     with pytest.raises(UsageError, match="size=3"):
         parse("net.onnx?size=3")

@@ -81,7 +81,7 @@ def test_conditions_decide_the_exit_status(there: Path) -> None:
     passing = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
     assert passing.exit_code == 0, passing.stderr
     # The checks for gradient masking run without being requested.
-    assert "Square (1,000 queries) 0" in passing.stdout and "decisions alone) 0" in passing.stdout and "shipped models 0" in passing.stdout
+    assert "Square (1,000 queries) 0" in passing.stdout and "only decisions) 0" in passing.stdout and "shipped models 0" in passing.stdout
     failing = compare(DENSE, "--against", PRUNED, "--fail-under", "90")
     assert failing.exit_code == 1 and "--fail-under 90: the lower end" in failing.stderr
     # Four images are too few for a significant difference.
@@ -120,8 +120,8 @@ def test_a_refused_model_is_attacked_by_nothing(there: Path) -> None:
     [
         (("my_model.py:make_model", "--against", "dens"), "Did you mean 'dense'"),
         (("my_model.py:make_model", "--checkpoint", "absent.pt"), "no file"),
-        (("my_model.py",), "say which function"),
-        ((DENSE, "--against", DENSE), "nobody to compare"),
+        (("my_model.py",), "name the function"),
+        ((DENSE, "--against", DENSE), "no models to compare"),
         ((DENSE, "--dataset", "cifar100-sample"), "suite 'smoke' has no attacks on data like cifar100-sample"),
         ((DENSE, "--dataset", "cifar10-sampel"), "Did you mean 'cifar10-sample'"),
         (("cifar100-rn8w28-dense",), "has no data for"),
@@ -170,7 +170,7 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
     mismatched = harness("add", "my_model.py:ours", *("1" if item == "32" else "other" if item == "mine" else item for item in options))
     assert mismatched.exit_code == 1 and "one-bit weights" in mismatched.stderr
     shipped = harness("add", DENSE, *options)
-    assert shipped.exit_code == 2 and "no model of one's own" in shipped.stderr
+    assert shipped.exit_code == 2 and "expected FILE.py:FUNCTION" in shipped.stderr
     incomplete = harness("add", "my_model.py:ours", "--id", "x")
     assert incomplete.exit_code == 2 and "--family" in incomplete.stderr
 

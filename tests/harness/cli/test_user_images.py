@@ -36,7 +36,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_options_for_images_of_ones_own_need_some(there: Path) -> None:
     for option in (("--resize", "32"), ("--channels", "1")):
         result = harness("plan", "--model", "cifar10-rn8w28-dense", "--dataset", "cifar10-sample", *option)
-        assert result.exit_code == 2 and f"{option[0]} is for images of your own" in result.stderr
+        assert result.exit_code == 2 and f"{option[0]} applies only to your own images" in result.stderr
 
 
 def test_a_shipped_model_warns_if_it_only_guesses_on_arrays(there: Path) -> None:

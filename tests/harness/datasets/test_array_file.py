@@ -117,7 +117,7 @@ def test_a_class_list_beside_the_file_names_and_limits_classes(tmp_path: Path) -
     (tmp_path / "classes.txt").write_text("none\nant\nbee\ncat\ndog\n", encoding="utf-8")
     images = datasets.load(str(path))
     assert images.classes == ("none", "ant", "bee", "cat", "dog") and images.labels.min() == 1
-    assert images.notes == ("its classes are those of classes.txt beside it",)
+    assert images.notes == ("its class names are from classes.txt in the same folder",)
     (tmp_path / "classes.txt").write_text("ant\nbee\ncat\ndog\n", encoding="utf-8")
     with pytest.raises(DamagedFileError, match=r"labels from 0 to 3, of the 4 class names, found labels from 1 to 4"):
         datasets.load(str(path))

@@ -161,7 +161,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     images = datasets.load(f"folder:{tmp_path}")
     assert len(images) == 6 and "__MACOSX" not in images.classes
     assert images.notes == (
-        "3 files passed over that are no images by their ending: .mp4, .txt",
+        "3 files skipped, since their suffixes are not those of images: .mp4, .txt",
         "no images of 1 of its 4 classes: class003",
     )
     assert images.first(2).notes == images.notes
@@ -229,7 +229,7 @@ def test_links_to_folders_are_not_followed_and_counted(tmp_path: Path) -> None:
     (tmp_path / "class000" / "again").symlink_to(tmp_path / "class000")
     (tmp_path / "class001" / "more").symlink_to(tmp_path / "class000")
     images = datasets.load(f"folder:{tmp_path}")
-    assert len(images) == 6 and images.notes == ("2 files passed over that are no images by their ending: link to a folder",)
+    assert len(images) == 6 and images.notes == ("2 files skipped, since their suffixes are not those of images: link to a folder",)
     (tmp_path / "loop").symlink_to(tmp_path)
     with pytest.raises(UsageError, match="'loop' is a link to a folder that contains it"):
         datasets.load(f"folder:{tmp_path}")
@@ -243,7 +243,7 @@ def test_names_that_cannot_be_printed_are_shown_escaped(tmp_path: Path) -> None:
     assert str(caught.value).isprintable() and r"x\x1b[31m.png" in str(caught.value)
     assert datasets.describe(f"folder:{tmp_path / 'a'}\nb").name.startswith("folder:a-b-")
     (tmp_path / "a\nb" / "class\t3").mkdir()
-    with pytest.raises(UsageError, match="no text that can be printed"):
+    with pytest.raises(UsageError, match="cannot be printed as text"):
         datasets.load(f"folder:{tmp_path / 'a'}\nb")
 
 

@@ -92,14 +92,14 @@ def test_options_are_filters_and_what_is_taken_back_is_listed(options: tuple[str
 
 def test_nothing_is_taken_back_without_a_filter(store: Store, plan: Plan) -> None:
     result = harness("store", "invalidate", "--reason", "x", store=store)
-    assert result.exit_code == 2 and "say which units" in result.output and all(map(store.holds, plan.ids))
+    assert result.exit_code == 2 and "select units" in result.output and all(map(store.holds, plan.ids))
 
 
 def test_merging_takes_what_is_missing_and_names_conflicts(plan: Plan, finished: Store, store: Store, tmp_path: Path) -> None:
     first, second = plan.ids
     (store.units / f"{first}.json").unlink()
     result = harness("store", "merge", str(finished.root), store=store)
-    assert result.exit_code == 0 and "1 units taken, 1 there already" in result.output
+    assert result.exit_code == 0 and "1 units copied, 1 already present" in result.output
     assert store.read(first).table.equals(finished.read(first).table)
     other_store = Store(tmp_path / "other")
     shutil.copytree(finished.root, other_store.root)
