@@ -140,7 +140,12 @@ def _show_status(measurements: Measurements, store: Path, data_dir: Path | None,
         listed = [{**_json(row), "training_seconds_left": seconds.get(row.name)} for row in rows]
         click.echo(json.dumps([*listed, *({"figure": name, "title": text.splitlines()[0]} for name, text in figures.items())], indent=1))
         return
-    left = {name: "unknown" if value is None else duration(value) for name, value in seconds.items()}
+    measured = {row.name: row.measured[SMALL] for row in rows}
+    left = {
+        # Nothing to train and nothing measured: the scale has none of the table's cells.
+        name: "unknown" if value is None else duration(value) if value or measured[name] else "–"
+        for name, value in seconds.items()
+    }
     out.print(_status_table(rows, left))
     out.print("left to train: time on one core of this machine at small scale, for cells that this scale has", style="dim", markup=False)
     for name, text in figures.items():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from model_zoo.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     import torch
+
+Rows: TypeAlias = slice | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +69,15 @@ class ImageSet:
 
     def slice(self, start: int, stop: int) -> ImageSet:
         """Return images `start` to `stop` (exclusive) in this set's order."""
-        part = slice(start, stop)
-        return ImageSet(self.name, self.images[part], self.labels[part], self.index[part], self.classes, self.notes)
+        return self.take(slice(start, stop))
+
+    def take(self, rows: Rows) -> ImageSet:
+        """Return the images at `rows`: a slice, a mask bool [N], or positions."""
+        return replace(self, images=self.images[rows], labels=self.labels[rows], index=self.index[rows])
+
+    def blocks(self, size: int) -> list[ImageSet]:
+        """Return the images in blocks of `size`; the last one may be shorter."""
+        return [self.slice(start, start + size) for start in range(0, len(self), size)]
 
     def first(self, n: int) -> ImageSet:
         """Return the first n images; UsageError unless n is from 1 to the number of images."""

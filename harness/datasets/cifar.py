@@ -188,11 +188,11 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
     return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
 
 
-def load_train(name: str, folder: Path, download: bool = False, report: Report = lambda done, total: None) -> ImageSet:
+def load_train(name: str, folder: Path, download: bool = False) -> ImageSet:
     """Return the training split of "cifar10" or "cifar100", see `read_split`; UnknownNameError for another name."""
     if name not in SETS:
         raise UnknownNameError("training data set", name, SETS, "harness ls datasets")
-    return read_split(SETS[name], TRAIN, folder, download, report)
+    return read_split(SETS[name], TRAIN, folder, download)
 
 
 def download_hint(data: Cifar) -> str:

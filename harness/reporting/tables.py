@@ -9,11 +9,11 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from harness.evaluation.counts import CLEAN
 from harness.plugins import TABLES
 from harness.reporting.ablations import VARIED
 from harness.reporting.cells import Cell, Format, flag_notes, value_cell, verdict_notes
 from harness.reporting.components import BY
-from harness.reporting.frame import CLEAN
 from harness.reporting.frames import CELLS, attacks_of, groups_of
 from model_zoo.documents import read_toml, validated
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from harness import datasets
 from harness.reproduction.scale import InnerSteps, Scale
 from harness.reproduction.settings import Settings
 from model_zoo.errors import MissingDataError, UsageError
@@ -80,7 +81,7 @@ def derive(settings: Settings, scale: Scale) -> Recipe:
         "architecture": {
             **architecture,
             "classes": data.classes,
-            "normalisation": data.normalisation,
+            "normalisation": datasets.describe(data.test).kind.normalisation,
             "last_batch_norm": rule.last_batch_norm if settings.last_bn else "none",
         },
         "options": {**rule.options, **_pruning(settings, rule), **stages},

@@ -31,7 +31,6 @@ class Data(_Section):
     curve: str | None = None
     attack: str
     classes: int = Field(ge=2)
-    normalisation: str
 
 
 class InnerSteps(_Section):

@@ -26,10 +26,10 @@ HEARTBEAT = 15.0
 
 
 class Claims:
-    """The claims in a folder."""
+    """The claims in a folder; `heartbeat` is the time between two heartbeats in seconds."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, heartbeat: float = HEARTBEAT) -> None:
+        self.folder, self.heartbeat = folder, heartbeat
 
     def running(self) -> list[Claim]:
         """Return the claims whose owners are alive, sorted by unit."""
@@ -52,7 +52,7 @@ class Claims:
         if lease is None:
             yield None
             return
-        heartbeat = threading.Thread(target=lease.keep_fresh, daemon=True)
+        heartbeat = threading.Thread(target=lease.keep_fresh, args=(self.heartbeat,), daemon=True)
         heartbeat.start()
         try:
             yield lease
@@ -128,10 +128,10 @@ class Lease:
         """Set the progress of the work, which is written with the next heartbeat."""
         self.claim = self.claim.model_copy(update={"fraction": fraction, "component": component})
 
-    def keep_fresh(self) -> None:
-        """Write a heartbeat every `HEARTBEAT` seconds until the claim is released; end a worker process whose run has died."""
+    def keep_fresh(self, heartbeat: float) -> None:
+        """Write a heartbeat every `heartbeat` seconds until the claim is released; end a worker process whose run has died."""
         parent = multiprocessing.parent_process()
-        while not self._released.wait(HEARTBEAT):
+        while not self._released.wait(heartbeat):
             if parent is not None and not parent.is_alive():
                 os._exit(1)
             with suppress(OSError):

@@ -74,6 +74,7 @@ def execute(
     cpus: float = 1.0,
     gpus: float = 0.0,
     device: str = "cpu",
+    wait: float = WAIT,
 ) -> Report:
     """Run a plan's units. A failing model or unit does not stop the others; a full disk does.
 
@@ -94,6 +95,8 @@ def execute(
         Reserved per unit by an executor that places tasks.
     device : str
         "cpu" or "cuda"; outcomes are promised to be reproducible on the same device.
+    wait : float
+        Seconds between two attempts at units that another run is working on.
 
     Raises
     ------
@@ -119,7 +122,7 @@ def execute(
         # A long unit at the end would leave the other workers idle.
         missing.sort(key=length, reverse=True)
     waiting = {unit.id: unit for unit in missing}
-    for result in run_until_done(missing, store, executor, resources, on_event):
+    for result in run_until_done(missing, store, executor, resources, on_event, wait):
         _record_result(result, waiting.pop(result.unit), report, on_event)
         if result.fatal:
             report.not_run += waiting.values()
@@ -144,9 +147,14 @@ def choose_executor(name: str | None, units: int, resources: Resources) -> str:
 
 
 def run_until_done(
-    units: Sequence[AnyUnit], store: Store, executor: str, resources: Resources, on_event: Callable[[Event[AnyUnit]], None]
+    units: Sequence[AnyUnit],
+    store: Store,
+    executor: str,
+    resources: Resources,
+    on_event: Callable[[Event[AnyUnit]], None],
+    wait: float = WAIT,
 ) -> Iterator[Done]:
-    """Run units and yield one result for each; units that another run is working on are waited for."""
+    """Run units and yield one result for each; units that another run is working on are tried again every `wait` seconds."""
     run = executors.get(executor)
     abandoned = {claim.unit for claim in store.claims.abandoned()}
     for unit in units:
@@ -169,7 +177,7 @@ def run_until_done(
                 yield result
         missing = busy
         if busy:
-            time.sleep(WAIT)
+            time.sleep(wait)
 
 
 def _missing_units(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:

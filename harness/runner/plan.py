@@ -236,6 +236,7 @@ def _expand(
     engine: str,
 ) -> list[Unit]:
     specs = [attacks.get(name) for name in part.attacks]
+    blocks = images.blocks(protocol.BLOCK)
     for spec in specs:
         attacks.check_parameters(spec)
     units = []
@@ -253,9 +254,8 @@ def _expand(
                 continue
             for threat in threats_of(spec, [ThreatModel.parse(text) for text in part.threats], family):
                 attacks.check(spec, threat, record.classes)
-                for start in range(0, len(images), protocol.BLOCK):
-                    block = images.slice(start, min(start + protocol.BLOCK, len(images)))
-                    units.append(Unit(record, model, block, threat, spec, seed, engines.resolve(engine, record, spec)))
+                resolved = engines.resolve(engine, record, spec)
+                units += [Unit(record, model, block, threat, spec, seed, resolved) for block in blocks]
     return units
 
 

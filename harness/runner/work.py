@@ -13,12 +13,15 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from harness import datasets, engines
+from harness.datasets.base import ImageSet
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
 from harness.evaluation.outcomes import UnitOutcome
+from harness.evaluation.referee import device_of
 from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
 from harness.runner import protocol
 from harness.runner.claims import Lease
@@ -150,14 +153,14 @@ def evaluate(
         As `harness.evaluation.unit.evaluate_unit` raises it, or if the clean accuracy is not that of the record.
     """
     model = model.to(device)
-    engine = prepared(unit, model, device)
+    engine = prepared(unit.model, unit.engine, model, unit.block)
     if engine.engine != unit.engine:
         logger.warning("engine %s is not used for %s: %s", unit.engine, unit, engine.finding)
     declarations = declared(unit.record)
     outcome = evaluate_unit(
         model, unit.block, unit.threat, unit.attack, unit.seed, progress, memory=memory, attacked=engine.model, **declarations
     )
-    _check_clean(unit, outcome)
+    check_clean(unit.record, unit.block, outcome.frame["clean_prediction"].to_numpy())
     return outcome, None if unit.engine == "dense" else EngineUse(used=engine.engine, finding=engine.finding)
 
 
@@ -171,7 +174,7 @@ def _error_line(error: BaseException, unit: Unit | TrainingUnit) -> str:
 
 
 def declared(record: Attackable) -> dict[str, Any]:
-    """Return what a record declares about how its model is attacked, as arguments of `evaluate_unit` and `as_attacked`."""
+    """Return what a record declares about how its model is attacked, as arguments of `evaluate_unit`, `admit` and `as_attacked`."""
     return {"backward": record.backward, "draws": protocol.DRAWS if record.stochastic else None}
 
 
@@ -188,13 +191,11 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def _check_clean(unit: Unit, outcome: UnitOutcome) -> None:
-    """Check the clean accuracy against the model's record, on data of the family that it was trained on."""
-    training = unit.record.training
-    data = unit.record.data
-    if training is not None and data is not None and datasets.describe(unit.block.name).family == data.train:
-        correct = int((outcome.frame["clean_prediction"] == outcome.frame["label"]).sum())
-        check_clean_accuracy(training.hold_out_clean_accuracy, correct, len(outcome.frame))
+def check_clean(record: Attackable, block: ImageSet, predictions: np.ndarray) -> None:
+    """Check clean predictions int64 [N] against the accuracy in a model's record, on data of the family that it was trained on."""
+    training, data = record.training, record.data
+    if training is not None and data is not None and datasets.describe(block.name).family == data.train:
+        check_clean_accuracy(training.hold_out_clean_accuracy, int((predictions == block.labels).sum()), len(block))
 
 
 @lru_cache(maxsize=2)
@@ -211,13 +212,17 @@ def _build_engine(reference: str, engine: str) -> nn.Module:
     return engines.build(open_checked(reference)[1], engine)
 
 
-def prepared(unit: Unit, model: nn.Module, device: str) -> engines.Prepared:
-    """Return the unit's engine, compared with the model on the unit's images; the model itself if they differ or there is no engine."""
-    if unit.engine == "dense":
+def prepared(reference: str, engine: str, model: nn.Module, block: ImageSet) -> engines.Prepared:
+    """Return an engine of the model that a reference names, compared with `model` on the images of `block`.
+
+    It is `model` itself if the two differ, if the model has no such engine, or if `engine` is "dense".
+    """
+    if engine == "dense":
         return engines.Prepared(model, "dense", "")
+    device = device_of(model)
     with unit_threads():
         try:
-            built = _build_engine(unit.model, unit.engine).to(device)
+            built = _build_engine(reference, engine).to(device)
         except UnsuitedError as error:
-            return engines.Prepared(model, "dense", f"engine {unit.engine} refused: {error}")
-        return engines.prepare(model, built, unit.engine, unit.block.tensors()[0].to(device))
+            return engines.Prepared(model, "dense", f"engine {engine} refused: {error}")
+        return engines.prepare(model, built, engine, block.tensors()[0].to(device))

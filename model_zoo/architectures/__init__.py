@@ -10,8 +10,6 @@ from torch import nn
 from model_zoo.errors import UsageError
 from model_zoo.plugins import ARCHITECTURES
 
-Builder = Callable[..., nn.Module]
-
 
 def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn.Module] = nn.Conv2d, affine: bool = True) -> nn.Module:
     """Build the network that `architecture` describes, without its input normalisation.

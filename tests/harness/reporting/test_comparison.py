@@ -177,7 +177,7 @@ def test_what_probes_break_beyond_the_suite_puts_a_model_in_doubt(attack: str, m
         all_outcomes = with_autoattack(*suite, rows("mine", attack, marks))
         ours = compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].target
         assert ours.worst.successes == 30, "not part of the worst case"
-        assert [(probe.attack, probe.gained, probe.left) for probe in ours.probes] == [(attack, marks[:30].count("0"), 30)]
+        assert [(probe.attack, probe.broken, probe.images) for probe in ours.probes] == [(attack, marks[:30].count("0"), 30)]
         assert (mark in ours.flags, bool(ours.doubt)) == (is_in_doubt, is_in_doubt)
     # A probe on fewer images than are compared is ignored.
     all_outcomes = with_autoattack(*suite, rows("mine", attack, one_broken[:20]))

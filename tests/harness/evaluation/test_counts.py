@@ -2,7 +2,10 @@
 
 import pandas as pd
 
-from harness.reporting.frame import COLUMNS, long_frame, planned_images
+from harness.evaluation.counts import COLUMNS, long_frame, planned_images
+from tests.harness.reporting.conftest import outcomes, planned
+
+__all__ = ["outcomes", "planned"]
 
 
 def test_there_is_one_row_per_model_and_measure_with_its_counts(outcomes: pd.DataFrame, planned: pd.DataFrame) -> None:
