@@ -145,7 +145,7 @@ def compare(
     result_store = Store(Path(store))
     check_fingerprints(plan.units, result_store)
     stored = list(result_store.read_all())
-    missing = without_covered(plan, find(stored, plan, longer=True).outcomes)
+    missing = without_covered(plan, find(stored, plan, allow_larger=True).outcomes)
     other_ids = {unit.record.id for unit in missing.units if unit.model != reference}
     if other_ids:
         hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
@@ -154,10 +154,10 @@ def compare(
     first_unit = plan.units[0]
     stored = list(result_store.read_all()) if report is not None else stored
     # Without a number, all images that the store has of the compared models count.
-    usable = find(stored, plan, longer=True, beyond=n is None)
+    usable = find(stored, plan, allow_larger=True, all_images=n is None)
     target_outcomes = usable.outcomes[usable.outcomes["model"] == first_unit.record.id]
     probes = plan_probes(plan, target_outcomes["image"].nunique(), data_path) if len(target_outcomes) else Plan(())
-    unprobed = without_covered(probes, find(stored, probes, longer=True).outcomes)
+    unprobed = without_covered(probes, find(stored, probes, allow_larger=True).outcomes)
     is_evasive = False
     if unprobed.units:
         on_message("and without its gradients:")

@@ -157,7 +157,7 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
     for line in report.absent:
         err.print(f"left out: {line}", style="dim", markup=False)
     left_text = f", {len(report.not_run)} left" if report.not_run else ""
-    counts = f"{len(report.finished)} units run, {len(report.stored)} found in {store}, {len(report.failed)} failed{left_text}"
+    counts = f"{len(report.finished)} units run, {len(report.stored)} already in {store}, {len(report.failed)} failed{left_text}"
     err.print(counts, markup=False)
     return report
 

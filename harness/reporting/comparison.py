@@ -328,9 +328,9 @@ def _pareto_sentence(comparison: Comparison) -> str:
     )
 
 
-def times(ours: int, theirs: int) -> str:
+def times(bytes_of_model: int, bytes_of_opponent: int) -> str:
     """Return one size relative to another, for people: "3.2 times its bytes", "0.4 times its bytes"."""
-    ratio = ours / theirs
+    ratio = bytes_of_model / bytes_of_opponent
     return f"{ratio:.1f} times its bytes" if ratio >= 0.1 else f"{ratio:.3f} times its bytes"
 
 

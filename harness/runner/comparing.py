@@ -33,7 +33,7 @@ def plan_comparison(
     suite: Suite,
     dataset: str | None = None,
     n: int | None = None,
-    whole: bool = False,
+    all_images: bool = False,
     data_dir: Path | None = None,
     download: bool = False,
     threat: ThreatModel | None = None,
@@ -50,7 +50,7 @@ def plan_comparison(
         One of the suite's data sets, or one of the same family, to which the suite's attacks and threats of that family then apply. If
         None, the suite's first that fits the model. With a `threat`, any other data set as well; it gets the attacks of the threat's norm
         that the suite has for its first data set.
-    n, whole, data_dir, download
+    n, all_images, data_dir, download
         See `harness.runner.plan.plan_suite`.
     threat : ThreatModel, optional
         Threat model in place of the suite's.
@@ -68,7 +68,9 @@ def plan_comparison(
     opponents = [name for name in _opponent_names(against, suite, info) if not _is_same_network(parse(name).describe(), target)]
     if not opponents:
         raise UsageError(f"no models to compare {target.id} with on {info.name}: name some with --against (`harness ls models`)")
-    plan = plan_suite(suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, whole, download)
+    plan = plan_suite(
+        suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, all_images, download
+    )
     if not any(unit.model == str(reference) for unit in plan.units):
         raise MissingDataError(plan.left_out[0])
     return plan

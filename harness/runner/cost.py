@@ -123,7 +123,7 @@ class Estimate:
 
     model: str
     units: int
-    already_stored: int
+    stored: int
     seconds: float
     piloted: bool
 

@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> CellStore:
     assert len(units) == 1
     assert not obstacles
     assert run_unit(units[0], cells.store).kind == "finished"
-    assert run_unit(units[0], cells.store).kind == "found"
+    assert run_unit(units[0], cells.store).kind == "stored"
     cells.refresh()
     return cells
 

@@ -172,7 +172,7 @@ def test_a_plan_says_what_is_held_and_how_long_the_rest_takes(plan: Plan, store:
     result = harness("plan", *ASKED, "--json", store=store)
     assert result.exit_code == 0, result.output
     content = json.loads(result.stdout)
-    assert [unit["held"] for unit in content["units"]] == [True, False] and content["models"][0]["held"] == 1
+    assert [unit["stored"] for unit in content["units"]] == [True, False] and content["models"][0]["stored"] == 1
     assert 0 < content["models"][0]["seconds"] < 600 and content["models"][0]["piloted"]
     text = harness("plan", *ASKED, store=store)
     assert MODEL in text.stdout and "2 units, 1 held" in text.stderr
@@ -199,7 +199,7 @@ def test_estimates_add_up(plan: Plan, store: Store) -> None:
     assert measured.seconds(pgd) == pytest.approx(16 * 0.75 * (21 * 0.001 + 20 * 0.002))
     assert length(plan_request([MODEL], ["autoattack"], "cifar10-sample", 16).units[0]) > 20 * length(pgd)
     (stored,) = estimate(plan.units[:1], Store(store.root))
-    assert stored.seconds == 0 and stored.already_stored == 1
+    assert stored.seconds == 0 and stored.stored == 1
     rates = Rates(store.manifests())
     assert rates.seconds(pgd) == pytest.approx(store.manifest(pgd.id).seconds)
     assert rates.seconds(plan_request([MODEL], ["pgd"], "cifar10-sample", 16).units[0], any_model=True) is None
