@@ -33,7 +33,7 @@ def test_evaluate_gives_a_frame_and_a_store_keeps_it(tmp_path: Path) -> None:
     assert unstored[columns].equals(frame[columns])
 
 
-def test_a_module_of_ones_own_is_attacked_too() -> None:
+def test_a_user_module_is_attacked_too() -> None:
     frame = harness.evaluate(harness.load_model(MODEL), attack="cw-linf", n=5, radius="0/255")
     assert (frame["linf"] <= 1e-6).all() and (frame["robust"] == (frame["clean_prediction"] == frame["label"])).all()
 
@@ -89,7 +89,7 @@ def test_flags_are_a_column_and_a_warning() -> None:
     assert set(harness.evaluate(MODEL, n=5)["flags"]) == {""}
 
 
-def test_a_radius_of_another_norm_is_no_radius_of_the_attack() -> None:
+def test_a_radius_of_another_norm_is_not_a_radius_of_the_attack() -> None:
     with pytest.raises(UserError, match="cw-l2 is for L2; none of Linf 8/255 is"):
         harness.evaluate(harness.load_model("cifar10-rn8s29-dense"), attack="cw-l2", radius="Linf 8/255", n=2)
 

@@ -100,7 +100,7 @@ def test_other_floating_logits_are_cast_with_their_gradients(kind: torch.dtype) 
         (lambda z: torch.manual_seed(3) and z, "random numbers"),
     ],
 )
-def test_what_is_no_function_to_logits_is_refused(after: Callable[[torch.Tensor], object], words: str) -> None:
+def test_what_is_not_a_function_to_logits_is_refused(after: Callable[[torch.Tensor], object], words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         Fenced(Net(after=after))(IMAGES)
 
@@ -128,7 +128,7 @@ class Odd(Exception):
 @pytest.mark.parametrize(
     "error", [KeyError("boom"), SystemExit(0), KeyboardInterrupt(), GeneratorExit(), AssertionError("one\ntwo"), Odd()]
 )
-def test_any_exception_is_one_line_with_a_traceback_beside_it(error: BaseException) -> None:
+def test_any_exception_is_one_line_with_a_traceback_next_to_it(error: BaseException) -> None:
     with pytest.raises(UserCodeError, match=rf"model failed on images .*{type(error).__name__}.*test_fence\.py, line") as raised:
         Fenced(Net(raising(error)))(IMAGES)
     assert len(str(raised.value).splitlines()) == 1 and "Traceback" in raised.value.trace and "in run" in raised.value.trace

@@ -50,7 +50,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_model_of_ones_own_beside_the_suites_models_in_one_command(there: Path) -> None:
+def test_a_user_model_next_to_the_suites_models_in_one_command(there: Path) -> None:
     first = compare("my_model.py:make_model")
     assert first.exit_code == 0, first.stderr
     assert "9 units run" in first.stderr and "lacks outcomes of 2 models" in first.stderr and "harness diagnose" in first.stderr
@@ -212,7 +212,7 @@ def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -
     assert "n = 20" in all_images.stdout and "n = 4" in four_images.stdout
 
 
-def test_images_of_ones_own_at_a_radius_that_is_said(there: Path) -> None:
+def test_user_images_at_an_explicit_radius(there: Path) -> None:
     sample = datasets.load("cifar10-sample", n=10)
     for label in range(10):
         (there / "pictures" / str(label)).mkdir(parents=True)

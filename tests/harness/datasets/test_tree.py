@@ -72,7 +72,7 @@ def test_more_than_there_are_is_refused_before_anything_is_decoded(tmp_path: Pat
         datasets.load(f"folder:{tmp_path}", n=7)
 
 
-def test_hidden_files_and_folders_are_no_images_and_no_classes(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_neither_images_nor_classes(tmp_path: Path) -> None:
     write_tree(tmp_path)
     (tmp_path / ".thumbnails").mkdir()
     for hidden in (".thumbnails/0.png", "class001/._0.png"):
@@ -177,7 +177,7 @@ def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("validation",)])
-def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+def test_parts_of_a_data_set_are_not_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
     for part in parts:
         write_tree(tmp_path / part)
     with pytest.raises(UsageError, match=f"parts of a data set.*folder:.*{sorted(parts)[-1]}"):
@@ -185,7 +185,7 @@ def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: tuple[str, ..
     assert len(datasets.load(f"folder:{tmp_path / parts[0]}")) == 6
 
 
-def test_a_folder_around_the_classes_is_no_class(tmp_path: Path) -> None:
+def test_a_folder_around_the_classes_is_not_a_class(tmp_path: Path) -> None:
     write_tree(tmp_path / "pictures")
     with pytest.raises(UsageError, match=r"one folder deeper, folder:.*pictures"):
         datasets.load(f"folder:{tmp_path}")
@@ -247,7 +247,7 @@ def test_names_that_cannot_be_printed_are_shown_escaped(tmp_path: Path) -> None:
         datasets.load(f"folder:{tmp_path / 'a'}\nb")
 
 
-def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
+def test_names_that_are_not_text_are_read(tmp_path: Path) -> None:
     write_tree(tmp_path)
     source = tmp_path / "class000" / "0.png"
     source.rename(os.fsdecode(os.fsencode(tmp_path / "class000") + b"/\xff.png"))

@@ -96,7 +96,7 @@ def test_an_opponent_without_outcomes_is_named_and_tested_against_nothing() -> N
     assert any("No outcomes to compare with of absent." in line for line in sentences(comparison))
 
 
-def test_nothing_at_all_is_said_to_be_nothing() -> None:
+def test_an_empty_comparison_has_no_numbers() -> None:
     comparison = compare(pd.DataFrame(), "mine", planned("mine", "weak"), SIZES)[0]
     assert comparison.target.worst.n == 0 and "no images" in sentences(comparison)[0]
 
@@ -141,7 +141,7 @@ def test_without_an_attack_that_uses_no_gradients_nothing_is_better() -> None:
     assert not compare(outcomes[outcomes["attack"] == "pgd"], "mine", planned("mine"), SIZES, outcomes)[0].target.is_tested
 
 
-def test_a_masked_opponent_makes_nobody_worse_and_is_beaten_all_the_same() -> None:
+def test_a_masked_opponent_makes_no_model_worse_and_can_be_beaten() -> None:
     assert doubted(opponent_flags="zero-gradient").opponents[0].verdict == "better"
     weak = "1" * 20 + "0" * 20
     outcomes = pd.DataFrame(rows("mine", "pgd", weak) + rows("close", "pgd", MINE)).assign(flags="")
@@ -151,7 +151,7 @@ def test_a_masked_opponent_makes_nobody_worse_and_is_beaten_all_the_same() -> No
     assert compare(outcomes, "mine", planned("mine", "close"), SIZES, all_outcomes)[0].opponents[0].verdict == "in doubt"
 
 
-def test_logits_that_are_no_numbers_are_shown_and_decide_nothing() -> None:
+def test_logits_that_are_not_numbers_are_shown_and_decide_nothing() -> None:
     comparison = doubted("non-finite")
     assert comparison.target.flags == ("non-finite",) and comparison.opponents[0].verdict == "better"
 

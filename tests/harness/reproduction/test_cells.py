@@ -188,7 +188,7 @@ def test_damaged_documents_are_reported(tmp_path: Path) -> None:
         TrainingDocument(training="1", identity={}, recipe="r", record={}, curve="", seconds=1.0).model()
 
 
-def test_global_state_is_left_as_it_was(trained: CellStore) -> None:
+def test_global_state_is_unchanged(trained: CellStore) -> None:
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     (unit,), _ = trained.missing_trainings([ours(seed=5)])
     run_unit(unit, trained.store)

@@ -179,7 +179,9 @@ def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Pa
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError(), RuntimeError("not enough memory: you tried")]
 )
-def test_out_of_memory_is_said_and_costs_one_unit(error: Exception, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_reported_and_costs_one_unit(
+    error: Exception, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evaluate = work.evaluate_unit
 
     def greedy(model, block, threat, spec, *args, **kwargs):

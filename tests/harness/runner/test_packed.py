@@ -73,7 +73,7 @@ def test_packing_again_gives_the_same_bytes(store: Store) -> None:
     assert [(store.root / name).read_bytes() for name in (OUTCOMES, MANIFESTS)] == first
 
 
-def test_new_and_invalid_units_stand_beside_a_pack_until_it_is_packed_again(store: Store, plan: Plan) -> None:
+def test_new_and_invalid_units_are_stored_next_to_a_pack_until_it_is_packed_again(store: Store, plan: Plan) -> None:
     pack(store)
     unit = plan.ids[0]
     store.invalidate(unit, "faulty memory")

@@ -119,7 +119,7 @@ def test_onnx_gives_logits_gradients_and_layers(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_onnx
-def test_tensors_beside_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
+def test_tensors_next_to_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
     import onnx
 
     (tmp_path / "one.onnx").write_bytes(to_onnx(network(), IMAGES))
@@ -132,7 +132,7 @@ def test_tensors_beside_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_onnx
-def test_what_is_no_onnx_file_is_damaged(tmp_path: Path) -> None:
+def test_what_is_not_an_onnx_file_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "n.onnx").write_bytes(b"\x08\x0a" + b"nonsense")
     with pytest.raises(DamagedFileError, match="ONNX"):
         load_onnx(tmp_path / "n.onnx")

@@ -86,7 +86,7 @@ def test_of_several_outputs_one_has_to_be_named(tmp_path: Path) -> None:
     assert torch.allclose(load_onnx(path, Preprocessing(output="y")).module(X), logits(X), atol=1e-4)
 
 
-def test_channels_last_have_to_be_said_and_only_then(tmp_path: Path) -> None:
+def test_channels_last_have_to_be_declared_and_only_then(tmp_path: Path) -> None:
     nodes = [node("Transpose", ["x"], "t", perm=[0, 3, 1, 2]), convolution("t"), *tail()]
     last, first = save(tmp_path / "l.onnx", nodes, shape=("N", 32, 32, 3)), save(tmp_path / "f.onnx", [convolution("x"), *tail()])
     with pytest.raises(UserError, match=r"channels last.*--channels-last"):
@@ -125,7 +125,7 @@ def test_half_precision_is_asked_in_half_precision(tmp_path: Path) -> None:
     assert module(X).dtype == torch.float32 and torch.allclose(module(X), logits(X), atol=0.05)
 
 
-def test_sizes_that_are_left_open_are_no_error(tmp_path: Path) -> None:
+def test_sizes_that_are_left_open_are_accepted(tmp_path: Path) -> None:
     path = save(tmp_path / "n.onnx", [convolution("x"), *tail()], shape=("N", 3, "H", "W"))
     assert torch.allclose(load_onnx(path).module(X), logits(X), atol=1e-4)
 
@@ -168,13 +168,13 @@ def test_two_inputs_are_named(tmp_path: Path) -> None:
         (b"\x80\x02}q\x00.", "a pickle"),
     ],
 )
-def test_a_file_that_is_no_onnx_is_named_for_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_that_is_not_onnx_is_named_by_its_kind(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "n.onnx").write_bytes(content)
     with pytest.raises(DamagedFileError, match=words):
         load_onnx(tmp_path / "n.onnx")
 
 
-def test_what_is_said_of_a_network_is_part_of_what_it_is(tmp_path: Path) -> None:
+def test_preprocessing_is_part_of_a_networks_identity(tmp_path: Path) -> None:
     path = save(tmp_path / "n.onnx", [convolution("x"), *tail()])
     preprocessing = Preprocessing(255.0, (127.5,), (60.0, 61.5, 62.0), False, "y")
     assert (
