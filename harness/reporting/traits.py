@@ -71,8 +71,7 @@ def _traits(record: Record) -> dict[str, Any]:
     threat = record.threat
     settings: dict[str, Any] = {
         "architecture": {name: value for name, value in record.architecture.items() if name != "last_batch_norm"},
-        # The name of a user's data set identifies its shape, and other data sets record none.
-        "data": record.data.model_dump(exclude={"shape"}),
+        "data": record.data.model_dump(),
         "threat": threat.model_dump(),
         "score_scale": score_scale if is_pruned else None,
         "epochs": record.training.epochs if record.training else None,

@@ -164,7 +164,7 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
     compared = compare("added/mine.toml", "--against", PRUNED)
     assert compared.exit_code == 0 and "units run" not in compared.stderr and "mine withstands" in compared.stdout
     attacked = harness("run", "--model", "added/mine.toml", "--attack", "pgd", "--n", "4", "--workers", "1")
-    assert attacked.exit_code == 0 and "1 found" in attacked.stderr and "mine" in attacked.stdout
+    assert attacked.exit_code == 0 and "1 already" in attacked.stderr and "mine" in attacked.stdout
     repeated = harness("add", "my_model.py:ours", *options)
     assert repeated.exit_code == 2 and "there already" in repeated.stderr
     mismatched = harness("add", "my_model.py:ours", *("1" if item == "32" else "other" if item == "mine" else item for item in options))

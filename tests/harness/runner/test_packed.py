@@ -174,7 +174,7 @@ def test_a_store_in_use_is_not_packed(store: Store, plan: Plan) -> None:
 def test_packed_units_are_merged_like_others(store: Store, plan: Plan, tmp_path: Path) -> None:
     pack(store)
     result = CliRunner().invoke(main, ["store", "merge", str(store.root), "--store", str(tmp_path / "mine")])
-    assert result.exit_code == 0 and "4 units taken" in result.output
+    assert result.exit_code == 0 and "4 units copied" in result.output
     assert all(Store(tmp_path / "mine").holds(unit) for unit in plan.ids)
     assert verify(Store(tmp_path / "mine")).problems == []
 

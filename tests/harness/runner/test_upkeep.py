@@ -49,7 +49,7 @@ def test_invalid_outcomes_are_not_used_and_the_reason_stays(plan: Plan, store: S
     stored = find(store.read_all(), plan)
     assert set(stored.outcomes["attack"]) == {"cw-linf"} and len(stored.invalid) == 1 and "faulty memory" in stored.invalid[0]
     result = harness("run", *ASKED, "--workers", "1", "--reports", str(tmp_path / "reports"), store=store)
-    assert result.exit_code == 0 and "1 units run, 1 found" in result.stderr
+    assert result.exit_code == 0 and "1 units run, 1 already" in result.stderr
     stored = find(store.read_all(), plan)
     assert len(stored.outcomes) == 32 and "run again, because faulty memory" in stored.invalid[0]
     assert "run again, because faulty memory" in (tmp_path / "reports" / "request" / "summary.md").read_text()
@@ -139,7 +139,7 @@ def test_damaged_units_of_another_store_are_left_out(plan: Plan, finished: Store
     manifest["identity"]["base_seed"] = 7
     (other_store.units / f"{plan.ids[1]}.json").write_text(json.dumps(manifest))
     result = harness("store", "merge", str(other_store.root), store=store)
-    assert result.exit_code == 1 and "0 units taken" in result.output and "2 damaged" in result.output
+    assert result.exit_code == 1 and "0 units copied" in result.output and "2 damaged" in result.output
     assert not any(store.holds(unit) for unit in plan.ids)
 
 
@@ -167,7 +167,7 @@ def test_whatever_is_wrong_is_named(damage, said: str, plan: Plan, store: Store)
     assert result.exit_code == 1 and said in result.output
 
 
-def test_a_plan_says_what_is_held_and_how_long_the_rest_takes(plan: Plan, store: Store) -> None:
+def test_a_plan_says_what_is_stored_and_how_long_the_rest_takes(plan: Plan, store: Store) -> None:
     (store.units / f"{plan.ids[1]}.json").unlink()
     result = harness("plan", *ASKED, "--json", store=store)
     assert result.exit_code == 0, result.output
@@ -175,7 +175,7 @@ def test_a_plan_says_what_is_held_and_how_long_the_rest_takes(plan: Plan, store:
     assert [unit["stored"] for unit in content["units"]] == [True, False] and content["models"][0]["stored"] == 1
     assert 0 < content["models"][0]["seconds"] < 600 and content["models"][0]["piloted"]
     text = harness("plan", *ASKED, store=store)
-    assert MODEL in text.stdout and "2 units, 1 held" in text.stderr
+    assert MODEL in text.stdout and "2 units, 1 stored" in text.stderr
 
 
 def test_a_status_counts_done_running_failed_and_left(plan: Plan, store: Store) -> None:
