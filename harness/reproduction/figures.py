@@ -140,7 +140,9 @@ def figure_4(cells: CellStore) -> Figure:
         if (document := cells.training(PRUNED.model_copy(update={"keep_ratio": keep_ratio, "p": power}))) is not None
     }
     if not curves:
-        raise MissingDataError("no learning curve of the figure is in the store: `harness reproduce table-1 --scale small` trains its models")
+        raise MissingDataError(
+            "no learning curve of the figure is in the store: `harness reproduce table-1 --scale small` trains its models"
+        )
     wanted = len(KEEP_RATIOS) * len(POWERS)
     text = f"{cells.scale.title}; {len(curves)} of {wanted} runs"
     figure, placeholder = new_figure(WIDTH, 3.8, "Learning curves by allocation power", text)
