@@ -51,7 +51,7 @@ class UserModules:
         importlib.invalidate_caches()
         spec = importlib.util.spec_from_file_location(self.main, self.file)
         if spec is None or spec.loader is None:
-            raise UsageError(f"{self.file} is no Python file")
+            raise UsageError(f"{self.file} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[self.main] = module
         spec.loader.exec_module(module)
