@@ -1,6 +1,7 @@
-"""Adaptive per-layer keep ratios (the paper's section on adaptive pruning; rule and rounding as in the official code).
+"""Allocation of the kept weights to layers: adaptive keep ratios, or one threshold over all layers.
 
-There are two constraints: the number kept in a layer of n weights is proportional to n^p (so its keep ratio is c n^(p-1)), and the
+Adaptive keep ratios are those of the paper's section on adaptive pruning, with the rule and the rounding of the official code. There are
+two constraints: the number kept in a layer of n weights is proportional to n^p (so its keep ratio is c n^(p-1)), and the
 numbers kept add up to the budget. p = 1 keeps the same fraction in every layer, p = 0 the same number; the paper's best is p = 0.1.
 """
 
@@ -8,7 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
+from model_zoo.errors import UsageError
 from model_zoo.layers.pruned_binary import keep_count
+
+# Allocation that ranks the weights of all layers together, in options that take it or an allocation power.
+GLOBAL = "global"
 
 
 def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> list[float]:
@@ -52,3 +59,34 @@ def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> 
 def layer_keep_counts(sizes: Sequence[int], keep_ratio: float, power: float) -> list[int]:
     """Return the number of weights kept in every layer: `layer_keep_ratios` with the mask's rounding n - floor((1 - k) n)."""
     return [keep_count(size, ratio) for size, ratio in zip(sizes, layer_keep_ratios(sizes, keep_ratio, power), strict=True)]
+
+
+def check_allocation(allocation: object) -> None:
+    """Raise a UsageError unless `allocation` is an allocation power in [0, 1] or "global"."""
+    is_number = isinstance(allocation, (int, float)) and not isinstance(allocation, bool)
+    if allocation != GLOBAL and not (is_number and 0.0 <= allocation <= 1.0):  # type: ignore[operator]
+        raise UsageError(f"allocation is a power from 0 to 1 or {GLOBAL!r}, not {allocation!r}")
+
+
+def allocated_counts(rankings: Sequence[torch.Tensor], keep_ratio: float, allocation: float | str) -> list[int]:
+    """Return the number of weights kept in every layer.
+
+    Parameters
+    ----------
+    rankings : sequence of torch.Tensor
+        One tensor per layer, whose entries of largest magnitude are kept.
+    keep_ratio : float
+        Fraction of all weights that is kept, in (0, 1].
+    allocation : float or str
+        Allocation power: 1 rounds the same fraction in every layer, other powers are `layer_keep_counts`. "global": as many as are among
+        the largest of all layers together; a layer may keep none.
+    """
+    sizes = [ranking.numel() for ranking in rankings]
+    if allocation == 1.0:
+        return [keep_count(size, keep_ratio) for size in sizes]
+    if not isinstance(allocation, str):
+        return layer_keep_counts(sizes, keep_ratio, allocation)
+    magnitudes = torch.cat([ranking.detach().abs().flatten() for ranking in rankings])
+    is_kept = torch.zeros_like(magnitudes, dtype=torch.bool)
+    is_kept[magnitudes.topk(round(keep_ratio * len(magnitudes)), sorted=False).indices] = True
+    return [int(part.sum()) for part in is_kept.split(sizes)]
