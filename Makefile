@@ -30,7 +30,7 @@ run: .venv/base
 	@$(BIN)/harness run --suite quick --store .run/results --reports .run/reports --compare results
 
 test: lint types
-	@$(BIN)/python -m pytest --quiet
+	@$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile
 
 lint: .venv/dev
 	@$(BIN)/ruff check .

@@ -43,7 +43,7 @@ def planted(out: Path) -> None:
             if path.exists():
                 continue
             honest_robust = ascend(kind.honest(instance), x, y, kind.threat.epsilon, margin, 50, 1).robust
-            diagnostics = masking.measured(kind.make(instance), x, y, kind.threat)
+            diagnostics = masking.measured(kind.make(instance), toys.block(), kind.threat)
             _save(path, {"true": float(honest_robust.float().mean()), "diagnostics": diagnostics.to_dict()})
 
 

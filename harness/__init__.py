@@ -2,7 +2,8 @@
 
 `load_model`, `evaluate` and `results` attack models and return frames. `models` and `footprint` say what is registered and what it costs.
 `compare` tests whether a model is more robust than others, and `diagnose` says whether its robustness is real. `report` writes tables and
-figures, and `train` trains a model from a recipe. `harness.datasets` and `harness.attacks` have the images and the attacks by name.
+figures, `reproduce` returns a table of the paper, and `train` trains a model from a recipe. `harness.datasets` and `harness.attacks` have
+the images and the attacks by name.
 
 >>> import harness
 >>> model = harness.load_model("cifar10-rn8w32-pruned-binary-k20-p01")  # doctest: +SKIP
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from harness.api.evaluating import FlagWarning, evaluate, load_model, results
     from harness.api.listing import footprint, models
     from harness.api.reporting import report
+    from harness.api.reproducing import reproduce
     from harness.api.training import train
 
     __version__: str
@@ -33,6 +35,7 @@ _MODULES = {
     "load_model": "evaluating",
     "models": "listing",
     "report": "reporting",
+    "reproduce": "reproducing",
     "results": "evaluating",
     "train": "training",
 }
@@ -46,6 +49,7 @@ __all__ = [
     "load_model",
     "models",
     "report",
+    "reproduce",
     "results",
     "train",
 ]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from harness.attacks.spec import AttackSpec
     from harness.datasets.base import Source
     from harness.reporting.tables import TableSpec
+    from harness.reproduction.scale import Scale
+    from harness.reproduction.specification import PaperTable
     from harness.runner.executors import Executor
     from harness.runner.suite import Suite
 
@@ -58,4 +60,20 @@ TABLES: Registry[TableSpec] = Registry(
 )
 FIGURES: Registry[Callable[..., Any]] = Registry(
     "figure", "figures", "callable", "harness ls figures", packages=("harness.reporting.figures",), attribute="figures", by_module=True
+)
+PAPER_TABLES: Registry[PaperTable] = Registry(
+    "table of a paper",
+    "paper_tables",
+    "harness.reproduction.specification:PaperTable",
+    "harness reproduce",
+    files="harness.reproduction:tables",
+    read="harness.reproduction.specification:read",
+)
+SCALES: Registry[Scale] = Registry(
+    "scale",
+    "scales",
+    "harness.reproduction.scale:Scale",
+    "harness reproduce --help",
+    files="harness.reproduction:scales",
+    read="harness.reproduction.scale:read_scale",
 )

@@ -12,7 +12,7 @@ BOOTSTRAP_DRAWS = 10_000
 
 
 @cache
-def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Return Wilson's score interval for a proportion (Wilson 1927), as fractions; (0.0, 1.0) if n is 0.
 
     Raises
@@ -26,7 +26,7 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> t
         raise ValueError(f"{successes} of {n} is not a proportion")
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -71,7 +71,7 @@ def build_classifier(
     `convolution` makes the layers (default: dense convolutions without bias); `affine` gives batch norms scales and shifts.
     """
     fields = dict(architecture)
-    normalisation = str(fields.pop("normalisation"))
+    normalisation = str(fields.pop("normalisation", ""))
     classifier = Classifier(build_network(fields, convolution or partial(nn.Conv2d, bias=False), affine), normalisation)
     classifier.architecture, classifier.affine = dict(architecture), affine
     return classifier

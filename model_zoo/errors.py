@@ -10,11 +10,30 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+# Maximum number of characters of a message, and of a message about a file without what a command writes in front of it.
+LONGEST, LINE = 300, 280
+
+
+def one_line(text: str, length: int = LINE) -> str:
+    """Return a text as one line of at most `length` characters: control characters escaped, and the middle left out if it is longer."""
+    line = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text[: 8 * length]
+    )
+    if len(text) <= 8 * length and len(line) <= length:
+        return line
+    return f"{line[: length - length // 3 - 5]} ... {line[-(length // 3) :]}"
+
 
 class UserError(Exception):
-    """Base class of errors that the user can correct. `exit_code` is the exit status of a command that raises it."""
+    """Base class of errors that the user can correct. `exit_code` is the exit status of a command that raises it.
+
+    `str` returns one line of at most 300 characters: control characters are escaped, and a longer message loses its middle.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__(), LONGEST)
 
 
 class UsageError(UserError):
@@ -43,14 +62,17 @@ class UnknownNameError(UsageError):
         matches = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f" Did you mean {matches[0]!r}?" if matches else ""
         source = listing if "://" in listing else f"`{listing}`"
-        super().__init__(f"unknown {kind} {name!r}.{hint} {source} lists what exists.")
+        super().__init__(f"unknown {kind} {one_line(name, 60)!r}.{hint} {source} lists what exists.")
 
 
 class DamagedFileError(UserError):
-    """File whose content is wrong; the message names the file, what was expected and what was found."""
+    """File whose content is wrong; the message is one line that names the file, what was expected and what was found."""
 
     def __init__(self, path: Path | str, expected: str, found: str) -> None:
-        super().__init__(f"{path}: expected {expected}, found {found}")
+        name = one_line(str(path), 4096)
+        room = max(LINE - len(name) - len(": expected , found "), 120)
+        expected_text = one_line(expected, room // 2)
+        super().__init__(f"{name}: expected {expected_text}, found {one_line(found, room - len(expected_text))}")
         self.path, self.expected, self.found = Path(path), expected, found
 
 

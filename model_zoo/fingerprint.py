@@ -19,8 +19,8 @@ _SEED = 0xF19E_2B11
 Fingerprint = Mapping[str, Sequence[Sequence[float]]]
 
 
-def fingerprint(model: nn.Module, size: int) -> Fingerprint:
-    """Return logits and gradients on `IMAGES` fixed images [3, size, size], computed in float32 on the CPU with one thread.
+def fingerprint(model: nn.Module, size: int, channels: int = 3) -> Fingerprint:
+    """Return logits and gradients on `IMAGES` fixed images [channels, size, size], computed in float32 on the CPU with one thread.
 
     Returns
     -------
@@ -29,9 +29,9 @@ def fingerprint(model: nn.Module, size: int) -> Fingerprint:
         `DIRECTIONS` fixed directions. Numbers have seven significant digits.
     """
     generator = torch.Generator().manual_seed(_SEED)
-    coarse = torch.rand(IMAGES, 3, 4, 4, generator=generator)
+    coarse = torch.rand(IMAGES, channels, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
-    images = (smooth + 0.1 * torch.randn(IMAGES, 3, size, size, generator=generator)).clamp(0.0, 1.0).requires_grad_(True)
+    images = (smooth + 0.1 * torch.randn(IMAGES, channels, size, size, generator=generator)).clamp(0.0, 1.0).requires_grad_(True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -41,7 +41,7 @@ def fingerprint(model: nn.Module, size: int) -> Fingerprint:
             (gradient,) = torch.autograd.grad((logits * weights).sum(), images)
     finally:
         torch.set_num_threads(threads)
-    directions = torch.randn(3 * size * size, DIRECTIONS, generator=generator)
+    directions = torch.randn(channels * size * size, DIRECTIONS, generator=generator)
     return {"logits": _rounded_rows(logits.detach()), "gradients": _rounded_rows(gradient.flatten(1) @ directions)}
 
 

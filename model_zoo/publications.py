@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from model_zoo.documents import first_fault
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.registry import package_folder
 from model_zoo.threat import parse_radius
@@ -98,9 +99,7 @@ def published() -> pd.DataFrame:
                 try:
                     result = Published.model_validate({name: value or None for name, value in row.items()})
                 except ValidationError as error:
-                    first_error = error.errors()[0]
-                    location = ".".join(map(str, first_error["loc"]))
-                    raise DamagedFileError(path, "a published number", f"line {line}, {location}: {first_error['msg']}") from None
+                    raise DamagedFileError(path, "a published number", f"line {line}, {first_fault(error)}") from None
                 if result.key in seen:
                     raise DamagedFileError(path, "keys that are unique", f"line {line}: {result.key} again")
                 seen.add(result.key)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import tomli_w
-from pydantic import ValidationError
 
+from model_zoo.documents import read_toml, validated
 from model_zoo.errors import DamagedFileError, UnknownNameError, UserError
 from model_zoo.files import place
 from model_zoo.plugin_folders import plugin_folders
@@ -52,14 +51,7 @@ def read_record(path: Path) -> Record:
     DamagedFileError
         If the file is not TOML, its fields are not those of a record (the message names the field), or its id is not the file's name.
     """
-    try:
-        record = Record.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DamagedFileError(path, "a model record in TOML", str(error)) from None
-    except ValidationError as error:
-        first_error = error.errors()[0]
-        location = ".".join(str(part) for part in first_error["loc"])
-        raise DamagedFileError(path, "a model record", f"{location}: {first_error['msg']}" if location else first_error["msg"]) from None
+    record = validated(Record, read_toml(path, "a model record"), path, "a model record")
     if record.id != path.stem:
         raise DamagedFileError(path, f"the record of {path.stem!r}", f"that of {record.id!r}")
     return record

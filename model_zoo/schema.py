@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Literal, Protocol
@@ -11,9 +12,21 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel, parse_radius
 
+# One component of a path, on every operating system; it does not begin with a dot.
+_FILE_NAME = re.compile(r"[^./\\:*?\"<>|][^/\\:*?\"<>|]{0,199}")
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def checked_radius(radius: str) -> str:
+    """Return a radius as it is; raise a ValueError, as pydantic wants it, if it is not an exact fraction such as "8/255"."""
+    try:
+        parse_radius(radius)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return radius
 
 
 class Checkpoint(_Strict):
@@ -21,15 +34,27 @@ class Checkpoint(_Strict):
 
     file: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(gt=0)
+    bytes: int = Field(gt=0, lt=2**63)
+
+    @field_validator("file")
+    @classmethod
+    def _is_file_name(cls, file: str) -> str:
+        """A record must not make its readers open a file of another folder."""
+        if not _FILE_NAME.fullmatch(file) or not file.isprintable():
+            raise ValueError("the name of a file in the record's folder is expected")
+        return file
 
 
 class TrainedOn(_Strict):
-    """Training images: the data set, the number of images, and whether images beyond the data set were used."""
+    """Training images: the data set, the number of images, whether images beyond the data set were used, and their shape [C, H, W].
+
+    The shape is recorded only for images of the user's own.
+    """
 
     train: str
-    images: int | None = None
+    images: int | None = Field(default=None, ge=1)
     extra: bool = False
+    shape: tuple[int, int, int] | None = None
 
 
 class Threat(_Strict):
@@ -41,11 +66,7 @@ class Threat(_Strict):
     @field_validator("radius")
     @classmethod
     def _is_fraction(cls, radius: str) -> str:
-        try:
-            parse_radius(radius)
-        except UsageError as error:
-            raise ValueError(str(error)) from None
-        return radius
+        return checked_radius(radius)
 
     def model(self) -> ThreatModel:
         """Return the corresponding `ThreatModel`."""
@@ -72,12 +93,12 @@ class Training(_Strict):
     `engine` is the implementation that computed the run, "dense" for plain PyTorch, which is also the default for older records.
     """
 
-    epochs: int
-    minutes: float
+    epochs: int = Field(ge=0)
+    minutes: float = Field(ge=0, allow_inf_nan=False)
     machine: str
     precision: str
     engine: str = "dense"
-    threads: int
+    threads: int = Field(ge=1)
     torch: str
     hold_out_clean_accuracy: float = Field(ge=0, le=1)
     hold_out_pgd_accuracy: float = Field(ge=0, le=1)
@@ -122,7 +143,7 @@ class Record(_Strict):
     large).
     """
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=200)
     title: str
     family: Literal["pruned-binary", "dense", "dense-binary", "sparse", "sparse-binary", "quantised"]
     method: str
@@ -145,6 +166,15 @@ class Record(_Strict):
     training: Training | None = None
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     checkpoint: Checkpoint
+
+    @field_validator("architecture")
+    @classmethod
+    def _has_name_and_classes(cls, architecture: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(architecture.get("name"), str):
+            raise ValueError("a name is expected")
+        if type(architecture.get("classes")) is not int or not 1 <= architecture["classes"] <= 2**20:
+            raise ValueError("a number of classes is expected")
+        return architecture
 
     @model_validator(mode="after")
     def _pruned_has_keep_ratio(self) -> Record:
@@ -170,4 +200,6 @@ class Record(_Strict):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Shape [C, H, W] of the images that the model was trained on."""
+        if self.data.shape is not None:
+            return self.data.shape
         return (3, 224, 224) if self.data.train.startswith("imagenet") else (3, 32, 32)

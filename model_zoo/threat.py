@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,6 +10,7 @@ from fractions import Fraction
 from model_zoo.errors import UsageError
 
 NORMS = ("Linf", "L2")
+_FRACTION = re.compile(r"[+-]?(\d+/\d+|(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,24 @@ def threats_for(norms: Iterable[str], radii: Iterable[str]) -> list[ThreatModel]
 def parse_radius(text: str) -> Fraction:
     """Parse a radius written as a fraction ("8/255") or a decimal ("0.031"), both exactly; raises a UsageError for other text."""
     try:
-        return Fraction(text.strip())
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"not a radius: {text!r} (write an exact fraction such as 8/255)") from None
+        return exact_fraction(text)
+    except ValueError:
+        raise UsageError(f"not a radius: {text[:40]!r} (write an exact fraction such as 8/255)") from None
+
+
+def exact_fraction(text: str) -> Fraction:
+    """Return a fraction ("8/255") or decimal ("0.031", "1e-3") exactly.
+
+    Raises a ValueError for any other text, and for numbers with more than 40 characters or a power of ten beyond 99, whose exact values
+    could fill the memory.
+    """
+    text = text.strip()
+    if not _FRACTION.fullmatch(text) or len(text) > 40:
+        raise ValueError("no exact fraction such as 8/255")
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        raise ValueError("a fraction with denominator 0") from None
 
 
 def radius_text(radius: Fraction) -> str:

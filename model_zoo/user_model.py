@@ -17,8 +17,9 @@ from torch import nn
 from model_zoo.adapters import exported, factory, robustbench
 from model_zoo.adapters.outside import PLAIN, Outside
 from model_zoo.classifier import Classifier
-from model_zoo.errors import RefusedError, UserCodeError, UserError
+from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced, unfenced
+from model_zoo.image_shapes import BATCHES, CHANNELS, SIZES, size_for
 from model_zoo.layers.activations import activation_of
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
@@ -27,10 +28,6 @@ from model_zoo.user_code import user_code
 
 # A seed that is unlikely to have been used to draw weights.
 _SEED = 0x0C0F_FEE5
-# Image sizes in pixels on which a network is tried to find its number of classes.
-_SIZES = (32, 224, 28, 64, 96, 48, 128, 160, 16, 40, 56, 112, 192, 256, 299)
-# Batch sizes that may be fixed in a network.
-_BATCHES = (1, 3, 4, 8, 16, 32, 64, 100, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class UserModel:
         a factory's network in memory, without a file), or "kept weights and masks" (the same for a network that torch prunes by masks).
     size : int
         Height and width in pixels of images on which the model runs.
+    channels : int
+        Channels of these images, 3 or 1.
     """
 
     id: str
@@ -69,6 +68,7 @@ class UserModel:
     keep_ratio: float | None = None
     data: TrainedOn | None = None
     training: Training | None = None
+    channels: int = 3
 
     @property
     def classes(self) -> int:
@@ -86,7 +86,7 @@ def open_factory(path: Path, function: str, weights: Path | None = None) -> tupl
     UserError
         As `model_zoo.adapters.factory.make` raises it.
     RefusedError
-        If the model does not run on images of three channels, or no gradient reaches them.
+        If the model does not run on images of three channels or of one, or no gradient reaches them.
     """
     built = factory.make(path, function, weights)
     title = f"{path.name}:{function}" + (f" with {weights.name}" if weights else "")
@@ -100,18 +100,18 @@ def open_factory(path: Path, function: str, weights: Path | None = None) -> tupl
     if packed is not None:
         architecture, affine, frozen = packed
         content = pack(frozen, architecture, affine, {"id": path.stem})
-        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), 32, affine), frozen
+        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), (32, 3), affine), frozen
     fenced = fence(lambda network: network)
     try:
-        classes, pixels = _classes(fenced)
+        classes, *shape = _classes(fenced)
     except RefusedError:
         kind = _lower_precision(built.network)
         if kind is None:
             raise
         fenced = fence(lambda network: _CastImages(network, kind))
-        classes, pixels = _classes(fenced)
+        classes, *shape = _classes(fenced)
     architecture = {"name": "factory", "code": built.code, "classes": classes}
-    return _user_model(path.stem, title, architecture, fenced, stored_size(built.network), pixels), fenced
+    return _user_model(path.stem, title, architecture, fenced, stored_size(built.network), shape), fenced
 
 
 def stored_size(network: nn.Module) -> tuple[int, str]:
@@ -149,9 +149,9 @@ def open_exported(path: Path, outside: Outside = PLAIN) -> tuple[UserModel, nn.M
 
     loaded = load()
     fenced = Fenced(loaded.module, lambda: load().module)
-    classes, pixels = _classes(fenced, is_exported=True)
+    classes, *shape = _classes(fenced, is_exported=True)
     architecture = {"name": loaded.kind, "sha256": loaded.sha256, "classes": classes, **outside.identity()}
-    return _user_model(path.stem, path.name, architecture, fenced, (len(loaded.content), "given file"), pixels), fenced
+    return _user_model(path.stem, path.name, architecture, fenced, (len(loaded.content), "given file"), shape), fenced
 
 
 class _CastImages(nn.Module):
@@ -197,59 +197,56 @@ def open_robustbench(name: str, dataset: str, norm: str, folder: Path) -> tuple[
 
     loaded = Fenced(load(), load)
     size = robustbench.file_of(folder, name, dataset, norm).stat().st_size
-    classes, pixels = _classes(loaded)
+    classes, *shape = _classes(loaded)
     architecture = {"name": "robustbench", "model": f"{dataset}/{norm}/{name}", "classes": classes}
-    return _user_model(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, (size, "given file"), pixels), loaded
+    return _user_model(name, f"{name} of RobustBench ({dataset}, {norm})", architecture, loaded, (size, "given file"), shape), loaded
 
 
 def _user_model(
-    stem: str, title: str, architecture: Mapping[str, Any], model: nn.Module, stored: tuple[int, str], pixels: int, affine: bool = True
+    stem: str,
+    title: str,
+    architecture: Mapping[str, Any],
+    model: nn.Module,
+    stored: tuple[int, str],
+    shape: Sequence[int],
+    affine: bool = True,
 ) -> UserModel:
+    size, channels = shape
     weights = weights_sha256(unfenced(model))
     identity = json.dumps([dict(architecture), affine, weights], sort_keys=True)
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
     name = f"{slug}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
     backward = activation_of(architecture).backward
-    return UserModel(name, title, dict(architecture), affine, weights, *stored, pixels, backward=backward)
+    return UserModel(name, title, dict(architecture), affine, weights, *stored, size, backward=backward, channels=channels)
 
 
-def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int]:
-    """Return the number of logits and the image size in pixels of a network; raise a RefusedError if attacks could not differentiate it."""
+def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int, int]:
+    """Return the number of logits, and the size in pixels and the channels of images on which a network runs.
+
+    Raises a RefusedError if attacks could not differentiate the network.
+    """
     first_error = ""
-    for size in _SIZES:
-        images = torch.full((2, 3, size, size), 0.5, requires_grad=True)
-        try:
-            logits = model(images)
-        except UserCodeError as error:
-            first_error = first_error or str(error)
-            continue
-        with warnings.catch_warnings(), user_code("model refused: no gradient comes back to the images"):
-            # torch warns at length about operators without a gradient.
-            warnings.simplefilter("ignore")
-            gradient = torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] if logits.requires_grad else None
-        if gradient is None:
-            raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")
-        return int(logits.shape[1]), size
-    grey_size = _runs_on(model, (2, 1))
-    if grey_size is not None:
-        raise RefusedError(f"model refused: it takes images of one channel, {grey_size} x {grey_size}, and the images here have three")
-    for batch in _BATCHES:
-        if (fixed_size := _runs_on(model, (batch, 3), _SIZES[:2])) is not None:
+    for channels in CHANNELS:
+        for size in SIZES:
+            images = torch.full((2, channels, size, size), 0.5, requires_grad=True)
+            try:
+                logits = model(images)
+            except UserCodeError as error:
+                first_error = first_error or str(error)
+                continue
+            with warnings.catch_warnings(), user_code("model refused: no gradient comes back to the images"):
+                # torch warns at length about operators without a gradient.
+                warnings.simplefilter("ignore")
+                gradient = torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] if logits.requires_grad else None
+            if gradient is None:
+                raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")
+            return int(logits.shape[1]), size, channels
+    for batch in BATCHES:
+        # Without the fence, because its audits use other batch sizes.
+        if (fixed_size := size_for(unfenced(model), batch, 3, SIZES[:2])) is not None:
             remedy = "export it with a dynamic batch dimension" if is_exported else "that number is written into it"
             raise RefusedError(
                 f"model refused: of images of {fixed_size} x {fixed_size} pixels it takes {batch} at a time and no other number: {remedy}"
             )
-    raise RefusedError(f"model refused: it runs on no images [2, 3, S, S] with S of {', '.join(map(str, _SIZES))} ({first_error})")
-
-
-def _runs_on(model: Fenced, shape: tuple[int, int], sizes: Sequence[int] = ()) -> int | None:
-    """Return the first image size on which a network runs with a batch of `shape` [images, channels]; None if it runs on none."""
-    for size in sizes or _SIZES:
-        try:
-            # Without the fence, because its audits use other batch sizes.
-            with torch.no_grad(), user_code("model failed"):
-                unfenced(model)(torch.full((*shape, size, size), 0.5))
-        except UserError:
-            continue
-        return size
-    return None
+    sizes = ", ".join(map(str, SIZES))
+    raise RefusedError(f"model refused: it runs on no images [2, 3, S, S] or [2, 1, S, S] with S of {sizes} ({first_error[:120]})")

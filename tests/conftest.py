@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,14 +53,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-        config.stash[LEFT_OUT] = [(item, min(absent & {mark.name for mark in item.iter_markers()})) for item in left_out]
+        config.stash[LEFT_OUT] = {item.nodeid: min(absent & {mark.name for mark in item.iter_markers()}) for item in left_out}
 
 
-LEFT_OUT = pytest.StashKey[list[tuple[pytest.Item, str]]]()
+LEFT_OUT = pytest.StashKey[dict[str, str]]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a worker of pytest-xdist, pass the deselected tests on to the process that prints them."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the deselected tests from a worker of pytest-xdist; all workers deselect the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List the deselected tests with the reason for each."""
-    for item, marker in terminalreporter.config.stash.get(LEFT_OUT, []):
+    for name, marker in terminalreporter.config.stash.get(LEFT_OUT, {}).items():
         reason = f"needs {REASONS[marker]}" if marker in REASONS else "slow: select with -m slow"
-        terminalreporter.write_line(f"left out: {item.nodeid} ({reason})")
+        terminalreporter.write_line(f"left out: {name} ({reason})")

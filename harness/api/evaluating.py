@@ -78,7 +78,7 @@ def evaluate(
     attack : str or sequence of str
         Names as listed by `harness ls attacks`.
     dataset : str
-        A name as listed by `harness ls datasets`.
+        A name as listed by `harness ls datasets`, or images of your own, see `harness.datasets.load`.
     n : int, optional
         Number of images, the first in the data set's order; None means all.
     radius : str, optional
@@ -113,7 +113,7 @@ def evaluate(
         with user_code("model failed"):
             fenced = model if isinstance(model, Fenced) else Fenced(model, _make_copier(model))
             images, family = datasets.load(dataset, folder, n), datasets.describe(dataset).family
-            descriptions = _describe_module(model, images.images.shape[1], len(images.classes))
+            descriptions = _describe_module(model, images.images.shape[1], images.images.shape[3], len(images.classes))
             if isinstance(next(iter(descriptions.values())), UserModel):
                 if engine not in ("auto", "dense"):
                     raise UsageError(f"engine {engine} is for registered models: a module is attacked as it is")
@@ -163,7 +163,7 @@ def _warn_of_flags(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _describe_module(model: nn.Module, size: int, classes: int) -> dict[str, Attackable]:
+def _describe_module(model: nn.Module, size: int, channels: int, classes: int) -> dict[str, Attackable]:
     """Return the description of a module by a reference: of one from `load_model` that still computes the same, its record.
 
     Any other module is called by its class and the start of a hash of its weights.
@@ -173,13 +173,13 @@ def _describe_module(model: nn.Module, size: int, classes: int) -> dict[str, Att
     if isinstance(loaded_from, str) and not any(module.training for module in model.modules()):
         reference = parse(loaded_from)
         record, original = reference.open()
-        if record.weights_sha256 == weights and not differs(fingerprint(model, size), fingerprint(original, size)):
+        if record.weights_sha256 == weights and not differs(fingerprint(model, size, channels), fingerprint(original, size, channels)):
             return {str(reference): record}
     kind = type(unfenced(model))
     architecture = {"name": "module", "type": f"{kind.__module__}.{kind.__qualname__}", "classes": classes}
     size_in_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
     name = f"{kind.__name__}-{weights[:6]}"
-    return {name: UserModel(name, kind.__name__, architecture, True, weights, size_in_bytes, "tensors", size)}
+    return {name: UserModel(name, kind.__name__, architecture, True, weights, size_in_bytes, "tensors", size, channels=channels)}
 
 
 def _make_copier(model: nn.Module) -> Callable[[], nn.Module] | None:

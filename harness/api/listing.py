@@ -76,6 +76,53 @@ def footprint_of(model: str, layers: bool = False) -> dict[str, Any]:
     return row
 
 
+def list_cells(store: Path, on_error: Callable[[UserError], None] | None = None) -> Rows:
+    """List the models that were trained for cells of a paper's tables, from the folder "cells" of a store.
+
+    A document that cannot be read is passed to `on_error`, or raised if there is no such function.
+    """
+    from harness.reproduction.cells import CELLS
+    from harness.runner.trainings import Trainings
+
+    trainings, rows = Trainings(store / CELLS), []
+    for item in trainings.read_all():
+        try:
+            if isinstance(item, UserError):
+                raise item
+            record = item.model()
+        except UserError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        training = record.training
+        rows.append(
+            {
+                "id": record.id,
+                "family": record.family,
+                "keep_ratio": record.keep_ratio,
+                "bytes": record.checkpoint.bytes,
+                "hold_out_clean": None if training is None else training.hold_out_clean_accuracy,
+                "hold_out_pgd": None if training is None else training.hold_out_pgd_accuracy,
+                "minutes": round(item.seconds / 60, 1),
+                "marks": ", ".join(item.marks),
+                "present": trainings.record_path(item).is_file(),
+            }
+        )
+    return rows
+
+
+def count_cells(store: Path) -> int:
+    """Return the number of models that `list_cells` lists; 0 if they cannot be read."""
+    from harness.reproduction.cells import CELLS
+    from harness.runner.trainings import Trainings
+
+    try:
+        return len(Trainings(store / CELLS).ids())
+    except UserError:
+        return 0
+
+
 def list_models(on_error: Callable[[UserError], None] | None = None) -> Rows:
     """List registered models. A record that cannot be read is passed to `on_error`, or raised if there is no such function."""
     from model_zoo import registry
@@ -145,10 +192,12 @@ def list_suites() -> Rows:
 
 
 def list_tables() -> Rows:
-    """List tables of reports."""
+    """List tables of reports, those of the paper last."""
     from harness.plugins import TABLES
+    from harness.reproduction import specification
 
-    return [{"name": name, "title": table.title} for name, table in TABLES.items()]
+    rows = [{"name": name, "title": table.title} for name, table in TABLES.items()]
+    return rows + [{"name": name, "title": specification.get(name).title} for name in specification.names()]
 
 
 def list_recipes() -> Rows:

@@ -12,6 +12,8 @@ from harness.reporting import report as reports
 from harness.reporting.index import Section, index
 from harness.reporting.report import DEFAULT_FORMATS, Report
 from harness.reporting.traits import with_traits
+from harness.reproduction import report as paper
+from harness.reproduction.measurements import stored as stored_measurements
 from harness.runner.diagnoses import diagnosed
 from harness.runner.plan import Plan, plan_suite
 from harness.runner.results import Found, cell, find
@@ -57,8 +59,8 @@ def report(
     out : path
         Folder to write to.
     suites : sequence of str
-        Names, or paths of TOML files. By default all that have outcomes, except those whose cells are all in a larger one, and the outcomes
-        that no suite asks for.
+        Names, or paths of TOML files. By default all that have outcomes, except those whose cells are all in a larger one, the outcomes
+        that no suite asks for, and the tables of the paper.
     formats : sequence of str
         Of "md", "csv", "tex", "png", "svg" and "pdf".
     data_dir : path, optional
@@ -89,8 +91,9 @@ def report(
     if not sections:
         raise nothing_stored(result_store, suites)
     sections.sort(key=lambda section: -len(section.report.frames))
+    others = _report_paper(result_store, folder, formats)
     path = folder / "README.md"
-    place(path, index(sections, _report_selftest(result_store, folder, on_message)).encode())
+    place(path, index(sections, others | _report_selftest(result_store, folder, on_message)).encode())
     return Reports(sections, path)
 
 
@@ -125,7 +128,9 @@ def report_page(store: str | Path, out: str | Path, suites: Sequence[str] = (), 
         If the store has no outcomes of these suites, or the extra `page` is not installed.
     """
     from harness.reporting.page.boards import Results
-    from harness.reporting.page.site import build
+    from harness.reporting.page.site import PaperTable, build
+    from harness.reproduction.made import make
+    from harness.reproduction.specification import get, names
 
     result_store, data_path = Store(Path(store)), None if data_dir is None else Path(data_dir)
     stored = list(result_store.read_all())
@@ -138,7 +143,9 @@ def report_page(store: str | Path, out: str | Path, suites: Sequence[str] = (), 
             results.append(Results(suite.name, outcomes, models, pd.DataFrame(plan.expected()), verdicts))
     if not results:
         raise nothing_stored(result_store, suites)
-    return build(result_store, stored, results, {name: name for name in registry.model_ids()}, Path(out), data_path)
+    measurements = stored_measurements(result_store, data_path)
+    tables = [PaperTable(name, get(name).number, get(name).title, make(get(name), measurements).parts) for name in names()]
+    return build(result_store, stored, results, {name: name for name in registry.model_ids()}, Path(out), data_path, tables)
 
 
 def describe_models(store: Store, plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -195,6 +202,16 @@ def _report_requests(
 def _cell_labels(item: Stored) -> tuple[str, ...]:
     labels = item.manifest.labels
     return labels.dataset, labels.norm, labels.radius, labels.attack
+
+
+def _report_paper(store: Store, folder: Path, formats: Sequence[str]) -> dict[str, str]:
+    """Write the tables of the paper; return the file and title of their index."""
+    from harness.reproduction.cells import CELLS, CellStore
+    from harness.reproduction.scale import get_scale
+
+    cells = CellStore(Store(store.root / CELLS), get_scale("small"))
+    paper.write(stored_measurements(store), folder / paper.FOLDER, formats, cells)
+    return {f"{paper.FOLDER}/README.md": "The paper's tables and figures: published and measured numbers, and which of its claims survive"}
 
 
 def _report_selftest(store: Store, folder: Path, on_message: OnMessage) -> dict[str, str]:

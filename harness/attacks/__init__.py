@@ -7,9 +7,22 @@ A new attack is a new TOML file. A new adapter is a module in `packages` (third-
 from __future__ import annotations
 
 from harness.attacks.common import AttackCall, AttackResult, Flag
-from harness.attacks.spec import AttackSpec, bind, check, get, names, uses_apgd, uses_square
+from harness.attacks.spec import AttackSpec, bind, check, check_parameters, get, names, uses_apgd, uses_square
 
-__all__ = ["AttackCall", "AttackResult", "AttackSpec", "Flag", "bind", "check", "get", "names", "run", "uses_apgd", "uses_square"]
+__all__ = [
+    "AttackCall",
+    "AttackResult",
+    "AttackSpec",
+    "Flag",
+    "bind",
+    "check",
+    "check_parameters",
+    "get",
+    "names",
+    "run",
+    "uses_apgd",
+    "uses_square",
+]
 
 
 def run(spec: AttackSpec, call: AttackCall, classes: int | None = None) -> AttackResult:

@@ -8,23 +8,24 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from model_zoo.errors import UsageError
+from model_zoo.errors import UsageError, one_line
+from model_zoo.threat import exact_fraction
 
 
 def _exact(value: object) -> Fraction:
     try:
-        fraction = Fraction(value) if isinstance(value, str) else None
-    except (ValueError, ZeroDivisionError):
+        fraction = exact_fraction(value) if isinstance(value, str) else None
+    except ValueError:
         fraction = None
     if fraction is None or fraction <= 0:
         raise ValueError('a positive exact fraction such as "1/20" is expected')
     return fraction
 
 
-# Steps, restarts, queries: at least 1.
-Count = Annotated[int, Field(ge=1)]
-# Finite and not negative.
-Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Steps, restarts, queries: at least 1, and few enough for the integers of numpy and torch.
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+# Finite, not negative, and small enough for float32.
+Size = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 # A positive exact fraction, written as a string.
 Ratio = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(str)]
 # At least one name.
@@ -45,10 +46,14 @@ class Parameters(BaseModel):
             details = error.errors()[0]
             name = ".".join(map(str, details["loc"]))
             if details["type"] == "extra_forbidden":
-                raise UsageError(f"attack adapter {adapter!r} has no parameter {name!r}; it has {', '.join(cls.model_fields)}") from None
+                raise UsageError(
+                    f"attack adapter {adapter!r} has no parameter {name!r}; it has {one_line(', '.join(cls.model_fields), 120)}"
+                ) from None
             if details["type"] == "missing":
                 raise UsageError(f"attack adapter {adapter!r} needs the parameter {name!r}: every value is spelled out") from None
-            raise UsageError(f"attack adapter {adapter!r}, {name} = {details['input']!r}: {_sentence(details['msg'])}") from None
+            raise UsageError(
+                f"attack adapter {adapter!r}, {name} = {one_line(repr(details['input']), 60)}: {_sentence(details['msg'])}"
+            ) from None
 
 
 class RestartedAscent(Parameters):

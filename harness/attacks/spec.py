@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.plugins import ATTACK_ADAPTERS, ATTACKS
+from model_zoo.documents import read_toml
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.plugins import source_sha256
 from model_zoo.threat import NORMS, ThreatModel
@@ -89,6 +89,14 @@ def check(spec: AttackSpec, threat: ThreatModel, classes: int | None = None) -> 
         raise UsageError(f"attack {spec.name!r} needs at least {spec.minimum_classes} classes, and the model has {classes}")
 
 
+def check_parameters(spec: AttackSpec) -> None:
+    """Raise a UsageError that names the attack if there is no such adapter, or it cannot use a parameter."""
+    try:
+        ATTACK_ADAPTERS.get(spec.adapter).parse(spec.parameters)
+    except UsageError as error:
+        raise UsageError(f"attack {spec.name!r}: {error}") from None
+
+
 def load(path: Path) -> AttackSpec:
     """Read one specification file.
 
@@ -97,19 +105,18 @@ def load(path: Path) -> AttackSpec:
     DamagedFileError
         If the file is not TOML, a field is missing, unknown or of the wrong type, the name is not the file's, or the norm is unknown.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise DamagedFileError(path, "TOML", str(error)) from None
+    table = read_toml(path, "an attack")
     for unknown in table.keys() - _FIELDS.keys():
         raise DamagedFileError(path, f"only the fields {', '.join(_FIELDS)}", f"the field {unknown!r}")
     for name, kind in _FIELDS.items():
         if name not in table:
             raise DamagedFileError(path, f"the field {name!r}", "none")
         if type(table[name]) is not kind:
-            raise DamagedFileError(path, f"{name} of type {kind.__name__}", repr(table[name]))
+            raise DamagedFileError(path, f"{name} of type {kind.__name__}", repr(table[name])[:1000])
     if table["name"] != path.stem:
         raise DamagedFileError(path, f"the name {path.stem!r}, as the file's", repr(table["name"]))
+    if not 1 <= table["minimum_classes"] <= 2**20:
+        raise DamagedFileError(path, "minimum_classes from 1 to 2^20", repr(table["minimum_classes"])[:1000])
     if table["norm"] not in NORMS:
         raise DamagedFileError(path, f"a norm ({', '.join(NORMS)})", repr(table["norm"]))
     return AttackSpec(**table)

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.options import data_dir_option
 from harness.cli.own import outside_options
+from harness.cli.planned import reading_options, say_note
 
 if TYPE_CHECKING:
+    from harness.datasets import ImageSet
     from model_zoo.adapters.outside import Outside
+
+# Number of images on which the gates run the model.
+PROBE = 16
 
 
 @click.command("add")
@@ -22,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--method", required=True, help="How it was made, as in `harness ls models --json`: for example madry2018.")
 @click.option("--weight-bits", type=click.IntRange(1, 32), required=True, help="Bits of a weight.")
 @click.option("--activation-bits", type=click.IntRange(1, 32), help="Bits of an activation.  [default: the architecture's, else 32]")
-@click.option("--dataset", type=click.Choice(["cifar10", "cifar100", "imagenet100"]), required=True, help="What it was trained on.")
+@click.option("--dataset", required=True, help="What it was trained on: cifar10, cifar100, imagenet100, or your images (docs/data.md).")
+@reading_options
+@data_dir_option()
 @click.option("--extra-data", is_flag=True, help="It was trained on images beyond that data set.")
 @click.option(
     "--norm", type=click.Choice(["Linf", "L2"]), default="Linf", show_default=True, help="Of the threat model it was trained for."
@@ -42,6 +50,7 @@ def command(
     weight_bits: int,
     activation_bits: int | None,
     dataset: str,
+    data_dir: Path | None,
     extra_data: bool,
     norm: str,
     radius: str,
@@ -77,8 +86,11 @@ def command(
         raise UsageError(f"{model} is no model of one's own: FILE.py:FUNCTION, or a file with torch.export (.pt2) or ONNX (.onnx)")
     threat = {"norm": norm, "radius": radius_text(ThreatModel(norm, parse_radius(radius)).radius)}
     user_model, loaded = reference.open()
-    images, _ = datasets.load(datasets.kinds()[dataset].sample or dataset, n=16).tensors()
-    check_model(loaded, images, datasets.describe(dataset).classes or user_model.classes)
+    block, kind = _load_probe(dataset, data_dir)
+    for note in block.notes:
+        say_note(f"{block.name}: {note}")
+    images, _ = block.tensors()
+    check_model(loaded, images, len(block.classes))
     check_alphabet(all_weights(loaded), weight_bits, pruned=keep_ratio is not None)
     fields = {
         "id": name,
@@ -90,7 +102,7 @@ def command(
         "keep_ratio": keep_ratio,
         "allocation_power": allocation_power,
         "backward": user_model.backward,
-        "data": {"train": dataset, "extra": extra_data},
+        "data": {"train": kind, "extra": extra_data, "shape": list(images.shape[1:]) if datasets.is_user_data(dataset) else None},
         "threat": threat,
     }
     record = keep_user_model(reference, folder, images, fields)
@@ -98,3 +110,12 @@ def command(
     load_model(str(path))
     err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
     err.print(f"record: {path}", markup=False)
+
+
+def _load_probe(dataset: str, data_dir: Path | None) -> tuple[ImageSet, str]:
+    """Return the first images of what a model was trained on, or of a sample of it, and the name of the kind of data."""
+    from harness import datasets
+
+    name = dataset if datasets.is_user_data(dataset) else datasets.sample_of(dataset)
+    info = datasets.describe(name)
+    return datasets.load(name, data_dir, PROBE if info.size is None else min(PROBE, info.size)), info.family

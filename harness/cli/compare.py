@@ -12,7 +12,7 @@ import click
 
 from harness.cli.options import data_dir_option, json_option, store_option
 from harness.cli.own import outside_options
-from harness.cli.planned import count, resize, say_guessing, say_notes, sized
+from harness.cli.planned import count, reading_options, say_guessing, say_notes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     help="Models to compare with: ids, families or all; may be repeated.  [default: those of --must-beat, else the suite's]",
 )
 @click.option("--suite", default="quick", show_default=True, help="Suite that gives attacks and images (`harness ls suites`).")
-@click.option("--dataset", help="One of the suite's data sets, or another of their kind.  [default: the suite's first that fits]")
-@resize
+@click.option(
+    "--dataset", help="One of the suite's data sets, or images of your own (docs/data.md).  [default: the suite's first that fits]"
+)
+@reading_options
 @click.option("--radius", help="An exact radius such as 8/255, or 'L2 1/2', in place of the suite's; your own images need one.")
 @click.option(
     "--n",
@@ -58,7 +60,6 @@ def command(
     against: tuple[str, ...],
     suite: str,
     dataset: str | None,
-    resize: int | None,
     radius: str | None,
     n: int | str | None,
     data_dir: Path | None,
@@ -116,7 +117,7 @@ def command(
         model,
         against=(*against, *must_beat),
         suite=suite,
-        dataset=sized(dataset, resize),
+        dataset=dataset,
         radius=radius,
         n=n,
         checkpoint=checkpoint,

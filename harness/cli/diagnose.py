@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from harness.cli.options import json_option, store_option
+from harness.cli.options import data_dir_option, json_option, store_option
+from harness.cli.planned import reading_options, say_note
 
 if TYPE_CHECKING:
     from harness.runner.diagnoses import Diagnosis
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 @click.command("diagnose")
 @click.argument("models", nargs=-1)
 @click.option("--n", type=click.IntRange(min=1), default=250, show_default=True, help="Number of images, the first of the data set.")
-@click.option("--radius", help="An exact Linf radius such as 8/255.  [default: the protocol's for the model's data]")
+@click.option("--dataset", help="Images to diagnose on; images of your own too (docs/data.md).  [default: a sample of the model's data]")
+@reading_options
+@data_dir_option()
+@click.option("--radius", help="An exact Linf radius such as 8/255.  [default: the protocol's for the data]")
 @store_option("Where diagnostics are kept.")
 @json_option()
-def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as_json: bool) -> None:
+def command(
+    models: tuple[str, ...], n: int, dataset: str | None, data_dir: Path | None, radius: str | None, store: Path, as_json: bool
+) -> None:
     """Check whether the robustness of MODELS (ids or paths of records; by default all that ship) is real: ok, suspicious or masked.
 
     The checks look for missing gradients, saturated logits, attacks without gradients that beat gradient attacks (Square, RayS, transfer,
@@ -33,6 +39,7 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
     Examples:
       harness diagnose cifar10-rn8w32-pruned-binary-k05-p01
       harness diagnose my-model.toml --n 100 --json
+      harness diagnose added/my-net.toml --dataset digits.npz --radius 8/255
     """
     from harness.api.diagnosing import diagnose
     from harness.cli.console import err, out, progress_bar
@@ -52,7 +59,18 @@ def command(models: tuple[str, ...], n: int, radius: str | None, store: Path, as
                 bar.update(task, completed=position + fraction, description=f"{name} · {component}")
 
             try:
-                diagnoses.append(diagnose(model, n=n, radius=radius, store=store, progress=tell))
+                diagnoses.append(
+                    diagnose(
+                        model,
+                        n=n,
+                        radius=radius,
+                        dataset=dataset,
+                        data_dir=data_dir,
+                        store=store,
+                        progress=tell,
+                        on_message=say_note,
+                    )
+                )
             except UserError as error:
                 failed += 1
                 err.print(f"failed: {record.id}: {error}", style="red", markup=False)

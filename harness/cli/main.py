@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from harness.cli.lazy import LazyGroup
-from model_zoo.errors import UserError
+from model_zoo.errors import UserError, one_line
 from model_zoo.plugin_folders import add_plugin_folder, plugin_folders
 
 COMMANDS = {
@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "Test whether a model is more robust than others.",
     "diagnose": "Check whether a model's robustness is real.",
     "report": "Write tables and figures from stored outcomes.",
+    "reproduce": "Show the paper's tables, published and measured.",
     "train": "Train a model from a recipe.",
     "selftest": "Check that every known fault is caught.",
     "footprint": "Show the bytes and operations of models.",
@@ -41,7 +42,7 @@ class Main(LazyGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"harness: {error}", err=True)
+            click.echo(one_line(f"harness: {error}", 300), err=True)
             ctx.exit(error.exit_code)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -29,27 +29,46 @@ def count(context: click.Context, parameter: click.Parameter, value: str | None)
     return int(value)
 
 
-resize = click.option("--resize", type=click.IntRange(1, 4096), metavar="N", help="Bring the images of folder:PATH to N x N pixels.")
+_READING = (
+    click.option("--resize", type=click.IntRange(1, 4096), metavar="N", help="Bring images of your own to N x N pixels."),
+    click.option("--channels", type=click.Choice(["1", "3"]), help="Read images of your own as grey (1) or RGB (3)."),
+)
 
 
-def sized(dataset: str | None, resize: int | None) -> str | None:
-    """Return the name of a data set with its images resized; raise a UsageError if they are not from a folder."""
-    if resize is None:
-        return dataset
-    from harness.datasets import FOLDER
-    from harness.datasets.folder import RESIZE
+def reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say how a user's images are read; they become part of the argument `dataset` of the command.
 
-    if dataset is None or not dataset.startswith(FOLDER):
-        raise UsageError(f"--resize is for images of your own, --dataset {FOLDER}PATH")
-    return f"{dataset}{RESIZE}{resize}"
+    A UsageError is raised if an option is used without images of the user's own.
+    """
+
+    @wraps(command)
+    def wrapped(dataset: str | None, resize: int | None, channels: str | None, **values: Any) -> None:
+        if resize is not None or channels is not None:
+            from harness.datasets import is_user_data
+            from harness.datasets.reading import Reading
+
+            if dataset is None or not is_user_data(dataset):
+                option = "--resize" if resize is not None else "--channels"
+                raise UsageError(f"{option} is for images of your own, --dataset folder:PATH, PATH.npz or PATH.mat")
+            dataset += Reading(resize, None if channels is None else int(channels)).to_text()
+        command(dataset=dataset, **values)
+
+    for option in reversed(_READING):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def say_notes(plan: Plan) -> None:
     """Print a plan's notes on how images were read."""
+    for note in plan.notes:
+        say_note(note)
+
+
+def say_note(note: str) -> None:
+    """Print a note on how images were read."""
     from harness.cli.console import err
 
-    for note in plan.notes:
-        err.print(note, style="yellow", markup=False)
+    err.print(note, style="yellow", markup=False)
 
 
 def say_guessing(model: str, low: float, classes: int) -> None:
@@ -65,8 +84,8 @@ _OPTIONS = (
     click.option("--suite", help="A named plan: smoke, quick, main, epsilon, full, paper (see `harness ls suites`)."),
     click.option("--model", "models", multiple=True, help="A model id, the path of a record, or robustbench:NAME; may be repeated."),
     click.option("--attack", "attack_names", multiple=True, help="An attack; may be repeated.  [default: pgd]"),
-    click.option("--dataset", help="Images to attack; folder:PATH for a folder a class.  [default: cifar10-sample]"),
-    resize,
+    click.option("--dataset", help="Images to attack; folder:PATH, PATH.npz or PATH.mat (docs/data.md).  [default: cifar10-sample]"),
+    reading_options,
     click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
     click.option("--radius", "radii", multiple=True, help="8/255, or 'Linf 8/255'; may be repeated.  [default: the protocol's]"),
     click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What attacks differentiate."),
@@ -75,7 +94,7 @@ _OPTIONS = (
     click.option("--download", is_flag=True, help="Download CIFAR if it is not there."),
     store_option(),
 )
-_PLAN_OPTIONS = ("suite", "models", "attack_names", "dataset", "resize", "n", "radii", "engine", "seed", "data_dir", "download")
+_PLAN_OPTIONS = ("suite", "models", "attack_names", "dataset", "n", "radii", "engine", "seed", "data_dir", "download")
 
 
 def planned(command: Callable[..., None]) -> Callable[..., None]:
@@ -96,7 +115,6 @@ def make_plan(
     models: tuple[str, ...],
     attack_names: tuple[str, ...],
     dataset: str | None,
-    resize: int | None,
     n: int | str | None,
     radii: tuple[str, ...],
     engine: str,
@@ -131,11 +149,11 @@ def make_plan(
         names = attack_names or ("pgd",)
         threats = threats_for((attacks.get(name).norm for name in names), radii)
         count = n if isinstance(n, int) else None
-        images = sized(dataset, resize) or "cifar10-sample"
+        images = dataset or "cifar10-sample"
         plan = plan_request(list(map(str, references)), names, images, count, threats, seed or 0, data_dir, download, engine)
         say_notes(plan)
         return plan
-    if attack_names or dataset or resize or radii or seed is not None:
+    if attack_names or dataset or radii or seed is not None:
         raise UsageError("a suite fixes its attacks, images, radii and seed: give only --n beside --suite, or use --model")
     from harness.runner.suite import get_suite
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import data_dir_option, json_option, store_option
-from model_zoo.errors import UserError
+from model_zoo.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
     from harness.reporting.report import Report
@@ -67,10 +67,13 @@ def command(
     A suite all of whose cells are in a larger one has no folder of its own unless it is named. Outcomes that no suite asks for, of your
     own models and images for example, are in the folder "requests".
 
+    With a table of the paper (--table liu2022-1), only the folder "paper" is rebuilt and the table is printed.
+
     \b
     Examples:
       harness report
       harness report --suite full --table ablations
+      harness report --table liu2022-1
       harness report --format tex --format pdf
       harness report --suite quick --store other/results --out other/reports
       harness report --html
@@ -78,7 +81,13 @@ def command(
     from harness.api.reporting import report, report_page
     from harness.plugins import TABLES
     from harness.reporting import tables
+    from harness.reproduction import specification
 
+    if not as_page and specification.resolve(table) is not None:
+        _report_paper(store, reports, table, formats, as_json)
+        return
+    if table not in tables.names() and not table.endswith(".toml"):
+        raise UnknownNameError("table", table, [*tables.names(), *specification.names()], "harness ls tables")
     spec = tables.get(table)
     if spec.name not in tables.names():
         TABLES.add(spec.name, spec, table)
@@ -101,3 +110,16 @@ def command(
         raise UserError(f"nothing stored in {store} is in table {spec.name!r}")
     for suite_report in suite_reports:
         show(suite_report, spec.name)
+
+
+def _report_paper(store: Path, reports: Path, table: str, formats: tuple[str, ...], as_json: bool) -> None:
+    """Rebuild the folder of the paper's tables from what is stored, and print one of them."""
+    from harness.cli.reproduce import show as show_table
+    from harness.reproduction.measurements import stored
+    from harness.reproduction.report import FOLDER, write
+    from harness.runner.store import Store
+
+    measurements = stored(Store(store))
+    paths = write(measurements, reports / FOLDER, formats)
+    show_table(table, measurements, as_json)
+    click.echo(f"tables: {paths[0]}", err=True)

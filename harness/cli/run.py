@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.runner.execute import Report
-    from harness.runner.plan import Plan
+    from harness.runner.plan import Plan, Unit
 
 # The keys of harness.runner.execute.EXISTING, which is too slow to import for a help text; a test checks that they agree.
 EXISTING = ("only-missing", "always", "never", "only-cache")
@@ -112,7 +112,7 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
         task = bar.add_task("planning", total=total, speed="–")
         images_done: dict[str, float] = {}
 
-        def tell(event: Event) -> None:
+        def tell(event: Event[Unit]) -> None:
             images_done[event.unit.id] = event.fraction * len(event.unit.block)
             current = sum(images_done.values())
             elapsed = bar.tasks[0].elapsed or 0.0

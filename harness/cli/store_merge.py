@@ -37,7 +37,8 @@ def command(others: tuple[Path, ...], store: Path) -> None:
         for line in merged.damaged:
             err.print(f"left out: {line}", style="yellow", markup=False)
         has_problems |= bool(merged.conflicts or merged.damaged)
-        counts = f"{len(merged.taken)} units taken, {len(merged.held)} there already, {len(merged.conflicts)} conflicts"
+        trainings = f"{merged.trainings} trainings and " if merged.trainings else ""
+        counts = f"{trainings}{len(merged.taken)} units taken, {len(merged.held)} there already, {len(merged.conflicts)} conflicts"
         out.print(f"{source}: {counts}, {len(merged.damaged)} damaged", markup=False)
     if has_problems:
         raise SystemExit(1)

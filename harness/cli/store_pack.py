@@ -33,9 +33,11 @@ def command(store: Path) -> None:
     for line in packed.damaged:
         err.print(f"left as it is: {line}", style="yellow", markup=False)
     out.print(
-        f"{store}: {packed.units:,} units and {packed.diagnoses:,} diagnoses in {packed.bytes_packed / 1e6:.2f} MB"
+        f"{store}: {packed.units:,} units, {packed.diagnoses:,} diagnoses, {packed.trainings:,} trainings"
+        f" in {packed.bytes_packed / 1e6:.2f} MB"
         f" ({packed.bytes_removed / 1e6:.2f} MB of files removed)",
         markup=False,
+        soft_wrap=True,
     )
     if packed.damaged:
         raise SystemExit(1)

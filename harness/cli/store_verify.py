@@ -45,10 +45,12 @@ def command(store: Path) -> None:
         err.print(line, style="red", markup=False)
     if verified.without_pictures:
         err.print(f"not stored: the pictures of {verified.without_pictures:,} units", style="dim", markup=False)
+    trainings = f", {verified.trainings:,} trainings" if verified.trainings else ""
     out.print(
-        f"{verified.units:,} units and {verified.diagnoses:,} diagnoses of {store} and {len(models) - len(absent)} registered models are"
-        f" as they were written, {len(problems)} problems",
+        f"{verified.units:,} units, {verified.diagnoses:,} diagnoses{trainings} of {store} and {len(models) - len(absent)}"
+        f" registered models are as they were written, {len(problems)} problems",
         markup=False,
+        soft_wrap=True,
     )
     if problems:
         raise SystemExit(1)

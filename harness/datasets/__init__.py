@@ -6,13 +6,27 @@ import os
 from pathlib import Path
 
 from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
+from harness.datasets.reading import split_reading
 from harness.plugins import DATASETS
 from model_zoo.errors import UsageError
 
-__all__ = ["DataKind", "DatasetInfo", "ImageSet", "data_folder", "describe", "kinds", "load", "names", "present"]
+__all__ = [
+    "DataKind",
+    "DatasetInfo",
+    "ImageSet",
+    "data_folder",
+    "describe",
+    "family_of",
+    "is_user_data",
+    "kinds",
+    "load",
+    "names",
+    "present",
+    "sample_of",
+]
 
-# Prefix of the name of a user's folder: folder:PATH.
-FOLDER = "folder:"
+# Prefixes of the names of a user's folder, folder:PATH, and of a user's file of arrays; the second may be left out before a path.
+FOLDER, FILE = "folder:", "file:"
 
 
 def _get_source(name: str) -> Source:
@@ -20,7 +34,16 @@ def _get_source(name: str) -> Source:
         from harness.datasets.folder import folder_source
 
         return folder_source(name.removeprefix(FOLDER))
+    if is_user_data(name):
+        from harness.datasets.array_file import array_file_source
+
+        return array_file_source(name.removeprefix(FILE))
     return DATASETS.get(name)
+
+
+def is_user_data(name: str) -> bool:
+    """Return whether a name is one of users' images, `folder:PATH`, `file:PATH`, `PATH.npz` or `PATH.mat`, which no registry contains."""
+    return name.startswith((FOLDER, FILE)) or split_reading(name)[0].lower().endswith((".npz", ".mat"))
 
 
 def data_folder(data_dir: Path | None = None) -> Path:
@@ -36,7 +59,7 @@ def data_folder(data_dir: Path | None = None) -> Path:
 
 
 def names() -> list[str]:
-    """Return the names of the data sets, sorted; `folder:PATH` is a valid name too."""
+    """Return the names of the data sets, sorted; `folder:PATH`, `PATH.npz` and `PATH.mat` are valid names too."""
     return DATASETS.names()
 
 
@@ -50,6 +73,19 @@ def kinds() -> dict[str, DataKind]:
     return {source.info.kind.name: source.info.kind for _, source in DATASETS.items()}
 
 
+def sample_of(kind: str) -> str:
+    """Return the data set that is used if a few images of a kind are needed; UsageError if no data set is of that kind."""
+    known = kinds()
+    if kind not in known:
+        raise UsageError(f"no registered data of kind {kind!r}, only of {', '.join(known)}: name images of your own with --dataset")
+    return known[kind].sample or kind
+
+
+def family_of(training_data: str) -> str:
+    """Return the family of images that a model was trained on, given the name in its record: that of the data set of this name, if any."""
+    return describe(training_data).family if training_data in names() else training_data
+
+
 def present(name: str, data_dir: Path | None = None) -> bool:
     """Return whether a data set is on this machine; see `data_folder`."""
     return _get_source(name).info.present(data_folder(data_dir))
@@ -61,8 +97,8 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     Parameters
     ----------
     name : str
-        A name that `names` lists, or "folder:PATH" for a tree with one folder per class ("folder:PATH?resize=32" resizes images to 32 x
-        32).
+        A name that `names` lists, "folder:PATH" for pictures, or "PATH.npz" or "PATH.mat" for arrays (docs/data.md). Options follow the
+        path: "folder:PATH?resize=32&channels=1" reads grey images and resizes them to 32 x 32.
     data_dir : Path, optional
         See `data_folder`.
     n : int, optional

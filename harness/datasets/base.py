@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from model_zoo.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     import torch
+
+Rows: TypeAlias = slice | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,7 @@ class ImageSet:
     name : str
         Registry name of the data set.
     images : np.ndarray
-        uint8 [N, H, W, 3].
+        uint8 [N, H, W, C], C = 3 (RGB) or 1 (grey).
     labels : np.ndarray
         int64 [N], values below the number of classes.
     index : np.ndarray
@@ -51,8 +53,10 @@ class ImageSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[-1] != 3 or self.images.dtype != np.uint8:
-            raise RefusedError(f"{self.name}: images uint8 [N, H, W, 3] expected, found {self.images.dtype} {list(self.images.shape)}")
+        if self.images.ndim != 4 or self.images.shape[-1] not in (1, 3) or self.images.dtype != np.uint8:
+            raise RefusedError(
+                f"{self.name}: images uint8 [N, H, W, 3] or [N, H, W, 1] expected, found {self.images.dtype} {list(self.images.shape)}"
+            )
         if self.labels.shape != self.images.shape[:1] or self.index.shape != self.images.shape[:1]:
             raise RefusedError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels and {len(self.index)} indices")
         if self.labels.dtype != np.int64 or self.index.dtype != np.int64:
@@ -65,8 +69,15 @@ class ImageSet:
 
     def slice(self, start: int, stop: int) -> ImageSet:
         """Return images `start` to `stop` (exclusive) in this set's order."""
-        part = slice(start, stop)
-        return ImageSet(self.name, self.images[part], self.labels[part], self.index[part], self.classes, self.notes)
+        return self.take(slice(start, stop))
+
+    def take(self, rows: Rows) -> ImageSet:
+        """Return the images at `rows`: a slice, a mask bool [N], or positions."""
+        return replace(self, images=self.images[rows], labels=self.labels[rows], index=self.index[rows])
+
+    def blocks(self, size: int) -> list[ImageSet]:
+        """Return the images in blocks of `size`; the last one may be shorter."""
+        return [self.slice(start, start + size) for start in range(0, len(self), size)]
 
     def first(self, n: int) -> ImageSet:
         """Return the first n images; UsageError unless n is from 1 to the number of images."""
@@ -75,10 +86,11 @@ class ImageSet:
         return self.slice(0, n)
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the images, float32 [N, 3, H, W] in [0, 1] and contiguous, and the labels, int64 [N]."""
+        """Return the images, float32 [N, C, H, W] in [0, 1] and contiguous, and the labels, int64 [N]."""
         import torch
 
-        pixels = torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2)))
+        # Copied, because torch warns of arrays that cannot be written to.
+        pixels = torch.from_numpy(self.images.transpose(0, 3, 1, 2).copy())
         return pixels.float().div_(255.0), torch.from_numpy(self.labels.astype(np.int64))
 
     @cached_property

@@ -28,6 +28,7 @@ from model_zoo.errors import DamagedFileError, MissingDataError, UnknownNameErro
 from model_zoo.files import place
 
 TRAIN, TEST = "train", "test"
+TRAINING_IMAGES = 50_000
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,11 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
     return ImageSet(data.name, images, labels, np.arange(len(images)), data.classes)
 
 
-def load_train(name: str, folder: Path, download: bool = False, report: Report = lambda done, total: None) -> ImageSet:
+def load_train(name: str, folder: Path, download: bool = False) -> ImageSet:
     """Return the training split of "cifar10" or "cifar100", see `read_split`; UnknownNameError for another name."""
     if name not in SETS:
         raise UnknownNameError("training data set", name, SETS, "harness ls datasets")
-    return read_split(SETS[name], TRAIN, folder, download, report)
+    return read_split(SETS[name], TRAIN, folder, download)
 
 
 def instead(data: Cifar) -> str:

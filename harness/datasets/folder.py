@@ -1,28 +1,26 @@
-"""Users' images: `folder:PATH` is a tree with one folder per class, classes in sorted order, all images of one size."""
+"""Users' pictures: `folder:PATH` is a folder per class, or pictures with `labels.csv`; `classes.txt` gives names and order of classes."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
-from harness.datasets.tree import list_tree, read_tree
-from model_zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from harness.datasets.class_list import find_class_list, read_class_list
+from harness.datasets.label_table import find_label_table
+from harness.datasets.read_files import read_tree
+from harness.datasets.reading import split_reading
+from harness.datasets.tree import Tree, list_labelled, list_tree
+from model_zoo.errors import MissingDataError
 
 # Maximum number of files, spread over the folder, whose content enters its name; of the others only the path and the size do.
 READ = 1000
-# Separates a path from the size in pixels that images are resized to.
-RESIZE = "?resize="
-LARGEST = 4096
 
 
 def folder_source(text: str) -> Source:
-    """Return the data set of `PATH`, or of `PATH?resize=N` with all images resized to N x N pixels; no image is decoded yet.
+    """Return the data set of `PATH`, or of PATH with options (see `harness.datasets.reading`); no image is decoded yet.
 
     Its name is that of the folder and the beginning of a hash of its images, without the path: results stay valid if the folder is moved,
     and two folders with the same name are two data sets.
@@ -30,51 +28,62 @@ def folder_source(text: str) -> Source:
     Raises
     ------
     UsageError
-        If N is not a number from 1 to 4096.
+        If an option is not valid.
     """
-    path, _, size_text = text.partition(RESIZE)
-    root, size = Path(path).expanduser(), _parse_size(size_text)
-    name = f"folder:{root.resolve().name}"
+    path, reading = split_reading(text)
+    root = Path(path).expanduser()
+    name = f"folder:{printable(root.resolve().name)}"
     count = None
     if root.is_dir():
         digest, count = _hash_content(root)
         name += f"-{digest[:8]}"
-    if size is not None:
-        name += f"-{size}px"
-
-    def resized(picture: Image) -> Image:
-        from PIL.Image import Resampling
-
-        return picture if size is None else picture.resize((size, size), Resampling.BILINEAR)
+    if reading.resize is not None:
+        name += f"-{reading.resize}px"
+    if reading.channels == 1:
+        name += "-grey"
 
     def read(data_folder: Path, n: int | None, download: bool) -> ImageSet:
-        return read_tree(name, list_tree(root), n, resized)
+        return read_tree(name, list_folder(root), n, reading.resized, reading.channels or 3)
 
     info = DatasetInfo(name, f"images in {root}", DataKind(name), count, lambda data_folder: root.is_dir(), f"{root} is not a folder")
     return Source(info, read)
 
 
-def _parse_size(text: str) -> int | None:
-    if not text:
-        return None
-    if not text.isdecimal() or not 1 <= int(text) <= LARGEST:
-        raise UsageError(f"images are resized to a number of pixels from 1 to {LARGEST}, not {text!r}")
-    return int(text)
+def printable(name: str) -> str:
+    """Return a name with hyphens in place of characters that cannot be printed."""
+    return "".join(character if character.isprintable() else "-" for character in name)
+
+
+def list_folder(root: Path) -> Tree:
+    """List the images of a user's folder; raises the errors of `list_tree`, `list_labelled` and `read_class_list`."""
+    listing, table = find_class_list(root), find_label_table(root)
+    classes = None if listing is None else read_class_list(listing)
+    return list_tree(root, classes) if table is None else list_labelled(root, table, classes)
 
 
 def _hash_content(root: Path) -> tuple[str, int]:
-    """Return a hash of the paths and sizes of all images and of the content of up to `READ` of them, and the number of images."""
-    files = sorted(list_tree(root).files, key=lambda path: path.relative_to(root).as_posix())
-    entries = tuple((path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _hash_files(root, entries), len(entries)
+    """Return a hash of the paths and sizes of all images and of the content of up to `READ` of them, and the number of images.
+
+    Labels and classes are included if they are not those of the paths.
+    """
+    tree = list_folder(root)
+    labels = {path.relative_to(root).as_posix(): label for path, label in zip(tree.files, tree.labels, strict=True)}
+    try:
+        entries = tuple((path, (root / path).stat().st_size, (root / path).stat().st_mtime_ns) for path in sorted(labels))
+        listed = find_class_list(root) is not None or find_label_table(root) is not None
+        extra = f"{[labels[path] for path in sorted(labels)]} {tree.classes}" if listed else ""
+        return _hash_files(root, entries, extra), len(entries)
+    except OSError as error:
+        raise MissingDataError(f"{error.filename} cannot be read: {error.strerror or error}") from None
 
 
 @lru_cache(maxsize=8)
-def _hash_files(root: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+def _hash_files(root: Path, files: tuple[tuple[str, int, int], ...], extra: str) -> str:
     digest = hashlib.sha256()
     step = -(-len(files) // READ)
     for position, (path, size, _) in enumerate(files):
-        digest.update(f"{path} {size}\n".encode())
-        if position % step == 0:
+        digest.update(os.fsencode(f"{path} {size}\n"))
+        if position % step == 0 and (root / path).is_file():
             digest.update(hashlib.sha256((root / path).read_bytes()).digest())
+    digest.update(extra.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
-from harness.datasets.tree import list_tree, read_tree
+from harness.datasets.class_list import read_class_list
+from harness.datasets.read_files import read_tree
+from harness.datasets.tree import list_tree
 from model_zoo.errors import DamagedFileError, MissingDataError
 
 if TYPE_CHECKING:
@@ -42,24 +44,13 @@ def _find_root(data_dir: Path) -> Path | None:
     return root / "val" if (root / "val").is_dir() else root
 
 
-def _read_classes(listing: Path) -> list[str]:
-    try:
-        classes = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamagedFileError(listing, "a class a line", type(error).__name__) from None
-    repeated = [name for position, name in enumerate(classes) if name in classes[:position]]
-    if repeated:
-        raise DamagedFileError(listing, "every class once", f"{repeated[0]!r} twice")
-    return classes
-
-
 def read(data_dir: Path, n: int | None = None, download: bool = False) -> ImageSet:
     """Return the first n validation images (all if n is None), one of each class first; arguments and errors as in `datasets.load`."""
     root = _find_root(data_dir)
     if root is None:
         raise MissingDataError(f"imagenet100 is not on this machine: {WHERE}")
     listing = data_dir / "imagenet100" / "classes.txt"
-    classes = _read_classes(listing) if listing.is_file() else None
+    classes = read_class_list(listing) if listing.is_file() else None
     tree = list_tree(root, classes)
     if len(tree.classes) != CLASSES:
         raise DamagedFileError(listing if classes else root, f"{CLASSES} classes", str(len(tree.classes)))

@@ -1,22 +1,17 @@
-"""Image trees with one folder per class: listing their files in an order that is balanced from the start, and decoding them."""
+"""Image trees: listing the files of a folder per class, or of a table of labels, in an order that is balanced from the start."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.datasets.base import ImageSet
-from harness.datasets.decode import decode
-from model_zoo.errors import DamagedFileError, MissingDataError, UsageError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from harness.datasets.class_list import CLASS_LIST
+from harness.datasets.label_table import LABEL_TABLE, read_label_table
+from harness.datasets.text_labels import index_labels
+from model_zoo.errors import MissingDataError, UsageError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".tif", ".tiff"}
 # Files and folders that archives and file managers leave behind.
@@ -47,13 +42,12 @@ def list_tree(root: Path, classes: Sequence[str] | None = None) -> Tree:
     Raises
     ------
     MissingDataError
-        If `root` or the folder of a class is missing, or there are no images.
+        If `root` or the folder of a class is missing or cannot be read, or there are no images.
     UsageError
-        If the folders look like parts of a data set ("train", "val"), or like one folder of classes, instead of classes.
+        If the folders look like parts of a data set ("train", "val"), or like one folder of classes, instead of classes, or if a name is
+        not printable.
     """
-    if not root.is_dir():
-        raise MissingDataError(f"no folder {root}: a tree of images with a folder a class is expected there")
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not _is_litter(path.name))
+    folders, loose_files = _list_entries(root)
     notes = []
     if classes is None:
         _refuse_parts(root, folders)
@@ -61,88 +55,129 @@ def list_tree(root: Path, classes: Sequence[str] | None = None) -> Tree:
             folders = sorted(folders, key=lambda name: (int(name), name))
             if folders != sorted(folders):
                 notes.append(f"its classes are in the order of their numbers: {', '.join(folders[:3])}, ..., {folders[-1]}")
+    elif unlisted := [name for name in folders if name not in classes]:
+        notes.append(f"{_count(len(unlisted), 'folder')} passed over that {CLASS_LIST} does not name: {_some(unlisted)}")
     names = tuple(folders if classes is None else classes)
-    absent = [name for name in names if not (root / name).is_dir()]
+    absent = [name for name in names if name not in folders]
     if absent:
         raise MissingDataError(f"{root}: no folder for class {absent[0]!r}")
     listings = [_list_images(root / name) for name in names]
-    members = [images for images, _ in listings]
+    members = [[root / name / path for path in images] for name, (images, _) in zip(names, listings, strict=True)]
+    pictures = [name for name in loose_files if _is_image(name)]
     if not any(members):
-        raise MissingDataError(f"{root}: no images (a folder a class, files {', '.join(sorted(SUFFIXES))})")
-    skipped_suffixes = [suffix for _, suffixes in listings for suffix in suffixes]
-    if skipped_suffixes:
-        endings = ", ".join(sorted(set(skipped_suffixes)))
-        notes.append(
-            f"{len(skipped_suffixes)} file{'s' * (len(skipped_suffixes) > 1)} passed over that are no images by their ending: {endings}"
-        )
-    empty = [name for name, images in zip(names, members, strict=True) if not images]
+        hint = f"{_count(len(pictures), 'picture')} beside no folder of a class, and no {LABEL_TABLE}; " if pictures else ""
+        raise MissingDataError(f"{root}: no images ({hint}a folder a class, files {', '.join(sorted(SUFFIXES))})")
+    if pictures:
+        notes.append(f"{_count(len(pictures), 'picture')} passed over in no class folder: {_some(pictures)}")
+    notes += _note_skipped([suffix for _, suffixes in listings for suffix in suffixes])
+    labels = [label for label, paths in enumerate(members) for _ in paths]
+    return _balanced([path for paths in members for path in paths], labels, names, notes)
+
+
+def list_labelled(root: Path, table: Path, classes: Sequence[str] | None = None) -> Tree:
+    """List the images of `root`, at any depth, that a table of labels names; `classes` are the names of a class list.
+
+    Raises
+    ------
+    MissingDataError
+        If `root` is missing or cannot be read.
+    DamagedFileError
+        As `read_label_table` and `index_labels` raise it.
+    """
+    _list_entries(root)
+    images, skipped_suffixes = _list_images(root, {LABEL_TABLE, CLASS_LIST})
+    names, texts = read_label_table(table, set(images))
+    labels, class_names = index_labels(table, texts, classes)
+    notes = [f"its labels are those of {LABEL_TABLE}"]
+    if len(names) < len(images):
+        notes.append(f"{_count(len(images) - len(names), 'picture')} passed over that {LABEL_TABLE} does not name")
+    notes += _note_skipped(skipped_suffixes)
+    return _balanced([root / name for name in names], labels, class_names, notes)
+
+
+def _balanced(files: Sequence[Path], labels: Sequence[int], classes: tuple[str, ...], notes: Sequence[str]) -> Tree:
+    """Return the tree of labelled files: the first of every class, then the second of every class, and so on."""
+    members: list[list[Path]] = [[] for _ in classes]
+    for path, label in zip(files, labels, strict=True):
+        members[label].append(path)
+    empty = [name for name, paths in zip(classes, members, strict=True) if not paths]
     if empty:
-        notes.append(f"no images of {len(empty)} of its {len(names)} classes: {', '.join(empty[:5])}{', ...' * (len(empty) > 5)}")
+        notes = (*notes, f"no images of {len(empty)} of its {len(classes)} classes: {_some(empty)}")
     rounds = zip_longest(*members)
     entries = [(path, label) for round_paths in rounds for label, path in enumerate(round_paths) if path is not None]
-    return Tree([path for path, _ in entries], [label for _, label in entries], names, tuple(notes))
+    return Tree([path for path, _ in entries], [label for _, label in entries], classes, tuple(notes))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+
+
+def _note_skipped(suffixes: Sequence[str]) -> list[str]:
+    if not suffixes:
+        return []
+    return [f"{_count(len(suffixes), 'file')} passed over that are no images by their ending: {', '.join(sorted(set(suffixes)))}"]
 
 
 def _is_litter(name: str) -> bool:
     return name.startswith(".") or name in LITTER
 
 
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _list_entries(root: Path) -> tuple[list[str], list[str]]:
+    """Return the sorted names of the folders and of the files in a folder, without litter."""
+    if not root.is_dir():
+        raise MissingDataError(f"no folder {root}: a tree of images with a folder a class is expected there")
+    try:
+        entries = [entry for entry in os.scandir(root) if not _is_litter(entry.name)]
+        folders = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise MissingDataError(f"{error.filename or root} cannot be read: {error.strerror or error}") from None
+    for name in folders:
+        if not name.isprintable():
+            raise UsageError(f"{root}: the name of folder {name!r} is no text that can be printed: rename it")
+        if (root / name).is_symlink() and (root / name).resolve() in (root.resolve(), *root.resolve().parents):
+            raise UsageError(f"{root}: folder {name!r} is a link to a folder that contains it")
+    return folders, sorted(entry.name for entry in entries if entry.name not in folders)
+
+
 def _refuse_parts(root: Path, folders: Sequence[str]) -> None:
     """Refuse folders whose subfolders are the classes."""
-    subfolders = {name: [path.name for path in (root / name).iterdir() if path.is_dir() and not _is_litter(path.name)] for name in folders}
+    subfolders = {name: _list_entries(root / name)[0] for name in folders if name.lower() in PARTS or len(folders) == 1}
     parts = [name for name in folders if name.lower() in PARTS and subfolders[name]]
     if parts:
         finding = f"{', '.join(parts)} look like parts of a data set, not classes"
         raise UsageError(f"{root}: {finding}: name one of them, folder:{root / parts[-1]}")
     only_folder = root / folders[0] if len(folders) == 1 else None
-    if (
-        only_folder is not None
-        and len(subfolders[only_folder.name]) > 1
-        and not any(path.suffix.lower() in SUFFIXES for path in only_folder.iterdir())
-    ):
+    if only_folder is not None and len(subfolders[only_folder.name]) > 1 and not any(map(_is_image, _list_entries(only_folder)[1])):
         raise UsageError(f"{root}: its only class would be {only_folder.name}: are the classes one folder deeper, folder:{only_folder}?")
 
 
-def _list_images(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the image files at any depth, sorted by their path with `/` (the same on every system), and the endings of all other files."""
-    images, other_suffixes = {}, []
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if any(_is_litter(part) for part in name.split("/")) or path.is_dir():
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            images[name] = path
-        else:
-            other_suffixes.append(path.suffix.lower() or "none")
-    return [images[name] for name in sorted(images)], other_suffixes
+def _list_images(folder: Path, ignored: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Return the image files at any depth, relative with `/` and sorted (the same on every system), and the endings of all other files.
 
-
-def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image], Image]) -> ImageSet:
-    """Decode the first n images (all if n is None) as RGB through `transform`; the results must have one size.
-
-    Raises
-    ------
-    UsageError
-        If there are fewer than n images.
-    DamagedFileError
-        If a file is not an image (see `decode`) or has another size; the error names the first one.
+    Links to folders are not followed; they count as other files.
     """
-    files = tree.files[:n]
-    if n is not None and n > len(files):
-        raise UsageError(f"{name} has {len(files)} images: n is between 1 and {len(files)}, not {n}")
-    images = np.empty((0, 0, 0, 3), np.uint8)
-    changed: Counter[str] = Counter()
-    for position, path in enumerate(files):
-        picture = decode(path, transform)
-        changed.update(picture.changes)
-        image = picture.pixels
-        if position == 0:
-            # Filled in place, because a list and then an array of it would need the memory twice.
-            images = np.empty((len(files), *image.shape), np.uint8)
-        if image.shape != images.shape[1:]:
-            (height, width), (first_height, first_width) = image.shape[:2], images.shape[1:3]
-            actual = f"{width} x {height} (--resize brings all to one size)"
-            raise DamagedFileError(path, f"{first_width} x {first_height} pixels like the others", actual)
-        images[position] = image
-    notes = (*tree.notes, *(f"{count} image{'s' * (count > 1)} {change}" for change, count in changed.items()))
-    return ImageSet(name, images, np.array(tree.labels[:n], np.int64), np.arange(len(files)), tree.classes, notes)
+
+    def refuse(error: OSError) -> None:
+        raise MissingDataError(f"{error.filename} cannot be read: {error.strerror or error}")
+
+    images, other_suffixes = [], []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not _is_litter(name)]
+        other_suffixes += ["link to a folder" for name in folders if (Path(parent) / name).is_symlink()]
+        for name in files:
+            path = (Path(parent) / name).relative_to(folder)
+            if _is_litter(name) or path.as_posix() in ignored:
+                continue
+            if _is_image(name):
+                images.append(path.as_posix())
+            else:
+                other_suffixes.append(path.suffix.lower() or "none")
+    return sorted(images), other_suffixes

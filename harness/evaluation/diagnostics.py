@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from pydantic import ConfigDict, TypeAdapter
 
 from harness import attacks
-from harness.attacks.native.losses import LOSSES, cross_entropy, margin
+from harness.attacks.native.losses import LOSSES, Loss, cross_entropy, margin
+from harness.datasets.base import ImageSet
 from harness.evaluation import thresholds
 from harness.evaluation.outcomes import near_constant
-from harness.evaluation.probes import ascend, logit_scale, survives_noise, zero_gradient
+from harness.evaluation.probes import Ascent, ascend, logit_scale, survives_noise, zero_gradient
 from harness.evaluation.referee import predict
+from harness.evaluation.subject import Subject
+from harness.evaluation.unit import attack_block
 from harness.randomness import isolated
 from harness.threats import LINF
 from model_zoo.errors import UsageError
-from model_zoo.threat import ThreatModel
+from model_zoo.threat import ThreatModel, exact_fraction
 
 VERSION = 2
-STEPS = 50
-SWEEP_STEPS = 20
-SQUARE_QUERIES = 1000
-DECISION_QUERIES = 1000
 # RayS runs on at most this many images: the first ones that survive all other probes.
 DECISION_IMAGES = 64
 NOISE_DRAWS = 20
@@ -35,6 +35,16 @@ SWEEP = (0, 1, 2, 4, 8, 16, 32, round(255 * thresholds.LARGE_RADIUS.value))
 ROBUST, BROKEN, NOT_ASKED = "1", "0", "-"
 # Probes that ascend losses of the network itself; an image that withstands them all counts as robust to white-box attacks.
 WHITE_BOX = ("ce", "margin")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Steps of the gradient probes, and queries per image of Square and RayS; verdicts are calibrated for the defaults."""
+
+    steps: int = 50
+    sweep_steps: int = 20
+    square_queries: int = 1000
+    decision_queries: int = 1000
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,8 @@ class Diagnostics:
     sources : tuple of str
         Models on which the transferred examples were made.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     predictions: tuple[int, ...]
     median_gap: float
@@ -118,39 +130,53 @@ class Diagnostics:
 
         Raises
         ------
-        TypeError, KeyError, ValueError, AttributeError
-            If a field is missing, unknown or of another type.
+        ValueError
+            If a field is missing, unknown, of another type, or of other images.
         """
-        measured = cls(**{**plain, "predictions": tuple(map(int, plain["predictions"].split())), "sources": tuple(plain["sources"])})
+        predictions = plain.get("predictions")
+        if not isinstance(predictions, str):
+            raise ValueError("no text of predictions")
+        fields = {**plain, "predictions": [int(number) for number in predictions.split()]}
+        measured = _CHECKED.validate_json(json.dumps(fields), strict=True)
         strings = (measured.rising, *(text for group in (measured.no_gradient, measured.robust, measured.sweep) for text in group.values()))
-        if {"ce", "margin"} - set(measured.robust) or any(len(text) != measured.images or set(text) - set("01-") for text in strings):
+        if {"ce", "margin"} - set(measured.robust) or not measured.sweep:
+            raise ValueError("measurements are missing")
+        if any(len(text) != measured.images or set(text) - set("01-") for text in strings):
             raise ValueError("measurements of other images, or none")
+        for radius in measured.sweep:
+            exact_fraction(radius)
         return measured
 
 
+# Unknown fields are refused, and numbers are finite.
+_CHECKED = TypeAdapter(Diagnostics)
+
+
 def diagnose(
-    model: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
+    subject: Subject,
+    block: ImageSet,
     threat: ThreatModel,
     seed: int,
     transferred: Mapping[str, list[torch.Tensor]] | None = None,
     progress: Callable[[float, str], None] | None = None,
+    effort: Effort = Effort(),
 ) -> Diagnostics:
     """Measure a model under an Linf threat model.
 
     Parameters
     ----------
-    model : nn.Module
-        Frozen model in eval mode that has passed the gates; maps float32 [N, C, H, W] in [0, 1] to logits [N, classes].
-    images, labels : torch.Tensor
-        float32 [N, C, H, W] and int64 [N].
+    subject : Subject
+        The model, which has passed the gates.
+    block : ImageSet
+        N images.
     seed : int
         Unsigned 64-bit.
     transferred : mapping, optional
         For each other model, by name, the examples made on it, float32 [N, C, H, W] each.
     progress : callable, optional
         Called with the fraction done and the name of the current measurement.
+    effort : Effort
+        Length of the probes.
 
     Raises
     ------
@@ -160,30 +186,34 @@ def diagnose(
     if threat.norm != "Linf":
         raise UsageError(f"diagnostics are for Linf threat models, and {threat} is not one")
     report = progress or (lambda fraction, component: None)
-    predictions = predict(model, images)
+    images, labels = block.tensors()
+    model, predictions = subject.attacked, predict(subject.judged, images)
     is_correct = predictions == labels
     if not is_correct.any():
         raise UsageError(f"nothing to diagnose: the model gets none of {len(images)} images right")
     x, y = images[is_correct].contiguous(), labels[is_correct]
     epsilon, attack_seed = threat.epsilon, seed % 2**32
     robust: dict[str, torch.Tensor] = {}
+
+    def climb(loss: Loss, steps: int, radius: float = epsilon) -> Ascent:
+        return ascend(model, x, y, radius, loss, steps, attack_seed)
+
     with isolated(seed):
         report(0.0, "gradients")
         start = (x + LINF.noise(x.shape, epsilon)).clamp(0.0, 1.0)
-        with torch.no_grad():
-            classes = model(x[:1]).shape[1]
-        losses = {name: loss for name, loss in LOSSES.items() if name != "dlr" or classes > 2}
+        losses = {name: loss for name, loss in LOSSES.items() if name != "dlr" or len(block.classes) > 2}
         no_gradient = {name: zero_gradient(model, x, y, loss) & zero_gradient(model, start, y, loss) for name, loss in losses.items()}
         scale = logit_scale(model, x)
         report(0.05, "pgd on the cross-entropy")
-        robust["ce"] = ascend(model, x, y, epsilon, cross_entropy, STEPS, attack_seed).robust
+        robust["ce"] = climb(cross_entropy, effort.steps).robust
         report(0.15, "pgd on the margin")
-        ascent = ascend(model, x, y, epsilon, margin, STEPS, attack_seed)
+        ascent = climb(margin, effort.steps)
         robust["margin"] = ascent.robust
         report(0.25, "pgd down the margin")
-        robust["descent"] = ascend(model, x, y, epsilon, lambda logits, expected: -margin(logits, expected), STEPS, attack_seed).robust
+        robust["descent"] = climb(lambda logits, expected: -margin(logits, expected), effort.steps).robust
         report(0.35, "square")
-        robust["square"] = survives("square", {"square_n_queries": SQUARE_QUERIES}, attacks.AttackCall(model, x, y, threat, seed))
+        correct = block.take(is_correct.numpy())
+        robust["square"] = survives(subject, correct, threat, seed, "square", {"square_n_queries": effort.square_queries})
         report(0.6, "noise")
         robust["noise"] = survives_noise(model, x, y, epsilon, NOISE_DRAWS, attack_seed)
         if transferred:
@@ -192,13 +222,12 @@ def diagnose(
         report(0.65, "decisions alone")
         decision_rows = torch.stack(list(robust.values())).all(0).nonzero().flatten()[:DECISION_IMAGES]
         by_decision = torch.ones(len(x), dtype=torch.bool)
-        by_decision[decision_rows] = survives(
-            "rays", {"queries": DECISION_QUERIES}, attacks.AttackCall(model, x[decision_rows], y[decision_rows], threat, seed)
-        )
+        decision_block = correct.take(decision_rows.numpy())
+        by_decision[decision_rows] = survives(subject, decision_block, threat, seed, "rays", {"queries": effort.decision_queries})
         sweep = {}
         for position, radius in enumerate(SWEEP):
             report(0.75 + 0.25 * position / len(SWEEP), f"radius {radius}/255")
-            robust_masks = [ascend(model, x, y, radius / 255, loss, SWEEP_STEPS, attack_seed).robust for loss in (cross_entropy, margin)]
+            robust_masks = [climb(loss, effort.sweep_steps, radius / 255).robust for loss in (cross_entropy, margin)]
             sweep[str(Fraction(radius, 255))] = robust_masks[0] & robust_masks[1]
 
     def marks(values: torch.Tensor, tested: torch.Tensor | None = None) -> str:
@@ -221,10 +250,10 @@ def diagnose(
     )
 
 
-def survives(attack: str, changes: Mapping[str, Any], call: attacks.AttackCall) -> torch.Tensor:
-    """Return, as bool [N], which images are right after a named attack, with some of its parameters changed."""
-    if not len(call.images):
+def survives(subject: Subject, block: ImageSet, threat: ThreatModel, seed: int, attack: str, changes: Mapping[str, Any]) -> torch.Tensor:
+    """Return, as bool [N], which images withstand a named attack with some of its parameters changed, according to the referee."""
+    if not len(block):
         return torch.ones(0, dtype=torch.bool)
     spec = attacks.get(attack)
-    result = attacks.run(replace(spec, parameters={**spec.parameters, **changes}), call)
-    return predict(call.model, result.adversarial) == call.labels
+    outcome = attack_block(subject, block, threat, replace(spec, parameters={**spec.parameters, **changes}), seed)
+    return torch.from_numpy(outcome.frame["robust"].to_numpy(dtype=bool, copy=True))

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness.evaluation.consistency import check_consistent
-from model_zoo.errors import RefusedError
+from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced, unfenced
+from model_zoo.image_shapes import runs_on, shape_for, shape_text
 
 # Two forward passes of a deterministic model agree exactly, except that a library may choose another kernel for the second one.
 DETERMINISM_TOLERANCE = 1e-6
@@ -25,15 +26,15 @@ PROBE = 16
 
 
 def check_images(images: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
-    """Check that images are finite float32 [N, 3, H, W] in [0, 1], and labels integers [N] from 0 to classes - 1.
+    """Check that images are finite float32 [N, C, H, W] in [0, 1], C = 1 or 3, and labels integers [N] from 0 to classes - 1.
 
     Raises
     ------
     RefusedError
         If they are not; the message says what is wrong.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
-        raise RefusedError(f"images refused: float32 [N, 3, H, W] expected, found {images.dtype} {list(images.shape)}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != torch.float32:
+        raise RefusedError(f"images refused: float32 [N, 3, H, W] or [N, 1, H, W] expected, found {images.dtype} {list(images.shape)}")
     if not torch.isfinite(images).all():
         raise RefusedError("images refused: they hold NaN or infinite values")
     low, high = float(images.min()), float(images.max())
@@ -69,10 +70,12 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
         try:
             first, second = model(probe), model(probe)
             singles = [model(image[None]) for image in probe[:4]]
-        except (RuntimeError, ValueError) as error:
-            raise RefusedError(
-                f"model refused: it does not run on images {list(probe.shape)}, or on one alone: {str(error).splitlines()[0]}"
-            ) from None
+        except (RuntimeError, ValueError, UserCodeError) as error:
+            reason = str(error).splitlines()[0]
+            _refuse_shape(network.cpu(), probe)
+            if isinstance(error, UserCodeError):
+                raise
+            raise RefusedError(f"model refused: it does not run on images {list(probe.shape)}, or on one alone: {reason}") from None
     if not isinstance(first, torch.Tensor) or first.shape != (len(probe), classes):
         shape = list(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
         raise RefusedError(f"model refused: logits [{len(probe)}, {classes}] expected, found {shape}")
@@ -91,6 +94,15 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
         _check_stored_form(model, probe, first)
     if isinstance(model, Fenced):
         check_consistent(model, probe)
+
+
+def _refuse_shape(network: nn.Module, images: torch.Tensor) -> None:
+    """Raise a RefusedError with both shapes if a network runs on images of another shape but not on these [N, C, H, W]."""
+    channels, height, width = images.shape[1:]
+    shape = None if runs_on(network, 2, channels, height, width) else shape_for(network)
+    if shape is not None:
+        actual = shape_text(channels, height, width)
+        raise RefusedError(f"model refused: it does not run on images of {actual}; it takes {shape} (--resize, --channels)")
 
 
 def _check_stored_form(model: nn.Module, probe: torch.Tensor, logits: torch.Tensor) -> None:

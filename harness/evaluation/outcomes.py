@@ -38,30 +38,45 @@ NEAR_CONSTANT_IMAGES = 30
 KEPT_IMAGES = 8
 
 
+def check_columns(schema: pa.Schema) -> str | None:
+    """Return what is wrong with the columns of a table of outcomes, or None."""
+    if schema.names != SCHEMA.names:
+        return f"columns {', '.join(schema.names)}"
+    for name, expected, actual in zip(SCHEMA.names, SCHEMA.types, schema.types, strict=True):
+        # A column of strings without any value is stored without a type.
+        if actual != expected and not (name == _NULLABLE_COLUMN and pa.types.is_null(actual)):
+            return f"column {name} of type {actual}"
+    return None
+
+
 def check_outcomes(table: pa.Table, images: int) -> str | None:
     """Return what is wrong with a table of outcomes of `images` images, or None.
 
     Types, number of rows, uniqueness of images, missing values and ranges are checked.
     """
-    if table.column_names != SCHEMA.names:
-        return f"columns {', '.join(table.column_names)}"
-    for name, expected, actual in zip(SCHEMA.names, SCHEMA.types, table.schema.types, strict=True):
-        # A column of strings without any value is stored without a type.
-        if actual != expected and not (name == _NULLABLE_COLUMN and pa.types.is_null(actual)):
-            return f"column {name} of type {actual}"
+    fault = check_columns(table.schema)
+    if fault is not None:
+        return fault
+    for name in SCHEMA.names:
         if name != _NULLABLE_COLUMN and table[name].null_count:
             return f"missing values in column {name}"
     if table.num_rows != images:
         return f"{table.num_rows} rows"
     if len(table["image"].unique()) != images:
         return "an image twice"
-    for name in ("image", "label", "clean_prediction", "forwards", "backwards", "linf", "l2"):
+    for name in ("image", "label", "clean_prediction", "adversarial_prediction", "forwards", "backwards", "linf", "l2"):
         low = pc.min(table[name]).as_py()
         # A prediction of -1 stands for logits that are not finite.
-        if low is not None and low < (-1 if name == "clean_prediction" else 0):
+        if low is not None and low < (-1 if name.endswith("prediction") else 0):
             return f"{name} = {low}"
-    is_contradiction = pc.and_(table["robust_to_seen"], pc.invert(table["robust"]))
-    return "images that are robust to all queries but not to the example returned" if pc.any(is_contradiction).as_py() else None
+    for name in ("linf", "l2"):
+        if not pc.all(pc.is_finite(table[name])).as_py():
+            return f"{name} that is not finite"
+    if pc.any(pc.and_(table["robust_to_seen"], pc.invert(table["robust"]))).as_py():
+        return "images that are robust to all queries but not to the example returned"
+    if not pc.all(pc.equal(table["robust"], pc.is_null(table["broken_by"]))).as_py():
+        return "images that are robust and broken by something, or neither"
+    return None
 
 
 def near_constant(predictions: Sequence[int]) -> bool:

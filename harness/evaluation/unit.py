@@ -13,16 +13,14 @@ from torch import nn
 
 from harness import attacks
 from harness.attacks.memory import Memory, Saved
-from harness.attacks.native.surrogates import Surrogate
 from harness.attacks.spec import AttackSpec
 from harness.datasets.base import ImageSet
 from harness.evaluation.consistency import PROBE, ask_again, check_consistent
-from harness.evaluation.expectation import Expectation
-from harness.evaluation.gates import check_images, check_model
 from harness.evaluation.meter import Meter
 from harness.evaluation.outcomes import COLUMNS, KEPT_IMAGES, UnitOutcome
 from harness.evaluation.probes import gradient_flags
 from harness.evaluation.referee import device_of, judge, logits_of, predict
+from harness.evaluation.subject import Subject, admit
 from model_zoo.errors import RefusedError
 from model_zoo.fence import Fenced
 from model_zoo.surroundings import libraries_kept
@@ -61,16 +59,11 @@ def evaluate_unit(
         Seed of the unit, unsigned 64-bit.
     progress : callable, optional
         Called with the fraction done and the attack's current component.
-    backward : str
-        How the attack differentiates the model's step functions: "exact" (as they are) or by a name in `surrogates.SLOPES`.
-    draws : tuple of int, optional
-        For a model declared stochastic, the number of draws per query of an attack and per judgement: it is attacked and judged by its
-        mean logits. A stochastic model is refused if this is None.
+    backward, draws, attacked
+        See `harness.evaluation.subject.admit`.
     memory : Memory, optional
         Keeps the state of an attack of several components, with the meter's counts, so that it can resume. The outcome does not depend
         on it.
-    attacked : nn.Module, optional
-        An engine equal to the model that is attacked in its place; the model is still what is judged.
 
     Raises
     ------
@@ -81,14 +74,10 @@ def evaluate_unit(
         If code of a user's network fails.
     """
     with unit_threads():
-        images, labels = block.tensors()
-        check_images(images, labels, len(block.classes))
 
         def run() -> UnitOutcome:
-            judged_model = as_judged(model, draws)
-            check_model(judged_model, images.to(device_of(model)), len(block.classes), alone=draws is None)
-            attacked_model = as_attacked(model if attacked is None else attacked, backward, draws)
-            return _evaluate(attacked_model, judged_model, block, threat, spec, seed, progress, memory, draws is None)
+            subject = admit(model, block, backward=backward, draws=draws, attacked=attacked)
+            return attack_block(subject, block, threat, spec, seed, progress, memory)
 
         return _run_fenced(model, spec.name, run) if isinstance(model, Fenced) else run()
 
@@ -121,17 +110,6 @@ class _MeteredMemory:
         self.memory.save(replace(saved, tensors={**saved.tensors, **counts}))
 
 
-def as_judged(model: nn.Module, draws: tuple[int, int] | None = None) -> nn.Module:
-    """Return the model whose predictions are judged: `model`, or its mean over fixed draws if it is stochastic."""
-    return model if draws is None else Expectation(model, draws[1], seed=0)
-
-
-def as_attacked(model: nn.Module, backward: str = "exact", draws: tuple[int, int] | None = None) -> nn.Module:
-    """Return the model that an attack sees: `model` with its declared gradient, and its mean over new draws if it is stochastic."""
-    differentiable = model if backward == "exact" else Surrogate(model, backward)
-    return differentiable if draws is None else Expectation(differentiable, draws[0])
-
-
 @contextmanager
 def unit_threads() -> Iterator[None]:
     """Compute with `THREADS` threads and without TF32 convolutions, as outcomes are promised for; restore both settings on exit."""
@@ -145,17 +123,17 @@ def unit_threads() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
 
 
-def _evaluate(
-    attacked_model: nn.Module,
-    model: nn.Module,
+def attack_block(
+    subject: Subject,
     block: ImageSet,
     threat: ThreatModel,
     spec: AttackSpec,
     seed: int,
-    progress: Progress | None,
-    memory: Memory | None,
-    is_deterministic: bool,
+    progress: Progress | None = None,
+    memory: Memory | None = None,
 ) -> UnitOutcome:
+    """Run one attack on a model that has passed the gates, with meter and referee; the parameters are those of `evaluate_unit`."""
+    model = subject.judged
     images, labels = block.tensors()
     clean = predict(model, images)
     rows = (clean == labels).nonzero().flatten()
@@ -168,7 +146,7 @@ def _evaluate(
     if len(rows):
         device = device_of(model)
         x, y = images[rows].contiguous().to(device), labels[rows].to(device)
-        meter = Meter(attacked_model, x, y, threat)
+        meter = Meter(subject.attacked, x, y, threat)
         metered_memory = None if memory is None else _MeteredMemory(memory, meter)
         call = attacks.AttackCall(meter, x, y, threat, seed, progress, metered_memory)
         result = attacks.run(spec, call, len(block.classes))
@@ -176,8 +154,8 @@ def _evaluate(
         broken_by[rows.numpy()] = result.broken_by
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards
         flags += [(flag.kind, flag.message) for flag in result.flags]
-        if is_deterministic:
-            flags += [flag for flag in gradient_flags(attacked_model, x, y, threat.epsilon) if flag[0] not in dict(flags)]
+        if subject.is_deterministic:
+            flags += [flag for flag in gradient_flags(subject.attacked, x, y, threat.epsilon) if flag[0] not in dict(flags)]
         non_finite[rows] = meter.non_finite
         # Attacks do not look for non-finite logits, which break an image as a wrong class does.
         non_finite_rows = rows[torch.isposinf(meter.margins)]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from harness.evaluation.counts import GROUP, WORST, robust_images
 from harness.evaluation.verdict import LEVELS
 from harness.reporting.cells import Cell
-from harness.reporting.frame import GROUP, WORST, robust_images
 from harness.reporting.frames import CELLS, ENDS, attacks_of, groups_of
 from harness.statistics import mcnemar, paired_bootstrap, paired_difference
 

@@ -31,6 +31,10 @@ LATEX = str.maketrans(
         "§": r"\S{}",
         "±": r"$\pm$",
         "−": "$-$",
+        "∗": "$^{*}$",
+        "∅": r"$\emptyset$",
+        "\u00a0": "~",
+        **{digit: rf"\textsuperscript{{{number}}}" for number, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
         "<": "$<$",
         ">": "$>$",
         **{character: rf"\{character}" for character in "&%$#_{}"},
@@ -78,6 +82,12 @@ class Cell:
         Marks of the units behind the value (`harness.evaluation.marks`).
     verdict : str
         Verdict on the model: "ok" or one of `VERDICTS`.
+    suffix : str
+        Further marks after the number, such as "¹" for a footnote.
+    is_best : bool
+        Whether the number is the best of its row or column; it is written in bold.
+    is_small : bool
+        Whether the number was measured at a smaller scale than those beside it; it is written in parentheses.
     """
 
     kind: Kind
@@ -88,6 +98,9 @@ class Cell:
     planned: int | None = None
     flags: tuple[str, ...] = ()
     verdict: str = "ok"
+    suffix: str = ""
+    is_best: bool = False
+    is_small: bool = False
 
     @property
     def number(self) -> str:
@@ -96,8 +109,8 @@ class Cell:
 
     @property
     def mark(self) -> str:
-        """Marks that follow the number: that of the verdict, and `FLAGGED`; "" if the value is unknown."""
-        return "" if self.value is None else VERDICTS.get(self.verdict, "") + FLAGGED * bool(self.masking)
+        """Marks that follow the number: that of the verdict, `FLAGGED`, and the suffix; "" if the value is unknown."""
+        return "" if self.value is None else VERDICTS.get(self.verdict, "") + FLAGGED * bool(self.masking) + self.suffix
 
     @property
     def masking(self) -> tuple[str, ...]:
@@ -119,9 +132,7 @@ class Cell:
 
     def __str__(self) -> str:
         """Return the cell in one line: "62.5‡ [30.6, 86.3] partial 8/16"."""
-        if self.kind == "spread" and self.interval is not None:
-            return f"{_range(self, 1)}{self.mark} ({self.number})"
-        return " ".join(part for part in (self.number + self.mark, self.brackets, self.partial) if part)
+        return _line(self, str, "{}")
 
 
 def value_cell(kind: Kind, value: Any) -> Cell:
@@ -148,12 +159,12 @@ def published_cell(fraction: Any, n: Any) -> Cell:
 
 def markdown(cell: Cell) -> str:
     """Return the cell for a pipe table."""
-    return str(cell).replace("|", r"\|")
+    return _line(cell, lambda text: text.replace("|", r"\|"), "**{}**")
 
 
 def latex(cell: Cell) -> str:
     """Return the cell for LaTeX."""
-    return escape_latex(str(cell))
+    return _line(cell, escape_latex, r"\textbf{{{}}}")
 
 
 def escape_latex(text: str) -> str:
@@ -172,7 +183,12 @@ def terminal(cell: Cell) -> str:
         below = " to ".join(map(_points, cell.interval))
     elif cell.interval is not None:
         below = _range(cell, 0)
-    lines = [number + cell.mark, f"[dim]{below}[/dim]" if below else "", *cell.partial.split()]
+    shown = (f"[bold]{number}[/bold]" if cell.is_best else number) + cell.mark
+    lines = [
+        f"[italic]({shown})[/italic]" if _in_parentheses(cell) else shown,
+        f"[dim]{below}[/dim]" if below else "",
+        *cell.partial.split(),
+    ]
     return "\n".join(line for line in lines if line)
 
 
@@ -196,7 +212,8 @@ def page(cell: Cell) -> PageCell:
     ends = None
     if cell.kind == "accuracy" and cell.interval is not None:
         ends = (100 * cell.interval[0], 100 * cell.value, 100 * cell.interval[1])
-    return PageCell(cell.number + cell.mark, cell.brackets, cell.partial, sort, ends)
+    text = cell.number + cell.mark
+    return PageCell(f"({text})" if _in_parentheses(cell) else text, cell.brackets, cell.partial, sort, ends)
 
 
 def verdict_notes(cells: Iterable[Cell]) -> list[str]:
@@ -209,6 +226,19 @@ def flag_notes(cells: Iterable[Cell]) -> list[str]:
     """Return what `FLAGGED` means in these cells: a line with their masking flags; no line if no cell has the mark."""
     flags = union(", ".join(cell.masking) for cell in cells if cell.value is not None)
     return [f"{FLAGGED}: {in_words(flags)} (flags {', '.join(flags)})."] if flags else []
+
+
+def _line(cell: Cell, write: Callable[[str], str], bold: str) -> str:
+    """Return the cell in one line; `write` escapes text, `bold` is a format."""
+    if cell.kind == "spread" and cell.interval is not None:
+        return write(f"{_range(cell, 1)}{cell.mark} ({cell.number})")
+    number = bold.format(write(cell.number)) if cell.is_best else write(cell.number)
+    text = " ".join(part for part in (number + write(cell.mark), write(cell.brackets), write(cell.partial)) if part)
+    return f"({text})" if _in_parentheses(cell) else text
+
+
+def _in_parentheses(cell: Cell) -> bool:
+    return cell.is_small and cell.value is not None
 
 
 def _range(cell: Cell, decimals: int) -> str:

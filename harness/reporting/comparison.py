@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from harness import attacks
+from harness.evaluation.counts import GROUP, robust_images
 from harness.evaluation.marks import MASKING, in_words, is_gain, union
 from harness.evaluation.outcomes import near_constant
-from harness.reporting.frame import GROUP, robust_images
 from harness.reporting.pareto import pareto_front
 from harness.statistics import CONFIDENCE, Proportion, holm, mcnemar, paired_bootstrap, paired_difference
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from harness.attacks import spec
+from harness.evaluation.counts import GROUP, WORST, by_image
 from harness.reporting.cells import Cell
-from harness.reporting.frame import GROUP, WORST, by_image
 from harness.reporting.frames import CELLS, attacks_of, groups_of
 
 # Prefix of the columns that contain shares of images.

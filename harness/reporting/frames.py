@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from harness import attacks
+from harness.evaluation.counts import CLEAN, GROUP, WORST, group_order, long_frame, planned_images
 from harness.reporting.cells import Cell, accuracy_cell
-from harness.reporting.frame import CLEAN, GROUP, WORST, group_order, long_frame, planned_images
 
 # Column of the cells of a row: a dictionary of `Cell` by field. CSV and JSON leave it out.
 CELLS = "cells"
@@ -22,7 +22,7 @@ PROBES = ("ce", "margin", "descent", "square", "noise", "transfer", "large")
 def summary(
     outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFrame | None = None, verdicts: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Return one row per threat model and model: a pivot of the long frame (`harness.reporting.frame.long_frame`).
+    """Return one row per threat model and model: a pivot of the long frame (`harness.evaluation.counts.long_frame`).
 
     Parameters
     ----------

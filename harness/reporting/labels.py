@@ -17,6 +17,7 @@ Lead = tuple[tuple[float, float], tuple[float, float]]
 Colour = str | tuple[float, float, float]
 
 POINT = 72.0
+FONT_SIZE = 7.8
 # Distance between a label and its column; beyond the second distance, a line connects the two.
 GAP, NEAR = 8.0, 16.0
 # Cost of a line that crosses a label, as an equivalent covered area in square points.
@@ -31,7 +32,6 @@ def place_labels(
     anchors: Sequence[tuple[float, float]],
     columns: Sequence[Box],
     soft: Sequence[Box] = (),
-    size: float = 7.8,
 ) -> None:
     """Write each text next to its column (a point and its intervals), as near to its point as there is room.
 
@@ -51,8 +51,6 @@ def place_labels(
         the anchors.
     soft : sequence of (x0, y0, x1, y1)
         Areas that a label should avoid, but may cover if all other places are farther away.
-    size : float
-        Font size in points.
     """
     figure = axes.get_figure(root=True)
     if figure is None or not anchors:
@@ -70,7 +68,7 @@ def place_labels(
     for index in sorted(range(len(anchors)), key=lambda item: (anchors[item], item)):
         x, y = axes.transData.transform(anchors[index]) * scale
         text, colour = texts[index]
-        annotation = axes.annotate(text, anchors[index], (0, 0), textcoords="offset points", fontsize=size, color=colour, zorder=6)
+        annotation = axes.annotate(text, anchors[index], (0, 0), textcoords="offset points", fontsize=FONT_SIZE, color=colour, zorder=6)
         annotation.set_in_layout(False)
         extent = _scaled(annotation.get_window_extent(renderer), scale)
         places = np.array(

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from harness import datasets
+from harness.evaluation.counts import CLEAN
 from harness.reporting.cells import Cell, published_cell
-from harness.reporting.frame import CLEAN
 from harness.reporting.frames import CELLS, ENDS
 from harness.statistics import Proportion, unpaired_difference
 

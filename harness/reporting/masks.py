@@ -40,7 +40,7 @@ def used_at_random(weights: int, kept: int, groups: int) -> tuple[float, float]:
     return groups - mean_empty, math.sqrt(max(variance, 0.0))
 
 
-def sorted_at_random(weights: int, kept: int, groups: int, seed: int, draws: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sorted_at_random(weights: int, kept: int, groups: int, seed: int, draws: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the kept weights per part of a layer under random masks, fullest part first: mean, 2.5 % and 97.5 % quantile, each [groups].
 
     The counts of the parts have a multivariate hypergeometric distribution; their order statistics are estimated from `draws` samples.

@@ -95,9 +95,9 @@ def readable_on(colour: str) -> str:
     return "white" if luminance(colour) < 0.18 else INK
 
 
-def new_figure(width: float, height: float, title: str, subtitle: str, characters: int = 106) -> tuple[Figure, Axes]:
-    """Return a figure, in inches, with one axes, a title, and a fainter subtitle wrapped at `characters`; pyplot is not used."""
-    lines = wrap(subtitle, characters)
+def new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[Figure, Axes]:
+    """Return a figure, in inches, with one axes, a title, and a fainter, wrapped subtitle; pyplot is not used."""
+    lines = wrap(subtitle, 106)
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(width, height + 0.15 * (len(lines) - 1)), layout="constrained")
         axes = figure.add_subplot()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from harness.evaluation.counts import CLEAN
 from harness.plugins import TABLES
 from harness.reporting.ablations import VARIED
 from harness.reporting.cells import Cell, Format, flag_notes, value_cell, verdict_notes
 from harness.reporting.components import BY
-from harness.reporting.frame import CLEAN
 from harness.reporting.frames import CELLS, attacks_of, groups_of
-from model_zoo.errors import DamagedFileError
+from model_zoo.documents import read_toml, validated
 
 # Formats of columns that are left out if no row has a number, and whose cells are empty without one.
 BLANK = ("published", "difference", "count")
@@ -117,11 +116,9 @@ def get(name: str) -> TableSpec:
 
 def read_table(path: Path) -> TableSpec:
     """Read a table's specification; raises a DamagedFileError if the file is not one."""
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-        return TableSpec.model_validate({"name": path.stem, **(BESIDE if fields.get("frame") == "literature" else {}), **fields})
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise DamagedFileError(path, "a table specification", str(error).splitlines()[0]) from None
+    fields = read_toml(path, "a table")
+    defaults = BESIDE if fields.get("frame") == "literature" else {}
+    return validated(TableSpec, {"name": path.stem, **defaults, **fields}, path, "a table")
 
 
 def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:

@@ -26,10 +26,10 @@ BEAT = 15.0
 
 
 class Claims:
-    """The claims in a folder."""
+    """The claims in a folder; `beat` is the time between two heartbeats in seconds."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, beat: float = BEAT) -> None:
+        self.folder, self.beat = folder, beat
 
     def running(self) -> list[Claim]:
         """Return the claims whose owners are alive, sorted by unit."""
@@ -52,7 +52,7 @@ class Claims:
         if lease is None:
             yield None
             return
-        heartbeat = threading.Thread(target=lease.keep_fresh, daemon=True)
+        heartbeat = threading.Thread(target=lease.keep_fresh, args=(self.beat,), daemon=True)
         heartbeat.start()
         try:
             yield lease
@@ -128,10 +128,10 @@ class Held:
         """Set the progress of the work, which is written with the next heartbeat."""
         self.claim = self.claim.model_copy(update={"fraction": fraction, "component": component})
 
-    def keep_fresh(self) -> None:
-        """Write a heartbeat every `BEAT` seconds until the claim is released; end this process if it is a worker whose run has died."""
+    def keep_fresh(self, beat: float) -> None:
+        """Write a heartbeat every `beat` seconds until the claim is released; end this process if it is a worker whose run has died."""
         parent = multiprocessing.parent_process()
-        while not self._released.wait(BEAT):
+        while not self._released.wait(beat):
             if parent is not None and not parent.is_alive():
                 os._exit(1)
             with suppress(OSError):

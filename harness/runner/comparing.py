@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 from harness import attacks, datasets, engines
 from harness.datasets.base import DatasetInfo
-from harness.evaluation.gates import check_images, check_model
-from harness.evaluation.unit import as_judged, unit_threads
+from harness.evaluation import subject
+from harness.evaluation.unit import unit_threads
 from harness.runner import protocol
 from harness.runner.plan import Plan, plan_suite
 from harness.runner.suite import Evaluation, Suite
+from harness.runner.work import declared, open_checked
 from model_zoo import registry
 from model_zoo.errors import MissingDataError, UnknownNameError, UsageError
-from model_zoo.loading import load_model
 from model_zoo.references import RegisteredModel, UserReference, parse
 from model_zoo.schema import Attackable, Record
 from model_zoo.threat import ThreatModel
@@ -87,8 +87,7 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
     family = datasets.describe(first_unit.block.name).family if is_registered else first_unit.block.name
     blocks = list({unit.block.sha256: unit.block for unit in target_units}.values())
     if is_registered and n > sum(map(len, blocks)):
-        images = datasets.load(first_unit.block.name, data_dir, n)
-        blocks = [images.slice(start, min(start + protocol.BLOCK, len(images))) for start in range(0, len(images), protocol.BLOCK)]
+        blocks = datasets.load(first_unit.block.name, data_dir, n).blocks(protocol.BLOCK)
     units, left_out = [], []
     for name in PROBES:
         try:
@@ -107,10 +106,7 @@ def admit(plan: Plan) -> None:
     """Check the images and the first model of a plan before any attack; raises the errors of `harness.evaluation.gates`."""
     first = plan.units[0]
     with unit_threads(), user_code("model failed"):
-        images, labels = first.block.tensors()
-        draws = protocol.DRAWS if first.record.stochastic else None
-        check_images(images, labels, len(first.block.classes))
-        check_model(as_judged(load_model(first.model), draws), images, len(first.block.classes), alone=draws is None)
+        subject.admit(open_checked(first.model)[1], first.block, **declared(first.record))
 
 
 def _choose_data(target: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None) -> tuple[DatasetInfo, list[Evaluation]]:

@@ -59,7 +59,8 @@ def pilot(unit: Unit) -> Pilot:
     from harness.attacks.native.losses import cross_entropy
     from harness.evaluation.probes import ascend
     from harness.evaluation.referee import predict
-    from harness.evaluation.unit import as_attacked, unit_threads
+    from harness.evaluation.subject import as_attacked
+    from harness.evaluation.unit import unit_threads
     from harness.runner.work import declared
     from model_zoo.loading import load_model
 

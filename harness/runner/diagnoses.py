@@ -9,27 +9,27 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from harness import engines
+from harness import datasets, engines
 from harness.attacks.native.losses import cross_entropy, margin
 from harness.attacks.native.sources import COUNT, sources, transfer_examples
 from harness.datasets.base import ImageSet
 from harness.evaluation import diagnostics
 from harness.evaluation.diagnostics import Diagnostics, diagnose
-from harness.evaluation.gates import check_images, check_model
-from harness.evaluation.unit import as_attacked, as_judged, unit_threads
+from harness.evaluation.subject import admit
+from harness.evaluation.unit import unit_threads
 from harness.evaluation.verdict import Verdict, judge
 from harness.randomness import isolated
 from harness.runner import protocol
 from harness.runner.documents import DiagnosisDocument, DiagnosisLabels
 from harness.runner.identity import unit_id, unit_seed
 from harness.runner.store import Store
+from harness.runner.work import check_clean, declared, open_checked, prepared
 from model_zoo import registry
 from model_zoo.errors import DamagedFileError, UserError
-from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.references import parse_recorded
 from model_zoo.schema import Record
 from model_zoo.threat import ThreatModel, radius_text
@@ -89,7 +89,7 @@ def run_diagnosis(
     """
     reference = parse_recorded(model)
     record = reference.describe()
-    source_names = sources(record.data.train, record.weights_sha256)
+    source_names = sources(datasets.describe(block.name).family, record.weights_sha256)
     full_identity = identity(record, source_names, block, threat)
     name = unit_id(full_identity)
     stored = diagnoses(store)
@@ -100,30 +100,25 @@ def run_diagnosis(
         if diagnosis.dataset == block.name and diagnosis.threat == str(threat) and diagnosis.found.images >= len(block):
             return diagnosis
     with unit_threads(), isolated(unit_seed(name)):
-        images, labels = block.tensors()
-        network, draws = reference.load(), protocol.DRAWS if record.stochastic else None
-        check_images(images, labels, len(block.classes))
-        check_model(as_judged(network, draws), images, len(block.classes), alone=draws is None)
+        _, network = open_checked(model)
+        engine = fast_equal(model, block)
+        subject = admit(network, block, attacked=engine.model, **declared(record))
         if progress is not None and source_names:
             progress(0.0, "examples on other models")
         examples = examples_of_others(source_names, block, threat)
-        engine = fast_equal(network, record, images)
-        attacked = as_attacked(engine.model, record.backward, draws)
-        measured = diagnose(attacked, images, labels, threat, unit_seed(name), examples, progress)
+        measured = diagnose(subject, block, threat, unit_seed(name), examples, progress)
+    check_clean(record, block, np.array(measured.predictions))
     diagnosis_labels = DiagnosisLabels(model=record.id, dataset=block.name, threat=str(threat), engine=engine.engine)
     store.write_diagnosis(name, DiagnosisDocument(labels=diagnosis_labels, identity=full_identity, diagnostics=measured.to_dict()))
     return Diagnosis(name, record.id, about(record), block.name, str(threat), measured)
 
 
-def fast_equal(model: nn.Module, record: Record, images: torch.Tensor) -> engines.Prepared:
-    """Return the fastest engine for a shipped model that equals it on images float32 [N, C, H, W]; the model itself if there is none."""
-    if record.backward != "exact" or record.stochastic:
-        return engines.Prepared(model, "dense", "")
-    engine = "sparse" if importlib.util.find_spec("numba") is not None else "folded"
-    try:
-        return engines.prepare(model, engines.build(model, engine), engine, images)
-    except UnsuitedError as error:
-        return engines.Prepared(model, "dense", str(error))
+def fast_equal(model: str, block: ImageSet) -> engines.Prepared:
+    """Return the fastest engine that equals a registered model on the images of `block`; the model itself if there is none."""
+    record, network = open_checked(model)
+    is_plain = record.backward == "exact" and not record.stochastic
+    fastest = "sparse" if importlib.util.find_spec("numba") is not None else "folded"
+    return prepared(model, fastest if is_plain else "dense", network, block)
 
 
 def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, list[torch.Tensor]]:
@@ -138,8 +133,7 @@ def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatMode
             while len(_EXAMPLES) >= 4 * COUNT:
                 _EXAMPLES.pop(next(iter(_EXAMPLES)))
             seed = unit_seed(block.sha256) % 2**32
-            record, model = reference.open()
-            source = fast_equal(model, record, images).model
+            source = fast_equal(name, block).model
             _EXAMPLES[key] = [transfer_examples(source, images, labels, threat.epsilon, loss, seed) for loss in (cross_entropy, margin)]
         examples[name] = _EXAMPLES[key]
     return examples
@@ -212,6 +206,15 @@ def _diagnosis_row(diagnosis: Diagnosis) -> dict[str, Any]:
         "median_gap": measured.median_gap,
         **accuracies,
     }
+
+
+def check_diagnosis(store: Store, name: str, document: DiagnosisDocument) -> None:
+    """Raise a DamagedFileError if the measurements of a stored diagnosis are not those of this version; other versions are not read."""
+    if document.identity["diagnostics"] == diagnostics.VERSION:
+        try:
+            _parse(name, document)
+        except DamagedFileError as error:
+            raise DamagedFileError(store.root / "diagnostics" / f"{name}.json", error.expected, error.found) from None
 
 
 def _parse(name: str, document: DiagnosisDocument) -> Diagnosis:

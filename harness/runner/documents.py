@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.runner.identity import unit_id
+from model_zoo.documents import parse_json, validated
 from model_zoo.errors import DamagedFileError
+from model_zoo.schema import checked_radius
 
 Content = dict[str, Any]
 
@@ -42,12 +45,22 @@ class Document(Part):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a JSON file; raise an OSError if that is impossible, and a DamagedFileError as `parse` does."""
+        """Read a JSON file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no file.
+        DamagedFileError
+            If the file cannot be read, is not JSON, or does not contain a document, see `parse`.
+        """
         try:
-            content = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise DamagedFileError(path, cls.KIND, f"{type(error).__name__}: {error}") from None
-        return cls.parse(path, content)
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise DamagedFileError(path, cls.KIND, error.strerror or str(error)) from None
+        return cls.parse(path, parse_json(content, path, cls.KIND))
 
     @classmethod
     def parse(cls, path: Path, content: object) -> Self:
@@ -60,23 +73,16 @@ class Document(Part):
         """
         # The first version of some documents had no field for it.
         version = content.get("schema", 1) if isinstance(content, dict) else None
-        if not isinstance(content, dict) or not isinstance(version, int):
+        if not isinstance(content, dict) or type(version) is not int:
             raise DamagedFileError(path, cls.KIND, "no JSON object with a version")
         if version > cls.VERSION:
             raise DamagedFileError(path, f"schema {cls.VERSION} or older", f"schema {version} (made by a newer version)")
         try:
             for older in range(version, cls.VERSION):
                 content = cls.UPDATES[older](content)
-            # As JSON, strict validation takes lists for tuples, and nothing else for anything else.
-            return cls.model_validate_json(json.dumps({name: value for name, value in content.items() if name != "schema"}), strict=True)
-        except RecursionError:
-            raise DamagedFileError(path, cls.KIND, "values nested too deeply") from None
-        except KeyError:
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise DamagedFileError(path, f"{cls.KIND} of schema {cls.VERSION}", f"schema {version}") from None
-        except ValidationError as error:
-            first_error = error.errors()[0]
-            location = ".".join(map(str, first_error["loc"]))
-            raise DamagedFileError(path, cls.KIND, f"{location}: {first_error['msg']}") from None
+        return validated(cls, {name: value for name, value in content.items() if name != "schema"}, path, cls.KIND)
 
     def content(self) -> Content:
         """Return the document as plain JSON values, without fields that have their default."""
@@ -85,6 +91,68 @@ class Document(Part):
     def to_bytes(self) -> bytes:
         """Return the document as a JSON file."""
         return (json.dumps(self.content(), indent=1, sort_keys=True) + "\n").encode()
+
+
+class _Identity(BaseModel):
+    """What readers need of an identity; later versions may add fields, so unknown ones are allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class ModelIdentity(_Identity):
+    """A network, and how it is differentiated."""
+
+    weights: str
+    architecture: dict[str, Any]
+    affine: bool
+
+
+class DataIdentity(_Identity):
+    """A data set, and the hash of a block of its images."""
+
+    dataset: str
+    block: str
+
+
+class ThreatIdentity(_Identity):
+    """A threat model."""
+
+    norm: Literal["Linf", "L2"]
+    radius: str
+
+    @field_validator("radius")
+    @classmethod
+    def _is_radius(cls, radius: str) -> str:
+        return checked_radius(radius)
+
+
+class AttackIdentity(_Identity):
+    """An attack with its parameters."""
+
+    name: str
+    adapter: str
+    norm: str
+    parameters: dict[str, Any]
+
+
+class UnitIdentity(_Identity):
+    """Everything that decides the outcomes of a unit."""
+
+    protocol: int
+    model: ModelIdentity
+    data: DataIdentity
+    threat: ThreatIdentity
+    attack: AttackIdentity
+    base_seed: int
+
+
+class DiagnosisIdentity(_Identity):
+    """Everything that decides a model's diagnostics."""
+
+    diagnostics: int
+    model: ModelIdentity
+    data: DataIdentity
+    threat: ThreatIdentity
 
 
 class Labels(Part):
@@ -156,18 +224,39 @@ class Manifest(Document):
     unit: str
     labels: Labels
     identity: dict[str, Any]
-    images: int
+    images: int = Field(ge=1, lt=2**31)
     outcomes_sha256: str
     broken_sha256: str | None = None
     at_fault: bool
-    boundary_flips: int
+    boundary_flips: int = Field(ge=0, lt=2**31)
     flags: tuple[UnitFlag, ...] = ()
     invalid: Withdrawal | None = None
     history: tuple[Withdrawal, ...] = ()
     environment: dict[str, Any] = Field(default_factory=dict)
-    seconds: float | None = None
+    seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     engine: EngineUse | None = None
     fingerprint: dict[str, list[list[float]]] | None = None
+
+    @model_validator(mode="after")
+    def _is_of_identity(self) -> Self:
+        identity, labels = UnitIdentity.model_validate(self.identity, strict=True), self.labels
+        if unit_id(self.identity) != self.unit:
+            raise ValueError("an identity that does not hash to the unit's id")
+        expected = Labels(
+            unit=self.unit,
+            protocol=identity.protocol,
+            model=labels.model,
+            family=labels.family,
+            dataset=identity.data.dataset,
+            norm=identity.threat.norm,
+            radius=identity.threat.radius,
+            attack=identity.attack.name,
+            seed=identity.base_seed,
+        )
+        if labels != expected:
+            name = next(name for name in Labels.model_fields if getattr(labels, name) != getattr(expected, name))
+            raise ValueError(f"the label {name} is {getattr(labels, name)!r}, and the identity says {getattr(expected, name)!r}")
+        return self
 
 
 class Failure(Document):
@@ -190,10 +279,10 @@ class Claim(Document):
 
     unit: str
     host: str
-    pid: int
-    token: str
-    since: float
-    fraction: float = 0.0
+    pid: int = Field(gt=0, lt=2**31)
+    token: str = Field(pattern=r"^[\w-]{1,64}$")
+    since: float = Field(allow_inf_nan=False)
+    fraction: float = Field(default=0.0, ge=0, le=1)
     component: str = ""
 
 
@@ -215,3 +304,9 @@ class DiagnosisDocument(Document):
     labels: DiagnosisLabels
     identity: dict[str, Any]
     diagnostics: dict[str, Any]
+
+    @field_validator("identity")
+    @classmethod
+    def _is_identity(cls, identity: dict[str, Any]) -> dict[str, Any]:
+        DiagnosisIdentity.model_validate(identity, strict=True)
+        return identity

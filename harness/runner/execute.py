@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar, cast
 
 import torch
 
@@ -15,6 +16,7 @@ from harness.runner.fingerprints import check_fingerprints
 from harness.runner.plan import Plan, Unit
 from harness.runner.results import cell
 from harness.runner.store import Store
+from harness.runner.training_unit import TrainingUnit
 from harness.runner.work import Done
 from model_zoo.errors import UsageError
 from model_zoo.registry import absences
@@ -28,10 +30,11 @@ EXISTING = {
 }
 # Seconds between two attempts at units that another run is working on.
 WAIT = 3.0
+AnyUnit = TypeVar("AnyUnit", Unit, TrainingUnit)
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(Generic[AnyUnit]):
     """Event during the execution of a plan.
 
     `kind` is "found" (the store has the unit), "progress" (with the `fraction` of the unit that is done, and the attack's component as
@@ -40,7 +43,7 @@ class Event:
     """
 
     kind: str
-    unit: Unit
+    unit: AnyUnit
     fraction: float = 0.0
     message: str = ""
 
@@ -63,7 +66,7 @@ class Report:
 def execute(
     plan: Plan,
     store: Store,
-    tell: Callable[[Event], None] = lambda event: None,
+    tell: Callable[[Event[Unit]], None] = lambda event: None,
     workers: int = 1,
     *,
     executor: str | None = None,
@@ -71,6 +74,7 @@ def execute(
     cpus: float = 1.0,
     gpus: float = 0.0,
     device: str = "cpu",
+    wait: float = WAIT,
 ) -> Report:
     """Run a plan's units. A failing model or unit does not stop the others; a full disk does.
 
@@ -91,6 +95,8 @@ def execute(
         Reserved per unit by an executor that places tasks.
     device : str
         "cpu" or "cuda"; outcomes are promised to be reproducible on the same device.
+    wait : float
+        Seconds between two attempts at units that another run is working on.
 
     Raises
     ------
@@ -110,36 +116,68 @@ def execute(
     report.absent = list(reasons.values())
     report.left += [unit for unit in missing if unit.model in reasons]
     missing = [unit for unit in missing if unit.model not in reasons]
-    executor_name = executor or ("here" if workers == 1 or len(missing) < 2 else "processes")
-    run = executors.get(executor_name)
-    if device == "cuda" and executor_name == "ray" and not gpus:
-        raise UsageError("on Ray a unit has no GPU unless it asks for a share of one: --gpus-per-unit 0.25")
-    if device == "cuda" and executor_name != "ray" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is available here: use --device cpu")
     resources = Resources(workers, cpus, gpus, again=existing == "always", device=device)
-    if executor_name != "here":
+    executor = choose_executor(executor, len(missing), resources)
+    if executor != "here":
         # A long unit at the end would leave the other workers idle.
         missing.sort(key=length, reverse=True)
+    waiting = {unit.id: unit for unit in missing}
+    for result in run_until_done(missing, store, executor, resources, tell, wait):
+        _record_result(result, waiting.pop(result.unit), report, tell)
+        if result.fatal:
+            report.left += waiting.values()
+            break
+    return report
+
+
+def choose_executor(name: str | None, units: int, resources: Resources) -> str:
+    """Return the executor to use for a number of units: `name`, if it is not None.
+
+    Raises
+    ------
+    UsageError
+        If the executor cannot have the device.
+    """
+    name = name or ("here" if resources.workers == 1 or units < 2 else "processes")
+    if resources.device == "cuda" and name == "ray" and not resources.gpus:
+        raise UsageError("on Ray a unit has no GPU unless it asks for a share of one: --gpus-per-unit 0.25")
+    if resources.device == "cuda" and name != "ray" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available here: use --device cpu")
+    return name
+
+
+def run_until_done(
+    units: Sequence[AnyUnit],
+    store: Store,
+    executor: str,
+    resources: Resources,
+    on_event: Callable[[Event[AnyUnit]], None],
+    wait: float = WAIT,
+) -> Iterator[Done]:
+    """Run units and yield one result for each; units that another run is working on are tried again every `wait` seconds."""
+    run = executors.get(executor)
     abandoned = {claim.unit for claim in store.claims.abandoned()}
-    for unit in missing:
+    for unit in units:
         if unit.id in abandoned:
-            tell(Event("ended", unit, 0.0, f"{unit}: the process that ran it before ended (killed, out of memory, or by the model's code)"))
+            message = f"{unit}: the process that ran it before ended (killed, out of memory, or by the model's code)"
+            on_event(Event("ended", unit, 0.0, message))
+    missing = list(units)
+
+    def on_progress(unit: Unit | TrainingUnit, fraction: float, part: str) -> None:
+        on_event(Event("progress", cast(AnyUnit, unit), fraction, part))
+
     while missing:
-        units, busy = {unit.id: unit for unit in missing}, []
-        for result in run(missing, store, lambda unit, fraction, component: tell(Event("progress", unit, fraction, component)), resources):
-            unit = units.pop(result.unit)
+        by_id: dict[str, AnyUnit] = {unit.id: unit for unit in missing}
+        busy = []
+        for result in run(missing, store, on_progress, resources):
             if result.kind == "busy":
-                busy.append(unit)
-                tell(Event("waiting", unit))
+                busy.append(by_id[result.unit])
+                on_event(Event("waiting", by_id[result.unit]))
             else:
-                _record_result(result, unit, report, tell)
-            if result.fatal:
-                report.left += units.values()
-                return report
+                yield result
         missing = busy
         if busy:
-            time.sleep(WAIT)
-    return report
+            time.sleep(wait)
 
 
 def _missing_units(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:
@@ -156,7 +194,7 @@ def _missing_units(plan: Plan, store: Store, existing: str, report: Report) -> l
     return [unit for unit in plan.units if unit.id not in done_ids]
 
 
-def _record_result(result: Done, unit: Unit, report: Report, on_event: Callable[[Event], None]) -> None:
+def _record_result(result: Done, unit: Unit, report: Report, on_event: Callable[[Event[Unit]], None]) -> None:
     if result.kind == "failed":
         report.failed.append((unit, result.message or ""))
         on_event(Event("failed", unit, 1.0, result.message or ""))

@@ -17,7 +17,7 @@ from model_zoo.user_model import UserModel
 
 def fingerprint_of(user_model: UserModel, model: nn.Module) -> Fingerprint:
     """Return the fingerprint of a user network that was opened as `model`."""
-    return fingerprint(model, user_model.size)
+    return fingerprint(model, user_model.size, user_model.channels)
 
 
 def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.runner.diagnoses import check_diagnosis
 from harness.runner.identity import unit_id
 from harness.runner.store import Store
 from model_zoo.errors import DamagedFileError
@@ -11,26 +12,30 @@ from model_zoo.errors import DamagedFileError
 
 @dataclass
 class Merged:
-    """What became of each unit; a conflict is a unit that both stores have with different outcomes, of which ours stays."""
+    """What became of each unit, and the number of trainings taken; a conflict is a unit with different outcomes, of which ours stays."""
 
     taken: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    trainings: int = 0
 
 
 def merge(store: Store, other: Store) -> Merged:
-    """Copy the finished units and the diagnoses that `other` has and `store` lacks."""
+    """Copy the finished units, diagnoses and trainings that `other` has and `store` lacks."""
     merged = Merged()
     for item in other.read_all():
         if isinstance(item, DamagedFileError):
             merged.damaged.append(str(item))
             continue
         unit, labels = item.manifest.unit, item.manifest.labels
-        if unit_id(item.manifest.identity) != unit:
-            merged.damaged.append(str(DamagedFileError(other.units / f"{unit}.json", "an identity that hashes to its name", "another")))
-        elif not store.holds(unit):
-            store.adopt(item, other.broken_file(unit))
+        try:
+            pictures = None if other.broken(unit) is None else other.broken_file(unit)
+        except DamagedFileError as error:
+            merged.damaged.append(str(error))
+            continue
+        if not store.holds(unit):
+            store.adopt(item, pictures)
             merged.taken.append(unit)
         elif store.read(unit).table.equals(item.table):
             merged.held.append(unit)
@@ -38,8 +43,22 @@ def merge(store: Store, other: Store) -> Merged:
             merged.conflicts.append(f"{labels.model} · {labels.attack} · {labels.dataset} ({unit[:12]}): outcomes differ, ours stay")
     names = {name for name, _ in store.diagnoses()}
     for name, diagnosis in other.diagnoses():
-        if isinstance(diagnosis, DamagedFileError):
-            merged.damaged.append(str(diagnosis))
-        elif name not in names:
+        try:
+            if isinstance(diagnosis, DamagedFileError):
+                raise diagnosis
+            check_diagnosis(other, name, diagnosis)
+        except DamagedFileError as error:
+            merged.damaged.append(str(error))
+            continue
+        if name not in names:
             store.write_diagnosis(name, diagnosis)
+    for document in other.trainings.read_all():
+        if isinstance(document, DamagedFileError):
+            merged.damaged.append(str(document))
+        elif unit_id(document.identity) != document.training:
+            path = other.trainings.document_path(document.training)
+            merged.damaged.append(str(DamagedFileError(path, "an identity that hashes to its name", "another")))
+        elif not store.trainings.holds(document.training):
+            store.trainings.adopt(document, other.trainings)
+            merged.trainings += 1
     return merged

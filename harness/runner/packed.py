@@ -19,14 +19,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
-from harness.evaluation.outcomes import SCHEMA
-from harness.runner.documents import DiagnosisDocument, Manifest
+from harness.evaluation.outcomes import SCHEMA, check_columns, check_outcomes
+from harness.runner.documents import DiagnosisDocument, Manifest, Part
+from harness.runner.tables import read_parquet
+from model_zoo.documents import parse_json, validated
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 
 OUTCOMES, MANIFESTS = "outcomes.parquet", "manifests.json.zst"
 PACK_VERSION = 1
+# Longest text of manifests that is read, in bytes; a small damaged file could otherwise fill the memory.
+LARGEST = 2**30
+_UNIT_TYPE = pa.dictionary(pa.int32(), pa.string())
+
+
+class _PackEntry(Part):
+    manifest: dict[str, Any]
+    rows_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class _PackContent(Part):
+    units: tuple[_PackEntry, ...]
+    diagnoses: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +74,10 @@ class Pack:
         """
         path = self.folder / OUTCOMES
         start, length = self._slices.get(unit, (0, 0))
-        table = self._rows.slice(start, length)
+        table, images = self._rows.slice(start, length), self.manifests[unit].images
+        fault = check_outcomes(table, images)
+        if fault is not None:
+            raise DamagedFileError(path, f"packed outcomes of {images} images of unit {unit[:12]}", fault)
         if rows_sha256(table) != self.rows_sha256[unit]:
             raise DamagedFileError(path, f"the outcomes of unit {unit[:12]} that were packed", f"{length} other rows")
         return table
@@ -72,11 +91,15 @@ class Pack:
     def _content(self) -> pa.Table:
         path = self.folder / OUTCOMES
         try:
-            table = pq.ParquetFile(path, read_dictionary=["unit"]).read(use_threads=False).replace_schema_metadata(None)
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedFileError(path, "packed outcomes", f"{type(error).__name__}: {error}".splitlines()[0]) from None
-        if table.column_names != ["unit", *SCHEMA.names]:
-            raise DamagedFileError(path, f"columns unit, {', '.join(SCHEMA.names)}", ", ".join(table.column_names))
+            content = path.read_bytes()
+        except OSError as error:
+            raise DamagedFileError(path, "packed outcomes", error.strerror or str(error)) from None
+        table = read_parquet(content, path, "packed outcomes", dictionary=["unit"])
+        if table.column_names[:1] != ["unit"] or table.schema.field(0).type != _UNIT_TYPE or table["unit"].null_count:
+            raise DamagedFileError(path, "packed outcomes with a column of units", ", ".join(table.column_names))
+        fault = check_columns(pa.schema(list(table.schema)[1:]))
+        if fault is not None:
+            raise DamagedFileError(path, "packed outcomes", fault)
         return table.combine_chunks()
 
     @cached_property
@@ -121,18 +144,22 @@ def _file_stamp(path: Path) -> tuple[int, int, int] | None:
 
 @lru_cache(maxsize=4)
 def _open(folder: Path, stamps: tuple[Any, ...]) -> Pack:
-    path = folder / MANIFESTS
+    path, kind = folder / MANIFESTS, "packed manifests"
     try:
-        content = json.loads(pa.input_stream(io.BytesIO(path.read_bytes()), compression="zstd").read())
-        if content["schema"] != PACK_VERSION:
-            raise DamagedFileError(path, f"a pack of schema {PACK_VERSION}", f"schema {content['schema']}")
-        units = {entry["manifest"]["unit"]: entry for entry in content["units"]}
-        manifests = {unit: Manifest.parse(path, entry["manifest"]) for unit, entry in units.items()}
-        hashes = {unit: str(entry["rows_sha256"]) for unit, entry in units.items()}
-        diagnoses = {name: DiagnosisDocument.parse(path, entry) for name, entry in content["diagnoses"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFileError(path, "packed manifests", f"{type(error).__name__}: {error}") from None
-    return Pack(folder, manifests, hashes, diagnoses)
+        content = parse_json(pa.input_stream(io.BytesIO(path.read_bytes()), compression="zstd").read(LARGEST), path, kind)
+    except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
+        raise DamagedFileError(path, kind, f"{type(error).__name__}: {error}") from None
+    version = content.pop("schema", None) if isinstance(content, dict) else None
+    if type(version) is not int or version != PACK_VERSION:
+        raise DamagedFileError(path, f"a pack of schema {PACK_VERSION}", f"schema {version}")
+    packed = validated(_PackContent, content, path, kind)
+    manifests = [Manifest.parse(path, entry.manifest) for entry in packed.units]
+    units = [manifest.unit for manifest in manifests]
+    if len(set(units)) < len(units):
+        raise DamagedFileError(path, f"{kind}, each unit once", f"{len(units) - len(set(units))} units again")
+    hashes = {unit: entry.rows_sha256 for unit, entry in zip(units, packed.units, strict=True)}
+    diagnoses = {name: DiagnosisDocument.parse(path, document) for name, document in packed.diagnoses.items()}
+    return Pack(folder, dict(zip(units, manifests, strict=True)), hashes, diagnoses)
 
 
 def write_pack(

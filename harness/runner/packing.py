@@ -14,19 +14,20 @@ from model_zoo.errors import DamagedFileError, UserError
 
 @dataclass
 class Packing:
-    """Result of packing: units and diagnoses in the pack, its bytes, bytes removed, and one line per damaged file left as it is."""
+    """Result of packing: units, diagnoses and trainings in the pack, its bytes, bytes removed, and one line per damaged file."""
 
     units: int
     diagnoses: int
+    trainings: int
     bytes_packed: int
     bytes_removed: int
     damaged: list[str] = field(default_factory=list)
 
 
 def pack(store: Store) -> Packing:
-    """Pack every readable unit and diagnosis of a store, and remove the files they came from.
+    """Pack every readable unit, diagnosis and training of a store, and remove the files they came from.
 
-    Pictures of broken images stay beside the pack. Damaged files stay as they are.
+    Pictures of broken images and trained models stay beside the pack. Damaged files stay as they are.
 
     Raises
     ------
@@ -50,11 +51,18 @@ def pack(store: Store) -> Packing:
             diagnoses[name] = diagnosis
         else:
             damaged.append(str(diagnosis))
-    paths = write_pack(store.root, units, diagnoses)
+    trainings = {}
+    for document in store.trainings.read_all():
+        if isinstance(document, DamagedFileError):
+            damaged.append(str(document))
+        else:
+            trainings[document.training] = document
+    paths = [*write_pack(store.root, units, diagnoses), *store.trainings.write_pack(trainings.values())]
     # Manifests go first: a unit whose manifest is gone is read from the pack.
     bytes_removed = _remove(store.units / f"{unit}{suffix}" for suffix in (".json", ".parquet") for unit in units)
     bytes_removed += _remove(store.root / "diagnostics" / f"{name}.json" for name in diagnoses)
-    return Packing(len(units), len(diagnoses), sum(path.stat().st_size for path in paths), bytes_removed, damaged)
+    bytes_removed += _remove(store.trainings.document_path(name) for name in trainings)
+    return Packing(len(units), len(diagnoses), len(trainings), sum(path.stat().st_size for path in paths), bytes_removed, damaged)
 
 
 def _remove(paths: Iterable[Path]) -> int:

@@ -10,6 +10,8 @@ from safetensors.torch import save
 
 from harness.attacks.common import Flag
 from harness.attacks.memory import Saved
+from model_zoo.documents import parse_json
+from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 
 
@@ -25,9 +27,10 @@ class PartialFile:
             with safe_open(self.path, "pt") as file:
                 metadata = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            flags = tuple(Flag(**flag) for flag in json.loads(metadata["flags"]))
-            return Saved(tuple(json.loads(metadata["done"])), tensors, flags)
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            flags = tuple(Flag(**flag) for flag in parse_json(metadata["flags"].encode(), self.path, "flags"))
+            done = tuple(map(str, parse_json(metadata["done"].encode(), self.path, "names of components")))
+            return Saved(done, tensors, flags)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, DamagedFileError):
             return None
 
     def save(self, saved: Saved) -> None:

@@ -156,8 +156,16 @@ def plan_suite(
     Raises
     ------
     UnknownNameError
-        If a model, attack or data set does not exist.
+        If a model, attack or data set does not exist; the message names the suite.
     """
+    try:
+        return _plan_suite(suite, data_dir, n, whole, download, engine)
+    except UsageError as error:
+        error.args = (f"suite {suite.name}: {error}",)
+        raise
+
+
+def _plan_suite(suite: Suite, data_dir: Path | None, n: int | None, whole: bool, download: bool, engine: str) -> Plan:
     models = registry.model_ids() if suite.models == "all" else suite.models
     descriptions = _describe_models(models)
     left_out: list[str] = []
@@ -228,9 +236,12 @@ def _expand(
     engine: str,
 ) -> list[Unit]:
     specs = [attacks.get(name) for name in part.attacks]
+    blocks = images.blocks(protocol.BLOCK)
+    for spec in specs:
+        attacks.check_parameters(spec)
     units = []
     for model, record in descriptions.items():
-        trained_on = None if record.data is None else record.data.train
+        trained_on = None if record.data is None else datasets.family_of(record.data.train)
         if record.classes != len(images.classes) or (family in datasets.kinds() and trained_on not in (None, family)):
             training_text = "" if trained_on is None else f"trained on {trained_on}, "
             leave_out(f"model {record.id}: {training_text}{record.classes} classes, not for {images.name}")
@@ -243,9 +254,8 @@ def _expand(
                 continue
             for threat in threats_of(spec, [ThreatModel.parse(text) for text in part.threats], family):
                 attacks.check(spec, threat, record.classes)
-                for start in range(0, len(images), protocol.BLOCK):
-                    block = images.slice(start, min(start + protocol.BLOCK, len(images)))
-                    units.append(Unit(record, model, block, threat, spec, seed, engines.resolve(engine, record, spec)))
+                resolved = engines.resolve(engine, record, spec)
+                units += [Unit(record, model, block, threat, spec, seed, resolved) for block in blocks]
     return units
 
 

@@ -75,9 +75,7 @@ def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list
     if wanted.attacks:
         tests.append(lambda manifest: manifest.labels.attack in wanted.attacks)
     if wanted.datasets:
-        names = {datasets.describe(name).name if name.startswith(datasets.FOLDER) else name for name in wanted.datasets} | {
-            *wanted.datasets
-        }
+        names = {datasets.describe(name).name if datasets.is_user_data(name) else name for name in wanted.datasets} | {*wanted.datasets}
         tests.append(lambda manifest: manifest.labels.dataset in names)
     if wanted.images is not None:
         tests.append(lambda manifest: manifest.images == wanted.images)

@@ -20,20 +20,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from harness.evaluation.marks import marks
 from harness.evaluation.outcomes import SCHEMA, UnitOutcome, check_outcomes
 from harness.runner.claims import Claims
 from harness.runner.documents import DiagnosisDocument, Failure, Labels, Manifest, UnitFlag, Withdrawal
-from harness.runner.identity import model_sha256
-from harness.runner.packed import OUTCOMES, Pack, open_pack
+from harness.runner.identity import model_sha256, unit_id
+from harness.runner.packed import Pack, open_pack
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.signals import held_back
+from harness.runner.tables import read_parquet
+from harness.runner.training_unit import TrainingUnit
+from harness.runner.trainings import Trainings
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
+from model_zoo.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -70,19 +73,20 @@ class Store:
     ----------
     root : Path
         Created when the first unit is written. `units` contains `<id>.parquet`, `<id>.json` and `<id>.safetensors` (broken images),
-        `diagnostics` the models' diagnoses; `claims`, `partial` and `failed` contain what is being worked on, how far it is, and what
-        went wrong.
+        `diagnostics` the models' diagnoses, `trainings` trained models; `claims`, `partial` and `failed` contain what is being worked
+        on, how far it is, and what went wrong.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.units = root / "units"
         self.claims = Claims(root / "claims")
+        self.trainings = Trainings(root)
 
     @property
     def exists(self) -> bool:
         """Whether the folder is a store, working or packed."""
-        return self.units.is_dir() or self.pack is not None
+        return self.units.is_dir() or self.pack is not None or bool(self.trainings.ids())
 
     @property
     def pack(self) -> Pack | None:
@@ -142,20 +146,13 @@ class Store:
         outcomes = self.units / f"{unit}.parquet"
         pack = self.pack
         if pack is not None and unit in pack.manifests and not (outcomes.is_file() and (self.units / f"{unit}.json").is_file()):
-            table = pack.table(unit)
-            fault = check_outcomes(table, manifest.images)
-            if fault is not None:
-                raise DamagedFileError(pack.folder / OUTCOMES, f"outcomes of {manifest.images} images of unit {unit[:12]}", fault)
-            return Stored(manifest, table)
+            return Stored(manifest, pack.table(unit))
         if not outcomes.is_file():
             raise DamagedFileError(outcomes, "the outcomes of a finished unit", "no file")
         content = outcomes.read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest.outcomes_sha256:
             raise DamagedFileError(outcomes, f"sha256 {manifest.outcomes_sha256}", f"{len(content)} bytes with another")
-        try:
-            table = pq.ParquetFile(io.BytesIO(content)).read(use_threads=False).replace_schema_metadata(None)
-        except (OSError, pa.ArrowException) as error:
-            raise DamagedFileError(outcomes, "outcomes in Parquet", f"{type(error).__name__}: {error}".splitlines()[0]) from None
+        table = read_parquet(content, outcomes, "outcomes", manifest.images)
         # Outcomes of version 1 record only what the attack returned.
         if "robust" in table.column_names and "robust_to_seen" not in table.column_names:
             table = table.add_column(table.column_names.index("robust") + 1, "robust_to_seen", table["robust"])
@@ -224,23 +221,27 @@ class Store:
         expected = self.manifest(unit).broken_sha256
         if expected is not None and hashlib.sha256(content).hexdigest() != expected:
             raise DamagedFileError(path, f"sha256 {expected}", f"{len(content)} bytes with another")
-        try:
-            tensors = load(content)
-            images, perturbations = tensors["image"], tensors["perturbation"]
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise DamagedFileError(path, "images and perturbations", f"{type(error).__name__}: {error}") from None
-        if images.dtype != np.int64 or images.ndim != 1 or perturbations.ndim != 4 or perturbations.shape[:2] != (len(images), 3):
-            raise DamagedFileError(path, "int64 [k] and [k, 3, H, W]", f"{images.dtype} {images.shape} and {perturbations.shape}")
-        if not np.isfinite(perturbations).all():
-            raise DamagedFileError(path, "finite perturbations", "others")
+        tensors, _ = read_tensors(path, "images and perturbations")
+        if set(tensors) != {"image", "perturbation"}:
+            raise DamagedFileError(path, "images and perturbations", f"tensors {', '.join(sorted(tensors)) or 'of none'}")
+        images, perturbations = tensors["image"], tensors["perturbation"]
+        is_sound = images.dtype == np.int64 and images.ndim == 1 and perturbations.ndim == 4
+        if not is_sound or perturbations.shape[:2] not in ((len(images), 1), (len(images), 3)):
+            expected_shapes = "int64 [k] and [k, 3, H, W] or [k, 1, H, W]"
+            raise DamagedFileError(path, expected_shapes, f"{images.dtype} {images.shape} and {perturbations.shape}")
+        if perturbations.dtype != np.float16 or not np.isfinite(perturbations).all():
+            raise DamagedFileError(path, "finite float16 perturbations", f"others, {perturbations.dtype}")
         return images, perturbations
 
     def broken_file(self, unit: str) -> bytes | None:
         """Return the file of a unit's broken images as it is; None if there is none."""
+        path = self.units / f"{unit}.safetensors"
         try:
-            return (self.units / f"{unit}.safetensors").read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise DamagedFileError(path, "images and perturbations", error.strerror or str(error)) from None
 
     def invalidate(self, unit: str, reason: str) -> None:
         """Declare a finished unit invalid: it counts as missing from then on. Raises the same errors as `read`."""
@@ -249,7 +250,7 @@ class Store:
             self.units.mkdir(parents=True, exist_ok=True)
             place(self.units / f"{unit}.json", manifest.to_bytes())
 
-    def fail(self, unit: Unit, message: str, trace: str = "") -> None:
+    def fail(self, unit: Unit | TrainingUnit, message: str, trace: str = "") -> None:
         """Record why a unit could not be finished: one line, and the traceback."""
         folder = self.root / "failed"
         folder.mkdir(parents=True, exist_ok=True)
@@ -277,11 +278,16 @@ class Store:
         for name in sorted({path.stem for path in folder.glob("*.json")} | set(packed)):
             path = folder / f"{name}.json"
             try:
-                yield name, DiagnosisDocument.read(path)
+                document = DiagnosisDocument.read(path)
             except FileNotFoundError:
-                yield name, packed[name]
+                document = packed[name]
             except DamagedFileError as error:
                 yield name, error
+                continue
+            if unit_id(document.identity) == name:
+                yield name, document
+            else:
+                yield name, DamagedFileError(path, "an identity that hashes to its name", unit_id(document.identity))
 
     def write_diagnosis(self, name: str, document: DiagnosisDocument) -> None:
         """Store a diagnosis; `name` is the hash of its identity."""

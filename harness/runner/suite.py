@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.plugins import SUITES
-from model_zoo.errors import DamagedFileError
+from model_zoo.documents import read_toml, validated
+from model_zoo.errors import UsageError
+from model_zoo.threat import ThreatModel
 
 
 class Evaluation(BaseModel):
@@ -24,7 +25,17 @@ class Evaluation(BaseModel):
     dataset: str
     attacks: list[str] = Field(min_length=1)
     threats: list[str] = []
-    n: int | None = Field(default=None, gt=0)
+    n: int | None = Field(default=None, gt=0, lt=2**31)
+
+    @field_validator("threats")
+    @classmethod
+    def _are_threats(cls, threats: list[str]) -> list[str]:
+        try:
+            for threat in threats:
+                ThreatModel.parse(threat)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return threats
 
 
 class Suite(BaseModel):
@@ -43,7 +54,7 @@ class Suite(BaseModel):
     name: str
     title: str
     models: list[str] | Literal["all"]
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**64)
     tables: list[str] | None = None
     evaluation: list[Evaluation] = Field(min_length=1)
 
@@ -60,10 +71,4 @@ def get_suite(name: str) -> Suite:
 
 def read_suite(path: Path) -> Suite:
     """Read a suite file; raise a DamagedFileError that names the first wrong field if it is invalid."""
-    try:
-        return Suite.model_validate({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DamagedFileError(path, "a suite in TOML", str(error)) from None
-    except ValidationError as error:
-        first_error = error.errors()[0]
-        raise DamagedFileError(path, "a suite", f"{'.'.join(str(part) for part in first_error['loc'])}: {first_error['msg']}") from None
+    return validated(Suite, {"name": path.stem, **read_toml(path, "a suite")}, path, "a suite")

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from harness.runner.documents import Manifest
+from harness.runner.diagnoses import check_diagnosis
 from harness.runner.identity import unit_id
 from harness.runner.store import Store
+from harness.runner.trainings import TrainingDocument, Trainings
 from model_zoo.errors import DamagedFileError
+from model_zoo.packing.packed import check_file
 
 SUFFIXES = (".json", ".parquet", ".safetensors")
 
 
 @dataclass
 class Verified:
-    """The number of sound units and diagnoses, of units whose pictures the store does not contain, and one line per problem."""
+    """The number of sound units, diagnoses and trainings, of units whose pictures the store does not contain, and one line per problem."""
 
     units: int = 0
     diagnoses: int = 0
+    trainings: int = 0
     without_pictures: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -33,38 +34,50 @@ def verify(store: Store) -> Verified:
             result.problems.append(str(item))
             continue
         manifest = item.manifest
-        problems = _identity_problems(store.units / f"{manifest.unit}.json", manifest.unit, manifest.identity)
-        content = store.broken_file(manifest.unit)
-        if content is None:
-            result.without_pictures += manifest.broken_sha256 is not None
-        else:
-            problems += _picture_problems(store, manifest, content)
+        problems = []
+        try:
+            result.without_pictures += store.broken(manifest.unit) is None and manifest.broken_sha256 is not None
+        except DamagedFileError as error:
+            problems.append(str(error))
         result.problems += problems
         result.units += not problems
-    for name, diagnosis in store.diagnoses():
-        path = store.root / "diagnostics" / f"{name}.json"
-        problems = [str(diagnosis)] if isinstance(diagnosis, DamagedFileError) else _identity_problems(path, name, diagnosis.identity)
+    for name, document in store.diagnoses():
+        try:
+            if isinstance(document, DamagedFileError):
+                raise document
+            check_diagnosis(store, name, document)
+            result.diagnoses += 1
+        except DamagedFileError as error:
+            result.problems.append(str(error))
+    for training in store.trainings.read_all():
+        problems = [str(training)] if isinstance(training, DamagedFileError) else _training_problems(store.trainings, training)
         result.problems += problems
-        result.diagnoses += not problems
+        result.trainings += not problems
     result.problems += _stray_files(store)
     return result
 
 
-def _identity_problems(path: Path, name: str, identity: dict[str, object]) -> list[str]:
-    actual = unit_id(identity)
-    return [] if actual == name else [str(DamagedFileError(path, "an identity that hashes to its name", actual))]
-
-
-def _picture_problems(store: Store, manifest: Manifest, content: bytes) -> list[str]:
-    """Check the first broken images against the manifest; a manifest of version 1 has no hash of them."""
-    actual, expected = hashlib.sha256(content).hexdigest(), manifest.broken_sha256
-    path = store.units / f"{manifest.unit}.safetensors"
-    return [] if expected in (None, actual) else [str(DamagedFileError(path, f"sha256 {expected}", actual))]
+def _training_problems(trainings: Trainings, document: TrainingDocument) -> list[str]:
+    """Check a training's identity and record, and its checkpoint if the store has it."""
+    problems, path = [], trainings.document_path(document.training)
+    if unit_id(document.identity) != document.training:
+        problems.append(str(DamagedFileError(path, "an identity that hashes to its name", unit_id(document.identity))))
+    try:
+        checkpoint = document.model().checkpoint
+        path = trainings.record_path(document).with_name(checkpoint.file)
+        if path.is_file():
+            check_file(path, checkpoint.sha256, checkpoint.bytes)
+    except DamagedFileError as error:
+        problems.append(str(error))
+    return problems
 
 
 def _stray_files(store: Store) -> Iterator[str]:
-    """List files that belong to no unit."""
-    units = set(store.ids())
+    """List files that belong to no unit; none if the pack is damaged, because its units are then unknown."""
+    try:
+        units = set(store.ids())
+    except DamagedFileError:
+        return
     for path in sorted(store.units.iterdir()) if store.units.is_dir() else ():
         if path.suffix == ".tmp":
             yield f"{path}: left behind by a run that was killed; safe to delete"

@@ -13,12 +13,15 @@ from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from harness import datasets, engines
+from harness.datasets.base import ImageSet
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
 from harness.evaluation.outcomes import UnitOutcome
+from harness.evaluation.referee import device_of
 from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
 from harness.runner import protocol
 from harness.runner.claims import Held
@@ -27,6 +30,8 @@ from harness.runner.fingerprints import check_fingerprint, fingerprint_of
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
 from harness.runner.store import Store
+from harness.runner.train import train_unit
+from harness.runner.training_unit import TrainingUnit
 from model_zoo.errors import RefusedError, UserCodeError, UserError
 from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.packing.frozen import all_weights
@@ -54,8 +59,8 @@ class Done:
     fatal: bool = False
 
 
-def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: bool = False, device: str = "cpu") -> Done:
-    """Evaluate a unit on "cpu" or "cuda" and store its outcome, unless another run is working on it or the store has it.
+def run_unit(unit: Unit | TrainingUnit, store: Store, progress: Progress | None = None, again: bool = False, device: str = "cpu") -> Done:
+    """Run a unit on "cpu" or "cuda" and store what comes of it, unless another run is working on it or the store has it.
 
     With `again`, a unit that the store has is run all the same. A failure of the unit is not raised: it is returned as one line and
     recorded in the store.
@@ -64,7 +69,8 @@ def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: 
         with store.claims.claimed(unit.id) as claim:
             if claim is None:
                 return Done(unit.id, "busy")
-            if not again and store.holds(unit.id):
+            is_done = store.trainings.holds(unit.id) if isinstance(unit, TrainingUnit) else store.holds(unit.id)
+            if is_done and not again:
                 return Done(unit.id, "found")
             return _run_claimed(unit, store, claim, progress, device)
     except OSError as error:
@@ -72,21 +78,20 @@ def run_unit(unit: Unit, store: Store, progress: Progress | None = None, again: 
         return Done(unit.id, "failed", f"{store.root}: {error.strerror or error}", fatal=True)
 
 
-def _run_claimed(unit: Unit, store: Store, claim: Held, progress: Progress | None, device: str) -> Done:
+def _run_claimed(unit: Unit | TrainingUnit, store: Store, claim: Held, progress: Progress | None, device: str) -> Done:
     def tell(fraction: float, component: str) -> None:
         claim.tell(fraction, component)
         if progress is not None:
             progress(fraction, component)
 
     started = time.perf_counter()
-    partial = store.partial(unit.id)
     try:
-        # Methods of a user's network other than its forward pass may fail too.
-        with user_code("model failed") if isinstance(parse(unit.model), UserReference) else nullcontext():
-            outcome, facts = _evaluate_reference(unit, store, tell, partial, device)
-        facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - started, 3)}
-        store.write(unit, outcome, facts)
-        logger.info("finished in %.1f s: %s", facts["seconds"], unit)
+        if isinstance(unit, TrainingUnit):
+            train_unit(unit, store.trainings, tell, environment(device), device)
+            finding = None
+        else:
+            finding = _attack(unit, store, tell, device)
+        logger.info("finished in %.1f s: %s", time.perf_counter() - started, unit)
     except Exception as error:
         if is_full(error):
             # Other units could not be stored either.
@@ -97,7 +102,18 @@ def _run_claimed(unit: Unit, store: Store, claim: Held, progress: Progress | Non
         logger.debug("traceback of %s", unit.id, exc_info=True)
         store.fail(unit, message, error.trace if isinstance(error, UserCodeError) else "".join(traceback.format_exception(error)))
         return Done(unit.id, "failed", message)
-    return Done(unit.id, "finished", f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None)
+    return Done(unit.id, "finished", finding)
+
+
+def _attack(unit: Unit, store: Store, on_progress: Progress, device: str) -> str | None:
+    """Attack the unit's model and store the outcome; return one line if the attack was at fault."""
+    started = time.perf_counter()
+    # Methods of a user's network other than its forward pass may fail too.
+    with user_code("model failed") if isinstance(parse(unit.model), UserReference) else nullcontext():
+        outcome, facts = _evaluate_reference(unit, store, on_progress, store.partial(unit.id), device)
+    facts |= {"environment": environment(device), "seconds": round(time.perf_counter() - started, 3)}
+    store.write(unit, outcome, facts)
+    return f"{unit}: {dict(outcome.flags)['at-fault']}" if outcome.at_fault else None
 
 
 def _evaluate_reference(
@@ -137,27 +153,28 @@ def evaluate(
         As `harness.evaluation.unit.evaluate_unit` raises it, or if the clean accuracy is not that of the record.
     """
     model = model.to(device)
-    engine = prepared(unit, model, device)
+    engine = prepared(unit.model, unit.engine, model, unit.block)
     if engine.engine != unit.engine:
         logger.warning("engine %s is not used for %s: %s", unit.engine, unit, engine.finding)
     declarations = declared(unit.record)
     outcome = evaluate_unit(
         model, unit.block, unit.threat, unit.attack, unit.seed, progress, memory=memory, attacked=engine.model, **declarations
     )
-    _check_clean(unit, outcome)
+    check_clean(unit.record, unit.block, outcome.frame["clean_prediction"].to_numpy())
     return outcome, None if unit.engine == "dense" else EngineUse(used=engine.engine, finding=engine.finding)
 
 
-def _error_line(error: BaseException, unit: Unit) -> str:
+def _error_line(error: BaseException, unit: Unit | TrainingUnit) -> str:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     # Batches are not split, because kernels round differently for another batch size, which may change an outcome.
     if is_memory(error):
-        return f"out of memory with a batch of {len(unit.block)} images ({text})"
+        size = unit.recipe.optimiser.batch if isinstance(unit, TrainingUnit) else len(unit.block)
+        return f"out of memory with a batch of {size} images ({text})"
     return text if isinstance(error, (UserError, RuntimeError, ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def declared(record: Attackable) -> dict[str, Any]:
-    """Return what a record declares about how its model is attacked, as arguments of `evaluate_unit` and `as_attacked`."""
+    """Return what a record declares about how its model is attacked, as arguments of `evaluate_unit`, `admit` and `as_attacked`."""
     return {"backward": record.backward, "draws": protocol.DRAWS if record.stochastic else None}
 
 
@@ -174,13 +191,11 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def _check_clean(unit: Unit, outcome: UnitOutcome) -> None:
-    """Check the clean accuracy against the model's record, on data of the family that it was trained on."""
-    training = unit.record.training
-    data = unit.record.data
-    if training is not None and data is not None and datasets.describe(unit.block.name).family == data.train:
-        correct = int((outcome.frame["clean_prediction"] == outcome.frame["label"]).sum())
-        check_clean_accuracy(training.hold_out_clean_accuracy, correct, len(outcome.frame))
+def check_clean(record: Attackable, block: ImageSet, predictions: np.ndarray) -> None:
+    """Check clean predictions int64 [N] against the accuracy in a model's record, on data of the family that it was trained on."""
+    training, data = record.training, record.data
+    if training is not None and data is not None and datasets.describe(block.name).family == data.train:
+        check_clean_accuracy(training.hold_out_clean_accuracy, int((predictions == block.labels).sum()), len(block))
 
 
 @lru_cache(maxsize=2)
@@ -197,13 +212,17 @@ def _build_engine(reference: str, engine: str) -> nn.Module:
     return engines.build(open_checked(reference)[1], engine)
 
 
-def prepared(unit: Unit, model: nn.Module, device: str) -> engines.Prepared:
-    """Return the unit's engine, compared with the model on the unit's images; the model itself if they differ or there is no engine."""
-    if unit.engine == "dense":
+def prepared(reference: str, engine: str, model: nn.Module, block: ImageSet) -> engines.Prepared:
+    """Return an engine of the model that a reference names, compared with `model` on the images of `block`.
+
+    It is `model` itself if the two differ, if the model has no such engine, or if `engine` is "dense".
+    """
+    if engine == "dense":
         return engines.Prepared(model, "dense", "")
+    device = device_of(model)
     with unit_threads():
         try:
-            built = _build_engine(unit.model, unit.engine).to(device)
+            built = _build_engine(reference, engine).to(device)
         except UnsuitedError as error:
-            return engines.Prepared(model, "dense", f"engine {unit.engine} refused: {error}")
-        return engines.prepare(model, built, unit.engine, unit.block.tensors()[0].to(device))
+            return engines.Prepared(model, "dense", f"engine {engine} refused: {error}")
+        return engines.prepare(model, built, engine, block.tensors()[0].to(device))

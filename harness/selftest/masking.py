@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from harness import datasets
+from harness.datasets.base import ImageSet
 from harness.evaluation.diagnostics import Diagnostics, diagnose
-from harness.evaluation.gates import check_model
+from harness.evaluation.subject import admit
 from harness.evaluation.verdict import judge
 from harness.selftest import Case, Finding
 from harness.selftest.hostile import BorrowedLogits, FallingMargin
-from harness.selftest.toys import THREAT, defended, images, sign, toy, undefended
+from harness.selftest.toys import THREAT, block, defended, sign, toy, undefended
 from model_zoo.loading import load_model
 from model_zoo.threat import ThreatModel
 
@@ -103,10 +104,9 @@ KINDS = (
 )
 
 
-def measured(model: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: ThreatModel) -> Diagnostics:
+def measured(model: nn.Module, block: ImageSet, threat: ThreatModel) -> Diagnostics:
     """Return the diagnostics of a network without related models to transfer attacks from: the hardest case."""
-    check_model(model, x, 10)
-    return diagnose(model, x, y, threat, 0)
+    return diagnose(admit(model, block), block, threat, 0)
 
 
 def _finding(diagnostics: Diagnostics) -> Finding:
@@ -117,18 +117,13 @@ def _finding(diagnostics: Diagnostics) -> Finding:
 
 def planted(make: Callable[[], nn.Module], threat: ThreatModel = THREAT) -> Callable[[], Finding]:
     """Return a case that plants a network; slow convolutional networks, those attacked under `CIFAR`, get fewer images."""
-    x, y = (part[: CONVOLUTION_IMAGES if threat == CIFAR else None] for part in images())
-    return lambda: _finding(measured(make(), x, y, threat))
+    attacked_images = block().first(CONVOLUTION_IMAGES) if threat == CIFAR else block()
+    return lambda: _finding(measured(make(), attacked_images, threat))
 
 
 def registered(model: str) -> Callable[[], Finding]:
     """Return a control: a registered model on the first images of the sample."""
-
-    def run() -> Finding:
-        x, y = datasets.load("cifar10-sample").first(CONTROL_IMAGES).tensors()
-        return _finding(measured(load_model(model), x, y, CIFAR))
-
-    return run
+    return lambda: _finding(measured(load_model(model), datasets.load("cifar10-sample").first(CONTROL_IMAGES), CIFAR))
 
 
 HONEST: Mapping[str, Callable[[], Finding]] = {

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness import datasets
+from harness.datasets.base import ImageSet
 from harness.threats import LINF
 from model_zoo.threat import ThreatModel
 
@@ -57,9 +58,15 @@ def sign(window: float, factor: float | torch.Tensor = 1.0) -> Activation:
 
 
 @cache
+def block() -> ImageSet:
+    """Return the images that are trained on and attacked."""
+    return datasets.load("cifar10-sample").first(IMAGES)
+
+
+@cache
 def images() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the images that are trained on and attacked, float32 [N, 3, 32, 32] in [0, 1], and their labels, int64 [N]."""
-    return datasets.load("cifar10-sample").first(IMAGES).tensors()
+    """Return the same as tensors, float32 [N, 3, 32, 32] in [0, 1], and their labels, int64 [N]."""
+    return block().tensors()
 
 
 def _fit(make: Callable[[], nn.Module], seed: int, steps: int, attack_steps: int = 0) -> dict[str, torch.Tensor]:

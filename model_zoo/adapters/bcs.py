@@ -43,7 +43,7 @@ def load_bcs(path: Path, request: Request) -> Imported:
     UsageError
         If the file does not exist, or a keep ratio was requested: the file already determines which weights are kept.
     """
-    content = read_variables(path, _pickled(path))
+    content = read_variables(path, pickle_in(path))
     variables = content.get("param_list") if isinstance(content, dict) else None
     if not isinstance(variables, list) or not variables or not all(isinstance(item, Variable) for item in variables):
         raise DamagedFileError(path, "a dictionary with a param_list of variables", "something else")
@@ -54,8 +54,8 @@ def load_bcs(path: Path, request: Request) -> Imported:
     return describe(model, architecture, True, str(family.method), family.taxonomy)
 
 
-def _pickled(path: Path) -> bytes:
-    """Return the pickle's bytes, extracted if the file is a zip; a zip whose pickle is too large is rejected unread."""
+def pickle_in(path: Path, largest: int = LARGEST_BYTES) -> bytes:
+    """Return the pickle's bytes, extracted if the file is a zip; a zip whose pickle has more than `largest` bytes is rejected unread."""
     check_size(path)
     if not zipfile.is_zipfile(path):
         return path.read_bytes()
@@ -64,10 +64,8 @@ def _pickled(path: Path) -> bytes:
             names = [
                 entry for entry in archive.infolist() if entry.filename.endswith((".pickle", ".pkl")) and "__MACOSX" not in entry.filename
             ]
-            if len(names) != 1 or names[0].file_size > LARGEST_BYTES:
-                raise DamagedFileError(
-                    path, f"one pickle of at most {LARGEST_BYTES:,} bytes in the archive", f"{len(names)}, or a larger one"
-                )
+            if len(names) != 1 or names[0].file_size > largest:
+                raise DamagedFileError(path, f"one pickle of at most {largest:,} bytes in the archive", f"{len(names)}, or a larger one")
             with archive.open(names[0]) as file:
                 return file.read(names[0].file_size)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from model_zoo.adapters import Imported
+from model_zoo.documents import first_fault
 from model_zoo.errors import UsageError
 from model_zoo.files import place
 from model_zoo.layers.activations import activation_of
@@ -50,8 +51,7 @@ def keep_imported(found: Imported, folder: Path, *, name: str, title: str, sourc
             checkpoint=Checkpoint(file=f"{name}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
         )
     except ValidationError as error:
-        first_error = error.errors()[0]
-        raise UsageError(f"{'.'.join(str(part) for part in first_error['loc'])}: {first_error['msg']}") from None
+        raise UsageError(first_fault(error)) from None
     folder.mkdir(parents=True, exist_ok=True)
     place(folder / f"{name}.safetensors", content)
     write_record(record, folder)

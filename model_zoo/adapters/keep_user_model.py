@@ -16,6 +16,7 @@ from torch import nn
 from model_zoo.adapters.exported import close, load_onnx, to_onnx
 from model_zoo.adapters.outside import PLAIN
 from model_zoo.classifier import Classifier
+from model_zoo.documents import first_fault
 from model_zoo.errors import UsageError, UserError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.files import place
@@ -74,9 +75,7 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
             checkpoint=checkpoint,
         )
     except ValidationError as error:
-        first_error = error.errors()[0]
-        location = ".".join(str(part) for part in first_error["loc"])
-        raise UsageError(f"{location}: {first_error['msg']}" if location else first_error["msg"]) from None
+        raise UsageError(first_fault(error)) from None
     folder.mkdir(parents=True, exist_ok=True)
     place(folder / file, content)
     write_record(record, folder)

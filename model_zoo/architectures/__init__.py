@@ -10,8 +10,6 @@ from torch import nn
 from model_zoo.errors import UsageError
 from model_zoo.plugins import ARCHITECTURES
 
-Builder = Callable[..., nn.Module]
-
 
 def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn.Module] = nn.Conv2d, affine: bool = True) -> nn.Module:
     """Build the network that `architecture` describes, without its input normalisation.
@@ -33,9 +31,10 @@ def build_network(architecture: Mapping[str, Any], convolution: Callable[..., nn
         If the architecture does not have one of the fields, or cannot take its value.
     """
     fields = dict(architecture)
-    name = str(fields.pop("name"))
+    name = str(fields.pop("name", ""))
     builder = ARCHITECTURES.get(name)
     try:
         return builder(convolution=convolution, affine=affine, **fields)
-    except TypeError as error:
-        raise UsageError(f"architecture {name!r}: {error}") from None
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError, MemoryError) as error:
+        # Builders convert and multiply what they are given; torch refuses sizes as RuntimeError.
+        raise UsageError(f"architecture {name!r}: {error or type(error).__name__}".splitlines()[0]) from None

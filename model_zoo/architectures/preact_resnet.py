@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from model_zoo.errors import UsageError
+from model_zoo.architectures.resnet import stage_widths
 from model_zoo.layers.activations import DEFAULT, get_activation
 from model_zoo.layers.bias import optional_bias
 
@@ -93,10 +93,7 @@ def build_preact_resnet(
     activation: str = DEFAULT,
 ) -> nn.Module:
     """Build a network of base `width` (doubled from stage to stage) or of the given stage `widths`; UsageError if their number is wrong."""
-    stage_widths = list(widths) if widths is not None else [width * 2**stage for stage in range(len(depths))]
-    if len(stage_widths) != len(depths):
-        raise UsageError(f"{len(depths)} stages need {len(depths)} widths, not {len(stage_widths)}")
-    return PreActResNet(depths, stage_widths, classes, convolution, affine, head_bias, activation)
+    return PreActResNet(depths, stage_widths(depths, width, widths), classes, convolution, affine, head_bias, activation)
 
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {

@@ -161,6 +161,14 @@ class ResNet(nn.Module):
         return self.last_bn(self.fc_bias(self.fc(out))).flatten(1)
 
 
+def stage_widths(depths: Sequence[int], width: int, widths: Sequence[int] | None) -> list[int]:
+    """Return `widths`, or `width` doubled from stage to stage if it is None; raises a UsageError unless there is one per stage."""
+    sizes = list(widths) if widths is not None else [width * 2**stage for stage in range(len(depths))]
+    if len(sizes) != len(depths):
+        raise UsageError(f"{len(depths)} stages need {len(depths)} widths, not {len(sizes)}")
+    return sizes
+
+
 def build_resnet(
     block: type[BasicBlock] | type[Bottleneck],
     depths: Sequence[int],
@@ -177,10 +185,8 @@ def build_resnet(
     activation: str = DEFAULT,
 ) -> nn.Module:
     """Build a ResNet of base `width` (doubled from stage to stage) or of the given stage `widths`; UsageError if their number is wrong."""
-    stage_widths = list(widths) if widths is not None else [width * 2**stage for stage in range(len(depths))]
-    if len(stage_widths) != len(depths):
-        raise UsageError(f"{len(depths)} stages need {len(depths)} widths, not {len(stage_widths)}")
-    return ResNet(block, depths, stage_widths, classes, convolution, affine, last_batch_norm, stem, stem_stride, head_bias, activation)
+    sizes = stage_widths(depths, width, widths)
+    return ResNet(block, depths, sizes, classes, convolution, affine, last_batch_norm, stem, stem_stride, head_bias, activation)
 
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {

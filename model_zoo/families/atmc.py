@@ -49,7 +49,7 @@ class Compression(Controller):
         lengths = [sum(part.numel() for part in parts) for parts in self.layers]
         # The last tensor of every layer has the shape of the dense network's weight.
         weights = [parts[-1] for parts in self.layers]
-        self.budgets = allocated_counts(weights, options["keep_ratio"], options["allocation"])
+        self.budgets = allocated_counts(weights, options)
         self.lengths = lengths
         if options["allocation"] == GLOBAL:
             self.lengths, self.budgets = [sum(lengths)], [sum(self.budgets)]
@@ -150,6 +150,7 @@ FAMILY = Family(
     moves_keep_ratio=True,
     # A mean of projected factors has more nonzeros and more values than the budget allows.
     averages=False,
-    defaults={"keep_ratio": None, "pretrain_epochs": None, "admm_epochs": None, "allocation": GLOBAL, "bits": 8, "rho": 0.1, "every": 10},
+    defaults={"keep_ratio": float, "pretrain_epochs": int, "admm_epochs": int, "bits": 8, "rho": 0.1, "every": 10},
+    added={"allocation": GLOBAL, "allocation_power": 1.0},
     controller=Compression,
 )

@@ -100,6 +100,7 @@ FAMILY = Family(
     convolution=lambda options: with_weights(SignedConv2d, options["weights"]),
     affine=True,
     # Standard deviation of the noise at the highest learning rate, 0.1; that of the official code is 1e-6 times the rate.
-    defaults={"keep_ratio": None, "noise": 1e-7, "weights": "real"},
+    defaults={"keep_ratio": float, "noise": 1e-7},
+    added={"weights": "real"},
     controller=Connectivity,
 )

@@ -59,6 +59,6 @@ FAMILY = Family(
     is_masked=True,
     convolution=convolution,
     affine=True,
-    defaults={"keep_ratio": None},
+    defaults={"keep_ratio": float},
     prepare=prepare,
 )

@@ -64,7 +64,7 @@ FAMILY = Family(
     is_masked=True,
     convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
-    defaults={"keep_ratio": None, "every": 100, "death_rate": 0.5, "last_death_rate": 0.005, "weights": "real"},
+    defaults={"keep_ratio": float, "every": 100, "death_rate": 0.5, "last_death_rate": 0.005, "weights": "real"},
     prepare=prepare,
     controller=Rewiring,
 )

@@ -85,7 +85,7 @@ FAMILY = Family(
     convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
     defaults={
-        "keep_ratio": None,
+        "keep_ratio": float,
         "every": 100,
         "death_rate": 0.5,
         "last_death_rate": 0.005,
@@ -93,8 +93,8 @@ FAMILY = Family(
         "window": 4,
         "extra_drop": 0.4,
         "extra_growth": 0.05,
-        "weights": "real",
     },
+    added={"weights": "real"},
     prepare=prepare,
     controller=AdaptiveRewiring,
 )

@@ -110,6 +110,6 @@ FAMILY = Family(
     convolution=convolution,
     affine=True,
     # `least` is a share of the keep ratio; gamma is that of the official instructions, 0.01 times the epoch, halfway through 20 epochs.
-    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "initial_keep_ratio": None, "least": 0.1, "gamma": 0.1},
+    defaults={"keep_ratio": float, "pretrain_epochs": int, "search_epochs": int, "initial_keep_ratio": float, "least": 0.1, "gamma": 0.1},
     controller=Harp,
 )

@@ -10,7 +10,7 @@ from torch import nn
 
 from model_zoo.families import Family
 from model_zoo.layers.masked import MaskedConv2d, with_weights
-from model_zoo.pruning.allocation import allocated_counts, check_allocation
+from model_zoo.pruning.allocation import ADAPTIVE, allocated_counts, check_allocation
 from model_zoo.pruning.scores import scaled
 from model_zoo.pruning.stages import FINETUNE, SEARCH, Stages, stage_of
 
@@ -73,7 +73,7 @@ class Hydra(Stages):
 
     def allocate(self) -> None:
         """Set how many weights each layer keeps."""
-        counts = allocated_counts([layer.scores for layer in self.scored], self.options["keep_ratio"], self.options["allocation"])
+        counts = allocated_counts([layer.scores for layer in self.scored], self.options)
         for layer, count in zip(self.scored, counts, strict=True):
             layer.kept = count
 
@@ -86,7 +86,8 @@ FAMILY = Family(
     is_masked=True,
     convolution=lambda options: with_weights(ScoredConv2d, options["weights"]),
     affine=True,
+    defaults={"keep_ratio": float, "pretrain_epochs": int, "search_epochs": int, "weights": "real"},
     # The original keeps the same fraction in every layer, which is allocation power 1.
-    defaults={"keep_ratio": None, "pretrain_epochs": None, "search_epochs": None, "allocation": 1.0, "weights": "real"},
+    added={"allocation": ADAPTIVE, "allocation_power": 1.0},
     controller=Hydra,
 )

@@ -27,6 +27,6 @@ FAMILY = Family(
     is_masked=True,
     convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
-    defaults={"keep_ratio": None, "pretrain_epochs": None, "weights": "real"},
+    defaults={"keep_ratio": float, "pretrain_epochs": int, "weights": "real"},
     controller=MagnitudePruning,
 )

@@ -84,8 +84,8 @@ FAMILY = Family(
     convolution=convolution,
     affine=False,
     defaults={
-        "keep_ratio": None,
-        "allocation_power": None,
+        "keep_ratio": float,
+        "allocation_power": float,
         "score_scale": 0.01,
         "score_fan": "none",
         "weight_init": "binary",

@@ -83,6 +83,6 @@ FAMILY = Family(
     is_masked=True,
     convolution=lambda options: MaskedConv2d,
     affine=True,
-    defaults={"keep_ratio": None, "clean_epochs": None, "every": 50, "tolerance": 0.08},
+    defaults={"keep_ratio": float, "clean_epochs": int, "every": 50, "tolerance": 0.08},
     controller=EarlyBird,
 )

@@ -37,6 +37,6 @@ FAMILY = Family(
     is_masked=True,
     convolution=convolution,
     affine=False,
-    defaults={"keep_ratio": None},
+    defaults={"keep_ratio": float},
     prepare=prepare,
 )

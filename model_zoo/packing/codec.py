@@ -42,7 +42,9 @@ def decode_masks(words: np.ndarray, sizes: Sequence[int], kept: Sequence[int]) -
     ValueError
         If the stream does not decode to masks with those counts (a damaged file).
     """
-    decoder = constriction.stream.queue.RangeDecoder(np.ascontiguousarray(words, dtype=np.uint32))
+    if words.ndim != 1 or words.dtype != np.uint32:
+        raise ValueError(f"a mask {words.dtype} {list(words.shape)} where uint32 words are expected")
+    decoder = constriction.stream.queue.RangeDecoder(np.ascontiguousarray(words))
     masks = []
     for size, count in zip(sizes, kept, strict=True):
         if 0 < count < size:

@@ -70,9 +70,9 @@ def decode_factors(header: Mapping[str, Any], tensors: Tensors, shapes: Sequence
     part_shapes = [shape for layer in shapes for shape in factor_shapes(layer)]
     kept, codebook_sizes = ([int(count) for count in header[name]] for name in ("kept", "values"))
     masks = decode_masks(tensors.pop("mask"), [rows * columns for rows, columns in part_shapes], kept)
-    codebooks = np.split(exact(tensors.pop("codebooks"), sum(codebook_sizes)), list(accumulate(codebook_sizes))[:-1])
+    codebooks = np.split(exact(tensors.pop("codebooks"), sum(codebook_sizes), np.float32), list(accumulate(codebook_sizes))[:-1])
     widths = [count * code_bits(codebook_size) for count, codebook_size in zip(kept, codebook_sizes, strict=True)]
-    packed = exact(tensors.pop("codes"), (sum(widths) + 7) // 8)
+    packed = exact(tensors.pop("codes"), (sum(widths) + 7) // 8, np.uint8)
     codes = np.split(np.unpackbits(packed, count=sum(widths)), list(accumulate(widths))[:-1])
     parts = []
     for shape, mask, values, bits in zip(part_shapes, masks, codebooks, codes, strict=True):

@@ -14,20 +14,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.numpy import save
 
 from model_zoo.classifier import Classifier
+from model_zoo.documents import parse_json, validated
 from model_zoo.errors import DamagedFileError, UsageError, UserError
 from model_zoo.layers.factored import Factors
 from model_zoo.packing.drawn import check_drawn, draw_signs
 from model_zoo.packing.factors import KIND, decode_factors, encode_factors, stored_factors
 from model_zoo.packing.frozen import assemble, batch_norm_tensors, dense_weights, effective_weights, empty, freeze, weights_sha256
 from model_zoo.packing.weights import decode, encode, exact
+from model_zoo.tensor_files import read_tensors
 
 FORMAT = "robust-binary-packed"
 VERSION = 3
@@ -37,6 +39,43 @@ SINCE = {"signs": 1, "pruned-signs": 1, "float32": 1, "int8": 3, "pruned-int8": 
 
 # Largest number of weights that is read: four times that of the largest network on RobustBench, WRN-70-16.
 LARGEST = 2**30
+
+
+class _Drawn(BaseModel):
+    """What signs are drawn from, see `model_zoo.packing.drawn`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    generator: str
+    seed: int = Field(ge=0, lt=2**64)
+    weight_init: str
+
+
+Counts = list[Annotated[int, Field(ge=0, le=LARGEST)]]
+
+
+class _Header(BaseModel):
+    """The header; `kept`, `values` and `channels` are numbers per layer or tensor, `drawn` and `weights_sha256` are for drawn signs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str
+    version: int
+    architecture: dict[str, Any]
+    affine: bool
+    weights: str
+    kept: Counts | None = None
+    values: Counts | None = None
+    channels: Counts | None = None
+    drawn: _Drawn | None = None
+    weights_sha256: str | None = None
+    provenance: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _drawn_has_hash(self) -> Self:
+        if (self.weights == "pruned-drawn") != (self.drawn is not None) or (self.drawn is None) != (self.weights_sha256 is None):
+            raise ValueError("drawn and weights_sha256 are for weights of the kind pruned-drawn, which needs both")
+        return self
 
 
 @dataclass(frozen=True)
@@ -116,35 +155,31 @@ def load_packed(path: Path) -> Packed:
     DamagedFileError
         If the file is not a packed checkpoint of a version this code reads, or its content does not fit its header.
     """
-    if not path.is_file():
-        raise DamagedFileError(path, "a packed checkpoint", "no file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get("harness", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, ValueError) as error:
-        raise DamagedFileError(path, "a packed checkpoint (safetensors)", str(error)) from None
+    tensors, metadata = read_tensors(path, "a packed checkpoint")
+    header = parse_json(metadata.get("harness", "null").encode(), path, f"a {FORMAT} header")
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DamagedFileError(path, f"a {FORMAT} header", "a safetensors file without it")
-    if header.get("version") not in range(1, VERSION + 1):
+    if type(header.get("version")) is not int or not 1 <= header["version"] <= VERSION:
         raise DamagedFileError(path, f"{FORMAT} version {VERSION} or older", f"version {header.get('version')}")
+    fields = validated(_Header, header, path, f"a {FORMAT} header")
     try:
-        packed = Packed(_unpack(header, tensors), header)
-        if "drawn" in header and weights_sha256(packed.model) != header["weights_sha256"]:
+        packed = Packed(_unpack(fields, tensors), header)
+        if fields.drawn is not None and weights_sha256(packed.model) != fields.weights_sha256:
             raise ValueError("the signs drawn here are not those of the model: another torch has made this file")
         return packed
     except (KeyError, TypeError, ValueError, UserError) as error:
-        raise DamagedFileError(path, "tensors that fit the header", str(error)) from None
+        raise DamagedFileError(path, "tensors that fit the header", f"{type(error).__name__}: {error}") from None
 
 
-def _unpack(header: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Classifier:
-    architecture = header["architecture"]
+def _unpack(fields: _Header, tensors: dict[str, np.ndarray]) -> Classifier:
+    header, architecture = fields.model_dump(exclude_none=True), fields.architecture
     # Only shapes are needed, and a header must not be able to make us allocate memory.
     with torch.device("meta"):
-        layout = empty(architecture, header["affine"])
+        layout = empty(architecture, fields.affine)
     shapes = [tuple(weight.shape) for weight in dense_weights(layout)]
     lengths = [tensor.numel() for tensor in batch_norm_tensors(layout)]
-    statistics = np.split(exact(tensors.pop("batch_norm"), sum(lengths)), np.cumsum(lengths)[:-1]) if lengths else []
+    batch_norm = exact(tensors.pop("batch_norm"), sum(lengths), np.float32)
+    statistics = np.split(batch_norm, np.cumsum(lengths)[:-1]) if lengths else []
     weight_count = sum(math.prod(shape) for shape in shapes)
     if weight_count > LARGEST:
         raise ValueError(f"{weight_count:,} weights, where {LARGEST:,} are the most that is read")
@@ -158,4 +193,4 @@ def _unpack(header: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Classi
     if tensors:
         raise ValueError(f"unexpected tensor {sorted(tensors)[0]!r}")
     weights = [np.ascontiguousarray(part).reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-    return assemble(architecture, header["affine"], weights, [torch.from_numpy(part.copy()) for part in statistics], factors)
+    return assemble(architecture, fields.affine, weights, [torch.from_numpy(part.copy()) for part in statistics], factors)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
-from model_zoo.errors import DamagedFileError
+from model_zoo.tensor_files import read_tensors
 
 # Purpose of each tensor of the packed format; all other tensors contain values of weights.
 PARTS = {"mask": "mask", "signs": "sign", "batch_norm": "batch_norm"}
@@ -28,11 +26,7 @@ def file_parts(path: Path) -> dict[str, int]:
         If the file does not exist or is not a safetensors file.
     """
     parts = dict.fromkeys((*PARTS.values(), VALUES, HEADER), 0)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                parts[PARTS.get(name, VALUES)] += file.get_tensor(name).nbytes
-    except (SafetensorError, OSError) as error:
-        raise DamagedFileError(path, "a packed checkpoint (safetensors)", str(error)) from None
+    for name, tensor in read_tensors(path, "a packed checkpoint")[0].items():
+        parts[PARTS.get(name, VALUES)] += tensor.nbytes
     parts[HEADER] = path.stat().st_size - sum(parts.values())
     return parts

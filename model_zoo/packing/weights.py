@@ -76,20 +76,20 @@ def decode(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int], dr
     """
     kind = header["weights"]
     if kind == "float32":
-        return _split(exact(tensors.pop("dense"), sum(sizes)), sizes)
+        return _split(exact(tensors.pop("dense"), sum(sizes), np.float32), sizes)
     if kind in ("int8", "pruned-int8"):
         return _eight_bit(header, tensors, sizes)
     if kind == "signs":
-        layers = _split(unpack_signs(exact(tensors.pop("signs"), (sum(sizes) + 7) // 8), sum(sizes)), sizes)
+        layers = _split(unpack_signs(exact(tensors.pop("signs"), (sum(sizes) + 7) // 8, np.uint8), sum(sizes)), sizes)
     elif kind in ("pruned-signs", "pruned-drawn", "pruned-float32"):
         kept = [int(count) for count in header["kept"]]
         masks = decode_masks(tensors.pop("mask"), sizes, kept)
         if kind == "pruned-drawn":
             values = [signs.reshape(-1)[mask] for signs, mask in zip(drawn, masks, strict=True)]
         elif kind == "pruned-signs":
-            values = _split(unpack_signs(exact(tensors.pop("signs"), (sum(kept) + 7) // 8), sum(kept)), kept)
+            values = _split(unpack_signs(exact(tensors.pop("signs"), (sum(kept) + 7) // 8, np.uint8), sum(kept)), kept)
         else:
-            values = _split(exact(tensors.pop("values"), sum(kept)), kept)
+            values = _split(exact(tensors.pop("values"), sum(kept), np.float32), kept)
         layers = []
         for mask, nonzero in zip(masks, values, strict=True):
             weight = np.zeros(mask.size, np.float32)
@@ -98,21 +98,19 @@ def decode(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int], dr
     else:
         raise ValueError(f"unknown kind of weights {kind!r}")
     if "scales" in tensors:
-        layers = [layer * scale for layer, scale in zip(layers, exact(tensors.pop("scales"), len(sizes)), strict=True)]
+        layers = [layer * scale for layer, scale in zip(layers, exact(tensors.pop("scales"), len(sizes), np.float32), strict=True)]
     return layers
 
 
 def _eight_bit(header: Mapping[str, Any], tensors: Tensors, sizes: Sequence[int]) -> list[np.ndarray]:
     channels = [int(count) for count in header["channels"]]
-    levels, scales = tensors.pop("levels"), exact(tensors.pop("scales"), sum(channels))
-    if levels.dtype != np.int8 or scales.dtype != np.float32:
-        raise ValueError(f"levels {levels.dtype} and scales {scales.dtype} where int8 and float32 are expected")
+    levels, scales = tensors.pop("levels"), exact(tensors.pop("scales"), sum(channels), np.float32)
     if header["weights"] == "pruned-int8":
         kept = [int(count) for count in header["kept"]]
         mask = np.concatenate(decode_masks(tensors.pop("mask"), sizes, kept))
-        values, levels = exact(levels, sum(kept)), np.zeros(mask.size, np.int8)
+        values, levels = exact(levels, sum(kept), np.int8), np.zeros(mask.size, np.int8)
         levels[mask] = values
-    layers = zip(_split(exact(levels, sum(sizes)), sizes), _split(scales, channels), strict=True)
+    layers = zip(_split(exact(levels, sum(sizes), np.int8), sizes), _split(scales, channels), strict=True)
     return [restore(layer, layer_scales) for layer, layer_scales in layers]
 
 
@@ -129,10 +127,12 @@ def value_bits(weights: Sequence[np.ndarray]) -> tuple[int, int]:
     return (32, 0) if quantised is None else (8, 32 * len(quantised[1]))
 
 
-def exact(array: np.ndarray, length: int) -> np.ndarray:
-    """Return `array` if it is flat and has `length` values; raise a ValueError otherwise."""
-    if array.ndim != 1 or array.size != length:
-        raise ValueError(f"a tensor of shape {array.shape} where {length} values are expected")
+def exact(array: np.ndarray, length: int, kind: type[np.generic]) -> np.ndarray:
+    """Return `array` if it is flat and has `length` finite values of the type `kind`; raise a ValueError otherwise."""
+    if array.ndim != 1 or array.size != length or array.dtype != kind:
+        raise ValueError(f"a tensor {array.dtype} {list(array.shape)} where {np.dtype(kind)} [{length}] is expected")
+    if np.issubdtype(kind, np.floating) and not np.isfinite(array).all():
+        raise ValueError(f"a tensor {array.dtype} {list(array.shape)} with values that are not finite")
     return array
 
 

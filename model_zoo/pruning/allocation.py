@@ -7,15 +7,16 @@ numbers kept add up to the budget. p = 1 keeps the same fraction in every layer,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from model_zoo.errors import UsageError
 from model_zoo.layers.pruned_binary import keep_count
 
-# Allocation that ranks the weights of all layers together, in options that take it or an allocation power.
-GLOBAL = "global"
+# Values of the option "allocation": keep ratios of layers by an allocation power, or one ranking of the weights of all layers.
+ADAPTIVE, GLOBAL = "adaptive", "global"
 
 
 def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> list[float]:
@@ -61,31 +62,28 @@ def layer_keep_counts(sizes: Sequence[int], keep_ratio: float, power: float) -> 
     return [keep_count(size, ratio) for size, ratio in zip(sizes, layer_keep_ratios(sizes, keep_ratio, power), strict=True)]
 
 
-def check_allocation(allocation: object) -> None:
-    """Raise a UsageError unless `allocation` is an allocation power in [0, 1] or "global"."""
-    is_number = isinstance(allocation, (int, float)) and not isinstance(allocation, bool)
-    if allocation != GLOBAL and not (is_number and 0.0 <= allocation <= 1.0):  # type: ignore[operator]
-        raise UsageError(f"allocation is a power from 0 to 1 or {GLOBAL!r}, not {allocation!r}")
+def check_allocation(allocation: str) -> None:
+    """Raise a UsageError unless `allocation` is "adaptive" or "global"."""
+    if allocation not in (ADAPTIVE, GLOBAL):
+        raise UsageError(f"allocation is {ADAPTIVE} or {GLOBAL}, not {allocation!r}")
 
 
-def allocated_counts(rankings: Sequence[torch.Tensor], keep_ratio: float, allocation: float | str) -> list[int]:
+def allocated_counts(rankings: Sequence[torch.Tensor], options: Mapping[str, Any]) -> list[int]:
     """Return the number of weights kept in every layer.
 
     Parameters
     ----------
     rankings : sequence of torch.Tensor
         One tensor per layer, whose entries of largest magnitude are kept.
-    keep_ratio : float
-        Fraction of all weights that is kept, in (0, 1].
-    allocation : float or str
-        Allocation power: 1 rounds the same fraction in every layer, other powers are `layer_keep_counts`. "global": as many as are among
-        the largest of all layers together; a layer may keep none.
+    options : mapping
+        Options of a family: `keep_ratio`, the fraction of all weights that is kept, `allocation` and `allocation_power`. With allocation
+        "adaptive", power 1 rounds the same fraction in every layer, and other powers are `layer_keep_counts`. With "global", a layer keeps
+        as many as are among the largest of all layers together, possibly none.
     """
+    keep_ratio, power = options["keep_ratio"], options["allocation_power"]
     sizes = [ranking.numel() for ranking in rankings]
-    if allocation == 1.0:
-        return [keep_count(size, keep_ratio) for size in sizes]
-    if not isinstance(allocation, str):
-        return layer_keep_counts(sizes, keep_ratio, allocation)
+    if options["allocation"] == ADAPTIVE:
+        return [keep_count(size, keep_ratio) for size in sizes] if power == 1.0 else layer_keep_counts(sizes, keep_ratio, power)
     magnitudes = torch.cat([ranking.detach().abs().flatten() for ranking in rankings])
     is_kept = torch.zeros_like(magnitudes, dtype=torch.bool)
     is_kept[magnitudes.topk(round(keep_ratio * len(magnitudes)), sorted=False).indices] = True

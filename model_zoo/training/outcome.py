@@ -16,7 +16,7 @@ from model_zoo.layers.activations import activation_of
 from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import effective_weights, freeze, weights_sha256
 from model_zoo.packing.packed import pack
-from model_zoo.pruning.allocation import GLOBAL
+from model_zoo.pruning.allocation import ADAPTIVE, GLOBAL
 from model_zoo.registry import write_record
 from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Training
 from model_zoo.threat import ThreatModel, radius_text
@@ -75,14 +75,13 @@ def stored_as(recipe: Recipe) -> tuple[str, int]:
 
 def allocation_of(recipe: Recipe) -> tuple[float | None, Taxonomy | None]:
     """Return the allocation power and the taxonomy of the record of the recipe's model; None if there is none."""
-    family, options = get_family(recipe.family), recipe.options
+    family = get_family(recipe.family)
+    options = family.all_options(recipe.options)
     if not family.taxonomy:
         return None, None
-    if "allocation" not in options:
-        return options.get("allocation_power"), Taxonomy(**family.taxonomy)
-    is_global = options["allocation"] == GLOBAL
-    taxonomy = Taxonomy(**{**family.taxonomy, "scope": "global" if is_global else "local"})
-    return None if is_global else float(options["allocation"]), taxonomy
+    allocation = options.get("allocation")
+    scope = {ADAPTIVE: "local", GLOBAL: "global", None: family.taxonomy["scope"]}[allocation]
+    return None if allocation == GLOBAL else options.get("allocation_power"), Taxonomy(**{**family.taxonomy, "scope": scope})
 
 
 def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: bytes) -> Record:

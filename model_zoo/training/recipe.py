@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.documents import read_toml
+from model_zoo.errors import UsageError, one_line
 from model_zoo.families import get_family
 from model_zoo.plugins import RECIPES
 from model_zoo.training.sections import InnerAttack, Optimiser, TrainingData, section
@@ -59,8 +59,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,199}", self.id):
             raise UsageError(f"an id has lower-case letters, digits, dots and hyphens, which {self.id[:60]!r} is not")
-        if self.seed < 0:
-            raise UsageError(f"the seed is not negative, but {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"the seed is not negative, and less than 2^63, but {one_line(repr(self.seed), 60)}")
+        classes = self.architecture.get("classes")
+        if not isinstance(self.architecture.get("name"), str) or type(classes) is not int or not 1 <= classes <= 2**20:
+            raise UsageError("an architecture has a name and a number of classes")
         if self.select not in ("last", "hold-out"):
             raise UsageError(f"select is last or hold-out, not {self.select!r}")
         if self.select == "hold-out" and self.data.hold_out < 1:
@@ -102,13 +105,11 @@ class Recipe:
             If the file is not TOML.
         """
         try:
-            fields = tomllib.loads(path.read_text(encoding="utf-8"))
+            fields = read_toml(path, "a recipe")
         except FileNotFoundError:
             raise UsageError(f"no recipe file {path}") from None
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror or error}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DamagedFileError(path, "a recipe in TOML", str(error)) from None
         try:
             return cls.from_dict(fields, path.parent)
         except UsageError as error:

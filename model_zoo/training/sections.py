@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence as SequenceType
@@ -12,14 +11,16 @@ from fractions import Fraction
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from model_zoo.errors import UnknownNameError, UsageError
-from model_zoo.threat import ThreatModel
+from model_zoo.errors import UnknownNameError, UsageError, one_line
+from model_zoo.threat import ThreatModel, exact_fraction
 from model_zoo.training.methods import method_names
 
 SectionType = TypeVar("SectionType")
 # Training methods whose attack takes exactly one step, and the method without an attack.
 SINGLE_STEP = ("stored-step", "n-fgsm", "nuat")
 CLEAN = "clean"
+# Largest number that float32 represents: training computes with it.
+_LARGEST = 3.4e38
 SCHEDULES = ("cosine", "one-cycle")
 
 
@@ -95,9 +96,9 @@ class InnerAttack:
 
     def _check(self, strength: Later) -> None:
         try:
-            is_positive = Fraction(strength.step) > 0
-        except (ValueError, ZeroDivisionError, TypeError):
-            raise UsageError(f"the step of the inner attack is a fraction such as '2/255', not {strength.step!r}") from None
+            is_positive = exact_fraction(strength.step) > 0
+        except ValueError:
+            raise UsageError(f"the step of the inner attack is a fraction such as '2/255', not {_shortened(strength.step)}") from None
         if strength.steps < 1 or not is_positive:
             raise UsageError("the inner attack takes at least one step of positive size")
         if strength.steps > 1 and self.method in SINGLE_STEP:
@@ -210,9 +211,9 @@ def _is_of(hint: Any, value: object) -> bool:
     if hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if origin is SequenceType:
         return isinstance(value, (list, tuple)) and all(_is_of(arguments[0], item) for item in value)
     if origin is MappingType:
@@ -227,10 +228,9 @@ def _described(hint: Any) -> str:
         return " or ".join(_described(argument) for argument in arguments if argument is not type(None))
     if origin is SequenceType:
         return f"a list, each item {_described(arguments[0])}"
-    names = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
+    names = {str: "text", int: "a whole number of 64 bits", float: "a finite number", bool: "true or false"}
     return names.get(hint, "a table")
 
 
 def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return one_line(repr(value), 60)

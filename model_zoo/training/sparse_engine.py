@@ -46,6 +46,8 @@ class SparseEngine(Engine):
         The network, on the CPU.
     dense : DenseEngine
         Computes the stages in which the network keeps half of its weights or more.
+    attacked_below : float
+        Number of products per batch up to which the kernels compute the attack in these stages.
 
     Raises
     ------
@@ -55,8 +57,8 @@ class SparseEngine(Engine):
 
     name = "sparse"
 
-    def __init__(self, model: Classifier, dense: DenseEngine) -> None:
-        self.model, self.dense = model, dense
+    def __init__(self, model: Classifier, dense: DenseEngine, attacked_below: float = ATTACKED_BELOW) -> None:
+        self.model, self.dense, self.attacked_below = model, dense, attacked_below
         gradients = "bfloat16" if half_type() == torch.bfloat16 else "float32"
         self._attack_lanes = SHORT if computes_float16() else LANES
         self.precision = f"attack {'float16' if computes_float16() else 'float32'}, training pass float32, weight gradients {gradients}"
@@ -150,7 +152,7 @@ class SparseEngine(Engine):
             return True
         shapes = self._shapes(images)
         products = sum(len(entries.places) * shapes[target].rows * shapes[target].columns for target, entries in self._entries.items())
-        return products <= ATTACKED_BELOW
+        return products <= self.attacked_below
 
     def _train_densely(self, images: torch.Tensor) -> torch.Tensor:
         """Run the dense engine's training pass, and recover the batch statistics from the change of the running statistics."""

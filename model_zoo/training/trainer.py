@@ -46,6 +46,7 @@ def train(
     compiled: bool = False,
     engine: str = "auto",
     test: tuple[np.ndarray, np.ndarray] | None = None,
+    save_every: float | None = None,
 ) -> Trained:
     """Train the recipe's model adversarially and return it in eval mode.
 
@@ -68,6 +69,8 @@ def train(
         "auto", or the name of an engine, see `model_zoo.training.engine.resolve_engine`.
     test : tuple of np.ndarray, optional
         Test images and labels, in the same format, evaluated after every epoch for the curve only; they do not influence selection.
+    save_every : float, optional
+        Seconds between two stored states within an epoch; by default `SAVE_EVERY`, or `SAVE_SHARE` times as long as storing takes.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def train(
         if state is not None and state.is_file():
             run.restore(state)
         with run.engine.arithmetic():
-            run.go_on(report, state if share.rank == 0 else None)
+            run.go_on(report, state if share.rank == 0 else None, save_every)
         return run.result()
 
 
@@ -172,7 +175,7 @@ class _Run:
         self.best: dict[str, torch.Tensor] | None = None
         self.selected = 0
 
-    def go_on(self, report: Callable[[Step | EpochRecord], None], state: Path | None) -> None:
+    def go_on(self, report: Callable[[Step | EpochRecord], None], state: Path | None, save_every: float | None) -> None:
         """Train from the current position to the end."""
         options, per_epoch = self.recipe.optimiser, self.sampler.batches
         spent_before, started, last_save, save_seconds = self.spent, time.perf_counter(), time.perf_counter(), 0.0
@@ -207,7 +210,8 @@ class _Run:
                 self.sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
                 now = time.perf_counter()
                 report(Step(done, options.epochs * per_epoch, (done - first_step) * options.batch / (now - started)))
-                if state is not None and now - last_save > max(SAVE_EVERY, SAVE_SHARE * save_seconds):
+                pause = max(SAVE_EVERY, SAVE_SHARE * save_seconds) if save_every is None else save_every
+                if state is not None and now - last_save > pause:
                     self.spent = spent_before + now - started
                     self.save(state)
                     last_save = time.perf_counter()

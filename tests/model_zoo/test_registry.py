@@ -105,6 +105,10 @@ def test_near_misses_are_suggested() -> None:
         ('radius = "8/255"', 'radius = "8 by 255"', "radius"),
         ("seed = 0", "seed = = 0", "TOML"),
         (f'id = "{MODEL}"', 'id = "another"', "another"),
+        (f'file = "{MODEL}.safetensors"', 'file = "../../x.safetensors"', "file"),
+        (f'file = "{MODEL}.safetensors"', 'file = "/etc/passwd"', "file"),
+        ("keep_ratio = 0.05\n", 'keep_ratio = "0.05"\n', "keep_ratio"),
+        ("classes = 10", 'classes = "10"', "architecture"),
     ],
 )
 def test_a_wrong_record_is_refused_by_file_and_field(old: str, new: str, words: str, tmp_path: Path) -> None:

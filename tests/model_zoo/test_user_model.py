@@ -317,3 +317,18 @@ def test_a_module_that_is_imported_at_a_call_is_part_of_the_identity(tmp_path: P
         (tmp_path / "late.py").write_text(f"FACTOR = {factor}\n# {factor}\n")
         found.append(parse(f"{tmp_path}/net.py:make").describe().id)
     assert found[0] != found[1]
+
+
+GREY = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(1, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+"""
+
+
+def test_a_network_for_grey_images_is_described_as_one(tmp_path: Path) -> None:
+    (tmp_path / "grey.py").write_text(GREY)
+    description, network = parse(f"{tmp_path / 'grey.py'}:make").open()
+    assert isinstance(description, UserModel) and (description.channels, description.size, description.classes) == (1, 28, 10)
+    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)

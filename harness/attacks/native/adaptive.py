@@ -48,7 +48,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     Raises
     ------
     UsageError
-        If the parameters are invalid or name an unknown surrogate.
+        If the parameters name an unknown surrogate.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     epsilon, step = threat.epsilon, float(threat.radius * parameters.step)

@@ -31,11 +31,6 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     its last iterate if it is never broken. The random start of an image is drawn from the seed, the restart and its pixels, so that it
     does not depend on the rest of the batch. Images whose gradient is zero everywhere at the first start point are reported by a flag
     "zero-gradient": the attack cannot move them.
-
-    Raises
-    ------
-    UsageError
-        If the parameters are invalid.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     epsilon, step = threat.epsilon, float(threat.radius * parameters.step)

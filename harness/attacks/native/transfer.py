@@ -65,7 +65,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     Raises
     ------
     UsageError
-        If the parameters are invalid or a source does not ship with these weights.
+        If a source does not ship with these weights.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     adversarial = images.clone()

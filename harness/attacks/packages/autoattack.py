@@ -61,7 +61,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     Raises
     ------
     UsageError
-        If the parameters are invalid or name an unknown component.
+        If the parameters name an unknown component.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
     with torch.no_grad():

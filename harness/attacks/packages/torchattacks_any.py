@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from math import ceil
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from harness.attacks.common import Adapter, AttackCall, AttackResult
 from harness.attacks.packages.facade import Facade, predict
-from harness.attacks.parameters import Count
+from harness.attacks.parameters import Count, Ratio
 from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.progress import counted
 from model_zoo.errors import UsageError
@@ -26,7 +25,7 @@ class Parameters(BaseParameters):
 
     attack: str
     radius: str
-    in_radii: dict[str, str]
+    in_radii: dict[str, Ratio]
     arguments: dict[str, Any]
     forwards: Count
     batch_size: Count
@@ -46,11 +45,11 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     if not (isinstance(attack_class, type) and issubclass(attack_class, torchattacks.attack.Attack)):
         raise UsageError(f"torchattacks has no attack {parameters.attack!r}")
     try:
-        scaled = {name: float(call.threat.radius * Fraction(value)) for name, value in parameters.in_radii.items()}
+        scaled = {name: float(call.threat.radius * value) for name, value in parameters.in_radii.items()}
         package = attack_class(
             Facade(call.model, call.images.device), **{parameters.radius: call.threat.epsilon}, **scaled, **parameters.arguments
         )
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"torchattacks.{parameters.attack}: {error}") from None
     examples, broken = [], []
     with counted(call.model, call.progress, parameters.attack, ceil(len(call.images) / parameters.batch_size) * parameters.forwards):

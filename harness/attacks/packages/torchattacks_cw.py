@@ -42,11 +42,6 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     The example of an image is the nearest one that the package found, inside the radius or not, and the clean image if it found none.
     The attack claims success if the prediction is wrong and the L2 distance is at most the radius. It draws no random numbers. The
     package stops when the summed cost of a batch stops decreasing, so that the result for an image depends on the rest of its batch.
-
-    Raises
-    ------
-    UsageError
-        If the parameters are invalid.
     """
     import torchattacks
 

@@ -18,11 +18,6 @@ def attack(call: AttackCall, parameters: RestartedAscent) -> AttackResult:
 
     The random starts come from torch's global generator, which the caller has seeded. With one restart and one batch, the result is
     that of `torch.manual_seed(seed); torchattacks.PGD(model, eps, alpha, steps, random_start)(images, labels)`.
-
-    Raises
-    ------
-    UsageError
-        If the parameters are invalid.
     """
     import torchattacks
 

@@ -25,6 +25,7 @@ WIDTH, HEIGHT = 7.2, 10.6
 FAMILY = "pruned-binary"
 MEASURED, RANDOM, BAND = "#D55E00", INK, "#D9D9D9"
 KINDS = ("output", "input")
+EMPTY_HANDLE = Line2D([], [], color=INK, marker="_", markersize=4, linestyle="none", label="empty channel")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def figures(material: Material) -> Drawn:
             continue
         rows = rows[(rows["family"] == FAMILY) & rows["model"].isin(list(material.references))].dropna(subset=["keep_ratio"])
         for model in rows.sort_values(["keep_ratio", "seed", "model"])["model"].head(1):
-            layers = _layers(material.references[model])
+            layers = layers_of(material.references[model])
             pair = consecutive(layers)
             if pair is not None:
                 seen.add(part.dataset)
@@ -83,17 +84,20 @@ def mask_structure(layers: list[Layer], pair: tuple[Layer, Layer], model: str) -
             _channels_used(axes[0, index], layers, index, kind)
         # The channels between the two layers: output channels of the first, input channels of the second.
         for index, layer in enumerate(pair):
-            _channels_sorted(axes[1, index], layer, index)
-            _kernels(axes[2, index], layer)
-        _maps(axes[3], pair)
-        handles: list[Any] = [
-            Line2D([], [], color=MEASURED, marker="o", markersize=4, linewidth=1.4, label="this model"),
-            Line2D([], [], color=RANDOM, linestyle=(0, (4, 2)), linewidth=1.2, label="random masks that keep as many, mean"),
-            Patch(color=BAND, label="95 % of them"),
-            Line2D([], [], color=INK, marker="_", markersize=4, linestyle="none", label="empty channel"),
-        ]
-        legend_below(figure, handles)
+            draw_sorted_channels(axes[1, index], layer, index)
+            draw_kernels(axes[2, index], layer)
+        draw_maps(axes[3], pair)
+        legend_below(figure, [*random_handles(), EMPTY_HANDLE])
     return figure
+
+
+def random_handles() -> list[Any]:
+    """Return legend entries for a model beside random masks."""
+    return [
+        Line2D([], [], color=MEASURED, marker="o", markersize=4, linewidth=1.4, label="this model"),
+        Line2D([], [], color=RANDOM, linestyle=(0, (4, 2)), linewidth=1.2, label="random masks that keep as many, mean"),
+        Patch(color=BAND, label="95 % of them"),
+    ]
 
 
 def _channels_used(axes: Axes, layers: list[Layer], axis: int, kind: str) -> None:
@@ -114,7 +118,8 @@ def _channels_used(axes: Axes, layers: list[Layer], axis: int, kind: str) -> Non
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _channels_sorted(axes: Axes, layer: Layer, axis: int) -> None:
+def draw_sorted_channels(axes: Axes, layer: Layer, axis: int) -> None:
+    """Draw the kept weights of each output (axis 0) or input channel (axis 1) of a layer, sorted, beside those of random masks."""
     kind = KINDS[axis]
     counts = -np.sort(-kept_by_channel(layer.mask, axis))
     ranks = np.arange(1, counts.size + 1)
@@ -131,7 +136,8 @@ def _channels_sorted(axes: Axes, layer: Layer, axis: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _kernels(axes: Axes, layer: Layer) -> None:
+def draw_kernels(axes: Axes, layer: Layer) -> None:
+    """Draw how many kernels of a layer keep 0, 1, 2, ... weights, on a logarithmic scale, beside the mean of random masks."""
     size = layer.mask.shape[2] * layer.mask.shape[3]
     kernels = layer.mask.shape[0] * layer.mask.shape[1]
     counts = np.bincount(kept_by_kernel(layer.mask).ravel(), minlength=size + 1)
@@ -153,7 +159,7 @@ def _kernels(axes: Axes, layer: Layer) -> None:
     axes.set_ylabel("kernels (log scale)")
 
 
-def _maps(axes: np.ndarray, pair: tuple[Layer, Layer]) -> None:
+def draw_maps(axes: np.ndarray, pair: tuple[Layer, Layer]) -> None:
     """Draw the kernels with kept weights, with the channels between the two layers at the same height in both panels."""
     first, second = (kept_by_kernel(layer.mask) for layer in pair)
     shades = ListedColormap(["white", "#F0A36B", MEASURED, "#7A3500"])
@@ -174,7 +180,7 @@ def _maps(axes: np.ndarray, pair: tuple[Layer, Layer]) -> None:
         panel.set_xlim(-0.5, counts.shape[1] - 0.5)
 
 
-def _layers(reference: str) -> list[Layer]:
+def layers_of(reference: str) -> list[Layer]:
     """Return the layers of a stored model in module order; empty if it cannot be loaded."""
     from model_zoo.loading import load_model
     from model_zoo.packing.frozen import convolutions, effective_weights

@@ -16,6 +16,7 @@ from harness import datasets
 from harness.datasets.base import ImageSet
 from harness.evaluation.outcomes import KEPT_IMAGES
 from harness.runner.store import Store
+from harness.threats import NORMS
 from model_zoo.errors import UserError
 
 # Transparent pixels between the three images.
@@ -112,7 +113,7 @@ class _Source:
             self._name(row["label"]),
             self._name(row["adversarial_prediction"]),
             str(row["broken_by"]),
-            f"L2 {row['l2']:.2f}" if row["norm"] == "L2" else f"Linf {255 * row['linf']:.2g}/255",
+            size_text(row, change),
             f"{factor:.3g}",
             3 * width + 2 * GAP,
             height,
@@ -121,6 +122,17 @@ class _Source:
 
     def _name(self, label: int) -> str:
         return self.images.classes[label].replace("_", " ") if 0 <= label < len(self.images.classes) else f"class {label}"
+
+
+def size_text(row: pd.Series, change: np.ndarray) -> str:
+    """Return the norm of an outcome and the size of its change [H, W, C], in the norm's unit: "Linf 8/255", "L2 0.50".
+
+    The size is the measured one if outcomes have a column for the norm; otherwise it is that of the rounded change that is stored.
+    """
+    norm = NORMS[row["norm"]]
+    column = norm.name.lower()
+    size = float(row[column] if column in row else norm.size_of_array(change[None].astype(np.float64))[0])
+    return f"{norm.name} {size:.2f}" if norm.unit == 1 else f"{norm.name} {float(size / norm.unit):.2g}/{norm.unit.denominator}"
 
 
 def strip(images: Sequence[np.ndarray]) -> bytes:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.reporting import curves, renderers
+from harness.reporting.cells import page as page_cell
 from harness.reporting.page import cards
 from harness.reporting.page.boards import TAXONOMY, Board, Results, Row, boards, slug
 from harness.reporting.page.pictures import Gallery, Picture
 from harness.reporting.style import family_style
+from harness.reporting.tables import Table
 from harness.runner.diagnoses import Diagnosis, diagnoses, of_model
 from harness.runner.results import find
 from harness.runner.store import Store, Stored
@@ -44,6 +46,7 @@ def build(
     references: Mapping[str, str],
     folder: Path,
     data_dir: Path | None = None,
+    paper: Sequence[PaperTable] = (),
 ) -> list[Path]:
     """Write the page into `folder` and return the paths of its files; the first path is the main page.
 
@@ -59,6 +62,8 @@ def build(
         Ids of the models that get a page, each with the reference that finds the model: an id or the path of a record.
     data_dir : Path, optional
         The folder of images that do not ship; pictures of images that are not there are left out.
+    paper : sequence of PaperTable
+        Tables of the paper.
 
     Raises
     ------
@@ -78,6 +83,7 @@ def build(
     for unit in sorted(data.linked):
         site.write(f"data/units/{unit}.json", store.manifest(unit).to_bytes())
     _write_index(site, leaderboards, records, data)
+    site.page("paper.html", "paper.html", tables=[_on_page(table) for table in paper])
     site.page("selftest.html", "selftest.html", selftest=_selftest(store), headings=HEADINGS)
     site.page("notes.html", "notes.html", **data.notes())
     for path in sorted(Path(str(files(__package__) / "assets")).iterdir()):
@@ -85,6 +91,28 @@ def build(
     site.write("assets/plotly.min.js", site.plotly)
     site.finish()
     return sorted(site.written, key=lambda path: (path != folder / MAIN, path))
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of a paper for the page: its name, number and title, and its parts."""
+
+    name: str
+    number: str
+    title: str
+    parts: Sequence[Table]
+
+
+def _on_page(table: PaperTable) -> dict[str, Any]:
+    """Return what the template of the paper's tables needs."""
+    parts = [
+        {
+            **{name: getattr(part, name) for name in ("caption", "headings", "numeric", "notes", "starts")},
+            "rows": [[vars(page_cell(cell)) | {"is_best": cell.is_best, "is_small": cell.is_small} for cell in row] for row in part.rows],
+        }
+        for part in table.parts
+    ]
+    return {"name": table.name, "number": table.number, "title": table.title, "parts": parts}
 
 
 @dataclass

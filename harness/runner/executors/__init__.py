@@ -11,10 +11,11 @@ from harness.plugins import EXECUTORS
 if TYPE_CHECKING:
     from harness.runner.plan import Unit
     from harness.runner.store import Store
+    from harness.runner.training_unit import TrainingUnit
     from harness.runner.work import Done
 
 # Called with a unit, the fraction of it that is done, and the attack's current component.
-Tell = Callable[["Unit", float, str], None]
+Tell = Callable[["Unit | TrainingUnit", float, str], None]
 # Number of attempts at a unit whose worker dies.
 ATTEMPTS = 3
 
@@ -36,7 +37,7 @@ class Resources:
 class Executor(Protocol):
     """Type of the function `run` of an executor's module."""
 
-    def __call__(self, units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+    def __call__(self, units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
         """Run every unit through `work.run_unit`, yield the result of each, and report progress with `tell`."""
 
 

@@ -8,10 +8,11 @@ from functools import partial
 from harness.runner.executors import Resources, Tell
 from harness.runner.plan import Unit
 from harness.runner.store import Store
+from harness.runner.training_unit import TrainingUnit
 from harness.runner.work import Done, run_unit
 
 
-def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
     """Run the units in order."""
     for unit in units:
         tell(unit, 0.0, "")

@@ -15,6 +15,7 @@ from harness.runner.executors import ATTEMPTS, Resources, Tell
 from harness.runner.plan import Unit
 from harness.runner.signals import ignored
 from harness.runner.store import Store
+from harness.runner.training_unit import TrainingUnit
 from harness.runner.work import Done, run_unit
 
 
@@ -24,10 +25,10 @@ class _Worker:
 
     process: BaseProcess
     pipe: Connection
-    unit: Unit
+    unit: Unit | TrainingUnit
 
 
-def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
     """Run the units in order, each in the next free worker; a unit whose worker dies is tried again in a new worker."""
     queue, deaths = deque(units), Counter[str]()
     workers: list[_Worker] = []
@@ -63,7 +64,7 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
             worker.process.join()
 
 
-def _start(unit: Unit, store: Store, resources: Resources) -> _Worker:
+def _start(unit: Unit | TrainingUnit, store: Store, resources: Resources) -> _Worker:
     context = multiprocessing.get_context("spawn")
     parent_end, worker_end = context.Pipe()
     process = context.Process(target=_serve, args=(worker_end, store.root, resources, run_unit), daemon=True)
@@ -76,7 +77,7 @@ def _start(unit: Unit, store: Store, resources: Resources) -> _Worker:
     return _Worker(process, parent_end, unit)
 
 
-def _handle_death(unit: Unit, deaths: Counter[str], queue: deque[Unit], store: Store) -> Iterator[Done]:
+def _handle_death(unit: Unit | TrainingUnit, deaths: Counter[str], queue: deque[Unit | TrainingUnit], store: Store) -> Iterator[Done]:
     deaths[unit.id] += 1
     if deaths[unit.id] < ATTEMPTS:
         queue.append(unit)

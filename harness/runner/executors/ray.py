@@ -10,6 +10,7 @@ from typing import Any
 from harness.runner.executors import ATTEMPTS, Resources, Tell
 from harness.runner.plan import Unit
 from harness.runner.store import Store
+from harness.runner.training_unit import TrainingUnit
 from harness.runner.work import Done, run_unit
 from model_zoo.errors import UsageError
 
@@ -17,7 +18,7 @@ from model_zoo.errors import UsageError
 POLL = 2.0
 
 
-def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
     """Run every unit as a task with its share of CPUs and GPUs; Ray restarts a task whose worker has died.
 
     The cluster is the one that RAY_ADDRESS names; without it, a local one is started for `workers` parallel tasks.
@@ -45,7 +46,7 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
                 raise UsageError(f"a unit asks for {amount:g} {resource}, and the cluster has {available.get(resource, 0.0):g}")
         work = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=ATTEMPTS - 1)(_run_in_task)
         root = store.root.resolve()
-        waiting: dict[Any, Unit] = {work.remote(unit, root, resources): unit for unit in units}
+        waiting: dict[Any, Unit | TrainingUnit] = {work.remote(unit, root, resources): unit for unit in units}
         by_id = {unit.id: unit for unit in units}
         while waiting:
             finished, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL)
@@ -67,5 +68,5 @@ def run(units: Sequence[Unit], store: Store, tell: Tell, resources: Resources) -
             ray.shutdown()
 
 
-def _run_in_task(unit: Unit, root: Path, resources: Resources) -> Done:
+def _run_in_task(unit: Unit | TrainingUnit, root: Path, resources: Resources) -> Done:
     return run_unit(unit, Store(root), again=resources.again, device=resources.device)

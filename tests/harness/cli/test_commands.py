@@ -110,14 +110,14 @@ def test_figures_for_print(tmp_path: Path) -> None:
         "--out",
         str(tmp_path),
         "--table",
-        "liu2022-main",
+        "adversarial-pruning",
         "--format",
         "pdf",
         "--format",
         "tex",
     )
     assert made.exit_code == 0, made.stderr
-    assert "Pruned binary networks and what they are compared with" in made.stdout and "45.06" in made.stdout
+    assert "Pruned robust networks of AdversarialPruningBenchmark" in made.stdout and "45.50" in made.stdout
     suffixes = {path.suffix for path in (tmp_path / "quick").iterdir()}
     assert suffixes == {".tex", ".pdf"}
     assert {"masks_cifar10-sample.pdf", "bytes_cifar10-sample.pdf"} <= {path.name for path in (tmp_path / "quick").iterdir()}

@@ -1,5 +1,6 @@
 """Tests of `harness train` on the sample's images: a recipe becomes a model, and stopped or finished states are resumed."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from harness.datasets import cifar
 from harness.datasets.base import ImageSet
 from model_zoo.loading import load_model
 from model_zoo.registry import read_record
-from model_zoo.training import trainer
 from model_zoo.training.methods.pgd import Madry
 from model_zoo.training.sampler import Batch
 from model_zoo.training.trainer import train
@@ -49,8 +49,7 @@ def test_a_recipe_becomes_a_model_with_record_and_curve(here: Path) -> None:
 
 def test_a_stopped_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = harness("train", "tiny.toml", "--threads", "1", "--out", "whole")
-    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
+    monkeypatch.setattr("harness.runner.train.train", partial(train, save_every=0.0))
     steps, loss = iter(range(100)), Madry.loss
 
     def interrupted(method: Madry, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -52,7 +52,7 @@ def test_parts_keep_their_indices() -> None:
     "change",
     [
         {"images": IMAGES.astype(np.float32)},
-        {"images": IMAGES[..., :1]},
+        {"images": IMAGES[..., :2]},
         {"labels": np.arange(4)},
         {"labels": np.arange(5) + 1},
         {"labels": np.arange(5) - 1},

@@ -1,6 +1,8 @@
 """Tests of image decoding: each kind of file is scaled by its pixel format, or refused by name."""
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,66 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "0.png").write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"0\.png.*an image"):
         decode(tmp_path / "0.png")
+
+
+def test_samples_with_another_meaning_are_refused(tmp_path: Path) -> None:
+    for tags, kind, words in (
+        ({262: 0}, np.uint16, "16 bits per sample of which 0 is white"),
+        ({262: 0}, np.float32, "32 bits per sample of which 0 is white"),
+        ({339: 2}, np.uint8, "signed integers"),
+    ):
+        path = saved(Image.fromarray((GREY / 255).astype(kind)), tmp_path / "0.tif", tiffinfo=tags)
+        with pytest.raises(DamagedFileError, match=rf"0\.tif.*{words}"):
+            decode(path)
+
+
+def test_sixteen_bits_per_channel_keep_the_upper_eight_and_say_so(tmp_path: Path) -> None:
+    rows = b"".join(b"\0" + (COLOUR[row].astype(">u2") * 257).astype(">u2").tobytes() for row in range(24))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 32, 24, 16, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "0.png").write_bytes(content)
+    picture = decode(tmp_path / "0.png")
+    assert np.array_equal(picture.pixels, COLOUR) and picture.changes == ("of 16 bits per channel, of which the upper 8 are used",)
+
+
+def test_a_changed_pixel_of_a_png_is_noticed(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(COLOUR), tmp_path / "0.png", compress_level=0)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"0\.png"):
+        decode(path)
+
+
+def test_gigantic_pictures_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for size in (10_000, 12_000, 100_000):
+        header = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0)
+        (tmp_path / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+        with pytest.raises(DamagedFileError, match=r"0\.png.*pixels"):
+            decode(tmp_path / "0.png")
+
+
+def test_formats_that_start_programs_are_not_opened(tmp_path: Path) -> None:
+    saved(Image.fromarray(COLOUR), tmp_path / "0.eps").rename(tmp_path / "0.png")
+    with pytest.raises(DamagedFileError, match=r"0\.png: expected an image, found text"):
+        decode(tmp_path / "0.png")
+
+
+def test_a_web_page_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"<!DOCTYPE html><html></html>")
+    with pytest.raises(DamagedFileError, match="a web page"):
+        decode(tmp_path / "0.png")
+
+
+@pytest.mark.parametrize(("mode", "ending"), [("L", "png"), ("1", "png"), ("LA", "png"), ("L", "jpg"), ("RGB", "bmp")])
+def test_grey_is_one_channel_if_wanted(tmp_path: Path, mode: str, ending: str) -> None:
+    path = saved(Image.fromarray(GREY).convert(mode), tmp_path / f"0.{ending}")
+    one, three = decode(path, channels=1).pixels, decode(path).pixels
+    assert one.shape == (24, 32, 1) and (three == one).all()

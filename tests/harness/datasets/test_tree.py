@@ -1,5 +1,6 @@
 """Tests of image trees: a user's folders and ImageNet-100, with real images written as files."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +202,86 @@ def test_images_are_brought_to_one_size(tmp_path: Path) -> None:
     for wrong in ("0", "x", "99999"):
         with pytest.raises(UsageError, match="resized to a number of pixels"):
             datasets.load(f"folder:{tmp_path}?resize={wrong}")
+
+
+def test_a_class_list_orders_the_folders(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    name = datasets.load(f"folder:{tmp_path}").name
+    (tmp_path / "classes.txt").write_text("class002\nclass000\n")
+    images = datasets.load(f"folder:{tmp_path}")
+    assert images.classes == ("class002", "class000") and images.name != name
+    assert images.notes == ("1 folder passed over that classes.txt does not name: class001",)
+    first = SAMPLE.images[np.flatnonzero(SAMPLE.labels == 2)[0]]
+    assert np.array_equal(images.images[0], first)
+    (tmp_path / "classes.txt").write_text("class000\nclass009\n")
+    with pytest.raises(MissingDataError, match="no folder for class 'class009'"):
+        datasets.load(f"folder:{tmp_path}")
+
+
+def test_pictures_in_no_class_folder_are_counted(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    Image.new("RGB", (32, 32)).save(tmp_path / "loose.png")
+    assert datasets.load(f"folder:{tmp_path}").notes == ("1 picture passed over in no class folder: loose.png",)
+
+
+def test_links_to_folders_are_not_followed_and_counted(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    (tmp_path / "class000" / "again").symlink_to(tmp_path / "class000")
+    (tmp_path / "class001" / "more").symlink_to(tmp_path / "class000")
+    images = datasets.load(f"folder:{tmp_path}")
+    assert len(images) == 6 and images.notes == ("2 files passed over that are no images by their ending: link to a folder",)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="'loop' is a link to a folder that contains it"):
+        datasets.load(f"folder:{tmp_path}")
+
+
+def test_names_that_cannot_be_printed_are_shown_escaped(tmp_path: Path) -> None:
+    write_tree(tmp_path / "a\nb")
+    (tmp_path / "a\nb" / "class000" / "x\x1b[31m.png").write_bytes(b"not an image")
+    with pytest.raises(DamagedFileError) as caught:
+        datasets.load(f"folder:{tmp_path / 'a'}\nb")
+    assert str(caught.value).isprintable() and r"x\x1b[31m.png" in str(caught.value)
+    assert datasets.describe(f"folder:{tmp_path / 'a'}\nb").name.startswith("folder:a-b-")
+    (tmp_path / "a\nb" / "class\t3").mkdir()
+    with pytest.raises(UsageError, match="no text that can be printed"):
+        datasets.load(f"folder:{tmp_path / 'a'}\nb")
+
+
+def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    source = tmp_path / "class000" / "0.png"
+    source.rename(os.fsdecode(os.fsencode(tmp_path / "class000") + b"/\xff.png"))
+    assert len(datasets.load(f"folder:{tmp_path}")) == 6
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path)
+    (tmp_path / "class001" / "locked").mkdir()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(MissingDataError, match="class001/locked cannot be read: Permission denied"):
+        datasets.load(f"folder:{tmp_path}")
+
+
+def test_grey_pictures_have_one_channel_if_wanted(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    with pytest.raises(DamagedFileError, match=r"a grey picture.*colours"):
+        datasets.load(f"folder:{tmp_path}?channels=1")
+    for path in tmp_path.rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    grey, colour = datasets.load(f"folder:{tmp_path}?resize=24&channels=1"), datasets.load(f"folder:{tmp_path}?resize=24")
+    assert grey.images.shape == (6, 24, 24, 1) and grey.name.endswith("-24px-grey")
+    assert (colour.images == grey.images).all() and colour.images.shape[-1] == 3
+    assert grey.tensors()[0].shape == (6, 1, 24, 24)
+
+
+@pytest.mark.parametrize("options", ["channels=2", "channels=", "resize=24&channels=x", "resize=24&colour=1", "channels=1e9"])
+def test_options_that_are_none_are_refused(tmp_path: Path, options: str) -> None:
+    with pytest.raises(UsageError, match="channel"):
+        datasets.load(f"folder:{tmp_path}?{options}")

@@ -227,5 +227,5 @@ def test_a_model_that_no_engine_can_express_is_attacked_as_it_is(tmp_path):
     file.write_text("from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n")
     (unit,) = plan_request([f"{file}:make"], ["fast-autoattack"], "cifar10-sample", 4).units
     model = load_model(unit.model)
-    result = prepared(unit, model, "cpu")
+    result = prepared(unit.model, unit.engine, model, unit.block)
     assert unit.engine != "dense" and result.model is model and result.engine == "dense" and "refused" in result.finding

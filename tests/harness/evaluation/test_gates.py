@@ -1,5 +1,7 @@
 """Tests of the gates: invalid images, labels and models are refused by name before any attack runs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy, check_images, check_model
 from model_zoo.errors import RefusedError
+from model_zoo.references import parse
 
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(5)
@@ -49,7 +52,7 @@ def test_honest_images_and_models_pass() -> None:
         (IMAGES - 0.5, r"\[0, 1\]"),
         (IMAGES.clone().index_fill_(0, torch.tensor([2]), float("nan")), "NaN"),
         (IMAGES.double(), "float32"),
-        (IMAGES[:, :1], "float32"),
+        (IMAGES[:, :2], "float32"),
         (IMAGES[0], "float32"),
     ],
 )
@@ -144,3 +147,15 @@ def test_clean_accuracy_far_from_the_record_is_refused_and_chance_is_not() -> No
     for correct, n in ((25, 250), (1, 40), (190, 250)):
         with pytest.raises(RefusedError, match=f"{correct} of {n}"):
             check_clean_accuracy(0.42, correct, n)
+
+
+def test_images_of_another_shape_are_named_with_the_models(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.Flatten(), nn.Linear(196, 10)).eval().requires_grad_(False)
+    words = "does not run on images of 1 channel, 20 x 28 pixels; it takes 3 channels, 32 x 32 pixels"
+    with pytest.raises(RefusedError, match=words):
+        check_model(network, torch.rand(4, 1, 28, 20), 10)
+    (tmp_path / "grey.py").write_text(
+        "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Conv2d(1, 4, 5, 4), nn.Flatten(), nn.Linear(144, 10))\n"
+    )
+    with pytest.raises(RefusedError, match="does not run on images of 3 channels, 32 x 32 pixels; it takes 1 channel, 28 x 28 pixels"):
+        check_model(parse(f"{tmp_path / 'grey.py'}:make").open()[1], torch.rand(4, 3, 32, 32), 10)

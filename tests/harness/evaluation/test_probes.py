@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.attacks import AttackCall
 from harness.attacks.native.losses import LOSSES, cross_entropy, dlr, margin
 from harness.evaluation.diagnostics import survives
 from harness.evaluation.probes import ascend, logit_scale, survives_noise, zero_gradient
-from harness.selftest.toys import THREAT, images, sign, toy
+from harness.evaluation.subject import admit
+from harness.selftest.toys import THREAT, block, images, sign, toy
 
 X, Y = (part[:40] for part in images())
 
@@ -73,7 +73,8 @@ def test_what_becomes_of_an_image_does_not_depend_on_the_others() -> None:
 def test_rays_breaks_with_decisions_alone_what_has_no_gradient() -> None:
     masked, epsilon = toy("sign", sign(0.0)), THREAT.epsilon
     assert ascend(masked, X, Y, epsilon, margin, 20, 0).robust.sum() > 35
-    assert survives("rays", {}, AttackCall(masked, X, Y, THREAT, 0)).sum() < 30
-    assert torch.equal(
-        survives("rays", {}, AttackCall(masked, X[3:9], Y[3:9], THREAT, 0)), survives("rays", {}, AttackCall(masked, X, Y, THREAT, 0))[3:9]
-    )
+    all_images = block().first(len(X))
+    subject = admit(masked, all_images)
+    survivors = survives(subject, all_images, THREAT, 0, "rays", {})
+    assert survivors.sum() < 30
+    assert torch.equal(survives(subject, all_images.slice(3, 9), THREAT, 0, "rays", {}), survivors[3:9])

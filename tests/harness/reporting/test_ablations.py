@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.evaluation.counts import robust_images
 from harness.reporting import renderers, tables, traits
 from harness.reporting.ablations import VARIED, ablations, neighbours
 from harness.reporting.cells import Cell
-from harness.reporting.frame import robust_images
 from harness.reporting.frames import summary
 from harness.reporting.report import build
 from harness.statistics import mcnemar, paired_bootstrap, paired_difference

@@ -61,3 +61,14 @@ def test_notes_explain_the_marks_that_are_used() -> None:
     (note,) = cells.flag_notes([marked, other])
     assert note.startswith("§: images have no gradient") and note.endswith("(flags zero-gradient, saturated).")
     assert not cells.flag_notes([accuracy_cell(5, 8, flags=("non-finite",)), accuracy_cell(0, 0, 8, ("saturated",))])
+
+
+def test_the_best_number_is_bold_and_one_of_a_smaller_scale_in_parentheses() -> None:
+    best = Cell("published", 0.4506, suffix="¹", is_best=True)
+    assert (str(best), cells.markdown(best), cells.latex(best)) == ("45.06¹", "**45.06**¹", r"\textbf{45.06}\textsuperscript{1}")
+    assert Text.from_markup(cells.terminal(best)).plain == "45.06¹" and "[bold]" in cells.terminal(best)
+    small = accuracy_cell(5, 8, 16)
+    small = Cell(small.kind, small.value, small.interval, small.successes, small.n, small.planned, is_best=True, is_small=True)
+    assert cells.markdown(small) == "(**62.5** [30.6, 86.3] partial 8/16)"
+    assert Text.from_markup(cells.terminal(small)).plain == "(62.5)\n31–86\npartial\n8/16"
+    assert str(Cell("accuracy", is_small=True)) == "", "nothing is in no parentheses"

@@ -1,5 +1,6 @@
 """Tests of published and measured numbers in one table; a difference is given only between numbers of the same kind of model."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,8 @@ from harness.statistics import Proportion, unpaired_difference
 from model_zoo.publications import published
 from tests.harness.reporting.conftest import rows
 
+# A table that compares the paper's method with others.
+COMPARED = str(Path(__file__).parent / "compared.toml")
 OURS: dict[str, Any] = {
     "id": "ours",
     "family": "pruned-binary",
@@ -28,7 +31,7 @@ OURS: dict[str, Any] = {
 }
 
 
-def beside(table: str = "liu2022-main", robust: str = "1" * 20 + "0" * 20, planned: int = 40, **changes: Any) -> pd.DataFrame:
+def beside(table: str = COMPARED, robust: str = "1" * 20 + "0" * 20, planned: int = 40, **changes: Any) -> pd.DataFrame:
     """Return the frame of a table with one measured model."""
     outcomes = pd.DataFrame(rows("ours", "autoattack", robust))
     cell = {"dataset": "cifar10-sample", "norm": "Linf", "radius": "8/255", "model": "ours", "attack": "autoattack", "images": planned}
@@ -50,7 +53,7 @@ def test_one_kind_of_model_has_one_row_with_the_difference_and_its_interval() ->
     "changes", [{"keep_ratio": 0.05}, {"network": "ResNet-18"}, {"training": "trades"}, {"last_batch_norm": "none"}, {"method": None}]
 )
 def test_another_kind_of_model_has_a_row_of_its_own(changes: dict[str, Any]) -> None:
-    frame = beside("liu2022-main", **changes)
+    frame = beside(COMPARED, **changes)
     assert "difference" not in frame or frame["difference"].isna().all()
     assert frame["published"].count() == len([row for row in published()["file"] if row == "liu2022"]) - 4, "18 and 50 are in no section"
 
@@ -75,9 +78,7 @@ def test_a_difference_to_a_number_of_unknown_n_has_the_interval_of_the_measureme
 
 
 def test_the_table_says_n_partial_and_source() -> None:
-    table = next(
-        table for table in tables.render(tables.get("liu2022-main"), beside(planned=1000)) if "cifar10, Linf 8/255" in table.caption
-    )
+    table = next(table for table in tables.render(tables.get(COMPARED), beside(planned=1000)) if "cifar10, Linf 8/255" in table.caption)
     written = [[str(cell) for cell in row] for row in table.rows]
     cells = dict(zip(table.headings, next(row for row in written if "ours" in row), strict=True))
     assert cells["robust, published"] == "45.06 [44.1, 46.0]" and cells["n, published"] == "10,000"
@@ -85,7 +86,7 @@ def test_the_table_says_n_partial_and_source() -> None:
     assert cells["difference"].startswith("+4.9 [−9.9, ") and cells["difference"].endswith("partial 40/1000")
     assert "Published: IVRL/RobustBinarySubNet README @3c5bd5d." in table.notes
     # ImageNet-100: the source does not say over how many images, so there is neither n nor an interval.
-    other = next(table for table in tables.render(tables.get("liu2022-main"), beside()) if "imagenet100" in table.caption)
+    other = next(table for table in tables.render(tables.get(COMPARED), beside()) if "imagenet100" in table.caption)
     assert "n, published" not in other.headings and "33.04" in map(str, other.rows[0])
 
 

@@ -8,8 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from harness.runner import claims
 from harness.runner.claims import Claims
 
@@ -70,9 +68,8 @@ def test_a_file_that_is_no_claim_yet_is_left_alone_until_it_is_old(tmp_path: Pat
         assert held is not None
 
 
-def test_signs_of_life_keep_a_claim_fresh_and_tell_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT", 0.02)
-    owner = Claims(tmp_path / "claims")
+def test_signs_of_life_keep_a_claim_fresh_and_tell_how_far_it_is(tmp_path: Path) -> None:
+    owner = Claims(tmp_path / "claims", beat=0.02)
     with owner.claimed("unit") as held:
         assert held is not None
         expired = time.time() - claims.LEASE - 5

@@ -1,6 +1,7 @@
 """Tests of diagnoses: they are measured once, stored, read back, and shown as a verdict with the numbers."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,31 +11,30 @@ from click.testing import CliRunner
 from harness import datasets
 from harness.attacks.native.sources import sources
 from harness.cli.main import main
-from harness.evaluation import diagnostics
-from harness.evaluation.diagnostics import Diagnostics
+from harness.evaluation import subject
+from harness.evaluation.diagnostics import Diagnostics, Effort, diagnose
 from harness.reporting import tables
 from harness.reporting.frames import diagnostics as diagnostics_rows
 from harness.reporting.frames import summary
-from harness.runner import diagnoses
+from harness.runner import diagnoses, work
 from harness.runner.diagnoses import diagnosed, run_diagnosis
 from harness.runner.store import Store
 from model_zoo import registry
-from model_zoo.errors import DamagedFileError
+from model_zoo.errors import DamagedFileError, RefusedError
 from model_zoo.threat import ThreatModel
 from tests.harness.evaluation.test_verdict import HONEST
 
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 BLOCK = datasets.load("cifar10-sample").first(12)
 THREAT = ThreatModel.parse("Linf 8/255")
-SMALL = {"SQUARE_QUERIES": 20, "DECISION_QUERIES": 20, "STEPS": 5, "SWEEP_STEPS": 3}
+QUICK = partial(diagnose, effort=Effort(steps=5, sweep_steps=3, square_queries=20, decision_queries=20))
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     filled = Store(tmp_path_factory.mktemp("store"))
     with pytest.MonkeyPatch.context() as patched:
-        for name, small in SMALL.items():
-            patched.setattr(diagnostics, name, small)
+        patched.setattr(diagnoses, "diagnose", QUICK)
         run_diagnosis(MODEL, BLOCK, THREAT, filled)
     return filled
 
@@ -56,11 +56,26 @@ def test_what_the_store_holds_is_not_measured_again(store: Store, monkeypatch: p
 
 
 def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, small in SMALL.items():
-        monkeypatch.setattr(diagnostics, name, small)
+    monkeypatch.setattr(diagnoses, "diagnose", QUICK)
     run_diagnosis(MODEL, BLOCK, THREAT, Store(tmp_path))
     (first,), (second,) = ((folder / "diagnostics").glob("*.json") for folder in (store.root, tmp_path))
     assert first.name == second.name and first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("check", "words"), [("check_alphabet", "one-bit weights"), ("check_clean_accuracy", "where its record says"), ("check_model", "mode")]
+)
+def test_what_a_run_refuses_is_not_diagnosed(check: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RefusedError(f"model refused: {words}")
+
+    work.open_checked.cache_clear()
+    for module in (work, subject):
+        monkeypatch.setattr(module, check, refuse, raising=False)
+    monkeypatch.setattr(diagnoses, "diagnose", QUICK)
+    with pytest.raises(RefusedError, match=words):
+        run_diagnosis(MODEL, BLOCK.first(4), THREAT, Store(tmp_path))
+    assert not (tmp_path / "diagnostics").exists()
 
 
 def test_a_verdict_is_read_for_every_model(store: Store) -> None:

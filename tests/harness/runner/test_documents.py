@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.runner.documents import Claim, DiagnosisDocument, Failure, Manifest
+from harness.runner.identity import unit_id
 from model_zoo.errors import DamagedFileError
 
 OLD = next((Path(__file__).parent / "old_files").glob("*.json"))
@@ -52,3 +53,31 @@ def test_an_older_version_is_brought_up_to_date_and_round_trips(tmp_path: Path) 
     path = tmp_path / "a.json"
     path.write_bytes(manifest.to_bytes())
     assert Manifest.read(path) == manifest
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [("model", "model"), ("data", "data"), ("threat", "threat"), ("attack", "attack"), ("base_seed", "base_seed")]
+)
+def test_an_identity_without_what_readers_need_is_refused_even_if_its_hash_is_right(part: str, words: str, tmp_path: Path) -> None:
+    foreign = content()
+    identity = {name: value for name, value in dict(foreign["identity"]).items() if name != part}
+    unit = unit_id(identity)
+    path = tmp_path / f"{unit}.json"
+    path.write_text(json.dumps({**foreign, "unit": unit, "identity": identity, "labels": {**dict(foreign["labels"]), "unit": unit}}))
+    with pytest.raises(DamagedFileError, match=words):
+        Manifest.read(path)
+
+
+@pytest.mark.parametrize("label", ["dataset", "norm", "radius", "attack", "unit"])
+def test_labels_say_what_the_identity_says(label: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**content(), "labels": {**dict(content()["labels"]), label: "another"}}))
+    with pytest.raises(DamagedFileError, match=f"label {label} is 'another'"):
+        Manifest.read(path)
+
+
+def test_an_identity_of_another_unit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**content(), "identity": {**dict(content()["identity"]), "attack_batch": 7}}))
+    with pytest.raises(DamagedFileError, match="hash"):
+        Manifest.read(path)

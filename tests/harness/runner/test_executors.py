@@ -124,14 +124,13 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(plan: Plan, finished: Store
     assert len(report.found) == 1 and len(report.finished) == 3 and same(plan, store, finished)
 
 
-def test_what_another_run_is_at_is_waited_for_and_not_done_twice(
-    plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.runner.execute.WAIT", 0.05)
+def test_what_another_run_is_at_is_waited_for_and_not_done_twice(plan: Plan, finished: Store, tmp_path: Path) -> None:
     store, kinds, reports = Store(tmp_path), [], []
     unit = plan.units[0]
     with store.claims.claimed(unit.id):
-        waiting = threading.Thread(target=lambda: reports.append(execute(Plan((unit,)), store, lambda event: kinds.append(event.kind))))
+        waiting = threading.Thread(
+            target=lambda: reports.append(execute(Plan((unit,)), store, lambda event: kinds.append(event.kind), wait=0.05))
+        )
         waiting.start()
         for _ in range(200):
             if "waiting" in kinds:

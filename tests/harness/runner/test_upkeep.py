@@ -121,6 +121,8 @@ def forge(store: Store, unit: str) -> None:
     flipped = [[not value for value in table["robust"].to_pylist()]]
     for name in ("robust", "robust_to_seen"):
         table = table.set_column(table.column_names.index(name), name, flipped)
+    broken_by = [[None if robust else "forged" for robust in flipped[0]]]
+    table = table.set_column(table.column_names.index("broken_by"), "broken_by", broken_by)
     pq.write_table(table, path)
     manifest = json.loads(path.with_suffix(".json").read_text())
     manifest["outcomes_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -43,7 +43,8 @@ def test_a_name_that_is_published_twice_is_said_and_can_be_told_apart(
         locate(adapter, name, tmp_path)
     with pytest.raises(UsageError, match="names 2 files"):
         locate(adapter, f"{name}#3", tmp_path)
-    monkeypatch.setattr("model_zoo.adapters.published.GDRIVE", f"{url(server)}?id=")
+    rows = [dataclasses.replace(row, link=url(server)) for row in published_files(adapter.name)]
+    monkeypatch.setattr("model_zoo.adapters.published.published_files", lambda name: rows)
     for number in (1, 2):
         path, row = locate(adapter, f"{name}#{number}", tmp_path)
         assert row is not None and row.name == name and path.read_bytes() == CONTENT

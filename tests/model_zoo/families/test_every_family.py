@@ -11,8 +11,7 @@ from model_zoo.packing.factors import stored_factors
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.schema import Record, Taxonomy
-from model_zoo.training.building import build_model
-from model_zoo.training.outcome import describe, keep
+from model_zoo.training.outcome import allocation_of, keep
 from tests.model_zoo.families.runs import OPTIONS, tiny, trained
 from tests.model_zoo.training.test_state import interrupted
 from tests.model_zoo.training.tiny import SAMPLE
@@ -35,7 +34,7 @@ TAXONOMY = {
 
 # Options that change what a method computes or stores.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("atmc", {"bits": 1, "allocation": 0.1}),
+    ("atmc", {"bits": 1, "allocation": "adaptive", "allocation_power": 0.1}),
     ("atmc", {"bits": 32}),
     ("bcs", {"weights": "binary"}),
     ("hydra", {"allocation": "global", "weights": "binary"}),
@@ -77,14 +76,28 @@ def test_what_is_packed_computes_what_was_frozen_bit_for_bit(name: str, tmp_path
     assert bool(stored_factors(loaded)) == (name == "atmc")
 
 
+@pytest.mark.parametrize("name", ["hydra", "atmc"])
 @pytest.mark.parametrize(
-    ("name", "allocation", "scope", "power"),
-    [("hydra", "global", "global", None), ("hydra", 0.1, "local", 0.1), ("atmc", "global", "global", None), ("atmc", 1.0, "local", 1.0)],
+    ("allocation", "power", "scope"), [("global", None, "global"), ("adaptive", 0.1, "local"), ("adaptive", 1.0, "local")]
 )
-def test_records_say_how_weights_were_allocated(name: str, allocation: float | str, scope: str, power: float | None) -> None:
-    recipe = tiny(name, allocation=allocation)
-    record = describe(trained(recipe), recipe, freeze(build_model(recipe), recipe.architecture, True), b"packed")
-    assert record.pruning is not None and (record.pruning.scope, record.allocation_power) == (scope, power)
+def test_records_say_how_weights_were_allocated(name: str, allocation: str, power: float | None, scope: str) -> None:
+    recipe = tiny(name, allocation=allocation, **({} if power is None else {"allocation_power": power}))
+    recorded_power, taxonomy = allocation_of(recipe)
+    assert taxonomy is not None and (taxonomy.scope, recorded_power) == (scope, power)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bcs", {"weights": "real"}),
+        ("flying-bird-plus", {"weights": "real"}),
+        ("hydra", {"allocation": "adaptive", "allocation_power": 1.0}),
+        ("atmc", {"allocation": "global"}),
+    ],
+)
+def test_an_added_option_at_its_default_leaves_the_recipe_as_it_was_stored(name: str, options: dict[str, Any]) -> None:
+    assert tiny(name, **options).to_dict() == tiny(name).to_dict()
+    assert not set(options) & set(tiny(name).options)
 
 
 @pytest.mark.parametrize("name", sorted(TAXONOMY))

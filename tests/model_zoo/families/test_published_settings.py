@@ -76,6 +76,8 @@ ARCHITECTURES = {
 def family_and_options(row: Row) -> tuple[str, dict[str, Any]]:
     """Return the family and the options of a row, at keep ratio 0.1."""
     pruned = {"keep_ratio": 0.1}
+    adaptive = {"allocation": "adaptive", "allocation_power": row.allocation}
+    allocation = {"allocation": "global"} if row.allocation == "global" else adaptive
     weights = {"weights": "binary" if row.weights == "binary" else "real"}
     if row.method in ("AT", "TRADES"):
         return ("dense" if row.weights == "fp" else "dense-binary"), {}
@@ -84,10 +86,10 @@ def family_and_options(row: Row) -> tuple[str, dict[str, Any]]:
     if row.method == "RST":
         return "rst", pruned
     if row.method == "HYDRA":
-        return "hydra", {**pruned, **STAGES, "search_epochs": 1, "allocation": row.allocation, **weights}
+        return "hydra", {**pruned, **STAGES, "search_epochs": 1, **allocation, **weights}
     if row.method == "ATMC":
         bits = {"bits": 1 if row.weights == "binary" else 32, "every": 1}
-        return "atmc", {**pruned, **STAGES, "admm_epochs": 1, "allocation": row.allocation, **bits}
+        return "atmc", {**pruned, **STAGES, "admm_epochs": 1, **allocation, **bits}
     scores = {"weight_init": "signed-constant-scaled", "score_scale": 1.0, "score_fan": "all"}
     return "pruned-binary", {**pruned, "allocation_power": row.allocation, **(scores if row.init == "signed-constant" else {})}
 

@@ -56,7 +56,7 @@ def test_hydra_trains_scores_alone_in_its_search_and_kept_weights_alone_after_it
 
 
 def test_hydra_with_an_allocation_power_keeps_what_the_adaptive_rule_gives_each_layer() -> None:
-    model = trained(tiny("hydra", allocation=0.1)).model
+    model = trained(tiny("hydra", allocation_power=0.1)).model
     assert kept(model) == layer_keep_counts(sizes(model), 0.2, 0.1)
 
 

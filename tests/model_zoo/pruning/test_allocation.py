@@ -55,9 +55,10 @@ def test_layers_are_given_what_the_allocation_says() -> None:
     generator = torch.Generator().manual_seed(0)
     rankings = [scale * torch.randn(shape, generator=generator) for scale, shape in ((1.0, (10, 3)), (5.0, (40, 5)), (0.01, (7, 7)))]
     sizes = [30, 200, 49]
-    assert allocated_counts(rankings, 0.3, 1.0) == [size - int(0.7 * size) for size in sizes]
-    assert allocated_counts(rankings, 0.3, 0.1) == layer_keep_counts(sizes, 0.3, 0.1)
-    counts = allocated_counts(rankings, 0.3, "global")
+    adaptive = {"keep_ratio": 0.3, "allocation": "adaptive"}
+    assert allocated_counts(rankings, {**adaptive, "allocation_power": 1.0}) == [size - int(0.7 * size) for size in sizes]
+    assert allocated_counts(rankings, {**adaptive, "allocation_power": 0.1}) == layer_keep_counts(sizes, 0.3, 0.1)
+    counts = allocated_counts(rankings, {"keep_ratio": 0.3, "allocation": "global", "allocation_power": 1.0})
     magnitudes = torch.cat([ranking.abs().flatten() for ranking in rankings])
     threshold = magnitudes.sort(descending=True).values[round(0.3 * 279) - 1]
     assert counts == [int((ranking.abs() >= threshold).sum()) for ranking in rankings]

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from model_zoo.errors import DamagedFileError
-from model_zoo.training import trainer
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.migrations import STEPS, VERSION
 from model_zoo.training.recipe import Recipe
@@ -46,15 +45,13 @@ def step_of(state: dict[str, Any]) -> int:
 
 def stored_at(recipe: Recipe, step: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the state that the present version stores after `step` steps."""
-    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
 
     def die(event: Step | EpochRecord) -> None:
         if isinstance(event, Step) and event.done == step + 1:
             raise Killed
 
     with pytest.raises(Killed):
-        train(recipe, SAMPLE.images, SAMPLE.labels, report=die, state=path)
+        train(recipe, SAMPLE.images, SAMPLE.labels, report=die, state=path, save_every=0.0)
     return read_state(path)
 
 

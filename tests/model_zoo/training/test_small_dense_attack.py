@@ -67,17 +67,16 @@ def test_the_attack_has_the_statistics_of_the_batch_before(family: str, momentum
         assert F.cosine_similarity(gradient.flatten(1), reference_gradient.flatten(1)).min() > 0.98
 
 
-def test_a_large_dense_network_is_attacked_by_the_dense_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from model_zoo.training import sparse_engine
+def test_a_large_dense_network_is_attacked_by_the_dense_engine() -> None:
+    from model_zoo.training.sparse_engine import SparseEngine
 
-    monkeypatch.setattr(sparse_engine, "ATTACKED_BELOW", 10.0)
     chosen = made()
     model = build_model(chosen).train()
-    engine = make_engine("sparse", model, chosen, Share())
+    engine = SparseEngine(model, DenseEngine(model, Share(), chosen.optimiser.batch), attacked_below=10.0)
     engine.trained(images())
     assert engine.state() == {}
     with input_gradients_only(model):
-        torch.testing.assert_close(engine.attacked(images(16)), engine.dense.attacked(images(16)))  # type: ignore[attr-defined]
+        torch.testing.assert_close(engine.attacked(images(16)), engine.dense.attacked(images(16)))
 
 
 def test_dense_families_are_trained_sparsely_only_if_asked() -> None:
@@ -98,14 +97,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         if getattr(event, "done", None) == 7:
             raise Stopped
 
-    from model_zoo.training import trainer
-
-    saving = pytest.MonkeyPatch()
-    saving.setattr(trainer, "SAVE_EVERY", -1.0)
-    saving.setattr(trainer, "SAVE_SHARE", 0.0)
-    with saving.context(), pytest.raises(Stopped):
-        train(chosen, SAMPLE.images, SAMPLE.labels, report=stop, state=state, engine="sparse")
-    saving.undo()
+    with pytest.raises(Stopped):
+        train(chosen, SAMPLE.images, SAMPLE.labels, report=stop, state=state, engine="sparse", save_every=0.0)
     assert state.is_file()
     resumed = train(chosen, SAMPLE.images, SAMPLE.labels, state=state, engine="sparse")
     assert resumed.engine == "sparse"

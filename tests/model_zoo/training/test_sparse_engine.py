@@ -1,118 +1,29 @@
-"""Tests of engine sparse: it computes what the model computes, and its runs resume, stop and are refused as any other run."""
+"""Tests that engine sparse computes what the model computes: logits, gradients, statistics and masks."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from model_zoo.classifier import Classifier
-from model_zoo.errors import UsageError
-from model_zoo.families import families
-from model_zoo.layers.masked import masked_layers
 from model_zoo.layers.pruned_binary import PrunedBinaryConv2d, top_mask
-from model_zoo.training import trainer
-from model_zoo.training.building import build
-from model_zoo.training.engine import ENGINES, DenseEngine, Engine, make_engine, resolve_engine
 from model_zoo.training.inner_attack import input_gradients_only
-from model_zoo.training.recipe import Recipe
-from model_zoo.training.sharing import Share
-from model_zoo.training.trained import Step, Trained
-from model_zoo.training.trainer import train
-from tests.model_zoo.families.runs import BY_ADAM, OPTIONS, SGD
 from tests.model_zoo.kernels.cells import difference
-from tests.model_zoo.training.test_main import ALONE, toml
-from tests.model_zoo.training.test_state import Killed, interrupted
-from tests.model_zoo.training.tiny import SAMPLE, recipe
-
-IMAGES, LABELS = SAMPLE.tensors()
-BATCH = 48
-numba = pytest.mark.needs_numba
-MASKED = sorted(name for name, family in families().items() if family.is_masked)
-FAMILIES = ["pruned-binary", "rst", "biprop", "flying-bird", "bcs", "hydra"]
-# Index of the epoch, of three, in which the network is masked, if it is not the first.
-MASKED_EPOCH = {"hydra": 1}
-
-
-def masked(family: str, attack: dict[str, Any] | None = None, options: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    """Return a tiny recipe that engine sparse trains; `changes` apply to its architecture."""
-    architecture = {"name": "cifar-resnet8", "classes": 10, "width": 8, "stem_stride": 2, "last_batch_norm": "plain"}
-    kind = {"kind": "adam", "learning_rate": 0.01} if family in BY_ADAM else SGD
-    top = {
-        "options": {**OPTIONS[family], **(options or {})},
-        "architecture": {**architecture, "normalisation": "cifar10", **changes},
-        "data": {"dataset": "cifar10", "hold_out": 20, "images": 260},
-    }
-    return recipe(family, attack, top, batch=BATCH, epochs=3, **kind)
-
-
-def engines(chosen: Recipe) -> tuple[Engine, DenseEngine]:
-    """Return engine sparse and the float32 dense engine, on networks of the same weights in training mode and a masked stage."""
-    pair = []
-    for name in ("sparse", "dense"):
-        model, controller = build(chosen)
-        for epoch in (0, MASKED_EPOCH.get(chosen.family, 0)):
-            controller.at_epoch(epoch, chosen.optimiser.epochs)
-        engine = DenseEngine(model, Share(), BATCH, faithful=True) if name == "dense" else make_engine(name, model, chosen, Share())
-        # Float16 cells are tested in test_short_cells.
-        engine._attack_lanes = 16  # type: ignore[attr-defined]
-        model.train()
-        engine.refresh()
-        pair.append(engine)
-    assert pair[0]._is_sparse  # type: ignore[attr-defined]
-    return pair[0], pair[1]  # type: ignore[return-value]
-
-
-def batch(number: int) -> torch.Tensor:
-    """Return the images of batch `number`, in the memory format that the trainer uses."""
-    return IMAGES[number * BATCH : (number + 1) * BATCH].contiguous(memory_format=torch.channels_last)
-
-
-def labels(number: int) -> torch.Tensor:
-    return LABELS[number * BATCH : (number + 1) * BATCH]
-
-
-def folded(model: Classifier, images: torch.Tensor) -> nn.Module:
-    """Return a copy in evaluation mode whose running statistics are those of one batch, with the biased variance."""
-    model = copy.deepcopy(model).train()
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.register_forward_hook(_keep_statistics)
-    with torch.no_grad():
-        model(images)
-    return model.eval()
-
-
-def _keep_statistics(norm: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-    if norm.training:
-        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
-        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
-        norm.running_var.copy_(inputs[0].var((0, 2, 3), unbiased=False))
-
-
-def logits_and_gradient(forward: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    point = images.clone().requires_grad_(True)
-    logits = forward(point)
-    (gradient,) = torch.autograd.grad(F.cross_entropy(logits, LABELS[: len(images)], reduction="sum"), point)
-    return logits.detach(), gradient
-
-
-def named_gradients(engine: Engine, number: int = 0) -> dict[str, torch.Tensor]:
-    model = engine.model  # type: ignore[attr-defined]
-    model.zero_grad()
-    F.cross_entropy(engine.trained(batch(number)), labels(number)).backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+from tests.model_zoo.training.sparse_cases import (
+    FAMILIES,
+    IMAGES,
+    batch,
+    engines,
+    folded,
+    labels,
+    logits_and_gradient,
+    masked,
+    named_gradients,
+    numba,
+)
 
 
 @numba
@@ -306,191 +217,3 @@ def test_the_state_is_the_statistics_of_the_batch_before() -> None:
     assert torch.equal(restored.attacked(batch(2)), sparse.attacked(batch(2)))
     restored.restore({})
     assert restored.state() == {}
-
-
-def same(first: Trained, second: Trained) -> bool:
-    """Return whether two runs have the same model and training losses."""
-    state = second.model.state_dict()
-    is_equal = all(torch.equal(tensor, state[name]) for name, tensor in first.model.state_dict().items())
-    return is_equal and [record.train_loss for record in first.curve] == [record.train_loss for record in second.curve]
-
-
-@numba
-@pytest.mark.parametrize("family", [*FAMILIES, "harp", "lwm", "robust-bird", "flying-bird-plus"])
-def test_a_killed_run_goes_on_to_the_same_weights(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = masked(family)
-    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
-    assert uninterrupted.engine == "sparse"
-    # An epoch has five steps: kill the run inside one, at the end of one, and at the beginning of the next stage.
-    assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5, 6, 13], monkeypatch), uninterrupted)
-
-
-@numba
-def test_so_does_one_on_two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, before = masked("pruned-binary"), torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
-        assert uninterrupted.threads == 2
-        assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5], monkeypatch), uninterrupted)
-    finally:
-        torch.set_num_threads(before)
-
-
-@numba
-@pytest.mark.parametrize("method", ["trades", "n-fgsm", "stored-step"])
-def test_so_does_one_of_another_method(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = masked("pruned-binary", {"method": method, "steps": 2 if method == "trades" else 1})
-    uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
-    assert uninterrupted.engine == "sparse"
-    assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [3, 5, 11], monkeypatch), uninterrupted)
-
-
-@numba
-def test_a_staged_method_is_dense_until_its_network_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from model_zoo.training.sparse_engine import SparseEngine
-
-    chosen, calls = masked("hydra"), []
-    created: list[SparseEngine] = []
-
-    def remembered(*args: Any) -> Engine:
-        created.append(make_engine(*args))  # type: ignore[arg-type]
-        for name in ("attacked", "trained"):
-            monkeypatch.setattr(created[0].dense, name, counted(name, getattr(created[0].dense, name)))
-        return created[0]
-
-    def counted(name: str, work: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def call(images: torch.Tensor) -> torch.Tensor:
-            calls.append(name)
-            return work(images)
-
-        return call
-
-    passes: list[int] = []
-    monkeypatch.setattr(trainer, "make_engine", remembered)
-    train(chosen, SAMPLE.images, SAMPLE.labels, report=lambda event: passes.append(len(calls)) if isinstance(event, Step) else None)
-    # The dense engine makes the training passes of the first epoch's five steps, and the first attack, before which no statistics exist.
-    assert passes == [chosen.attack.steps + min(step, 5) for step in range(1, 16)]
-    assert all(int(layer.mask.sum()) < 0.5 * layer.mask.numel() for layer in masked_layers(created[0].model))
-
-
-@numba
-def test_the_engine_trains_to_nearly_the_loss_of_the_dense_one() -> None:
-    chosen = masked("pruned-binary")
-    sparse_run, dense_run = (train(chosen, SAMPLE.images, SAMPLE.labels, engine=engine) for engine in ("sparse", "dense"))
-    assert (sparse_run.engine, dense_run.engine) == ("sparse", "dense")
-    assert "training pass float32, weight gradients " in sparse_run.precision
-    # The attacks use different statistics, which matters most in the first steps.
-    assert sparse_run.curve[-1].train_loss == pytest.approx(dense_run.curve[-1].train_loss, rel=0.2)
-    assert sparse_run.curve[-1].train_loss < sparse_run.curve[0].train_loss
-
-
-@numba
-@pytest.mark.parametrize("fails", [False, True])
-def test_global_state_is_left_as_it_was(fails: bool) -> None:
-    from model_zoo.kernels.runner import flushes_denormals
-
-    def die(event: object) -> None:
-        if fails:
-            raise Killed
-
-    torch.manual_seed(11)
-    state, threads, numbers = torch.get_rng_state(), torch.get_num_threads(), np.random.get_state()[1].copy()
-    assert not flushes_denormals()
-    try:
-        train(masked("pruned-binary"), SAMPLE.images, SAMPLE.labels, report=die)
-    except Killed:
-        assert fails
-    assert not flushes_denormals()
-    assert torch.get_num_threads() == threads
-    assert torch.equal(torch.get_rng_state(), state)
-    assert np.array_equal(np.random.get_state()[1], numbers)
-    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
-
-
-@pytest.fixture
-def absent_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "numba" else find_spec(name, *rest))
-    yield
-
-
-REFUSED: dict[str, tuple[Recipe, str]] = {
-    "faithful": (masked("rst", {"faithful": True}), "faithful"),
-    "batch": (recipe(batch=50), "multiples of 16, not 50"),
-    "architecture": (masked("rst", name="imagenet-resnet18"), "not imagenet-resnet18"),
-    "classifier": (masked("rst", head_bias=True), "no classifier with a bias"),
-    "activation": (masked("rst", activation="sign-ste"), "ReLU, not the activation sign-ste"),
-}
-
-
-@pytest.mark.parametrize("reason", REFUSED)
-def test_what_it_cannot_train_is_refused_by_name_and_left_to_the_dense_engine(reason: str, absent_numba: None) -> None:
-    chosen, message = REFUSED[reason]
-    with pytest.raises(UsageError, match=message) as refusal:
-        resolve_engine(chosen, "cpu", "sparse")
-    assert "--engine dense" in str(refusal.value) and repr(chosen.id) in str(refusal.value)
-    # The dense engine is chosen without numba too, because it does not need it.
-    assert resolve_engine(chosen, "cpu") == resolve_engine(chosen, "cpu", "dense") == "dense"
-
-
-@numba
-@pytest.mark.parametrize("chosen", [recipe("dense", batch=48), masked("rst", options={"keep_ratio": 0.5})])
-def test_networks_that_keep_half_are_trained_sparsely_only_if_asked(chosen: Recipe) -> None:
-    assert (resolve_engine(chosen, "cpu"), resolve_engine(chosen, "cpu", "sparse")) == ("dense", "sparse")
-
-
-@numba
-@pytest.mark.parametrize("family", MASKED)
-def test_networks_that_keep_less_than_half_are_trained_sparsely_on_the_cpu(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = masked(family)
-    assert resolve_engine(chosen, "cpu") == resolve_engine(chosen, "cpu", "sparse") == "sparse"
-    assert resolve_engine(chosen, "cpu", "dense") == "dense"
-    assert resolve_engine(chosen, "cuda") == "dense"
-    with pytest.raises(UsageError, match="on the CPU, in one process"):
-        resolve_engine(chosen, "cuda", "sparse")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert resolve_engine(chosen, "cpu") == "dense"
-    with pytest.raises(UsageError, match="on the CPU, in one process"):
-        resolve_engine(chosen, "cpu", "sparse")
-
-
-@pytest.mark.parametrize("asked", ["auto", "sparse"])
-def test_without_numba_the_extra_and_the_other_engine_are_named(asked: str, absent_numba: None) -> None:
-    with pytest.raises(UsageError, match=r"needs numba: pip install 'robust-binary-harness\[fast\]', or train with --engine dense"):
-        resolve_engine(masked("rst"), "cpu", asked)
-    assert resolve_engine(masked("rst"), "cpu", "dense") == "dense"
-    assert asked in ENGINES
-
-
-def run(folder: Path, chosen: Recipe, *extra: str) -> subprocess.CompletedProcess[str]:
-    """Train in a process without the project's other packages and without numba."""
-    (folder / "tiny.toml").write_text(toml(chosen))
-    np.savez(folder / "arrays.npz", x=SAMPLE.images, y=SAMPLE.labels)
-    script = ALONE.replace("import runpy", "sys.modules['numba'] = sys.modules['llvmlite'] = None\nimport runpy")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script, "tiny.toml", "--arrays", "arrays.npz", "--threads", "1", *extra]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
-def test_a_dense_recipe_imports_nothing_of_numba(tmp_path: Path) -> None:
-    process = run(tmp_path, recipe("dense", batch=48, epochs=1))
-    assert process.returncode == 0, process.stderr
-    assert "epoch 1" in process.stderr
-
-
-def test_a_sparse_recipe_without_numba_stops_in_one_line_and_trains_densely_if_told_to(tmp_path: Path) -> None:
-    chosen = masked("rst")
-    process = run(tmp_path, chosen)
-    assert process.returncode == UsageError.exit_code
-    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1 and "--engine dense" in process.stderr
-    process = run(tmp_path, chosen, "--engine", "dense")
-    assert process.returncode == 0, process.stderr
-
-
-@numba
-def test_a_run_begun_on_one_engine_is_not_finished_on_the_other(tmp_path: Path) -> None:
-    chosen, path = masked("rst"), tmp_path / "tiny.state.pt"
-    train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
-    with pytest.raises(UsageError, match="another"):
-        train(chosen, SAMPLE.images, SAMPLE.labels, state=path, engine="dense")

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from model_zoo.errors import DamagedFileError, UsageError
-from model_zoo.training import trainer
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.methods import method_names
 from model_zoo.training.recipe import Recipe
@@ -30,8 +29,6 @@ class Killed(Exception):
 
 def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pytest.MonkeyPatch) -> Trained:
     """Train, killing the run right after each of the given steps and resuming it; the state is stored at every step."""
-    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(trainer, "SAVE_SHARE", 0.0)
     for moment in moments:
 
         def die(event: Step | EpochRecord, moment: int = moment) -> None:
@@ -39,8 +36,8 @@ def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pyt
                 raise Killed
 
         with pytest.raises(Killed):
-            train(chosen, SAMPLE.images, SAMPLE.labels, report=die, state=path)
-    return train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
+            train(chosen, SAMPLE.images, SAMPLE.labels, report=die, state=path, save_every=0.0)
+    return train(chosen, SAMPLE.images, SAMPLE.labels, state=path, save_every=0.0)
 
 
 @pytest.mark.parametrize("method", method_names())
@@ -141,8 +138,8 @@ def test_a_process_killed_without_warning_goes_on(tmp_path: Path) -> None:
     script.write_text(
         "import sys, torch\nfrom pathlib import Path\nfrom model_zoo.training import trainer\n"
         "from tests.model_zoo.training.tiny import SAMPLE, recipe\n"
-        "torch.set_num_threads(1)\ntrainer.SAVE_EVERY = trainer.SAVE_SHARE = 0.0\n"
-        "trainer.train(recipe(epochs=3), SAMPLE.images, SAMPLE.labels, state=Path(sys.argv[1]),\n"
+        "torch.set_num_threads(1)\n"
+        "trainer.train(recipe(epochs=3), SAMPLE.images, SAMPLE.labels, state=Path(sys.argv[1]), save_every=0.0,\n"
         "    report=lambda event: print(getattr(event, 'done', 0), flush=True))\n"
     )
     path = state_path(tmp_path, chosen.id)

@@ -1,0 +1,111 @@
+"""Scales: how the settings of a paper become something that a machine can train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.plugins import SCALES
+from model_zoo.documents import first_fault, read_toml
+from model_zoo.errors import DamagedFileError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(_Section):
+    """Images of one data set of the paper: `train` is a name for `harness.datasets.training`, `test` one of `harness.datasets`.
+
+    `images` (all by default) and `attack` are the number of test images and the attack behind the measured robust accuracy;
+    `curve` names images whose accuracy joins the training curve.
+    """
+
+    train: str
+    test: str
+    images: int | None = Field(default=None, ge=1)
+    curve: str | None = None
+    attack: str
+    classes: int = Field(ge=2)
+
+
+class InnerSteps(_Section):
+    """Attack inside training: number of steps, and their size as a fraction of the radius."""
+
+    steps: int = Field(ge=1)
+    step: str
+
+    @field_validator("step")
+    @classmethod
+    def _is_positive(cls, step: str) -> str:
+        if Fraction(step) <= 0:
+            raise ValueError("the step is positive")
+        return step
+
+
+class Scale(_Section):
+    """Scale of a reproduction.
+
+    Attributes
+    ----------
+    name : str
+        Name of the file.
+    title : str
+        What it trains, in one line.
+    seed : int
+        Added to the seed of the settings.
+    hold_out : int
+        Number of training images held out.
+    select : str
+        Which epoch's model is kept, "last" or "hold-out"; staged methods always keep the last.
+    faithful : bool
+        Whether training follows the official code in every detail.
+    attack, fast_attack : InnerSteps
+        Attack inside training, and that of the fast variant.
+    data : mapping
+        By the paper's name of the data set.
+    architectures : mapping
+        Fields of an architecture, by the paper's name.
+    schedules : mapping
+        Fields of `model_zoo.training.sections.Optimiser`, by name: "scores", "fast", "weights", "binary-weights".
+    stages : mapping
+        Further options of staged methods, by method, and by "METHOD.binary" for binary weights; a field "schedule" replaces the optimiser.
+    """
+
+    name: str
+    title: str
+    seed: int = Field(default=0, ge=0)
+    hold_out: int = Field(ge=0)
+    select: Literal["last", "hold-out"]
+    faithful: bool = False
+    attack: InnerSteps
+    fast_attack: InnerSteps
+    data: Mapping[str, Data]
+    architectures: Mapping[str, Mapping[str, Any]]
+    schedules: Mapping[str, Mapping[str, Any]]
+    stages: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+
+
+def read_scale(path: Path) -> Scale:
+    """Read the file of a scale.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is not TOML, or a field is missing, unknown or of another type; the message names the field.
+    """
+    try:
+        return Scale.model_validate({"name": path.stem, **read_toml(path, "a scale")})
+    except OSError as error:
+        raise DamagedFileError(path, "a scale in TOML", str(error)) from None
+    except ValidationError as error:
+        raise DamagedFileError(path, "a scale", first_fault(error)) from None
+
+
+def get_scale(name: str) -> Scale:
+    """Return a scale by name, or by path if it ends in .toml; raises UnknownNameError for another name."""
+    return read_scale(Path(name)) if name.endswith(".toml") else SCALES.get(name)

@@ -1,0 +1,21 @@
+"""A few cases of every door; hypothesis chooses the random numbers and shrinks those that fail."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.frame import Door, doors, run_case
+
+
+@pytest.mark.parametrize("door", doors().values(), ids=lambda door: door.name)
+def test_door(door: Door) -> None:
+    @settings(max_examples=door.ci, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.randoms(use_true_random=False))
+    def check(random: Random) -> None:
+        run_case(door, random)
+
+    check()

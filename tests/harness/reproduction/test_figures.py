@@ -1,0 +1,60 @@
+"""The paper's figures are drawn of what is at hand, and say of which model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from harness.reproduction import figures
+from harness.reproduction.cells import CellStore
+from harness.reproduction.scale import read_scale
+from harness.runner.store import Store
+from harness.runner.trainings import TrainingDocument
+from model_zoo.errors import MissingDataError
+from tests.harness.reproduction.test_cells import TINY, ours
+
+CURVE = "epoch,train_robust_accuracy,hold_out_pgd_accuracy,test_pgd_accuracy\n1,0.1,0.2,0.3\n2,0.2,0.3,0.4\n"
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> CellStore:
+    return CellStore(Store(tmp_path), read_scale(TINY))
+
+
+def text_of(figure: Figure) -> str:
+    return " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_masks_are_drawn_of_a_small_model_and_it_is_said(number: int, cells: CellStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "PAPER_SIZE", ())
+    figure = figures.FIGURES[f"liu2022-figure-{number}"](cells)
+    assert f"{figures.SMALL}, a small network" in text_of(figure)
+
+
+def test_empty_channels_are_counted(cells: CellStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "PAPER_SIZE", ())
+    first, second = figures._pair(cells)[1]
+    empty = int((first.mask.sum((1, 2, 3)) == 0).sum())
+    assert f"{empty} of {first.mask.shape[0]} channels" in text_of(figures.figure_3(cells))
+    assert f"{int((second.mask.sum((0, 2, 3)) == 0).sum())} of {second.mask.shape[1]} input channels" in text_of(figures.figure_5(cells))
+
+
+def test_curves_count_the_runs_that_are_there(cells: CellStore) -> None:
+    with pytest.raises(MissingDataError, match="harness reproduce table-1"):
+        figures.figure_4(cells)
+    settings = figures.PRUNED.model_copy(update={"p": 0.5})
+    (unit,), _ = cells.missing_trainings([settings])
+    cells.store.trainings.write(
+        TrainingDocument(training=unit.id, identity=unit.identity, recipe=unit.recipe.id, record={}, curve=CURVE, seconds=1.0)
+    )
+    cells.refresh()
+    figure = figures.figure_4(cells)
+    assert "1 of 8 runs" in text_of(figure)
+    (line, *_) = figure.axes[0].lines
+    assert line.get_ydata().tolist() == pytest.approx([10, 20])
+    assert len(figure.axes[0].lines) == 3
+    assert not figure.axes[1].lines
+    assert cells.training(ours()) is None
