@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 
 from model_zoo.errors import UserCodeError, UserError
-from model_zoo.surroundings import surroundings_kept
+from model_zoo.surroundings import surroundings_restored
 
 _TORCH = str(Path(torch.__file__).parent)
 
@@ -27,7 +27,7 @@ def user_code(what: str) -> Iterator[None]:
     This includes `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code. Errors of this package, exhausted memory, a
     full disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged. Text printed inside goes to standard error.
     """
-    with _exits_raise(), surroundings_kept(), _interrupts() as interrupts:
+    with _exits_raise(), surroundings_restored(), _interrupts() as interrupts:
         try:
             yield
         except UserError:
@@ -61,8 +61,8 @@ def is_full(error: BaseException) -> bool:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
-        # The user's exception class may raise when it is converted to text.
+    except BaseException:
+        # The user's exception class may raise anything when it is converted to text.
         return "(no text)"
 
 

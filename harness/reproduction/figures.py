@@ -47,7 +47,12 @@ PRUNED = Settings(
     score_scale=0.01,
 )
 # Registered networks of the paper's size, the paper's own first, and the one to show if neither they nor a cell's model are here.
-PAPER_SIZE = ("cifar10-rn34-pruned-binary-k01-p01", "cifar10-rn18-pruned-binary-k01-p01", "cifar10-rn18-pruned-binary-k01-p01-e60")
+PAPER_SIZE = (
+    "cifar10-rn34-pruned-binary-k01-p01",
+    "cifar10-rn18-pruned-binary-k01-p01",
+    "cifar10-rn18-pruned-binary-k01-p01-e60",
+    "cifar10-rn18-pruned-binary-k01-p01-e20",
+)
 SMALL = "cifar10-rn8w32-pruned-binary-k01-p01-e15"
 # Figure 4: allocation powers, and keep ratios with one panel each.
 POWERS, KEEP_RATIOS = (0.1, 0.5, 0.8, 1.0), (0.01, 0.5)
@@ -83,7 +88,7 @@ def pruned_masks(cells: CellStore) -> Masks:
 
 
 def figure_1(cells: CellStore) -> Figure:
-    """Kept weights per channel of two consecutive layers of one block, sorted, beside the mean of 500 random masks."""
+    """Kept weights per channel of two consecutive layers of one block, sorted, next to the mean of 500 random masks."""
     masks, pair = _pair(cells)
     title = "Kept weights per channel of two consecutive layers"
     figure, placeholder = _new(masks, title, 5.0, f"layers {pair[0].number} ({pair[0].name}) and {pair[1].number} ({pair[1].name})")
@@ -98,7 +103,7 @@ def figure_1(cells: CellStore) -> Figure:
 
 
 def figure_2(cells: CellStore) -> Figure:
-    """Histogram of the kept weights per kernel of two consecutive layers, beside random masks."""
+    """Histogram of the kept weights per kernel of two consecutive layers, next to random masks."""
     masks, pair = _pair(cells)
     figure, placeholder = _new(
         masks, "Kept weights per kernel of two consecutive layers", 3.2, f"layers {pair[0].number} and {pair[1].number}"
@@ -140,7 +145,9 @@ def figure_4(cells: CellStore) -> Figure:
         if (document := cells.training(PRUNED.model_copy(update={"keep_ratio": keep_ratio, "p": power}))) is not None
     }
     if not curves:
-        raise MissingDataError("no learning curve of the figure is here: `harness reproduce table-1 --scale small` trains its models")
+        raise MissingDataError(
+            "no learning curve of the figure is in the store: `harness reproduce table-1 --scale small` trains its models"
+        )
     wanted = len(KEEP_RATIOS) * len(POWERS)
     text = f"{cells.scale.title}; {len(curves)} of {wanted} runs"
     figure, placeholder = new_figure(WIDTH, 3.8, "Learning curves by allocation power", text)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from model_zoo.adapters.exported import close, load_onnx, to_onnx
-from model_zoo.adapters.outside import PLAIN
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING
 from model_zoo.classifier import Classifier
 from model_zoo.documents import first_fault
 from model_zoo.errors import UsageError, UserError
@@ -54,7 +54,7 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
     """
     name = str(fields["id"])
     if (folder / f"{name}.toml").exists():
-        raise UsageError(f"{folder / name}.toml is there already: choose another --id, or another folder with --out")
+        raise _taken(folder / f"{name}.toml")
     user_model, fenced = reference.open()
     model = unfenced(fenced)
     architecture, stored_model, suffix = dict(user_model.architecture), model, "safetensors"
@@ -77,16 +77,33 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
     except ValidationError as error:
         raise UsageError(first_fault(error)) from None
     folder.mkdir(parents=True, exist_ok=True)
-    place(folder / file, content)
-    write_record(record, folder)
+    try:
+        # Another process may add a model of the same id at the same time.
+        _place_new(folder / file, content)
+        write_record(record, folder, is_new=True)
+    except FileExistsError as error:
+        raise _taken(Path(error.filename)) from None
     return record
+
+
+def _place_new(path: Path, content: bytes) -> None:
+    """Write a new file; a file of the same content, which an interrupted attempt leaves, may exist."""
+    try:
+        place(path, content, is_new=True)
+    except FileExistsError:
+        if path.read_bytes() != content:
+            raise
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"{path} is there already: choose another --id, or another folder with --out")
 
 
 def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:
     """Return the network as loaded from ONNX, and the content of the ONNX file."""
     if user_model.architecture["name"] == "torchscript":
         raise UserError("TorchScript is a program, and a record's file has to be data: add the function that makes the network, or ONNX")
-    if isinstance(reference, ExportedFile) and user_model.architecture["name"] == "onnx" and reference.outside == PLAIN:
+    if isinstance(reference, ExportedFile) and user_model.architecture["name"] == "onnx" and reference.preprocessing == NO_PREPROCESSING:
         return model, load_onnx(reference.path).content
     content = to_onnx(model, images)
     with tempfile.TemporaryDirectory() as scratch:
@@ -97,7 +114,7 @@ def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, 
         _logits_and_gradient(model, images), _logits_and_gradient(loaded.module, images), ("logits", "gradients"), strict=True
     ):
         if not close(converted, expected):
-            raise UserError(f"as ONNX this network has other {quantity} (a backward pass of its own is lost): it cannot be kept as data")
+            raise UserError(f"as ONNX this network has other {quantity} (a custom backward pass is lost): it cannot be stored as data")
     return loaded.module, loaded.content
 
 

@@ -51,7 +51,7 @@ class UserModules:
         importlib.invalidate_caches()
         spec = importlib.util.spec_from_file_location(self.main, self.file)
         if spec is None or spec.loader is None:
-            raise UsageError(f"{self.file} is no Python file")
+            raise UsageError(f"{self.file} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[self.main] = module
         spec.loader.exec_module(module)
@@ -79,7 +79,7 @@ class UserModules:
             self.modules |= {name: module for name, module in imported.items() if not is_installed(module)}
             for name in imported.keys() & self.modules.keys():
                 del sys.modules[name]
-            sys.modules.update({name: module for name, module in previous_modules.items() if name not in sys.modules})
+            sys.modules.update({name: module for name, module in previous_modules.items() if sys.modules.get(name) is None})
 
     def sha256(self) -> str:
         """Return the sha256 of the names and contents of all files that were imported."""

@@ -181,7 +181,7 @@ class TrainingData:
 
     def __post_init__(self) -> None:
         if self.hold_out < 0 or (self.images is not None and self.images <= self.hold_out):
-            raise UsageError(f"training needs images beside the {self.hold_out} that are held out, not {self.images} in all")
+            raise UsageError(f"the {self.hold_out} held-out images leave none of the {self.images} for training")
 
 
 def section(kind: type[SectionType], fields: Mapping[str, Any], where: str) -> SectionType:

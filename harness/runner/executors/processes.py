@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.runner.executors import ATTEMPTS, Resources, Tell
+from harness.runner.executors import ATTEMPTS, ProgressCallback, Resources
 from harness.runner.plan import Unit
 from harness.runner.signals import ignored
 from harness.runner.store import Store
@@ -28,7 +30,7 @@ class _Worker:
     unit: Unit | TrainingUnit
 
 
-def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+def run(units: Sequence[Unit | TrainingUnit], store: Store, on_progress: ProgressCallback, resources: Resources) -> Iterator[Done]:
     """Run the units in order, each in the next free worker; a unit whose worker dies is tried again in a new worker."""
     queue, deaths = deque(units), Counter[str]()
     workers: list[_Worker] = []
@@ -46,7 +48,7 @@ def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resource
                     yield from _handle_death(worker.unit, deaths, queue, store)
                     continue
                 if not isinstance(message, Done):
-                    tell(worker.unit, *message)
+                    on_progress(worker.unit, *message)
                     continue
                 yield message
                 if queue:
@@ -87,8 +89,17 @@ def _handle_death(unit: Unit | TrainingUnit, deaths: Counter[str], queue: deque[
     yield Done(unit.id, "failed", message)
 
 
+def _end_with_parent() -> None:
+    """Wait until the process that started this worker has ended, and end this one at once."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _serve(pipe: Connection, root: Path, resources: Resources, work: Callable[..., Done]) -> None:
-    """Run the units that arrive in a worker until the pipe is closed."""
+    """Run the units that arrive in a worker until the pipe is closed; end with the run, however it ends."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     store = Store(root)
     while True:
         try:
@@ -104,4 +115,4 @@ def _serve(pipe: Connection, root: Path, resources: Resources, work: Callable[..
                 pipe.send((fraction, component))
 
         pipe.send((0.0, ""))
-        pipe.send(work(unit, store, progress, resources.again, resources.device))
+        pipe.send(work(unit, store, progress, resources.rerun, resources.device))

@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
-from harness.runner.signals import held_back, ignored
+from harness.cli.surroundings import termination_interrupts
+from harness.runner.signals import deferred_signals, ignored
 
 
 def test_an_interrupt_waits_for_the_end_of_the_write() -> None:
     written = []
     with pytest.raises(KeyboardInterrupt):  # noqa: SIM117 - what comes after the signal is the point
-        with held_back():
+        with deferred_signals():
             os.kill(os.getpid(), signal.SIGINT)
             written.append("the rest")
     assert written == ["the rest"]
@@ -22,8 +23,8 @@ def test_an_interrupt_waits_for_the_end_of_the_write() -> None:
 
 def test_a_termination_waits_too() -> None:
     code = (
-        "import os, signal, sys\nfrom harness.runner.signals import held_back\n"
-        "with held_back():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('written', flush=True)\nprint('not reached')"
+        "import os, signal, sys\nfrom harness.runner.signals import deferred_signals\n"
+        "with deferred_signals():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('written', flush=True)\nprint('not reached')"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -35,3 +36,9 @@ def test_nothing_is_felt_where_it_is_ignored_and_everything_afterwards() -> None
         os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_command_takes_a_termination_as_an_interrupt_even_in_the_background() -> None:
+    with ignored(signal.SIGINT), pytest.raises(KeyboardInterrupt), termination_interrupts():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
