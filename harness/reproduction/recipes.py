@@ -41,7 +41,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("flying-bird-plus", "binary"): Rule("flying-bird-plus", "binary-weights", {"weights": "binary"}),
     ("bcs", "fp"): Rule("bcs", "weights"),
     ("bcs", "binary"): Rule("bcs", "binary-weights", {"weights": "binary"}),
-    ("rst", "binary"): Rule("rst", "scores", last_batch_norm="plain"),
+    # Its frozen weights are signed constants; the paper lists it under full precision.
+    ("rst", "fp"): Rule("rst", "scores", last_batch_norm="plain"),
     ("hydra", "fp"): Rule("hydra", "weights"),
     ("hydra", "binary"): Rule("hydra", "binary-weights", {"weights": "binary"}),
     # Full precision is not quantised; weights of one bit are real until the last stage, and have the schedule of real ones.
