@@ -33,11 +33,12 @@ from harness.runner.store import Store
 from harness.runner.train import train_unit
 from harness.runner.training_unit import TrainingUnit
 from model_zoo.errors import RefusedError, UserCodeError, UserError
+from model_zoo.exhaustion import is_full, is_memory
 from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.packing.frozen import all_weights
 from model_zoo.references import UserReference, parse
 from model_zoo.schema import Attackable, Record
-from model_zoo.user_code import is_full, is_memory, user_code
+from model_zoo.user_code import user_code
 from model_zoo.user_model import UserModel
 
 Progress = Callable[[float, str], None]
