@@ -102,14 +102,15 @@ class Family:
 
 def _expected(name: str, value: object, kind: type) -> str | None:
     """Return what an option is, if `value` is something else: no `kind`, not finite, or out of the range that its name implies."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # True and False are whole numbers to Python.
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     if kind is float:
         highest = 1.0 if name.endswith(("ratio", "rate", "power")) else 1e6
-        is_right = is_number and 0 <= value <= highest and (value > 0 or not name.endswith("ratio"))  # type: ignore[operator]
+        is_right = number is not None and 0 <= number <= highest and (number > 0 or not name.endswith("ratio"))
         return None if is_right else f"a number from 0 to {highest:g}"
     if kind is int:
         lowest = 0 if name.endswith("epochs") else 1
-        is_right = isinstance(value, int) and is_number and lowest <= value < 2**31
+        is_right = isinstance(number, int) and lowest <= number < 2**31
         return None if is_right else f"a whole number, at least {lowest}"
     return None if kind is type(None) or isinstance(value, kind) else f"of type {kind.__name__}"
 
