@@ -40,7 +40,8 @@ class InnerAttack:
     Attributes
     ----------
     threat : str
-        Norm and radius, such as "Linf 8/255"; the PGD-10 that measures accuracy on held-out images uses the same radius.
+        Norm and radius, such as "Linf 8/255"; the PGD-10 that measures accuracy on held-out images uses the same radius. At "Linf 0/255",
+        with method "clean", no image is attacked, and a selection on held-out images takes the best clean accuracy.
     step : str
         Step size as an exact fraction of the [0, 1] range.
     steps : int

@@ -149,7 +149,7 @@ def test_the_hash_of_the_first_download_is_recorded_and_holds_from_then_on(serve
     assert fetch_recorded(url(server), tmp_path, "model.pth", "") == path and len(server.ranges) == 1
     path.write_bytes(b"changed")
     server.content = b"changed at the server, too"
-    with pytest.raises(DamagedFileError, match=f"sha256 {digest}"):
+    with pytest.raises(DamagedFileError, match=f"sha256 {digest[:40]}"):
         fetch_recorded(url(server), tmp_path, "model.pth", "")
 
 

@@ -105,7 +105,7 @@ def test_a_compiled_network_is_trained_to_nearly_the_same_loss() -> None:
 
 
 def test_too_few_images_are_refused() -> None:
-    with pytest.raises(UsageError, match="too few"):
+    with pytest.raises(UsageError, match="not enough"):
         train(recipe(), np.zeros((20, 32, 32, 3), np.uint8), np.zeros(20, np.int64))
 
 

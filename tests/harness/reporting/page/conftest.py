@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.evaluation import diagnostics
+from harness import datasets
 from harness.evaluation.outcomes import COLUMNS, UnitOutcome
 from harness.reporting.page.boards import Results
 from harness.runner import protocol
-from harness.runner.diagnoses import about, diagnosed
+from harness.runner.diagnoses import diagnosed, identity
+from harness.runner.identity import unit_id
 from harness.runner.plan import Plan, Unit, plan_request
 from harness.runner.results import find
 from harness.runner.store import Store
@@ -123,13 +124,16 @@ def _diagnose(store: Store) -> None:
         record = registry.get_record(model)
         threat = protocol.default_threat("Linf", record.data.train)
         labels = {"model": model, "dataset": f"{record.data.train}-sample", "threat": str(threat)}
+        sample = datasets.load(labels["dataset"])
+        block = sample.first(min(250, len(sample)))
         content = {
             "schema": 2,
             "labels": labels,
-            "identity": {"model": about(record), "diagnostics": diagnostics.VERSION},
+            "identity": identity(record, (), block, threat),
             "diagnostics": diagnosis,
         }
-        (store.root / "diagnostics" / f"{model}.json").write_text(json.dumps(content))
+        name = unit_id(content["identity"])
+        (store.root / "diagnostics" / f"{name}.json").write_text(json.dumps(content))
 
 
 def _selftest(store: Store) -> None:
