@@ -71,7 +71,8 @@ def _traits(record: Record) -> dict[str, Any]:
     threat = record.threat
     settings: dict[str, Any] = {
         "architecture": {name: value for name, value in record.architecture.items() if name != "last_batch_norm"},
-        "data": record.data.model_dump(),
+        # A shape that is not stated is that of the data set, as in all records before there was the field.
+        "data": record.data.model_dump(exclude={"shape"} if record.data.shape is None else None),
         "threat": threat.model_dump(),
         "score_scale": score_scale if is_pruned else None,
         "epochs": record.training.epochs if record.training else None,
