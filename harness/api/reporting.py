@@ -168,7 +168,7 @@ def nothing_stored(store: Store, suites: Sequence[str]) -> UserError:
 def _choose_suites(usable: Mapping[str, UsableOutcomes]) -> list[str]:
     """Return the suites that have outcomes and whose cells are not all in another one's, those with the most cells first."""
     columns = ["model", "model_sha256", "dataset", "norm", "radius", "attack"]
-    cells = {name: set(found.outcomes[columns].itertuples(index=False, name=None)) for name, found in usable.items()}
+    cells = {name: set(selected.outcomes[columns].itertuples(index=False, name=None)) for name, selected in usable.items()}
     ordered = sorted((name for name in cells if cells[name]), key=lambda name: (-len(cells[name]), name))
     return [name for position, name in enumerate(ordered) if not any(cells[name] <= cells[larger] for larger in ordered[:position])]
 
@@ -206,10 +206,9 @@ def _cell_labels(item: Stored) -> tuple[str, ...]:
 
 def _report_paper(store: Store, folder: Path, formats: Sequence[str]) -> dict[str, str]:
     """Write the tables of the paper; return the file and title of their index."""
-    from harness.reproduction.cells import CELLS, CellStore
-    from harness.reproduction.scale import get_scale
+    from harness.reproduction.cells import CellStore
 
-    cells = CellStore(Store(store.root / CELLS), get_scale("small"))
+    cells = CellStore.open(store.root, "small")
     paper.write(stored_measurements(store), folder / paper.FOLDER, formats, cells)
     return {f"{paper.FOLDER}/README.md": "The paper's tables and figures: published and measured numbers, and which of its claims survive"}
 

@@ -56,16 +56,14 @@ def reproduce(
         If there is no such table, row, column or scale, or a file is damaged.
     """
     from harness.reproduction.made import make
-    from harness.reproduction.measurements import SCALES, stored
-    from harness.reproduction.scale import get_scale
+    from harness.reproduction.measurements import stored
     from harness.reproduction.specification import get
     from harness.runner.store import Store
 
     folder = None if data_dir is None else Path(data_dir)
     if scale is not None:
         run_table(table, scale, rows, columns, Path(store), folder, workers, executor=executor, device=device, on_event=on_event)
-    small = None if scale in (None, *SCALES) else get_scale(str(scale))
-    return make(get(table), stored(Store(Path(store)), folder, small), rows, columns).frame
+    return make(get(table), stored(Store(Path(store)), folder, scale), rows, columns).frame
 
 
 def run_table(
@@ -84,12 +82,10 @@ def run_table(
     on_event: Callable[[Event[Any]], None] = lambda event: None,
 ) -> CellReport:
     """Train and attack the models of a table that are missing; the parameters are those of `reproduce` and `harness run`."""
-    from harness.reproduction.cells import CELLS, CellStore
+    from harness.reproduction.cells import CellStore
     from harness.reproduction.running import run_cells
-    from harness.reproduction.scale import get_scale
     from harness.reproduction.specification import get
-    from harness.runner.store import Store
 
-    cells = CellStore(Store(store / CELLS), get_scale(scale), data_dir)
+    cells = CellStore.open(store, scale, data_dir)
     settings = get(table).trainings(rows, columns)
     return run_cells(cells, settings, on_event, workers, executor=executor, cpus=cpus, gpus=gpus, device=device)

@@ -21,6 +21,38 @@ def data_dir_option(help_text: str = "Folder with data sets that are not part of
     return click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help=help_text)
 
 
+def executor_options(command: Command) -> Command:
+    """Add the options that say where units are computed: --executor, --cpus-per-unit (`cpus`), --gpus-per-unit (`gpus`) and --device."""
+    for option in reversed(_EXECUTOR_OPTIONS):
+        command = option(command)
+    return command
+
+
+_EXECUTOR_OPTIONS = (
+    click.option(
+        "--executor",
+        help="Executor: here (in this process), processes, or ray (RAY_ADDRESS names a cluster).  [default: processes if --workers > 1]",
+    ),
+    click.option(
+        "--cpus-per-unit",
+        "cpus",
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="CPU cores that Ray reserves per unit.",
+    ),
+    click.option(
+        "--gpus-per-unit",
+        "gpus",
+        type=click.FloatRange(0),
+        default=0.0,
+        show_default=True,
+        help="GPUs that Ray reserves per unit; may be a fraction.",
+    ),
+    click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that computes the units."),
+)
+
+
 def json_option(help_text: str = "Print one JSON list, for scripts.") -> Callable[[Command], Command]:
     """Return the flag --json, which reaches the command as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help=help_text)

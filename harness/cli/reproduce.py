@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import data_dir_option, json_option, store_option
+from harness.cli.options import data_dir_option, executor_options, json_option, store_option
 from model_zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,24 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of trainings or attacks that run in parallel."
 )
-@click.option("--executor", help="Executor: here (in this process), processes, or ray.  [default: processes if --workers > 1]")
-@click.option(
-    "--cpus-per-unit",
-    "cpus",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="CPU cores that Ray reserves per unit.",
-)
-@click.option(
-    "--gpus-per-unit",
-    "gpus",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="GPUs that Ray reserves per unit; may be a fraction.",
-)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that trains and attacks.")
+@executor_options
 @json_option("Print the table's cells, the plan, or the status of all tables as one JSON list.")
 def command(
     table: str | None,
@@ -77,8 +60,7 @@ def command(
       harness reproduce figure-3
     """
     from harness.cli import reproduce_cells as cells
-    from harness.reproduction.measurements import SCALES, stored
-    from harness.reproduction.scale import get_scale
+    from harness.reproduction.measurements import stored
     from harness.runner.store import Store
 
     if table is None:
@@ -95,8 +77,7 @@ def command(
     has_failed = scale is not None and cells.run(
         table, scale, rows, columns, store, data_dir, workers, {"executor": executor, "cpus": cpus, "gpus": gpus, "device": device}
     )
-    small = None if scale in (None, *SCALES) else get_scale(str(scale))
-    show(table, stored(Store(store), data_dir, small), as_json, rows, columns)
+    show(table, stored(Store(store), data_dir, scale), as_json, rows, columns)
     if has_failed:
         raise SystemExit(1)
 
@@ -123,17 +104,15 @@ def show(name: str, measurements: Measurements, as_json: bool = False, rows: Seq
 def _show_status(measurements: Measurements, store: Path, data_dir: Path | None, as_json: bool) -> None:
     from harness.cli.console import out
     from harness.cli.planned import duration
-    from harness.reproduction.cells import CELLS, CellStore
+    from harness.reproduction.cells import CellStore
     from harness.reproduction.cost import quick_seconds
     from harness.reproduction.figures import FIGURES
     from harness.reproduction.measurements import SMALL
-    from harness.reproduction.scale import get_scale
     from harness.reproduction.specification import get
     from harness.reproduction.status import status
-    from harness.runner.store import Store
 
     rows = status(measurements)
-    cells = CellStore(Store(store / CELLS), get_scale(SMALL), data_dir)
+    cells = CellStore.open(store, SMALL, data_dir)
     seconds = {row.name: quick_seconds(cells, cells.missing_trainings(get(row.name).trainings())[0]) for row in rows if not row.is_computed}
     figures = {name: function.__doc__ or "" for name, function in FIGURES.items()}
     if as_json:

@@ -27,15 +27,13 @@ def is_figure(name: str) -> bool:
 def draw(name: str, scale: str, store: Path, data_dir: Path | None) -> None:
     """Draw one figure of the paper into `FIGURE_FOLDER`, and print its path."""
     from harness.reporting.style import save
-    from harness.reproduction.cells import CELLS, CellStore
+    from harness.reproduction.cells import CellStore
     from harness.reproduction.figures import FIGURES
-    from harness.reproduction.scale import get_scale
-    from harness.runner.store import Store
 
     full_name = name if name in FIGURES else f"liu2022-{name}"
     if full_name not in FIGURES:
         raise UnknownNameError("figure", name, FIGURES, "harness reproduce")
-    cells = CellStore(Store(store / CELLS), get_scale(scale), data_dir)
+    cells = CellStore.open(store, scale, data_dir)
     (path,) = save(FIGURES[full_name](cells), FIGURE_FOLDER / full_name, ("png",))
     click.echo(f"figure: {path}")
 
@@ -102,13 +100,11 @@ def show_plan(
 
     from harness.cli.console import err, out
     from harness.cli.planned import duration
-    from harness.reproduction.cells import CELLS, CellStore
+    from harness.reproduction.cells import CellStore
     from harness.reproduction.cost import attack_seconds, training_seconds
-    from harness.reproduction.scale import get_scale
     from harness.reproduction.specification import get
-    from harness.runner.store import Store
 
-    cells = CellStore(Store(store / CELLS), get_scale(scale), data_dir)
+    cells = CellStore.open(store, scale, data_dir)
     settings = get(table).trainings(rows, columns)
     units, obstacles = cells.missing_trainings(settings, device)
     seconds = training_seconds(cells, units, lambda name: err.print(f"timing {name} for a few steps", style="dim", markup=False))

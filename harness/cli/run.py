@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import json_option
+from harness.cli.options import executor_options, json_option
 from harness.cli.planned import planned, warn_of_guessing
 
 if TYPE_CHECKING:
@@ -27,27 +27,7 @@ EXISTING = ("only-missing", "always", "never", "only-cache")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Number of units that run in parallel; does not change outcomes.  [default: cores]"
 )
-@click.option(
-    "--executor",
-    help="Executor: here (in this process), processes, or ray (RAY_ADDRESS names a cluster).  [default: processes if --workers > 1]",
-)
-@click.option(
-    "--cpus-per-unit",
-    "cpus",
-    type=click.FloatRange(0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="CPU cores that Ray reserves per unit.",
-)
-@click.option(
-    "--gpus-per-unit",
-    "gpus",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="GPUs that Ray reserves per unit; may be a fraction.",
-)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that computes the units.")
+@executor_options
 @click.option(
     "--existing",
     type=click.Choice(EXISTING),

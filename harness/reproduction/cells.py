@@ -13,14 +13,15 @@ from harness import datasets
 from harness.datasets.base import ImageSet
 from harness.datasets.training import training_sha256
 from harness.reproduction.recipes import derive
-from harness.reproduction.scale import Data, Scale
+from harness.reproduction.scale import Data, Scale, get_scale
 from harness.reproduction.settings import Settings
 from harness.runner.plan import Plan, Unit, plan_described
-from harness.runner.store import Store
+from harness.runner.store import Store, Stored
 from harness.runner.training_unit import TrainingUnit, plan_training, training_key
 from harness.runner.trainings import TrainingDocument
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.threat import ThreatModel
+from model_zoo.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,30 +58,39 @@ class CellStore:
         self._sha256: dict[str, str] = {}
         self._images: dict[str, ImageSet] = {}
 
+    @classmethod
+    def open(cls, store: Path, scale: str | Scale, data_dir: Path | None = None) -> CellStore:
+        """Return the cells in the folder `CELLS` of a store, at a scale or that of this name; raises the errors of `get_scale`."""
+        return cls(Store(store / CELLS), get_scale(scale) if isinstance(scale, str) else scale, data_dir)
+
     @cached_property
-    def _documents(self) -> Mapping[str, TrainingDocument]:
+    def documents(self) -> Mapping[str, TrainingDocument]:
+        """The store's readable trainings by recipe and data (`training_key`), read once."""
         items = self.store.trainings.read_all()
         return {training_key(item.identity): item for item in items if not isinstance(item, DamagedFileError)}
 
     def refresh(self) -> None:
         """Read the store's trainings again when they are needed next."""
-        self.__dict__.pop("_documents", None)
+        self.__dict__.pop("documents", None)
 
     def training(self, settings: Settings) -> TrainingDocument | None:
         """Return the finished training of a cell's model, or None; raises a UserError if the scale cannot express the settings."""
-        recipe = derive(settings, self.scale)
+        return self._training_of(derive(settings, self.scale))
+
+    def _training_of(self, recipe: Recipe) -> TrainingDocument | None:
         name = recipe.data.dataset
         if name not in self._sha256:
             self._sha256[name] = training_sha256(name, self.data_dir)
-        return self._documents.get(training_key({"training": recipe.to_dict(), "data": self._sha256[name]}))
+        return self.documents.get(training_key({"training": recipe.to_dict(), "data": self._sha256[name]}))
 
     def missing_trainings(self, settings: Iterable[Settings], device: str = "cpu") -> tuple[list[TrainingUnit], list[Obstacle]]:
         """Return the trainings that are missing, and the settings that cannot be trained here, with the reason."""
         units, obstacles = [], []
         for item in dict.fromkeys(settings):
             try:
-                if self.training(item) is None:
-                    units.append(plan_training(derive(item, self.scale), self.data_dir, device, self.scale.data[item.dataset].curve))
+                recipe = derive(item, self.scale)
+                if self._training_of(recipe) is None:
+                    units.append(plan_training(recipe, self.data_dir, device, self.scale.data[item.dataset].curve))
             except UserError as error:
                 obstacles.append(Obstacle(item, str(error)))
         return units, obstacles
@@ -104,8 +114,9 @@ class CellStore:
             If the scale cannot express the settings, or the test images are not on this machine.
         """
         document = self.training(settings)
-        if document is None:
-            return ()
+        return () if document is None else self._units_of(document, settings)
+
+    def _units_of(self, document: TrainingDocument, settings: Settings) -> Sequence[Unit]:
         record, data = document.model(), self.scale.data[settings.dataset]
         is_clean = settings.radius == "0"
         threat = ThreatModel("Linf", Fraction(record.threat.radius if is_clean else settings.radius))
@@ -129,8 +140,15 @@ class CellStore:
         document = self.training(settings)
         if document is None:
             return None, 0, ()
-        units = self.units(settings)
-        stored = [self.store.read(unit.id) for unit in units if self.store.holds(unit.id)]
-        frames = [item.frame for item in stored if not item.manifest.at_fault]
+        units = self._units_of(document, settings)
+        frames = [item.frame for item in map(self._read, units) if item is not None]
         planned = sum(len(unit.block) for unit in units)
         return (pd.concat(frames, ignore_index=True) if frames else None), planned, document.marks
+
+    def _read(self, unit: Unit) -> Stored | None:
+        """Return a stored unit; None if it is absent, damaged, declared invalid, or its attack was at fault."""
+        try:
+            item = self.store.read(unit.id)
+        except (DamagedFileError, FileNotFoundError):
+            return None
+        return None if item.manifest.invalid is not None or item.manifest.at_fault else item

@@ -15,7 +15,6 @@ from harness.evaluation.unit import unit_threads
 from harness.reproduction.cells import CellStore
 from harness.runner.identity import canonical_json
 from harness.runner.training_unit import TrainingUnit
-from harness.runner.trainings import TrainingDocument
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.trained import Step
@@ -39,11 +38,7 @@ def training_seconds(cells: CellStore, units: Sequence[TrainingUnit], on_pilot: 
     Trainings of the same network and schedule that the store has decide, then a pilot of a few steps; `on_pilot` is called with the id of
     a recipe before its pilot.
     """
-    known: dict[str, list[float]] = {}
-    for document in cells.store.trainings.read_all():
-        if isinstance(document, TrainingDocument):
-            known.setdefault(_kind(document.identity["training"]), []).append(document.seconds)
-    seconds = []
+    known, seconds = _known(cells), []
     for unit in units:
         kind = _kind(unit.recipe.to_dict())
         if kind not in known:
@@ -65,9 +60,8 @@ def quick_seconds(cells: CellStore, units: Sequence[TrainingUnit]) -> float | No
 def _known(cells: CellStore) -> dict[str, list[float]]:
     """Return the seconds of the store's trainings, by what decides them."""
     known: dict[str, list[float]] = {}
-    for document in cells.store.trainings.read_all():
-        if isinstance(document, TrainingDocument):
-            known.setdefault(_kind(document.identity["training"]), []).append(document.seconds)
+    for document in cells.documents.values():
+        known.setdefault(_kind(document.identity["training"]), []).append(document.seconds)
     return known
 
 

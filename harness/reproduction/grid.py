@@ -43,9 +43,9 @@ def fill(table: PaperTable, measurements: Measurements, rows: Sequence[str] = ()
     measured: dict[str, dict[tuple[str, str], Measurement]] = {scale: {} for scale in SCALES}
     for scale, by_place in measured.items():
         for cell in cells:
-            found = measurements(cell.settings, table.measure, scale)
-            if found is not None:
-                by_place[cell.row.name, cell.column.name] = found
+            measurement = measurements(cell.settings, table.measure, scale)
+            if measurement is not None:
+                by_place[cell.row.name, cell.column.name] = measurement
     return Grid(table, cells, measured)
 
 

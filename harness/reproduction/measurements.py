@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.reproduction.cells import CellStore
-    from harness.reproduction.scale import Scale
     from harness.runner.store import Store
 
 PAPER, SMALL = "paper", "small"
@@ -102,7 +101,7 @@ def measure(outcomes: pd.DataFrame, measure: str, scale: str, planned: int, mark
 Measurements = Callable[[Settings, str, str], Measurement | None]
 
 
-def stored(store: Store, data_dir: Path | None = None, small: Scale | None = None) -> Measurements:
+def stored(store: Store, data_dir: Path | None = None, scale: str | None = None) -> Measurements:
     """Return what a store has measured: of cells that were trained, and at paper scale of registered models with the recipe of the cell.
 
     Outcomes are read when a cell asks for them first.
@@ -113,17 +112,15 @@ def stored(store: Store, data_dir: Path | None = None, small: Scale | None = Non
         Outcomes of registered models, and in the folder `CELLS` the store of cells.
     data_dir : Path, optional
         Folder of the data that does not ship.
-    small : Scale, optional
-        What to show as small scale; by default the scale of that name.
+    scale : str, optional
+        Name or path of a scale; one that is not in `SCALES` is shown in place of the small one.
     """
-    from harness.reproduction.cells import CELLS, CellStore
+    from harness.reproduction.cells import CellStore
     from harness.reproduction.registered import Registered
-    from harness.reproduction.scale import get_scale
-    from harness.runner.store import Store
 
     registered = Registered(store)
-    scales = {PAPER: get_scale(PAPER), SMALL: small or get_scale(SMALL)}
-    cells = {name: CellStore(Store(store.root / CELLS), scale, data_dir) for name, scale in scales.items()}
+    small = SMALL if scale in (None, *SCALES) else str(scale)
+    cells = {name: CellStore.open(store.root, source, data_dir) for name, source in ((PAPER, PAPER), (SMALL, small))}
 
     def measurement(settings: Settings, measure: str, scale: str) -> Measurement | None:
         measured = _with_seeds(cells[scale], settings, measure, scale)

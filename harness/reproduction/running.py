@@ -66,7 +66,8 @@ def run_cells(
                 report.failed.append(result.message or "")
             if result.fatal:
                 return report
-        cells.refresh()
+        if units:
+            cells.refresh()
         attacks = execute(cells.attacks(group), cells.store, on_event, workers, executor=executor, cpus=cpus, gpus=gpus, device=device)
         report.attacked += len(attacks.finished)
         report.failed += [line for _, line in attacks.failed]

@@ -7,10 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.plugins import SCALES
-from model_zoo.documents import first_fault, read_toml
+from model_zoo.documents import read_toml, validated
 from model_zoo.errors import DamagedFileError
 
 
@@ -99,11 +99,10 @@ def read_scale(path: Path) -> Scale:
         If the file is not TOML, or a field is missing, unknown or of another type; the message names the field.
     """
     try:
-        return Scale.model_validate({"name": path.stem, **read_toml(path, "a scale")})
+        fields = read_toml(path, "a scale")
     except OSError as error:
         raise DamagedFileError(path, "a scale in TOML", str(error)) from None
-    except ValidationError as error:
-        raise DamagedFileError(path, "a scale", first_fault(error)) from None
+    return validated(Scale, {"name": path.stem, **fields}, path, "a scale")
 
 
 def get_scale(name: str) -> Scale:

@@ -22,16 +22,15 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from harness.evaluation.outcomes import SCHEMA, check_columns, check_outcomes
+from harness.runner.compressed import file_stamp, read_compressed, write_compressed
 from harness.runner.documents import DiagnosisDocument, Manifest, Part
 from harness.runner.tables import read_parquet
-from model_zoo.documents import parse_json, validated
+from model_zoo.documents import validated
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 
 OUTCOMES, MANIFESTS = "outcomes.parquet", "manifests.json.zst"
 PACK_VERSION = 1
-# Longest text of manifests that is read, in bytes; a small damaged file could otherwise fill the memory.
-LARGEST = 2**30
 _UNIT_TYPE = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -129,29 +128,14 @@ def open_pack(folder: Path) -> Pack | None:
     DamagedFileError
         If its manifests cannot be read or are of a newer version.
     """
-    stamps = _file_stamp(folder / MANIFESTS), _file_stamp(folder / OUTCOMES)
+    stamps = file_stamp(folder / MANIFESTS), file_stamp(folder / OUTCOMES)
     return None if stamps[0] is None else _open(folder, stamps)
-
-
-def _file_stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is replaced; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @lru_cache(maxsize=4)
 def _open(folder: Path, stamps: tuple[Any, ...]) -> Pack:
     path, kind = folder / MANIFESTS, "packed manifests"
-    try:
-        content = parse_json(pa.input_stream(io.BytesIO(path.read_bytes()), compression="zstd").read(LARGEST), path, kind)
-    except (OSError, pa.ArrowException, ValueError, MemoryError) as error:
-        raise DamagedFileError(path, kind, f"{type(error).__name__}: {error}") from None
-    version = content.pop("schema", None) if isinstance(content, dict) else None
-    if type(version) is not int or version != PACK_VERSION:
-        raise DamagedFileError(path, f"a pack of schema {PACK_VERSION}", f"schema {version}")
+    content = read_compressed(path, kind, PACK_VERSION)
     packed = validated(_PackContent, content, path, kind)
     manifests = [Manifest.parse(path, entry.manifest) for entry in packed.units]
     units = [manifest.unit for manifest in manifests]
@@ -181,15 +165,12 @@ def write_pack(
     buffer = io.BytesIO()
     pq.write_table(rows.add_column(0, "unit", column), buffer, compression="zstd", compression_level=19)
     content = {
-        "schema": PACK_VERSION,
         "units": [{"manifest": units[name][0].content(), "rows_sha256": rows_sha256(units[name][1])} for name in names],
         "diagnoses": {name: diagnoses[name].content() for name in sorted(diagnoses)},
     }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-    compressed = pa.Codec("zstd", compression_level=19).compress(text, asbytes=True)
     folder.mkdir(parents=True, exist_ok=True)
     place(folder / OUTCOMES, buffer.getvalue())
-    place(folder / MANIFESTS, compressed)
+    write_compressed(folder / MANIFESTS, content, PACK_VERSION)
     return folder / OUTCOMES, folder / MANIFESTS
 
 

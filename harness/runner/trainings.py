@@ -6,18 +6,16 @@ or the state of a training in progress. A packed store has all documents in `tra
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pydantic import Field
 
-from harness.runner.documents import Document
-from model_zoo.documents import parse_json, validated
+from harness.runner.compressed import file_stamp, read_compressed, write_compressed
+from harness.runner.documents import Document, Part
+from model_zoo.documents import validated
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 from model_zoo.schema import Record
@@ -147,9 +145,8 @@ class Trainings:
         contents = [document.content() for document in documents]
         if not contents:
             return []
-        text = json.dumps({"schema": PACK_VERSION, "trainings": contents}, sort_keys=True, separators=(",", ":")).encode()
         path = self.root / PACKED
-        place(path, pa.Codec("zstd", compression_level=19).compress(text, asbytes=True))
+        write_compressed(path, {"trainings": contents}, PACK_VERSION)
         return [path]
 
     def adopt(self, document: TrainingDocument, other: Trainings) -> None:
@@ -163,20 +160,17 @@ class Trainings:
 
     def _packed(self) -> Mapping[str, TrainingDocument]:
         path = self.root / PACKED
-        try:
-            status = path.stat()
-        except OSError:
-            return {}
-        return _open(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+        stamp = file_stamp(path)
+        return {} if stamp is None else _open(path, stamp)
+
+
+class _PackContent(Part):
+    trainings: tuple[dict[str, Any], ...]
 
 
 @lru_cache(maxsize=4)
 def _open(path: Path, stamp: tuple[int, int, int]) -> Mapping[str, TrainingDocument]:
-    try:
-        content = parse_json(pa.input_stream(io.BytesIO(path.read_bytes()), compression="zstd").read(), path, "packed trainings")
-        if content["schema"] != PACK_VERSION:
-            raise DamagedFileError(path, f"packed trainings of schema {PACK_VERSION}", f"schema {content['schema']}")
-        documents = [TrainingDocument.parse(path, entry) for entry in content["trainings"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFileError(path, "packed trainings", f"{type(error).__name__}: {error}") from None
+    kind = "packed trainings"
+    packed = validated(_PackContent, read_compressed(path, kind, PACK_VERSION), path, kind)
+    documents = [TrainingDocument.parse(path, entry) for entry in packed.trainings]
     return {document.training: document for document in documents}

@@ -72,8 +72,8 @@ class Family:
     prepare: Callable[[nn.Module, Mapping[str, Any]], None] = lambda network, options: None
     controller: Callable[[nn.Module, Mapping[str, Any]], Controller] = lambda network, options: Controller()
 
-    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `given` merged over the defaults, without added options at their defaults.
+    def options(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `chosen` merged over the defaults, without added options at their defaults.
 
         Raises
         ------
@@ -81,14 +81,14 @@ class Family:
             If an option is unknown or missing, or has another type or range.
         """
         known = {**self.defaults, **self.added}
-        unknown = sorted(set(given) - set(known))
+        unknown = sorted(set(chosen) - set(known))
         if unknown:
             raise UsageError(f"family {self.name!r} has no option {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
-        merged = {**self.defaults, **{name: value for name, value in given.items() if name not in self.added or value != self.added[name]}}
+        merged = {**self.defaults, **{name: value for name, value in chosen.items() if name not in self.added or value != self.added[name]}}
         missing = sorted(name for name, value in merged.items() if value is None or isinstance(value, type))
         if missing:
             raise UsageError(f"family {self.name!r} needs {missing[0]!r}")
-        for name, value in given.items():
+        for name, value in chosen.items():
             default = known[name]
             expected = _expected(name, value, default if isinstance(default, type) else type(default))
             if expected is not None:

@@ -52,8 +52,8 @@ def test_fields_of_another_kind_are_named(fields: dict[str, object]) -> None:
 
 
 def test_a_message_about_a_long_or_odd_value_stays_one_short_line() -> None:
-    message = str(DamagedFileError("/tmp/a\nb", "x" * 10_000, "\x1b[31m" + "y" * 10**6))
-    assert message.isprintable() and len(message) <= LINE and message.startswith("/tmp/a\\nb: expected x")
+    message = str(DamagedFileError("folder/a\nb", "x" * 10_000, "\x1b[31m" + "y" * 10**6))
+    assert message.isprintable() and len(message) <= LINE and message.startswith("folder/a\\nb: expected x")
     assert one_line("short") == "short"
 
 

@@ -7,10 +7,7 @@ import hashlib
 import io
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,114 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save
 
-from harness.evaluation.diagnostics import VERSION
-from harness.evaluation.outcomes import SCHEMA
 from harness.runner.diagnoses import diagnoses
-from harness.runner.documents import Claim, DiagnosisDocument, DiagnosisLabels, Failure, Labels, Manifest
 from harness.runner.identity import unit_id
 from harness.runner.merge import merge
 from harness.runner.packed import MANIFESTS, OUTCOMES, rows_sha256
-from harness.runner.packing import pack
 from harness.runner.results import find
 from harness.runner.store import Store, Stored
 from harness.runner.verify import verify
 from tests.fuzz.frame import Door, check_line, command, tree_sha256
+from tests.fuzz.made_store import Unit, pristine_stores
 from tests.fuzz.values import NUMBERS, damaged, nested, of_another_type, places, set_at, value_at
-
-IMAGES = 6
-MODEL = {"weights": "0" * 64, "architecture": {"name": "made-up", "classes": 10}, "affine": True, "backward": "exact"}
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A unit of the pristine stores."""
-
-    manifest: Manifest
-    table: pa.Table
-
-
-def _identity(seed: int) -> dict[str, Any]:
-    parameters = {"steps": 2, "step": "1/20", "batch_size": 250}
-    return {
-        "protocol": 1,
-        "model": MODEL,
-        "engine": "dense",
-        "data": {"dataset": "cifar10-sample", "block": "1" * 64},
-        "threat": {"norm": "Linf", "radius": "8/255"},
-        "attack": {"name": "pgd", "adapter": "torchattacks-pgd", "norm": "Linf", "parameters": parameters},
-        "attack_batch": 250,
-        "base_seed": seed,
-    }
-
-
-def _labels(unit: str, identity: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "unit": unit,
-        "protocol": identity["protocol"],
-        "model": "made-up",
-        "family": None,
-        "dataset": identity["data"]["dataset"],
-        "norm": identity["threat"]["norm"],
-        "radius": identity["threat"]["radius"],
-        "attack": identity["attack"]["name"],
-        "seed": identity["base_seed"],
-    }
-
-
-def _table(seed: int) -> pa.Table:
-    robust = [bool((number + seed) % 2) for number in range(IMAGES)]
-    columns = {name: list(range(IMAGES)) for name in ("image", "label", "clean_prediction", "adversarial_prediction", "forwards")}
-    columns |= {"robust": robust, "robust_to_seen": robust, "broken_by": [None if good else "pgd" for good in robust]}
-    columns |= {"linf": [0.03] * IMAGES, "l2": [0.5] * IMAGES, "backwards": [2] * IMAGES}
-    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
-
-
-@cache
-def _pristine() -> tuple[Path, Path, dict[str, Unit]]:
-    """Return the folders of a working store and of the same store packed, and the units of both."""
-    root = Path(tempfile.mkdtemp(prefix="fuzz-stores"))
-    store, units = Store(root / "working"), {}
-    for seed in range(2):
-        identity = _identity(seed)
-        name, table = unit_id(identity), _table(seed)
-        labels = Labels(**_labels(name, identity))
-        manifest = Manifest(
-            unit=name, labels=labels, identity=identity, images=IMAGES, outcomes_sha256="", at_fault=False, boundary_flips=0, seconds=1.5
-        )
-        pictures = save({"image": np.arange(2), "perturbation": np.zeros((2, 3, 4, 4), np.float16)})
-        store.adopt(Stored(manifest, table), pictures)
-        units[name] = Unit(store.manifest(name), table)
-    marks = "1" * IMAGES
-    measured = {
-        "predictions": " ".join(map(str, range(IMAGES))),
-        "median_gap": 1.5,
-        "saturated": 0.0,
-        "no_gradient": {"ce": marks},
-        "robust": {"ce": marks, "margin": marks},
-        "rising": marks,
-        "sweep": {"8/255": marks, "1/2": marks},
-        "sources": [],
-    }
-    identity = {key: value for key, value in _identity(0).items() if key in ("protocol", "model", "data", "threat")} | {
-        "diagnostics": VERSION
-    }
-    labels = DiagnosisLabels(model="made-up", dataset="cifar10-sample", threat="Linf 8/255")
-    store.write_diagnosis(unit_id(identity), DiagnosisDocument(labels=labels, identity=identity, diagnostics=measured))
-    for folder, document in (
-        ("claims", Claim(unit="a" * 64, host="x", pid=7, token="b" * 32, since=1.0)),
-        ("failed", Failure(unit="a" * 64, message="x", when="2026-01-01T00:00:00Z")),
-    ):
-        (store.root / folder).mkdir()
-        (store.root / folder / f"{'a' * 64}.json").write_bytes(document.to_bytes())
-    shutil.copytree(store.root, root / "packed")
-    shutil.rmtree(root / "packed" / "claims")
-    pack(Store(root / "packed"))
-    return root / "working", root / "packed", units
 
 
 def case(random: Random, folder: Path) -> None:
     """Change one file of a store, then read, verify, show and merge it."""
-    working, packed, units = _pristine()
+    working, packed, units = pristine_stores()
     is_packed = random.random() < 0.35
     shutil.copytree(packed if is_packed else working, folder / "store")
     store, target = Store(folder / "store"), Store(folder / "target")
@@ -313,7 +217,7 @@ def _parquet(random: Random, table: pa.Table) -> bytes:
 def _changed_outcomes(random: Random, store: Store, unit: str) -> tuple[str, str]:
     """Replace outcomes, with the right hash in the manifest."""
     path = store.units / f"{unit}.parquet"
-    table, expected = _changed_table(random, _pristine()[2][unit].table)
+    table, expected = _changed_table(random, pristine_stores()[2][unit].table)
     path.write_bytes(_parquet(random, table))
     manifest = json.loads(path.with_suffix(".json").read_text())
     manifest["outcomes_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -396,7 +300,7 @@ def _changed_manifests(random: Random, store: Store, unit: str) -> tuple[str, st
 def _changed_packed_outcomes(random: Random, store: Store, unit: str) -> tuple[str, str]:
     path = store.root / OUTCOMES
     tables, hashes = [], {}
-    for name, pristine in sorted(_pristine()[2].items()):
+    for name, pristine in sorted(pristine_stores()[2].items()):
         table, expected_of_unit = _changed_table(random, pristine.table) if name == unit else (pristine.table, "same")
         if name == unit:
             expected = expected_of_unit

@@ -100,7 +100,7 @@ def test_packing_that_is_interrupted_loses_nothing(store: Store, plan: Plan, mon
         path.write_bytes(content)
 
     with monkeypatch.context() as patched:
-        patched.setattr("harness.runner.packed.place", stop)
+        patched.setattr("harness.runner.compressed.place", stop)
         with pytest.raises(KeyboardInterrupt):
             pack(store)
     assert len(contents(store)) == len(before)
