@@ -77,6 +77,18 @@ def test_the_model_is_attacked_and_its_outcomes_are_found(trained: CellStore) ->
     assert (len(frame), planned, marks) == (20, 20, ())
 
 
+def test_clean_training_is_judged_at_the_protocols_radius(tmp_path: Path) -> None:
+    cells, settings = CellStore(Store(tmp_path), read_scale(TINY)), ours(radius="0")
+    units, _ = cells.missing_trainings([settings])
+    assert run_unit(units[0], cells.store).kind == "finished"
+    cells.refresh()
+    document = cells.training(settings)
+    assert document is not None
+    assert document.model().threat.radius == "0/255"
+    assert "nan" not in document.curve
+    assert [str(unit.threat) for unit in cells.units(settings)] == ["Linf 8/255"]
+
+
 def test_outcomes_need_no_checkpoint(trained: CellStore, tmp_path: Path) -> None:
     execute(trained.attacks([ours()]), trained.store)
     copy = Store(tmp_path / "copy")

@@ -42,9 +42,9 @@ def test_paper_scale_gives_the_registered_recipes(name: str, fields: dict[str, A
     assert derived == registered
 
 
-def test_clean_training_has_no_attack() -> None:
+def test_clean_training_has_no_attack_and_is_selected_by_clean_accuracy() -> None:
     recipe = derive(settings(**{**OURS, "radius": "0"}), get_scale("small"))
-    assert recipe.attack.method == "clean"
+    assert (recipe.attack.method, recipe.attack.threat) == ("clean", "Linf 0/255")
     assert recipe.attack.strength(0) == (0, 0.0)
 
 
