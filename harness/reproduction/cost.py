@@ -21,7 +21,10 @@ from model_zoo.training.trained import Step
 from model_zoo.training.trainer import train
 
 # The first steps of a pilot compile kernels and fill caches; the median of the others counts.
-PILOT_STEPS, WARM_UP = 9, 4
+PILOT_STEPS, WARM_UP = 6, 3
+# A pilot begins with small batches, and ends with the first batch whose step takes this many seconds: on a slow machine, steps of a large
+# network on a full batch would take minutes each.
+FIRST_BATCH, LONG_STEP = 4, 0.5
 # Options of a recipe that change what is learned but hardly the time that it takes.
 CHEAP_OPTIONS = ("score_scale", "score_fan", "weight_init")
 # Share of the time of an epoch's training that its evaluation on held-out images takes.
@@ -86,14 +89,23 @@ def _kind(recipe: dict[str, Any]) -> str:
 
 def _pilot(unit: TrainingUnit) -> float:
     """Return the estimated seconds of a training from a few of its steps on random images."""
-    recipe, batch = unit.recipe, unit.recipe.optimiser.batch
+    recipe = unit.recipe
+    full = recipe.optimiser.batch
     images = (recipe.data.images or training_size(recipe.data.dataset)) - recipe.data.hold_out
+    batch = min(FIRST_BATCH, full)
+    while (step := _step_seconds(unit, batch)) < LONG_STEP and batch < full:
+        batch = min(4 * batch, full)
+    return (1 + HOLD_OUT_SHARE) * recipe.optimiser.epochs * (images // full) * step * full / batch
+
+
+def _step_seconds(unit: TrainingUnit, batch: int) -> float:
+    """Return the processor time of one training step with a batch size of its own, on one thread."""
+    fields = unit.recipe.to_dict()
     generator = np.random.default_rng(0)
-    count = recipe.data.hold_out + batch * (PILOT_STEPS + 1)
+    count = unit.recipe.data.hold_out + batch * (PILOT_STEPS + 1)
     pixels = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    labels = generator.integers(0, int(recipe.architecture["classes"]), count)
-    fields = recipe.to_dict()
-    short = Recipe.from_dict({**fields, "data": {**fields["data"], "images": None}})
+    labels = generator.integers(0, int(unit.recipe.architecture["classes"]), count)
+    short = {"data": {**fields["data"], "images": None}, "optimiser": {**fields["optimiser"], "batch": batch}}
     times: list[float] = []
 
     def report(event: Step | EpochRecord) -> None:
@@ -103,6 +115,5 @@ def _pilot(unit: TrainingUnit) -> float:
             raise _EnoughError
 
     with unit_threads(), suppress(_EnoughError):
-        train(short, pixels, labels, "cpu", report, engine=unit.engine)
-    step = median(np.diff(times[WARM_UP:]).tolist())
-    return (1 + HOLD_OUT_SHARE) * recipe.optimiser.epochs * (images // batch) * step
+        train(Recipe.from_dict({**fields, **short}), pixels, labels, "cpu", report, engine=unit.engine)
+    return median(np.diff(times[WARM_UP:]).tolist())
