@@ -91,7 +91,7 @@ def fetch_recorded(
             beginning = file.read(256).lstrip().lower()
             if beginning.startswith((b"<!doctype", b"<html")):
                 path.unlink()
-                raise MissingDataError(f"{url} gave a web page and not the file. {hint}")
+                raise MissingDataError(f"{url} returned a web page, not the file. {hint}")
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         place(record, f"{digest}  {name}\n".encode())
@@ -113,7 +113,7 @@ def _retrieve(url: str, known_hash: str | None, folder: Path, name: str, hint: s
         raise MissingDataError(f"{url} could not be downloaded{progress}: {type(error).__name__}{status}. {hint}") from None
     except ValueError:
         raise DamagedFileError(
-            folder / name, f"{(known_hash or '').replace(':', ' ')} from {url}", "another; the download was removed"
+            folder / name, f"{(known_hash or '').replace(':', ' ')} from {url}", "another hash; the download was removed"
         ) from None
     except OSError as error:
-        raise MissingDataError(f"{name} cannot be kept in {folder}: {error}") from None
+        raise MissingDataError(f"{name} cannot be stored in {folder}: {error}") from None

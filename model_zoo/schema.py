@@ -172,22 +172,22 @@ class Record(_Strict):
     @classmethod
     def _is_name_of_a_file(cls, model: str) -> str:
         if not is_file_name(model):
-            raise ValueError("Windows has no file of this name: another id is expected")
+            raise ValueError("the id is reserved on Windows: choose another")
         return model
 
     @field_validator("architecture")
     @classmethod
     def _has_name_and_classes(cls, architecture: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(architecture.get("name"), str):
-            raise ValueError("a name is expected")
+            raise ValueError("an architecture needs a name")
         if type(architecture.get("classes")) is not int or not 1 <= architecture["classes"] <= 2**20:
-            raise ValueError("a number of classes is expected")
+            raise ValueError("an architecture needs a number of classes")
         return architecture
 
     @model_validator(mode="after")
     def _pruned_has_keep_ratio(self) -> Record:
         if self.family == "pruned-binary" and (self.keep_ratio is None or self.allocation_power is None):
-            raise ValueError("a pruned-binary model has a keep_ratio and an allocation_power")
+            raise ValueError("a pruned-binary model needs a keep_ratio and an allocation_power")
         return self
 
     @property

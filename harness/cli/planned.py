@@ -169,7 +169,7 @@ def make_plan(
     for line in plan.left_out:
         err.print(f"left out: {line}", style="dim", markup=False)
     if not plan.units:
-        raise MissingDataError(f"nothing of suite {suite!r} can run here: {plan.left_out[0] if plan.left_out else 'it has no models'}")
+        raise MissingDataError(f"suite {suite!r} cannot run on this machine: {plan.left_out[0] if plan.left_out else 'it has no models'}")
     return plan
 
 

@@ -135,14 +135,14 @@ class Diagnostics:
         """
         predictions = plain.get("predictions")
         if not isinstance(predictions, str):
-            raise ValueError("no text of predictions")
+            raise ValueError("predictions are not text")
         fields = {**plain, "predictions": [int(number) for number in predictions.split()]}
         measured = _CHECKED.validate_json(json.dumps(fields), strict=True)
         strings = (measured.rising, *(text for group in (measured.no_gradient, measured.robust, measured.sweep) for text in group.values()))
         if {"ce", "margin"} - set(measured.robust) or not measured.sweep:
             raise ValueError("measurements are missing")
         if any(len(text) != measured.images or set(text) - set("01-") for text in strings):
-            raise ValueError("measurements of other images, or none")
+            raise ValueError("measurements do not have one character (0, 1 or -) per image")
         for radius in measured.sweep:
             exact_fraction(radius)
         return measured
@@ -184,13 +184,13 @@ def diagnose(
         If the threat model has another norm, or the model misclassifies all images.
     """
     if threat.norm != "Linf":
-        raise UsageError(f"diagnostics are for Linf threat models, and {threat} is not one")
+        raise UsageError(f"diagnostics need an Linf threat model, not {threat}")
     report = progress or (lambda fraction, component: None)
     images, labels = block.tensors()
     model, predictions = subject.attacked, predict(subject.judged, images)
     is_correct = predictions == labels
     if not is_correct.any():
-        raise UsageError(f"nothing to diagnose: the model gets none of {len(images)} images right")
+        raise UsageError(f"nothing to diagnose: the model classifies none of {len(images)} images correctly")
     x, y = images[is_correct].contiguous(), labels[is_correct]
     epsilon, attack_seed = threat.epsilon, seed % 2**32
     robust: dict[str, torch.Tensor] = {}

@@ -89,7 +89,7 @@ def _run_fenced(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> U
         model.start()
         outcome = run()
         if model.state_sha256() != hash_before:
-            raise RefusedError("model at fault: its parameters or buffers are others after the attack than before")
+            raise RefusedError("model at fault: the attack changed its parameters or buffers")
     return outcome
 
 

@@ -60,7 +60,7 @@ class Published(_Strict):
     @classmethod
     def _is_percentage(cls, percent: str) -> str:
         if not 0 <= float(percent) <= 100:
-            raise ValueError(f"{percent} is no percentage")
+            raise ValueError(f"{percent} is not a percentage")
         return percent
 
     @property

@@ -255,7 +255,7 @@ class Manifest(Document):
         )
         if labels != expected:
             name = next(name for name in Labels.model_fields if getattr(labels, name) != getattr(expected, name))
-            raise ValueError(f"the label {name} is {getattr(labels, name)!r}, and the identity says {getattr(expected, name)!r}")
+            raise ValueError(f"the label {name} is {getattr(labels, name)!r}, but the identity says {getattr(expected, name)!r}")
         return self
 
 

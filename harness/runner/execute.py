@@ -183,7 +183,7 @@ def run_until_done(
 def _missing_units(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:
     """Return the units to run; the others are put into `report.stored`."""
     if existing not in EXISTING:
-        raise ValueError(f"existing is one of {', '.join(EXISTING)}, not {existing!r}")
+        raise ValueError(f"existing must be one of {', '.join(EXISTING)}, not {existing!r}")
     if existing == "always":
         return list(plan.units)
     done_ids = {unit.id for unit in plan.units if store.holds(unit.id)}

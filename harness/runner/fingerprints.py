@@ -40,7 +40,7 @@ def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: St
         if stored is not None and manifest.identity["model"] == identity["model"] and differs(taken, stored):
             raise RefusedError(
                 f"model refused: {store.root} has outcomes of {manifest.labels.model}, which has the same code and weights but other "
-                "logits or gradients (does it depend on a file, a variable of the environment, or a version?): use another --store"
+                "logits or gradients (does it depend on a file, an environment variable, or a version?): use another --store"
             )
 
 

@@ -57,7 +57,7 @@ def merge(store: Store, other: Store) -> Merged:
             merged.damaged.append(str(document))
         elif unit_id(document.identity) != document.training:
             path = other.trainings.document_path(document.training)
-            merged.damaged.append(str(DamagedFileError(path, "an identity that hashes to its name", "another")))
+            merged.damaged.append(str(DamagedFileError(path, "an identity that hashes to its name", "another identity")))
         elif not store.trainings.holds(document.training):
             store.trainings.adopt(document, other.trainings)
             merged.trainings += 1

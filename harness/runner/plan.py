@@ -269,5 +269,5 @@ def threats_of(spec: AttackSpec, threats: Sequence[ThreatModel], family: str) ->
     """
     fitting = [threat for threat in threats if threat.norm == spec.norm]
     if threats and not fitting:
-        raise UserError(f"attack {spec.name} is for {spec.norm}; none of {', '.join(map(str, threats))} is")
+        raise UserError(f"attack {spec.name} is for {spec.norm} threat models, not for {', '.join(map(str, threats))}")
     return fitting or [protocol.default_threat(spec.norm, family)]

@@ -223,14 +223,14 @@ class Store:
             raise DamagedFileError(path, f"sha256 {expected}", f"{len(content)} bytes with another")
         tensors, _ = read_tensors(path, "images and perturbations")
         if set(tensors) != {"image", "perturbation"}:
-            raise DamagedFileError(path, "images and perturbations", f"tensors {', '.join(sorted(tensors)) or 'of none'}")
+            raise DamagedFileError(path, "images and perturbations", f"the tensors {sorted(tensors)}")
         images, perturbations = tensors["image"], tensors["perturbation"]
         is_sound = images.dtype == np.int64 and images.ndim == 1 and perturbations.ndim == 4
         if not is_sound or perturbations.shape[:2] not in ((len(images), 1), (len(images), 3)):
             expected_shapes = "int64 [k] and [k, 3, H, W] or [k, 1, H, W]"
             raise DamagedFileError(path, expected_shapes, f"{images.dtype} {images.shape} and {perturbations.shape}")
         if perturbations.dtype != np.float16 or not np.isfinite(perturbations).all():
-            raise DamagedFileError(path, "finite float16 perturbations", f"others, {perturbations.dtype}")
+            raise DamagedFileError(path, "finite float16 perturbations", f"{perturbations.dtype}, or values that are not finite")
         return images, perturbations
 
     def broken_file(self, unit: str) -> bytes | None:

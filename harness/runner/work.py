@@ -123,7 +123,7 @@ def _evaluate_reference(
     """Return a unit's outcome, and facts for its manifest."""
     record, model = open_checked(unit.model)
     if (record.weights_sha256, record.architecture) != (unit.record.weights_sha256, unit.record.architecture):
-        raise RefusedError("model refused: its files have changed since the run was planned, or it is another network each time it is made")
+        raise RefusedError("model refused: its files have changed since the run was planned, or every call makes another network")
     facts: dict[str, Any] = {}
     if isinstance(record, UserModel):
         # Taken on the CPU, before the model moves to the device.

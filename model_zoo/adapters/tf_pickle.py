@@ -42,7 +42,7 @@ class Variable:
 
     def __setstate__(self, state: object) -> None:
         """Reject a pickle that changes a variable after its construction."""
-        _refuse("a variable with a state of its own")
+        _refuse("a variable with a pickled state")
 
 
 def read_variables(path: Path, content: bytes) -> Any:
@@ -57,7 +57,7 @@ def read_variables(path: Path, content: bytes) -> Any:
         _scan(content)
         return _Unpickler(io.BytesIO(content)).load()
     except _RefusedError as refusal:
-        raise DamagedFileError(path, "a pickle of TensorFlow variables alone", str(refusal)) from None
+        raise DamagedFileError(path, "a pickle with only TensorFlow variables", str(refusal)) from None
     except Exception as error:
         # On a damaged stream, pickle and the records below raise about a dozen different exceptions.
         description = f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -106,7 +106,7 @@ class _Substitute:
         return _refuse("a call of what is no function") if self._make is None else self._make(*arguments)
 
     def __setstate__(self, state: object) -> None:
-        _refuse("a function with a state of its own")
+        _refuse("a function with a pickled state")
 
 
 # The function in a variable's partial call, and the type of arrays.
@@ -161,7 +161,7 @@ class _Array:
 
     def __init__(self, kind: object, *_: object) -> None:
         if kind is not ND_ARRAY:
-            _refuse("an array of a type of its own")
+            _refuse("an array whose type is pickled separately")
         self.array: np.ndarray | None = None
 
     def __setstate__(self, state: Any) -> None:

@@ -100,7 +100,7 @@ def test_a_module_is_attacked_by_transfer_from_others_than_itself() -> None:
 
 
 def test_a_function_that_makes_a_module_is_not_one() -> None:
-    with pytest.raises(UsageError, match="call it first"):
+    with pytest.raises(UsageError, match="call the function"):
         harness.evaluate(nn.Identity, n=1)  # type: ignore[arg-type]
 
 

@@ -93,8 +93,8 @@ def array(shape: bytes, content: bytes = bytes(8)) -> bytes:
         # Calls of what only serves as a name, and states set on names, which would change how the next file is read.
         (RESOURCE + b")R", "no function"),
         (name("numpy", "ndarray") + b"K\x02\x85R", "no function"),
-        (FROM_BUFFER + b"}" + text("_make") + RESOURCE + b"s" + b"b", "state of its own"),
-        (FROM_BUFFER + b"N}" + text("_make") + RESOURCE + b"s\x86b", "state of its own"),
+        (FROM_BUFFER + b"}" + text("_make") + RESOURCE + b"s" + b"b", "pickled state"),
+        (FROM_BUFFER + b"N}" + text("_make") + RESOURCE + b"s\x86b", "pickled state"),
         # Arrays whose shape or type does not fit their bytes.
         (array(b"K\x02K\x02\x86"), r"shape \[2, 2\] with 8 bytes"),
         (array(b"J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86"), "without bytes and shape"),
