@@ -61,7 +61,7 @@ class ResumingDownloader:
 def fetch(url: str, md5: str, folder: Path, hint: str, report: Report = lambda done, total: None) -> Path:
     """Download `url` into `folder`, unless it contains the file with that md5 already, and return the file's path.
 
-    `instead` is a sentence for error messages: what the user can do if the download fails.
+    `hint` is a sentence for error messages that says what the user can do if the download fails.
 
     Raises
     ------

@@ -22,7 +22,7 @@ class _Strict(BaseModel):
 
 
 def checked_radius(radius: str) -> str:
-    """Return a radius as it is; raise a ValueError, as pydantic wants it, if it is not an exact fraction such as "8/255"."""
+    """Return a radius as it is; raise a ValueError, as pydantic requires, if it is not an exact fraction such as "8/255"."""
     try:
         parse_radius(radius)
     except UsageError as error:
@@ -40,7 +40,7 @@ class Checkpoint(_Strict):
     @field_validator("file")
     @classmethod
     def _is_file_name(cls, file: str) -> str:
-        """A record must not make its readers open a file of another folder."""
+        """Check the name, so that a record cannot make its readers open a file of another folder."""
         if not _FILE_NAME.fullmatch(file) or not file.isprintable():
             raise ValueError("the name of a file in the record's folder is expected")
         return file
@@ -49,7 +49,7 @@ class Checkpoint(_Strict):
 class TrainedOn(_Strict):
     """Training images: the data set, the number of images, whether images beyond the data set were used, and their shape [C, H, W].
 
-    The shape is recorded only for images of the user's own.
+    The shape is recorded only for users' images.
     """
 
     train: str

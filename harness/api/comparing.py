@@ -168,7 +168,7 @@ def compare(
     all_outcomes = _outcomes_of_models(find(stored).outcomes, plan)
     comparisons = comparison.compare(usable.outcomes, first_unit.record.id, plan.expected(), _sizes(plan), all_outcomes, is_evasive)
     has_failed = report is not None and bool(report.failed)
-    return Compared(first_unit.record, comparisons, tuple(probes.left_out), len(first_unit.block.classes), has_failed, is_evasive)
+    return Compared(first_unit.record, comparisons, tuple(probes.omitted), len(first_unit.block.classes), has_failed, is_evasive)
 
 
 def required_ids(must_beat: Sequence[str]) -> list[str]:

@@ -47,7 +47,7 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        `verdict.level` is "ok", "suspicious" or "masked", `verdict.reasons` says why, and `found` has what was measured.
+        `verdict.level` is "ok", "suspicious" or "masked", `verdict.reasons` says why, and `diagnostics` contains the measurements.
 
     Raises
     ------

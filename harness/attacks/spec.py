@@ -36,7 +36,7 @@ class AttackSpec:
     minimum_classes : int
         The fewest classes a model may have.
     title : str
-        For people.
+        Title for readers.
     bounded : bool
         Whether the attack keeps to the radius. One that minimises the distance instead (CW-L2) returns what it found, inside the
         radius or not, and claims only what is inside.

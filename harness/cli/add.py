@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import data_dir_option
-from harness.cli.planned import reading_options, say_note
+from harness.cli.planned import print_note, reading_options
 from harness.cli.preprocessing import preprocessing_options
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def command(
     user_model, loaded = reference.open()
     block, kind = _load_probe(dataset, data_dir)
     for note in block.notes:
-        say_note(f"{block.name}: {note}")
+        print_note(f"{block.name}: {note}")
     images, _ = block.tensors()
     check_model(loaded, images, len(block.classes))
     check_alphabet(all_weights(loaded), weight_bits, pruned=keep_ratio is not None)

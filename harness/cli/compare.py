@@ -112,13 +112,13 @@ def command(
 
     required = required_ids(must_beat)
 
-    def say(line: str) -> None:
+    def print_message(line: str) -> None:
         err.print(line, style="yellow" if line.startswith("invalid") else "dim", markup=False)
 
     def on_plan(plan: Plan) -> None:
         print_notes(plan)
-        for line in plan.left_out:
-            say(f"left out: {line}")
+        for line in plan.omitted:
+            print_message(f"left out: {line}")
 
     compared = compare(
         model,
@@ -134,7 +134,7 @@ def command(
         download=download,
         run=lambda plan, _: execute_plan(plan, store, workers or os.cpu_count() or 1, {"device": device}),
         on_plan=on_plan,
-        on_message=say,
+        on_message=print_message,
     )
     result = compared.comparisons[0].target
     unmet = compared.unmet(fail_under, required)
@@ -153,7 +153,7 @@ def command(
                 out.print(line, markup=False)
             out.print()
     if compared.model.data is None:
-        say("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.")
+        print_message("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.")
         if result.clean.n:
             warn_of_guessing(compared.model.id, result.clean.interval[0], compared.classes)
     for line in unmet:

@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 
 from harness.cli.options import data_dir_option, json_option, store_option
-from harness.cli.planned import reading_options, say_note
+from harness.cli.planned import print_note, reading_options
 
 if TYPE_CHECKING:
     from harness.runner.diagnoses import Diagnosis
@@ -70,7 +70,7 @@ def command(
                         data_dir=data_dir,
                         store=store,
                         progress=on_progress,
-                        on_message=say_note,
+                        on_message=print_note,
                     )
                 )
             except UserError as error:

@@ -38,7 +38,7 @@ _READING = (
 def reading_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how a user's images are read; they become part of the argument `dataset` of the command.
 
-    A UsageError is raised if an option is used without images of the user's own.
+    A UsageError is raised if an option is used without a user's images.
     """
 
     @wraps(command)
@@ -61,10 +61,10 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
 def print_notes(plan: Plan) -> None:
     """Print a plan's notes on how images were read."""
     for note in plan.notes:
-        say_note(note)
+        print_note(note)
 
 
-def say_note(note: str) -> None:
+def print_note(note: str) -> None:
     """Print a note on how images were read."""
     from harness.cli.console import err
 
@@ -166,10 +166,10 @@ def make_plan(
     from harness.runner.suite import get_suite
 
     plan = plan_suite(get_suite(suite), data_dir, n if isinstance(n, int) else None, n == "all", download, engine)
-    for line in plan.left_out:
+    for line in plan.omitted:
         err.print(f"left out: {line}", style="dim", markup=False)
     if not plan.units:
-        raise MissingDataError(f"suite {suite!r} cannot run on this machine: {plan.left_out[0] if plan.left_out else 'it has no models'}")
+        raise MissingDataError(f"suite {suite!r} cannot run on this machine: {plan.omitted[0] if plan.omitted else 'it has no models'}")
     return plan
 
 

@@ -1,7 +1,7 @@
 """Make the samples that ship from whole test splits: `python -m harness.datasets.make_sample --data-dir DIR`.
 
-Kept so that anybody can check where the shipped images come from. Running it again gives the same pixels; the bytes of the files may differ
-with the version of the WebP encoder.
+The script shows where the shipped images come from. Running it again gives the same pixels; the bytes of the files may differ with the
+version of the WebP encoder.
 """
 
 from __future__ import annotations

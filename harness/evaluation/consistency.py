@@ -65,7 +65,7 @@ def _finite_change(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(change.median()) if len(change) else 0.0
 
 
-def ask_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def classify_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Classify images in reverse order with two rebuilt networks, one by one and in batches of `BATCH`, and compare with `logits`.
 
     Each rebuilt network sees only the images of this call, so it cannot answer from memory. Variants of the same image (the clean image

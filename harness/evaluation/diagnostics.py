@@ -32,7 +32,7 @@ NOISE_DRAWS = 20
 # Radii of the sweep, in 255ths; at the largest one an attack must break nearly all images.
 SWEEP = (0, 1, 2, 4, 8, 16, 32, round(255 * thresholds.LARGE_RADIUS.value))
 # One character per image.
-ROBUST, BROKEN, NOT_ASKED = "1", "0", "-"
+ROBUST, BROKEN, NOT_TESTED = "1", "0", "-"
 # Probes that ascend losses of the network itself; an image that withstands them all counts as robust to white-box attacks.
 WHITE_BOX = ("ce", "margin")
 
@@ -93,7 +93,7 @@ class Diagnostics:
     @property
     def n(self) -> int:
         """Number of images that the model classifies correctly without an attack."""
-        return self.images - self.robust["ce"].count(NOT_ASKED)
+        return self.images - self.robust["ce"].count(NOT_TESTED)
 
     @property
     def near_constant(self) -> bool:
@@ -102,7 +102,7 @@ class Diagnostics:
 
     def share(self, marks: str) -> float:
         """Return the share of "1" among the tested images of a string; 0.0 if none was tested."""
-        tested = len(marks) - marks.count(NOT_ASKED)
+        tested = len(marks) - marks.count(NOT_TESTED)
         return marks.count("1") / tested if tested else 0.0
 
     def first(self, n: int) -> Diagnostics:
@@ -231,10 +231,10 @@ def diagnose(
             sweep[str(Fraction(radius, 255))] = robust_masks[0] & robust_masks[1]
 
     def marks(values: torch.Tensor, tested: torch.Tensor | None = None) -> str:
-        """Return one character per image; `values` and `where` (which were tested) cover the correctly classified images only."""
+        """Return one character per image; `values` and `tested` (all by default) cover the correctly classified images only."""
         mask = torch.ones_like(values) if tested is None else tested
-        digits = iter("01"[value] if is_tested else NOT_ASKED for value, is_tested in zip(values.tolist(), mask.tolist(), strict=True))
-        return "".join(next(digits) if is_right else NOT_ASKED for is_right in is_correct.tolist())
+        digits = iter("01"[value] if is_tested else NOT_TESTED for value, is_tested in zip(values.tolist(), mask.tolist(), strict=True))
+        return "".join(next(digits) if is_right else NOT_TESTED for is_right in is_correct.tolist())
 
     is_chosen = torch.zeros(len(x), dtype=torch.bool)
     is_chosen[decision_rows] = True

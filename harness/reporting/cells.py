@@ -123,7 +123,7 @@ class Cell:
 
     @property
     def masking(self) -> tuple[str, ...]:
-        """Those of the flags with which robustness says little."""
+        """The flags that make robustness doubtful."""
         return tuple(flag for flag in self.flags if flag in MASKING)
 
     @property

@@ -329,7 +329,7 @@ def _pareto_sentence(comparison: Comparison) -> str:
 
 
 def times(bytes_of_model: int, bytes_of_opponent: int) -> str:
-    """Return one size relative to another, for people: "3.2 times its bytes", "0.4 times its bytes"."""
+    """Return one size relative to another, as text: "3.2 times its bytes", "0.4 times its bytes"."""
     ratio = bytes_of_model / bytes_of_opponent
     return f"{ratio:.1f} times its bytes" if ratio >= 0.1 else f"{ratio:.3f} times its bytes"
 

@@ -245,8 +245,8 @@ class BeatsOthers(_Claim):
         usable = [place for place in rivals if place in tested and (self.row, place[1]) in tested]
         ps = []
         for place in usable:
-            ours, theirs = tested[self.row, place[1]], tested[place]
-            counts = [[ours.successes, ours.n - ours.successes], [theirs.successes, theirs.n - theirs.successes]]
+            claimed, rival = tested[self.row, place[1]], tested[place]
+            counts = [[claimed.successes, claimed.n - claimed.successes], [rival.successes, rival.n - rival.successes]]
             ps.append(float(fisher_exact(counts, alternative="greater").pvalue))
         higher = [place for place in usable if tested[place].value >= tested[self.row, place[1]].value]
         if higher:

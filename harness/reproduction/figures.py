@@ -148,8 +148,8 @@ def figure_4(cells: CellStore) -> Figure:
         raise MissingDataError(
             "no learning curve of the figure is in the store: `harness reproduce table-1 --scale small` trains its models"
         )
-    wanted = len(KEEP_RATIOS) * len(POWERS)
-    text = f"{cells.scale.title}; {len(curves)} of {wanted} runs"
+    total = len(KEEP_RATIOS) * len(POWERS)
+    text = f"{cells.scale.title}; {len(curves)} of {total} runs"
     figure, placeholder = new_figure(WIDTH, 3.8, "Learning curves by allocation power", text)
     placeholder.remove()
     space_apart(figure)

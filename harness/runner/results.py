@@ -113,16 +113,16 @@ def _cells(plan: Plan) -> dict[str, _Cell]:
     return cells
 
 
-def without_covered(plan: Plan, found: pd.DataFrame) -> Plan:
-    """Return the plan without units whose images all have an outcome in `found` (the outcomes that `find` returns for the plan)."""
+def without_covered(plan: Plan, usable: pd.DataFrame) -> Plan:
+    """Return the plan without units whose images all have an outcome in `usable` (the outcomes that `find` returns for the plan)."""
     columns = ["model", "dataset", "norm", "radius", "attack"]
-    covered = {} if found.empty else {key: frozenset(images) for key, images in found.groupby(columns)["image"]}
+    covered = {} if usable.empty else {key: frozenset(images) for key, images in usable.groupby(columns)["image"]}
     units = [
         unit
         for unit in plan.units
         if not covered.get(tuple(unit.labels[name] for name in columns), frozenset()).issuperset(unit.block.index.tolist())
     ]
-    return Plan(tuple(units), plan.left_out)
+    return Plan(tuple(units), plan.omitted)
 
 
 def cell(identity: Mapping[str, Any]) -> str:

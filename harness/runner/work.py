@@ -61,9 +61,9 @@ class Done:
 
 
 def run_unit(unit: Unit | TrainingUnit, store: Store, progress: Progress | None = None, rerun: bool = False, device: str = "cpu") -> Done:
-    """Run a unit on "cpu" or "cuda" and store what comes of it, unless another run is working on it or the store has it.
+    """Run a unit on "cpu" or "cuda" and store its outcome, unless another run is working on it or the store has it.
 
-    With `rerun`, a unit that the store has is run all the same. A failure of the unit is not raised: it is returned as one line and
+    With `rerun`, a unit that the store has is run again. A failure of the unit is not raised: it is returned as one line and
     recorded in the store.
     """
     try:

@@ -177,7 +177,7 @@ def tensors(
 def _check_archive(path: Path) -> None:
     """Reject an archive with compressed entries, which may decompress to any size, or with an entry that its checksum does not fit.
 
-    torch does not compress entries and does not compare checksums. A checksum of 0 means that torch was told not to compute it.
+    torch does not compress entries and does not compare checksums. A checksum of 0 means that torch was configured not to compute it.
     """
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":

@@ -59,7 +59,7 @@ class Exported:
 
 
 def load_exported(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Exported:
-    """Load a network from a file and apply the preprocessing `outside`; TorchScript and torch.export files must be trusted.
+    """Load a network from a file and apply `preprocessing`; TorchScript and torch.export files must be trusted.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def load_onnx(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Ex
     DamagedFileError
         If the file is not ONNX.
     UserError
-        If the extra `onnx` is not installed, the graph cannot be attacked, `outside` does not fit the graph, an operator has no
+        If the extra `onnx` is not installed, the graph cannot be attacked, `preprocessing` does not fit the graph, an operator has no
         counterpart in torch, or the converted network has other logits than ONNX's reference implementation.
     """
     try:

@@ -60,7 +60,7 @@ def layers(architecture: Mapping[str, Any], affine: bool) -> Iterator[tuple[str,
 
 
 def take(path: Path, remaining: dict[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Remove a tensor from `left` and return it in the given shape; [out, in] is accepted for [out, in, 1, 1].
+    """Remove a tensor from `remaining` and return it in the given shape; [out, in] is accepted for [out, in, 1, 1].
 
     Raises
     ------
@@ -78,7 +78,7 @@ def take(path: Path, remaining: dict[str, torch.Tensor], name: str, shape: tuple
 
 
 def check_all_used(path: Path, remaining: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
-    """Raise a DamagedFileError if `left` still contains a tensor."""
+    """Raise a DamagedFileError if `remaining` still contains a tensor."""
     if remaining:
         raise DamagedFileError(path, f"the tensors of {architecture['name']}", f"the additional tensor {sorted(remaining)[0]!r}")
 

@@ -54,7 +54,7 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
     """
     name = str(fields["id"])
     if (folder / f"{name}.toml").exists():
-        raise _taken(folder / f"{name}.toml")
+        raise _already_exists(folder / f"{name}.toml")
     user_model, fenced = reference.open()
     model = unfenced(fenced)
     architecture, stored_model, suffix = dict(user_model.architecture), model, "safetensors"
@@ -82,7 +82,7 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
         _place_new(folder / file, content)
         write_record(record, folder, is_new=True)
     except FileExistsError as error:
-        raise _taken(Path(error.filename)) from None
+        raise _already_exists(Path(error.filename)) from None
     return record
 
 
@@ -95,7 +95,7 @@ def _place_new(path: Path, content: bytes) -> None:
             raise
 
 
-def _taken(path: Path) -> UsageError:
+def _already_exists(path: Path) -> UsageError:
     return UsageError(f"{path} already exists: choose another --id, or another folder with --out")
 
 

@@ -73,7 +73,7 @@ def layout_of(path: Path, graph: Any) -> Layout:
 
 
 def check_preprocessing(path: Path, layout: Layout, preprocessing: Preprocessing) -> None:
-    """Check that `outside` has everything that an ONNX file requires and does not contradict the file.
+    """Check that `preprocessing` has everything that an ONNX file requires and does not contradict the file.
 
     Raises
     ------

@@ -158,7 +158,7 @@ def resolve_engine(recipe: Recipe, device: str, requested: str = "auto") -> str:
         The recipe to train.
     device : str
         "cpu" or "cuda".
-    asked : str
+    requested : str
         "auto", or the name of an engine.
 
     Raises

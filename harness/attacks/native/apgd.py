@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.attacks.native.losses import cross_entropy
-from harness.attacks.native.pool import Ask, State, best_others, columns
+from harness.attacks.native.pool import ModelQuery, State, best_others, columns
 from harness.threats import LINF
 
 # The paper's: momentum, and the checkpoints as shares of the iterations: the first period, the least, and what each is shorter by.
@@ -56,10 +56,10 @@ class APGD:
             "iteration": zero_counts,
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one iteration of every run."""
         query, label, iteration = state["query"], state["label"], state["iteration"]
-        logits, gradient = ask(query, lambda outputs: self._loss(outputs, label, state["target"]))
+        logits, gradient = query_model(query, lambda outputs: self._loss(outputs, label, state["target"]))
         assert gradient is not None
         is_adversarial = logits.argmax(1) != label
         is_first, is_last = iteration == 0, iteration == self.iterations

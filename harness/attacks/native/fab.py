@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.attacks.native.pool import Ask, State, best_others, columns
+from harness.attacks.native.pool import ModelQuery, State, best_others, columns
 from harness.threats import LINF
 
 # Newton's steps of a projection; it ends by itself, after a handful.
@@ -41,14 +41,14 @@ class FAB:
             "iteration": torch.zeros(self.targets, dtype=torch.int64),
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one iteration of every run."""
         query, clean, label = state["query"], state["clean"], state["label"]
 
         def lead(logits: torch.Tensor) -> torch.Tensor:
             return (logits.gather(1, state["target"][:, None]) - logits.gather(1, label[:, None]))[:, 0]
 
-        logits, gradient = ask(query, lead)
+        logits, gradient = query_model(query, lead)
         assert gradient is not None
         is_adversarial = logits.argmax(1) != label
         distance = LINF.size(query - clean)

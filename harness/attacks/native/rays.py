@@ -13,7 +13,7 @@ import torch
 
 from harness.attacks.common import Adapter, AttackCall, AttackResult
 from harness.attacks.native import pool
-from harness.attacks.native.pool import Ask, State, columns
+from harness.attacks.native.pool import ModelQuery, State, columns
 from harness.attacks.parameters import Count
 from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
@@ -52,9 +52,9 @@ class RayS:
             "iteration": torch.zeros(1, dtype=torch.int64),
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one query of every run."""
-        logits, _ = ask(state["query"], None)
+        logits, _ = query_model(state["query"], None)
         is_wrong = logits.argmax(1) != state["label"]
         radius, is_bisecting = state["asked_radius"], state["is_bisecting"]
         is_broken = is_wrong & (radius <= self.epsilon)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.attacks.native.losses import margin
-from harness.attacks.native.pool import Ask, State
+from harness.attacks.native.pool import ModelQuery, State
 
 # After these many queries the square's area is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -49,10 +49,10 @@ class Square:
             "iteration": torch.zeros(1, dtype=torch.int64),
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one query of every run."""
         query, iteration, label = state["query"], state["iteration"], state["label"]
-        logits, _ = ask(query, None)
+        logits, _ = query_model(query, None)
         margins = margin(logits, label)
         improved, best = (margins > state["best_margin"]).nonzero().flatten(), state["best"]
         # In place: few queries are better, and `where` costs more than all the rest.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.evaluation.diagnostics import BROKEN, NOT_ASKED, ROBUST
+from harness.evaluation.diagnostics import BROKEN, NOT_TESTED, ROBUST
 from harness.reporting import curves
 from harness.reporting.cells import accuracy_cell
 from harness.runner.diagnoses import Diagnosis
@@ -148,7 +148,7 @@ def _share(name: str, robust: str, images: int) -> Measured:
 
 
 def _rays(marks: str) -> str:
-    return f"{marks.count(BROKEN)} of {len(marks) - marks.count(NOT_ASKED)}"
+    return f"{marks.count(BROKEN)} of {len(marks) - marks.count(NOT_TESTED)}"
 
 
 def _percent(fraction: float) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from harness import attacks, datasets
-from harness.evaluation.consistency import ask_again
+from harness.evaluation.consistency import classify_again
 from harness.evaluation.gates import check_model
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import evaluate_unit
@@ -184,10 +184,10 @@ def test_a_network_that_remembers_classes_does_not_profit_under_any_norm(attack:
 
 def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
     images, _ = BLOCK.tensors()
-    predictions = ask_again(Fenced(Net(), Net), images, BASE(images))
+    predictions = classify_again(Fenced(Net(), Net), images, BASE(images))
     assert predictions.shape == (2, 20) and (predictions == BASE(images).argmax(1)).all()
     with pytest.raises(RefusedError, match=r"made again .* for 20 of 20 images"):
-        ask_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
+        classify_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
 
 
 def test_a_network_that_changes_its_state_is_at_fault() -> None:
