@@ -35,7 +35,7 @@ class ThreatModel:
             raise UsageError(f"a radius must not be negative, but is {self.radius}")
         if self.norm == "Linf" and self.radius > 1:
             hint = f"; {self.radius}/255?" if self.radius.denominator == 1 and self.radius <= 255 else ""
-            raise UsageError(f"Linf radius {self.radius} is more than the whole range of a pixel, [0, 1]{hint}")
+            raise UsageError(f"Linf radius {self.radius} is larger than the range of pixels, [0, 1]{hint}")
 
     @property
     def epsilon(self) -> float:

@@ -195,7 +195,7 @@ def _report_requests(
         diagnoses = diagnosed(store, registered)
         return reports.build(usable.outcomes, models, folder, None, usable.invalid, diagnoses, registered, formats)
     except UserError as error:
-        on_message(f"left out: outcomes that no suite asks for: {error}")
+        on_message(f"left out outcomes that are in no suite: {error}")
         return None
 
 

@@ -57,7 +57,10 @@ if TYPE_CHECKING:
     help="Exit with 1 unless the model is at least this robust; see above.",
 )
 @click.option(
-    "--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless the model is better than this one; may be repeated; see above."
+    "--must-beat",
+    multiple=True,
+    metavar="ID",
+    help="Exit with 1 unless the model is better than this one; may be repeated; see above.",
 )
 @json_option("Print one JSON object, for scripts.")
 def command(
@@ -153,7 +156,7 @@ def command(
                 out.print(line, markup=False)
             out.print()
     if compared.model.data is None:
-        print_message("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.")
+        print_message("To check whether its robustness is real, run `harness add`, then `harness diagnose`.")
         if result.clean.n:
             warn_of_guessing(compared.model.id, result.clean.interval[0], compared.classes)
     for line in unmet:

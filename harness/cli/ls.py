@@ -39,7 +39,7 @@ def command(kind: str, cells: bool, store: Path, data_dir: Path | None, as_json:
         return
     if not rows:
         err.print(
-            f"nothing is listed in {store / 'cells'}; `harness reproduce --help` says how cells are trained" if cells else "nothing",
+            f"nothing is listed in {store / 'cells'}; see `harness reproduce --help`" if cells else "nothing",
             markup=False,
         )
         return

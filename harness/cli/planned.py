@@ -76,7 +76,7 @@ def warn_of_guessing(model: str, low: float, classes: int) -> None:
     from harness.cli.console import err
 
     if low <= 1 / classes:
-        warning = "it gets no more images right than guessing would: is its normalisation inside, are its classes in the data's order?"
+        warning = "it may be no better than guessing: is its normalisation inside, and are its classes in the order of the data?"
         err.print(f"{model}: {warning}", style="yellow", markup=False)
 
 

@@ -14,7 +14,7 @@ from model_zoo.errors import UserError
 
 GROUP = ["dataset", "norm", "radius"]
 CELL = [*GROUP, "model", "attack"]
-# The measures that are no attack: accuracy without an attack, and pointwise over all attacks.
+# The measures without an attack's name: accuracy without an attack, and pointwise over all attacks.
 CLEAN, WORST = "clean", "worst"
 COLUMNS = [*GROUP, "model", "measure", "successes", "n", "planned", "flags", "near_constant"]
 

@@ -28,9 +28,9 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
-# The only column that may be empty: a robust image was broken by nothing.
+# The only column that may be empty, namely for robust images.
 _NULLABLE_COLUMN = "broken_by"
-# A model that predicts one class for at least half of balanced clean images predicts next to nothing, so its robustness means nothing.
+# A model that predicts one class for at least half of balanced clean images ignores most of its input, so its robustness is meaningless.
 NEAR_CONSTANT_SHARE = 0.5
 # With fewer images, one class can reach half of the predictions by chance.
 NEAR_CONSTANT_IMAGES = 30

@@ -47,7 +47,7 @@ LATEX = str.maketrans(
 )
 
 
-# What Markdown would not show as it is; "_" within a word, "<" before a number and lonely brackets are harmless.
+# Characters that Markdown would not show literally; "_" within a word, "<" before a number and lonely brackets are harmless.
 _MARKDOWN = re.compile(r"[\\`*|]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=[A-Za-z#])")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAPER, SMALL = "paper", "small"
 SCALES = (PAPER, SMALL)
-# The measure that is no attack.
+# The measure without an attack.
 CLEAN = "clean"
 # How the mark of a model begins whose mask leaves a layer or a class without weights: it is printed, and left out of every test.
 EMPTY = "empty"

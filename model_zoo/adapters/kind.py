@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 _BEGINNINGS = (
-    (b"version https://git-lfs", "a Git LFS pointer: fetch the file that it stands for"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the file with `git lfs pull`"),
     (b"\x93NUMPY", "an array of numpy (.npy)"),
     (b"\x89HDF\r\n", "HDF5 (Keras?)"),
     (b"\x1f\x8b", "a file compressed with gzip: unpack it first"),

@@ -103,7 +103,7 @@ class _Substitute:
         self._make = make
 
     def __call__(self, *arguments: object) -> object:
-        return _refuse("a call of what is no function") if self._make is None else self._make(*arguments)
+        return _refuse("a call of an object that is not a function") if self._make is None else self._make(*arguments)
 
     def __setstate__(self, state: object) -> None:
         _refuse("a function with a pickled state")

@@ -137,7 +137,7 @@ def climb(
         examples = iterate.points
         broken[iterate.rows[iterate.stopped]] = True
         if iteration == 0:
-            # On images already broken a zero gradient means nothing: they are done.
+            # A zero gradient on an image that is already broken is not counted.
             is_stuck = ~iterate.stopped if iterate.gradient is None else ~iterate.stopped & (iterate.gradient.flatten(1) == 0).all(1)
             stuck = int(is_stuck.sum())
     return Climb(examples, broken, stuck)

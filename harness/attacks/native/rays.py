@@ -39,7 +39,7 @@ class RayS:
         direction = torch.ones(1, channels, height, width)
         return {
             "query": (clean + direction).clamp(0.0, 1.0),
-            # What is asked about: a direction at a radius; between `low` and `high` while it is bisected.
+            # The query: a direction at a radius, which is between `low` and `high` during a bisection.
             "direction": direction,
             "tried": direction.clone(),
             "radius": torch.ones(1),
@@ -68,7 +68,7 @@ class RayS:
         state["tried"] = self._next_direction(state, ~is_continuing)
         state["is_bisecting"] = is_continuing
         state["low"], state["high"] = low, torch.where(is_continuing, high, state["radius"])
-        # A bisection looks first at the radius that is asked for: nothing more is needed than to be wrong there.
+        # A bisection first tries the radius of the threat model: being wrong there is sufficient.
         middle = torch.where((low < self.epsilon) & (high > self.epsilon), self.epsilon, (low + high) / 2)
         state["asked_radius"] = torch.where(is_continuing, middle, state["radius"])
         perturbation = columns(state["asked_radius"]) * state["tried"]

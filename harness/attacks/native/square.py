@@ -55,7 +55,7 @@ class Square:
         logits, _ = query_model(query, None)
         margins = margin(logits, label)
         improved, best = (margins > state["best_margin"]).nonzero().flatten(), state["best"]
-        # In place: few queries are better, and `where` costs more than all the rest.
+        # In place: few queries are better, and `where` costs more than everything else.
         best[improved], state["best_margin"][improved] = query[improved], margins[improved]
         state["iteration"] = iteration + 1
         # Select each run's square for its current iteration.

@@ -66,7 +66,7 @@ def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
         axes.set_xscale("log")
         _byte_axis(axes, rows["bytes"])
         _accuracy_limit(axes, named)
-        # From the last of the front to the edge: nothing larger is better.
+        # From the last model of the front to the edge, because no larger model is better.
         corners = [*front, *((axes.get_xlim()[1], accuracy) for _, accuracy in front[-1:])]
         soft = [(x, y, next_x, y) for (x, y), (next_x, _) in pairwise(corners)]
         if front:
