@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Where each name is defined; imported when it is used, so that the command line answers before torch and pandas are imported.
+# Module of each name, imported when it is used, so that the command line answers before torch and pandas are imported.
 _MODULES = {
     "FlagWarning": "evaluating",
     "compare": "comparing",

@@ -108,7 +108,7 @@ def _retrieve(url: str, known_hash: str | None, folder: Path, name: str, hint: s
         folder.mkdir(parents=True, exist_ok=True)
         return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=ResumingDownloader(partial, report)))
     except requests.RequestException as error:
-        progress = f" after {partial.stat().st_size:,} bytes (kept; the next try continues)" if partial.is_file() else ""
+        progress = f" after {partial.stat().st_size:,} bytes (stored; the next attempt continues)" if partial.is_file() else ""
         status = f" (status {error.response.status_code})" if error.response is not None else ""
         raise MissingDataError(f"{url} could not be downloaded{progress}: {type(error).__name__}{status}. {hint}") from None
     except ValueError:

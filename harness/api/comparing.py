@@ -78,7 +78,7 @@ class Compared:
                 )
                 lines.append(f"--must-beat {name}: {opponent.verdict} ({figures}) under {main.threat}{doubt}")
         absent = set(must_beat) - {opponent.result.model for opponent in main.opponents}
-        return lines + [f"--must-beat {name}: it is the same model, or not of these data" for name in sorted(absent)]
+        return lines + [f"--must-beat {name}: it is the same model, or was not trained on this data" for name in sorted(absent)]
 
 
 def compare(
@@ -148,7 +148,7 @@ def compare(
     missing = without_covered(plan, find(stored, plan, allow_larger=True).outcomes)
     other_ids = {unit.record.id for unit in missing.units if unit.model != reference}
     if other_ids:
-        hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
+        hint = "(`harness store merge CLONE/results` copies those of the shipped models)"
         on_message(f"{result_store.root} lacks outcomes of {len(other_ids)} models to compare with, which are attacked too {hint}")
     report = run(Plan(missing.units), result_store) if missing.units else None
     first_unit = plan.units[0]

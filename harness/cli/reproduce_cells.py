@@ -74,7 +74,7 @@ def run(
             report = run_table(table, scale, rows, columns, store, data_dir, workers, on_event=on_event, **options)
         except KeyboardInterrupt:
             bar.stop()
-            err.print("stopped; what is finished is stored, and a training at most a minute old. The same command continues.")
+            err.print("stopped; finished units are stored, and an unfinished training is at most a minute old. The same command continues.")
             raise SystemExit(130) from None
     for line in report.failed:
         err.print(f"failed: {line}", style="red", markup=False)

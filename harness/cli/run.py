@@ -131,7 +131,7 @@ def execute_plan(plan: Plan, store: Path, workers: int, options: dict[str, Any])
             report = execute(plan, Store(store), on_event, workers, **options)
         except KeyboardInterrupt:
             bar.stop()
-            err.print("stopped; what is finished is stored. The same command continues.")
+            err.print("stopped; finished units are stored. The same command continues.")
             raise SystemExit(130) from None
     for _, line in report.at_fault:
         err.print(f"attack at fault, unit not used: {line}", style="red", markup=False)
@@ -151,4 +151,4 @@ def _print_agreement(frame: pd.DataFrame, other_store: Path) -> None:
     if common:
         err.print(f"outcomes agree with {other_store} on {agreeing} of {common} images ({100 * agreeing / common:.2f} %)", markup=False)
     else:
-        err.print(f"{other_store} holds no outcomes of these models and images to compare with", markup=False)
+        err.print(f"{other_store} has no outcomes of these models and images to compare with", markup=False)

@@ -51,7 +51,7 @@ def read_label_table(path: Path, images: Collection[str]) -> tuple[list[str], li
     for line, (cell, label) in rows:
         name = str(PurePosixPath(cell))
         if name not in images:
-            header = " (a header names its columns file,label)" if line == first_line else ""
+            header = " (a header must be file,label)" if line == first_line else ""
             raise DamagedFileError(path, "file names of pictures in its folder", f"{cell[:80]!r} in line {line}{header}")
         if name in lines:
             raise DamagedFileError(path, "one row per picture", f"{name[:80]!r} in lines {lines[name]} and {line}")

@@ -41,7 +41,7 @@ def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image],
             images = _allocate(name, (len(files), *image.shape))
         if image.shape != images.shape[1:]:
             (height, width), (first_height, first_width) = image.shape[:2], images.shape[1:3]
-            actual = f"{width} x {height} (--resize brings all to one size)"
+            actual = f"{width} x {height} (use --resize)"
             raise DamagedFileError(path, f"{first_width} x {first_height} pixels like the others", actual)
         images[position] = image
     notes = (*tree.notes, *(f"{count} image{'s' * (count > 1)} {change}" for change, count in changed.items()))

@@ -56,7 +56,7 @@ def list_tree(root: Path, classes: Sequence[str] | None = None) -> Tree:
             if folders != sorted(folders):
                 notes.append(f"its classes are in the order of their numbers: {', '.join(folders[:3])}, ..., {folders[-1]}")
     elif unlisted := [name for name in folders if name not in classes]:
-        notes.append(f"{_count(len(unlisted), 'folder')} passed over that {CLASS_LIST} does not name: {_some(unlisted)}")
+        notes.append(f"{_count(len(unlisted), 'folder')} skipped that {CLASS_LIST} does not list: {_some(unlisted)}")
     names = tuple(folders if classes is None else classes)
     absent = [name for name in names if name not in folders]
     if absent:
@@ -90,7 +90,7 @@ def list_labelled(root: Path, table: Path, classes: Sequence[str] | None = None)
     labels, class_names = index_labels(table, texts, classes)
     notes = [f"its labels are those of {LABEL_TABLE}"]
     if len(names) < len(images):
-        notes.append(f"{_count(len(images) - len(names), 'picture')} passed over that {LABEL_TABLE} does not name")
+        notes.append(f"{_count(len(images) - len(names), 'picture')} skipped that {LABEL_TABLE} does not list")
     notes += _note_skipped(skipped_suffixes)
     return _balanced([root / name for name in names], labels, class_names, notes)
 

@@ -75,7 +75,7 @@ def check_outcomes(table: pa.Table, images: int) -> str | None:
     if pc.any(pc.and_(table["robust_to_seen"], pc.invert(table["robust"]))).as_py():
         return "images that are robust to all queries but not to the example returned"
     if not pc.all(pc.equal(table["robust"], pc.is_null(table["broken_by"]))).as_py():
-        return "images that are robust and broken by something, or neither"
+        return "images that are both robust and broken, or neither"
     return None
 
 

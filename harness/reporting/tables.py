@@ -140,7 +140,7 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         near_constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
         all_cells = [cell for row in rows for cell in row]
         notes = [spec.note, *verdict_notes(all_cells), *flag_notes(all_cells)]
-        notes += [f"{model} is a near-constant predictor: its robustness means nothing." for model in near_constant]
+        notes += [f"{model} is a near-constant predictor: its robustness is meaningless." for model in near_constant]
         if "origin" in part:
             notes.append(f"Published: {'; '.join(sorted(part['origin'].dropna().unique()))}.")
         if "verdict_reasons" in part:

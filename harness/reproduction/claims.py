@@ -98,7 +98,7 @@ class BestRowFollows(_Claim):
             column_values.append(getattr(cells[best_row].settings, self.column_setting))
             best_values.append(getattr(cells[best_row].settings, self.row_setting))
         if len(column_values) < 4:
-            return self._undecided(f"four whole columns, of which {len(column_values)} are measured")
+            return self._undecided(f"four complete columns, of which {len(column_values)} are measured")
         if len(set(best_values)) == 1:
             return Verdict(self.text, "does not survive", f"the same row is best in all {len(best_values)} columns")
         correlation = float(spearmanr(column_values, best_values).statistic)

@@ -21,7 +21,7 @@ PAPER, SMALL = "paper", "small"
 SCALES = (PAPER, SMALL)
 # The measure without an attack.
 CLEAN = "clean"
-# How the mark of a model begins whose mask leaves a layer or a class without weights: it is printed, and left out of every test.
+# Beginning of the mark of a model whose mask leaves a layer or a class without weights; such models are left out of every test.
 EMPTY = "empty"
 
 

@@ -97,7 +97,7 @@ def _run_claimed(unit: Unit | TrainingUnit, store: Store, claim: Lease, progress
         if is_full(error):
             # Other units could not be stored either.
             text = getattr(error, "strerror", None) or error
-            return Done(unit.id, "failed", f"{store.root}: {text}; what is finished is stored", fatal=True)
+            return Done(unit.id, "failed", f"{store.root}: {text}; finished units are stored", fatal=True)
         message = f"{unit}: {_error_line(error, unit)}"
         logger.warning("failed: %s", message)
         logger.debug("traceback of %s", unit.id, exc_info=True)

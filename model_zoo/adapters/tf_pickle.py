@@ -82,7 +82,7 @@ def _scan(content: bytes) -> None:
         if opcode.name == "LONG_BINPUT" and int(argument or 0) > MOST_MEMO:
             _refuse(f"a memo of {argument:,} entries")
         if opcode.name == "STOP" and position != len(content) - 1:
-            _refuse("more behind its end")
+            _refuse("data after its end")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -91,7 +91,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return one of the records below; any other name is rejected."""
         substitute = _SUBSTITUTES.get((module.replace("numpy._core.", "numpy.core."), name))
-        return substitute if substitute is not None else _refuse(f"something that would have to be executed ({module}.{name})")
+        return substitute if substitute is not None else _refuse(f"an object whose code would have to be executed ({module}.{name})")
 
 
 class _Substitute:
@@ -119,12 +119,12 @@ class _Partial:
     def __init__(self, function: object) -> None:
         self.fields: Mapping[str, Any] = {}
         if function is not RESOURCE_VARIABLE:
-            _refuse("a partial call of something else")
+            _refuse("a partial call of another function")
 
     def __setstate__(self, state: Any) -> None:
         function, arguments, keywords, _ = state
         if function is not RESOURCE_VARIABLE or arguments != () or not isinstance(keywords, dict):
-            _refuse("a partial call of something else")
+            _refuse("a partial call of another function")
         self.fields = keywords
 
     def __call__(self) -> Variable:
@@ -148,7 +148,7 @@ class _Dtype:
     def array(self, content: object, shape: object, fortran: bool) -> np.ndarray:
         """Return the bytes as a float32 array of `shape`."""
         if self.code != "f4":
-            _refuse(f"an array of {self.code!r}, where float32 is expected")
+            _refuse(f"an array of {self.code!r}, but float32 is expected")
         if not isinstance(content, (bytes, bytearray)) or not _is_shape(shape):
             _refuse("an array without bytes and shape")
         if 4 * math.prod(shape) != len(content):

@@ -76,7 +76,7 @@ def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_cut_connection_is_continued(server: Server, tmp_path: Path) -> None:
     server.cut_after = 2 * 2**20
-    with pytest.raises(MissingDataError, match=r"2,097,152 bytes .*the next try continues.*Use the sample"):
+    with pytest.raises(MissingDataError, match=r"2,097,152 bytes .*the next attempt continues.*Use the sample"):
         fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "Use the sample.")
     server.cut_after = None
     assert fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "").read_bytes() == CONTENT

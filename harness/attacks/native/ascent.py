@@ -11,7 +11,7 @@ from harness.attacks.native.losses import Loss, margin
 from harness.randomness import image_generator
 from harness.threats import LINF
 
-# From logits [N, classes] and labels int64 [N] to whether each image leaves the batch, bool [N].
+# Maps logits [N, classes] and labels int64 [N] to whether each image leaves the batch, bool [N].
 Stop = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 

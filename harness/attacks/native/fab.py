@@ -14,7 +14,7 @@ import torch
 from harness.attacks.native.pool import ModelQuery, State, best_others, columns
 from harness.threats import LINF
 
-# Newton's steps of a projection; it ends by itself, after a handful.
+# Maximum number of Newton steps of a projection; a handful are enough.
 STEPS = 50
 
 
@@ -80,7 +80,7 @@ def project(point: torch.Tensor, normal: torch.Tensor, rise: torch.Tensor) -> to
     weight, upwards = normal.abs(), direction.clamp_min(0.0)
     room = (upwards - point) * (2.0 * upwards - 1.0)
     size = torch.zeros_like(rise)
-    # Most rows are done after two steps: the others go on alone.
+    # Most rows are done after two steps; the others continue alone.
     rows = torch.arange(len(point), device=point.device)
     active: tuple[torch.Tensor, ...] = (rise.abs(), size, room, weight, weight * room)
     for _ in range(STEPS):

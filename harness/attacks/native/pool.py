@@ -107,7 +107,7 @@ def run(
         is_adversarial, is_over = component.advance(query_model, state)
         for index in is_adversarial.nonzero().flatten().tolist():
             row = int(state["row"][index])
-            # Of an image's runs the first counts.
+            # The first successful run of an image counts.
             if not broken[row]:
                 broken[row], examples[row] = True, queries[index]
         is_finished = is_over | broken[state["row"]]

@@ -61,7 +61,7 @@ class RayS:
         low = torch.where(is_bisecting & ~is_wrong, radius, torch.where(is_bisecting, state["low"], 0.0))
         high = torch.where(is_wrong, radius, state["high"])
         is_continuing = torch.where(is_bisecting, True, is_wrong) & (high - low > PRECISION * high)
-        # The direction tried is the best one as soon as it is wrong at a radius no larger than the best one's.
+        # The tried direction becomes the best one if it is wrong at a radius no larger than the best one's.
         state["direction"] = torch.where(columns(is_wrong), state["tried"], state["direction"])
         state["radius"] = torch.where(is_wrong, radius, state["radius"])
         state["iteration"] = state["iteration"] + 1

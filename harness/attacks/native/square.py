@@ -43,7 +43,7 @@ class Square:
             "best_margin": torch.full((1,), -torch.inf),
             "low": low,
             "high": high,
-            # Of every query the square's first row and column, those after its last, and what it adds to each channel.
+            # Per query: the square's first row and column, the row and column after its last, and the value added to each channel.
             "square": torch.cat([corners, corners + sides], dim=2).to(torch.int32),
             "change": 2.0 * self.epsilon * _signs(draws[..., 2:]),
             "iteration": torch.zeros(1, dtype=torch.int64),

@@ -128,7 +128,7 @@ def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
             (f"no gradient of {LOSSES.get(loss, loss)}", _percent(findings.share(marks)))
             for loss, marks in sorted(findings.no_gradient.items())
         ),
-        ("survivors of these that RayS breaks, which is shown decisions alone", _rays(findings.robust["decision"])),
+        ("survivors of these that RayS breaks, which sees only decisions", _rays(findings.robust["decision"])),
         ("saturated in float32", _percent(findings.saturated)),
         ("median gap of the two largest logits", f"{findings.median_gap:.3g}"),
         ("loss still rising at the last step", _percent(findings.share(findings.rising))),

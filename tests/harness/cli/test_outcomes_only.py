@@ -52,7 +52,7 @@ def test_loading_it_says_which_recipe_makes_it() -> None:
 def test_verify_leaves_it_out_by_name(tmp_path: Path) -> None:
     result = run("store", "verify", "--store", tmp_path / "store")
     assert result.exit_code == 0 and LARGE in result.stderr and "outcomes only" in result.stderr
-    assert "1 registered models are as they were written, 0 problems" in result.stdout
+    assert "1 registered models are unchanged, 0 problems" in result.stdout
 
 
 def test_show_prints_its_record_without_a_footprint(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_names_of_classes(tmp_path: Path, header: str, separator: str, mark: str
     assert labels_by_picture(tmp_path) == EXPECTED
     images = datasets.load(f"folder:{tmp_path}")
     assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1, 0, 1, 0]
-    assert images.notes == ("its labels are those of labels.csv", "1 picture passed over that labels.csv does not name")
+    assert images.notes == ("its labels are those of labels.csv", "1 picture skipped that labels.csv does not list")
 
 
 def test_indices_with_and_without_a_class_list(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_class_list_orders_the_folders(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("class002\nclass000\n")
     images = datasets.load(f"folder:{tmp_path}")
     assert images.classes == ("class002", "class000") and images.name != name
-    assert images.notes == ("1 folder passed over that classes.txt does not name: class001",)
+    assert images.notes == ("1 folder skipped that classes.txt does not list: class001",)
     first = SAMPLE.images[np.flatnonzero(SAMPLE.labels == 2)[0]]
     assert np.array_equal(images.images[0], first)
     (tmp_path / "classes.txt").write_text("class000\nclass009\n")
