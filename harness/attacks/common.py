@@ -57,7 +57,7 @@ class Flag:
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """What an attack claims; the referee decides.
+    """Result that an attack claims; the referee decides.
 
     Attributes
     ----------

@@ -35,7 +35,7 @@ def command(
 
     The checks look for missing gradients, saturated logits, attacks without gradients that beat gradient attacks (Square, RayS, transfer,
     descent), robustness that does not fall with the radius, and attacks that have not converged. Stored diagnoses are not measured again;
-    reports show a verdict with numbers of the same data and radius. docs/pitfalls.md says how often a verdict is wrong.
+    reports show a verdict with numbers of the same data and radius. docs/pitfalls.md shows how often a verdict is wrong.
 
     \b
     Examples:

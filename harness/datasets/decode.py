@@ -48,7 +48,7 @@ def decode(path: Path, transform: Callable[[Image], Image] = lambda picture: pic
     ------
     DamagedFileError
         If the file is not a picture, or has several frames, transparent pixels, 32-bit integers, floats outside [0, 1], too many pixels, or
-        colours where one channel is wanted.
+        colours although one channel is requested.
     """
     check_regular(path, "an image")
     try:

@@ -191,7 +191,7 @@ def _printable(text: str) -> str:
 
 
 def terminal(cell: Cell) -> Text:
-    """Return the cell for a narrow column of a terminal: the interval, in whole per cent, and the note stand below."""
+    """Return the cell for a narrow column of a terminal: the interval, in whole per cent, and the note are on lines below."""
     from rich.text import Text
 
     number, below = _printable(cell.number), ""

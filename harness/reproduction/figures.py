@@ -66,7 +66,7 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 
 @dataclass(frozen=True)
 class Masks:
-    """Name of a model for readers, what it stands for, and its layers."""
+    """Name of a model for readers, what it represents, and its layers."""
 
     model: str
     size: str

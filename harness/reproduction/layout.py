@@ -130,7 +130,7 @@ def _difference(cell: TableCell | None, measurement: Measurement | None) -> Cell
 
 
 def _with_best(grid: Grid, lines_by_row: list[list[Line]]) -> list[list[Line]]:
-    """Return the lines with the best published and measured numbers of every column or row marked, as the table asks for it."""
+    """Return the lines with the best published and measured numbers of every column or row marked, as the table specifies."""
     if grid.table.best is None:
         return lines_by_row
 

@@ -37,7 +37,7 @@ def make(
     rows, columns : sequence of str
         Names or labels of the rows and columns to show; all by default.
     width : int, optional
-        Width of a terminal: labels of a row stand in one column, and columns that do not fit stand below.
+        Width of a terminal: labels of a row are in one column, and columns that do not fit are placed below.
 
     Raises
     ------

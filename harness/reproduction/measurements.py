@@ -104,7 +104,7 @@ Measurements = Callable[[Settings, str, str], Measurement | None]
 def stored(store: Store, data_dir: Path | None = None, scale: str | None = None) -> Measurements:
     """Return what a store has measured: of cells that were trained, and at paper scale of registered models with the recipe of the cell.
 
-    Outcomes are read when a cell asks for them first.
+    Outcomes are read when a cell first needs them.
 
     Parameters
     ----------

@@ -34,11 +34,11 @@ class UsableOutcomes:
 def find(
     stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, allow_larger: bool = False, all_images: bool = False
 ) -> UsableOutcomes:
-    """Return the usable outcomes among the results of `Store.read_all`: all of them, or those that a plan asks for.
+    """Return the usable outcomes among the results of `Store.read_all`: all of them, or those of a plan.
 
     Invalid units and units whose attack was at fault are left out. If two units cover the same image (runs with different numbers of
     images have different blocks), the one that the plan contains counts, then the one with more images, then the one with the smaller id.
-    A plan is thus also served by runs of fewer images than it asks for. With `allow_larger`, it is also served by runs of more, of
+    A plan is thus also served by runs of fewer images than it plans. With `allow_larger`, it is also served by runs of more, of
     which only the planned images are returned; with `all_images`, all images of matching runs are returned.
 
     With a plan, `model` and `family` are the plan's names. Models that share an id are distinguished by the column `model_sha256`.

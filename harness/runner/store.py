@@ -1,4 +1,4 @@
-"""Store of finished units, content-addressed by unit identity, in two forms that may stand side by side.
+"""Store of finished units, content-addressed by unit identity, in two forms that may exist side by side.
 
 A working store has one Parquet file and one JSON manifest per unit in `units/`. A packed store has one of each for all units
 (`harness.runner.packed`). A unit's own files take precedence over the pack. Files appear by atomic rename, the manifest last: a run that
@@ -73,8 +73,8 @@ class Store:
     ----------
     root : Path
         Created when the first unit is written. `units` contains `<id>.parquet`, `<id>.json` and `<id>.safetensors` (broken images),
-        `diagnostics` the models' diagnoses, `trainings` trained models; `claims`, `partial` and `failed` contain what is being worked
-        on, how far it is, and what went wrong.
+        `diagnostics` the models' diagnoses, `trainings` trained models; `claims`, `partial` and `failed` contain the claims on units,
+        the states of interrupted ones, and the errors of failed ones.
     """
 
     def __init__(self, root: Path) -> None:
@@ -99,7 +99,7 @@ class Store:
         return sorted({path.stem for path in self.units.glob("*.json")} | set(pack.manifests if pack is not None else ()))
 
     def holds(self, unit: str) -> bool:
-        """Whether the unit is done: readable, and not declared invalid."""
+        """Return whether the unit is done: readable, and not declared invalid."""
         try:
             return self.read(unit).manifest.invalid is None
         except (DamagedFileError, FileNotFoundError):

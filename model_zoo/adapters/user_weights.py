@@ -36,7 +36,7 @@ def fill_user_network(network: nn.Module, path: Path) -> None:
     UsageError
         If the file does not exist.
     DamagedFileError
-        If the file cannot be read, no place or several places in it fit the network, or integers stand for floats or floats for integers.
+        If the file cannot be read, no place or several places in it fit the network, or floats and integers are interchanged.
     """
     expected = network.state_dict()
     places = dict(_states(_read_content(path)))

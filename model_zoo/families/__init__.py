@@ -49,7 +49,7 @@ class Family:
         Options of the family and their defaults. A required option has its type (float, int or str) in place of a default, or `None` if
         it may be any value.
     added : mapping
-        Options that the family got after runs had been stored, and their defaults. A recipe has them only where they differ from these,
+        Options that the family got after runs had been stored, and their defaults. A recipe has them only if they differ from these,
         so that the identities of stored runs stay the same.
     prepare : callable
         Called with (network, options) once the network is built.

@@ -42,7 +42,7 @@ LARGEST = 2**30
 
 
 class _Drawn(BaseModel):
-    """What signs are drawn from, see `model_zoo.packing.drawn`."""
+    """Source from which signs are drawn, see `model_zoo.packing.drawn`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
