@@ -110,7 +110,7 @@ def compare(
     against : sequence of str
         Ids, families or "all"; the suite's models by default.
     suite : str
-        The suite that gives attacks and images.
+        The suite that defines attacks and images.
     dataset : str, optional
         One of the suite's data sets, or another of their kind; the suite's first that fits by default.
     radius : str, optional

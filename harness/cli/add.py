@@ -71,9 +71,9 @@ def command(
 ) -> None:
     """Check a MODEL of your own and write a record of it: a TOML file, and a file of weights that loads without executing code.
 
-    MODEL is given as to `harness compare`. A network built by model_zoo is packed. Any other network is stored as ONNX (needs the extra
-    `onnx`); it is refused if the conversion changes its logits or its gradients. The commands run, compare, diagnose and show take the path
-    of the record as a model.
+    `harness compare --help` describes the forms of MODEL. A network built by model_zoo is packed. Any other network is stored as ONNX
+    (needs the extra `onnx`); it is refused if the conversion changes its logits or its gradients. The commands run, compare, diagnose and
+    show take the path of the record as a model.
 
     \b
     Examples:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="ID|FAMILY|all",
     help="Models to compare with: ids, families or all; may be repeated.  [default: those of --must-beat, else the suite's]",
 )
-@click.option("--suite", default="quick", show_default=True, help="Suite that gives attacks and images (`harness ls suites`).")
+@click.option("--suite", default="quick", show_default=True, help="Suite that defines attacks and images (`harness ls suites`).")
 @click.option(
     "--dataset", help="One of the suite's data sets, or images of your own (docs/data.md).  [default: the suite's first that fits]"
 )
@@ -98,7 +98,7 @@ def command(
     worst case's 95 % interval is at least PERCENT. --must-beat is met if the model is better and the p value of McNemar's test, corrected
     for the number of models, is below 5 %. A model meets neither condition, is not "better" and not on the Pareto front if it predicts one
     class for most images, if no attack without gradients ran on these images, or if its gradients are zero, its logits saturate, or an
-    attack without gradients breaks images that gradient attacks do not. With few images little can be shown: raise --n.
+    attack without gradients breaks images that gradient attacks do not. Few images rarely show a difference: raise --n.
 
     \b
     Examples:
