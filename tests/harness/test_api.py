@@ -66,7 +66,7 @@ def test_a_loaded_model_stands_under_its_id_and_any_other_apart() -> None:
 
 
 def test_several_norms_do_not_share_a_radius() -> None:
-    with pytest.raises(UserError, match="which norm"):
+    with pytest.raises(UserError, match="state the norm"):
         harness.evaluate(MODEL, attack=["pgd", "cw-l2"], radius="8/255", n=2)
     with pytest.raises(UserError, match=r"8/255\?"):
         harness.evaluate(MODEL, radius="8", n=2)

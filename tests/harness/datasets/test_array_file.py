@@ -140,7 +140,7 @@ def test_sorted_files_say_so_if_the_first_images_lack_classes(tmp_path: Path) ->
 
 
 def test_images_of_zeros_and_ones_say_so(tmp_path: Path) -> None:
-    assert "exceeds 1" in datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR % 2, y=LABELS))).notes[0]
+    assert "0 and 1 only" in datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR % 2, y=LABELS))).notes[0]
 
 
 def write_member(path: Path, name: str, content: bytes) -> None:

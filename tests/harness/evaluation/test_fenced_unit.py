@@ -191,7 +191,7 @@ def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
 
 
 def test_a_network_that_changes_its_state_is_at_fault() -> None:
-    with pytest.raises(RefusedError, match="at fault: its parameters or buffers"):
+    with pytest.raises(RefusedError, match="at fault: the attack changed its parameters or buffers"):
         unit(Counts)
 
 

@@ -169,7 +169,7 @@ def read(tmp_path: Path, old: str, new: str) -> PaperTable:
     [
         ('rows = ["p = 0"]', 'rows = ["p = 00"]', "expected a row, found 'p = 00' .did you mean 'p = 0'"),
         ('columns = ["r = 0.9"]', 'columns = ["r = 9"]', "expected a column, found 'r = 9' .did you mean 'r = 0.9'"),
-        ('percent = "12.30"', 'percent = "1230"', "no percentage"),
+        ('percent = "12.30"', 'percent = "1230"', "not a percentage"),
         ("last_bn = true", "last_bm = true", "row 'p = 0', column 'r = 0.9'.*last_bm"),
         (
             "p = 0.0 }",
