@@ -38,5 +38,5 @@ def test_one_radius_is_for_one_norm() -> None:
     assert [str(threat) for threat in threats_for(["Linf", "Linf"], ["8/255", "4/255"])] == ["Linf 8/255", "Linf 4/255"]
     assert [str(threat) for threat in threats_for(["Linf", "L2"], ["Linf 8/255", "L2:1/2"])] == ["Linf 8/255", "L2 1/2"]
     assert threats_for(["Linf", "L2"], []) == []
-    with pytest.raises(UsageError, match=r"which norm .* 'Linf 8/255'"):
+    with pytest.raises(UsageError, match=r"state the norm .* 'Linf 8/255'"):
         threats_for(["Linf", "L2"], ["8/255"])

@@ -167,7 +167,7 @@ def test_an_honest_network_has_the_numbers_it_has_without_a_fence(attack: str) -
 
 @pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
 def test_a_network_that_remembers_does_not_profit(attack: str) -> None:
-    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+    with pytest.raises(RefusedError, match=r"at fault: rebuilt and queried|earlier calls"):
         unit(Remembers, attack)
 
 
@@ -178,7 +178,7 @@ def test_a_network_that_remembers_classes_does_not_profit_under_any_norm(attack:
     if attack == "autoattack-l2":
         spec = replace(spec, parameters={**spec.parameters, "components": ["apgd-ce"]})
     assert evaluate_unit(BASE, BLOCK, threat, spec, 0).frame["robust"].sum() < 12
-    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+    with pytest.raises(RefusedError, match=r"at fault: rebuilt and queried|earlier calls"):
         evaluate_unit(Fenced(RemembersClasses(), RemembersClasses), BLOCK, threat, spec, 0)
 
 
@@ -186,7 +186,7 @@ def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
     images, _ = BLOCK.tensors()
     predictions = classify_again(Fenced(Net(), Net), images, BASE(images))
     assert predictions.shape == (2, 20) and (predictions == BASE(images).argmax(1)).all()
-    with pytest.raises(RefusedError, match=r"made again .* for 20 of 20 images"):
+    with pytest.raises(RefusedError, match=r"rebuilt .* for 20 of 20 images"):
         classify_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
 
 
