@@ -90,7 +90,7 @@ def test_flags_are_a_column_and_a_warning() -> None:
 
 
 def test_a_radius_of_another_norm_is_not_a_radius_of_the_attack() -> None:
-    with pytest.raises(UserError, match="cw-l2 is for L2; none of Linf 8/255 is"):
+    with pytest.raises(UserError, match="cw-l2 is for L2 threat models, not for Linf 8/255"):
         harness.evaluate(harness.load_model("cifar10-rn8s29-dense"), attack="cw-l2", radius="Linf 8/255", n=2)
 
 
