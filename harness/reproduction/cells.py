@@ -35,7 +35,7 @@ CLEAN_ATTACK = "pgd"
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a cell cannot be had on this machine, in one line."""
+    """Settings of a cell that cannot be measured on this machine, with the reason in one line."""
 
     settings: Settings
     reason: str

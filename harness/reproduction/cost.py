@@ -38,34 +38,34 @@ class _EnoughError(Exception):
 def training_seconds(cells: CellStore, units: Sequence[TrainingUnit], on_pilot: Callable[[str], None] = lambda recipe: None) -> list[float]:
     """Return the estimated seconds of trainings on one thread.
 
-    Trainings of the same network and schedule that the store has decide, then a pilot of a few steps; `on_pilot` is called with the id of
-    a recipe before its pilot.
+    The estimate is the median of the stored trainings of the same network and schedule; if there are none, a pilot of a few steps is timed.
+    `on_pilot` is called with the id of a recipe before its pilot.
     """
-    known, seconds = _known(cells), []
+    stored_seconds, seconds = _seconds_by_kind(cells), []
     for unit in units:
         kind = _kind(unit.recipe.to_dict())
-        if kind not in known:
+        if kind not in stored_seconds:
             on_pilot(unit.recipe.id)
-            known[kind] = [_pilot(unit)]
-        seconds.append(median(known[kind]))
+            stored_seconds[kind] = [_pilot(unit)]
+        seconds.append(median(stored_seconds[kind]))
     return seconds
 
 
 def quick_seconds(cells: CellStore, units: Sequence[TrainingUnit]) -> float | None:
-    """Return the estimated seconds of trainings without a pilot, the median of all where a kind is new; None if the store has none."""
-    known = _known(cells)
-    if not known:
+    """Return the estimated seconds of trainings without a pilot, for new kinds the median of all; None if the store has none."""
+    stored_seconds = _seconds_by_kind(cells)
+    if not stored_seconds:
         return None
-    typical = median(value for values in known.values() for value in values)
-    return sum(median(known.get(_kind(unit.recipe.to_dict()), [typical])) for unit in units)
+    typical = median(value for values in stored_seconds.values() for value in values)
+    return sum(median(stored_seconds.get(_kind(unit.recipe.to_dict()), [typical])) for unit in units)
 
 
-def _known(cells: CellStore) -> dict[str, list[float]]:
-    """Return the seconds of the store's trainings, by what decides them."""
-    known: dict[str, list[float]] = {}
+def _seconds_by_kind(cells: CellStore) -> dict[str, list[float]]:
+    """Return the seconds of the store's trainings by `_kind`."""
+    stored_seconds: dict[str, list[float]] = {}
     for document in cells.documents.values():
-        known.setdefault(_kind(document.identity["training"]), []).append(document.seconds)
-    return known
+        stored_seconds.setdefault(_kind(document.identity["training"]), []).append(document.seconds)
+    return stored_seconds
 
 
 def attack_seconds(cells: CellStore, models: int) -> float | None:

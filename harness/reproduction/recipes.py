@@ -29,7 +29,7 @@ class Rule:
     last_batch_norm: str = "affine"
 
 
-# By the paper's method and weights.
+# Rules by the paper's method and weights.
 RULES: dict[tuple[str, str], Rule] = {
     ("at", "fp"): Rule("dense", "weights"),
     ("at", "binary"): Rule("dense-binary", "binary-weights"),

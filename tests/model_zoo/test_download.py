@@ -76,7 +76,7 @@ def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_cut_connection_is_continued(server: Server, tmp_path: Path) -> None:
     server.cut_after = 2 * 2**20
-    with pytest.raises(MissingDataError, match=r"2,097,152 bytes .*the next try continues.*Use the sample"):
+    with pytest.raises(MissingDataError, match=r"2,097,152 bytes .*the next attempt continues.*Use the sample"):
         fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "Use the sample.")
     server.cut_after = None
     assert fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "").read_bytes() == CONTENT
@@ -116,7 +116,7 @@ def test_what_the_server_refuses_is_reported_with_its_status(server: Server, tmp
 
 def test_a_folder_that_cannot_be_made_is_one_line(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(MissingDataError, match="cannot be kept"):
+    with pytest.raises(MissingDataError, match="cannot be stored"):
         fetch(url(server), "0" * 32, tmp_path / "file", "")
 
 
@@ -162,6 +162,6 @@ def test_a_hash_that_is_known_is_compared_at_once(server: Server, tmp_path: Path
 
 def test_a_web_page_in_the_place_of_the_file_is_not_kept(server: Server, tmp_path: Path) -> None:
     server.content = b"\n<!DOCTYPE html><html>too many people have viewed this file</html>"
-    with pytest.raises(MissingDataError, match=r"web page and not the file\. Fetch it yourself"):
+    with pytest.raises(MissingDataError, match=r"web page, not the file\. Fetch it yourself"):
         fetch_recorded(url(server), tmp_path, "model.pth", "Fetch it yourself.")
     assert not list(tmp_path.iterdir())

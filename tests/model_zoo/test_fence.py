@@ -92,7 +92,7 @@ def test_other_floating_logits_are_cast_with_their_gradients(kind: torch.dtype) 
     ("after", "words"),
     [
         (lambda z: z.argmax(1), r"found \[6\]"),
-        (lambda z: z.long(), "floating-point numbers, found torch.int64"),
+        (lambda z: z.long(), "floating-point logits expected, found torch.int64"),
         (lambda z: (z,), "found tuple"),
         (lambda z: z[:3], r"found \[3, 10\]"),
         (lambda z: z.to(torch.complex64), "floating-point"),

@@ -79,7 +79,7 @@ def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path
     assert torch.equal(unfenced(filled).state_dict()["1.weight"], state["1.weight"])
     assert own.weights_sha256 != parse(f"{file}:make_model").describe().weights_sha256
     for wrong, words in (
-        ({**state, "more": torch.ones(1)}, "also 'more'"),
+        ({**state, "more": torch.ones(1)}, "additional ones: 'more'"),
         ({name: tensor for name, tensor in state.items() if name != "1.bias"}, "'1.bias'"),
         ({**state, "1.bias": torch.ones(3)}, r"shape \[4\]"),
     ):
@@ -147,7 +147,7 @@ def test_what_cannot_be_attacked_is_refused_in_one_line(file: Path, function: st
 
 def test_weights_alone_are_not_a_network(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1)}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="weights alone"):
+    with pytest.raises(UserError, match="contains no network"):
         parse(str(tmp_path / "w.pt")).open()
     (tmp_path / "cut.pt2").write_bytes(b"PK")
     with pytest.raises(DamagedFileError):
@@ -210,9 +210,7 @@ def test_weights_of_lower_precision_work(tmp_path: Path) -> None:
     assert gradient.abs().sum() > 0
 
 
-@pytest.mark.parametrize(
-    ("function", "words"), [("outside", "SystemExit: 0"), ("lazy", "lazy"), ("integers", "no gradient|does not run|runs on no")]
-)
+@pytest.mark.parametrize(("function", "words"), [("outside", "SystemExit: 0"), ("lazy", "lazy"), ("integers", "no gradient|does not run")])
 def test_networks_that_used_to_end_in_a_traceback_are_one_line(function: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
     with pytest.raises(UserError, match=words) as raised:

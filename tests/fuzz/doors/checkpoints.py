@@ -107,7 +107,7 @@ def _misfit(random: Random, path: Path, state: State, filled: nn.Module) -> None
     elif kind == "missing":
         del state[name]
     elif kind == "extra":
-        state[f"9.{random.choice(TEXTS)}bias"], words = torch.zeros(2), "also"
+        state[f"9.{random.choice(TEXTS)}bias"], words = torch.zeros(2), "additional"
     elif kind == "quantised":
         state[name], words = torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "quantised"
     elif kind == "meta":
@@ -117,7 +117,7 @@ def _misfit(random: Random, path: Path, state: State, filled: nn.Module) -> None
         "empty": lambda: {"epoch": 3, "names": list(state)},
         "list": lambda: {"state_dict": [state, state]},
     }.get(kind, lambda: _content(random, state))()
-    words = {"twice": "once", "empty": "something else", "list": "something else"}.get(kind, words)
+    words = {"twice": "one set", "empty": "something else", "list": "something else"}.get(kind, words)
     _save(random, content, path)
     error = refusal(lambda: fill_user_network(filled, path), path.name)
     assert error is not None, f"accepted although: {kind} of {name}"

@@ -122,9 +122,9 @@ def test_another_norm_or_too_few_classes_stop_the_attack_before_it_starts(victim
     with pytest.raises(UsageError, match="L2"):
         attacks.run(attacks.get("cw-l2"), AttackCall(explode, *victim.first(1), linf, 0))
     needy = replace(attacks.get("pgd"), minimum_classes=11)
-    with pytest.raises(UsageError, match="at least 11 classes, and the model has 10"):
+    with pytest.raises(UsageError, match="at least 11 classes, but the model has 10"):
         attacks.run(needy, AttackCall(explode, *victim.first(1), linf, 0), classes=10)
-    with pytest.raises(UsageError, match="at least 11 classes, and the model has 10"):
+    with pytest.raises(UsageError, match="at least 11 classes, but the model has 10"):
         attacks.run(needy, AttackCall(victim.model, *victim.first(1), linf, 0))
 
 

@@ -166,7 +166,7 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
     attacked = harness("run", "--model", "added/mine.toml", "--attack", "pgd", "--n", "4", "--workers", "1")
     assert attacked.exit_code == 0 and "1 already" in attacked.stderr and "mine" in attacked.stdout
     repeated = harness("add", "my_model.py:ours", *options)
-    assert repeated.exit_code == 2 and "there already" in repeated.stderr
+    assert repeated.exit_code == 2 and "already exists" in repeated.stderr
     mismatched = harness("add", "my_model.py:ours", *("1" if item == "32" else "other" if item == "mine" else item for item in options))
     assert mismatched.exit_code == 1 and "one-bit weights" in mismatched.stderr
     shipped = harness("add", DENSE, *options)

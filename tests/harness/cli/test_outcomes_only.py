@@ -52,7 +52,7 @@ def test_loading_it_says_which_recipe_makes_it() -> None:
 def test_verify_leaves_it_out_by_name(tmp_path: Path) -> None:
     result = run("store", "verify", "--store", tmp_path / "store")
     assert result.exit_code == 0 and LARGE in result.stderr and "outcomes only" in result.stderr
-    assert "1 registered models are as they were written, 0 problems" in result.stdout
+    assert "1 registered models are unchanged, 0 problems" in result.stdout
 
 
 def test_show_prints_its_record_without_a_footprint(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_show_prints_its_record_without_a_footprint(tmp_path: Path) -> None:
 def test_a_plan_runs_without_it_and_names_it(tmp_path: Path) -> None:
     plan, store = plan_request([SMALL, LARGE], ["pgd"], "cifar10-sample", 4), Store(tmp_path / "store")
     before = status(plan, store)
-    assert (before.units, before.done, before.left) == (1, 0, 1)
+    assert (before.units, before.done, before.remaining) == (1, 0, 1)
     assert [entry.model for entry in estimate(plan.units, store)] == [SMALL]
     report = execute(plan, store)
     assert [unit.model for unit in report.finished] == [SMALL] and not report.failed

@@ -31,7 +31,7 @@ def test_the_status_counts_every_table(tmp_path: Path) -> None:
     rows = json.loads(call("reproduce", "--store", str(tmp_path), "--json").output)
     by_name = {row["table"]: row for row in rows if "table" in row}
     assert list(by_name) == names()
-    assert by_name["liu2022-9"]["published"] == 108 and by_name["liu2022-9"]["left"] == {"paper": 108, "small": 108}
+    assert by_name["liu2022-9"]["published"] == 108 and by_name["liu2022-9"]["missing"] == {"paper": 108, "small": 108}
     assert by_name["liu2022-7"]["computed"] and not by_name["liu2022-1"]["computed"]
     text = call("reproduce", "--store", str(tmp_path)).output
     assert all(name in text for name in names()) and "computed" in text
@@ -41,7 +41,7 @@ def test_the_status_counts_every_table(tmp_path: Path) -> None:
 def test_the_status_counts_what_is_measured(tmp_path: Path) -> None:
     rows = json.loads(call("reproduce", "--store", str(tmp_path), "--json").output)
     table = next(row for row in rows if row["table"] == "liu2022-2")
-    assert table["measured"] == {"paper": 1, "small": 4} and table["left"] == {"paper": 7, "small": 4}
+    assert table["measured"] == {"paper": 1, "small": 4} and table["missing"] == {"paper": 7, "small": 4}
 
 
 @pytest.mark.usefixtures("some_measured")

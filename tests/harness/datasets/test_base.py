@@ -44,7 +44,7 @@ def test_parts_keep_their_indices() -> None:
     assert image_set().slice(2, 4).index.tolist() == [12, 13]
     assert len(image_set().first(5)) == 5
     for n in (0, 6):
-        with pytest.raises(UsageError, match="between 1 and 5"):
+        with pytest.raises(UsageError, match="from 1 to 5"):
             image_set().first(n)
 
 

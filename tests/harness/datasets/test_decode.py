@@ -81,14 +81,14 @@ def test_transparent_pixels_are_refused_and_opaque_ones_are_not(tmp_path: Path, 
     opaque = Image.fromarray(COLOUR).convert(mode)
     assert decode(saved(opaque, tmp_path / "0.png")).pixels.shape == (24, 32, 3)
     opaque.putpixel((3, 4), (0,) * (len(mode) - 1) + (0,))
-    with pytest.raises(DamagedFileError, match=r"without transparent pixels.*1 of them"):
+    with pytest.raises(DamagedFileError, match=r"without transparent pixels.*1 transparent pixels"):
         decode(saved(opaque, tmp_path / "0.png"))
 
 
 def test_an_animation_is_not_a_picture(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.roll(COLOUR, shift, axis=0)) for shift in range(3)]
     path = saved(frames[0], tmp_path / "0.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(DamagedFileError, match=r"one picture.*3 of them"):
+    with pytest.raises(DamagedFileError, match=r"one picture.*3 pictures"):
         decode(path)
 
 
@@ -110,8 +110,8 @@ def test_what_is_not_a_picture_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_samples_with_another_meaning_are_refused(tmp_path: Path) -> None:
     for tags, kind, words in (
-        ({262: 0}, np.uint16, "16 bits per sample of which 0 is white"),
-        ({262: 0}, np.float32, "32 bits per sample of which 0 is white"),
+        ({262: 0}, np.uint16, "16 bits per sample with 0 as white"),
+        ({262: 0}, np.float32, "32 bits per sample with 0 as white"),
         ({339: 2}, np.uint8, "signed integers"),
     ):
         path = saved(Image.fromarray((GREY / 255).astype(kind)), tmp_path / "0.tif", tiffinfo=tags)

@@ -39,7 +39,7 @@ def test_names_of_classes(tmp_path: Path, header: str, separator: str, mark: str
     assert labels_by_picture(tmp_path) == EXPECTED
     images = datasets.load(f"folder:{tmp_path}")
     assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1, 0, 1, 0]
-    assert images.notes == ("its labels are those of labels.csv", "1 picture passed over that labels.csv does not name")
+    assert images.notes == ("its labels are those of labels.csv", "1 picture skipped that labels.csv does not list")
 
 
 def test_indices_with_and_without_a_class_list(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_indices_with_and_without_a_class_list(tmp_path: Path) -> None:
         ("a.png,0\nb.png\n", None, "1 cells in line 2"),
         ("a.png,0,5\nb.png,1,5\n", None, "3 cells in line 1"),
         ("a.png\nb.png\n", None, "1 cells in line 1"),
-        ("file,label\n", None, "a header only"),
+        ("file,label\n", None, "only a header"),
         ("", None, "an empty file"),
         ('a.png,"0\nb.png,1\n', None, "unexpected end of data"),
         ("a.png,\x07\n", None, r"'\\x07' in line 1"),
@@ -108,7 +108,7 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
 def test_pictures_without_labels_are_named(tmp_path: Path) -> None:
     write_pictures(tmp_path / "x")
     (tmp_path / "x" / "deep" / "c.png").unlink()
-    with pytest.raises(MissingDataError, match=r"5 pictures beside no folder of a class, and no labels\.csv"):
+    with pytest.raises(MissingDataError, match=r"5 pictures without class folders and without labels\.csv"):
         datasets.load(f"folder:{tmp_path / 'x'}")
 
 

@@ -79,7 +79,7 @@ def test_the_first_n_are_loaded(folder: Path) -> None:
     for n in (1, 100, 110):
         loaded = datasets.load("robustbench-cifar10", folder, n)
         assert np.array_equal(loaded.images, sample("cifar10").images[:n]) and loaded.index.tolist() == list(range(n))
-    with pytest.raises(UsageError, match=f"between 1 and {IMAGES}"):
+    with pytest.raises(UsageError, match=f"from 1 to {IMAGES}"):
         datasets.load("robustbench-cifar10", folder, IMAGES + 1)
 
 

@@ -200,7 +200,7 @@ def test_images_are_brought_to_one_size(tmp_path: Path) -> None:
     assert resized.images.shape == (6, 24, 24, 3) and resized.name.endswith("-24px")
     assert datasets.describe(f"folder:{tmp_path}").name != resized.name
     for wrong in ("0", "x", "99999"):
-        with pytest.raises(UsageError, match="resized to a number of pixels"):
+        with pytest.raises(UsageError, match="resize must be a number of pixels"):
             datasets.load(f"folder:{tmp_path}?resize={wrong}")
 
 
@@ -210,7 +210,7 @@ def test_a_class_list_orders_the_folders(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("class002\nclass000\n")
     images = datasets.load(f"folder:{tmp_path}")
     assert images.classes == ("class002", "class000") and images.name != name
-    assert images.notes == ("1 folder passed over that classes.txt does not name: class001",)
+    assert images.notes == ("1 folder skipped that classes.txt does not list: class001",)
     first = SAMPLE.images[np.flatnonzero(SAMPLE.labels == 2)[0]]
     assert np.array_equal(images.images[0], first)
     (tmp_path / "classes.txt").write_text("class000\nclass009\n")
@@ -221,7 +221,7 @@ def test_a_class_list_orders_the_folders(tmp_path: Path) -> None:
 def test_pictures_in_no_class_folder_are_counted(tmp_path: Path) -> None:
     write_tree(tmp_path)
     Image.new("RGB", (32, 32)).save(tmp_path / "loose.png")
-    assert datasets.load(f"folder:{tmp_path}").notes == ("1 picture passed over in no class folder: loose.png",)
+    assert datasets.load(f"folder:{tmp_path}").notes == ("1 picture skipped outside the class folders: loose.png",)
 
 
 def test_links_to_folders_are_not_followed_and_counted(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from harness import attacks, datasets
-from harness.evaluation.consistency import ask_again
+from harness.evaluation.consistency import classify_again
 from harness.evaluation.gates import check_model
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import evaluate_unit
@@ -167,7 +167,7 @@ def test_an_honest_network_has_the_numbers_it_has_without_a_fence(attack: str) -
 
 @pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
 def test_a_network_that_remembers_does_not_profit(attack: str) -> None:
-    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+    with pytest.raises(RefusedError, match=r"at fault: rebuilt and queried|earlier calls"):
         unit(Remembers, attack)
 
 
@@ -178,20 +178,20 @@ def test_a_network_that_remembers_classes_does_not_profit_under_any_norm(attack:
     if attack == "autoattack-l2":
         spec = replace(spec, parameters={**spec.parameters, "components": ["apgd-ce"]})
     assert evaluate_unit(BASE, BLOCK, threat, spec, 0).frame["robust"].sum() < 12
-    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+    with pytest.raises(RefusedError, match=r"at fault: rebuilt and queried|earlier calls"):
         evaluate_unit(Fenced(RemembersClasses(), RemembersClasses), BLOCK, threat, spec, 0)
 
 
 def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
     images, _ = BLOCK.tensors()
-    predictions = ask_again(Fenced(Net(), Net), images, BASE(images))
+    predictions = classify_again(Fenced(Net(), Net), images, BASE(images))
     assert predictions.shape == (2, 20) and (predictions == BASE(images).argmax(1)).all()
-    with pytest.raises(RefusedError, match=r"made again .* for 20 of 20 images"):
-        ask_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
+    with pytest.raises(RefusedError, match=r"rebuilt .* for 20 of 20 images"):
+        classify_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
 
 
 def test_a_network_that_changes_its_state_is_at_fault() -> None:
-    with pytest.raises(RefusedError, match="at fault: its parameters or buffers"):
+    with pytest.raises(RefusedError, match="at fault: the attack changed its parameters or buffers"):
         unit(Counts)
 
 

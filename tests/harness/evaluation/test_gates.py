@@ -134,7 +134,7 @@ def test_one_bit_weights_have_one_magnitude_and_no_zero_that_was_not_removed() -
     check_alphabet([signs, 0.3 * signs], 1, pruned=False)
     check_alphabet([np.array([0.0, 1.0, -1.0])], 1, pruned=True)
     check_alphabet([np.array([0.0, 0.1, -0.7])], 32, pruned=False)
-    with pytest.raises(RefusedError, match="layer 1 holds 1 zeros"):
+    with pytest.raises(RefusedError, match="layer 1 has 1 zeros"):
         check_alphabet([signs, np.array([0.0, 1.0])], 1, pruned=False)
     with pytest.raises(RefusedError, match="2 magnitudes"):
         check_alphabet([np.array([0.5, 1.0])], 1, pruned=False)

@@ -48,6 +48,6 @@ def test_rows_images_and_ranges_are_checked(table: pa.Table) -> None:
     assert check_outcomes(put(table, "linf", pa.array([-0.5] * 40)), 40) == "linf = -0.5"
     contradiction = put(put(table, "robust", pa.array([False] * 40)), "robust_to_seen", pa.array([True] * 40))
     assert "robust to all queries" in str(check_outcomes(contradiction, 40))
-    assert "broken by something, or neither" in str(check_outcomes(put(table, "broken_by", pa.nulls(40)), 40))
+    assert "both robust and broken, or neither" in str(check_outcomes(put(table, "broken_by", pa.nulls(40)), 40))
     for value in (float("nan"), float("inf")):
         assert check_outcomes(put(table, "l2", pa.array([value] * 40)), 40) == "l2 that is not finite"

@@ -85,7 +85,7 @@ def test_a_model_that_always_says_the_same_is_named_and_on_no_front() -> None:
     all_outcomes = with_autoattack(combined.to_dict("records"))
     comparison = compare(combined, "mine", planned("mine", "weak"), SIZES, all_outcomes)[0]
     assert comparison.target.near_constant and comparison.front == ("weak",)
-    assert any("means nothing" in line for line in sentences(comparison))
+    assert any("is meaningless" in line for line in sentences(comparison))
 
 
 def test_an_opponent_without_outcomes_is_named_and_tested_against_nothing() -> None:

@@ -158,7 +158,7 @@ def test_a_training_that_fails_does_not_stop_the_others(trained: CellStore, tmp_
     state.parent.mkdir(parents=True)
     state.write_bytes(b"not a state")
     events = []
-    results = list(run_until_done([diverging, sound], store, "here", Resources(), events.append))
+    results = list(run_until_done([diverging, sound], store, "in-process", Resources(), events.append))
     assert [result.kind for result in results] == ["failed", "finished"]
     assert "Weights only load failed" in str(results[0].message)
     assert {event.kind for event in events} == {"progress"}

@@ -169,9 +169,13 @@ def read(tmp_path: Path, old: str, new: str) -> PaperTable:
     [
         ('rows = ["p = 0"]', 'rows = ["p = 00"]', "expected a row, found 'p = 00' .did you mean 'p = 0'"),
         ('columns = ["r = 0.9"]', 'columns = ["r = 9"]', "expected a column, found 'r = 9' .did you mean 'r = 0.9'"),
-        ('percent = "12.30"', 'percent = "1230"', "no percentage"),
+        ('percent = "12.30"', 'percent = "1230"', "not a percentage"),
         ("last_bn = true", "last_bm = true", "row 'p = 0', column 'r = 0.9'.*last_bm"),
-        ("p = 0.0 }", 'p = 0.0, strategy = "global" }', "an allocation power goes with strategy 'adaptive'"),
+        (
+            "p = 0.0 }",
+            'p = 0.0, strategy = "global" }',
+            "strategy 'adaptive', and no other, needs an allocation power",
+        ),
         ('stub = ["p"]', 'stub = ["p", "q"]', "expected 2 labels in row 'p = 0', found 1"),
         ('name = "p = 1"', 'name = "p = 0"', "several called 'p = 0'"),
         ('title = "A table"', "", "title: Field required"),

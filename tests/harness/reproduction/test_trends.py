@@ -86,7 +86,7 @@ def test_p_follows_r() -> None:
     assert "the same row is best in all 7 columns" in judge("table-1", measured(same)).reason
     part = {place: value for place, value in published("table-1").items() if place != ("p = 0", "r = 0.5")}
     three = {place: value for place, value in part.items() if place[1] in ("r = 0.5", "r = 0.8", "r = 0.9", "r = 0.95")}
-    assert "needs four whole columns, of which 3 are measured" in judge("table-1", measured(three)).reason
+    assert "needs four complete columns, of which 3 are measured" in judge("table-1", measured(three)).reason
 
 
 def test_a_column_is_higher() -> None:

@@ -63,7 +63,7 @@ def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("check", "words"), [("check_alphabet", "one-bit weights"), ("check_clean_accuracy", "where its record says"), ("check_model", "mode")]
+    ("check", "words"), [("check_alphabet", "one-bit weights"), ("check_clean_accuracy", "but its record says"), ("check_model", "mode")]
 )
 def test_what_a_run_refuses_is_not_diagnosed(check: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:

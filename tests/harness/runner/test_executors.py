@@ -10,13 +10,16 @@ import threading
 import time
 from pathlib import Path
 
+import click
 import pytest
 import torch
+from click.testing import CliRunner
 
 from harness.cli import run as run_command
+from harness.cli.options import executor_options
 from harness.runner import executors, work
 from harness.runner import store as store_module
-from harness.runner.execute import EXISTING, Event, execute
+from harness.runner.execute import EXISTING, Event, choose_executor, execute
 from harness.runner.executors import processes
 from harness.runner.plan import Plan, plan_request
 from harness.runner.store import Store
@@ -43,9 +46,20 @@ def same(plan: Plan, first: Store, second: Store) -> bool:
 
 
 def test_executors_are_found_by_name() -> None:
-    assert {"here", "processes", "ray"} <= set(executors.names())
+    assert {"in-process", "processes", "ray"} <= set(executors.names())
     with pytest.raises(UnknownNameError, match="processes"):
         executors.get("proceses")
+
+
+def test_the_former_name_of_an_executor_works_with_a_hint() -> None:
+    @click.command()
+    @executor_options
+    def command(executor: str, **options: object) -> None:
+        click.echo(f"runs {executor}")
+
+    result = CliRunner().invoke(command, ["--executor", "here"])
+    assert result.stdout == "runs in-process\n" and "executor `here` is now `in-process`" in result.stderr
+    assert choose_executor("here", 1, executors.Resources()) == "in-process"
 
 
 def test_the_command_offers_what_the_executor_knows() -> None:

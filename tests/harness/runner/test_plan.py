@@ -44,7 +44,7 @@ def test_quick_runs_five_models_on_the_same_images() -> None:
 def test_full_covers_every_registered_model_that_fits() -> None:
     plan = plan_suite(get_suite("full"), n=2)
     assert {unit.model for unit in plan.units} == set(model_ids())
-    assert any("imagenet100" in line for line in plan.left_out)
+    assert any("imagenet100" in line for line in plan.omitted)
 
 
 def test_every_suite_that_ships_reads() -> None:

@@ -105,7 +105,7 @@ def test_merging_takes_what_is_missing_and_names_conflicts(plan: Plan, finished:
     shutil.copytree(finished.root, other_store.root)
     forge(other_store, second)
     result = harness("store", "merge", str(other_store.root), store=store)
-    assert result.exit_code == 1 and f"({second[:12]}): outcomes differ, ours stay" in result.output
+    assert result.exit_code == 1 and f"({second[:12]}): outcomes differ, the target keeps its own" in result.output
     assert store.read(second).table.equals(finished.read(second).table)
     assert "is not a store" in harness("store", "merge", str(tmp_path), store=store).output
 
@@ -183,7 +183,7 @@ def test_a_status_counts_done_running_failed_and_left(plan: Plan, store: Store) 
     with store.claims.claimed(plan.ids[1]) as held:
         assert held is not None
         progress = status(plan, store)
-        assert (progress.units, progress.done, progress.left, len(progress.running)) == (2, 1, 1, 1)
+        assert (progress.units, progress.done, progress.remaining, len(progress.running)) == (2, 1, 1, 1)
         assert progress.running[0]["pid"] == os.getpid() and progress.running[0]["since"] <= time.time()
     store.fail(plan.units[1], "it did not work")
     result = harness("status", *ASKED, store=store)

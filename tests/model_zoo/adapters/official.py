@@ -277,7 +277,7 @@ def broken(state: dict[str, torch.Tensor], layer: str) -> list[Any]:
     misshapen = torch.zeros([shape[0], shape[1] + 1, *shape[2:]])
     return [
         pytest.param(incomplete, "none of that name", id="missing"),
-        pytest.param({**state, "another.weight": torch.zeros(3)}, "also", id="extra"),
+        pytest.param({**state, "another.weight": torch.zeros(3)}, "additional", id="extra"),
         pytest.param({**state, f"{layer}.weight": misshapen}, "of shape", id="misshapen"),
         pytest.param({**state, f"{layer}.weight": torch.full(shape, float("nan"))}, "finite", id="nan"),
     ]

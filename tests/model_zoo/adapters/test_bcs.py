@@ -79,7 +79,7 @@ def test_variables_missing_left_over_or_out_of_order_are_an_error(tmp_path: Path
     nan = ResourceVariable(np.full_like(complete[2].value, np.nan), complete[2].name)
     for variables, words in (
         (complete[:-1], "the end of the list"),
-        ([*complete, complete[-1]], "also"),
+        ([*complete, complete[-1]], "additional"),
         (swapped, "a variable .../gamma"),
         ([*complete[:6], wide, *complete[7:]], "magnitudes and signs"),
         ([*complete[:2], nan, *complete[3:]], "finite"),
@@ -102,5 +102,5 @@ def test_an_archive_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> 
 
 
 def test_a_keep_ratio_is_not_taken_where_the_file_says_what_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no keep ratio is needed"):
+    with pytest.raises(UsageError, match="omit --keep-ratio"):
         load_bcs(written(resnet("resnet18", (2, 2, 2, 2))[0].content(), tmp_path), Request("cifar10", keep_ratio=0.1))

@@ -74,7 +74,7 @@ def test_entries_that_are_compressed_are_refused_unread(tmp_path: Path) -> None:
         for entry in source.infolist():
             packed.writestr(entry.filename, source.read(entry))
     assert path.stat().st_size < 20_000
-    with pytest.raises(DamagedFileError, match="unfold to 4,00"):
+    with pytest.raises(DamagedFileError, match="decompress to 4,00"):
         read_checkpoint(path)
 
 

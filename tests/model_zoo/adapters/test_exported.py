@@ -153,7 +153,7 @@ def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path)
             record.affine,
             record.weights_sha256,
         )
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, PROPERTIES)
     with pytest.raises(UsageError, match="family"):
         keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, {**PROPERTIES, "id": "other", "family": "dens"})

@@ -103,7 +103,7 @@ def test_a_file_with_scores_needs_its_keep_ratio(name: str, tmp_path: Path) -> N
 
 def test_scores_that_belong_to_no_layer_or_lack_are_an_error(tmp_path: Path) -> None:
     _, state = scored(seeded(PostActResNet), lambda layer, weights: weights // 2 + 1)
-    for change, words in (({"other.popup_scores": torch.zeros(1)}, "also"), ({"conv1.popup_scores": torch.zeros(1)}, "of shape")):
+    for change, words in (({"other.popup_scores": torch.zeros(1)}, "additional"), ({"conv1.popup_scores": torch.zeros(1)}, "of shape")):
         with pytest.raises(DamagedFileError, match=words):
             load_hydra(saved({"state_dict": {**state, **change}}, tmp_path), Request("cifar10", keep_ratio=0.5))
     del state["layer2.0.conv1.popup_scores"]

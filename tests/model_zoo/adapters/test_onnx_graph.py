@@ -91,7 +91,7 @@ def test_channels_last_have_to_be_declared_and_only_then(tmp_path: Path) -> None
     last, first = save(tmp_path / "l.onnx", nodes, shape=("N", 32, 32, 3)), save(tmp_path / "f.onnx", [convolution("x"), *tail()])
     with pytest.raises(UserError, match=r"channels last.*--channels-last"):
         load_onnx(last)
-    with pytest.raises(UserError, match=r"--channels-last was said.*channels first"):
+    with pytest.raises(UserError, match=r"--channels-last is wrong.*channels first"):
         load_onnx(first, Preprocessing(channels_last=True))
     assert torch.allclose(load_onnx(last, Preprocessing(channels_last=True)).module(X), logits(X), atol=1e-4)
 

@@ -62,7 +62,7 @@ def test_a_hash_from_the_list_is_compared_before_the_file_is_used(server: Server
 
 
 def test_what_is_neither_a_path_nor_a_name_says_where_files_are(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no file absent\.pth; rst files are to be had from"):
+    with pytest.raises(UsageError, match=r"no file absent\.pth; rst files are available from"):
         locate(ADAPTERS["rst"], "absent.pth", tmp_path)
     with pytest.raises(UsageError, match="no file folder/absent"):
         locate(ADAPTERS["bcs"], "folder/absent", tmp_path)

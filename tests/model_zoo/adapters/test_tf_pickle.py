@@ -87,14 +87,14 @@ def array(shape: bytes, content: bytes = bytes(8)) -> bytes:
     ("stream", "words"),
     [
         # A partial call of another function, with arguments, or with an invalid state.
-        (PARTIAL + name("numpy", "ndarray") + b"\x85R", "partial call of something else"),
-        (PARTIAL + RESOURCE + b"\x85R" + b"(" + RESOURCE + b"K\x01\x85}Ntb", "partial call of something else"),
+        (PARTIAL + name("numpy", "ndarray") + b"\x85R", "partial call of another function"),
+        (PARTIAL + RESOURCE + b"\x85R" + b"(" + RESOURCE + b"K\x01\x85}Ntb", "partial call of another function"),
         (PARTIAL + RESOURCE + b"\x85R)R", "without name and array"),
         # Calls of what only serves as a name, and states set on names, which would change how the next file is read.
-        (RESOURCE + b")R", "no function"),
-        (name("numpy", "ndarray") + b"K\x02\x85R", "no function"),
-        (FROM_BUFFER + b"}" + text("_make") + RESOURCE + b"s" + b"b", "state of its own"),
-        (FROM_BUFFER + b"N}" + text("_make") + RESOURCE + b"s\x86b", "state of its own"),
+        (RESOURCE + b")R", "not a function"),
+        (name("numpy", "ndarray") + b"K\x02\x85R", "not a function"),
+        (FROM_BUFFER + b"}" + text("_make") + RESOURCE + b"s" + b"b", "pickled state"),
+        (FROM_BUFFER + b"N}" + text("_make") + RESOURCE + b"s\x86b", "pickled state"),
         # Arrays whose shape or type does not fit their bytes.
         (array(b"K\x02K\x02\x86"), r"shape \[2, 2\] with 8 bytes"),
         (array(b"J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86"), "without bytes and shape"),
@@ -115,7 +115,7 @@ def array(shape: bytes, content: bytes = bytes(8)) -> bytes:
         (b"\x95" + struct.pack("<Q", 2**50) + b"K\x01", "frame|FRAME"),
         (b"\x96" + struct.pack("<Q", 2**40), "pickle"),
         (b"\x8e" + struct.pack("<Q", 2**40), "pickle"),
-        (b"K\x01.K\x02", "more behind its end"),
+        (b"K\x01.K\x02", "data after its end"),
     ],
     ids=range(25),
 )

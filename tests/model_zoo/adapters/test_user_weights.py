@@ -111,8 +111,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "floats for counts": (changed("1.num_batches_tracked", torch.tensor(3.0)), r"num_batches_tracked' of int64, found float32"),
     "another shape": (changed("0.bias", torch.zeros(5)), r"'0\.bias' of shape \[4\], found \[5\]"),
     "a missing tensor": ({name: tensor for name, tensor in STATE.items() if name != "0.bias"}, r"a tensor '0\.bias', found none"),
-    "one too many": ({"state_dict": changed("5.bias", torch.zeros(2))}, r"under 'state_dict', found also '5\.bias'"),
-    "two that fit": ({"state_dict": STATE, "ema": prefixed("module.")}, r"once, found them under 'ema' and 'state_dict'"),
+    "one too many": ({"state_dict": changed("5.bias", torch.zeros(2))}, r"under 'state_dict', found additional ones: '5\.bias'"),
+    "two that fit": ({"state_dict": STATE, "ema": prefixed("module.")}, r"found several, under 'ema' and 'state_dict'"),
     "no values": (changed("0.bias", torch.zeros(4, device="meta")), r"'0\.bias' with all its values, found a meta tensor"),
     "sparse": (changed("4.weight", STATE["4.weight"].to_sparse()), r"'4\.weight' with all its values, found a sparse tensor"),
     "quantised": (

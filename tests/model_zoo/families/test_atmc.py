@@ -186,5 +186,5 @@ def test_stages_are_entered_once() -> None:
 
 def test_bits_outside_what_a_code_holds_are_refused() -> None:
     for bits in (9, 33):
-        with pytest.raises(UsageError, match="between 1 and 8, or 32"):
+        with pytest.raises(UsageError, match="from 1 to 8, or 32"):
             build_model(tiny("atmc", bits=bits))

@@ -98,7 +98,7 @@ def test_lwm_keeps_the_largest_of_every_layer(monkeypatch: pytest.MonkeyPatch) -
 def test_stages_follow_one_another_and_leave_something_for_the_last() -> None:
     options = {"pretrain_epochs": 2, "search_epochs": 1}
     assert [stage_of(options, epoch, 5) for epoch in range(5)] == [0, 0, 1, 2, 2]
-    with pytest.raises(UsageError, match="leave none of 3"):
+    with pytest.raises(UsageError, match="leave none of the 3"):
         stage_of(options, 0, 3)
     with pytest.raises(UsageError, match="in the last stage"):
         recipe("hydra", top={"options": {"keep_ratio": 0.1, **options}, "select": "hold-out"}, epochs=5)

@@ -89,5 +89,5 @@ def test_factors_that_do_not_make_the_weights_are_not_packed(run: tuple[Recipe, 
     frozen = freeze(result.model, recipe.architecture, True)
     with torch.no_grad():
         dense_weights(frozen)[3][0, 0, 0, 0] += 1.0
-    with pytest.raises(UsageError, match="other weights than its factors make"):
+    with pytest.raises(UsageError, match="not the product of its factors"):
         pack(frozen, recipe.architecture, True, {"id": "tiny"})

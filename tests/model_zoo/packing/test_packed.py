@@ -146,7 +146,7 @@ def test_a_header_that_asks_for_a_network_too_large_is_refused_before_it_is_buil
     statistics = np.zeros(sum(tensor.numel() for tensor in batch_norm_tensors(wide)), np.float32)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     repack(path, {"architecture": {**ARCHITECTURE, "width": 6000}}, batch_norm=statistics)
-    with pytest.raises(DamagedFileError, match="weights, where"):
+    with pytest.raises(DamagedFileError, match="weights, but at most"):
         load_packed(path)
     # The weights would take forty gigabytes; ru_maxrss is in KiB (on macOS in bytes, which makes the bound stricter).
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20

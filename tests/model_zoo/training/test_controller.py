@@ -59,7 +59,7 @@ def test_state_is_a_copy_that_restores_another_controller() -> None:
     "state", [{}, {"steps": torch.zeros(())}, {"steps": torch.zeros(()), "values": torch.zeros(3), "more": torch.zeros(())}]
 )
 def test_a_state_of_another_controller_is_refused(state: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match="stores"):
+    with pytest.raises(ValueError, match="needs the state"):
         Counting().restore(state)
     with pytest.raises(ValueError, match="shape"):
         Counting().restore({"steps": torch.zeros(()), "values": torch.zeros(4)})

@@ -144,7 +144,7 @@ def test_faithful_fast_training_pads_with_grey_and_never_uses_the_last_offset() 
 
 
 def test_stored_perturbations_refuse_to_be_shared() -> None:
-    with pytest.raises(UsageError, match="one process"):
+    with pytest.raises(UsageError, match="between processes"):
         Setup("stored-step", world=2)
 
 

@@ -31,7 +31,7 @@ REFUSED: dict[str, tuple[Recipe, str]] = {
     "faithful": (masked("rst", {"faithful": True}), "faithful"),
     "batch": (recipe(batch=50), "multiples of 16, not 50"),
     "architecture": (masked("rst", name="imagenet-resnet18"), "not imagenet-resnet18"),
-    "classifier": (masked("rst", head_bias=True), "no classifier with a bias"),
+    "classifier": (masked("rst", head_bias=True), "not support a classifier with a bias"),
     "activation": (masked("rst", activation="sign-ste"), "ReLU, not the activation sign-ste"),
 }
 
@@ -59,11 +59,11 @@ def test_networks_that_keep_less_than_half_are_trained_sparsely_on_the_cpu(famil
     assert resolve_engine(chosen, "cpu") == resolve_engine(chosen, "cpu", "sparse") == "sparse"
     assert resolve_engine(chosen, "cpu", "dense") == "dense"
     assert resolve_engine(chosen, "cuda") == "dense"
-    with pytest.raises(UsageError, match="on the CPU, in one process"):
+    with pytest.raises(UsageError, match="only on the CPU, in one process"):
         resolve_engine(chosen, "cuda", "sparse")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert resolve_engine(chosen, "cpu") == "dense"
-    with pytest.raises(UsageError, match="on the CPU, in one process"):
+    with pytest.raises(UsageError, match="only on the CPU, in one process"):
         resolve_engine(chosen, "cpu", "sparse")
 
 
