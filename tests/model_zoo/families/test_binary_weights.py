@@ -1,4 +1,4 @@
-"""Tests that methods that prune real weights also prune BinaryConnect's: signs compute, latent magnitudes rank."""
+"""Tests that methods that prune real weights also prune BinaryConnect weights: signs compute, latent magnitudes rank."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from model_zoo.packing.packed import load_packed
 from model_zoo.training.building import build_model
 from model_zoo.training.outcome import keep
 from model_zoo.training.recipe import Recipe
-from tests.model_zoo.families.runs import OPTIONS, kept, sizes, tiny, trained
+from tests.model_zoo.families.runs import OPTIONS, kept_counts, sizes, tiny, train_tiny
 from tests.model_zoo.training.tiny import recipe
 
 METHODS = ("flying-bird", "flying-bird-plus", "hydra", "lwm")
@@ -25,11 +25,11 @@ def binary(method: str) -> Recipe:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_model_of_signs_is_stored_as_signs_and_keeps_as_many_as_one_of_real_weights(method: str, tmp_path: Path) -> None:
+def test_a_binary_model_is_stored_as_signs_with_the_keep_ratio_of_the_real_one(method: str, tmp_path: Path) -> None:
     chosen = binary(method)
-    result = trained(chosen)
+    result = train_tiny(chosen)
     record = keep(result, chosen, tmp_path)
-    keep_ratio = round(sum(kept(result.model)) / sum(sizes(result.model)), 4) if method == "flying-bird-plus" else 0.2
+    keep_ratio = round(sum(kept_counts(result.model)) / sum(sizes(result.model)), 4) if method == "flying-bird-plus" else 0.2
     assert (record.family, record.weight_bits, record.keep_ratio) == ("sparse-binary", 1, keep_ratio)
     loaded = load_packed(tmp_path / record.checkpoint.file)
     assert loaded.header["weights"] == "pruned-signs"
@@ -39,10 +39,10 @@ def test_a_model_of_signs_is_stored_as_signs_and_keeps_as_many_as_one_of_real_we
         assert torch.equal(torch.from_numpy(weight), expected)
     if method != "flying-bird-plus":
         # The density of FlyingBird+ follows the training curve.
-        assert kept(result.model) == kept(trained(tiny(method)).model)
+        assert kept_counts(result.model) == kept_counts(train_tiny(tiny(method)).model)
 
 
-def test_latent_weights_get_the_gradient_of_their_signs_and_scores_that_of_the_mask() -> None:
+def test_latent_weights_get_the_gradient_of_signs_and_scores_that_of_the_mask() -> None:
     layer = masked_layers(build_model(binary("hydra")))[2]
     assert isinstance(layer, BinaryWeights)
     layer.keep_top(torch.randn(layer.mask.shape), 30)
@@ -57,6 +57,6 @@ def test_latent_weights_get_the_gradient_of_their_signs_and_scores_that_of_the_m
     assert torch.equal(layer.scores.grad, slope * torch.where(layer.weight.detach() < 0, -1.0, 1.0) * layer.scores.detach().sign())
 
 
-def test_other_kinds_of_weights_are_refused() -> None:
+def test_unknown_kinds_of_weights_are_errors() -> None:
     with pytest.raises(UsageError, match="real, binary"):
         build_model(tiny("hydra", weights="ternary"))
