@@ -23,7 +23,7 @@ def test_a_constant_added_to_all_logits_changes_nothing(victim, rewired, linf, s
     assert torch.allclose(result.adversarial, expected.adversarial, atol=1e-6)
 
 
-def test_scaled_logits_change_nothing_where_they_blind_the_cross_entropy(victim, rewired, linf):
+def test_rescaled_logits_change_nothing_although_they_blind_the_cross_entropy(victim, rewired, linf):
     images, labels = victim.first(100)
     scaled = rewired(victim.model, lambda logits: logits * 100)
     expected = attacks.run(attacks.get("cw-linf"), AttackCall(victim.model, images, labels, linf, 4))
@@ -35,7 +35,7 @@ def test_scaled_logits_change_nothing_where_they_blind_the_cross_entropy(victim,
     assert sum(broken(cross_entropy)) < sum(broken(result)) - 5
 
 
-def test_an_image_has_the_same_example_alone_and_with_others(victim, linf):
+def test_an_example_does_not_depend_on_the_rest_of_the_batch(victim, linf):
     images, labels = victim.first(12)
     together = attacks.run(attacks.get("cw-linf"), AttackCall(victim.model, images, labels, linf, 4))
     for row in range(0, 12, 5):
@@ -44,12 +44,12 @@ def test_an_image_has_the_same_example_alone_and_with_others(victim, linf):
         assert torch.allclose(alone.adversarial, together.adversarial[row : row + 1], atol=1e-6)
 
 
-def test_the_start_depends_on_the_seed_and_fills_the_ball(victim, linf):
+def test_random_start_depends_on_the_seed_and_fills_the_ball(victim, linf):
     from harness.attacks.native.ascent import random_start
 
     images = torch.full((50, 3, 32, 32), 0.5) + torch.arange(50).view(50, 1, 1, 1) / 255
     images = images.clamp(0.1, 0.9)
-    one, two, restart = (random_start(images, 0.05, *given) - images for given in [(1, 0), (2, 0), (1, 1)])
+    one, two, restart = (random_start(images, 0.05, *arguments) - images for arguments in [(1, 0), (2, 0), (1, 1)])
     for noise in (one, two, restart):
         assert float(noise.abs().max()) <= 0.05 + 1e-6
         assert float(noise.std()) == pytest.approx(0.1 / 12**0.5, rel=0.02)
@@ -58,7 +58,7 @@ def test_the_start_depends_on_the_seed_and_fills_the_ball(victim, linf):
     assert not torch.allclose(one[0], one[1], atol=1e-3)
 
 
-def test_the_first_successful_iterate_is_kept(victim, linf):
+def test_first_adversarial_iterate_is_returned(victim, linf):
     spec = attacks.get("cw-linf")
     images, labels = victim.first(60)
     long = attacks.run(spec, AttackCall(victim.model, images, labels, linf, 4))
@@ -71,34 +71,34 @@ def test_the_first_successful_iterate_is_kept(victim, linf):
     assert 0 < int(early.sum()) <= sum(broken(long))
 
 
-def test_every_restart_is_spent_on_what_is_still_whole(victim, linf):
+def test_restarts_attack_only_the_surviving_images(victim, linf):
     spec = attacks.get("cw-linf")
     images, labels = victim.first(100)
     one_step = {**spec.parameters, "steps": 1, "step": "1"}
-    left, spent = {}, {}
+    survives, passes = {}, {}
     for restarts in (1, 10):
         meter = Meter(victim.model, images, labels, linf)
         result = attacks.run(replace(spec, parameters={**one_step, "restarts": restarts}), AttackCall(meter, images, labels, linf, 4))
-        left[restarts] = ~torch.tensor(broken(result))
-        spent[restarts] = meter.forwards
-    assert left[10].any() and not (left[10] & ~left[1]).any()
+        survives[restarts] = ~torch.tensor(broken(result))
+        passes[restarts] = meter.forwards
+    assert survives[10].any() and not (survives[10] & ~survives[1]).any()
     # One pass over the clean images, then two per restart of one step: at its start and at its end.
-    assert set(spent[1][left[1]].tolist()) == {1 + 2} and set(spent[10][left[10]].tolist()) == {1 + 20}
-    assert int(spent[10][~left[1]].max()) <= 1 + 2
+    assert set(passes[1][survives[1]].tolist()) == {1 + 2} and set(passes[10][survives[10]].tolist()) == {1 + 20}
+    assert int(passes[10][~survives[1]].max()) <= 1 + 2
 
 
-def test_confidence_is_obeyed(victim, linf):
+def test_broken_images_have_at_least_the_requested_confidence(victim, linf):
     spec = attacks.get("cw-linf")
     images, labels = victim.first(100)
     sure = attacks.run(replace(spec, parameters={**spec.parameters, "confidence": 1.0}), AttackCall(victim.model, images, labels, linf, 4))
     logits = victim.model(sure.adversarial)
-    own = logits.gather(1, labels[:, None])[:, 0]
-    margin = logits.scatter(1, labels[:, None], -torch.inf).amax(1) - own
+    true_logit = logits.gather(1, labels[:, None])[:, 0]
+    margin = logits.scatter(1, labels[:, None], -torch.inf).amax(1) - true_logit
     assert any(broken(sure))
     assert float(margin[torch.tensor(broken(sure))].min()) >= 1.0
 
 
-def test_a_vanished_gradient_is_flagged(victim, rewired, linf):
+def test_a_zero_gradient_is_flagged(victim, rewired, linf):
     images, labels = victim.first(8)
     signs = rewired(victim.model, lambda logits: logits.sign() * 0 + logits.detach())
     result = attacks.run(attacks.get("cw-linf"), AttackCall(signs, images, labels, linf, 4))
