@@ -40,8 +40,8 @@ def test_every_registry_loads() -> None:
 def test_a_folder_adds_an_attack_a_data_set_a_suite_and_a_table(folder: Path, tmp_path: Path) -> None:
     assert {"fgsm", "one-pixel-shift"} <= set(attacks.names())
     assert "inverted-sample" in datasets.names() and len(datasets.load("inverted-sample", n=4)) == 4
-    places = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
-    done = harness("run", "--suite", "mine", "--workers", "1", *places)
+    options = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
+    done = harness("run", "--suite", "mine", "--workers", "1", *options)
     assert done.exit_code == 0, done.output
     rows = json.loads(harness("report", "--suite", "mine", "--json", "--store", str(tmp_path / "results"), "--out", str(tmp_path)).stdout)
     assert {row["dataset"] for row in rows} == {"inverted-sample"} and {"fgsm", "one-pixel-shift"} <= set(rows[0])

@@ -50,7 +50,7 @@ def test_robust_accuracy_decreases_with_the_radius_to_zero_at_64() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(get_suite("quick").models))
-def test_autoattack_is_what_the_package_reports_when_called_directly(model: str) -> None:
+def test_stored_autoattack_outcomes_equal_those_of_the_package(model: str) -> None:
     plan, frame = committed("quick")
     (unit,) = [unit for unit in plan.units if unit.model == model and unit.attack.name == "autoattack"]
     images, labels = datasets.load("cifar10-sample").first(len(unit.block)).tensors()

@@ -197,9 +197,9 @@ def integers():
 
 def test_networks_that_differ_in_a_nested_attribute_are_distinguished(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
-    one, two = (parse(f"{tmp_path}/kinds.py:{function}").describe() for function in ("one", "two"))
-    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture and one.id != two.id
-    assert parse(f"{tmp_path}/kinds.py:one").describe() == one
+    first, second = (parse(f"{tmp_path}/kinds.py:{function}").describe() for function in ("one", "two"))
+    assert first.weights_sha256 == second.weights_sha256 and first.architecture != second.architecture and first.id != second.id
+    assert parse(f"{tmp_path}/kinds.py:one").describe() == first
 
 
 def test_half_precision_weights_are_supported(tmp_path: Path) -> None:

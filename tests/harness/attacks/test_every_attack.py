@@ -68,19 +68,19 @@ def test_repeated_calls_are_bit_identical_and_have_no_side_effects(victim, name)
     before, outer = (random.getstate(), np.random.get_state(), torch.get_rng_state()), sys.gettrace()
     sys.settrace(trace)
     try:
-        one = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1))
+        first = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1))
         trace_during_run = sys.gettrace()
     finally:
         sys.settrace(outer)
     torch.rand(3), np.random.rand(3)
     with torch.no_grad():
-        two = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1), classes=10)
+        second = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1), classes=10)
     assert trace_during_run is trace
     assert random.getstate() == before[0]
     np.random.set_state(before[1])
     torch.set_rng_state(before[2])
-    assert one.adversarial.numpy().tobytes() == two.adversarial.numpy().tobytes()
-    assert one.broken_by == two.broken_by
+    assert first.adversarial.numpy().tobytes() == second.adversarial.numpy().tobytes()
+    assert first.broken_by == second.broken_by
     assert all(parameter.grad is None for parameter in victim.model.parameters())
 
 

@@ -93,9 +93,9 @@ def test_run_stores_outcomes_writes_a_report_and_continues(tmp_path: Path) -> No
     assert list(store.glob("units/*.parquet")) and list(reports.rglob("*.md")) and not list(reports.rglob("*.png")), (
         "one model has no figure"
     )
-    again = harness(*arguments, "--json", "--compare", str(store))
-    assert "0 units run, 1 already" in again.stderr and "agree with" in again.stderr and "6 of 6 images" in again.stderr
-    (row,) = json.loads(again.stdout)
+    repeated = harness(*arguments, "--json", "--compare", str(store))
+    assert "0 units run, 1 already" in repeated.stderr and "agree with" in repeated.stderr and "6 of 6 images" in repeated.stderr
+    (row,) = json.loads(repeated.stdout)
     assert row["model"] == MODEL
 
 
@@ -131,8 +131,8 @@ def test_a_damaged_checkpoint_is_named_and_fails_the_run(tmp_path: Path) -> None
     record.write_bytes(record_path(MODEL).read_bytes())
     checkpoint = tmp_path / checkpoint_path(MODEL).name
     checkpoint.write_bytes(checkpoint_path(MODEL).read_bytes()[:-7])
-    places = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
-    result = harness("run", "--model", str(record), "--model", "cifar10-rn8w32-pruned-binary-k20-p01", "--n", "3", *places)
+    options = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
+    result = harness("run", "--model", str(record), "--model", "cifar10-rn8w32-pruned-binary-k20-p01", "--n", "3", *options)
     assert result.exit_code == 1
     assert checkpoint.name in result.stderr and "bytes" in result.stderr
     assert "1 units run, 0 already" in result.stderr and "1 failed" in result.stderr

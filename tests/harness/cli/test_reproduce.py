@@ -86,8 +86,8 @@ def test_the_paper_report_lists_tables_in_order_and_is_reproducible(tmp_path: Pa
 
 def test_committed_tables_match_the_committed_store() -> None:
     root = Path(__file__).parents[3]
-    made = make(get("table-1"), measurements.stored(Store(root / "results")))
-    assert (root / "reports" / "paper" / "liu2022-1.csv").read_text() == renderers.csv(made.frame)
+    table = make(get("table-1"), measurements.stored(Store(root / "results")))
+    assert (root / "reports" / "paper" / "liu2022-1.csv").read_text() == renderers.csv(table.frame)
 
 
 def test_filling_a_table_requests_settings_measure_and_scale() -> None:

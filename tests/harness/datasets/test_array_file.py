@@ -20,14 +20,14 @@ GREY = RNG.integers(0, 256, (12, 8, 10, 1), dtype=np.uint8)
 LABELS = np.arange(12) % 4
 
 
-def saved(path: Path, **arrays: object) -> Path:
+def save_arrays(path: Path, **arrays: object) -> Path:
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
 
 
 @pytest.mark.parametrize("names", [("images", "labels"), ("x", "y"), ("X", "y"), ("data", "labels")])
 def test_alternative_names_of_the_arrays(tmp_path: Path, names: tuple[str, str]) -> None:
-    images = datasets.load(str(saved(tmp_path / "a.npz", **{names[0]: COLOUR, names[1]: LABELS})))
+    images = datasets.load(str(save_arrays(tmp_path / "a.npz", **{names[0]: COLOUR, names[1]: LABELS})))
     assert np.array_equal(images.images, COLOUR) and images.labels.tolist() == LABELS.tolist()
     assert images.classes == ("0", "1", "2", "3") and images.notes == ()
 
@@ -46,7 +46,7 @@ def test_alternative_names_of_the_arrays(tmp_path: Path, names: tuple[str, str])
     ],
 )
 def test_layout_and_scale_are_recognised_by_shape_and_type(tmp_path: Path, stored: np.ndarray, expected: np.ndarray) -> None:
-    images = datasets.load(str(saved(tmp_path / "a.npz", x=stored, y=LABELS)))
+    images = datasets.load(str(save_arrays(tmp_path / "a.npz", x=stored, y=LABELS)))
     assert np.array_equal(images.images, expected)
     assert images.notes == (("its floats were multiplied by 255 and rounded",) if stored.dtype.kind == "f" else ())
 
@@ -73,7 +73,7 @@ def test_layout_and_scale_are_recognised_by_shape_and_type(tmp_path: Path, store
 )
 def test_images_of_ambiguous_layout_or_wrong_range_are_errors(tmp_path: Path, images: np.ndarray, words: str) -> None:
     with pytest.raises(DamagedFileError, match=rf"a\.npz.*{words}"):
-        datasets.load(str(saved(tmp_path / "a.npz", x=images, y=LABELS[: len(images)])))
+        datasets.load(str(save_arrays(tmp_path / "a.npz", x=images, y=LABELS[: len(images)])))
 
 
 @pytest.mark.parametrize(
@@ -93,27 +93,30 @@ def test_images_of_ambiguous_layout_or_wrong_range_are_errors(tmp_path: Path, im
 )
 def test_labels_that_are_not_class_indices_are_errors(tmp_path: Path, labels: np.ndarray, words: str) -> None:
     with pytest.raises(DamagedFileError, match=rf"a\.npz.*{words}"):
-        datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR, y=labels)))
+        datasets.load(str(save_arrays(tmp_path / "a.npz", x=COLOUR, y=labels)))
 
 
 @pytest.mark.parametrize("labels", [LABELS[:, None], LABELS.astype(np.float64), LABELS.astype(np.uint8)])
 def test_labels_may_be_a_column_or_integral_floats(tmp_path: Path, labels: np.ndarray) -> None:
-    assert datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR, y=labels))).labels.tolist() == LABELS.tolist()
+    assert datasets.load(str(save_arrays(tmp_path / "a.npz", x=COLOUR, y=labels))).labels.tolist() == LABELS.tolist()
 
 
 def test_the_name_depends_on_the_content_only(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     np.savez_compressed(tmp_path / "other" / "a.npz", images=COLOUR.transpose(0, 3, 1, 2), labels=LABELS)
-    plain, packed = datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR, y=LABELS))), datasets.load(str(tmp_path / "other" / "a.npz"))
+    plain, packed = (
+        datasets.load(str(save_arrays(tmp_path / "a.npz", x=COLOUR, y=LABELS))),
+        datasets.load(str(tmp_path / "other" / "a.npz")),
+    )
     assert plain.name == packed.name and plain.name.startswith("file:a-")
-    changed = datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR[::-1], y=LABELS)))
+    changed = datasets.load(str(save_arrays(tmp_path / "a.npz", x=COLOUR[::-1], y=LABELS)))
     assert changed.name != plain.name
     # A stored name describes itself, as reports need.
     assert datasets.describe(plain.name).family == plain.name
 
 
 def test_a_class_list_in_the_folder_gives_the_class_names(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.npz", x=COLOUR, y=LABELS + 1)
+    path = save_arrays(tmp_path / "a.npz", x=COLOUR, y=LABELS + 1)
     (tmp_path / "classes.txt").write_text("none\nant\nbee\ncat\ndog\n", encoding="utf-8")
     images = datasets.load(str(path))
     assert images.classes == ("none", "ant", "bee", "cat", "dog") and images.labels.min() == 1
@@ -124,23 +127,23 @@ def test_a_class_list_in_the_folder_gives_the_class_names(tmp_path: Path) -> Non
 
 
 def test_resize_and_channels_convert_the_images(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.npz", x=GREY, y=LABELS)
+    path = save_arrays(tmp_path / "a.npz", x=GREY, y=LABELS)
     images = datasets.load(f"{path}?resize=16&channels=3")
     expected = np.asarray(Image.fromarray(GREY[5, ..., 0]).resize((16, 16), Image.Resampling.BILINEAR))
     assert images.images.shape == (12, 16, 16, 3) and (images.images[5] == expected[..., None]).all()
-    assert np.array_equal(datasets.load(f"{saved(tmp_path / 'b.npz', x=np.repeat(GREY, 3, 3), y=LABELS)}?channels=1").images, GREY)
+    assert np.array_equal(datasets.load(f"{save_arrays(tmp_path / 'b.npz', x=np.repeat(GREY, 3, 3), y=LABELS)}?channels=1").images, GREY)
     with pytest.raises(DamagedFileError, match=r"c\.npz.*grey.*colours"):
-        datasets.load(f"{saved(tmp_path / 'c.npz', x=COLOUR, y=LABELS)}?channels=1")
+        datasets.load(f"{save_arrays(tmp_path / 'c.npz', x=COLOUR, y=LABELS)}?channels=1")
 
 
 def test_a_note_reports_sorted_files_if_the_first_images_lack_classes(tmp_path: Path) -> None:
-    path = str(saved(tmp_path / "a.npz", x=COLOUR, y=np.sort(LABELS)))
+    path = str(save_arrays(tmp_path / "a.npz", x=COLOUR, y=np.sort(LABELS)))
     assert datasets.load(path, n=4).notes == ("it is sorted by class: its first 4 images are of 2 of 4 classes",)
     assert datasets.load(path).notes == ()
 
 
 def test_a_note_reports_images_that_contain_only_zeros_and_ones(tmp_path: Path) -> None:
-    assert "exceeds 1" in datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR % 2, y=LABELS))).notes[0]
+    assert "exceeds 1" in datasets.load(str(save_arrays(tmp_path / "a.npz", x=COLOUR % 2, y=LABELS))).notes[0]
 
 
 def write_member(path: Path, name: str, content: bytes) -> None:
@@ -199,9 +202,9 @@ def test_files_of_another_kind_are_errors_that_name_the_kind(tmp_path: Path) -> 
 
 def test_arrays_must_be_unambiguous_and_have_known_names(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="images, x"):
-        datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR, images=COLOUR, y=LABELS)))
+        datasets.load(str(save_arrays(tmp_path / "a.npz", x=COLOUR, images=COLOUR, y=LABELS)))
     with pytest.raises(DamagedFileError, match="x_train, y_train"):
-        datasets.load(str(saved(tmp_path / "b.npz", x_train=COLOUR, y_train=LABELS)))
+        datasets.load(str(save_arrays(tmp_path / "b.npz", x_train=COLOUR, y_train=LABELS)))
 
 
 def svhn(path: Path, images: np.ndarray, labels: np.ndarray, **options: object) -> str:

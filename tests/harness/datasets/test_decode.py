@@ -16,34 +16,34 @@ GREY = np.random.default_rng(0).integers(0, 256, (24, 32), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
 
-def saved(picture: Image.Image, path: Path, **options: object) -> Path:
+def save_picture(picture: Image.Image, path: Path, **options: object) -> Path:
     picture.save(path, **options)  # type: ignore[arg-type]
     return path
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
 def test_sixteen_bits_are_divided_by_257(tmp_path: Path, ending: str) -> None:
-    path = saved(Image.fromarray(GREY.astype(np.uint16) * 257), tmp_path / f"0.{ending}")
+    path = save_picture(Image.fromarray(GREY.astype(np.uint16) * 257), tmp_path / f"0.{ending}")
     picture = decode(path)
     assert (picture.pixels == GREY[..., None]).all() and picture.changes == ("of 16 bits, divided by 257",)
 
 
 def test_dark_sixteen_bit_images_stay_dark(tmp_path: Path) -> None:
-    path = saved(Image.fromarray(GREY.astype(np.uint16)), tmp_path / "0.png")
+    path = save_picture(Image.fromarray(GREY.astype(np.uint16)), tmp_path / "0.png")
     assert decode(path).pixels.max() <= 1
 
 
 def test_floats_are_multiplied_by_255(tmp_path: Path) -> None:
-    path = saved(Image.fromarray((GREY / 255).astype(np.float32)), tmp_path / "0.tif")
+    path = save_picture(Image.fromarray((GREY / 255).astype(np.float32)), tmp_path / "0.tif")
     picture = decode(path)
     assert (picture.pixels == GREY[..., None]).all() and picture.changes == ("of floats, multiplied by 255",)
     for wrong in (GREY.astype(np.float32), GREY / np.float32(255) - np.float32(0.5), np.full_like(GREY, np.nan, dtype=np.float32)):
         with pytest.raises(DamagedFileError, match=r"1\.tif.*floats in \[0, 1\].*floats from"):
-            decode(saved(Image.fromarray(wrong), tmp_path / "1.tif"))
+            decode(save_picture(Image.fromarray(wrong), tmp_path / "1.tif"))
 
 
 def test_integers_of_32_bits_are_an_error_with_their_range(tmp_path: Path) -> None:
-    path = saved(Image.fromarray(GREY.astype(np.int32) * 1000), tmp_path / "0.tif")
+    path = save_picture(Image.fromarray(GREY.astype(np.int32) * 1000), tmp_path / "0.tif")
     with pytest.raises(DamagedFileError, match=r"32-bit integers from \d+ to \d+"):
         decode(path)
 
@@ -62,14 +62,14 @@ def test_every_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> 
     }[orientation]
     tag = Image.Exif()
     tag[0x0112] = orientation
-    picture = decode(saved(Image.fromarray(np.ascontiguousarray(stored)), tmp_path / "0.png", exif=tag))
+    picture = decode(save_picture(Image.fromarray(np.ascontiguousarray(stored)), tmp_path / "0.png", exif=tag))
     assert np.array_equal(picture.pixels, COLOUR)
     assert picture.changes == (() if orientation == 1 else ("turned upright as their EXIF tag says",))
 
 
 @pytest.mark.parametrize(("mode", "ending"), [("1", "png"), ("L", "png"), ("P", "gif"), ("CMYK", "tif"), ("YCbCr", "jpg"), ("RGB", "bmp")])
 def test_other_formats_are_converted_by_pillow(tmp_path: Path, mode: str, ending: str) -> None:
-    path = saved(Image.fromarray(COLOUR).convert(mode), tmp_path / f"0.{ending}")
+    path = save_picture(Image.fromarray(COLOUR).convert(mode), tmp_path / f"0.{ending}")
     with Image.open(path) as opened:
         expected = np.asarray(opened.convert("RGB"))
     picture = decode(path)
@@ -79,15 +79,15 @@ def test_other_formats_are_converted_by_pillow(tmp_path: Path, mode: str, ending
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_pixels_are_an_error_and_opaque_ones_are_not(tmp_path: Path, mode: str) -> None:
     opaque = Image.fromarray(COLOUR).convert(mode)
-    assert decode(saved(opaque, tmp_path / "0.png")).pixels.shape == (24, 32, 3)
+    assert decode(save_picture(opaque, tmp_path / "0.png")).pixels.shape == (24, 32, 3)
     opaque.putpixel((3, 4), (0,) * (len(mode) - 1) + (0,))
     with pytest.raises(DamagedFileError, match=r"without transparent pixels.*1 of them"):
-        decode(saved(opaque, tmp_path / "0.png"))
+        decode(save_picture(opaque, tmp_path / "0.png"))
 
 
 def test_an_animation_is_an_error(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.roll(COLOUR, shift, axis=0)) for shift in range(3)]
-    path = saved(frames[0], tmp_path / "0.gif", save_all=True, append_images=frames[1:])
+    path = save_picture(frames[0], tmp_path / "0.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(DamagedFileError, match=r"one picture.*3 of them"):
         decode(path)
 
@@ -114,7 +114,7 @@ def test_inverted_and_signed_samples_are_errors(tmp_path: Path) -> None:
         ({262: 0}, np.float32, "32 bits per sample of which 0 is white"),
         ({339: 2}, np.uint8, "signed integers"),
     ):
-        path = saved(Image.fromarray((GREY / 255).astype(kind)), tmp_path / "0.tif", tiffinfo=tags)
+        path = save_picture(Image.fromarray((GREY / 255).astype(kind)), tmp_path / "0.tif", tiffinfo=tags)
         with pytest.raises(DamagedFileError, match=rf"0\.tif.*{words}"):
             decode(path)
 
@@ -133,7 +133,7 @@ def test_sixteen_bits_per_channel_are_reduced_to_the_upper_eight(tmp_path: Path)
 
 
 def test_a_flipped_bit_in_a_png_is_detected(tmp_path: Path) -> None:
-    path = saved(Image.fromarray(COLOUR), tmp_path / "0.png", compress_level=0)
+    path = save_picture(Image.fromarray(COLOUR), tmp_path / "0.png", compress_level=0)
     content = bytearray(path.read_bytes())
     content[content.index(b"IDAT") + 100] ^= 1
     path.write_bytes(content)
@@ -153,7 +153,7 @@ def test_gigantic_pictures_are_errors_before_they_are_decoded(tmp_path: Path) ->
 
 
 def test_formats_that_start_programs_are_not_opened(tmp_path: Path) -> None:
-    saved(Image.fromarray(COLOUR), tmp_path / "0.eps").rename(tmp_path / "0.png")
+    save_picture(Image.fromarray(COLOUR), tmp_path / "0.eps").rename(tmp_path / "0.png")
     with pytest.raises(DamagedFileError, match=r"0\.png: expected an image, found text"):
         decode(tmp_path / "0.png")
 
@@ -166,6 +166,6 @@ def test_a_web_page_is_named_as_such(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "ending"), [("L", "png"), ("1", "png"), ("LA", "png"), ("L", "jpg"), ("RGB", "bmp")])
 def test_grey_images_have_one_channel_on_request(tmp_path: Path, mode: str, ending: str) -> None:
-    path = saved(Image.fromarray(GREY).convert(mode), tmp_path / f"0.{ending}")
+    path = save_picture(Image.fromarray(GREY).convert(mode), tmp_path / f"0.{ending}")
     one, three = decode(path, channels=1).pixels, decode(path).pixels
     assert one.shape == (24, 32, 1) and (three == one).all()

@@ -32,20 +32,20 @@ def test_a_folder_of_class_folders_is_a_data_set(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_folder_does_not_depend_on_its_location(tmp_path: Path) -> None:
-    for parent in ("here", "there"):
+    for parent in ("first", "second"):
         write_tree(tmp_path / parent / "birds")
-    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}") for parent in ("here", "there"))
+    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}") for parent in ("first", "second"))
     assert first.name == second.name and first.name.startswith("folder:birds-")
     assert first.sha256 == second.sha256
 
 
 def test_folders_with_the_same_name_and_different_content_have_different_names(tmp_path: Path) -> None:
-    for parent in ("here", "there"):
+    for parent in ("first", "second"):
         write_tree(tmp_path / parent / "birds")
-    changed = tmp_path / "there" / "birds" / "class001" / "1.png"
-    name_before = datasets.describe(f"folder:{tmp_path / 'there' / 'birds'}").name
+    changed = tmp_path / "second" / "birds" / "class001" / "1.png"
+    name_before = datasets.describe(f"folder:{tmp_path / 'second' / 'birds'}").name
     Image.fromarray(SAMPLE.images[0][::-1]).save(changed)
-    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}", n=2) for parent in ("here", "there"))
+    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}", n=2) for parent in ("first", "second"))
     # The two images that are loaded are equal; the data sets differ.
     assert first.sha256 == second.sha256 and first.name == name_before != second.name
 

@@ -57,8 +57,8 @@ def test_no_ablation_without_neighbours(outcomes: pd.DataFrame, models: pd.DataF
 
 def test_the_base_with_the_lowest_seed_is_chosen_on_ties() -> None:
     frame, registered = ablated()
-    two = registered[registered["id"].isin(["seed1", "seed2"])].assign(near_constant=False)
-    assert next(iter(neighbours(summary(frame[frame["model"].isin(two["id"])], two)))) == "seed1"
+    seed_models = registered[registered["id"].isin(["seed1", "seed2"])].assign(near_constant=False)
+    assert next(iter(neighbours(summary(frame[frame["model"].isin(seed_models["id"])], seed_models)))) == "seed1"
 
 
 def test_a_row_compares_worst_cases_on_common_images(ablation: pd.DataFrame) -> None:
@@ -104,8 +104,8 @@ def test_the_spread_excludes_seeds_with_fewer_images() -> None:
     cut = outcomes[(outcomes["model"] != "seed2") | (outcomes["image"] < 30)]
     last = ablations(cut, summary(cut, models)).iloc[-1]
     assert last["value"] == "spread of 2" and last["worst_max"] == 14 / 40
-    one = outcomes[~outcomes["model"].isin(["seed1", "seed2"])]
-    assert not ablations(one, summary(one, models))["value"].str.startswith("spread").any()
+    single_seed = outcomes[~outcomes["model"].isin(["seed1", "seed2"])]
+    assert not ablations(single_seed, summary(single_seed, models))["value"].str.startswith("spread").any()
 
 
 def test_the_table_names_its_base_and_each_varied_trait_once(ablation: pd.DataFrame) -> None:

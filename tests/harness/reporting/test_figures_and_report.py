@@ -53,7 +53,7 @@ def test_points_of_the_bytes_figure_match_the_frame(outcomes: pd.DataFrame, mode
     assert any(low == pytest.approx(13.68, abs=0.01) and high == pytest.approx(69.43, abs=0.01) for low, high in intervals)
 
 
-def crowded(models: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def similar_models(models: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return outcomes and models of similar size and accuracy, whose labels would overlap in their default places."""
     ids = [f"cifar10-a-rather-long-name-{number}" for number in range(models)]
     outcomes = [row for index, name in enumerate(ids) for row in rows(name, "pgd", "1" * (6 + index // 3) + "0" * (34 - index // 3))]
@@ -62,7 +62,7 @@ def crowded(models: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_labels_overlap_neither_each_other_nor_marks(tmp_path: Path) -> None:
-    figure = accuracy_against_bytes(summary(*crowded(6)), "title")
+    figure = accuracy_against_bytes(summary(*similar_models(6)), "title")
     save(figure, tmp_path / "crowded")
     axes, renderer = figure.axes[0], FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     boxes = [text.get_window_extent(renderer) for text in axes.texts if text.get_text()]

@@ -44,7 +44,7 @@ def test_the_series_with_the_lowest_seed_is_chosen_on_ties(group: pd.DataFrame) 
     assert set(series(combined)["model"]) == {"k50", "k10"}
 
 
-def swept() -> tuple[pd.DataFrame, pd.DataFrame]:
+def outcomes_and_models_with_varying_p() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the outcomes and models of `ablated` with three models of a longer setting in which p follows the keep ratio."""
     outcomes, models = ablated()
     longer = [
@@ -56,7 +56,7 @@ def swept() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_a_series_with_varying_p_is_drawn_as_a_second_line() -> None:
-    group = summary(*swept())
+    group = summary(*outcomes_and_models_with_varying_p())
     line = series(group)
     assert following(group, line)["model"].tolist() == ["k50-e15", "k05-e15", "k01-e15"]
     assert following(summary(*ablated()), line).empty

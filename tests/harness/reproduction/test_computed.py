@@ -46,10 +46,10 @@ def test_parameters_of_small_networks_match_the_published_totals() -> None:
 
 
 def test_computed_tables_have_footnotes() -> None:
-    made = make(get("table-6"), no_measurement)
-    assert [row[1].value for row in made.parts[0].rows] == ["2X + 11Y", "2X + 4Y", "4X + 4Y + W"]
-    assert any(note.startswith("¹ Counted") for note in made.parts[-1].notes) and "¹" in str(made.parts[1].rows[-1][1])
-    assert any("do not give the published 45 % and 32 %" in note for note in made.parts[-1].notes)
+    table = make(get("table-6"), no_measurement)
+    assert [row[1].value for row in table.parts[0].rows] == ["2X + 11Y", "2X + 4Y", "4X + 4Y + W"]
+    assert any(note.startswith("¹ Counted") for note in table.parts[-1].notes) and "¹" in str(table.parts[1].rows[-1][1])
+    assert any("do not give the published 45 % and 32 %" in note for note in table.parts[-1].notes)
     widths = make(get("table-7"), no_measurement)
     assert "p = 0.1: 201,078 parameters, 201,078 published: equal." in widths.parts[0].notes
     with pytest.raises(UsageError, match="computed"):

@@ -23,7 +23,7 @@ def second_cifar10_data_set() -> Iterator[None]:
         yield
 
 
-def planned(suite: Suite, dataset: str) -> set[tuple[str, str, str]]:
+def planned_units(suite: Suite, dataset: str) -> set[tuple[str, str, str]]:
     units = plan_comparison(DENSE, [PRUNED], suite, dataset, n=2).units
     assert {unit.model for unit in units} == {DENSE, PRUNED} and {len(unit.block) for unit in units} == {2}
     return {(unit.block.name, unit.attack.name, str(unit.threat)) for unit in units}
@@ -32,13 +32,13 @@ def planned(suite: Suite, dataset: str) -> set[tuple[str, str, str]]:
 def test_other_data_of_the_family_get_the_attacks_and_threat_models_of_the_suite() -> None:
     for name in ("smoke", "epsilon"):
         suite = get_suite(name)
-        assert planned(suite, MINE) == {(MINE, attack, threat) for _, attack, threat in planned(suite, "cifar10-sample")}
-    assert len(planned(get_suite("epsilon"), MINE)) == 12
+        assert planned_units(suite, MINE) == {(MINE, attack, threat) for _, attack, threat in planned_units(suite, "cifar10-sample")}
+    assert len(planned_units(get_suite("epsilon"), MINE)) == 12
 
 
 def test_an_entry_for_the_data_set_itself_takes_precedence() -> None:
     parts = [{"dataset": "cifar10-sample", "attacks": ["pgd"]}, {"dataset": MINE, "attacks": ["cw-linf"]}]
     suite = Suite.model_validate({"name": "test", "title": "test", "models": "all", "evaluation": parts})
-    assert planned(suite, MINE) == {(MINE, "cw-linf", "Linf 8/255")}
+    assert planned_units(suite, MINE) == {(MINE, "cw-linf", "Linf 8/255")}
     reversed_ = suite.model_copy(update={"evaluation": suite.evaluation[::-1]})
-    assert planned(reversed_, "cifar10-sample") == {("cifar10-sample", "pgd", "Linf 8/255")}
+    assert planned_units(reversed_, "cifar10-sample") == {("cifar10-sample", "pgd", "Linf 8/255")}

@@ -18,7 +18,7 @@ from tests.model_zoo.training.tiny import recipe
 METHODS = ("flying-bird", "flying-bird-plus", "hydra", "lwm")
 
 
-def binary(method: str) -> Recipe:
+def binary_recipe(method: str) -> Recipe:
     data = {"dataset": "cifar10", "hold_out": 20, "images": 270}
     top = {"options": {**OPTIONS[method], "weights": "binary"}, "data": data}
     return recipe(method, top=top, kind="adam", learning_rate=0.005, epochs=3, batch=25)
@@ -26,7 +26,7 @@ def binary(method: str) -> Recipe:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_binary_model_is_stored_as_signs_with_the_keep_ratio_of_the_real_one(method: str, tmp_path: Path) -> None:
-    chosen = binary(method)
+    chosen = binary_recipe(method)
     result = train_tiny(chosen)
     record = keep(result, chosen, tmp_path)
     keep_ratio = round(sum(kept_counts(result.model)) / sum(sizes(result.model)), 4) if method == "flying-bird-plus" else 0.2
@@ -43,7 +43,7 @@ def test_a_binary_model_is_stored_as_signs_with_the_keep_ratio_of_the_real_one(m
 
 
 def test_latent_weights_get_the_gradient_of_signs_and_scores_that_of_the_mask() -> None:
-    layer = masked_layers(build_model(binary("hydra")))[2]
+    layer = masked_layers(build_model(binary_recipe("hydra")))[2]
     assert isinstance(layer, BinaryWeights)
     layer.keep_top(torch.randn(layer.mask.shape), 30)
     slope = torch.randn(layer.mask.shape)

@@ -13,7 +13,7 @@ from model_zoo.training.building import build
 from tests.model_zoo.families.runs import kept_counts, sizes, tiny, train_tiny, train_with_callback
 
 
-def bird(**options: Any) -> tuple[nn.Module, EarlyBird]:
+def build_robust_bird(**options: Any) -> tuple[nn.Module, EarlyBird]:
     model, controller = build(tiny("robust-bird", **options))
     assert isinstance(controller, EarlyBird)
     return model, controller
@@ -34,7 +34,7 @@ def change_mask(model: nn.Module, share: float) -> None:
 
 @pytest.mark.parametrize(("share", "is_settled"), [(0.04, True), (0.06, False)])
 def test_the_mask_distance_is_the_share_of_differing_weights(share: float, is_settled: bool) -> None:
-    model, watcher = bird(tolerance=0.05)
+    model, watcher = build_robust_bird(tolerance=0.05)
     for _ in range(HISTORY):
         watcher.compare()
     assert not bool(watcher.found)
@@ -44,7 +44,7 @@ def test_the_mask_distance_is_the_share_of_differing_weights(share: float, is_se
 
 
 def test_a_mask_is_compared_with_the_four_before() -> None:
-    _, watcher = bird()
+    _, watcher = build_robust_bird()
     states = []
     for _ in range(6):
         watcher.compare()

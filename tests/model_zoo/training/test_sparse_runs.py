@@ -69,10 +69,10 @@ def test_a_staged_method_is_dense_until_its_network_is_masked(monkeypatch: pytes
     def make_and_record(*args: Any) -> Engine:
         created.append(make_engine(*args))  # type: ignore[arg-type]
         for name in ("attacked", "trained"):
-            monkeypatch.setattr(created[0].dense, name, counted(name, getattr(created[0].dense, name)))
+            monkeypatch.setattr(created[0].dense, name, counting(name, getattr(created[0].dense, name)))
         return created[0]
 
-    def counted(name: str, work: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def counting(name: str, work: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def call(images: torch.Tensor) -> torch.Tensor:
             calls.append(name)
             return work(images)
