@@ -21,10 +21,13 @@ from model_zoo.training.trained import Step
 from model_zoo.training.trainer import train
 
 # The first steps of a pilot compile kernels and fill caches; the median of the others counts.
-PILOT_STEPS, WARM_UP = 6, 3
-# A pilot begins with small batches, and ends with the first batch whose step takes this many seconds: on a slow machine, steps of a large
-# network on a full batch would take minutes each.
-FIRST_BATCH, LONG_STEP = 4, 0.5
+PILOT_STEPS, WARM_UP = 5, 2
+# A pilot begins with small batches, by engine, and ends with the first batch whose step takes this many seconds: on a slow machine, steps
+# of a large network on a full batch would take minutes each.
+FIRST_BATCH = {"dense": 8, "sparse": 16}
+LONG_STEP = 0.5
+# A rate at which a network that learns random labels in tiny batches does not diverge; it does not change the time of a step.
+PILOT_RATE = 1e-6
 # Options of a recipe that change what is learned but hardly the time that it takes.
 CHEAP_OPTIONS = ("score_scale", "score_fan", "weight_init")
 # Share of the time of an epoch's training that its evaluation on held-out images takes.
@@ -92,7 +95,7 @@ def _pilot(unit: TrainingUnit) -> float:
     recipe = unit.recipe
     full = recipe.optimiser.batch
     images = (recipe.data.images or training_size(recipe.data.dataset)) - recipe.data.hold_out
-    batch = min(FIRST_BATCH, full)
+    batch = min(FIRST_BATCH[unit.engine], full)
     while (step := _step_seconds(unit, batch)) < LONG_STEP and batch < full:
         batch = min(4 * batch, full)
     return (1 + HOLD_OUT_SHARE) * recipe.optimiser.epochs * (images // full) * step * full / batch
@@ -105,7 +108,7 @@ def _step_seconds(unit: TrainingUnit, batch: int) -> float:
     count = unit.recipe.data.hold_out + batch * (PILOT_STEPS + 1)
     pixels = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     labels = generator.integers(0, int(unit.recipe.architecture["classes"]), count)
-    short = {"data": {**fields["data"], "images": None}, "optimiser": {**fields["optimiser"], "batch": batch}}
+    short = {"data": {**fields["data"], "images": None}, "optimiser": {**fields["optimiser"], "batch": batch, "learning_rate": PILOT_RATE}}
     times: list[float] = []
 
     def report(event: Step | EpochRecord) -> None:
