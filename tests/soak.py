@@ -1,9 +1,9 @@
 """Soak test that runs one small plan repeatedly under bad conditions: python -m tests.soak (about ten minutes; --quick for two).
 
-The run is killed with SIGKILL at random moments with one, two and four workers, loses a worker on Ray, and meets a full disk and damaged
-files. Each time it is then run to its end, and the outcomes must equal those of an undisturbed run, byte for byte; no finished unit may
-be run again. Exits with 1 at the first difference. The full disk is a small tmpfs, which needs root; Ray needs the extra `ray`. What
-cannot be tried on this machine is listed at the end.
+The run is killed with SIGKILL at random times with one, two and four workers, loses a worker on Ray, and meets a full disk and damaged
+files. Each time it is then run to its end: the outcomes must equal those of an undisturbed run byte for byte, and no finished unit may
+run again. Exits with status 1 at the first difference. The full disk is a small tmpfs, which needs root; Ray needs the extra `ray`.
+Checks that cannot run on this machine are listed at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMMAND = [sys.executable, "-m", "harness.cli.main", "run", *PLAN]
 
 
 def start(store: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Start a run in a new process group."""
+    """Start a run in a new process group and return its process."""
     folders = ["--store", str(store), "--reports", str(store / "reports")]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     return subprocess.Popen(
@@ -57,8 +57,8 @@ def outcomes(store: Path) -> dict[str, bytes]:
     return {unit: path.read_bytes() for unit, path in tables.items() if path.exists()}
 
 
-def written(store: Path) -> dict[str, int]:
-    """Return the time at which each manifest was written, in nanoseconds."""
+def write_times(store: Path) -> dict[str, int]:
+    """Return the time of writing of each manifest, in nanoseconds since the epoch."""
     return {path.stem: path.stat().st_mtime_ns for path in (store / "units").glob("*.json")}
 
 
@@ -68,7 +68,7 @@ def check(condition: bool, message: str) -> None:
         sys.exit(f"WRONG: {message}")
 
 
-def same(store: Path, undisturbed: Path, label: str) -> None:
+def check_same(store: Path, undisturbed: Path, label: str) -> None:
     """Check that the outcomes of both stores have the same bytes, and that no claims or partial files remain."""
     check(outcomes(store) == outcomes(undisturbed), f"{label}: outcomes differ from the undisturbed run")
     for folder in ("claims", "partial"):
@@ -76,8 +76,8 @@ def same(store: Path, undisturbed: Path, label: str) -> None:
         check(not remaining, f"{label}: left in {folder}: {remaining}")
 
 
-def killed(folder: Path, undisturbed: Path, kills: int, workers: int, chance: random.Random) -> str:
-    """Kill the run and all its workers `kills` times while it runs, then let it finish; a kill that comes too late does not count."""
+def check_kills(folder: Path, undisturbed: Path, kills: int, workers: int, chance: random.Random) -> str:
+    """Kill the run and its workers `kills` times, then let it finish; a kill after the end of a run does not count."""
     store = folder / f"killed-{workers}"
     done: dict[str, int] = {}
     killed_runs = 0
@@ -92,17 +92,17 @@ def killed(folder: Path, undisturbed: Path, kills: int, workers: int, chance: ra
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        manifests = written(store)
+        manifests = write_times(store)
         check(all(manifests.get(unit) == written_at for unit, written_at in done.items()), "a finished unit was lost or run again")
         check(set(outcomes(store)) == set(manifests), "a manifest without outcomes")
         done = manifests
     finish(store, "--workers", str(workers))
-    check(all(written(store)[unit] == written_at for unit, written_at in done.items()), "a finished unit was run again")
-    same(store, undisturbed, f"{workers} workers")
+    check(all(write_times(store)[unit] == written_at for unit, written_at in done.items()), "a finished unit was run again")
+    check_same(store, undisturbed, f"{workers} workers")
     return f"{killed_runs} runs killed while they ran, with {workers} workers"
 
 
-def at_once(folder: Path, undisturbed: Path) -> str:
+def check_simultaneous_runs(folder: Path, undisturbed: Path) -> str:
     """Check that two simultaneous runs on one store run no unit twice."""
     store = folder / "at-once"
     runs = [start(store, "--workers", "1") for _ in range(2)]
@@ -112,12 +112,12 @@ def at_once(folder: Path, undisturbed: Path) -> str:
         check(process.returncode == 0, f"two at once: {stderr[-500:]}")
         counts.append(int(re.search(r"(\d+) units run", stderr)[1]))  # type: ignore[index]
     check(sum(counts) == UNITS, f"two at once ran {counts[0]} and {counts[1]} of {UNITS} units")
-    same(store, undisturbed, "two runs at once")
+    check_same(store, undisturbed, "two runs at once")
     return f"two runs at once on one store: {counts[0]} units and {counts[1]}"
 
 
-def on_ray(folder: Path, undisturbed: Path) -> str:
-    """Kill the Ray worker of a unit, and check that the run still finishes with the same outcomes."""
+def check_ray(folder: Path, undisturbed: Path) -> str:
+    """Kill the Ray worker of a unit and check that the run still finishes with the same outcomes."""
     store, kills = folder / "ray", 0
     process = start(store, "--workers", "2", "--executor", "ray")
     while process.poll() is None and not kills:
@@ -129,11 +129,11 @@ def on_ray(folder: Path, undisturbed: Path) -> str:
         time.sleep(0.2)
     stderr = process.communicate(timeout=600)[1].decode()
     check(process.returncode == 0 and kills == 1, f"Ray: exit status {process.returncode}, {kills} killed: {stderr[-500:]}")
-    same(store, undisturbed, "Ray")
+    check_same(store, undisturbed, "Ray")
     return "a Ray worker killed in the middle of a unit"
 
 
-def full_disk(folder: Path, undisturbed: Path) -> str | None:
+def check_full_disk(folder: Path, undisturbed: Path) -> str | None:
     """Fill a small disk, then enlarge it and run again; return None if no tmpfs can be mounted."""
     disk = folder / "disk"
     disk.mkdir()
@@ -142,11 +142,11 @@ def full_disk(folder: Path, undisturbed: Path) -> str | None:
     try:
         stderr = finish(disk / "store", "--workers", "2", expected=1)
         check("No space left" in stderr, f"a full disk is not named: {stderr[-300:]}")
-        done = written(disk / "store")
+        done = write_times(disk / "store")
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         finish(disk / "store", "--workers", "2")
-        check(all(written(disk / "store")[unit] == written_at for unit, written_at in done.items()), "a finished unit was run again")
-        same(disk / "store", undisturbed, "full disk")
+        check(all(write_times(disk / "store")[unit] == written_at for unit, written_at in done.items()), "a finished unit was run again")
+        check_same(disk / "store", undisturbed, "full disk")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
     return f"a disk that was full after {len(done)} units"
@@ -167,13 +167,13 @@ DAMAGE: dict[str, Callable[[Path, str], object]] = {
     "manifest of another unit": lambda units, unit: _edit(units / f"{unit}.json", unit="0" * 64),
     "hash of other outcomes": lambda units, unit: _edit(units / f"{unit}.json", outcomes_sha256="0" * 64),
     "foreign files": lambda units, unit: [(units / name).write_bytes(b"[1]") for name in ("notes.json", "x.parquet", ".u.json.1.tmp")],
-    "a claim of the dead": lambda units, unit: _write_leftover(units.parent / "claims" / f"{unit}.json", units, unit),
-    "a damaged memory": lambda units, unit: _write_leftover(units.parent / "partial" / f"{unit}.safetensors", units, unit),
+    "abandoned claim": lambda units, unit: _write_leftover(units.parent / "claims" / f"{unit}.json", units, unit),
+    "damaged partial state": lambda units, unit: _write_leftover(units.parent / "partial" / f"{unit}.safetensors", units, unit),
 }
 
 
 def _write_leftover(path: Path, units: Path, unit: str) -> None:
-    """Write an old, half-written file for a unit that is not finished."""
+    """Write an old, truncated file for a unit that is not finished."""
     (units / f"{unit}.json").unlink()
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b'{"unit"')
@@ -181,16 +181,16 @@ def _write_leftover(path: Path, units: Path, unit: str) -> None:
     os.utime(path, (old, old))
 
 
-def damaged(folder: Path, undisturbed: Path, damage: str) -> None:
+def check_damage(folder: Path, undisturbed: Path, damage: str) -> None:
     """Damage the first unit's files, run, and check that only this unit was run again."""
     store = folder / "damaged"
     shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(undisturbed, store)
     units = sorted(outcomes(store))
-    before = written(store)
+    before = write_times(store)
     DAMAGE[damage](store / "units", units[0])
     finish(store, "--workers", "1")
-    check(all(written(store)[unit] == before[unit] for unit in units[1:]), f"{damage}: a sound unit was run again")
+    check(all(write_times(store)[unit] == before[unit] for unit in units[1:]), f"{damage}: a sound unit was run again")
     check({unit: outcomes(store)[unit] for unit in units} == outcomes(undisturbed), f"{damage}: outcomes differ")
 
 
@@ -200,9 +200,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three kills and two kinds of damage")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
-    chance, start_time, left_out = random.Random(options.seed), time.monotonic(), []
+    chance, start_time, skipped = random.Random(options.seed), time.monotonic(), []
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         sys.stdout.write(f"{time.monotonic() - start_time:6.0f} s  {line}\n")
         sys.stdout.flush()
         check(time.monotonic() - start_time < SECONDS, "more than fifteen minutes")
@@ -212,24 +212,24 @@ def main() -> None:
         undisturbed = folder / "undisturbed"
         finish(undisturbed, "--workers", "1")
         check(len(outcomes(undisturbed)) == UNITS, "the undisturbed run is not whole")
-        say("undisturbed run")
+        report("undisturbed run")
         for workers in (1, 2, 4):
-            say(killed(folder, undisturbed, 1 if options.quick else 10, workers, chance))
-        say(at_once(folder, undisturbed))
+            report(check_kills(folder, undisturbed, 1 if options.quick else 10, workers, chance))
+        report(check_simultaneous_runs(folder, undisturbed))
         if importlib.util.find_spec("ray"):
-            say(on_ray(folder, undisturbed))
+            report(check_ray(folder, undisturbed))
         else:
-            left_out.append("Ray (the extra is not installed)")
-        disk = full_disk(folder, undisturbed)
+            skipped.append("Ray (the extra is not installed)")
+        disk = check_full_disk(folder, undisturbed)
         if disk:
-            say(disk)
+            report(disk)
         else:
-            left_out.append("the full disk (no tmpfs can be mounted)")
+            skipped.append("the full disk (no tmpfs can be mounted)")
         kinds = list(DAMAGE)[:2] if options.quick else list(DAMAGE)
         for item in kinds:
-            damaged(folder, undisturbed, item)
-        say(f"{len(kinds)} kinds of damage: {', '.join(kinds)}")
-    say("outcomes identical throughout, nothing lost, nothing finished run again" + "".join(f"; left out: {item}" for item in left_out))
+            check_damage(folder, undisturbed, item)
+        report(f"{len(kinds)} kinds of damage: {', '.join(kinds)}")
+    report("outcomes identical throughout, nothing lost, no finished unit run again" + "".join(f"; skipped: {item}" for item in skipped))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from math import pi
 import torch
 
 from harness.attacks.native.losses import margin
-from harness.attacks.native.pool import Ask, State, best_others, columns
+from harness.attacks.native.pool import ModelQuery, State, best_others, columns
 from harness.threats import LINF
 
 
@@ -70,7 +70,7 @@ class CascadeAscent:
             "iteration": torch.zeros(runs, dtype=torch.int64),
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one iteration of every run."""
         query, label, iteration, row = state["query"], state["label"], state["iteration"], state["row"]
 
@@ -79,7 +79,7 @@ class CascadeAscent:
                 return self.sign * margin(logits, label)
             return (logits.gather(1, state["target"][:, None]) - logits.gather(1, label[:, None]))[:, 0]
 
-        logits, gradient = ask(query, value)
+        logits, gradient = query_model(query, value)
         assert gradient is not None
         margins = margin(logits, label)
         self.reached.scatter_reduce_(0, row, margins, "amax")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.attacks.native.pool import Ask, State
+from harness.attacks.native.pool import ModelQuery, State
 from harness.attacks.native.square import Square
 
 
@@ -36,10 +36,10 @@ class CascadeSquare(Square):
     reached: torch.Tensor
     suspicious: torch.Tensor
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one query of every run."""
         row, is_judged = state["row"], state["iteration"] + 1 >= self.least
-        is_adversarial, is_over = super().advance(ask, state)
+        is_adversarial, is_over = super().advance(query_model, state)
         by_gradients = self.reached[row] - self.clean_margin[row]
         by_square = state["best_margin"] - self.clean_margin[row]
         is_suspicious = (self.progress * by_gradients <= by_square) | (self.far * by_gradients <= -self.reached[row])

@@ -1,4 +1,4 @@
-"""Kills: a run with two workers gets a signal at a random moment, and continues when it is run again."""
+"""Door `kills`: a run with two workers gets a signal at a random time, and continues when it is started again."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from tests.fuzz.frame import Door, damage
+from tests.fuzz.frame import Door, store_problems
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-# Seconds after the death of a run within which its workers have ended too, even those that were still importing.
+# Seconds within which the workers of a killed run must end, including those that are still importing.
 GRACE = 120.0
-# Environment variable whose value marks the processes of one run, with the prefix of /proc/PID/environ.
+# Environment variable that marks the processes of one run; /proc/PID/environ shows it.
 MARK = "FUZZ_RUN"
 
 
 def case(random: Random, folder: Path) -> None:
-    """Stop one run, look for workers and damaged files, and finish it."""
+    """Stop one run, check for remaining workers and damaged files, and complete it."""
     seconds, expected = _undisturbed()
     store = folder / "results"
     process = _start(store, str(folder))
     number, moment = random.choice(SIGNALS), random.uniform(0.05, 1.0) * seconds
-    while not _hit(process, number, moment):
-        # The run ended before: the machine is less busy than it was. A signal that nobody gets is no kill.
+    while not _send_signal(process, number, moment):
+        # The run ended before the signal, because the machine is less busy than before; such a run does not count.
         shutil.rmtree(store)
         process, moment = _start(store, str(folder)), moment / 2
     _, stderr = process.communicate(timeout=GRACE)
@@ -39,19 +39,19 @@ def case(random: Random, folder: Path) -> None:
     while (workers := _processes(str(folder))) and time.monotonic() < end:
         time.sleep(0.1)
     assert not workers, f"left after {number.name}: {workers}"
-    assert not (problems := damage(store)), problems
+    assert not (problems := store_problems(store)), problems
     finished = _outcomes(store)
-    again = _start(store, str(folder))
-    _, stderr = again.communicate()
-    assert again.returncode == 0, stderr.decode()[-1000:]
+    second_process = _start(store, str(folder))
+    _, stderr = second_process.communicate()
+    assert second_process.returncode == 0, stderr.decode()[-1000:]
     outcomes = _outcomes(store)
     assert outcomes == expected, "other outcomes than those of an undisturbed run"
     assert finished.items() <= outcomes.items(), "a finished outcome has changed"
     assert not list((store / "claims").glob("*.json")), "claims are left"
 
 
-def _hit(process: subprocess.Popen[bytes], number: signal.Signals, moment: float) -> bool:
-    """Send a signal to a process after `moment` seconds; return False if it had ended before."""
+def _send_signal(process: subprocess.Popen[bytes], number: signal.Signals, moment: float) -> bool:
+    """Send a signal to a process after `moment` seconds; return False if the process had already ended."""
     try:
         process.communicate(timeout=moment)
     except subprocess.TimeoutExpired:
@@ -68,7 +68,7 @@ def _start(store: Path, mark: str) -> subprocess.Popen[bytes]:
 
 
 def _processes(mark: str) -> list[str]:
-    """Return the command lines of running processes that have the mark in their environment (none on systems without /proc)."""
+    """Return the command lines of running processes with the mark in their environment (none on systems without /proc)."""
     lines = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -80,14 +80,14 @@ def _processes(mark: str) -> list[str]:
 
 
 def _outcomes(store: Path) -> dict[str, bytes]:
-    """Return the bytes of the outcomes of every finished unit."""
+    """Return the bytes of the outcomes of every completed unit."""
     tables = {path.stem: path.with_suffix(".parquet") for path in (store / "units").glob("*.json")}
     return {unit: path.read_bytes() for unit, path in tables.items()}
 
 
 @cache
 def _undisturbed() -> tuple[float, dict[str, bytes]]:
-    """Return how many seconds a run takes, and its outcomes."""
+    """Return the duration of a run in seconds, and its outcomes."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         process = _start(Path(folder) / "results", folder)
