@@ -74,8 +74,11 @@ def command(model: str, with_record: bool, store: Path, as_json: bool) -> None:
     else:
         out.print(f"no outcomes in {store}: harness run --model {record.id}", style="dim")
     out.print()
-    fields = {**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}
-    _print_table("record" if with_record else "how it was made", _flatten(fields) if with_record else _made(record))
+    if with_record:
+        facts = record.model_dump(exclude_none=True, exclude={"id", "title"})
+        _print_table("record", _flatten({**facts, "sparsity": record.sparsity}))
+    else:
+        _print_table("how it was made", _made(record))
     out.print()
     if footprint is None:
         out.print(reason, style="dim")
