@@ -25,6 +25,7 @@ __all__ = [
     "present",
     "sample_of",
     "training_size",
+    "with_reading",
 ]
 
 # Prefixes of the names of a user's folder, folder:PATH, and of a user's file of arrays; the second may be left out before a path.
@@ -45,9 +46,20 @@ def _get_source(name: str) -> Source:
     if reading == Reading():
         return source
     if source.read_as is None:
-        readable = ", ".join(other for other, entry in DATASETS.items() if entry.read_as is not None)
-        raise UsageError(f"{known_name} is read as it is: --resize and --channels are for your own images and for {readable}")
+        raise UsageError(f"{known_name} is read as it is: {_scope_of_readings('a size or channels')}")
     return source.read_as(reading)
+
+
+def with_reading(name: str | None, reading: Reading, option: str) -> str:
+    """Return the name of a data set that is read with a size and channels; a UsageError names the option if it cannot be."""
+    if name is None or not (is_user_data(name) or DATASETS.get(split_reading(name)[0]).read_as is not None):
+        raise UsageError(_scope_of_readings(option))
+    return f"{name}{reading.to_text()}"
+
+
+def _scope_of_readings(option: str) -> str:
+    readable = ", ".join(name for name, source in DATASETS.items() if source.read_as is not None)
+    return f"{option} applies only to your own images (folder:PATH, PATH.npz, PATH.mat) and to {readable}"
 
 
 def is_user_data(name: str) -> bool:
@@ -83,11 +95,11 @@ def kinds() -> dict[str, DataKind]:
 
 
 def sample_of(kind: str) -> str:
-    """Return the data set that is used if a few images of a kind are needed; UsageError if no data set is of that kind."""
-    known = kinds()
-    if kind not in known:
-        raise UsageError(f"no registered data of kind {kind!r}, only of {', '.join(known)}: name images of your own with --dataset")
-    return known[kind].sample or kind
+    """Return the data set that is used if a few images of a kind ("mnist", "mnist?resize=32") are needed; UsageError if there is none."""
+    known, (name, reading) = kinds(), split_reading(kind)
+    if name not in known:
+        raise UsageError(f"no registered data of kind {name!r}, only of {', '.join(known)}: name images of your own with --dataset")
+    return f"{known[name].sample or name}{reading.to_text()}"
 
 
 def family_of(training_data: str) -> str:

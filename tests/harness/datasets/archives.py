@@ -1,4 +1,4 @@
-"""Small archives in the formats of published data sets, with random images."""
+"""Small archives in the formats of published data sets, with images whose brightness shows their class."""
 
 import gzip
 from collections.abc import Sequence
@@ -13,9 +13,11 @@ PREFIXES = {"test": "t10k", "train": "train"}
 WNIDS = [f"n{number:08d}" for number in reversed(range(200))]
 
 
-def pixels(count: int, *shape: int, seed: int = 0) -> np.ndarray:
-    """Return random images uint8 [count, *shape]."""
-    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+def pixels(labels: Sequence[int] | np.ndarray, classes: int, *shape: int) -> np.ndarray:
+    """Return noisy images uint8 [N, *shape] whose mean is 255 (label + 1/2) / classes."""
+    noise = np.random.default_rng(0).integers(-3, 4, (len(labels), *shape))
+    means = 255 * (np.asarray(labels) + 0.5) / classes
+    return np.clip(noise + np.rint(means).reshape(-1, *[1] * len(shape)), 0, 255).astype(np.uint8)
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -28,7 +30,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 def write_mnist(folder: Path, count: int, split: str = "test", suffix: str = ".gz") -> np.ndarray:
     """Write images and labels of a split of MNIST; return the images. The label of image k is k modulo 10."""
-    images = pixels(count, 28, 28)
+    images = pixels(np.arange(count) % 10, 10, 28, 28)
     write_idx(folder / f"{PREFIXES[split]}-images-idx3-ubyte{suffix}", images)
     write_idx(folder / f"{PREFIXES[split]}-labels-idx1-ubyte{suffix}", np.arange(count) % 10)
     return images
@@ -37,7 +39,8 @@ def write_mnist(folder: Path, count: int, split: str = "test", suffix: str = ".g
 def write_svhn(folder: Path, count: int, split: str = "test") -> np.ndarray:
     """Write a split of SVHN; return the images. The digit of image k is k modulo 10."""
     folder.mkdir(parents=True, exist_ok=True)
-    images, digits = pixels(count, 32, 32, 3), np.arange(count) % 10
+    digits = np.arange(count) % 10
+    images = pixels(digits, 10, 32, 32, 3)
     labels = np.where(digits == 0, 10, digits).astype(np.uint8)
     scipy.io.savemat(folder / f"{split}_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": labels[:, None]})
     return images
@@ -50,7 +53,7 @@ def write_gtsrb(folder: Path, count: int, table: str = "GT-final_test.csv") -> N
     lines = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"]
     for number in range(count):
         width, height = 30 + number % 7, 33 + number % 5
-        Image.fromarray(pixels(1, height, width, 3, seed=number)[0]).save(images / f"{number:05d}.ppm")
+        Image.fromarray(pixels([number % 43], 43, height, width, 3)[0]).save(images / f"{number:05d}.ppm")
         lines.append(f"{number:05d}.ppm;{width};{height};5;6;{width - 5};{height - 6};{number % 43}")
     (folder / table).write_text("\n".join(lines) + "\n")
 
@@ -60,7 +63,7 @@ def write_gtsrb_training(folder: Path, classes: Sequence[int], layout: str = "GT
     for label in classes:
         class_folder = folder / layout / f"{label:05d}"
         class_folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels(1, 31, 29, 3, seed=label)[0]).save(class_folder / "00000_00000.ppm")
+        Image.fromarray(pixels([label], 43, 31, 29, 3)[0]).save(class_folder / "00000_00000.ppm")
         (class_folder / f"GT-{label:05d}.csv").write_text("Filename;ClassId\n")
 
 
@@ -71,7 +74,7 @@ def write_tiny_imagenet(data_dir: Path, count: int, split: str = "test") -> None
     (root / "wnids.txt").write_text("\n".join(WNIDS))
     lines = []
     for number in range(count):
-        image = pixels(1, 64, 64, 3, seed=number)[0]
+        image = pixels([number], 200, 64, 64, 3)[0]
         wnid = sorted(WNIDS)[number]
         folder = root / "val" / "images" if split == "test" else root / "train" / wnid / "images"
         folder.mkdir(parents=True, exist_ok=True)

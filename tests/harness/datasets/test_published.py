@@ -138,7 +138,7 @@ def test_rows_of_gtsrb_name_files_and_classes(tmp_path: Path, line: str) -> None
 
 
 def test_labels_outside_the_classes_are_refused(tmp_path: Path) -> None:
-    write_idx(tmp_path / "t10k-images-idx3-ubyte", pixels(3, 28, 28))
+    write_idx(tmp_path / "t10k-images-idx3-ubyte", pixels([1, 2, 3], 10, 28, 28))
     write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.array([1, 2, 10]))
     with pytest.raises(DamagedFileError, match="from 0 to 9"):
         datasets.load("mnist", tmp_path)
