@@ -100,8 +100,8 @@ def open_factory(path: Path, function: str, weights: Path | None = None) -> tupl
     if packed is not None:
         architecture, affine, frozen = packed
         content = pack(frozen, architecture, affine, {"id": path.stem})
-        shape = (32, channels_of(architecture))
-        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), shape, affine), frozen
+        packed_shape = (32, channels_of(architecture))
+        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), packed_shape, affine), frozen
     fenced = fence(lambda network: network)
     try:
         classes, *shape = _classes(fenced)

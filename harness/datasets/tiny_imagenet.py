@@ -45,7 +45,7 @@ def read(data_dir: Path, split: str, n: int | None, reading: Reading) -> ImageSe
     classes = tuple(sorted(set(read_text(listing, "one class per line").split())))
     if len(classes) != CLASSES:
         raise DamagedFileError(listing, f"{CLASSES} classes", str(len(classes)))
-    tree = _list_validation(*parts, classes) if split == TEST else _list_training(parts[0], classes)
+    tree = _list_validation(parts[0], parts[1], classes) if split == TEST else _list_training(parts[0], classes)
     return read_tree("tiny-imagenet", tree, n, reading.resized, reading.channels or 3)
 
 
