@@ -16,7 +16,7 @@ from torch import nn
 
 from model_zoo.adapters import exported, factory, robustbench
 from model_zoo.adapters.preprocessing import NO_PREPROCESSING, Preprocessing
-from model_zoo.classifier import Classifier
+from model_zoo.classifier import Classifier, channels_of
 from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.image_shapes import BATCHES, CHANNELS, SIZES, shape_text, size_for
@@ -100,7 +100,8 @@ def open_factory(path: Path, function: str, weights: Path | None = None) -> tupl
     if packed is not None:
         architecture, affine, frozen = packed
         content = pack(frozen, architecture, affine, {"id": path.stem})
-        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), (32, 3), affine), frozen
+        packed_shape = (32, channels_of(architecture))
+        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), packed_shape, affine), frozen
     fenced = fence(lambda network: network)
     try:
         classes, *shape = _classes(fenced)
@@ -179,7 +180,7 @@ def _as_packed(network: nn.Module) -> tuple[Mapping[str, Any], bool, Classifier]
     if not isinstance(network, Classifier) or network.architecture is None:
         return None
     frozen = freeze(network, network.architecture, network.affine)
-    noise = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED))
+    noise = torch.rand(8, channels_of(network.architecture), 32, 32, generator=torch.Generator().manual_seed(_SEED))
     with torch.no_grad(), user_code("model failed"):
         # The frozen form would lose a user's forward method or hook.
         is_equal = exported.close(network(noise.clone()), frozen(noise))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from model_zoo.training.averaging import ParameterAverage, epoch_sampler, recomp
 from model_zoo.training.building import build, build_model
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.engine import make_engine, resolve_engine
+from model_zoo.training.fitting import check_fits, check_runs
 from model_zoo.training.hold_out import hold_out_accuracy
 from model_zoo.training.methods import Setting, get_method
 from model_zoo.training.methods.clean import clean_loss
@@ -55,7 +56,7 @@ def train(
     recipe : Recipe
         What to train and how.
     images, labels : np.ndarray
-        The training split, uint8 [N, H, W, 3] and integers [N]. The held-out images are taken from it.
+        The training split, uint8 [N, H, W, C] and integers [N]. The held-out images are taken from it.
     device : str
         "cpu" or "cuda". If `torchrun` started several processes, each takes one GPU and its part of every batch.
     report : callable, optional
@@ -75,8 +76,8 @@ def train(
     Raises
     ------
     UsageError
-        If there are too few images for the recipe's hold-out and one batch, test images do not match the training images, the engine
-        cannot train the recipe, or the stored run has another recipe or other images.
+        If the recipe's network does not take such images, there are too few for the hold-out and one batch, test images do not match the
+        training images, the engine cannot train the recipe, or the stored run has another recipe or other images.
     DamagedFileError
         If the stored run cannot be read.
     """
@@ -117,7 +118,9 @@ class _Run:
         test: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
         self.recipe, self.share = recipe, share
+        check_fits(recipe, images, labels)
         self.model, self.controller = build(recipe)
+        check_runs(self.model, recipe, images)
         start_from(self.model, recipe)
         self.model = self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.controller.to(device)
@@ -154,7 +157,8 @@ class _Run:
             draws=draws,
         )
         self.method = method(setting)
-        self.sampler = Sampler(pixels, targets, recipe.optimiser.batch, method.crop(attack.faithful), draws)
+        crop = dataclasses.replace(method.crop(attack.faithful), flip=recipe.data.flip)
+        self.sampler = Sampler(pixels, targets, recipe.optimiser.batch, crop, draws)
         self.optimiser = make_optimiser(recipe.optimiser, self.model.parameters())
         self.average = ParameterAverage(self.model, recipe.average) if recipe.average else None
         # Facts that are constant during a run and must be the same when it is resumed.
@@ -163,6 +167,7 @@ class _Run:
             "data": arrays_sha256(images, labels),
             "starting_weights": start_sha256(recipe),
             "images": len(images),
+            "shape": [images.shape[3], *images.shape[1:3]],
             "engine": self.engine.name,
             "precision": self.engine.precision,
             "threads": torch.get_num_threads(),
@@ -267,7 +272,7 @@ class _Run:
             "position": self.sampler.position,
             "memory": self.method.memory,
             "average": None if self.average is None else self.average.state(),
-            "curve": [asdict(record) for record in self.curve],
+            "curve": [dataclasses.asdict(record) for record in self.curve],
             "sums": self.sums,
             "spent": self.spent,
             "best": self.best,
