@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import warnings
 import zipfile
+import zlib
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ BESIDES: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
-    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64")),
+    *(type(np.dtype(kind)) for kind in "?bhilqBHILQefd"),
     argparse.Namespace,
 ]
 
@@ -47,13 +50,30 @@ def check_size(path: Path) -> None:
 
 
 class Placeholder:
-    """Substitute for an object in a file whose construction would execute code."""
+    """Substitute for an object that is stored beside the tensors; constructing the object itself could execute code."""
 
     def __init__(self, *arguments: object, **named: object) -> None: ...
 
     def __setstate__(self, state: object) -> None: ...
 
 
+class _MappingPlaceholder(Placeholder):
+    """Substitute for a subclass of `dict`, whose items are stored; an instance is an `OrderedDict`, which torch fills with them."""
+
+    def __new__(cls, *arguments: object, **named: object) -> Any:
+        return OrderedDict()
+
+
+class _ListPlaceholder(Placeholder):
+    """Substitute for a list of another type, such as a deque; an instance is a `list`, which torch fills with the items."""
+
+    def __new__(cls, *arguments: object, **named: object) -> Any:
+        return []
+
+
+# Messages of torch that name a type which it does not construct, and one whose instance it does not fill with items.
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
+_FILLED = re.compile(rf"Can only (SETITEM|append|extend).* but got <class '{re.escape(__name__)}\.(\S+)'>", re.DOTALL)
 # Largest number of types that placeholders replace; no known file has as many.
 PLACEHOLDERS = 100
 
@@ -64,8 +84,8 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
     Parameters
     ----------
     placeholders : bool
-        Whether objects whose construction would execute code (a configuration, a date) are replaced by a `Placeholder`; otherwise they
-        are an error.
+        Whether all objects other than tensors and Python's own types (a configuration, a date, a number of NumPy) are replaced by a
+        `Placeholder`; otherwise those that are not in `BESIDES` are an error.
 
     Raises
     ------
@@ -75,29 +95,45 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
         If the file does not exist.
     """
     check_size(path)
-    _check_stored(path)
-    allowed, replaced = list(BESIDES), list[str]()
-    try:
-        while True:
-            try:
-                with torch.serialization.safe_globals(allowed):
-                    content = torch.load(path, map_location="cpu", weights_only=True)
-                break
-            except pickle.UnpicklingError as error:
-                # torch's message is not shown, because it advises loading the file in a way that executes its content.
-                match = re.search(r"GLOBAL (\S+)", str(error))
-                type_name = match[1] if match and "." in match[1] else f"builtins.{match[1]}" if match else ""
-                if not placeholders or not type_name or type_name in replaced or len(replaced) >= PLACEHOLDERS:
-                    culprits = [match[1]] if match else replaced
-                    description = f"something that would have to be executed ({culprits[0]})" if culprits else "another file"
-                    raise DamagedFileError(path, "a checkpoint of tensors and numbers alone", description) from None
-                replaced.append(type_name)
-                allowed.append((type("Placeholder", (Placeholder,), {}), type_name))
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, MemoryError, AttributeError, TypeError, IndexError):
-        raise DamagedFileError(path, "a checkpoint that torch can read", "another file, or one cut short") from None
+    _check_archive(path)
+    replaced: dict[str, type[Placeholder]] = {}
+    while True:
+        allowed = [*([] if placeholders else BESIDES), *((kind, name) for name, kind in replaced.items())]
+        try:
+            with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+                # torch warns about pickle protocols, which does not help the user.
+                warnings.simplefilter("ignore")
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            break
+        except pickle.UnpicklingError as error:
+            # torch's message is not shown, because it advises loading the file in a way that executes its content.
+            substitute = _substitute_for(str(error), replaced) if placeholders and len(replaced) < PLACEHOLDERS else None
+            if substitute is None:
+                match = _GLOBAL.search(str(error))
+                culprits = [match[1]] if match else list(replaced)
+                description = f"something that would have to be executed ({culprits[0]})" if culprits else "another file"
+                raise DamagedFileError(path, "a checkpoint of tensors and numbers alone", description) from None
+            replaced.update([substitute])
+        except Exception:
+            # torch reads damaged files without checks, so that any exception may occur.
+            raise DamagedFileError(path, "a checkpoint that torch can read", "another file, or one cut short") from None
     if not isinstance(content, dict):
         raise DamagedFileError(path, "a state dict of tensors", "something else")
     return content
+
+
+def _substitute_for(message: str, replaced: Mapping[str, type[Placeholder]]) -> tuple[str, type[Placeholder]] | None:
+    """Return the name of the type that torch refuses in `message`, and a placeholder for it; None if no placeholder helps."""
+    if match := _GLOBAL.search(message):
+        name, base = match[1] if "." in match[1] else f"builtins.{match[1]}", Placeholder
+    elif match := _FILLED.search(message):
+        name = next((name for name, kind in replaced.items() if kind.__name__ == match[2]), "")
+        base = _MappingPlaceholder if match[1] == "SETITEM" else _ListPlaceholder
+    else:
+        return None
+    is_known = name in replaced and (base is Placeholder or issubclass(replaced[name], base))
+    # Names of types in files may have characters that names of classes cannot have.
+    return None if is_known or not name else (name, type(f"{base.__name__}{len(replaced)}", (base,), {}))
 
 
 def tensors(
@@ -138,14 +174,23 @@ def tensors(
     return by_name
 
 
-def _check_stored(path: Path) -> None:
-    """Reject an archive with compressed entries, which may decompress to any size; torch does not compress entries."""
-    if not zipfile.is_zipfile(path):
-        return
+def _check_archive(path: Path) -> None:
+    """Reject an archive with compressed entries, which may decompress to any size, or with an entry that its checksum does not fit.
+
+    torch does not compress entries and does not compare checksums. A checksum of 0 means that torch was told not to compute it.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
     try:
         with zipfile.ZipFile(path) as archive:
             total_bytes = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError):
-        raise DamagedFileError(path, "a checkpoint that torch can read", "another file, or one cut short") from None
-    if total_bytes > path.stat().st_size:
-        raise DamagedFileError(path, "entries stored as they are", f"ones that unfold to {total_bytes:,} bytes")
+            if total_bytes > path.stat().st_size:
+                raise DamagedFileError(path, "entries stored as they are", f"ones that unfold to {total_bytes:,} bytes")
+            for entry in archive.infolist():
+                with archive.open(entry) as content:
+                    while entry.CRC and content.read(1 << 20):
+                        pass
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError):
+        # RuntimeError includes what zipfile raises for encryption and for unknown methods of compression.
+        raise DamagedFileError(path, "a checkpoint that torch can read", "another file, or one cut short or damaged") from None

@@ -58,7 +58,7 @@ def _archive(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return "an archive that is cut short"
     if any(name.endswith(".npy") for name in names):
         return "arrays of numpy (.npz)"

@@ -39,7 +39,7 @@ def fill_user_network(network: nn.Module, path: Path) -> None:
         If the file cannot be read, no place or several places in it fit the network, or integers stand for floats or floats for integers.
     """
     expected = network.state_dict()
-    places = dict(_states(_read_content(path), "", DEPTH))
+    places = dict(_states(_read_content(path)))
     if not places:
         raise DamagedFileError(path, "a state dict of tensors", "something else")
     fitting = {place: renamed for place, state in places.items() if (renamed := _renamed(state, expected)) is not None}
@@ -49,9 +49,11 @@ def fill_user_network(network: nn.Module, path: Path) -> None:
     if not fitting:
         raise DamagedFileError(path, *_difference(places, expected))
     (state,) = fitting.values()
-    for name, tensor in expected.items():
-        if name in state and state[name].is_floating_point() != tensor.is_floating_point():
-            raise DamagedFileError(path, f"{name!r} of {_type_name(tensor)}", f"{_type_name(state[name])}{_quantised(state[name])}")
+    for name, tensor in state.items():
+        if tensor.is_meta or tensor.layout is not torch.strided:
+            raise DamagedFileError(path, f"{name!r} with all its values", f"a {'meta' if tensor.is_meta else 'sparse'} tensor")
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise DamagedFileError(path, f"{name!r} of {_type_name(expected[name])}", f"{_type_name(tensor)}{_quantised(tensor)}")
     network.load_state_dict(state, strict=False)
 
 
@@ -71,18 +73,24 @@ def _read_content(path: Path) -> Any:
     return read_checkpoint(path, placeholders=True)
 
 
-def _states(content: Any, place: str, depth: int) -> Iterator[tuple[str, State]]:
-    """Iterate over the mappings in a file that contain tensors: the keys that lead to the mapping, and its tensors."""
-    if isinstance(content, (list, tuple)) and len(content) == 1:
-        content = content[0]
-    if not isinstance(content, Mapping):
-        return
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor) and not value.is_quantized}
-    if tensors:
-        yield place or "the file itself", tensors
-    if depth:
-        for name, value in content.items():
-            yield from _states(value, f"{place}.{name}" if place else str(name), depth - 1)
+def _states(content: Any) -> Iterator[tuple[str, State]]:
+    """Iterate over the mappings in a file that contain tensors: the keys that lead to the mapping, and its tensors.
+
+    A mapping that several keys lead to, among them its own, occurs once.
+    """
+    visited, level = set[int](), [("", content)]
+    for _ in range(DEPTH + 1):
+        below = []
+        for place, value in level:
+            mapping = value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
+            if not isinstance(mapping, Mapping) or id(mapping) in visited:
+                continue
+            visited.add(id(mapping))
+            tensors = {str(name): item for name, item in mapping.items() if isinstance(item, torch.Tensor) and not item.is_nested}
+            if tensors:
+                yield place or "the file itself", tensors
+            below += [(f"{place}.{name}" if place else str(name), item) for name, item in mapping.items()]
+        level = below
 
 
 def _renamed(state: State, expected: Mapping[str, torch.Tensor]) -> State | None:
@@ -148,5 +156,5 @@ def _type_name(tensor: torch.Tensor) -> str:
 
 
 def _quantised(tensor: torch.Tensor) -> str:
-    is_byte = tensor.dtype in (torch.int8, torch.uint8)
+    is_byte = tensor.is_quantized or tensor.dtype in (torch.int8, torch.uint8)
     return " (quantised? without its scale it cannot be read)" if is_byte else ""

@@ -1,6 +1,7 @@
 """Tests of published weights for a user's network: found anywhere in the file, matched by name, refused if their type does not fit."""
 
 import argparse
+import collections
 import datetime
 import gzip
 import os
@@ -33,6 +34,14 @@ class Settings:
         self.rate = 0.1
 
 
+class Config(dict[str, object]):
+    """A dictionary of a class that readers do not have, with an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__(rate=0.1)
+        self.path = "config"
+
+
 def prefixed(prefix: str) -> dict[str, torch.Tensor]:
     return {prefix + name: tensor for name, tensor in STATE.items()}
 
@@ -55,6 +64,10 @@ READ: dict[str, Any] = {
     "a date": {"state_dict": STATE, "when": datetime.datetime(2026, 1, 1)},
     "a path": {"state_dict": STATE, "where": Path("runs")},
     "an object of a class nobody has": {"state_dict": STATE, "settings": Settings()},
+    "a dictionary of a class nobody has": {"state_dict": STATE, "config": Config(), "more": collections.defaultdict(list, a=[1])},
+    "a deque": {"state_dict": STATE, "log": collections.deque([1.0, 2.0], maxlen=4)},
+    "numpy's other types": {"state_dict": STATE, "best": np.bool_(True), "seed": np.random.get_state(), "name": np.str_("a")},
+    "the same mapping twice": {"model": STATE, "ema": STATE},
     "without counts of batches": {name: tensor for name, tensor in STATE.items() if "tracked" not in name},
     "double": {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in STATE.items()},
 }
@@ -100,6 +113,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a missing tensor": ({name: tensor for name, tensor in STATE.items() if name != "0.bias"}, r"a tensor '0\.bias', found none"),
     "one too many": ({"state_dict": changed("5.bias", torch.zeros(2))}, r"under 'state_dict', found also '5\.bias'"),
     "two that fit": ({"state_dict": STATE, "ema": prefixed("module.")}, r"once, found them under 'ema' and 'state_dict'"),
+    "no values": (changed("0.bias", torch.zeros(4, device="meta")), r"'0\.bias' with all its values, found a meta tensor"),
+    "sparse": (changed("4.weight", STATE["4.weight"].to_sparse()), r"'4\.weight' with all its values, found a sparse tensor"),
+    "quantised": (
+        {"net": changed("4.weight", torch.quantize_per_tensor(STATE["4.weight"], 0.1, 0, torch.qint8))},
+        r"'4\.weight' of float32, found qint8 \(quantised\?",
+    ),
     "no tensors": ({"epoch": 3}, "a state dict of tensors"),
     "another network": ({"net": nn.Linear(3, 4).state_dict()}, r"a tensor '0\.weight' \(and \d+ more\) under 'net'"),
 }
@@ -134,6 +153,29 @@ def test_a_file_that_is_no_checkpoint_is_named_for_what_it_is(tmp_path: Path, wh
     (tmp_path / "weights.pth").write_bytes(content)
     with pytest.raises(DamagedFileError, match=words):
         fill_user_network(network(), tmp_path / "weights.pth")
+
+
+def test_a_flipped_bit_in_an_archive_is_found_and_archives_without_checksums_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(STATE, path)
+    content, values = path.read_bytes(), STATE["4.weight"].numpy().tobytes()
+    at = content.index(values)
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    with pytest.raises(DamagedFileError, match="damaged"):
+        fill_user_network(network(), path)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    fill_user_network(network(), path)
+
+
+def test_a_mapping_that_contains_itself_is_searched_once(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"state_dict": STATE}
+    content |= {f"again{number}": content for number in range(1_000)}
+    torch.save(content, tmp_path / "weights.pt")
+    fill_user_network(network(), tmp_path / "weights.pt")
 
 
 def test_networks_and_arrays_given_as_weights_are_named(tmp_path: Path) -> None:
