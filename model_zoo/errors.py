@@ -14,11 +14,14 @@ from pathlib import Path
 LONGEST, LINE = 300, 280
 
 
+def printable(text: str) -> str:
+    """Return a text with control characters, line breaks and other characters that cannot be printed as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_line(text: str, length: int = LINE) -> str:
     """Return a text as one line of at most `length` characters: control characters escaped, and the middle left out if it is longer."""
-    line = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text[: 8 * length]
-    )
+    line = printable(text[: 8 * length])
     if len(text) <= 8 * length and len(line) <= length:
         return line
     return f"{line[: length - length // 3 - 5]} ... {line[-(length // 3) :]}"

@@ -105,6 +105,7 @@ class Fenced(nn.Module):
         if images.is_leaf and images.grad is not gradient:
             raise RefusedError("model refused: a call of it runs a backward pass into the images it is given")
         if generators is not None and generators != _generators():
+            _set_generators(generators)
             raise RefusedError("model refused: it draws or seeds random numbers; a stochastic model has to be declared as one")
         if not torch.equal(_bits(copied), _bits(images)):
             raise RefusedError("model refused: it writes to the images it is given (an operation in place?)")
@@ -163,15 +164,25 @@ def _bits(images: torch.Tensor) -> torch.Tensor:
 
 def _generators() -> tuple[Any, ...]:
     state: Any = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), state[1].tobytes(), state[2:], random.getstate()
+    return torch.get_rng_state().numpy().tobytes(), (state[0], state[1].tobytes(), *state[2:]), random.getstate()
+
+
+def _set_generators(states: tuple[Any, ...]) -> None:
+    """Set the generators of torch, NumPy and Python to the states that `_generators` returned."""
+    torch_state, (name, keys, *rest), python_state = states
+    torch.set_rng_state(torch.frombuffer(bytearray(torch_state), dtype=torch.uint8))
+    np.random.set_state((name, np.frombuffer(keys, np.uint32), *rest))
+    random.setstate(python_state)
 
 
 def _as_logits(output: Any, images: int) -> torch.Tensor:
     if not isinstance(output, torch.Tensor):
         raise RefusedError(f"model refused: logits [{images}, classes] expected, found {type(output).__name__}")
+    if output.layout is not torch.strided or output.is_meta:
+        raise RefusedError(f"model refused: logits with all their values expected, found a {'meta' if output.is_meta else 'sparse'} tensor")
     logits = output.as_subclass(torch.Tensor)
-    if logits.ndim != 2 or len(logits) != images:
+    if logits.ndim != 2 or len(logits) != images or not logits.shape[1]:
         raise RefusedError(f"model refused: logits [{images}, classes] expected, found {list(logits.shape)}")
-    if not logits.is_floating_point() or logits.layout is not torch.strided:
-        raise RefusedError(f"model refused: logits are floating-point numbers, found {logits.dtype} ({logits.layout})")
+    if not logits.is_floating_point():
+        raise RefusedError(f"model refused: logits are floating-point numbers, found {logits.dtype}")
     return logits.clone() if logits.dtype == torch.float32 else logits.float()

@@ -13,7 +13,7 @@ from torch import nn
 from model_zoo import registry, user_model
 from model_zoo.adapters import exported, robustbench
 from model_zoo.adapters.outside import PLAIN, Outside
-from model_zoo.errors import MissingDataError, UsageError
+from model_zoo.errors import MissingDataError, UsageError, UserError
 from model_zoo.recorded import load_recorded
 from model_zoo.schema import Attackable, Record
 from model_zoo.user_code import user_code
@@ -122,7 +122,17 @@ class _WithoutRecord(_Reference):
     def open(self) -> tuple[UserModel, nn.Module]:
         """Return the description and the model; raises the errors of the function of `model_zoo.user_model` for this kind."""
         with user_code(f"{self} failed"):
-            return self._open()
+            try:
+                return self._open()
+            except UserError as error:
+                if self.short_name not in str(error):
+                    error.args = (f"{self.short_name}: {error.args[0]}",)
+                raise
+
+    @property
+    @abstractmethod
+    def short_name(self) -> str:
+        """Name of the file or of the model without folders, which every error message contains."""
 
     @abstractmethod
     def _open(self) -> tuple[UserModel, nn.Module]: ...
@@ -139,6 +149,11 @@ class FactoryFile(_WithoutRecord):
     def __str__(self) -> str:
         return f"{self.path}:{self.function}" + (f"@{self.weights}" if self.weights else "")
 
+    @property
+    def short_name(self) -> str:
+        """Name of the Python file."""
+        return self.path.name
+
     def _open(self) -> tuple[UserModel, nn.Module]:
         return user_model.open_factory(self.path, self.function, self.weights)
 
@@ -152,6 +167,11 @@ class ExportedFile(_WithoutRecord):
 
     def __str__(self) -> str:
         return f"{self.path}{self.outside.to_text()}"
+
+    @property
+    def short_name(self) -> str:
+        """Name of the file."""
+        return self.path.name
 
     def _open(self) -> tuple[UserModel, nn.Module]:
         return user_model.open_exported(self.path, self.outside)
@@ -168,6 +188,11 @@ class RobustBenchEntry(_WithoutRecord):
 
     def __str__(self) -> str:
         return f"robustbench:{self.dataset}/{self.norm}/{self.name}@{self.folder}"
+
+    @property
+    def short_name(self) -> str:
+        """Name of the model on the leaderboard."""
+        return self.name
 
     def _open(self) -> tuple[UserModel, nn.Module]:
         return user_model.open_robustbench(self.name, self.dataset, self.norm, self.folder)

@@ -57,10 +57,13 @@ def read_record(path: Path) -> Record:
     return record
 
 
-def write_record(record: Record, folder: Path) -> Path:
-    """Write a record to `<id>.toml` in `folder`, atomically and without fields that are None, and return the path."""
+def write_record(record: Record, folder: Path, is_new: bool = False) -> Path:
+    """Write a record to `<id>.toml` in `folder`, atomically and without fields that are None, and return the path.
+
+    With `is_new`, an existing file raises a FileExistsError.
+    """
     path = folder / f"{record.id}.toml"
-    place(path, tomli_w.dumps(record.model_dump(exclude_none=True)).encode())
+    place(path, tomli_w.dumps(record.model_dump(exclude_none=True)).encode(), is_new)
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from model_zoo.errors import UsageError
+from model_zoo.files import is_file_name
 from model_zoo.threat import ThreatModel, parse_radius
 
 # One component of a path, on every operating system; it does not begin with a dot.
@@ -166,6 +167,13 @@ class Record(_Strict):
     training: Training | None = None
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     checkpoint: Checkpoint
+
+    @field_validator("id")
+    @classmethod
+    def _is_name_of_a_file(cls, model: str) -> str:
+        if not is_file_name(model):
+            raise ValueError("Windows has no file of this name: another id is expected")
+        return model
 
     @field_validator("architecture")
     @classmethod

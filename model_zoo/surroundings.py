@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +22,10 @@ _SETTINGS: dict[str, tuple[Any, Any]] = {
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
     "torch's default type": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's precision of products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "torch's default device": (torch.get_default_device, lambda device: torch.set_default_device(None if device.type == "cpu" else device)),
+    "torch's detection of anomalies": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "NumPy's treatment of errors": (np.geterr, lambda treatment: np.seterr(**treatment)),
+    "Python's recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "torch's deterministic mode": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
 }
 

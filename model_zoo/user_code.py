@@ -61,8 +61,8 @@ def is_full(error: BaseException) -> bool:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
-        # The user's exception class may raise when it is converted to text.
+    except BaseException:
+        # The user's exception class may raise anything when it is converted to text.
         return "(no text)"
 
 

@@ -19,7 +19,7 @@ from model_zoo.adapters.outside import PLAIN, Outside
 from model_zoo.classifier import Classifier
 from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced, unfenced
-from model_zoo.image_shapes import BATCHES, CHANNELS, SIZES, size_for
+from model_zoo.image_shapes import BATCHES, CHANNELS, SIZES, shape_text, size_for
 from model_zoo.layers.activations import activation_of
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
@@ -149,7 +149,7 @@ def open_exported(path: Path, outside: Outside = PLAIN) -> tuple[UserModel, nn.M
 
     loaded = load()
     fenced = Fenced(loaded.module, lambda: load().module)
-    classes, *shape = _classes(fenced, is_exported=True)
+    classes, *shape = _classes(fenced, is_exported=True, declared=loaded.image_shape)
     architecture = {"name": loaded.kind, "sha256": loaded.sha256, "classes": classes, **outside.identity()}
     return _user_model(path.stem, path.name, architecture, fenced, (len(loaded.content), "given file"), shape), fenced
 
@@ -220,14 +220,18 @@ def _user_model(
     return UserModel(name, title, dict(architecture), affine, weights, *stored, size, backward=backward, channels=channels)
 
 
-def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int, int]:
+def _classes(model: Fenced, is_exported: bool = False, declared: tuple[int, int, int] | None = None) -> tuple[int, int, int]:
     """Return the number of logits, and the size in pixels and the channels of images on which a network runs.
+
+    `declared` has the channels, height and width of images if the network's file states them. Networks for other images than squares of
+    three channels or one are refused.
 
     Raises a RefusedError if attacks could not differentiate the network.
     """
     first_error = ""
+    sizes = SIZES if declared is None or declared[1] in SIZES else (declared[1], *SIZES)
     for channels in CHANNELS:
-        for size in SIZES:
+        for size in sizes:
             images = torch.full((2, channels, size, size), 0.5, requires_grad=True)
             try:
                 logits = model(images)
@@ -241,6 +245,8 @@ def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int, int]:
             if gradient is None:
                 raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")
             return int(logits.shape[1]), size, channels
+    if declared is not None and (declared[0] not in CHANNELS or declared[1] != declared[2]):
+        raise RefusedError(f"model refused: it takes images of {shape_text(*declared)}; square images of 3 channels or 1 are expected")
     for batch in BATCHES:
         # Without the fence, because its audits use other batch sizes.
         if (fixed_size := size_for(unfenced(model), batch, 3, SIZES[:2])) is not None:
@@ -248,5 +254,4 @@ def _classes(model: Fenced, is_exported: bool = False) -> tuple[int, int, int]:
             raise RefusedError(
                 f"model refused: of images of {fixed_size} x {fixed_size} pixels it takes {batch} at a time and no other number: {remedy}"
             )
-    sizes = ", ".join(map(str, SIZES))
-    raise RefusedError(f"model refused: it runs on no images [2, 3, S, S] or [2, 1, S, S] with S of {sizes} ({first_error[:120]})")
+    raise RefusedError(f"model refused: it runs on no square images, from {min(SIZES)} to {max(SIZES)} pixels wide ({first_error[:150]})")

@@ -23,7 +23,7 @@ from harness.selftest import report as selftest
 from model_zoo import registry
 from model_zoo.catalogue import catalogue
 from model_zoo.errors import DamagedFileError, UserError
-from model_zoo.files import place
+from model_zoo.files import file_name, place
 
 # Folder of the report on outcomes that no suite asks for.
 REQUESTS = "requests"
@@ -81,7 +81,7 @@ def report(
     sections = []
     for name in plans if suites else _choose_suites(usable):
         suite = suites_by_name[name]
-        suite_report = report_plan(result_store, usable[name], folder / name, plans[name], formats, suite.tables, on_message)
+        suite_report = report_plan(result_store, usable[name], folder / file_name(name), plans[name], formats, suite.tables, on_message)
         if suite_report is not None:
             sections.append(Section(f"Suite {name}", suite.title, name, suite_report))
     if not suites:

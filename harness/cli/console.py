@@ -1,18 +1,41 @@
-"""Consoles of the command line for standard output and standard error, and the progress bar of long work."""
+"""Consoles of the command line for standard output and standard error, and the progress bar of long work.
+
+Strings are text: square brackets are no markup, and control characters are escaped. Styles are given as `style=` or as `rich.text.Text`.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from model_zoo.errors import printable
+
+# Everything but line feeds and no-break spaces, which tables contain.
+_CONTROLLED = re.compile("[^\n\u00a0]+")
+
+
+class TextConsole(Console):
+    """Console that prints strings, also those in tables, as text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as text whose control characters, except line feeds, are escaped."""
+        return super().render_str(_CONTROLLED.sub(lambda part: printable(part[0]), text), **options)
+
 
 # Results go to standard output, messages about the work to standard error.
 # A pipe has no width; 160 columns keep the rows of tables on one line.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = TextConsole(width=None if sys.stdout.isatty() else 160)
+err = TextConsole(stderr=True, soft_wrap=True)
 
 
 @contextmanager

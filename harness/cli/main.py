@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.cli.lazy import LazyGroup
-from model_zoo.errors import UserError, one_line
+from harness.cli.surroundings import drop_output, flush_output, open_streams, system_message, termination_interrupts
+from model_zoo.errors import LONGEST, UserError, one_line
 from model_zoo.plugin_folders import add_plugin_folder, plugin_folders
 
 COMMANDS = {
@@ -35,18 +37,33 @@ MOVED = {name: (f"store_{name}", f"harness store {name}") for name in ("merge", 
 
 
 class Main(LazyGroup):
-    """Command group that reports errors which the user can correct as one line and an exit status."""
+    """Command group that reports errors of the user, of the system and of memory as one line and an exit status."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Parse the command line and run the command; exit with 1 if the system refuses a file, the output or memory."""
+        open_streams()
+        try:
+            with termination_interrupts():
+                try:
+                    return super().main(*args, **options)
+                finally:
+                    flush_output()
+        except (OSError, MemoryError, RuntimeError) as error:
+            message = system_message(error)
+            if message is None:
+                raise
+            drop_output()
+            with suppress(OSError):
+                click.echo(one_line(f"harness: {message}", LONGEST), err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; exit with the error's status on a UserError, and with 1 if the output pipe is closed."""
+        """Run a command; exit with the error's status on a UserError."""
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(one_line(f"harness: {error}", 300), err=True)
+            click.echo(one_line(f"harness: {error}", LONGEST), err=True)
             ctx.exit(error.exit_code)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(1)
 
 
 @click.group(

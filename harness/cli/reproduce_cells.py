@@ -65,7 +65,7 @@ def run(
                 if unit.id not in tasks:
                     if bar.disable:
                         err.print(f"begin: {name}", markup=False)
-                    tasks[unit.id] = bar.add_task(name.replace("[", "\\["), total=100, speed="")
+                    tasks[unit.id] = bar.add_task(name, total=100, speed="")
                 bar.update(tasks[unit.id], completed=int(100 * event.fraction), speed=event.message)
             elif unit.id in tasks:
                 bar.remove_task(tasks.pop(unit.id))

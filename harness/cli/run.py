@@ -78,12 +78,13 @@ def command(
     from harness.runner.results import find
     from harness.runner.store import Store
     from harness.runner.suite import get_suite
+    from model_zoo.files import file_name
 
     plan = make_plan()
     settings = {"executor": executor, "existing": existing, "cpus": cpus, "gpus": gpus, "device": device}
     report = execute_plan(plan, store, workers or os.cpu_count() or 1, settings)
     result_store = Store(store)
-    folder = reports / ("request" if suite is None else get_suite(suite).name)
+    folder = reports / ("request" if suite is None else file_name(get_suite(suite).name))
     suite_report = report_plan(result_store, find(result_store.read_all(), plan), folder, plan, on_message=warn)
     if suite_report is None:
         raise SystemExit(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from harness.cli.console import err, out
 from harness.cli.options import json_option, store_option
@@ -47,7 +48,7 @@ def command(model: str, store: Path, as_json: bool) -> None:
     results = _accuracies(outcomes)
     if len(outcomes) < len(same_id):
         text = f"{store} also has outcomes of {same_id['model_sha256'].nunique() - bool(results)} other model(s) called {record.id}"
-        err.print(f"{text}, which are not shown", style="yellow", markup=False)
+        err.print(f"{text}, which are not shown", style="yellow")
     if as_json:
         fields = {
             "record": record.model_dump(exclude_none=True),
@@ -57,10 +58,10 @@ def command(model: str, store: Path, as_json: bool) -> None:
         }
         click.echo(json.dumps(fields, indent=1))
         return
-    out.print(f"[bold]{record.id}[/bold]  {record.title}")
+    out.print(Text(record.id, "bold"), record.title, sep="  ")
     _print_table("record", _flatten({**record.model_dump(exclude_none=True, exclude={"id", "title"}), "sparsity": record.sparsity}))
     if footprint is None:
-        out.print(reason, style="dim", markup=False)
+        out.print(reason, style="dim")
     else:
         _print_table("footprint", {name.replace("_", " "): _amount_text(value) for name, value in dataclasses.asdict(footprint).items()})
     if results:
@@ -71,7 +72,7 @@ def command(model: str, store: Path, as_json: bool) -> None:
             table.add_row(row["dataset"], row["threat"], row["attack"], str(row["n"]), f"{100 * row['robust_accuracy']:.1f}")
         out.print(table)
     else:
-        out.print(f"no outcomes in {store}: harness run --model {record.id}", style="dim", markup=False)
+        out.print(f"no outcomes in {store}: harness run --model {record.id}", style="dim")
 
 
 def _accuracies(outcomes: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from harness.evaluation.marks import MASKING, in_words, union
 from harness.statistics import Proportion
+from model_zoo.errors import printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 # How a value is written; a "spread" stands for several accuracies.
 Format = Literal["text", "integer", "count", "number", "percent", "share", "accuracy", "published", "difference", "p"]
@@ -40,6 +45,10 @@ LATEX = str.maketrans(
         **{character: rf"\{character}" for character in "&%$#_{}"},
     }
 )
+
+
+# What Markdown would not show as it is; "_" within a word, "<" before a number and lonely brackets are harmless.
+_MARKDOWN = re.compile(r"[\\`*|]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=[A-Za-z#])")
 
 
 def _points(fraction: float) -> str:
@@ -159,7 +168,7 @@ def published_cell(fraction: Any, n: Any) -> Cell:
 
 def markdown(cell: Cell) -> str:
     """Return the cell for a pipe table."""
-    return _line(cell, lambda text: text.replace("|", r"\|"), "**{}**")
+    return _line(cell, escape_markdown, "**{}**")
 
 
 def latex(cell: Cell) -> str:
@@ -167,29 +176,36 @@ def latex(cell: Cell) -> str:
     return _line(cell, escape_latex, r"\textbf{{{}}}")
 
 
+def escape_markdown(text: str) -> str:
+    """Return a text that Markdown shows as it is: pipes, emphasis, code, links, entities and HTML are escaped."""
+    return _MARKDOWN.sub(r"\\\g<0>", _printable(text))
+
+
 def escape_latex(text: str) -> str:
     """Return a text with LaTeX's special characters escaped."""
-    return text.translate(LATEX)
+    return _printable(text).translate(LATEX)
 
 
-def terminal(cell: Cell) -> str:
-    """Return the cell for a narrow column of a terminal, as Rich markup: the interval, in whole per cent, and the note stand below."""
-    from rich.markup import escape
+def _printable(text: str) -> str:
+    return "\u00a0".join(map(printable, text.split("\u00a0")))
 
-    number, below = escape(cell.number), ""
+
+def terminal(cell: Cell) -> Text:
+    """Return the cell for a narrow column of a terminal: the interval, in whole per cent, and the note stand below."""
+    from rich.text import Text
+
+    number, below = _printable(cell.number), ""
     if cell.kind == "spread" and cell.interval is not None:
         number, below = _range(cell, 1), cell.number
     elif cell.kind == "difference" and cell.interval is not None:
         below = " to ".join(map(_points, cell.interval))
     elif cell.interval is not None:
         below = _range(cell, 0)
-    shown = (f"[bold]{number}[/bold]" if cell.is_best else number) + cell.mark
-    lines = [
-        f"[italic]({shown})[/italic]" if _in_parentheses(cell) else shown,
-        f"[dim]{below}[/dim]" if below else "",
-        *cell.partial.split(),
-    ]
-    return "\n".join(line for line in lines if line)
+    shown = Text.assemble((number, "bold" if cell.is_best else ""), cell.mark)
+    if _in_parentheses(cell):
+        shown = Text.assemble("(", shown, ")", style="italic")
+    lines = [shown, Text(below, "dim"), *map(Text, cell.partial.split())]
+    return Text("\n").join(line for line in lines if line)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.reporting.literature import literature
 from harness.reporting.style import KINDS as FIGURE_FORMATS
 from harness.reporting.style import save
 from harness.reporting.tables import Table
-from model_zoo.files import place
+from model_zoo.files import file_name, place
 from model_zoo.publications import published
 
 # Files of a report: tables as Markdown, CSV and LaTeX, figures as PNG, SVG and PDF.
@@ -101,7 +101,7 @@ def build(
         with_notes = _with_notes(rendered, [f"Invalid: {line}." for line in invalid])
         texts = {"md": renderers.markdown(with_notes), "csv": renderers.csv(table_frame), "tex": renderers.latex(with_notes)}
         for suffix in (suffix for suffix in texts if suffix in formats):
-            path = folder / f"{spec.name}.{suffix}"
+            path = folder / file_name(f"{spec.name}.{suffix}")
             place(path, texts[suffix].encode())
             written.append(path)
     for stem, figure in figures.draw_all(figures.Material(outcomes, frame, references or {}, fewest_models)):

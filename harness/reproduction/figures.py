@@ -47,7 +47,12 @@ PRUNED = Settings(
     score_scale=0.01,
 )
 # Registered networks of the paper's size, the paper's own first, and the one to show if neither they nor a cell's model are here.
-PAPER_SIZE = ("cifar10-rn34-pruned-binary-k01-p01", "cifar10-rn18-pruned-binary-k01-p01", "cifar10-rn18-pruned-binary-k01-p01-e60")
+PAPER_SIZE = (
+    "cifar10-rn34-pruned-binary-k01-p01",
+    "cifar10-rn18-pruned-binary-k01-p01",
+    "cifar10-rn18-pruned-binary-k01-p01-e60",
+    "cifar10-rn18-pruned-binary-k01-p01-e20",
+)
 SMALL = "cifar10-rn8w32-pruned-binary-k01-p01-e15"
 # Figure 4: allocation powers, and keep ratios with one panel each.
 POWERS, KEEP_RATIOS = (0.1, 0.5, 0.8, 1.0), (0.01, 0.5)

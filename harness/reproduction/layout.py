@@ -78,9 +78,7 @@ def stacked(table: Table, width: int) -> list[Table]:
 
 def _width(cell: Cell) -> int:
     """Return the number of characters of a cell's widest line in a terminal."""
-    from rich.text import Text
-
-    return max(line.cell_len for line in Text.from_markup(terminal(cell)).split("\n", allow_blank=True))
+    return max(line.cell_len for line in terminal(cell).split("\n", allow_blank=True))
 
 
 def caption(grid: Grid) -> str:

@@ -7,7 +7,6 @@ written twice with the same outcome: claims save time, and correctness does not 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import threading
@@ -129,11 +128,8 @@ class Held:
         self.claim = self.claim.model_copy(update={"fraction": fraction, "component": component})
 
     def keep_fresh(self, beat: float) -> None:
-        """Write a heartbeat every `beat` seconds until the claim is released; end this process if it is a worker whose run has died."""
-        parent = multiprocessing.parent_process()
+        """Write a heartbeat every `beat` seconds until the claim is released."""
         while not self._released.wait(beat):
-            if parent is not None and not parent.is_alive():
-                os._exit(1)
             with suppress(OSError):
                 if (current := _read(self.path)) is not None and current.token == self.claim.token:
                     temporary = self.path.with_name(f".{self.path.name}.{self.claim.token}.tmp")

@@ -43,11 +43,14 @@ class Exported:
         "torchscript", "torch-export" or "onnx".
     content : bytes
         Content of the file; for ONNX, tensors that were stored in separate files are included.
+    image_shape : tuple of int or None
+        Channels, height and width of images if the file states them; None for formats other than ONNX.
     """
 
     module: nn.Module
     kind: str
     content: bytes
+    image_shape: tuple[int, int, int] | None = None
 
     @property
     def sha256(self) -> str:
@@ -152,7 +155,8 @@ def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
     except Exception as error:
         # The conversion of an operator may raise any exception.
         raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_first_line(error)}") from None
-    return Exported(_checked_network(path, graph, network, layout, outside), "onnx", content)
+    image_shape = layout.shape if layout.is_fixed else None
+    return Exported(_checked_network(path, graph, network, layout, outside), "onnx", content, image_shape)
 
 
 def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
@@ -200,6 +204,8 @@ def _checked_network(path: Path, graph: Any, network: nn.Module, layout: Layout,
     except Exception as error:
         # Three packages run an arbitrary graph here, so any exception may occur.
         raise UserError(f"{path}: the network does not run: {_first_line(error)}") from None
+    if not torch.isfinite(expected).all():
+        raise UserError(f"{path}: its logits of noise are not finite numbers")
     if not close(logits, expected):
         raise UserError(f"{path}: the converted network computes other logits than the ONNX file says")
     if layout.batch is not None and not _accepts(wrapped, noise[:1].repeat(layout.batch + 1, 1, 1, 1), expected[0]):

@@ -81,7 +81,9 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
         if checkpoint is not None:
             fill_user_network(network, checkpoint)
         network.eval()
-        network.requires_grad_(False)
+        for parameter in network.parameters():
+            # TorchScript's modules refuse `requires_grad_`.
+            parameter.requires_grad_(False)
         content_sha256 = object_sha256([function, maker, network], modules.modules)
     return Made(network, modules, content_sha256)
 

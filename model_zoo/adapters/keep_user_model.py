@@ -54,7 +54,7 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
     """
     name = str(fields["id"])
     if (folder / f"{name}.toml").exists():
-        raise UsageError(f"{folder / name}.toml is there already: choose another --id, or another folder with --out")
+        raise _taken(folder / f"{name}.toml")
     user_model, fenced = reference.open()
     model = unfenced(fenced)
     architecture, stored_model, suffix = dict(user_model.architecture), model, "safetensors"
@@ -77,9 +77,26 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
     except ValidationError as error:
         raise UsageError(first_fault(error)) from None
     folder.mkdir(parents=True, exist_ok=True)
-    place(folder / file, content)
-    write_record(record, folder)
+    try:
+        # Another process may add a model of the same id at the same time.
+        _place_new(folder / file, content)
+        write_record(record, folder, is_new=True)
+    except FileExistsError as error:
+        raise _taken(Path(error.filename)) from None
     return record
+
+
+def _place_new(path: Path, content: bytes) -> None:
+    """Write a new file; a file of the same content, which an interrupted attempt leaves, may exist."""
+    try:
+        place(path, content, is_new=True)
+    except FileExistsError:
+        if path.read_bytes() != content:
+            raise
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"{path} is there already: choose another --id, or another folder with --out")
 
 
 def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:

@@ -15,6 +15,10 @@ from model_zoo.errors import UserError
 _ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QGemm")
 # Operators whose number of iterations depends on the data and may be infinite.
 _LOOPS = ("Loop", "Scan", "SequenceMap")
+# Operators that draw random numbers.
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
+# Operators whose weights the converter takes from initializers only.
+_WEIGHTED = ("Conv", "ConvTranspose", "BatchNormalization", "Gemm", "DequantizeLinear")
 _CHANNELS = (1, 3)
 _KINDS = {1: torch.float32, 10: torch.float16, 11: torch.float64}
 
@@ -24,7 +28,7 @@ class Layout:
     """Input and outputs of a graph.
 
     `batch` is the fixed number of images, or None if it is dynamic; `shape` is [C, H, W] for either order of the channels; `kind` is the
-    floating type of pixels, None if the graph takes integers.
+    floating type of pixels, None if the graph takes integers. `is_fixed` says whether the file states all sizes of an image.
     """
 
     input: str
@@ -33,6 +37,7 @@ class Layout:
     channels_last: bool
     kind: torch.dtype | None
     outputs: tuple[str, ...]
+    is_fixed: bool
 
 
 def layout_of(path: Path, graph: Any) -> Layout:
@@ -63,6 +68,7 @@ def layout_of(path: Path, graph: Any) -> Layout:
         channels_last,
         _KINDS.get(tensor_type.elem_type),
         tuple(item.name for item in graph.graph.output),
+        all(rest),
     )
 
 
@@ -105,7 +111,7 @@ def without_traces(graph: Any) -> None:
 
 
 def check_operators(path: Path, graph: Any) -> None:
-    """Check that a graph has no operators that round to integers or that may never end.
+    """Check that a graph has no operators that round to integers, draw random numbers, or may never end.
 
     Raises
     ------
@@ -116,24 +122,40 @@ def check_operators(path: Path, graph: Any) -> None:
     for operator in operators:
         if operator in _ROUNDING or operator.startswith("QLinear"):
             raise UserError(f"{path}: it is quantised ({operator}): no gradient comes back through it; export the network in floats")
+        if operator in _RANDOM:
+            raise UserError(f"{path}: it draws random numbers ({operator}); export the network without, or add the function that makes it")
         if operator in _LOOPS:
             raise UserError(f"{path}: it has a loop ({operator}), which may never end; export the network unrolled")
 
 
 def fold_constants(graph: Any) -> Any:
-    """Return the graph with weights that are stored as integers (DequantizeLinear of constants) converted to floats."""
+    """Return the graph with all weights as float initializers, which the converter requires.
+
+    Weights that are stored as integers (DequantizeLinear of constants) are converted to floats, and weights that nodes of type Constant
+    contain become initializers.
+    """
     import onnx
     from onnx import numpy_helper
     from onnx.reference import ReferenceEvaluator
 
-    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    weights = {name for node in graph.graph.node if node.op_type in _WEIGHTED for name in node.input}
+    in_nodes = {
+        node.output[0]: attribute.t
+        for node in graph.graph.node
+        if node.op_type == "Constant" and node.output[0] in weights
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    constants = {**{tensor.name: tensor for tensor in graph.graph.initializer}, **in_nodes}
     folding = [node for node in graph.graph.node if node.op_type == "DequantizeLinear" and all(name in constants for name in node.input)]
-    if not folding:
+    if not folding and not in_nodes:
         return graph
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     del folded.graph.node[:]
-    folded.graph.node.extend(node for node in graph.graph.node if node not in folding)
+    folded.graph.node.extend(node for node in graph.graph.node if node not in folding and node.output[0] not in in_nodes)
+    for name, tensor in in_nodes.items():
+        folded.graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(tensor), name))
     for node in folding:
         feeds = {name: numpy_helper.to_array(constants[name]) for name in node.input}
         computed: Any = ReferenceEvaluator(node).run(None, feeds)

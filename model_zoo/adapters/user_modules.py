@@ -79,7 +79,7 @@ class UserModules:
             self.modules |= {name: module for name, module in imported.items() if not is_installed(module)}
             for name in imported.keys() & self.modules.keys():
                 del sys.modules[name]
-            sys.modules.update({name: module for name, module in previous_modules.items() if name not in sys.modules})
+            sys.modules.update({name: module for name, module in previous_modules.items() if sys.modules.get(name) is None})
 
     def sha256(self) -> str:
         """Return the sha256 of the names and contents of all files that were imported."""

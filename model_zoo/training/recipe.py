@@ -12,6 +12,7 @@ from typing import Any
 from model_zoo.documents import read_toml
 from model_zoo.errors import UsageError, one_line
 from model_zoo.families import get_family
+from model_zoo.files import is_file_name
 from model_zoo.plugins import RECIPES
 from model_zoo.training.sections import InnerAttack, Optimiser, TrainingData, section
 
@@ -59,6 +60,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,199}", self.id):
             raise UsageError(f"an id has lower-case letters, digits, dots and hyphens, which {self.id[:60]!r} is not")
+        if not is_file_name(self.id):
+            raise UsageError(f"Windows has no file named {self.id[:60]!r}: another id is expected")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"the seed is not negative, and less than 2^63, but {one_line(repr(self.seed), 60)}")
         classes = self.architecture.get("classes")

@@ -30,7 +30,7 @@ from model_zoo.errors import UserError
 SEED = 19
 # A refusal is one line of at most this length.
 LINE = 300
-# Seconds after which a case has failed.
+# Seconds after which a case has failed, unless its door has another limit.
 CASE_SECONDS = 120
 
 
@@ -43,15 +43,18 @@ class Door:
     name : str
         "packed": also the module's name.
     full, ci : int
-        Numbers of cases: of the command, and of `pytest tests/fuzz` (a few seconds).
+        Numbers of cases: of the command, and of `pytest tests/fuzz` (a few seconds; 0 if one case takes longer).
     case : callable
         Runs one case from a source of random numbers, in an empty folder; raises an AssertionError if the result is wrong.
+    seconds : int
+        After which a case has failed.
     """
 
     name: str
     full: int
     ci: int
     case: Callable[[Random, Path], None]
+    seconds: int = CASE_SECONDS
 
 
 @dataclass
@@ -71,7 +74,7 @@ def doors() -> dict[str, Door]:
 
 def run_case(door: Door, random: Random) -> None:
     """Run one case in an empty folder that is deleted afterwards; raises whatever the case raises."""
-    with tempfile.TemporaryDirectory(prefix="fuzz") as folder, _limited(CASE_SECONDS):
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder, _limited(door.seconds):
         door.case(random, Path(folder).resolve())
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from harness.plugins import FIGURES
 from harness.reporting.frames import attacks_of, groups_of, whole_headline
 from harness.reporting.names import images
+from model_zoo.files import file_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +74,7 @@ class Material:
         for (dataset, norm, radius), rows in sorted(groups_of(self.summary), key=lambda item: -len(attacks_of(item[1]))):
             if radius in self._radii.get((dataset, norm), ()) or not {"bytes", "worst"} <= set(rows) or not self._is_enough(rows):
                 continue
-            name = f"{dataset}_{norm.lower()}-{radius.replace('/', '-')}"
+            name = file_name(f"{dataset}_{norm.lower()}-{radius}")
             parts.append(Part(dataset, norm, name, _title(f"{dataset}, {norm} {radius}", rows), rows))
         return parts
 
@@ -86,7 +87,7 @@ class Material:
             is_in_group = (frame["dataset"] == dataset) & (frame["norm"] == norm) & frame["radius"].isin(radii)
             rows = frame[is_in_group].dropna(axis="columns", how="all")
             if "worst" in rows and self._is_enough(rows):
-                parts.append(Part(dataset, norm, f"{dataset}_{norm.lower()}", _title(f"{dataset}, {norm}", rows), rows))
+                parts.append(Part(dataset, norm, file_name(f"{dataset}_{norm.lower()}"), _title(f"{dataset}, {norm}", rows), rows))
         return parts
 
     def _is_enough(self, rows: pd.DataFrame) -> bool:

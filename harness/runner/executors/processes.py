@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,8 +89,17 @@ def _handle_death(unit: Unit | TrainingUnit, deaths: Counter[str], queue: deque[
     yield Done(unit.id, "failed", message)
 
 
+def _end_with_parent() -> None:
+    """Wait until the process that started this worker has ended, and end this one at once."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _serve(pipe: Connection, root: Path, resources: Resources, work: Callable[..., Done]) -> None:
-    """Run the units that arrive in a worker until the pipe is closed."""
+    """Run the units that arrive in a worker until the pipe is closed; end with the run, however it ends."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     store = Store(root)
     while True:
         try:

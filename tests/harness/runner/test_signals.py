@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from harness.cli.surroundings import termination_interrupts
 from harness.runner.signals import held_back, ignored
 
 
@@ -35,3 +36,9 @@ def test_nothing_is_felt_where_it_is_ignored_and_everything_afterwards() -> None
         os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_command_takes_a_termination_as_an_interrupt_even_in_the_background() -> None:
+    with ignored(signal.SIGINT), pytest.raises(KeyboardInterrupt), termination_interrupts():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
