@@ -22,7 +22,7 @@ from torch import nn
 
 from model_zoo.adapters.compat import import_torchvision
 from model_zoo.adapters.kind import kind_of
-from model_zoo.adapters.onnx_graph import Layout, check_operators, check_said, fold_constants, layout_of, without_traces
+from model_zoo.adapters.onnx_graph import Layout, check_operators, check_said, fold_constants, layout_of, share_weights, without_traces
 from model_zoo.adapters.outside import PLAIN, Dressed, Outside
 from model_zoo.errors import DamagedFileError, UsageError, UserError
 
@@ -152,6 +152,7 @@ def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
     try:
         with _quiet():
             network = ConvertModel(graph).eval().requires_grad_(False)
+            share_weights(graph, network)
     except Exception as error:
         # The conversion of an operator may raise any exception.
         raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_first_line(error)}") from None
