@@ -26,7 +26,7 @@ ROUNDS = 5
 LEAST = 1e5 * LANES
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line and flush."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

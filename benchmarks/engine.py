@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.common import ROUNDS, ratios, roofline, say, schedule_points, spread
+from benchmarks.common import ROUNDS, print_line, ratios, roofline, schedule_points, spread
 from harness import attacks, datasets, engines
 from harness.attacks import AttackCall
 from harness.attacks.passes import passes
@@ -80,8 +80,8 @@ def measure_engines() -> None:
     images = datasets.load("cifar10-sample").first(BATCH).tensors()[0]
     models: dict[str, nn.Module] = {f"ResNet-34, keep 0.01, p = {power}": resnet34(power) for power in (0.1, 1.0)}
     models |= {name: load_model(name) for name in (*SMALL, *DENSE)}
-    say("| model | threads | dense, ms an image | folded, times as fast | bf16, times | sparse, ms an image | sparse, times |")
-    say("| --- | --- | --- | --- | --- | --- | --- |")
+    print_line("| model | threads | dense, ms an image | folded, times as fast | bf16, times | sparse, ms an image | sparse, times |")
+    print_line("| --- | --- | --- | --- | --- | --- | --- |")
     for name, model in models.items():
         folded, fast, half = (engines.build(model, engine) for engine in ("folded", "sparse", "bf16"))
         fits = engines.prepare(model, half, "bf16", images).model is half
@@ -94,7 +94,9 @@ def measure_engines() -> None:
             _, _, folding = ratios(both(model, images), both(folded, images), rounds)
             halving = spread(ratios(both(model, images), both(half, images), rounds)[2]) if fits else "refused"
             scale = 1e3 / BATCH
-            say(f"| {name} | {threads} | {dense * scale:.3f} | {spread(folding)} | {halving} | {mine * scale:.3f} | {spread(faster)} |")
+            print_line(
+                f"| {name} | {threads} | {dense * scale:.3f} | {spread(folding)} | {halving} | {mine * scale:.3f} | {spread(faster)} |"
+            )
         torch.set_num_threads(1)
     draw(engines.build(models["ResNet-34, keep 0.01, p = 0.1"], "sparse"), images)
 
@@ -103,7 +105,7 @@ def draw(model: nn.Module, images: torch.Tensor) -> None:
     """Draw the roofline figure: each layer's additions per second against its additions per byte of values read and written."""
     assert isinstance(model, SparseModel)
     points = schedule_points(model.runner(*images.shape[2:]).schedule, both(model, images))
-    say(f"\n{roofline(points, FIGURE, 'speed')}\n")
+    print_line(f"\n{roofline(points, FIGURE, 'speed')}\n")
 
 
 def _far(model: nn.Module, images: torch.Tensor, count: int) -> torch.Tensor:
@@ -128,12 +130,12 @@ def _attack(name: str, model: nn.Module) -> None:
         seconds.append(time.process_time() - begun)
         assert not any(result.broken_by), "an image was broken at a radius so small"
         counts.append("{0.forwards} + {0.backwards}".format(passes(spec, 10)[1]))
-    say(f"| {name} | {seconds[0]:.1f} | {seconds[1]:.1f} | {seconds[0] / seconds[1]:.1f} | {' | '.join(counts)} |")
+    print_line(f"| {name} | {seconds[0]:.1f} | {seconds[1]:.1f} | {seconds[0] / seconds[1]:.1f} | {' | '.join(counts)} |")
 
 
 def _head() -> None:
-    say("\n| model | AutoAttack by the package, s | ours, s | times as fast | passes an image, package | ours |")
-    say("| --- | --- | --- | --- | --- | --- |")
+    print_line("\n| model | AutoAttack by the package, s | ours, s | times as fast | passes an image, package | ours |")
+    print_line("| --- | --- | --- | --- | --- | --- |")
 
 
 def measure_attack() -> None:
@@ -157,8 +159,8 @@ def measure_verdicts() -> None:
     x, y = sample.tensors()
     agree = dict.fromkeys(("sparse", "bf16"), 0)
     total = 0
-    say("\n| model | images | robust, package | robust, ours, sparse | differ | robust, ours, bf16 | differ |")
-    say("| --- | --- | --- | --- | --- | --- | --- |")
+    print_line("\n| model | images | robust, package | robust, ours, sparse | differ | robust, ours, bf16 | differ |")
+    print_line("| --- | --- | --- | --- | --- | --- | --- |")
     for name in get_suite("main").models:
         theirs = stored[stored["model"] == name].set_index("image")["robust"]
         if theirs.index.isin(sample.index).sum() != VERDICTS:
@@ -174,10 +176,10 @@ def measure_verdicts() -> None:
             robust[right.numpy()] = ~judge(model, x[right], result.adversarial, y[right], threat).broken.numpy()
             row += f" | {robust.sum()} | {(wanted != robust).sum()}"
             agree[engine] += int((wanted == robust).sum())
-        say(row + " |")
+        print_line(row + " |")
         total += VERDICTS
     for engine, same in agree.items():
-        say(f"\n{engine}: outcomes agree on {same} of {total} images ({100 * same / max(total, 1):.2f} %)")
+        print_line(f"\n{engine}: outcomes agree on {same} of {total} images ({100 * same / max(total, 1):.2f} %)")
 
 
 def measure_compiled() -> None:
@@ -190,7 +192,7 @@ def measure_compiled() -> None:
         return found
 
     _, _, found = ratios(both(half, images), both(engines.build(model, "sparse"), images), 3)  # type: ignore[arg-type]
-    say(f"\nResNet-34, keep 0.01, p = 0.1: sparse is {spread(found)} times as fast as compiled bfloat16, one thread")
+    print_line(f"\nResNet-34, keep 0.01, p = 0.1: sparse is {spread(found)} times as fast as compiled bfloat16, one thread")
 
 
 PARTS = {

@@ -17,7 +17,7 @@ from statistics import mean, stdev
 
 import torch
 
-from benchmarks.common import say
+from benchmarks.common import print_line
 from model_zoo.arrays import read_arrays
 from model_zoo.training.recipe import Recipe, recipe_path
 from model_zoo.training.trainer import train
@@ -60,7 +60,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     images, labels = read_arrays(options.arrays)
-    say("| engine | seed | clean | PGD-10 | loss | minutes |\n| --- | --- | --- | --- | --- | --- |")
+    print_line("| engine | seed | clean | PGD-10 | loss | minutes |\n| --- | --- | --- | --- | --- | --- |")
     robust: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     for seed in range(options.seeds):
         for engine in ENGINES:
@@ -68,9 +68,9 @@ def main() -> int:
             last = train(recipe_of(seed, options.images, options.epochs), images, labels, state=state, engine=engine).curve[-1]
             robust[engine].append(last.hold_out_pgd_accuracy)
             clean, attacked = 100 * last.hold_out_clean_accuracy, 100 * last.hold_out_pgd_accuracy
-            say(f"| {engine} | {seed} | {clean:.1f} | {attacked:.1f} | {last.train_loss:.3f} | {last.seconds / 60:.1f} |")
+            print_line(f"| {engine} | {seed} | {clean:.1f} | {attacked:.1f} | {last.train_loss:.3f} | {last.seconds / 60:.1f} |")
     text, agree = verdict(*robust.values())
-    say(f"\n{text}; {'the engines agree' if agree else 'the engines do not agree'}")
+    print_line(f"\n{text}; {'the engines agree' if agree else 'the engines do not agree'}")
     return 0 if agree else 1
 
 

@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.common import say
+from benchmarks.common import print_line
 from benchmarks.engine import BATCH, both, resnet34
 from harness import datasets, engines
 from model_zoo.kernels import taps
@@ -84,15 +84,15 @@ def layer(channels: int, size: int, density: float, dense_from: float) -> Callab
 
 def densities() -> None:
     """Print one line per layer shape: how many times as fast dense tiles are as sparse ones."""
-    say(f"Dense tiles, times as fast as sparse ones; the rule takes them from {taps.DENSE_FROM} on.\n")
-    say("| layer | " + " | ".join(f"keeps {density}" for density in DENSITIES) + " |")
-    say("| --- |" + " --- |" * len(DENSITIES))
+    print_line(f"Dense tiles, times as fast as sparse ones; the rule takes them from {taps.DENSE_FROM} on.\n")
+    print_line("| layer | " + " | ".join(f"keeps {density}" for density in DENSITIES) + " |")
+    print_line("| --- |" + " --- |" * len(DENSITIES))
     for channels, size in LAYERS:
         speedups = []
         for density in DENSITIES:
             sparse, dense = alternating(layer(channels, size, density, 2.0), layer(channels, size, density, 0.0))
             speedups.append(f"{sparse / dense:.2f}")
-        say(f"| {channels} channels, {size} x {size} | {' | '.join(speedups)} |")
+        print_line(f"| {channels} channels, {size} x {size} | {' | '.join(speedups)} |")
 
 
 def groups() -> None:
@@ -108,7 +108,7 @@ def groups() -> None:
             runs.append(both(network, images))
         seconds = alternating(*runs)
         listing = ", ".join(f"{value}: {1e3 * elapsed / BATCH:.2f}" for value, elapsed in zip(values, seconds, strict=True))
-        say(f"\n{name} (the rule has {getattr(taps, name)}), ResNet-34, keep 0.01, p = 0.1, ms an image: {listing}")
+        print_line(f"\n{name} (the rule has {getattr(taps, name)}), ResNet-34, keep 0.01, p = 0.1, ms an image: {listing}")
 
 
 if __name__ == "__main__":

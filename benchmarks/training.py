@@ -28,7 +28,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from benchmarks.common import Point, ratios, roofline, say, schedule_points, spread
+from benchmarks.common import Point, print_line, ratios, roofline, schedule_points, spread
 from harness import datasets
 from model_zoo.arrays import read_arrays
 from model_zoo.kernels import batch_pass
@@ -230,7 +230,7 @@ def measure(name: str, images: np.ndarray, labels: np.ndarray, threads: list[int
     for thread_count in threads:
         torch.set_num_threads(thread_count)
         dense_seconds, sparse_seconds, speedups = ratios(take(dense), take(sparse), steps)
-        say(f"| {name} | {thread_count} | {dense_seconds:.3f} | {sparse_seconds:.3f} | {spread(speedups)} |")
+        print_line(f"| {name} | {thread_count} | {dense_seconds:.3f} | {sparse_seconds:.3f} | {spread(speedups)} |")
     torch.set_num_threads(1)
     rows = []
     for contestant in (dense, sparse):
@@ -258,19 +258,19 @@ def main() -> None:
         sample = datasets.load("cifar10-sample")
         images, labels, source = sample.images, sample.labels, f"the {len(sample.images)} sample images that ship, over and over"
     chosen = [name for name in MODELS if name.startswith(tuple(options.models))]
-    say(f"Steps of {BATCH} images with PGD-10, after {options.warmup} steps; {options.steps} pairs; {source}.\n")
-    say("| model | threads | dense, s per step | sparse, s per step | sparse, times as fast |\n| --- | --- | --- | --- | --- |")
+    print_line(f"Steps of {BATCH} images with PGD-10, after {options.warmup} steps; {options.steps} pairs; {source}.\n")
+    print_line("| model | threads | dense, s per step | sparse, s per step | sparse, times as fast |\n| --- | --- | --- | --- | --- |")
     rows: list[str] = []
     figure = ""
     for name in chosen:
         lines = measure(name, images, labels, options.threads, options.steps, options.warmup, figure=name == chosen[0])
         rows += lines[:2]
         figure = figure or "".join(lines[2:])
-    say(f"\nWhere the time of a step goes, milliseconds on one thread:\n\n| model | engine | {' | '.join(PARTS)} | sum |")
-    say("| --- |" + " --- |" * (len(PARTS) + 2))
+    print_line(f"\nWhere the time of a step goes, milliseconds on one thread:\n\n| model | engine | {' | '.join(PARTS)} | sum |")
+    print_line("| --- |" + " --- |" * (len(PARTS) + 2))
     for row in rows:
-        say(row)
-    say(f"\n{figure}")
+        print_line(row)
+    print_line(f"\n{figure}")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def table(out: Path) -> Iterator[str]:
         caught = sum(judge(measured[row]).level != "ok" for row in overclaimed)
         truth = [row["true"] for row in rows]
         yield f"| {kind.name} | {_range(claims)} | {_range(truth)} | {len(overclaimed)} of {len(rows)} | {caught} |"
-    by_model = {diagnosis.model: diagnosis.found for diagnosis in diagnoses(Store(out))}
+    by_model = {diagnosis.model: diagnosis.diagnostics for diagnosis in diagnoses(Store(out))}
     yield ""
     yield "| images | honest models | accused | draws of as many images in which any is accused |"
     yield "| ---: | ---: | --- | ---: |"

@@ -58,7 +58,7 @@ class ResumingDownloader:
         self.partial.replace(output_file)
 
 
-def fetch(url: str, md5: str, folder: Path, instead: str, report: Report = lambda done, total: None) -> Path:
+def fetch(url: str, md5: str, folder: Path, hint: str, report: Report = lambda done, total: None) -> Path:
     """Download `url` into `folder`, unless it contains the file with that md5 already, and return the file's path.
 
     `instead` is a sentence for error messages: what the user can do if the download fails.
@@ -71,11 +71,11 @@ def fetch(url: str, md5: str, folder: Path, instead: str, report: Report = lambd
     DamagedFileError
         If the downloaded file has another md5; it is removed.
     """
-    return _retrieve(url, f"md5:{md5}", folder, url.rsplit("/", 1)[-1], instead, report)
+    return _retrieve(url, f"md5:{md5}", folder, url.rsplit("/", 1)[-1], hint, report)
 
 
 def fetch_recorded(
-    url: str, folder: Path, name: str, instead: str, sha256: str | None = None, report: Report = lambda done, total: None
+    url: str, folder: Path, name: str, hint: str, sha256: str | None = None, report: Report = lambda done, total: None
 ) -> Path:
     """Download `url` as `folder/name`, unless it is there already, and return its path.
 
@@ -85,13 +85,13 @@ def fetch_recorded(
     """
     record = folder / f"{name}.sha256"
     expected = sha256 or (record.read_text(encoding="utf-8").partition(" ")[0] if record.is_file() else None)
-    path = _retrieve(url, f"sha256:{expected}" if expected else None, folder, name, instead, report)
+    path = _retrieve(url, f"sha256:{expected}" if expected else None, folder, name, hint, report)
     if expected is None:
         with path.open("rb") as file:
             beginning = file.read(256).lstrip().lower()
             if beginning.startswith((b"<!doctype", b"<html")):
                 path.unlink()
-                raise MissingDataError(f"{url} gave a web page and not the file. {instead}")
+                raise MissingDataError(f"{url} gave a web page and not the file. {hint}")
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         place(record, f"{digest}  {name}\n".encode())

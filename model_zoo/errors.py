@@ -54,14 +54,14 @@ class UnknownNameError(UsageError):
         Kind of thing that was looked up, in the singular: "model", "attack", "suite", "dataset".
     name : str
         The name that was not found.
-    known : iterable of str
+    available : iterable of str
         The names that exist.
     listing : str
         The command that lists them, for example "harness ls models", or the URL of a page that does.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], listing: str) -> None:
-        names = sorted(known)
+    def __init__(self, kind: str, name: str, available: Iterable[str], listing: str) -> None:
+        names = sorted(available)
         matches = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f" Did you mean {matches[0]!r}?" if matches else ""
         source = listing if "://" in listing else f"`{listing}`"
@@ -71,12 +71,12 @@ class UnknownNameError(UsageError):
 class DamagedFileError(UserError):
     """File whose content is wrong; the message is one line that names the file, what was expected and what was found."""
 
-    def __init__(self, path: Path | str, expected: str, found: str) -> None:
+    def __init__(self, path: Path | str, expected: str, actual: str) -> None:
         name = one_line(str(path), 4096)
         room = max(LINE - len(name) - len(": expected , found "), 120)
         expected_text = one_line(expected, room // 2)
-        super().__init__(f"{name}: expected {expected_text}, found {one_line(found, room - len(expected_text))}")
-        self.path, self.expected, self.found = Path(path), expected, found
+        super().__init__(f"{name}: expected {expected_text}, found {one_line(actual, room - len(expected_text))}")
+        self.path, self.expected, self.actual = Path(path), expected, actual
 
 
 class MissingDataError(UserError):

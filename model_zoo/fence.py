@@ -19,16 +19,16 @@ from model_zoo.user_code import user_code
 # Largest difference between an image's logits in two calls, as a share of the batch's range: kernels differ, and rounding flips steps.
 TOLERANCE = 1e-2
 # Audited calls are those numbered by powers of two and multiples of AUDIT_EVERY, on AUDIT_IMAGES of the batch. A rebuilt network is asked
-# at powers of two and multiples of AUDIT_AGAIN_EVERY, on AUDIT_IMAGES_AGAIN.
+# at powers of two and multiples of REBUILD_EVERY, on REBUILD_AUDIT_IMAGES.
 AUDIT_EVERY = 64
-AUDIT_AGAIN_EVERY = 256
+REBUILD_EVERY = 256
 AUDIT_IMAGES = 5
-AUDIT_IMAGES_AGAIN = 16
+REBUILD_AUDIT_IMAGES = 16
 # Share of all images audited so far whose logits may differ: rounding flips a step now and then.
 AUDIT_SHARE = 0.05
 # Rounding does not change logits by this share of the batch's range; so many images may differ so much all the same.
-OTHER_ANSWER = 0.5
-OTHER_ANSWERS = 2
+VERY_DIFFERENT = 0.5
+MOST_VERY_DIFFERENT = 2
 
 Imports = Callable[[], AbstractContextManager[None]]
 
@@ -40,7 +40,7 @@ class Fenced(nn.Module):
     ----------
     network : nn.Module
         Frozen network in eval mode; maps float32 [N, C, H, W] to logits [N, classes] of any floating type.
-    again : callable, optional
+    rebuild : callable, optional
         Builds the same network from scratch, without any state from earlier calls; None if that is not possible.
     imports : callable, optional
         Returns the context manager in which the network can import the modules of its user's folders.
@@ -56,12 +56,12 @@ class Fenced(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, again: Callable[[], nn.Module] | None = None, imports: Imports = nullcontext, stochastic: bool = False
+        self, network: nn.Module, rebuild: Callable[[], nn.Module] | None = None, imports: Imports = nullcontext, stochastic: bool = False
     ) -> None:
         super().__init__()
         self.network = network
-        self.again, self.imports, self.stochastic = again, imports, stochastic
-        self.calls = self.audited = self.disagreed = self.answered_otherwise = 0
+        self.rebuild, self.imports, self.stochastic = rebuild, imports, stochastic
+        self.calls = self.audited = self.differing_rows = self.very_different_rows = 0
         self.training = network.training
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -70,18 +70,18 @@ class Fenced(nn.Module):
         self.calls += 1
         is_power = self.calls & (self.calls - 1) == 0
         if not self.stochastic and len(images) and (is_power or self.calls % AUDIT_EVERY == 0):
-            self._audit(images.detach(), logits.detach(), rebuild=is_power or self.calls % AUDIT_AGAIN_EVERY == 0)
+            self._audit(images.detach(), logits.detach(), rebuild=is_power or self.calls % REBUILD_EVERY == 0)
         return logits
 
     def start(self) -> None:
         """Count calls from 0 again: audits are most frequent among the first calls of a unit."""
-        self.calls = self.audited = self.disagreed = self.answered_otherwise = 0
+        self.calls = self.audited = self.differing_rows = self.very_different_rows = 0
 
     def fresh(self) -> Fenced:
         """Return a rebuilt network in a new wrapper, or this one if it cannot be rebuilt."""
-        if self.again is None:
+        if self.rebuild is None:
             return self
-        return Fenced(self.again(), self.again, self.imports, self.stochastic)
+        return Fenced(self.rebuild(), self.rebuild, self.imports, self.stochastic)
 
     def state_sha256(self) -> str:
         """Return the sha256 of the names, types, shapes and contents of all parameters and buffers."""
@@ -103,28 +103,28 @@ class Fenced(nn.Module):
         if changed:
             raise RefusedError(f"model refused: a call of it changes {changed[0]}")
         if images.is_leaf and images.grad is not gradient:
-            raise RefusedError("model refused: a call of it runs a backward pass into the images it is given")
+            raise RefusedError("model refused: a call of it runs a backward pass into its input images")
         if generators is not None and generators != _generators():
             _set_generators(generators)
             raise RefusedError("model refused: it draws or seeds random numbers; a stochastic model has to be declared as one")
         if not torch.equal(_bits(copied), _bits(images)):
-            raise RefusedError("model refused: it writes to the images it is given (an operation in place?)")
+            raise RefusedError("model refused: it writes to its input images (an in-place operation?)")
         return _as_logits(logits, len(images))
 
     def _audit(self, images: torch.Tensor, logits: torch.Tensor, rebuild: bool) -> None:
-        count = AUDIT_IMAGES_AGAIN if rebuild else AUDIT_IMAGES
+        count = REBUILD_AUDIT_IMAGES if rebuild else AUDIT_IMAGES
         rows = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int)).tolist()
         network = self.fresh().to(images.device) if rebuild else self
         with torch.no_grad():
             separate = torch.cat([network._call_network(images[row : row + 1]) for row in rows])
         disagreeing = int(disagree(logits[rows], separate, logits).sum())
         self.audited += len(rows)
-        self.disagreed += disagreeing
-        self.answered_otherwise += int(disagree(logits[rows], separate, logits, OTHER_ANSWER).sum())
-        is_exceeded = self.disagreed > max(2.0, AUDIT_SHARE * self.audited) or self.answered_otherwise > OTHER_ANSWERS
+        self.differing_rows += disagreeing
+        self.very_different_rows += int(disagree(logits[rows], separate, logits, VERY_DIFFERENT).sum())
+        is_exceeded = self.differing_rows > max(2.0, AUDIT_SHARE * self.audited) or self.very_different_rows > MOST_VERY_DIFFERENT
         if 2 * disagreeing > len(rows) or is_exceeded:
             raise RefusedError(
-                "model refused: the logits of an image depend on its batch mates, on whether a gradient is wanted, or on earlier calls"
+                "model refused: the logits of an image depend on its batch mates, on whether gradients are computed, or on earlier calls"
             )
 
 
@@ -133,17 +133,17 @@ def unfenced(model: nn.Module) -> nn.Module:
     return model.network if isinstance(model, Fenced) else model
 
 
-def disagree(one: torch.Tensor, other: torch.Tensor, scale: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
+def disagree(logits: torch.Tensor, other_logits: torch.Tensor, scale: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
     """Return, as bool [N], whether rows of two tensors of logits [N, classes] differ by more than `tolerance` times the range of `scale`.
 
     The range is the largest difference between the logits of one finite row of `scale`. Rows also differ if only one value of a pair is
     finite.
     """
-    finite = torch.isfinite(one) & torch.isfinite(other)
+    finite = torch.isfinite(logits) & torch.isfinite(other_logits)
     finite_rows = scale[torch.isfinite(scale).all(1)]
     spread = float((finite_rows.amax(1) - finite_rows.amin(1)).amax()) if finite_rows.numel() else 1.0
-    differs = torch.where(finite, one - other, 0.0).abs().amax(1) > tolerance * spread
-    return differs | (torch.isfinite(one) != torch.isfinite(other)).any(1)
+    differs = torch.where(finite, logits - other_logits, 0.0).abs().amax(1) > tolerance * spread
+    return differs | (torch.isfinite(logits) != torch.isfinite(other_logits)).any(1)
 
 
 def tensor_bytes(tensor: torch.Tensor) -> bytes:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Names that Windows reserves for devices, with any ending.
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+# Names that Windows reserves for devices, with any ending and with spaces before it.
+_DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def placing(path: Path, is_new: bool = False) -> Iterator[Path]:
     OSError
         If the file cannot be written; its `filename` is `path`.
     """
-    temporary = path.with_name(f".{path.name[:120]}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     with _named(path, temporary):
         try:
             yield temporary

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 GROUP = "robust_binary_harness"
 # Origin of the entries that ship.
-OURS = "this project"
+PROJECT_ORIGIN = "this project"
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class Registry(Generic[T]):
         """Register an entry in this process; raises a UsageError if the name is taken or the entry is of another type."""
         self._checked(entry, origin)
         if name in self.entries():
-            raise UsageError(f"{self.kind} {name!r} is there already ({self.entries()[name].origin})")
+            raise UsageError(f"{self.kind} {name!r} is already registered ({self.entries()[name].origin})")
         self._added[name] = Entry(lambda: entry, origin)
         self._collected = None
 
@@ -195,7 +195,7 @@ class Registry(Generic[T]):
             yield from self._of_package(package)
         if self.files is not None:
             package, data = self.files.split(":")
-            yield from self._of_files(_package_path(package) / data, OURS)
+            yield from self._of_files(_package_path(package) / data, PROJECT_ORIGIN)
         for point in importlib.metadata.entry_points(group=f"{GROUP}.{self.plural}"):
             yield from self._of_entry_point(point)
         for folder in folders:
@@ -209,9 +209,9 @@ class Registry(Generic[T]):
             name = f"{package}.{module.name}"
             if self.by_module:
                 load = partial(_resolve, f"{name}:{self.attribute}")
-                yield module.name.replace("_", "-"), Entry(load, OURS, is_plugin=False)
+                yield module.name.replace("_", "-"), Entry(load, PROJECT_ORIGIN, is_plugin=False)
             else:
-                yield from self._of_module(importlib.import_module(name), OURS, None)
+                yield from self._of_module(importlib.import_module(name), PROJECT_ORIGIN, None)
 
     def _of_module(self, module: ModuleType, origin: str, file: Path | None) -> Iterator[tuple[str, Entry[T]]]:
         entries = getattr(module, str(self.attribute), None)
@@ -255,7 +255,7 @@ class Registry(Generic[T]):
             default = file.stem.replace("_", "-") if file is not None else ""
             named = {getattr(entries, "name", default): entries}
         for name, entry in named.items():
-            yield name, Entry(partial(_same, entry), origin, file, is_plugin=file is not None or origin != OURS)
+            yield name, Entry(partial(_same, entry), origin, file, is_plugin=file is not None or origin != PROJECT_ORIGIN)
 
     def _checked(self, entry: T, origin: str) -> T:
         is_right = callable(entry) if self.accepts == "callable" else isinstance(entry, _resolve(self.accepts))

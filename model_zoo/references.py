@@ -12,7 +12,7 @@ from torch import nn
 
 from model_zoo import registry, user_model
 from model_zoo.adapters import exported, robustbench
-from model_zoo.adapters.outside import PLAIN, Outside
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING, Preprocessing
 from model_zoo.errors import MissingDataError, UsageError, UserError
 from model_zoo.recorded import load_recorded
 from model_zoo.schema import Attackable, Record
@@ -163,10 +163,10 @@ class ExportedFile(_WithoutRecord):
     """File with TorchScript, torch.export or ONNX, and the preprocessing that it does not contain."""
 
     path: Path
-    outside: Outside = PLAIN
+    preprocessing: Preprocessing = NO_PREPROCESSING
 
     def __str__(self) -> str:
-        return f"{self.path}{self.outside.to_text()}"
+        return f"{self.path}{self.preprocessing.to_text()}"
 
     @property
     def short_name(self) -> str:
@@ -174,7 +174,7 @@ class ExportedFile(_WithoutRecord):
         return self.path.name
 
     def _open(self) -> tuple[UserModel, nn.Module]:
-        return user_model.open_exported(self.path, self.outside)
+        return user_model.open_exported(self.path, self.preprocessing)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ UserReference = FactoryFile | ExportedFile | RobustBenchEntry
 Reference = RecordReference | UserReference
 
 
-def parse(text: str, weights: Path | None = None, outside: Outside = PLAIN) -> Reference:
+def parse(text: str, weights: Path | None = None, preprocessing: Preprocessing = NO_PREPROCESSING) -> Reference:
     """Return the reference that a text stands for; no file is read.
 
     Parameters
@@ -214,7 +214,7 @@ def parse(text: str, weights: Path | None = None, outside: Outside = PLAIN) -> R
         than `models`.
     weights : Path, optional
         File of weights for FILE.py:FUNCTION.
-    outside : Outside
+    preprocessing : Preprocessing
         Preprocessing for an exported network, in place of what the text says of it.
 
     Raises
@@ -224,10 +224,10 @@ def parse(text: str, weights: Path | None = None, outside: Outside = PLAIN) -> R
     """
     path, _, query = text.partition("?")
     factory = _FACTORY.fullmatch(text)
-    if outside != PLAIN and (factory is not None or not path.endswith(exported.SUFFIXES)):
+    if preprocessing != NO_PREPROCESSING and (factory is not None or not path.endswith(exported.SUFFIXES)):
         raise UsageError("--scale, --mean, --std, --channels-last and --output are for a file with an exported network (ONNX, .pt2, .ts)")
     if weights is not None and (factory is None or factory["weights"]):
-        raise UsageError("a file of weights goes with a function that makes the network: FILE.py:FUNCTION")
+        raise UsageError("a file of weights needs a function that makes the network: FILE.py:FUNCTION")
     if match := _ROBUSTBENCH.fullmatch(text):
         folder = Path(match["folder"] or robustbench.FOLDER).resolve()
         return RobustBenchEntry(match["name"], match["dataset"] or "cifar10", match["norm"] or "Linf", folder)
@@ -235,9 +235,9 @@ def parse(text: str, weights: Path | None = None, outside: Outside = PLAIN) -> R
         weights = weights or (Path(factory["weights"]) if factory["weights"] else None)
         return FactoryFile(Path(factory["file"]).resolve(), factory["function"], weights.resolve() if weights else None)
     if path.endswith(".py"):
-        raise UsageError(f"say which function of {text} makes the network: {text}:FUNCTION")
+        raise UsageError(f"name the function of {text} that makes the network: {text}:FUNCTION")
     if path.endswith(exported.SUFFIXES):
-        return ExportedFile(Path(path).resolve(), outside if outside != PLAIN else Outside.from_text(query))
+        return ExportedFile(Path(path).resolve(), preprocessing if preprocessing != NO_PREPROCESSING else Preprocessing.from_text(query))
     return parse_recorded(text)
 
 

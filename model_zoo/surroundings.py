@@ -46,7 +46,7 @@ def restore(before: list[Any]) -> list[str]:
 
 
 @contextmanager
-def surroundings_kept() -> Iterator[None]:
+def surroundings_restored() -> Iterator[None]:
     """Restore the working folder and standard output on exit; inside the block, printed text goes to standard error."""
     folder, output = Path.cwd(), sys.stdout
     sys.stdout = sys.stderr
@@ -60,7 +60,7 @@ def surroundings_kept() -> Iterator[None]:
 
 
 @contextmanager
-def libraries_kept() -> Iterator[None]:
+def libraries_restored() -> Iterator[None]:
     """Restore functions and constants of torch and of this package on exit, and raise an error if the block replaced any.
 
     Raises

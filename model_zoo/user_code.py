@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import threading
@@ -15,7 +14,8 @@ from typing import Any, NoReturn
 import torch
 
 from model_zoo.errors import UserCodeError, UserError
-from model_zoo.surroundings import surroundings_kept
+from model_zoo.exhaustion import error_text, is_full, is_memory
+from model_zoo.surroundings import surroundings_restored
 
 _TORCH = str(Path(torch.__file__).parent)
 
@@ -27,7 +27,7 @@ def user_code(what: str) -> Iterator[None]:
     This includes `SystemExit`, `KeyboardInterrupt` and calls of `os._exit` by the user's code. Errors of this package, exhausted memory, a
     full disk, and the `KeyboardInterrupt` of a person who stops the run pass unchanged. Text printed inside goes to standard error.
     """
-    with _exits_raise(), surroundings_kept(), _interrupts() as interrupts:
+    with _exits_raise(), surroundings_restored(), _interrupts() as interrupts:
         try:
             yield
         except UserError:
@@ -41,29 +41,8 @@ def user_code(what: str) -> Iterator[None]:
 def failure(what: str, error: BaseException) -> UserCodeError:
     """Return the `UserCodeError` of an exception: one line with its type, text and location, and the whole traceback."""
     trace = "".join(traceback.format_exception(error))
-    first_line = next(iter(_text(error).splitlines()), "")[:200]
+    first_line = next(iter(error_text(error).splitlines()), "")[:200]
     return UserCodeError(f"{what}: {type(error).__name__}: {first_line}{_location(error)}", trace)
-
-
-def is_memory(error: BaseException) -> bool:
-    """Return whether an exception says that memory is exhausted."""
-    text = _text(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
-    )
-
-
-def is_full(error: BaseException) -> bool:
-    """Return whether an exception says that a disk is full, over quota or read-only."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException:
-        # The user's exception class may raise anything when it is converted to text.
-        return "(no text)"
 
 
 def _location(error: BaseException) -> str:

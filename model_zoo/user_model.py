@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from model_zoo.adapters import exported, factory, robustbench
-from model_zoo.adapters.outside import PLAIN, Outside
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING, Preprocessing
 from model_zoo.classifier import Classifier
 from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced, unfenced
@@ -115,7 +115,7 @@ def open_factory(path: Path, function: str, weights: Path | None = None) -> tupl
     return _user_model(path.stem, title, architecture, fenced, stored_size(built.network), shape), fenced
 
 
-def open_exported(path: Path, outside: Outside = PLAIN) -> tuple[UserModel, nn.Module]:
+def open_exported(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> tuple[UserModel, nn.Module]:
     """Load the network of a file with TorchScript, torch.export or ONNX; all but ONNX contain code, which is executed.
 
     Form and RefusedError are as for `open_factory`; `model_zoo.adapters.exported.load_exported` says which other errors are raised.
@@ -123,12 +123,12 @@ def open_exported(path: Path, outside: Outside = PLAIN) -> tuple[UserModel, nn.M
 
     def load() -> exported.Exported:
         with user_code(f"{path} failed"):
-            return exported.load_exported(path, outside)
+            return exported.load_exported(path, preprocessing)
 
     loaded = load()
     fenced = Fenced(loaded.module, lambda: load().module)
     classes, *shape = _classes(fenced, is_exported=True, declared=loaded.image_shape)
-    architecture = {"name": loaded.kind, "sha256": loaded.sha256, "classes": classes, **outside.identity()}
+    architecture = {"name": loaded.kind, "sha256": loaded.sha256, "classes": classes, **preprocessing.identity()}
     return _user_model(path.stem, path.name, architecture, fenced, (len(loaded.content), "given file"), shape), fenced
 
 

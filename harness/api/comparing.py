@@ -18,7 +18,7 @@ from harness.runner.plan import Plan
 from harness.runner.results import find, without_covered
 from harness.runner.store import Store
 from harness.runner.suite import get_suite
-from model_zoo.adapters.outside import PLAIN, Outside
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING, Preprocessing
 from model_zoo.references import parse, parse_recorded
 from model_zoo.schema import Attackable, Record
 from model_zoo.threat import threats_for
@@ -65,19 +65,19 @@ class Compared:
             Ids of models that it must be better than, with a corrected p value below 5 %.
         """
         main = self.comparisons[0]
-        standing, lines = main.ours, []
-        low = 100 * standing.worst.interval[0]
-        doubt = f"; {standing.doubt}" if standing.doubt else ""
-        if fail_under is not None and (low < fail_under or standing.doubt):
-            lines.append(f"--fail-under {fail_under:g}: the lower end of {standing.worst} % under {main.threat} is {low:.1f}{doubt}")
+        target, lines = main.target, []
+        low = 100 * target.worst.interval[0]
+        doubt = f"; {target.doubt}" if target.doubt else ""
+        if fail_under is not None and (low < fail_under or target.doubt):
+            lines.append(f"--fail-under {fail_under:g}: the lower end of {target.worst} % under {main.threat} is {low:.1f}{doubt}")
         for opponent in main.opponents:
-            name = opponent.standing.model
-            if name in must_beat and (opponent.verdict != "better" or standing.doubt):
+            name = opponent.result.model
+            if name in must_beat and (opponent.verdict != "better" or target.doubt):
                 figures = (
                     f"{points(opponent.difference)} points, p = {p_text(opponent.adjusted)}" if opponent.images else "no images in common"
                 )
                 lines.append(f"--must-beat {name}: {opponent.verdict} ({figures}) under {main.threat}{doubt}")
-        absent = set(must_beat) - {opponent.standing.model for opponent in main.opponents}
+        absent = set(must_beat) - {opponent.result.model for opponent in main.opponents}
         return lines + [f"--must-beat {name}: it is the same model, or not of these data" for name in sorted(absent)]
 
 
@@ -90,7 +90,7 @@ def compare(
     radius: str | None = None,
     n: int | str | None = None,
     checkpoint: str | Path | None = None,
-    outside: Outside = PLAIN,
+    preprocessing: Preprocessing = NO_PREPROCESSING,
     store: str | Path = "results",
     data_dir: str | Path | None = None,
     download: bool = False,
@@ -119,7 +119,7 @@ def compare(
         Number of images, the same first ones for all. By default the suite's, and all others that the store has of both models.
     checkpoint : path, optional
         Weights for FILE.py:FUNCTION.
-    outside : Outside
+    preprocessing : Preprocessing
         Preprocessing that an exported network does not contain.
     store : path
         Where outcomes are kept.
@@ -135,7 +135,7 @@ def compare(
     UserError
         For unknown names, refused models or images, and data that is absent.
     """
-    reference = str(parse(model, None if checkpoint is None else Path(checkpoint), outside))
+    reference = str(parse(model, None if checkpoint is None else Path(checkpoint), preprocessing))
     data_path = None if data_dir is None else Path(data_dir)
     limit = n if isinstance(n, int) else None
     threat = threats_for(["Linf"], [radius])[0] if radius else None
@@ -145,7 +145,7 @@ def compare(
     result_store = Store(Path(store))
     check_fingerprints(plan.units, result_store)
     stored = list(result_store.read_all())
-    missing = without_covered(plan, find(stored, plan, longer=True).outcomes)
+    missing = without_covered(plan, find(stored, plan, allow_larger=True).outcomes)
     other_ids = {unit.record.id for unit in missing.units if unit.model != reference}
     if other_ids:
         hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
@@ -154,10 +154,10 @@ def compare(
     first_unit = plan.units[0]
     stored = list(result_store.read_all()) if report is not None else stored
     # Without a number, all images that the store has of the compared models count.
-    usable = find(stored, plan, longer=True, beyond=n is None)
+    usable = find(stored, plan, allow_larger=True, all_images=n is None)
     target_outcomes = usable.outcomes[usable.outcomes["model"] == first_unit.record.id]
     probes = plan_probes(plan, target_outcomes["image"].nunique(), data_path) if len(target_outcomes) else Plan(())
-    unprobed = without_covered(probes, find(stored, probes, longer=True).outcomes)
+    unprobed = without_covered(probes, find(stored, probes, allow_larger=True).outcomes)
     is_evasive = False
     if unprobed.units:
         on_message("and without its gradients:")

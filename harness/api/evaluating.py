@@ -109,14 +109,14 @@ def evaluate(
     threats = threats_for((attacks.get(name).norm for name in names), [radius] if radius is not None else [])
     if isinstance(model, nn.Module):
         if store is not None:
-            raise UserError("a store holds registered models: give a model id or a record, or leave the store out")
+            raise UserError("a store contains registered models only: pass a model id or a record, or no store")
         with user_code("model failed"):
             fenced = model if isinstance(model, Fenced) else Fenced(model, _make_copier(model))
             images, family = datasets.load(dataset, folder, n), datasets.describe(dataset).family
             descriptions = _describe_module(model, images.images.shape[1], images.images.shape[3], len(images.classes))
             if isinstance(next(iter(descriptions.values())), UserModel):
                 if engine not in ("auto", "dense"):
-                    raise UsageError(f"engine {engine} is for registered models: a module is attacked as it is")
+                    raise UsageError(f"engine {engine} works only with registered models, not with modules")
                 engine = "dense"
             return _evaluate_plan(plan_described(descriptions, names, images, family, threats, seed, engine), fenced, progress)
     plan = plan_request([model], names, dataset, n, threats, seed, folder, engine=engine)

@@ -16,7 +16,7 @@ from harness.reproduction import report as paper
 from harness.reproduction.measurements import stored as stored_measurements
 from harness.runner.diagnoses import diagnosed
 from harness.runner.plan import Plan, plan_suite
-from harness.runner.results import Found, cell, find
+from harness.runner.results import UsableOutcomes, cell, find
 from harness.runner.store import Store, Stored
 from harness.runner.suite import get_suite, suite_names
 from harness.selftest import report as selftest
@@ -99,7 +99,7 @@ def report(
 
 def report_plan(
     store: Store,
-    usable: Found,
+    usable: UsableOutcomes,
     folder: Path,
     plan: Plan,
     formats: Sequence[str] = DEFAULT_FORMATS,
@@ -165,7 +165,7 @@ def nothing_stored(store: Store, suites: Sequence[str]) -> UserError:
     return UserError(f"no outcomes {scope}in {store.root}: `harness run --suite quick` makes some")
 
 
-def _choose_suites(usable: Mapping[str, Found]) -> list[str]:
+def _choose_suites(usable: Mapping[str, UsableOutcomes]) -> list[str]:
     """Return the suites that have outcomes and whose cells are not all in another one's, those with the most cells first."""
     columns = ["model", "model_sha256", "dataset", "norm", "radius", "attack"]
     cells = {name: set(found.outcomes[columns].itertuples(index=False, name=None)) for name, found in usable.items()}

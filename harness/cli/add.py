@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import data_dir_option
-from harness.cli.own import outside_options
 from harness.cli.planned import reading_options, say_note
+from harness.cli.preprocessing import preprocessing_options
 
 if TYPE_CHECKING:
     from harness.datasets import ImageSet
-    from model_zoo.adapters.outside import Outside
+    from model_zoo.adapters.preprocessing import Preprocessing
 
 # Number of images on which the gates run the model.
 PROBE = 16
@@ -22,28 +22,38 @@ PROBE = 16
 @click.command("add")
 @click.argument("model")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights for FILE.py:FUNCTION: safetensors, or a state dict.")
-@outside_options
-@click.option("--id", "name", required=True, help="The id of the model: small letters, digits, hyphens.")
-@click.option("--family", required=True, help="pruned-binary, dense, dense-binary, sparse, sparse-binary or quantised.")
-@click.option("--method", required=True, help="How it was made, as in `harness ls models --json`: for example madry2018.")
-@click.option("--weight-bits", type=click.IntRange(1, 32), required=True, help="Bits of a weight.")
-@click.option("--activation-bits", type=click.IntRange(1, 32), help="Bits of an activation.  [default: the architecture's, else 32]")
-@click.option("--dataset", required=True, help="What it was trained on: cifar10, cifar100, imagenet100, or your images (docs/data.md).")
+@preprocessing_options
+@click.option("--id", "name", required=True, help="Id of the model: lower-case letters, digits and hyphens.")
+@click.option("--family", required=True, help="Family: pruned-binary, dense, dense-binary, sparse, sparse-binary or quantised.")
+@click.option(
+    "--method", required=True, help="Training method, for example madry2018; `harness ls models --json` shows those of registered models."
+)
+@click.option("--weight-bits", type=click.IntRange(1, 32), required=True, help="Bits per weight.")
+@click.option("--activation-bits", type=click.IntRange(1, 32), help="Bits per activation.  [default: the architecture's, else 32]")
+@click.option(
+    "--dataset",
+    required=True,
+    help="Data set that the model was trained on: cifar10, cifar100, imagenet100, or your images (docs/data.md).",
+)
 @reading_options
 @data_dir_option()
-@click.option("--extra-data", is_flag=True, help="It was trained on images beyond that data set.")
+@click.option("--extra-data", is_flag=True, help="The model was also trained on images outside that data set.")
 @click.option(
-    "--norm", type=click.Choice(["Linf", "L2"]), default="Linf", show_default=True, help="Of the threat model it was trained for."
+    "--norm",
+    type=click.Choice(["Linf", "L2"]),
+    default="Linf",
+    show_default=True,
+    help="Norm of the threat model that the model was trained for.",
 )
-@click.option("--radius", required=True, help="Of the threat model it was trained for, an exact fraction such as 8/255.")
-@click.option("--keep-ratio", type=click.FloatRange(0, 1, min_open=True), help="Fraction of weights kept, where it is pruned.")
-@click.option("--allocation-power", type=click.FloatRange(0, 1), help="The paper's p, where it has one.")
-@click.option("--title", help="One line for the reader.  [default: MODEL]")
-@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("added"), show_default=True, help="Where to write.")
+@click.option("--radius", required=True, help="Radius of the threat model that the model was trained for, an exact fraction such as 8/255.")
+@click.option("--keep-ratio", type=click.FloatRange(0, 1, min_open=True), help="Fraction of weights kept, if the model is pruned.")
+@click.option("--allocation-power", type=click.FloatRange(0, 1), help="The paper's p, if the model has one.")
+@click.option("--title", help="One line that describes the model.  [default: MODEL]")
+@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("added"), show_default=True, help="Folder to write to.")
 def command(
     model: str,
     checkpoint: Path | None,
-    outside: Outside,
+    preprocessing: Preprocessing,
     name: str,
     family: str,
     method: str,
@@ -59,10 +69,11 @@ def command(
     title: str | None,
     folder: Path,
 ) -> None:
-    """Make a record of MODEL, as `harness compare` takes it, once it has passed the gates: a file that loads as data, and a TOML.
+    """Check a MODEL of your own and write a record of it: a TOML file, and a file of weights that loads without executing code.
 
-    A network built by model_zoo is packed. Any other is kept as ONNX (needs the extra `onnx`), unless that would change its logits or its
-    gradients. From then on the record is the model: harness run, compare, diagnose, show.
+    MODEL is given as to `harness compare`. A network built by model_zoo is packed. Any other network is stored as ONNX (needs the extra
+    `onnx`); it is refused if the conversion changes its logits or its gradients. The commands run, compare, diagnose and show take the path
+    of the record as a model.
 
     \b
     Examples:
@@ -81,9 +92,9 @@ def command(
     from model_zoo.references import UserReference, parse
     from model_zoo.threat import ThreatModel, parse_radius, radius_text
 
-    reference = parse(model, checkpoint, outside)
+    reference = parse(model, checkpoint, preprocessing)
     if not isinstance(reference, UserReference):
-        raise UsageError(f"{model} is no model of one's own: FILE.py:FUNCTION, or a file with torch.export (.pt2) or ONNX (.onnx)")
+        raise UsageError(f"cannot add {model}: expected FILE.py:FUNCTION, or a file with torch.export (.pt2) or ONNX (.onnx)")
     threat = {"norm": norm, "radius": radius_text(ThreatModel(norm, parse_radius(radius)).radius)}
     user_model, loaded = reference.open()
     block, kind = _load_probe(dataset, data_dir)

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import data_dir_option, json_option, store_option
-from harness.cli.own import outside_options
-from harness.cli.planned import count, reading_options, say_guessing, say_notes
+from harness.cli.planned import count, print_notes, reading_options, warn_of_guessing
+from harness.cli.preprocessing import preprocessing_options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.reporting.comparison import Comparison
     from harness.runner.plan import Plan
-    from model_zoo.adapters.outside import Outside
+    from model_zoo.adapters.preprocessing import Preprocessing
 
 
 @click.command("compare")
 @click.argument("model")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights for FILE.py:FUNCTION: safetensors, or a state dict.")
-@outside_options
+@preprocessing_options
 @click.option(
     "--against",
     multiple=True,
@@ -43,20 +43,27 @@ if TYPE_CHECKING:
     "n",
     callback=count,
     metavar="N|all",
-    help="Number of images, the same first ones for all.  [default: the suite's, and all others that the store has of both models]",
+    help="Number of images, the same ones for all models.  [default: the suite's, and all others that the store has for both models]",
 )
 @data_dir_option()
-@click.option("--download", is_flag=True, help="Download CIFAR if it is not there.")
+@click.option("--download", is_flag=True, help="Download CIFAR if it is missing.")
 @store_option()
 @click.option("--workers", type=click.IntRange(min=1), help="Number of units that run in parallel.  [default: cores]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where units are computed.")
-@click.option("--fail-under", type=click.FloatRange(0, 100), metavar="PERCENT", help="Exit with 1 unless at least so robust; see above.")
-@click.option("--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless better than this model; may be repeated; see above.")
-@json_option("One JSON object, for scripts.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that computes the units.")
+@click.option(
+    "--fail-under",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Exit with 1 unless the model is at least this robust; see above.",
+)
+@click.option(
+    "--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless the model is better than this one; may be repeated; see above."
+)
+@json_option("Print one JSON object, for scripts.")
 def command(
     model: str,
     checkpoint: Path | None,
-    outside: Outside,
+    preprocessing: Preprocessing,
     against: tuple[str, ...],
     suite: str,
     dataset: str | None,
@@ -109,7 +116,7 @@ def command(
         err.print(line, style="yellow" if line.startswith("invalid") else "dim", markup=False)
 
     def on_plan(plan: Plan) -> None:
-        say_notes(plan)
+        print_notes(plan)
         for line in plan.left_out:
             say(f"left out: {line}")
 
@@ -121,7 +128,7 @@ def command(
         radius=radius,
         n=n,
         checkpoint=checkpoint,
-        outside=outside,
+        preprocessing=preprocessing,
         store=store,
         data_dir=data_dir,
         download=download,
@@ -129,7 +136,7 @@ def command(
         on_plan=on_plan,
         on_message=say,
     )
-    standing = compared.comparisons[0].ours
+    result = compared.comparisons[0].target
     unmet = compared.unmet(fail_under, required)
     if as_json:
         fields = {
@@ -147,11 +154,11 @@ def command(
             out.print()
     if compared.model.data is None:
         say("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.")
-        if standing.clean.n:
-            say_guessing(compared.model.id, standing.clean.interval[0], compared.classes)
+        if result.clean.n:
+            warn_of_guessing(compared.model.id, result.clean.interval[0], compared.classes)
     for line in unmet:
         err.print(f"not met: {line}", style="red", markup=False)
-    if unmet or compared.is_evasive or compared.has_failed or not standing.worst.n:
+    if unmet or compared.is_evasive or compared.has_failed or not result.worst.n:
         raise SystemExit(1)
 
 
@@ -159,57 +166,57 @@ def _to_dict(comparison: Comparison) -> dict[str, Any]:
     from harness.reporting.comparison import sentences
     from harness.reporting.frames import headline
 
-    def standing(fields: dict[str, Any]) -> dict[str, Any]:
+    def with_accuracies(fields: dict[str, Any]) -> dict[str, Any]:
         for name in ("clean", "worst"):
             successes, n = fields[name]["successes"], fields[name]["n"]
             fields[name] = {"right": successes, "images": n, "accuracy": successes / n if n else None}
         return fields
 
     fields = {**asdict(comparison), "headline": headline(comparison.threat.split()[0], comparison.attacks)}
-    fields["ours"] = {**standing(fields["ours"]), "doubt": comparison.ours.doubt}
+    fields["target"] = {**with_accuracies(fields["target"]), "doubt": comparison.target.doubt}
     for opponent_fields, opponent in zip(fields["opponents"], comparison.opponents, strict=True):
-        opponent_fields["standing"] = {**standing(opponent_fields["standing"]), "doubt": opponent.standing.doubt}
+        opponent_fields["result"] = {**with_accuracies(opponent_fields["result"]), "doubt": opponent.result.doubt}
         if not opponent_fields["images"]:
             opponent_fields.update(dict.fromkeys(("difference", "low", "high", "bootstrap_low", "bootstrap_high", "p", "adjusted")))
-    low, high = comparison.ours.worst.interval
-    fields["ours"]["worst"] |= {"low": low, "high": high}
-    return {**fields, "on_front": comparison.ours.model in comparison.front, "words": sentences(comparison)}
+    low, high = comparison.target.worst.interval
+    fields["target"]["worst"] |= {"low": low, "high": high}
+    return {**fields, "on_front": comparison.target.model in comparison.front, "words": sentences(comparison)}
 
 
 def _table(comparison: Comparison) -> Table:
     from rich.table import Table
 
     from harness.reporting.comparison import p_text, points
-    from harness.reporting.frames import headline, whole_headline
+    from harness.reporting.frames import full_headline, headline
 
-    attack_title = whole_headline(headline(comparison.threat.split()[0], comparison.attacks), comparison.attacks)
+    attack_title = full_headline(headline(comparison.threat.split()[0], comparison.attacks), comparison.attacks)
     title = f"{comparison.dataset}, {comparison.threat}: {attack_title}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
     table.add_column("model", overflow="fold")
     for heading in ("bytes", "of", "n", "clean, %", "robust, %", "difference", "p", "p, Holm"):
         table.add_column(heading, justify="left" if heading == "of" else "right", no_wrap=True)
     table.add_column("front")
-    if any(standing.flags for standing in (comparison.ours, *(opponent.standing for opponent in comparison.opponents))):
+    if any(result.flags for result in (comparison.target, *(opponent.result for opponent in comparison.opponents))):
         table.add_column("flags", overflow="fold")
-    for standing, opponent in [(comparison.ours, None), *((opponent.standing, opponent) for opponent in comparison.opponents)]:
+    for result, opponent in [(comparison.target, None), *((opponent.result, opponent) for opponent in comparison.opponents)]:
         cells = [
-            standing.model,
-            f"{standing.size.bytes:,}",
-            standing.size.convention,
-            str(standing.worst.n),
-            f"{100 * standing.clean.value:.1f}" if standing.clean.n else "–",
+            result.model,
+            f"{result.size.bytes:,}",
+            result.size.convention,
+            str(result.worst.n),
+            f"{100 * result.clean.value:.1f}" if result.clean.n else "–",
         ]
-        cells.append(str(standing.worst) or "–")
+        cells.append(str(result.worst) or "–")
         if opponent is not None and opponent.images:
             cells.append(f"{points(opponent.difference)} [{points(opponent.low)}, {points(opponent.high)}]")
             cells += [p_text(opponent.p), p_text(opponent.adjusted)]
         else:
             cells += ["", "", ""]
-        cells.append("yes" if standing.model in comparison.front else "")
-        cells += [", ".join(standing.flags)] if len(table.columns) > len(cells) else []
+        cells.append("yes" if result.model in comparison.front else "")
+        cells += [", ".join(result.flags)] if len(table.columns) > len(cells) else []
         table.add_row(*cells, style="bold" if opponent is None else None)
     table.caption = (
-        f"n = {comparison.ours.worst.n}. difference: {comparison.ours.model} less the model, in points, with its 95 % interval; "
+        f"n = {comparison.target.worst.n}. difference: {comparison.target.model} less the model, in points, with its 95 % interval; "
         "p: McNemar's exact test on the same images, and corrected for the number of models (Holm)."
     )
     table.caption_justify = "left"

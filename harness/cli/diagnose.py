@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 
 @click.command("diagnose")
 @click.argument("models", nargs=-1)
-@click.option("--n", type=click.IntRange(min=1), default=250, show_default=True, help="Number of images, the first of the data set.")
-@click.option("--dataset", help="Images to diagnose on; images of your own too (docs/data.md).  [default: a sample of the model's data]")
+@click.option(
+    "--n", type=click.IntRange(min=1), default=250, show_default=True, help="Number of images, taken from the start of the data set."
+)
+@click.option("--dataset", help="Images to diagnose on, registered or your own (docs/data.md).  [default: a sample of the model's data]")
 @reading_options
 @data_dir_option()
 @click.option("--radius", help="An exact Linf radius such as 8/255.  [default: the protocol's for the data]")
-@store_option("Where diagnostics are kept.")
+@store_option("Folder with stored diagnostics.")
 @json_option()
 def command(
     models: tuple[str, ...], n: int, dataset: str | None, data_dir: Path | None, radius: str | None, store: Path, as_json: bool
 ) -> None:
-    """Check whether the robustness of MODELS (ids or paths of records; by default all that ship) is real: ok, suspicious or masked.
+    """Check whether the robustness of MODELS (ids or paths of records; by default all shipped models) is real: ok, suspicious or masked.
 
     The checks look for missing gradients, saturated logits, attacks without gradients that beat gradient attacks (Square, RayS, transfer,
     descent), robustness that does not fall with the radius, and attacks that have not converged. Stored diagnoses are not measured again;
@@ -55,7 +57,7 @@ def command(
         for position, model in enumerate(model_names):
             record = parse_recorded(model).describe()
 
-            def tell(fraction: float, component: str, position: int = position, name: str = record.id) -> None:
+            def on_progress(fraction: float, component: str, position: int = position, name: str = record.id) -> None:
                 bar.update(task, completed=position + fraction, description=f"{name} · {component}")
 
             try:
@@ -67,7 +69,7 @@ def command(
                         dataset=dataset,
                         data_dir=data_dir,
                         store=store,
-                        progress=tell,
+                        progress=on_progress,
                         on_message=say_note,
                     )
                 )
@@ -93,10 +95,10 @@ def _to_dict(diagnosis: Diagnosis) -> dict[str, Any]:
         "model": diagnosis.model,
         "dataset": diagnosis.dataset,
         "threat": diagnosis.threat,
-        "n": diagnosis.found.images,
+        "n": diagnosis.diagnostics.images,
         "verdict": diagnosis.verdict.level,
     }
-    return {**labels, "reasons": [vars(reason) for reason in diagnosis.verdict.reasons], "diagnostics": diagnosis.found.to_dict()}
+    return {**labels, "reasons": [vars(reason) for reason in diagnosis.verdict.reasons], "diagnostics": diagnosis.diagnostics.to_dict()}
 
 
 def _table(diagnoses: list[Diagnosis]) -> Table:
@@ -108,7 +110,7 @@ def _table(diagnoses: list[Diagnosis]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("verdict")
     for diagnosis in diagnoses:
-        measured = diagnosis.found
+        measured = diagnosis.diagnostics
         robust_marks = {**measured.robust, "large": measured.sweep[max(measured.sweep, key=Fraction)]}
         shares = [robust_marks.get(probe) for probe in ("ce", "margin", "square", "noise", "transfer", "large")]
         cells = ["–" if robust is None else f"{100 * robust.count(ROBUST) / measured.images:.1f}" for robust in shares]

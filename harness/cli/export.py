@@ -12,17 +12,17 @@ from harness.cli.options import json_option
 
 @click.command("export")
 @click.argument("model")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write.  [default: ./MODEL.safetensors]")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.  [default: ./MODEL.safetensors]")
 @click.option(
     "--signs",
     type=click.Choice(["stored", "seed"]),
     default="stored",
     show_default=True,
-    help="One bit a kept weight, or drawn again from the recipe's seed on loading: smaller, and needs a torch that draws the same.",
+    help="Store the signs, one bit per kept weight, or only the recipe's seed: smaller, but needs a torch that draws the same signs.",
 )
-@json_option("One JSON object, for scripts.")
+@json_option("Print one JSON object, for scripts.")
 def command(model: str, out: Path | None, signs: str, as_json: bool) -> None:
-    """Write a MODEL (an id, or the path of a record) as one packed file, and make sure that it gives the same logits, bit for bit.
+    """Write MODEL (an id, or the path of a record) to one packed file, and check that the file gives the same logits, bit for bit.
 
     \b
     Examples:

@@ -13,12 +13,12 @@ from harness.cli.options import json_option
 
 @click.command("footprint")
 @click.argument("models", nargs=-1, required=True)
-@click.option("--layers", is_flag=True, help="A row for every layer.")
+@click.option("--layers", is_flag=True, help="Print one row per layer.")
 @json_option()
 def command(models: tuple[str, ...], layers: bool, as_json: bool) -> None:
-    """Say what MODELS cost to store and to run for one image: bytes by convention, activations, operations.
+    """Show what MODELS cost to store and to run on one image: bytes by several conventions, activations and operations.
 
-    Weights alone are counted, but for the batch norms, which have a line of their own, and the file, which is measured and holds both.
+    Each convention counts the weights only. Batch norms have a separate line. The size of the file is measured and includes both.
 
     \b
     Examples:

@@ -10,15 +10,20 @@ import click
 @click.command("import")
 @click.argument("kind", metavar="FORMAT")
 @click.argument("file", metavar="FILE")
-@click.option("--id", "name", required=True, help="The id of the model: small letters, digits, hyphens.")
-@click.option("--dataset", type=click.Choice(["cifar10", "cifar100", "imagenet100"]), required=True, help="What it was trained on.")
-@click.option("--radius", required=True, help="The Linf radius it was trained for, an exact fraction such as 8/255.")
-@click.option("--extra-data", is_flag=True, help="It was trained on images beyond its data set too.")
-@click.option("--keep-ratio", type=click.FloatRange(0, 1, min_open=True), help="Fraction of weights kept, where the file does not say.")
-@click.option("--allocation-power", type=click.FloatRange(0, 1), help="The paper's p (the official --pr-scale); ivrl only.")
-@click.option("--architecture", help="Insist on this one, for example cifar-resnet34; ivrl only.  [default: what the tensors say]")
-@click.option("--width", type=click.IntRange(min=1), help="Channels of its first stage.")
-@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("imported"), show_default=True, help="Where to write.")
+@click.option("--id", "name", required=True, help="Id of the model: lower-case letters, digits and hyphens.")
+@click.option(
+    "--dataset", type=click.Choice(["cifar10", "cifar100", "imagenet100"]), required=True, help="Data set that the model was trained on."
+)
+@click.option("--radius", required=True, help="Linf radius that the model was trained for, an exact fraction such as 8/255.")
+@click.option("--extra-data", is_flag=True, help="The model was also trained on images outside its data set.")
+@click.option("--keep-ratio", type=click.FloatRange(0, 1, min_open=True), help="Fraction of weights kept, if the file does not contain it.")
+@click.option("--allocation-power", type=click.FloatRange(0, 1), help="The paper's p (--pr-scale of the authors' code); only for ivrl.")
+@click.option(
+    "--architecture",
+    help="Architecture that the file must have, for example cifar-resnet34; only for ivrl.  [default: recognised from the tensors]",
+)
+@click.option("--width", type=click.IntRange(min=1), help="Number of channels of the first stage.")
+@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("imported"), show_default=True, help="Folder to write to.")
 def command(
     kind: str,
     file: str,
@@ -32,12 +37,12 @@ def command(
     width: int | None,
     folder: Path,
 ) -> None:
-    """Turn a checkpoint FILE of another code into a packed file and a record, without executing anything in it.
+    """Convert a checkpoint FILE of another project to a packed file and a record, without executing anything in it.
 
-    FORMAT says whose code wrote it, and with that how images are normalised and what is pruned; `harness ls formats` lists them. FILE is a
-    path, or the name of a published file, which is downloaded to OUT/downloads once; its hash is recorded there.
+    FORMAT is the project whose code wrote the file; it determines how images are normalised and which weights are pruned (`harness ls
+    formats`). FILE is a path, or the name of a published file, which is downloaded once to OUT/downloads, where its hash is recorded.
 
-    Some files do not say how much is kept: a wrong --keep-ratio or --allocation-power gives another network without any error. So does a
+    Some files do not contain the keep ratio: a wrong --keep-ratio or --allocation-power gives another network without any error. So does a
     file read as another format. Compare the clean accuracy with what its authors report (`harness run --model OUT/ID.toml`).
 
     \b
@@ -57,7 +62,7 @@ def command(
 
     adapter = get_format(kind)
     if adapter.name != "ivrl" and (architecture or width or allocation_power is not None):
-        raise UsageError(f"{adapter.name} files say their architecture; --architecture, --width and --allocation-power are for ivrl")
+        raise UsageError(f"{adapter.name} files contain their architecture; --architecture, --width and --allocation-power are for ivrl")
     threat = Threat(norm="Linf", radius=radius_text(parse_radius(radius)))
     path, published = locate(adapter, file, folder / "downloads")
     request = Request(dataset, published.name if published else path.name, architecture, width, keep_ratio, allocation_power)

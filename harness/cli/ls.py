@@ -17,8 +17,8 @@ from model_zoo.errors import UsageError, UserError
 
 @click.command("ls")
 @click.argument("kind", type=click.Choice(["models", "datasets", *KINDS]))
-@click.option("--cells", is_flag=True, help="Models that were trained for tables of the paper, in place of the registered ones.")
-@store_option("Where the trained cells are, in the folder `cells`.")
+@click.option("--cells", is_flag=True, help="List models that were trained for the paper's tables, not the registered ones.")
+@store_option("Folder whose folder `cells` contains the trained models.")
 @data_dir_option()
 @json_option()
 def command(kind: str, cells: bool, store: Path, data_dir: Path | None, as_json: bool) -> None:

@@ -41,14 +41,14 @@ class Main(LazyGroup):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Parse the command line and run the command; exit with 1 if the system refuses a file, the output or memory."""
-        open_streams()
         try:
+            open_streams()
             with termination_interrupts():
                 try:
                     return super().main(*args, **options)
                 finally:
                     flush_output()
-        except (OSError, MemoryError, RuntimeError) as error:
+        except (OSError, MemoryError, RuntimeError, ImportError) as error:
             message = system_message(error)
             if message is None:
                 raise

@@ -30,8 +30,8 @@ def count(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 _READING = (
-    click.option("--resize", type=click.IntRange(1, 4096), metavar="N", help="Bring images of your own to N x N pixels."),
-    click.option("--channels", type=click.Choice(["1", "3"]), help="Read images of your own as grey (1) or RGB (3)."),
+    click.option("--resize", type=click.IntRange(1, 4096), metavar="N", help="Resize your own images to N x N pixels."),
+    click.option("--channels", type=click.Choice(["1", "3"]), help="Read your own images as grey (1) or RGB (3)."),
 )
 
 
@@ -49,7 +49,7 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
 
             if dataset is None or not is_user_data(dataset):
                 option = "--resize" if resize is not None else "--channels"
-                raise UsageError(f"{option} is for images of your own, --dataset folder:PATH, PATH.npz or PATH.mat")
+                raise UsageError(f"{option} applies only to your own images: --dataset folder:PATH, PATH.npz or PATH.mat")
             dataset += Reading(resize, None if channels is None else int(channels)).to_text()
         command(dataset=dataset, **values)
 
@@ -58,7 +58,7 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def say_notes(plan: Plan) -> None:
+def print_notes(plan: Plan) -> None:
     """Print a plan's notes on how images were read."""
     for note in plan.notes:
         say_note(note)
@@ -71,7 +71,7 @@ def say_note(note: str) -> None:
     err.print(note, style="yellow", markup=False)
 
 
-def say_guessing(model: str, low: float, classes: int) -> None:
+def warn_of_guessing(model: str, low: float, classes: int) -> None:
     """Print a warning if a model may be no better than guessing; `low` is the lower end of the interval of its clean accuracy."""
     from harness.cli.console import err
 
@@ -81,17 +81,25 @@ def say_guessing(model: str, low: float, classes: int) -> None:
 
 
 _OPTIONS = (
-    click.option("--suite", help="A named plan: smoke, quick, main, epsilon, full, paper (see `harness ls suites`)."),
-    click.option("--model", "models", multiple=True, help="A model id, the path of a record, or robustbench:NAME; may be repeated."),
-    click.option("--attack", "attack_names", multiple=True, help="An attack; may be repeated.  [default: pgd]"),
-    click.option("--dataset", help="Images to attack; folder:PATH, PATH.npz or PATH.mat (docs/data.md).  [default: cifar10-sample]"),
+    click.option("--suite", help="Named plan: smoke, quick, main, epsilon, full or paper (see `harness ls suites`)."),
+    click.option("--model", "models", multiple=True, help="Model id, path of a record, or robustbench:NAME; may be repeated."),
+    click.option("--attack", "attack_names", multiple=True, help="Attack (see `harness ls attacks`); may be repeated.  [default: pgd]"),
+    click.option(
+        "--dataset", help="Images to attack: a data set, folder:PATH, PATH.npz or PATH.mat (docs/data.md).  [default: cifar10-sample]"
+    ),
     reading_options,
-    click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, the first of the data set, or 'all'."),
-    click.option("--radius", "radii", multiple=True, help="8/255, or 'Linf 8/255'; may be repeated.  [default: the protocol's]"),
-    click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What attacks differentiate."),
-    click.option("--seed", type=click.IntRange(min=0), help="Base seed.  [default: 0]"),
+    click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, taken from the start of the data set, or 'all'."),
+    click.option("--radius", "radii", multiple=True, help="Radius such as 8/255, or 'L2 1/2'; may be repeated.  [default: the protocol's]"),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        show_default=True,
+        help="Implementation of the model that attacks differentiate.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), help="Base seed of the attacks.  [default: 0]"),
     data_dir_option(),
-    click.option("--download", is_flag=True, help="Download CIFAR if it is not there."),
+    click.option("--download", is_flag=True, help="Download CIFAR if it is missing."),
     store_option(),
 )
 _PLAN_OPTIONS = ("suite", "models", "attack_names", "dataset", "n", "radii", "engine", "seed", "data_dir", "download")
@@ -135,7 +143,7 @@ def make_plan(
     from harness.runner.plan import plan_request, plan_suite
 
     if (suite is None) == (not models):
-        raise UsageError("say what to run: either --suite NAME or --model ID (`harness ls suites`, `harness ls models`)")
+        raise UsageError("choose what to run: --suite NAME or --model ID (`harness ls suites`, `harness ls models`)")
     from model_zoo.references import ExportedFile, FactoryFile, parse
 
     references = list(map(parse, models))
@@ -151,10 +159,10 @@ def make_plan(
         count = n if isinstance(n, int) else None
         images = dataset or "cifar10-sample"
         plan = plan_request(list(map(str, references)), names, images, count, threats, seed or 0, data_dir, download, engine)
-        say_notes(plan)
+        print_notes(plan)
         return plan
     if attack_names or dataset or radii or seed is not None:
-        raise UsageError("a suite fixes its attacks, images, radii and seed: give only --n beside --suite, or use --model")
+        raise UsageError("a suite fixes its attacks, images, radii and seed: use no option but --n with --suite, or use --model")
     from harness.runner.suite import get_suite
 
     plan = plan_suite(get_suite(suite), data_dir, n if isinstance(n, int) else None, n == "all", download, engine)

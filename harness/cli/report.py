@@ -37,9 +37,9 @@ def warn(line: str) -> None:
 
 @click.command("report")
 @store_option()
-@click.option("--out", "reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Where to write.")
-@click.option("--suite", "suites", multiple=True, help="Only this suite; may be repeated.  [default: all that have outcomes]")
-@click.option("--table", default="summary", show_default=True, help="The table to print (`harness ls tables`); all are written.")
+@click.option("--out", "reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Folder to write to.")
+@click.option("--suite", "suites", multiple=True, help="Report only this suite; may be repeated.  [default: all suites with outcomes]")
+@click.option("--table", default="summary", show_default=True, help="Table to print (`harness ls tables`); all tables are written.")
 @data_dir_option()
 @click.option(
     "--format",
@@ -48,9 +48,11 @@ def warn(line: str) -> None:
     multiple=True,
     default=("md", "csv", "png"),
     show_default="md, csv and png",
-    help="How tables and figures are written; may be repeated.",
+    help="File format of tables and figures; may be repeated.",
 )
-@click.option("--html", "as_page", is_flag=True, help="Make the page (a leaderboard, a page a model) in OUT/page instead.")
+@click.option(
+    "--html", "as_page", is_flag=True, help="Write interactive pages (a leaderboard, and one page per model) to OUT/page, and nothing else."
+)
 @json_option("Print the summaries as JSON instead of tables.")
 def command(
     store: Path,
@@ -64,8 +66,8 @@ def command(
 ) -> None:
     """Rebuild every table and figure from stored outcomes, one folder per suite, and OUT/README.md, which leads through them.
 
-    A suite all of whose cells are in a larger one has no folder of its own unless it is named. Outcomes that no suite asks for, of your
-    own models and images for example, are in the folder "requests".
+    A suite whose cells are all part of a larger suite gets a folder only if it is named. Outcomes outside every suite, for example of your
+    own models and images, are reported in the folder "requests".
 
     With a table of the paper (--table liu2022-1), only the folder "paper" is rebuilt and the table is printed.
 

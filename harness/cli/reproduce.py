@@ -21,17 +21,33 @@ if TYPE_CHECKING:
 @click.command("reproduce")
 @click.argument("table", required=False)
 @click.option("--scale", help="Train and attack what is missing at this scale: small, paper, or a TOML file.  [default: start nothing]")
-@click.option("--row", "rows", multiple=True, help="Only this row, by its name or one of its labels; may be repeated.")
-@click.option("--column", "columns", multiple=True, help="Only this column (or group of columns, such as CIFAR-10); may be repeated.")
+@click.option("--row", "rows", multiple=True, help="Show only this row, given by its name or one of its labels; may be repeated.")
+@click.option("--column", "columns", multiple=True, help="Show only this column (or group of columns, such as CIFAR-10); may be repeated.")
 @click.option("--plan", "plan_only", is_flag=True, help="Show what would be trained and attacked, and how long it would take.")
-@store_option("Where outcomes are kept; those of trained cells are in its folder `cells`.")
-@data_dir_option("Where training images are.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings or attacks that run in parallel.")
-@click.option("--executor", help="here, processes or ray.  [default: processes if --workers > 1]")
-@click.option("--cpus-per-unit", "cpus", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Reserved on Ray.")
-@click.option("--gpus-per-unit", "gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Reserved on Ray; may be a share.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train and attack.")
-@json_option("The table's cells, the plan, or the status of all tables, as one JSON list.")
+@store_option("Folder with stored outcomes; its folder `cells` contains those of trained cells.")
+@data_dir_option("Folder with training images.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of trainings or attacks that run in parallel."
+)
+@click.option("--executor", help="Executor: here (in this process), processes, or ray.  [default: processes if --workers > 1]")
+@click.option(
+    "--cpus-per-unit",
+    "cpus",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="CPU cores that Ray reserves per unit.",
+)
+@click.option(
+    "--gpus-per-unit",
+    "gpus",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="GPUs that Ray reserves per unit; may be a fraction.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that trains and attacks.")
+@json_option("Print the table's cells, the plan, or the status of all tables as one JSON list.")
 def command(
     table: str | None,
     scale: str | None,
@@ -49,7 +65,7 @@ def command(
 ) -> None:
     """Print a table or figure of the paper with published and measured numbers; with --scale, train and attack what is missing first.
 
-    Without TABLE, show how far every table is. An interrupted run continues where it was when the same command is given again.
+    Without TABLE, show how many cells of every table are measured. The same command continues an interrupted run.
 
     \b
     Examples:
@@ -67,7 +83,7 @@ def command(
 
     if table is None:
         if scale is not None or rows or columns or plan_only:
-            raise UsageError("say which table: --scale, --row, --column and --plan go with one, such as table-1")
+            raise UsageError("name a table, such as table-1: --scale, --row, --column and --plan need one")
         _show_status(stored(Store(store), data_dir), store, data_dir, as_json)
         return
     if cells.is_figure(table):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import json_option
-from harness.cli.planned import planned, say_guessing
+from harness.cli.planned import planned, warn_of_guessing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,26 +24,47 @@ EXISTING = ("only-missing", "always", "never", "only-cache")
 
 @click.command("run")
 @planned
-@click.option("--workers", type=click.IntRange(min=1), help="Units that run in parallel; does not change outcomes.  [default: cores]")
-@click.option("--executor", help="here, processes or ray (RAY_ADDRESS names a cluster).  [default: processes where --workers > 1]")
-@click.option("--cpus-per-unit", "cpus", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Reserved on Ray.")
-@click.option("--gpus-per-unit", "gpus", type=click.FloatRange(0), default=0.0, show_default=True, help="Reserved on Ray; may be a share.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where units are computed.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of units that run in parallel; does not change outcomes.  [default: cores]"
+)
+@click.option(
+    "--executor",
+    help="Executor: here (in this process), processes, or ray (RAY_ADDRESS names a cluster).  [default: processes if --workers > 1]",
+)
+@click.option(
+    "--cpus-per-unit",
+    "cpus",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="CPU cores that Ray reserves per unit.",
+)
+@click.option(
+    "--gpus-per-unit",
+    "gpus",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="GPUs that Ray reserves per unit; may be a fraction.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that computes the units.")
 @click.option(
     "--existing",
     type=click.Choice(EXISTING),
     default="only-missing",
     show_default=True,
-    help="Which units to run if the store already has outcomes: missing ones, all, none of those, or none at all.",
+    help="Which units to run: those missing in the store, all, those of models and attacks without any stored outcome, or none.",
 )
 @click.option(
     "--reports",
     type=click.Path(path_type=Path),
     default=Path("reports"),
     show_default=True,
-    help="Where tables and figures are written, one folder per suite.",
+    help="Folder for tables and figures, with one folder per suite.",
 )
-@click.option("--compare", type=click.Path(path_type=Path), help="Another store: count the images on which its outcomes agree.")
+@click.option(
+    "--compare", type=click.Path(path_type=Path), help="Another store to compare with: counts the images on which the outcomes agree."
+)
 @json_option("Print the summary as JSON instead of a table.")
 def command(
     make_plan: Callable[[], Plan],
@@ -95,7 +116,7 @@ def command(
     classes = {unit.block.name: len(unit.block.classes) for unit in plan.units}
     for _, row in suite_report.frames["summary"].drop_duplicates(["model", "dataset"]).iterrows():
         if row["clean_n"]:
-            say_guessing(row["model"], row["clean_low"], classes[row["dataset"]])
+            warn_of_guessing(row["model"], row["clean_low"], classes[row["dataset"]])
     if compare is not None:
         _print_agreement(suite_report.outcomes, compare)
     if report.failed or (report.absent and suite is None):
@@ -113,7 +134,7 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
         task = bar.add_task("planning", total=total, speed="–")
         images_done: dict[str, float] = {}
 
-        def tell(event: Event[Unit]) -> None:
+        def on_event(event: Event[Unit]) -> None:
             images_done[event.unit.id] = event.fraction * len(event.unit.block)
             current = sum(images_done.values())
             elapsed = bar.tasks[0].elapsed or 0.0
@@ -127,7 +148,7 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
                 err.print(f"{int(current)}/{total} images · {event.unit}", markup=False)
 
         try:
-            report = execute(plan, Store(store), tell, workers, **how)
+            report = execute(plan, Store(store), on_event, workers, **how)
         except KeyboardInterrupt:
             bar.stop()
             err.print("stopped; what is finished is stored. The same command continues.")
@@ -136,8 +157,8 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
         err.print(f"attack at fault, unit not used: {line}", style="red", markup=False)
     for line in report.absent:
         err.print(f"left out: {line}", style="dim", markup=False)
-    left_text = f", {len(report.left)} left" if report.left else ""
-    counts = f"{len(report.finished)} units run, {len(report.found)} found in {store}, {len(report.failed)} failed{left_text}"
+    left_text = f", {len(report.not_run)} left" if report.not_run else ""
+    counts = f"{len(report.finished)} units run, {len(report.stored)} already in {store}, {len(report.failed)} failed{left_text}"
     err.print(counts, markup=False)
     return report
 

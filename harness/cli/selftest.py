@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     "pitfalls",
     type=click.IntRange(0, 22),
     multiple=True,
-    help="Only this pitfall (0: honest models); repeatable.  [default: all]",
+    help="Check only this pitfall (0: honest models); may be repeated.  [default: all]",
 )
-@store_option("Where the results of a whole run are stored.")
+@store_option("Folder in which the results of a complete run are stored.")
 @json_option()
 def command(pitfalls: tuple[int, ...], store: Path, as_json: bool) -> None:
     """Plant every fault of docs/pitfalls.md, as a tiny model or in the code, and check that it is caught. Takes minutes, offline.
 
     Honest models are diagnosed too and must not be accused. The exit status is 1 if a fault is missed or an honest model is accused. The
-    results of a whole run are stored in STORE/selftest.json, which `harness report` renders.
+    results of a complete run are stored in STORE/selftest.json, which `harness report` renders.
 
     \b
     Examples:
@@ -63,11 +63,11 @@ def command(pitfalls: tuple[int, ...], store: Path, as_json: bool) -> None:
         for heading in report.HEADINGS:
             table.add_column(heading, overflow="fold", justify="right" if heading in ("pitfall", "PGD-CE, %") else "left")
         for row in report.rows(results):
-            table.add_row(*row.values(), style=None if row["result"] in report.GOOD else "red")
+            table.add_row(*row.values(), style=None if row["result"] in report.PASSING else "red")
         out.print(table)
         for item in thresholds.table():
             err.print(f"{item['name']} {item['value']:.4g}: {item['reason']}", style="dim", markup=False)
-    failed = [result for result in results if not result.good]
+    failed = [result for result in results if not result.passed]
     caught = sum(row["result"] == "caught" for row in report.rows(results))
     err.print(f"{caught} faults caught, {len(failed)} results wrong", markup=False)
     if failed:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.command("show")
 @click.argument("model")
 @store_option()
-@json_option("One JSON object, for scripts.")
+@json_option("Print one JSON object, for scripts.")
 def command(model: str, store: Path, as_json: bool) -> None:
-    """Show one model: its record, its footprint by convention, and what the store says about it.
+    """Show one model: its record, its bytes by several conventions, and its stored results.
 
     \b
     Examples:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @planned
-@json_option("As JSON, for scripts.")
+@json_option("Print the status as JSON, for scripts.")
 def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, as_json: bool) -> None:
     """Show how many units of a run are done, running, failed and left, and the time remaining.
 

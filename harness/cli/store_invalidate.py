@@ -11,18 +11,18 @@ from harness.cli.options import data_dir_option, store_option
 
 @click.command("invalidate")
 @click.argument("units", nargs=-1)
-@click.option("--suite", help="Only units of this suite's cells.")
-@click.option("--model", "models", multiple=True, help="Only of this model: an id, or the path of a record; may be repeated.")
-@click.option("--attack", "attacks", multiple=True, help="Only of this attack; may be repeated.")
-@click.option("--dataset", "datasets", multiple=True, help="Only on these images; may be repeated.")
-@click.option("--radius", "radii", multiple=True, help="Only of this radius, such as 8/255; may be repeated.")
-@click.option("--n", "n", type=click.IntRange(min=1), help="Only units of so many images.")
-@click.option("--engine", help="Only with this engine.")
-@click.option("--seed", type=click.IntRange(min=0), help="Only with this base seed.")
+@click.option("--suite", help="Select units of this suite.")
+@click.option("--model", "models", multiple=True, help="Select units of this model: an id, or the path of a record; may be repeated.")
+@click.option("--attack", "attacks", multiple=True, help="Select units of this attack; may be repeated.")
+@click.option("--dataset", "datasets", multiple=True, help="Select units on this data set; may be repeated.")
+@click.option("--radius", "radii", multiple=True, help="Select units of this radius, such as 8/255; may be repeated.")
+@click.option("--n", "n", type=click.IntRange(min=1), help="Select units with this number of images.")
+@click.option("--engine", help="Select units with this engine.")
+@click.option("--seed", type=click.IntRange(min=0), help="Select units with this base seed.")
 @data_dir_option()
 @store_option()
 @click.option("--dry-run", is_flag=True, help="List the units and change nothing.")
-@click.option("--reason", required=True, help="Why; one sentence, which stands below every report.")
+@click.option("--reason", required=True, help="Reason, in one sentence; it is printed below every report.")
 def command(
     units: tuple[str, ...],
     suite: str | None,
@@ -40,8 +40,8 @@ def command(
 ) -> None:
     """Declare finished units invalid: those of UNITS (the first characters of their ids; all if none are named) that the options select.
 
-    An option that is not given selects everything. Invalid outcomes enter no number, count as missing, and are run again by the next run;
-    the reason stays with them and stands in reports.
+    An option that is not used selects everything. Invalid outcomes are excluded from all numbers and count as missing, so that the next run
+    computes them again. The reason is stored with them and printed in reports.
 
     \b
     Examples:

@@ -12,11 +12,12 @@ from model_zoo.errors import UsageError
 
 @click.command("merge")
 @click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path))
-@store_option("The store to merge into.")
+@store_option("Folder of the store to merge into.")
 def command(others: tuple[Path, ...], store: Path) -> None:
-    """Take the finished units and diagnostics of OTHER stores up into one.
+    """Copy the finished units and diagnostics of OTHER stores into one store.
 
-    Units that both have with different outcomes are named, ours stay, and the exit status is 1. Damaged units are named and left out.
+    If both stores have a unit with different outcomes, it is listed, the target store keeps its outcomes, and the exit status is 1.
+    Damaged units are listed and not copied.
 
     \b
     Examples:
@@ -38,7 +39,9 @@ def command(others: tuple[Path, ...], store: Path) -> None:
             err.print(f"left out: {line}", style="yellow", markup=False)
         has_problems |= bool(merged.conflicts or merged.damaged)
         trainings = f"{merged.trainings} trainings and " if merged.trainings else ""
-        counts = f"{trainings}{len(merged.taken)} units taken, {len(merged.held)} there already, {len(merged.conflicts)} conflicts"
+        counts = (
+            f"{trainings}{len(merged.copied)} units copied, {len(merged.already_stored)} already present, {len(merged.conflicts)} conflicts"
+        )
         out.print(f"{source}: {counts}, {len(merged.damaged)} damaged", markup=False)
     if has_problems:
         raise SystemExit(1)

@@ -10,12 +10,12 @@ from harness.cli.options import store_option
 
 
 @click.command("pack")
-@store_option("The store to pack.")
+@store_option("Folder of the store to pack.")
 def command(store: Path) -> None:
     """Move all outcomes of a store into outcomes.parquet, and all manifests and diagnoses into manifests.json.zst.
 
-    Every command reads both forms; new outcomes get files of their own until the store is packed again. Pictures of broken images stay
-    where they are (they may be deleted: only the page shows them). Damaged files are named and left alone.
+    Every command reads packed and unpacked stores. New outcomes are written as separate files until the store is packed again. Pictures of
+    broken images stay where they are; only the page shows them, and they may be deleted. Damaged files are listed and not changed.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ from harness.cli.options import store_option
 
 
 @click.command("verify")
-@store_option("The store to look at.")
+@store_option("Folder of the store to verify.")
 def command(store: Path) -> None:
     """Check every outcome, identity, picture, diagnosis and registered checkpoint against its hash; exit with 1 if one differs.
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from model_zoo.exhaustion import is_memory
+
 
 def open_streams() -> None:
     """Open standard streams that are closed, and write characters that their encoding lacks as escapes."""
@@ -70,12 +72,8 @@ def system_message(error: BaseException) -> str | None:
     """Return one line about an error of the system or of memory, with the file if there is one; None for any other error."""
     if isinstance(error, OSError):
         return f"{_place(error)}: {error.strerror or error}"
-    if isinstance(error, MemoryError):
+    if is_memory(error):
         return f"out of memory ({error})" if str(error) else "out of memory"
-    if isinstance(error, RuntimeError):
-        from model_zoo.user_code import is_memory
-
-        return f"out of memory ({error})" if is_memory(error) else None
     return None
 
 

@@ -11,19 +11,25 @@ from harness.cli.options import data_dir_option
 
 @click.command("train")
 @click.argument("recipe")
-@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("trained"), show_default=True, help="Where to write.")
-@data_dir_option("Where the training images are.")
-@click.option("--download", is_flag=True, help="Download the data set if it is not there.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; part of what decides the weights.  [default: torch's]")
-@click.option("--compile", "compiled", is_flag=True, help="Compile the network (torch.compile): slower to begin, faster on a GPU.")
-@click.option("--test", metavar="DATASET", help="Evaluate this data set, too, after every epoch: for the curve alone.")
+@click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("trained"), show_default=True, help="Folder to write to.")
+@data_dir_option("Folder with the training images.")
+@click.option("--download", is_flag=True, help="Download the data set if it is missing.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that trains.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Number of CPU threads; another number gives other weights.  [default: torch's]"
+)
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Compile the network with torch.compile: starts more slowly, runs faster on a GPU."
+)
+@click.option(
+    "--test", metavar="DATASET", help="Also evaluate this data set after every epoch; it appears in the curve and selects nothing."
+)
 @click.option(
     "--engine",
     type=click.Choice(["auto", "dense", "sparse"]),
     default="auto",
     show_default=True,
-    help="What computes the training: PyTorch (dense), or kernels that cost what is kept (sparse); auto follows a fixed rule.",
+    help="PyTorch (dense), or kernels that compute only with kept weights (sparse); auto chooses by a fixed rule.",
 )
 def command(
     recipe: str,
@@ -36,14 +42,14 @@ def command(
     test: str | None,
     engine: str,
 ) -> None:
-    """Train a model adversarially from a RECIPE: the id of one that ships, or a TOML file of your own.
+    """Train a model adversarially from a RECIPE: the id of a shipped recipe, or a TOML file of your own.
 
     Writes a packed checkpoint, a record and the training curve (CSV and figure); `harness run --model OUT/ID.toml` then attacks it.
     The same recipe, images and number of threads on one machine give the same weights.
 
-    A run that was stopped or killed goes on where it was when it is started again with the same --out: its state is in
-    OUT/ID.state.pt until it ends. `python -m model_zoo.training` trains where only torch and numpy are installed; a finished state
-    from there becomes a model here, without training again.
+    The same command with the same --out continues a run that was stopped or killed; its state is in OUT/ID.state.pt until it ends. `python
+    -m model_zoo.training` trains if only torch and numpy are installed; this command then converts its finished state to a model
+    without training again.
 
     \b
     Examples:

@@ -77,7 +77,7 @@ def _read_file(path: Path, listing: Path | None, reading: Reading, key: object) 
     except MemoryError:
         raise DamagedFileError(path, "arrays that fit into memory", "larger ones") from None
     if listing is not None:
-        notes += (f"its classes are those of {listing.name} beside it",)
+        notes += (f"its class names are from {listing.name} in the same folder",)
     read = ImageSet("", images, labels, np.arange(len(images)), class_names or tuple(map(str, range(count))), (*notes, *scaling_notes))
     for array in (read.images, read.labels, read.index):
         # All callers share these arrays.

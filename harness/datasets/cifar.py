@@ -180,7 +180,7 @@ def read_split(data: Cifar, split: str, folder: Path, download: bool = False, re
     elif arrays.is_file():
         images, labels = read_published(arrays, data.content[split], data.ordered)
     else:
-        raise MissingDataError(f"{data.name}: no complete {data.folder} and no {arrays.name} in {folder}. {instead(data)}")
+        raise MissingDataError(f"{data.name}: no complete {data.folder} and no {arrays.name} in {folder}. {download_hint(data)}")
     if not data.ordered:
         hashes = _image_hashes(images, labels)
         order = np.array(sorted(range(len(hashes)), key=hashes.__getitem__))
@@ -195,7 +195,7 @@ def load_train(name: str, folder: Path, download: bool = False) -> ImageSet:
     return read_split(SETS[name], TRAIN, folder, download)
 
 
-def instead(data: Cifar) -> str:
+def download_hint(data: Cifar) -> str:
     """Return a sentence that tells users what to do if the data is absent."""
     return f"Name its folder with --data-dir or HARNESS_DATA_DIR, allow --download, or use {data.name}-sample, which ships."
 
@@ -210,7 +210,7 @@ def fetch_batches(data: Cifar, data_dir: Path, report: Report = lambda done, tot
     Raises the errors of `model_zoo.download.fetch`, and MissingDataError if the archive cannot be unpacked.
     """
     logging.getLogger("pooch").setLevel(logging.ERROR)
-    archive = fetch(data.url, data.md5, data_dir, instead(data), report)
+    archive = fetch(data.url, data.md5, data_dir, download_hint(data), report)
     folder = data_dir / data.folder
     expected = {data.meta, *(file for files in data.batches.values() for file in files)}
     try:
@@ -230,7 +230,7 @@ def _make_source(data: Cifar) -> Source:
     def present(folder: Path) -> bool:
         return _has_batches(data, TEST, folder) or (folder / f"{data.name}_{TEST}.npz").is_file()
 
-    info = DatasetInfo(data.name, data.title, data.kind, 10_000, present, instead(data))
+    info = DatasetInfo(data.name, data.title, data.kind, 10_000, present, download_hint(data))
     read = partial(read_split, data, TEST)
     return Source(info, lambda folder, n, download: read(folder, download))
 

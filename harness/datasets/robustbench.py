@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.datasets.base import DatasetInfo, ImageSet, Source
-from harness.datasets.cifar import SETS, Cifar, fetch_batches, instead
+from harness.datasets.cifar import SETS, Cifar, download_hint, fetch_batches
 from model_zoo.errors import DamagedFileError, MissingDataError, RefusedError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def read(data: Cifar, data_dir: Path, n: int | None = None, download: bool = Fal
     missing = _missing_files(data, data_dir)
     name = _name(data)
     if missing and not download:
-        raise MissingDataError(f"{name}: no {missing[0]} in {data_dir}; the package reads the official batches only. {instead(data)}")
+        raise MissingDataError(f"{name}: no {missing[0]} in {data_dir}; the package reads the official batches only. {download_hint(data)}")
     # Imported here because listing the data sets must work without the package, and its import takes seconds.
     from model_zoo.adapters.compat import import_robustbench
 
@@ -111,7 +111,7 @@ def _make_source(data: Cifar) -> Source:
         return not _missing_files(data, folder)
 
     title = f"{data.title}, through the robustbench package"
-    info = DatasetInfo(_name(data), title, data.kind, 10_000, present, instead(data))
+    info = DatasetInfo(_name(data), title, data.kind, 10_000, present, download_hint(data))
     return Source(info, partial(read, data))
 
 

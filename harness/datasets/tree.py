@@ -119,7 +119,7 @@ def _some(names: Sequence[str]) -> str:
 def _note_skipped(suffixes: Sequence[str]) -> list[str]:
     if not suffixes:
         return []
-    return [f"{_count(len(suffixes), 'file')} passed over that are no images by their ending: {', '.join(sorted(set(suffixes)))}"]
+    return [f"{_count(len(suffixes), 'file')} skipped, since their suffixes are not those of images: {', '.join(sorted(set(suffixes)))}"]
 
 
 def _is_litter(name: str) -> bool:
@@ -141,7 +141,7 @@ def _list_entries(root: Path) -> tuple[list[str], list[str]]:
         raise MissingDataError(f"{error.filename or root} cannot be read: {error.strerror or error}") from None
     for name in folders:
         if not name.isprintable():
-            raise UsageError(f"{root}: the name of folder {name!r} is no text that can be printed: rename it")
+            raise UsageError(f"{root}: the name of folder {name!r} cannot be printed as text: rename it")
         if (root / name).is_symlink() and (root / name).resolve() in (root.resolve(), *root.resolve().parents):
             raise UsageError(f"{root}: folder {name!r} is a link to a folder that contains it")
     return folders, sorted(entry.name for entry in entries if entry.name not in folders)

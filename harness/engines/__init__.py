@@ -34,17 +34,17 @@ class Prepared:
     finding: str
 
 
-def resolve(asked: str, record: Attackable, spec: AttackSpec) -> str:
+def resolve(requested: str, record: Attackable, spec: AttackSpec) -> str:
     """Return the engine of a unit; an engine that cannot express the record's model is replaced by one that can.
 
     Raises
     ------
     UnknownNameError
-        If `asked` is not an engine.
+        If `requested` is not an engine.
     """
-    if asked not in NAMES:
-        raise UnknownNameError("engine", asked, NAMES, "harness run --help")
-    engine = ATTACK_ADAPTERS.get(spec.adapter).engine if asked == "auto" else asked
+    if requested not in NAMES:
+        raise UnknownNameError("engine", requested, NAMES, "harness run --help")
+    engine = ATTACK_ADAPTERS.get(spec.adapter).engine if requested == "auto" else requested
     if record.backward != "exact" or record.stochastic:
         return "dense"
     if engine == "sparse" and not str(record.architecture["name"]).startswith("cifar-"):

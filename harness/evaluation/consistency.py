@@ -48,12 +48,12 @@ def check_consistent(model: nn.Module, images: torch.Tensor) -> None:
         with torch.enable_grad():
             with_gradient = model(points.clone().requires_grad_(True)).detach()
         if 4 * int(disagree(with_gradient, without_gradient, on_logits).sum()) > len(points):
-            raise RefusedError("model refused: its logits depend on whether a gradient is wanted")
+            raise RefusedError("model refused: its logits depend on whether gradients are computed")
     off_change, stepped_change = (_finite_change(changed, on_logits) for changed in (off_logits, stepped_logits))
     spread = float((on_logits.amax(1) - on_logits.amin(1)).nan_to_num(0.0, 0.0, 0.0).amax())
     if off_change > JUMP * stepped_change + TOLERANCE * spread:
         raise RefusedError(
-            "model refused: its logits jump where pixels are no multiples of 1/255, as those of adversarial images are "
+            "model refused: its logits jump if pixels are not multiples of 1/255, as those of adversarial images are "
             f"(by {off_change:.3g}; {stepped_change:.3g} between multiples)"
         )
 

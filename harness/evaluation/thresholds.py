@@ -36,7 +36,7 @@ UNIT_SIGNIFICANCE = Threshold(0.01, "level of the exact test behind a unit's mar
 UNIT_BLACK_BOX_GAIN = Threshold(
     0.002,
     "share of images that Square may win over the white-box components of AutoAttack: the 0.2 points of AutoAttack's own check, as the "
-    "null hypothesis of a binomial test, so that one image of a small set is no alarm",
+    "null hypothesis of a binomial test, so that one image of a small set raises no alarm",
 )
 
 

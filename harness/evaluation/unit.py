@@ -23,7 +23,7 @@ from harness.evaluation.referee import device_of, judge, logits_of, predict
 from harness.evaluation.subject import Subject, admit
 from model_zoo.errors import RefusedError
 from model_zoo.fence import Fenced
-from model_zoo.surroundings import libraries_kept
+from model_zoo.surroundings import libraries_restored
 from model_zoo.threat import ThreatModel
 from model_zoo.user_code import user_code
 
@@ -84,7 +84,7 @@ def evaluate_unit(
 
 def _run_fenced(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:
     """Run a unit of a user's network, and check its state afterwards because its backward passes run outside the fence."""
-    with libraries_kept(), user_code(f"{attack} on the model failed"):
+    with libraries_restored(), user_code(f"{attack} on the model failed"):
         hash_before = model.state_sha256()
         model.start()
         outcome = run()

@@ -181,9 +181,9 @@ def judge(measured: Diagnostics) -> Verdict:
     return Verdict(level, tuple(reasons), untested)
 
 
-def p_value(against: int, asked: int, share: float) -> float:
-    """Return the p-value of the exact test that at most `share` of images speak against a model; 1.0 if `asked` is 0."""
-    return float(binomtest(against, asked, share, alternative="greater").pvalue) if asked else 1.0
+def p_value(exceptions: int, images: int, share: float) -> float:
+    """Return the p-value of the exact test that at most `share` of `images` are `exceptions`; 1.0 without images."""
+    return float(binomtest(exceptions, images, share, alternative="greater").pvalue) if images else 1.0
 
 
 def _find_reason(check: Check, measured: Diagnostics) -> Reason | None:

@@ -30,11 +30,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Probe:
-    """An attack without the model's gradients: `gained` is how many it breaks of the `left` images that withstand the compared attacks."""
+    """An attack without the model's gradients: `broken` is how many it breaks of the `images` that withstand the compared attacks."""
 
     attack: str
-    gained: int
-    left: int
+    broken: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Opponent:
         (`ComparedModel.doubt`), "in doubt" if it is; else "no difference shown"; "no outcomes".
     """
 
-    standing: ComparedModel
+    result: ComparedModel
     difference: float
     low: float
     high: float
@@ -110,7 +110,7 @@ class Comparison:
     dataset: str
     threat: str
     attacks: tuple[str, ...]
-    ours: ComparedModel
+    target: ComparedModel
     opponents: tuple[Opponent, ...]
     front: tuple[str, ...]
 
@@ -164,7 +164,7 @@ def _comparison(
     is_evasive: bool,
 ) -> Comparison:
     robust: dict[str, pd.Series] = {}
-    standings: dict[str, ComparedModel] = {}
+    results_by_name: dict[str, ComparedModel] = {}
     for key, part in plan.groupby("model", sort=False):
         name = str(key)
         rows = outcomes if outcomes.empty else outcomes[outcomes["model"] == name]
@@ -174,23 +174,25 @@ def _comparison(
         # Only images that the compared model has met, since numbers on other images are not comparable.
         shared = images if model_robust.empty else images[images.index.isin(model_robust.index)]
         rows, all_rows = (frame if frame.empty else frame[frame["model"] == name] for frame in (outcomes, all_outcomes))
-        standings[name] = _compared_model(name, rows, shared, sizes[name], all_rows)
-    standings[model] = replace(standings[model], is_evasive=is_evasive)
-    opponents = [_opponent(standings[name], model_robust, opponent_robust) for name, opponent_robust in robust.items() if name != model]
-    tested = [opponent for opponent in opponents if opponent.images]
-    judged = [_judged(standings[model], opponent, p) for opponent, p in zip(tested, holm([opponent.p for opponent in tested]), strict=True)]
-    judged.sort(key=lambda opponent: (-opponent.standing.worst.value, opponent.standing.size.bytes, opponent.standing.model))
-    model_images = standings[model].worst.n
-    candidates = [
-        standing for standing in standings.values() if standing.worst.n and standing.worst.n >= model_images and not standing.doubt
+        results_by_name[name] = _compared_model(name, rows, shared, sizes[name], all_rows)
+    results_by_name[model] = replace(results_by_name[model], is_evasive=is_evasive)
+    opponents = [
+        _opponent(results_by_name[name], model_robust, opponent_robust) for name, opponent_robust in robust.items() if name != model
     ]
-    front = pareto_front([standing.size.bytes for standing in candidates], [standing.worst.value for standing in candidates])
+    tested = [opponent for opponent in opponents if opponent.images]
+    judged = [
+        _judged(results_by_name[model], opponent, p) for opponent, p in zip(tested, holm([opponent.p for opponent in tested]), strict=True)
+    ]
+    judged.sort(key=lambda opponent: (-opponent.result.worst.value, opponent.result.size.bytes, opponent.result.model))
+    model_images = results_by_name[model].worst.n
+    candidates = [result for result in results_by_name.values() if result.worst.n and result.worst.n >= model_images and not result.doubt]
+    front = pareto_front([result.size.bytes for result in candidates], [result.worst.value for result in candidates])
     dataset, norm, radius = map(str, group)
     return Comparison(
         dataset,
         f"{norm} {radius}",
         tuple(dict.fromkeys(plan["attack"])),
-        standings[model],
+        results_by_name[model],
         (*judged, *(opponent for opponent in opponents if not opponent.images)),
         tuple(candidates[row].model for row in front),
     )
@@ -202,7 +204,7 @@ def _compared_model(model: str, rows: pd.DataFrame, robust: pd.Series, size: Siz
     clean = rows[rows["image"].isin(robust.index)].drop_duplicates("image")
     clean_correct = Proportion(int((clean["clean_prediction"] == clean["label"]).sum()), len(clean))
     probes = tuple(probe for name in PROBES if (probe := _probe(name, robust, all_outcomes)) is not None)
-    probe_flags = [PROBES[probe.attack] for probe in probes if is_gain(probe.gained, clean_correct.successes)]
+    probe_flags = [PROBES[probe.attack] for probe in probes if is_gain(probe.broken, clean_correct.successes)]
     flags = union([*all_outcomes.get("flags", ()), *probe_flags])
     # `map` does not return booleans for an empty frame.
     black_box_images = all_outcomes[all_outcomes["attack"].map(_uses_square).astype(bool)]["image"]
@@ -236,20 +238,20 @@ def _opponent(opponent: ComparedModel, model_robust: pd.Series, opponent_robust:
 def _judged(model: ComparedModel, opponent: Opponent, adjusted: float) -> Opponent:
     if adjusted >= SIGNIFICANCE:
         return replace(opponent, adjusted=adjusted, verdict="no difference shown")
-    higher = model if opponent.difference > 0 else opponent.standing
+    higher = model if opponent.difference > 0 else opponent.result
     verdict = "in doubt" if higher.doubt else "better" if higher is model else "worse"
     return replace(opponent, adjusted=adjusted, verdict=verdict)
 
 
-def sentences(found: Comparison) -> list[str]:
+def sentences(comparison: Comparison) -> list[str]:
     """Return the comparison in words, one sentence per item."""
-    model = found.ours
+    model = comparison.target
     if not model.worst.n:
-        return [f"{model.model} has no images under {found.threat} that all of {', '.join(found.attacks)} have met."]
-    attacks = found.attacks[0] if len(found.attacks) == 1 else f"all of {', '.join(found.attacks)}"
-    images = f"{model.worst.successes} of {model.worst.n} images of {found.dataset}"
+        return [f"{model.model} has no images under {comparison.threat} that all of {', '.join(comparison.attacks)} have met."]
+    attacks = comparison.attacks[0] if len(comparison.attacks) == 1 else f"all of {', '.join(comparison.attacks)}"
+    images = f"{model.worst.successes} of {model.worst.n} images of {comparison.dataset}"
     lines = [
-        f"{model.model} withstands {attacks} under {found.threat} on {images} ({model.worst} %).",
+        f"{model.model} withstands {attacks} under {comparison.threat} on {images} ({model.worst} %).",
         f"Unattacked it gets {model.clean.successes} of them right ({model.clean} %).",
     ]
     if model.near_constant:
@@ -258,39 +260,41 @@ def sentences(found: Comparison) -> list[str]:
         lines.append(f"Its robustness is in doubt ({model.doubt}).")
     lines += [_probe_sentence(model.probes)] if model.probes and model.worst.successes else []
     by_verdict: dict[str, list[Opponent]] = {}
-    for opponent in found.opponents:
+    for opponent in comparison.opponents:
         by_verdict.setdefault(opponent.verdict, []).append(opponent)
     lines += [_opponent_sentence(model, opponent) for verdict in ("better", "worse") for opponent in by_verdict.get(verdict, ())]
     for opponent in by_verdict.get("in doubt", ()):
-        higher = model if opponent.difference > 0 else opponent.standing
-        reason = "which decides nothing, as said" if higher is model else f"in doubt: {higher.model}: {higher.doubt}"
-        lines.append(f"{_difference_text(model, opponent)} against {opponent.standing.model}, {reason}.")
+        higher = model if opponent.difference > 0 else opponent.result
+        reason = (
+            "which decides nothing, since its robustness is in doubt" if higher is model else f"in doubt: {higher.model}: {higher.doubt}"
+        )
+        lines.append(f"{_difference_text(model, opponent)} against {opponent.result.model}, {reason}.")
     for verdict, words in (("no difference shown", "No difference is shown to"), ("no outcomes", "No outcomes to compare with of")):
         if verdict in by_verdict:
-            lines.append(f"{words} {', '.join(opponent.standing.model for opponent in by_verdict[verdict])}.")
+            lines.append(f"{words} {', '.join(opponent.result.model for opponent in by_verdict[verdict])}.")
     lines += [
-        f"(The interval of {opponent.standing.model} excludes 0; p = {p_text(opponent.adjusted)}{_correction(opponent) or ', exact test'}.)"
+        f"(The interval of {opponent.result.model} excludes 0; p = {p_text(opponent.adjusted)}{_correction(opponent) or ', exact test'}.)"
         for opponent in by_verdict.get("no difference shown", ())
         if opponent.low > 0 or opponent.high < 0
     ]
-    return [*lines, _pareto_sentence(found)]
+    return [*lines, _pareto_sentence(comparison)]
 
 
 def _probe_sentence(probes: Sequence[Probe]) -> str:
     """Return a sentence on what attacks without the model's gradients break that the compared attacks do not."""
     titles = {
         "square": "Square (1,000 queries)",
-        "rays": "RayS (1,000 queries, decisions alone)",
+        "rays": "RayS (1,000 queries, which sees only decisions)",
         "transfer": "examples made on shipped models",
     }
-    counts = [f"{titles[probe.attack]} {probe.gained}" for probe in probes]
-    return f"Without its gradients, of the {probes[0].left} images left are broken: {', '.join(counts)}."
+    counts = [f"{titles[probe.attack]} {probe.broken}" for probe in probes]
+    return f"Without its gradients, these attacks break of the {probes[0].images} remaining images: {', '.join(counts)}."
 
 
 def _opponent_sentence(model: ComparedModel, opponent: Opponent) -> str:
-    name = opponent.standing.model
-    doubt = f" ({opponent.standing.doubt})" if opponent.standing.doubt else ""
-    size = times(model.size.bytes, opponent.standing.size.bytes)
+    name = opponent.result.model
+    doubt = f" ({opponent.result.doubt})" if opponent.result.doubt else ""
+    size = times(model.size.bytes, opponent.result.size.bytes)
     return f"{opponent.verdict.capitalize()} than {name}{doubt}: {_difference_text(model, opponent)}, at {size}."
 
 
@@ -304,29 +308,29 @@ def _correction(opponent: Opponent) -> str:
 
 
 def _pareto_sentence(comparison: Comparison) -> str:
-    model = comparison.ours
+    model = comparison.target
     if model.doubt:
         return "It is not placed on the Pareto front of accuracy against bytes: its robustness is in doubt."
     if model.model in comparison.front:
-        return "It stands on the Pareto front of accuracy against bytes: nobody here is as accurate at as few bytes."
-    others = {opponent.standing.model: opponent.standing for opponent in comparison.opponents}
+        return "It is on the Pareto front of accuracy against bytes: no compared model is as accurate at as few bytes."
+    others = {opponent.result.model: opponent.result for opponent in comparison.opponents}
     dominating = [
         others[name]
         for name in comparison.front
         if others[name].size.bytes <= model.size.bytes and others[name].worst.value >= model.worst.value
     ]
     if not dominating:
-        return "It is no part of the Pareto front of accuracy against bytes."
-    best = max(dominating, key=lambda standing: standing.worst.value)
+        return "It is not on the Pareto front of accuracy against bytes."
+    best = max(dominating, key=lambda result: result.worst.value)
     return (
-        "It stands below the Pareto front of accuracy against bytes: "
+        "It is below the Pareto front of accuracy against bytes: "
         f"{best.model} withstands {best.worst.successes} of {best.worst.n} at {best.size.bytes:,} bytes ({best.size.convention})."
     )
 
 
-def times(ours: int, theirs: int) -> str:
+def times(bytes_of_model: int, bytes_of_opponent: int) -> str:
     """Return one size relative to another, for people: "3.2 times its bytes", "0.4 times its bytes"."""
-    ratio = ours / theirs
+    ratio = bytes_of_model / bytes_of_opponent
     return f"{ratio:.1f} times its bytes" if ratio >= 0.1 else f"{ratio:.3f} times its bytes"
 
 

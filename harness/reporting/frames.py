@@ -80,9 +80,9 @@ def headline(norm: str, names: Sequence[str]) -> str:
     return "worst case" if norm != "L2" or any(map(attacks.uses_apgd, specs)) else f"after {', '.join(names)}"
 
 
-def whole_headline(called: str, names: Sequence[str]) -> str:
+def full_headline(headline: str, names: Sequence[str]) -> str:
     """Return a headline with the attacks that it is over: "worst case of pgd, cw-linf", "after cw-l2"."""
-    return f"{called} of {', '.join(names)}" if called == "worst case" else called
+    return f"{headline} of {', '.join(names)}" if headline == "worst case" else headline
 
 
 def attacks_of(frame: pd.DataFrame) -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.evaluation.marks import MASKING
 
-SAID = "-pruned-binary-"
+SHORTENED = "-pruned-binary-"
 
 
 def label(row: pd.Series, group: pd.DataFrame, separator: str = " ") -> str:
@@ -66,5 +66,5 @@ def short(model: str, models: pd.Series) -> str:
         while all(len(other) > shared + 1 for other in parts) and all(a[shared] == b[shared] for a, b in pairwise(parts)):
             shared += 1
     name = "-".join(model.split("-")[shared:])
-    shorter = name.replace(SAID, "-")
+    shorter = name.replace(SHORTENED, "-")
     return name if any(shorter == "-".join(other[shared:]) for other in parts) else shorter

@@ -20,7 +20,7 @@ from model_zoo.documents import read_toml, validated
 # Formats of columns that are left out if no row has a number, and whose cells are empty without one.
 BLANK = ("published", "difference", "count")
 # Settings that all comparisons with the literature share.
-BESIDE: dict[str, Any] = {
+LITERATURE_DEFAULTS: dict[str, Any] = {
     "note": "Published numbers as their source prints them, with the interval of a proportion where it says over how many images; measured "
     "ones are of this store. difference: measured less published, in points, only where both are of one kind of model.",
     "group": "section",
@@ -117,7 +117,7 @@ def get(name: str) -> TableSpec:
 def read_table(path: Path) -> TableSpec:
     """Read a table's specification; raises a DamagedFileError if the file is not one."""
     fields = read_toml(path, "a table")
-    defaults = BESIDE if fields.get("frame") == "literature" else {}
+    defaults = LITERATURE_DEFAULTS if fields.get("frame") == "literature" else {}
     return validated(TableSpec, {"name": path.stem, **defaults, **fields}, path, "a table")
 
 

@@ -88,7 +88,7 @@ def pruned_masks(cells: CellStore) -> Masks:
 
 
 def figure_1(cells: CellStore) -> Figure:
-    """Kept weights per channel of two consecutive layers of one block, sorted, beside the mean of 500 random masks."""
+    """Kept weights per channel of two consecutive layers of one block, sorted, next to the mean of 500 random masks."""
     masks, pair = _pair(cells)
     title = "Kept weights per channel of two consecutive layers"
     figure, placeholder = _new(masks, title, 5.0, f"layers {pair[0].number} ({pair[0].name}) and {pair[1].number} ({pair[1].name})")
@@ -103,7 +103,7 @@ def figure_1(cells: CellStore) -> Figure:
 
 
 def figure_2(cells: CellStore) -> Figure:
-    """Histogram of the kept weights per kernel of two consecutive layers, beside random masks."""
+    """Histogram of the kept weights per kernel of two consecutive layers, next to random masks."""
     masks, pair = _pair(cells)
     figure, placeholder = _new(
         masks, "Kept weights per kernel of two consecutive layers", 3.2, f"layers {pair[0].number} and {pair[1].number}"
@@ -145,7 +145,9 @@ def figure_4(cells: CellStore) -> Figure:
         if (document := cells.training(PRUNED.model_copy(update={"keep_ratio": keep_ratio, "p": power}))) is not None
     }
     if not curves:
-        raise MissingDataError("no learning curve of the figure is here: `harness reproduce table-1 --scale small` trains its models")
+        raise MissingDataError(
+            "no learning curve of the figure is in the store: `harness reproduce table-1 --scale small` trains its models"
+        )
     wanted = len(KEEP_RATIOS) * len(POWERS)
     text = f"{cells.scale.title}; {len(curves)} of {wanted} runs"
     figure, placeholder = new_figure(WIDTH, 3.8, "Learning curves by allocation power", text)

@@ -38,13 +38,16 @@ RULES: dict[tuple[str, str], Rule] = {
     ("flying-bird", "fp"): Rule("flying-bird", "weights"),
     ("flying-bird", "binary"): Rule("flying-bird", "binary-weights", {"weights": "binary"}),
     ("flying-bird-plus", "fp"): Rule("flying-bird-plus", "weights"),
+    ("flying-bird-plus", "binary"): Rule("flying-bird-plus", "binary-weights", {"weights": "binary"}),
     ("bcs", "fp"): Rule("bcs", "weights"),
     ("bcs", "binary"): Rule("bcs", "binary-weights", {"weights": "binary"}),
-    ("rst", "binary"): Rule("rst", "scores", last_batch_norm="plain"),
+    # Its frozen weights are signed constants; the paper lists it under full precision.
+    ("rst", "fp"): Rule("rst", "scores", last_batch_norm="plain"),
     ("hydra", "fp"): Rule("hydra", "weights"),
     ("hydra", "binary"): Rule("hydra", "binary-weights", {"weights": "binary"}),
-    ("atmc", "fp"): Rule("atmc", "weights"),
-    ("atmc", "binary"): Rule("atmc", "binary-weights", {"weights": "binary"}),
+    # Full precision is not quantised; weights of one bit are real until the last stage, and have the schedule of real ones.
+    ("atmc", "fp"): Rule("atmc", "weights", {"bits": 32}),
+    ("atmc", "binary"): Rule("atmc", "weights", {"bits": 1}),
     ("ours", "binary"): Rule("pruned-binary", "scores", last_batch_norm="plain"),
     ("ours-fast", "binary"): Rule("pruned-binary", "fast", attack="stored-step", last_batch_norm="plain"),
 }
@@ -103,10 +106,10 @@ def _pruning(settings: Settings, rule: Rule) -> dict[str, Any]:
             options |= SIGNED_CONSTANT
         elif settings.score_scale is not None:
             options["score_scale"] = settings.score_scale
-    elif settings.strategy == "adaptive":
-        options["allocation_power"] = settings.p
-    elif settings.strategy == "global" and settings.method in ("hydra", "atmc"):
-        options["allocation"] = "global"
+    elif settings.method in ("hydra", "atmc"):
+        options["allocation"] = settings.strategy
+        if settings.strategy == "adaptive":
+            options["allocation_power"] = settings.p
     return options
 
 

@@ -36,7 +36,7 @@ ours.
 
 
 def write(measurements: Measurements, folder: Path, formats: Sequence[str] = SUFFIXES, cells: CellStore | None = None) -> list[Path]:
-    """Write every table into `folder` as Markdown, CSV and LaTeX (those of `formats`), and an index; return the paths, the index first.
+    """Write every table into `folder` as CSV and LaTeX (those of `formats`), and an index of them; return the paths, the index first.
 
     With `cells`, the figures are drawn too, in the picture formats among `formats`.
     """
@@ -44,7 +44,8 @@ def write(measurements: Measurements, folder: Path, formats: Sequence[str] = SUF
     paths, sections = [folder / "README.md"], []
     tables = [make(get(name), measurements) for name in names()]
     for made in tables:
-        files = write_table(made, folder, formats)
+        # The index contains every table in Markdown.
+        files = write_table(made, folder, [suffix for suffix in formats if suffix != "md"])
         paths += files
         links = ", ".join(f"[{path.suffix[1:].upper()}]({path.name})" for path in files)
         sections.append(f"## Table {made.spec.number}: {made.spec.title}\n\n{_markdown(made.parts)}" + (f"\n{links}\n" if links else ""))

@@ -21,14 +21,14 @@ from model_zoo.errors import DamagedFileError
 
 # Seconds without a heartbeat after which a claim is abandoned, and seconds between two heartbeats.
 LEASE = 120.0
-BEAT = 15.0
+HEARTBEAT = 15.0
 
 
 class Claims:
-    """The claims in a folder; `beat` is the time between two heartbeats in seconds."""
+    """The claims in a folder; `heartbeat` is the time between two heartbeats in seconds."""
 
-    def __init__(self, folder: Path, beat: float = BEAT) -> None:
-        self.folder, self.beat = folder, beat
+    def __init__(self, folder: Path, heartbeat: float = HEARTBEAT) -> None:
+        self.folder, self.heartbeat = folder, heartbeat
 
     def running(self) -> list[Claim]:
         """Return the claims whose owners are alive, sorted by unit."""
@@ -45,13 +45,13 @@ class Claims:
         return [claim for claim in claims if claim is not None and claim.host == _host() and not _is_alive(claim.pid)]
 
     @contextmanager
-    def claimed(self, unit: str) -> Iterator[Held | None]:
+    def claimed(self, unit: str) -> Iterator[Lease | None]:
         """Hold the claim on a unit while the block runs; yield None if another process holds it."""
         lease = self._take(unit)
         if lease is None:
             yield None
             return
-        heartbeat = threading.Thread(target=lease.keep_fresh, args=(self.beat,), daemon=True)
+        heartbeat = threading.Thread(target=lease.keep_fresh, args=(self.heartbeat,), daemon=True)
         heartbeat.start()
         try:
             yield lease
@@ -59,15 +59,15 @@ class Claims:
             lease.release()
             heartbeat.join()
 
-    def _take(self, unit: str) -> Held | None:
+    def _take(self, unit: str) -> Lease | None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{unit}.json"
         new_claim = Claim(unit=unit, host=_host(), pid=os.getpid(), token=uuid.uuid4().hex, since=time.time())
         try:
             _create(path, new_claim)
-            return Held(path, new_claim)
+            return Lease(path, new_claim)
         except FileExistsError:
-            return Held(path, new_claim) if self._take_over(path, new_claim) else None
+            return Lease(path, new_claim) if self._take_over(path, new_claim) else None
 
     def _take_over(self, path: Path, new_claim: Claim) -> bool:
         """Replace an abandoned claim by `new_claim`; return False if that one is alive, or another process was faster."""
@@ -116,20 +116,20 @@ class Claims:
             probe.unlink(missing_ok=True)
 
 
-class Held:
+class Lease:
     """A claim that this process holds."""
 
     def __init__(self, path: Path, claim: Claim) -> None:
         self.path, self.claim = path, claim
         self._released = threading.Event()
 
-    def tell(self, fraction: float, component: str) -> None:
+    def set_progress(self, fraction: float, component: str) -> None:
         """Set the progress of the work, which is written with the next heartbeat."""
         self.claim = self.claim.model_copy(update={"fraction": fraction, "component": component})
 
-    def keep_fresh(self, beat: float) -> None:
-        """Write a heartbeat every `beat` seconds until the claim is released."""
-        while not self._released.wait(beat):
+    def keep_fresh(self, heartbeat: float) -> None:
+        """Write a heartbeat every `heartbeat` seconds until the claim is released."""
+        while not self._released.wait(heartbeat):
             with suppress(OSError):
                 if (current := _read(self.path)) is not None and current.token == self.claim.token:
                     temporary = self.path.with_name(f".{self.path.name}.{self.claim.token}.tmp")

@@ -33,7 +33,7 @@ def plan_comparison(
     suite: Suite,
     dataset: str | None = None,
     n: int | None = None,
-    whole: bool = False,
+    all_images: bool = False,
     data_dir: Path | None = None,
     download: bool = False,
     threat: ThreatModel | None = None,
@@ -50,7 +50,7 @@ def plan_comparison(
         One of the suite's data sets, or one of the same family, to which the suite's attacks and threats of that family then apply. If
         None, the suite's first that fits the model. With a `threat`, any other data set as well; it gets the attacks of the threat's norm
         that the suite has for its first data set.
-    n, whole, data_dir, download
+    n, all_images, data_dir, download
         See `harness.runner.plan.plan_suite`.
     threat : ThreatModel, optional
         Threat model in place of the suite's.
@@ -67,8 +67,10 @@ def plan_comparison(
     info, parts = _choose_data(target, suite, dataset, threat)
     opponents = [name for name in _opponent_names(against, suite, info) if not _is_same_network(parse(name).describe(), target)]
     if not opponents:
-        raise UsageError(f"nobody to compare {target.id} with on {info.name}: name models with --against (`harness ls models`)")
-    plan = plan_suite(suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, whole, download)
+        raise UsageError(f"no models to compare {target.id} with on {info.name}: name some with --against (`harness ls models`)")
+    plan = plan_suite(
+        suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, all_images, download
+    )
     if not any(unit.model == str(reference) for unit in plan.units):
         raise MissingDataError(plan.left_out[0])
     return plan
@@ -124,7 +126,7 @@ def _choose_data(target: Attackable, suite: Suite, dataset: str | None, threat: 
         fitting = [info for info in infos if info.name == selected.name] or [info for info in infos if info.family == selected.family]
         if not fitting and threat is None:
             families = ", ".join(dict.fromkeys(info.family for info in infos))
-            hint = "name another with --suite, or say --radius for images of your own"
+            hint = "name another with --suite, or use --radius for your own images"
             raise UsageError(f"suite {suite.name!r} has no attacks on data like {selected.name}, only on {families}: {hint}")
     parts = [part for part in suite.evaluation if part.dataset == (fitting or infos)[0].name]
     # A folder is loaded by its path, not by the name of its images.

@@ -123,13 +123,13 @@ class Estimate:
 
     model: str
     units: int
-    held: int
+    stored: int
     seconds: float
     piloted: bool
 
 
-def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = lambda model: None) -> list[Estimate]:
-    """Return an estimate per model, in the order of the units; `tell` is called with a model's id before its pilot."""
+def estimate(units: Iterable[Unit], store: Store, on_pilot: Callable[[str], None] = lambda model: None) -> list[Estimate]:
+    """Return an estimate per model, in the order of the units; `on_pilot` is called with a model's id before its pilot."""
     rates = Rates(store.manifests())
     by_model: dict[str, list[Unit]] = {}
     for unit in units:
@@ -146,7 +146,7 @@ def estimate(units: Iterable[Unit], store: Store, tell: Callable[[str], None] = 
         seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
         # Another radius leaves other images robust, so each threat model gets a pilot.
         for threat in dict.fromkeys(unit.threat for unit in untimed):
-            tell(own_units[0].record.id)
+            on_pilot(own_units[0].record.id)
             piloted_units = [unit for unit in untimed if unit.threat == threat]
             measured = pilot(piloted_units[0])
             seconds += sum(measured.seconds(unit) for unit in piloted_units)

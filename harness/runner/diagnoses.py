@@ -50,12 +50,12 @@ class Diagnosis:
     about: Mapping[str, Any]
     dataset: str
     threat: str
-    found: Diagnostics
+    diagnostics: Diagnostics
 
     @property
     def verdict(self) -> Verdict:
         """Verdict that follows from the diagnostics."""
-        return judge(self.found)
+        return judge(self.diagnostics)
 
 
 def identity(record: Record, sources: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, Any]:
@@ -97,15 +97,15 @@ def run_diagnosis(
         if diagnosis.about == full_identity["model"] and diagnosis.name == name:
             return diagnosis
     for diagnosis in of_model(stored, record):
-        if diagnosis.dataset == block.name and diagnosis.threat == str(threat) and diagnosis.found.images >= len(block):
+        if diagnosis.dataset == block.name and diagnosis.threat == str(threat) and diagnosis.diagnostics.images >= len(block):
             return diagnosis
     with unit_threads(), isolated(unit_seed(name)):
         _, network = open_checked(model)
-        engine = fast_equal(model, block)
+        engine = fastest_engine(model, block)
         subject = admit(network, block, attacked=engine.model, **declared(record))
         if progress is not None and source_names:
             progress(0.0, "examples on other models")
-        examples = examples_of_others(source_names, block, threat)
+        examples = transfer_inputs(source_names, block, threat)
         measured = diagnose(subject, block, threat, unit_seed(name), examples, progress)
     check_clean(record, block, np.array(measured.predictions))
     diagnosis_labels = DiagnosisLabels(model=record.id, dataset=block.name, threat=str(threat), engine=engine.engine)
@@ -113,7 +113,7 @@ def run_diagnosis(
     return Diagnosis(name, record.id, about(record), block.name, str(threat), measured)
 
 
-def fast_equal(model: str, block: ImageSet) -> engines.Prepared:
+def fastest_engine(model: str, block: ImageSet) -> engines.Prepared:
     """Return the fastest engine that equals a registered model on the images of `block`; the model itself if there is none."""
     record, network = open_checked(model)
     is_plain = record.backward == "exact" and not record.stochastic
@@ -121,7 +121,7 @@ def fast_equal(model: str, block: ImageSet) -> engines.Prepared:
     return prepared(model, fastest if is_plain else "dense", network, block)
 
 
-def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, list[torch.Tensor]]:
+def transfer_inputs(names: Sequence[str], block: ImageSet, threat: ThreatModel) -> dict[str, list[torch.Tensor]]:
     """Return, per registered model, the examples made on it, float32 [N, C, H, W] each; recent ones are cached in the process."""
     examples = {}
     for name in names:
@@ -133,7 +133,7 @@ def examples_of_others(names: Sequence[str], block: ImageSet, threat: ThreatMode
             while len(_EXAMPLES) >= 4 * COUNT:
                 _EXAMPLES.pop(next(iter(_EXAMPLES)))
             seed = unit_seed(block.sha256) % 2**32
-            source = fast_equal(name, block).model
+            source = fastest_engine(name, block).model
             _EXAMPLES[key] = [transfer_examples(source, images, labels, threat.epsilon, loss, seed) for loss in (cross_entropy, margin)]
         examples[name] = _EXAMPLES[key]
     return examples
@@ -149,7 +149,7 @@ def diagnoses(store: Store) -> list[Diagnosis]:
         if isinstance(document, DiagnosisDocument) and document.identity.get("diagnostics") == diagnostics.VERSION:
             with suppress(DamagedFileError):
                 readable.append(_parse(name, document))
-    return sorted(readable, key=lambda diagnosis: -diagnosis.found.images)
+    return sorted(readable, key=lambda diagnosis: -diagnosis.diagnostics.images)
 
 
 def of_model(known: Sequence[Diagnosis], record: Record) -> list[Diagnosis]:
@@ -184,7 +184,7 @@ def diagnosed(store: Store, references: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _diagnosis_row(diagnosis: Diagnosis) -> dict[str, Any]:
-    measured, verdict = diagnosis.found, diagnosis.verdict
+    measured, verdict = diagnosis.diagnostics, diagnosis.verdict
     threat = ThreatModel.parse(diagnosis.threat)
     robust = {name: marks for name, marks in measured.robust.items() if name != "decision"}
     robust["large"] = measured.sweep[max(measured.sweep, key=Fraction)]
@@ -214,7 +214,7 @@ def check_diagnosis(store: Store, name: str, document: DiagnosisDocument) -> Non
         try:
             _parse(name, document)
         except DamagedFileError as error:
-            raise DamagedFileError(store.root / "diagnostics" / f"{name}.json", error.expected, error.found) from None
+            raise DamagedFileError(store.root / "diagnostics" / f"{name}.json", error.expected, error.actual) from None
 
 
 def _parse(name: str, document: DiagnosisDocument) -> Diagnosis:

@@ -23,9 +23,9 @@ from model_zoo.registry import absences
 
 # What to do if the store already has outcomes, with the meaning of each choice.
 EXISTING = {
-    "only-missing": "run what the store does not hold",
-    "always": "run everything anew",
-    "never": "leave alone what the store has any outcome of, for the same model, attack and threat model",
+    "only-missing": "run the units that the store lacks",
+    "always": "run all units again",
+    "never": "run no unit whose model, attack and threat model have any stored outcome",
     "only-cache": "run nothing",
 }
 # Seconds between two attempts at units that another run is working on.
@@ -37,7 +37,7 @@ AnyUnit = TypeVar("AnyUnit", Unit, TrainingUnit)
 class Event(Generic[AnyUnit]):
     """Event during the execution of a plan.
 
-    `kind` is "found" (the store has the unit), "progress" (with the `fraction` of the unit that is done, and the attack's component as
+    `kind` is "stored" (the store has the unit), "progress" (with the `fraction` of the unit that is done, and the attack's component as
     `message`), "waiting" (another run is working on it), "ended" (the process that ran it before ended without finishing it; with
     `message`), "finished" or "failed" (with `message`).
     """
@@ -50,23 +50,23 @@ class Event(Generic[AnyUnit]):
 
 @dataclass
 class Report:
-    """Units by result; those in `failed` and `at_fault` come with one line of explanation, those in `left` were not run.
+    """Units by result; those in `failed` and `at_fault` come with one line of explanation, those in `not_run` were not run.
 
-    `absent` has one line per model whose checkpoint does not ship; units of such a model that the store lacks are in `left`.
+    `absent` has one line per model whose checkpoint does not ship; units of such a model that the store lacks are in `not_run`.
     """
 
-    found: list[Unit] = field(default_factory=list)
+    stored: list[Unit] = field(default_factory=list)
     finished: list[Unit] = field(default_factory=list)
     failed: list[tuple[Unit, str]] = field(default_factory=list)
     at_fault: list[tuple[Unit, str]] = field(default_factory=list)
-    left: list[Unit] = field(default_factory=list)
+    not_run: list[Unit] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
 
 
 def execute(
     plan: Plan,
     store: Store,
-    tell: Callable[[Event[Unit]], None] = lambda event: None,
+    on_event: Callable[[Event[Unit]], None] = lambda event: None,
     workers: int = 1,
     *,
     executor: str | None = None,
@@ -83,7 +83,7 @@ def execute(
 
     Parameters
     ----------
-    tell : callable
+    on_event : callable
         Called with each event.
     workers : int
         Number of units that run in parallel.
@@ -107,25 +107,25 @@ def execute(
     """
     report = Report()
     missing = _missing_units(plan, store, existing, report)
-    check_fingerprints(report.found, store)
-    for unit in report.found:
-        tell(Event("found", unit, 1.0))
+    check_fingerprints(report.stored, store)
+    for unit in report.stored:
+        on_event(Event("stored", unit, 1.0))
     if existing == "only-cache":
-        report.left, missing = missing, []
+        report.not_run, missing = missing, []
     reasons = absences(unit.model for unit in missing)
     report.absent = list(reasons.values())
-    report.left += [unit for unit in missing if unit.model in reasons]
+    report.not_run += [unit for unit in missing if unit.model in reasons]
     missing = [unit for unit in missing if unit.model not in reasons]
-    resources = Resources(workers, cpus, gpus, again=existing == "always", device=device)
+    resources = Resources(workers, cpus, gpus, rerun=existing == "always", device=device)
     executor = choose_executor(executor, len(missing), resources)
     if executor != "here":
         # A long unit at the end would leave the other workers idle.
         missing.sort(key=length, reverse=True)
     waiting = {unit.id: unit for unit in missing}
-    for result in run_until_done(missing, store, executor, resources, tell, wait):
-        _record_result(result, waiting.pop(result.unit), report, tell)
+    for result in run_until_done(missing, store, executor, resources, on_event, wait):
+        _record_result(result, waiting.pop(result.unit), report, on_event)
         if result.fatal:
-            report.left += waiting.values()
+            report.not_run += waiting.values()
             break
     return report
 
@@ -140,9 +140,9 @@ def choose_executor(name: str | None, units: int, resources: Resources) -> str:
     """
     name = name or ("here" if resources.workers == 1 or units < 2 else "processes")
     if resources.device == "cuda" and name == "ray" and not resources.gpus:
-        raise UsageError("on Ray a unit has no GPU unless it asks for a share of one: --gpus-per-unit 0.25")
+        raise UsageError("Ray gives a unit no GPU by default: reserve a share of one, such as --gpus-per-unit 0.25")
     if resources.device == "cuda" and name != "ray" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is available here: use --device cpu")
+        raise UsageError("no CUDA device is available: use --device cpu")
     return name
 
 
@@ -181,7 +181,7 @@ def run_until_done(
 
 
 def _missing_units(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:
-    """Return the units to run; the others are put into `report.found`."""
+    """Return the units to run; the others are put into `report.stored`."""
     if existing not in EXISTING:
         raise ValueError(f"existing is one of {', '.join(EXISTING)}, not {existing!r}")
     if existing == "always":
@@ -190,7 +190,7 @@ def _missing_units(plan: Plan, store: Store, existing: str, report: Report) -> l
     if existing == "never":
         cells = {cell(manifest.identity) for manifest in store.manifests()}
         done_ids |= {unit.id for unit in plan.units if cell(unit.identity) in cells}
-    report.found = [unit for unit in plan.units if unit.id in done_ids]
+    report.stored = [unit for unit in plan.units if unit.id in done_ids]
     return [unit for unit in plan.units if unit.id not in done_ids]
 
 
@@ -198,9 +198,9 @@ def _record_result(result: Done, unit: Unit, report: Report, on_event: Callable[
     if result.kind == "failed":
         report.failed.append((unit, result.message or ""))
         on_event(Event("failed", unit, 1.0, result.message or ""))
-    elif result.kind == "found":
-        report.found.append(unit)
-        on_event(Event("found", unit, 1.0))
+    elif result.kind == "stored":
+        report.stored.append(unit)
+        on_event(Event("stored", unit, 1.0))
     else:
         report.finished.append(unit)
         if result.message is not None:

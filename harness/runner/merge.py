@@ -14,8 +14,8 @@ from model_zoo.errors import DamagedFileError
 class Merged:
     """What became of each unit, and the number of trainings taken; a conflict is a unit with different outcomes, of which ours stays."""
 
-    taken: list[str] = field(default_factory=list)
-    held: list[str] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    already_stored: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     trainings: int = 0
@@ -36,9 +36,9 @@ def merge(store: Store, other: Store) -> Merged:
             continue
         if not store.holds(unit):
             store.adopt(item, pictures)
-            merged.taken.append(unit)
+            merged.copied.append(unit)
         elif store.read(unit).table.equals(item.table):
-            merged.held.append(unit)
+            merged.already_stored.append(unit)
         else:
             merged.conflicts.append(f"{labels.model} · {labels.attack} · {labels.dataset} ({unit[:12]}): outcomes differ, ours stay")
     names = {name for name, _ in store.diagnoses()}

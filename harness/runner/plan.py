@@ -134,7 +134,7 @@ class Plan:
 
 
 def plan_suite(
-    suite: Suite, data_dir: Path | None = None, n: int | None = None, whole: bool = False, download: bool = False, engine: str = "auto"
+    suite: Suite, data_dir: Path | None = None, n: int | None = None, all_images: bool = False, download: bool = False, engine: str = "auto"
 ) -> Plan:
     """Return the plan of a suite; parts whose data is not on this machine are left out.
 
@@ -146,7 +146,7 @@ def plan_suite(
         Folder of the data that does not ship.
     n : int, optional
         Number of images in place of the suite's.
-    whole : bool
+    all_images : bool
         Whether to use all images of every data set.
     download : bool
         Whether data sets that are not on this machine may be downloaded.
@@ -159,20 +159,20 @@ def plan_suite(
         If a model, attack or data set does not exist; the message names the suite.
     """
     try:
-        return _plan_suite(suite, data_dir, n, whole, download, engine)
+        return _plan_suite(suite, data_dir, n, all_images, download, engine)
     except UsageError as error:
         error.args = (f"suite {suite.name}: {error}",)
         raise
 
 
-def _plan_suite(suite: Suite, data_dir: Path | None, n: int | None, whole: bool, download: bool, engine: str) -> Plan:
+def _plan_suite(suite: Suite, data_dir: Path | None, n: int | None, all_images: bool, download: bool, engine: str) -> Plan:
     models = registry.model_ids() if suite.models == "all" else suite.models
     descriptions = _describe_models(models)
     left_out: list[str] = []
     units: list[Unit] = []
     for part in suite.evaluation:
         info = datasets.describe(part.dataset)
-        count = None if whole else (n or part.n)
+        count = None if all_images else (n or part.n)
         try:
             images = datasets.load(part.dataset, data_dir, min(count, info.size) if count and info.size else count, download)
         except MissingDataError as error:

@@ -23,7 +23,7 @@ IMAGE_KEY = ["protocol", "model", "model_sha256", "dataset", "norm", "radius", "
 
 
 @dataclass(frozen=True)
-class Found:
+class UsableOutcomes:
     """Usable `outcomes` of a store, files that could not be read, and a line for every time that a unit was declared invalid."""
 
     outcomes: pd.DataFrame
@@ -31,13 +31,15 @@ class Found:
     invalid: list[str]
 
 
-def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, longer: bool = False, beyond: bool = False) -> Found:
+def find(
+    stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, allow_larger: bool = False, all_images: bool = False
+) -> UsableOutcomes:
     """Return the usable outcomes among the results of `Store.read_all`: all of them, or those that a plan asks for.
 
     Invalid units and units whose attack was at fault are left out. If two units cover the same image (runs with different numbers of
     images have different blocks), the one that the plan contains counts, then the one with more images, then the one with the smaller id.
-    A plan is thus also served by runs of fewer images than it asks for. With `longer`, it is also served by runs of more, of which only the
-    planned images are returned; with `beyond`, all images of matching runs are returned.
+    A plan is thus also served by runs of fewer images than it asks for. With `allow_larger`, it is also served by runs of more, of
+    which only the planned images are returned; with `all_images`, all images of matching runs are returned.
 
     With a plan, `model` and `family` are the plan's names. Models that share an id are distinguished by the column `model_sha256`.
     """
@@ -56,24 +58,24 @@ def find(stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, 
             if planned_cell is None:
                 continue
             plan_names = {name: planned_cell.labels[name] for name in ("model", "family")}
-            selected = table if beyond else table.filter(compute.is_in(table["image"], pa.array(sorted(planned_cell.images))))
-            if not selected.num_rows or (selected.num_rows < table.num_rows and not longer):
+            selected = table if all_images else table.filter(compute.is_in(table["image"], pa.array(sorted(planned_cell.images))))
+            if not selected.num_rows or (selected.num_rows < table.num_rows and not allow_larger):
                 continue
             table = selected
         invalid += [f"{_describe(manifest)}: {reason}" for reason in _reasons(manifest)]
         if not manifest.at_fault and manifest.invalid is None:
             tables.append(table)
             row_counts.append(table.num_rows)
-            labels_per_unit.append({**labels_of(item), **plan_names, "asked": is_planned, "block_images": item.table.num_rows})
+            labels_per_unit.append({**labels_of(item), **plan_names, "is_planned": is_planned, "block_images": item.table.num_rows})
     if not tables:
-        return Found(pd.DataFrame(columns=[*LABELS, *COLUMNS]), damaged, invalid)
+        return UsableOutcomes(pd.DataFrame(columns=[*LABELS, *COLUMNS]), damaged, invalid)
     labels = pd.DataFrame(labels_per_unit)
     repeated = labels.loc[labels.index.repeat(row_counts)].reset_index(drop=True)
-    ascending = {"asked": False, "block_images": False, "unit": True}
+    ascending = {"is_planned": False, "block_images": False, "unit": True}
     frame = pd.concat([repeated, pa.concat_tables(tables).to_pandas()], axis=1)
     frame = frame.sort_values(list(ascending), ascending=list(ascending.values()), kind="stable")
-    frame = frame.drop_duplicates(IMAGE_KEY).drop(columns=["asked", "block_images"])
-    return Found(frame.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged, invalid)
+    frame = frame.drop_duplicates(IMAGE_KEY).drop(columns=["is_planned", "block_images"])
+    return UsableOutcomes(frame.sort_values(IMAGE_KEY, kind="stable").reset_index(drop=True), damaged, invalid)
 
 
 def outcomes(store: Store, plan: Plan | None = None) -> tuple[pd.DataFrame, list[DamagedFileError]]:

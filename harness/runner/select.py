@@ -48,7 +48,7 @@ class Filter:
     seed: int | None = None
 
 
-def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list[Manifest]:
+def selected(store: Store, unit_filter: Filter, data_dir: Path | None = None) -> list[Manifest]:
     """Return the manifests of the finished and valid units that a filter selects, in order of id.
 
     Raises
@@ -56,33 +56,35 @@ def selected(store: Store, wanted: Filter, data_dir: Path | None = None) -> list
     UsageError
         If the filter sets no condition, the beginning of an id does not match exactly one unit, or two models have the wanted id.
     """
-    if all(getattr(wanted, item.name) in ((), None) for item in fields(wanted)):
-        raise UsageError("say which units: by the beginning of their ids, or with options (--model, --attack, ...)")
+    if all(getattr(unit_filter, item.name) in ((), None) for item in fields(unit_filter)):
+        raise UsageError("select units by the first characters of their ids, or by options (--model, --attack, ...)")
     manifests = list(store.manifests())
-    ids = {_unit_of_prefix(prefix, manifests, store) for prefix in wanted.units}
+    ids = {_unit_of_prefix(prefix, manifests, store) for prefix in unit_filter.units}
     tests: list[Callable[[Manifest], bool]] = []
-    if wanted.units:
+    if unit_filter.units:
         tests.append(lambda manifest: manifest.unit in ids)
-    if wanted.suite is not None:
-        cells = {cell(unit.identity) for unit in plan_suite(get_suite(wanted.suite), data_dir).units}
+    if unit_filter.suite is not None:
+        cells = {cell(unit.identity) for unit in plan_suite(get_suite(unit_filter.suite), data_dir).units}
         tests.append(lambda manifest: cell(manifest.identity) in cells)
-    if wanted.models:
-        hashes = {_hash_of_model(model, manifests) for model in wanted.models}
+    if unit_filter.models:
+        hashes = {_hash_of_model(model, manifests) for model in unit_filter.models}
         tests.append(lambda manifest: model_sha256(manifest.identity["model"]) in hashes)
-    if wanted.radii:
-        radii = {radius_text(parse_radius(radius)) for radius in wanted.radii}
+    if unit_filter.radii:
+        radii = {radius_text(parse_radius(radius)) for radius in unit_filter.radii}
         tests.append(lambda manifest: manifest.labels.radius in radii)
-    if wanted.attacks:
-        tests.append(lambda manifest: manifest.labels.attack in wanted.attacks)
-    if wanted.datasets:
-        names = {datasets.describe(name).name if datasets.is_user_data(name) else name for name in wanted.datasets} | {*wanted.datasets}
+    if unit_filter.attacks:
+        tests.append(lambda manifest: manifest.labels.attack in unit_filter.attacks)
+    if unit_filter.datasets:
+        names = {datasets.describe(name).name if datasets.is_user_data(name) else name for name in unit_filter.datasets} | {
+            *unit_filter.datasets
+        }
         tests.append(lambda manifest: manifest.labels.dataset in names)
-    if wanted.images is not None:
-        tests.append(lambda manifest: manifest.images == wanted.images)
-    if wanted.engine is not None:
-        tests.append(lambda manifest: manifest.identity["engine"] == wanted.engine)
-    if wanted.seed is not None:
-        tests.append(lambda manifest: manifest.identity["base_seed"] == wanted.seed)
+    if unit_filter.images is not None:
+        tests.append(lambda manifest: manifest.images == unit_filter.images)
+    if unit_filter.engine is not None:
+        tests.append(lambda manifest: manifest.identity["engine"] == unit_filter.engine)
+    if unit_filter.seed is not None:
+        tests.append(lambda manifest: manifest.identity["base_seed"] == unit_filter.seed)
     return [manifest for manifest in manifests if manifest.invalid is None and all(test(manifest) for test in tests)]
 
 

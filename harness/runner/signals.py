@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Defer SIGINT and SIGTERM until the block ends (no effect outside the main thread)."""
     if threading.current_thread() is not threading.main_thread():
         yield

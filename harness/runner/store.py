@@ -30,7 +30,7 @@ from harness.runner.identity import model_sha256, unit_id
 from harness.runner.packed import Pack, open_pack
 from harness.runner.partial import PartialFile
 from harness.runner.plan import Unit
-from harness.runner.signals import held_back
+from harness.runner.signals import deferred_signals
 from harness.runner.tables import read_parquet
 from harness.runner.training_unit import TrainingUnit
 from harness.runner.trainings import Trainings
@@ -246,7 +246,7 @@ class Store:
     def invalidate(self, unit: str, reason: str) -> None:
         """Declare a finished unit invalid: it counts as missing from then on. Raises the same errors as `read`."""
         manifest = self.manifest(unit).model_copy(update={"invalid": Withdrawal(reason=reason, when=_now())})
-        with held_back():
+        with deferred_signals():
             self.units.mkdir(parents=True, exist_ok=True)
             place(self.units / f"{unit}.json", manifest.to_bytes())
 
@@ -302,7 +302,7 @@ class Store:
         hashes = {"outcomes_sha256": hashlib.sha256(buffer.getvalue()).hexdigest()}
         if broken is not None:
             hashes["broken_sha256"] = hashlib.sha256(broken).hexdigest()
-        with held_back():
+        with deferred_signals():
             self.units.mkdir(parents=True, exist_ok=True)
             if broken is not None:
                 place(self.units / f"{manifest.unit}.safetensors", broken)

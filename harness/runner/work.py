@@ -24,7 +24,7 @@ from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.referee import device_of
 from harness.evaluation.unit import THREADS, evaluate_unit, unit_threads
 from harness.runner import protocol
-from harness.runner.claims import Held
+from harness.runner.claims import Lease
 from harness.runner.documents import EngineUse
 from harness.runner.fingerprints import check_fingerprint, fingerprint_of
 from harness.runner.partial import PartialFile
@@ -33,11 +33,12 @@ from harness.runner.store import Store
 from harness.runner.train import train_unit
 from harness.runner.training_unit import TrainingUnit
 from model_zoo.errors import RefusedError, UserCodeError, UserError
+from model_zoo.exhaustion import is_full, is_memory
 from model_zoo.kernels.graph import UnsuitedError
 from model_zoo.packing.frozen import all_weights
 from model_zoo.references import UserReference, parse
 from model_zoo.schema import Attackable, Record
-from model_zoo.user_code import is_full, is_memory, user_code
+from model_zoo.user_code import user_code
 from model_zoo.user_model import UserModel
 
 Progress = Callable[[float, str], None]
@@ -49,7 +50,7 @@ logger = logging.getLogger(__name__)
 class Done:
     """Result of running a unit.
 
-    `kind` is "finished", "failed", "busy" (another run is working on it) or "found" (another run has finished it). `message` is one line
+    `kind` is "finished", "failed", "busy" (another run is working on it) or "stored" (another run has finished it). `message` is one line
     that says why the unit failed or that its attack was at fault, None otherwise. `fatal` means that other units would fail too.
     """
 
@@ -59,10 +60,10 @@ class Done:
     fatal: bool = False
 
 
-def run_unit(unit: Unit | TrainingUnit, store: Store, progress: Progress | None = None, again: bool = False, device: str = "cpu") -> Done:
+def run_unit(unit: Unit | TrainingUnit, store: Store, progress: Progress | None = None, rerun: bool = False, device: str = "cpu") -> Done:
     """Run a unit on "cpu" or "cuda" and store what comes of it, unless another run is working on it or the store has it.
 
-    With `again`, a unit that the store has is run all the same. A failure of the unit is not raised: it is returned as one line and
+    With `rerun`, a unit that the store has is run all the same. A failure of the unit is not raised: it is returned as one line and
     recorded in the store.
     """
     try:
@@ -70,27 +71,27 @@ def run_unit(unit: Unit | TrainingUnit, store: Store, progress: Progress | None 
             if claim is None:
                 return Done(unit.id, "busy")
             is_done = store.trainings.holds(unit.id) if isinstance(unit, TrainingUnit) else store.holds(unit.id)
-            if is_done and not again:
-                return Done(unit.id, "found")
+            if is_done and not rerun:
+                return Done(unit.id, "stored")
             return _run_claimed(unit, store, claim, progress, device)
     except OSError as error:
         # Claiming failed: the store itself cannot be written to.
         return Done(unit.id, "failed", f"{store.root}: {error.strerror or error}", fatal=True)
 
 
-def _run_claimed(unit: Unit | TrainingUnit, store: Store, claim: Held, progress: Progress | None, device: str) -> Done:
-    def tell(fraction: float, component: str) -> None:
-        claim.tell(fraction, component)
+def _run_claimed(unit: Unit | TrainingUnit, store: Store, claim: Lease, progress: Progress | None, device: str) -> Done:
+    def on_progress(fraction: float, component: str) -> None:
+        claim.set_progress(fraction, component)
         if progress is not None:
             progress(fraction, component)
 
     started = time.perf_counter()
     try:
         if isinstance(unit, TrainingUnit):
-            train_unit(unit, store.trainings, tell, environment(device), device)
+            train_unit(unit, store.trainings, on_progress, environment(device), device)
             finding = None
         else:
-            finding = _attack(unit, store, tell, device)
+            finding = _attack(unit, store, on_progress, device)
         logger.info("finished in %.1f s: %s", time.perf_counter() - started, unit)
     except Exception as error:
         if is_full(error):

@@ -56,7 +56,7 @@ class Result:
     finding: Finding | None
 
     @property
-    def good(self) -> bool:
+    def passed(self) -> bool:
         """Whether a fault was caught, nothing was found on a control, or the case does not apply."""
         return self.finding is None or self.finding.caught == (self.case.kind != "control")
 

@@ -131,7 +131,7 @@ def _small_shards() -> Finding:
     upstream = 1 / 25 > 0.002
     small, large = (judge(_diagnostics_with_gain(gained)).level for gained in (1, 20))
     return Finding(
-        upstream and small == "ok" and large == "masked", "a binomial test on merged results: 1 of 250 is no alarm, 20 of 250 are"
+        upstream and small == "ok" and large == "masked", "a binomial test on merged results: 1 of 250 raises no alarm, 20 of 250 do"
     )
 
 

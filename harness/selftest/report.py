@@ -11,7 +11,7 @@ from harness.selftest import Result
 HEADINGS = ("pitfall", "planted", "kind", "result", "by", "PGD-CE, %")
 # Name of the results file in a store.
 FILE = "selftest.json"
-GOOD = ("caught", "nothing found", "not applicable")
+PASSING = ("caught", "nothing found", "not applicable")
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, str]]:
@@ -42,7 +42,7 @@ def markdown(text: str) -> str:
     lines = [
         "# What the harness catches",
         "",
-        "Faults planted by `harness selftest`, and honest models beside them. PGD-CE is the robust accuracy that PGD on the cross-entropy "
+        "Faults planted by `harness selftest`, and honest models for comparison. PGD-CE is the robust accuracy that PGD on cross-entropy "
         "alone would have printed.",
         "",
         "| " + " | ".join(HEADINGS) + " |",

@@ -52,7 +52,9 @@ class Key:
         """Parse text that begins with a name such as HARP_Zhao2023Holistic_R18_CIFAR10_US_90; raises a UsageError for other text."""
         match = NAME.match(name)
         if match is None:
-            raise UsageError(f"{name!r} is no name of the benchmark: name the file HARP_Zhao2023Holistic_R18_CIFAR10_US_90 or the like")
+            raise UsageError(
+                f"{name!r} is not a name of the benchmark: rename the file to one such as HARP_Zhao2023Holistic_R18_CIFAR10_US_90"
+            )
         keep_ratio = round(1 - int(match["sparsity"]) / 100, 2)
         return cls(match["method"], match["network"], match["dataset"], match["structure"] == "S", keep_ratio)
 
@@ -108,7 +110,7 @@ def load_apbench(path: Path, request: Request) -> Imported:
         raise UsageError(f"{request.name or path.name} says a keep ratio of {key.keep_ratio:g}, not {request.keep_ratio:g}")
     method = METHODS[key.method]
     if key.dataset != "CIFAR10":
-        raise UsageError(f"{request.name}: there is no {key.dataset} here to attack it on")
+        raise UsageError(f"{request.name}: this project has no data set {key.dataset} to attack it on")
     if method.load is None:
         imported = _load_zeros(path, method)
     else:

@@ -23,7 +23,7 @@ LARGEST_BYTES = 2 << 30
 # Other objects that checkpoints of the field contain: NumPy numbers (a best accuracy), under the names of old and new releases, and the
 # arguments of the command that trained the network. None of them executes code.
 _SCALAR = np.float64(0).__reduce__()[0]
-BESIDES: list[Any] = [
+ALLOWED_GLOBALS: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
@@ -85,7 +85,7 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
     ----------
     placeholders : bool
         Whether all objects other than tensors and Python's own types (a configuration, a date, a number of NumPy) are replaced by a
-        `Placeholder`; otherwise those that are not in `BESIDES` are an error.
+        `Placeholder`; otherwise those that are not in `ALLOWED_GLOBALS` are an error.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
     _check_archive(path)
     replaced: dict[str, type[Placeholder]] = {}
     while True:
-        allowed = [*([] if placeholders else BESIDES), *((kind, name) for name, kind in replaced.items())]
+        allowed = [*([] if placeholders else ALLOWED_GLOBALS), *((kind, name) for name, kind in replaced.items())]
         try:
             with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
                 # torch warns about pickle protocols, which does not help the user.

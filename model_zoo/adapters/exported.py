@@ -22,8 +22,16 @@ from torch import nn
 
 from model_zoo.adapters.compat import import_torchvision
 from model_zoo.adapters.kind import kind_of
-from model_zoo.adapters.onnx_graph import Layout, check_operators, check_said, fold_constants, layout_of, share_weights, without_traces
-from model_zoo.adapters.outside import PLAIN, Dressed, Outside
+from model_zoo.adapters.onnx_graph import (
+    Layout,
+    check_operators,
+    check_preprocessing,
+    fold_constants,
+    layout_of,
+    share_weights,
+    without_traces,
+)
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING, PreprocessedNetwork, Preprocessing
 from model_zoo.errors import DamagedFileError, UsageError, UserError
 
 SUFFIXES = (".onnx", ".pt2", ".pt", ".pth", ".ts")
@@ -58,7 +66,7 @@ class Exported:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def load_exported(path: Path, outside: Outside = PLAIN) -> Exported:
+def load_exported(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Exported:
     """Load a network from a file and apply the preprocessing `outside`; TorchScript and torch.export files must be trusted.
 
     Raises
@@ -73,26 +81,26 @@ def load_exported(path: Path, outside: Outside = PLAIN) -> Exported:
     if not path.is_file():
         raise UsageError(f"no file {path}")
     if path.suffix == ".onnx":
-        return load_onnx(path, outside)
+        return load_onnx(path, preprocessing)
     names = _entries(path)
     with _quiet(), _report_damage(path, "a network that torch can load"):
         if any("/code/" in name for name in names):
             scripted = torch.jit.load(str(path), map_location="cpu").eval()
             for parameter in scripted.parameters():
                 parameter.requires_grad_(False)
-            return Exported(_with_outside(scripted, outside), "torchscript", path.read_bytes())
+            return Exported(_with_preprocessing(scripted, preprocessing), "torchscript", path.read_bytes())
         if any(name.endswith("archive_format") for name in names):
             module = _Fixed(torch.export.load(str(path)).module()).eval().requires_grad_(False)
-            return Exported(_with_outside(module, outside), "torch-export", path.read_bytes())
+            return Exported(_with_preprocessing(module, preprocessing), "torch-export", path.read_bytes())
     raise UsageError(
         f"{path} holds no network (TorchScript, torch.export or ONNX); weights alone need one: FILE.py:FUNCTION --checkpoint {path}"
     )
 
 
-def _with_outside(network: nn.Module, outside: Outside) -> nn.Module:
-    if outside.output:
+def _with_preprocessing(network: nn.Module, preprocessing: Preprocessing) -> nn.Module:
+    if preprocessing.output:
         raise UsageError("--output is for ONNX, whose outputs have names")
-    return network if outside == PLAIN else Dressed(network, outside, torch.float32, None, 0)
+    return network if preprocessing == NO_PREPROCESSING else PreprocessedNetwork(network, preprocessing, torch.float32, None, 0)
 
 
 class _Fixed(nn.Module):
@@ -117,7 +125,7 @@ class _Fixed(nn.Module):
         return self
 
 
-def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
+def load_onnx(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Exported:
     """Load an ONNX file with onnx2pytorch and check that the converted network has the same logits. Nothing in the file is executed.
 
     Raises
@@ -146,7 +154,7 @@ def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
         tensor.ClearField("data_location")
     content = graph.SerializeToString(deterministic=True)
     layout = layout_of(path, graph)
-    check_said(path, layout, outside)
+    check_preprocessing(path, layout, preprocessing)
     graph = fold_constants(graph)
     check_operators(path, graph)
     try:
@@ -157,7 +165,7 @@ def load_onnx(path: Path, outside: Outside = PLAIN) -> Exported:
         # The conversion of an operator may raise any exception.
         raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_first_line(error)}") from None
     image_shape = layout.shape if layout.is_fixed else None
-    return Exported(_checked_network(path, graph, network, layout, outside), "onnx", content, image_shape)
+    return Exported(_checked_network(path, graph, network, layout, preprocessing), "onnx", content, image_shape)
 
 
 def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
@@ -184,14 +192,17 @@ def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def _checked_network(path: Path, graph: Any, network: nn.Module, layout: Layout, outside: Outside) -> nn.Module:
-    """Return the converted network, wrapped in `Dressed` if needed; raise a UserError if ONNX's reference gives other logits on noise."""
+def _checked_network(path: Path, graph: Any, network: nn.Module, layout: Layout, preprocessing: Preprocessing) -> nn.Module:
+    """Return the converted network, wrapped in `PreprocessedNetwork` if needed.
+
+    Raises a UserError if ONNX's reference gives other logits on noise.
+    """
     from onnx.reference import ReferenceEvaluator
 
-    output_index = layout.outputs.index(outside.output) if outside.output else 0
+    output_index = layout.outputs.index(preprocessing.output) if preprocessing.output else 0
     kind = layout.kind or torch.float32
-    is_plain = outside == PLAIN and kind == torch.float32 and len(layout.outputs) == 1
-    wrapped = Dressed(network, outside, kind, None, output_index)
+    is_plain = preprocessing == NO_PREPROCESSING and kind == torch.float32 and len(layout.outputs) == 1
+    wrapped = PreprocessedNetwork(network, preprocessing, kind, None, output_index)
     noise = torch.rand(layout.batch or 2, *layout.shape, generator=torch.Generator().manual_seed(0))
     # Pixels are multiples of 1/255, so that a network that takes bytes can be compared as well.
     noise = (noise * 255).round() / 255
@@ -210,7 +221,7 @@ def _checked_network(path: Path, graph: Any, network: nn.Module, layout: Layout,
     if not close(logits, expected):
         raise UserError(f"{path}: the converted network computes other logits than the ONNX file says")
     if layout.batch is not None and not _accepts(wrapped, noise[:1].repeat(layout.batch + 1, 1, 1, 1), expected[0]):
-        return Dressed(network, outside, kind, layout.batch, output_index)
+        return PreprocessedNetwork(network, preprocessing, kind, layout.batch, output_index)
     return network if is_plain else wrapped
 
 

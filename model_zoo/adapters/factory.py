@@ -21,7 +21,7 @@ from model_zoo.adapters.user_modules import UserModules
 from model_zoo.adapters.user_weights import fill_user_network
 from model_zoo.errors import UsageError, UserError
 from model_zoo.object_hash import object_sha256
-from model_zoo.surroundings import libraries_kept, restore, settings
+from model_zoo.surroundings import libraries_restored, restore, settings
 from model_zoo.user_code import user_code
 
 
@@ -69,7 +69,7 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
     if not path.is_file():
         raise UsageError(f"no file {path}")
     modules = UserModules(path)
-    with libraries_kept(), modules.active(), user_code(f"{path}:{function} failed"), isolated_torch():
+    with libraries_restored(), modules.active(), user_code(f"{path}:{function} failed"), isolated_torch():
         maker = getattr(modules.load(), function, None)
         if not callable(maker):
             raise UsageError(f"{path} has no function {function!r}")

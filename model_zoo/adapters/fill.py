@@ -48,7 +48,7 @@ def fill(
             batch_norm.extend(take(path, remaining, f"{name}.{field}", (module.num_features,)) for field in fields)
         elif isinstance(module, Bias):
             batch_norm.append(take(path, remaining, f"{name.removesuffix('_bias')}.bias", tuple(module.bias.shape)))
-    nothing_left(path, remaining, architecture)
+    check_all_used(path, remaining, architecture)
     return assemble(architecture, affine, weights, batch_norm)
 
 
@@ -59,7 +59,7 @@ def layers(architecture: Mapping[str, Any], affine: bool) -> Iterator[tuple[str,
     return ((name.removeprefix("network."), module) for name, module in layout.named_modules())
 
 
-def take(path: Path, left: dict[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> torch.Tensor:
+def take(path: Path, remaining: dict[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Remove a tensor from `left` and return it in the given shape; [out, in] is accepted for [out, in, 1, 1].
 
     Raises
@@ -67,9 +67,9 @@ def take(path: Path, left: dict[str, torch.Tensor], name: str, shape: tuple[int,
     DamagedFileError
         If the tensor is missing, of another shape, or not finite.
     """
-    if name not in left:
+    if name not in remaining:
         raise DamagedFileError(path, f"a tensor {name!r}", "none of that name")
-    tensor = left.pop(name)
+    tensor = remaining.pop(name)
     if tuple(tensor.shape) != shape and not (shape[2:] == (1, 1) and tuple(tensor.shape) == shape[:2]):
         raise DamagedFileError(path, f"{name!r} of shape {list(shape)}", f"{list(tensor.shape)}")
     if not torch.isfinite(tensor).all():
@@ -77,10 +77,10 @@ def take(path: Path, left: dict[str, torch.Tensor], name: str, shape: tuple[int,
     return tensor.reshape(shape)
 
 
-def nothing_left(path: Path, left: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
+def check_all_used(path: Path, remaining: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
     """Raise a DamagedFileError if `left` still contains a tensor."""
-    if left:
-        raise DamagedFileError(path, f"the tensors of {architecture['name']}", f"also {sorted(left)[0]!r}")
+    if remaining:
+        raise DamagedFileError(path, f"the tensors of {architecture['name']}", f"also {sorted(remaining)[0]!r}")
 
 
 def kept_share(model: nn.Module) -> float:

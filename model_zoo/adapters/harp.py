@@ -13,7 +13,7 @@ import torch
 from model_zoo.adapters import Adapter, Imported, Request
 from model_zoo.adapters.checkpoint import read_checkpoint, tensors
 from model_zoo.adapters.describe import describe, without
-from model_zoo.adapters.fill import fill, nothing_left, take
+from model_zoo.adapters.fill import check_all_used, fill, take
 from model_zoo.adapters.hydra import DEAD, PREFIXES, SCORES
 from model_zoo.adapters.recognise import recognise
 from model_zoo.adapters.scores import keep_ratio_for, masks_of
@@ -53,7 +53,7 @@ def load_harp(path: Path, request: Request) -> Imported:
     architecture = {**recognised.architecture, "normalisation": "none"}
     model = fill(path, recognised.renamed(plain), architecture, recognised.affine, effective)
     masks.all_used(architecture)
-    nothing_left(path, rates, architecture)
+    check_all_used(path, rates, architecture)
     family = get_family("harp")
     return describe(
         model, architecture, recognised.affine, str(family.method), family.taxonomy, masks=masks, left_out=left_out, notes=notes

@@ -18,7 +18,7 @@ from model_zoo.registry import write_record
 from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn
 
 
-def keep_imported(found: Imported, folder: Path, *, name: str, title: str, source: str, data: TrainedOn, threat: Threat) -> Record:
+def keep_imported(imported: Imported, folder: Path, *, name: str, title: str, source: str, data: TrainedOn, threat: Threat) -> Record:
     """Pack an imported model, write `<name>.safetensors` and then `<name>.toml` into `folder`, and return the record.
 
     Layers of the original file that the network does not use are named in the packed file's provenance.
@@ -28,26 +28,26 @@ def keep_imported(found: Imported, folder: Path, *, name: str, title: str, sourc
     UsageError
         If the record would not be valid; the message names the field.
     """
-    provenance = {"id": name, "imported_from": source} | ({"left_out": dict(found.left_out)} if found.left_out else {})
-    activation = activation_of(found.architecture)
-    content = pack(found.model, found.architecture, found.affine, provenance)
+    provenance = {"id": name, "imported_from": source} | ({"left_out": dict(imported.left_out)} if imported.left_out else {})
+    activation = activation_of(imported.architecture)
+    content = pack(imported.model, imported.architecture, imported.affine, provenance)
     try:
         record = Record(
             id=name,
             title=title,
-            family=found.family,  # type: ignore[arg-type]
-            method=found.method,
-            architecture=dict(found.architecture),
-            affine=found.affine,
-            weight_bits=found.weight_bits,
+            family=imported.family,  # type: ignore[arg-type]
+            method=imported.method,
+            architecture=dict(imported.architecture),
+            affine=imported.affine,
+            weight_bits=imported.weight_bits,
             activation_bits=activation.bits,
-            keep_ratio=found.keep_ratio,
-            allocation_power=found.allocation_power,
-            pruning=Taxonomy(**found.taxonomy) if found.taxonomy else None,
+            keep_ratio=imported.keep_ratio,
+            allocation_power=imported.allocation_power,
+            pruning=Taxonomy(**imported.taxonomy) if imported.taxonomy else None,
             backward=activation.backward,
             data=data,
             threat=threat,
-            weights_sha256=weights_sha256(found.model),
+            weights_sha256=weights_sha256(imported.model),
             checkpoint=Checkpoint(file=f"{name}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
         )
     except ValidationError as error:

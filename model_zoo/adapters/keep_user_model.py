@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from model_zoo.adapters.exported import close, load_onnx, to_onnx
-from model_zoo.adapters.outside import PLAIN
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING
 from model_zoo.classifier import Classifier
 from model_zoo.documents import first_fault
 from model_zoo.errors import UsageError, UserError
@@ -103,7 +103,7 @@ def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, 
     """Return the network as loaded from ONNX, and the content of the ONNX file."""
     if user_model.architecture["name"] == "torchscript":
         raise UserError("TorchScript is a program, and a record's file has to be data: add the function that makes the network, or ONNX")
-    if isinstance(reference, ExportedFile) and user_model.architecture["name"] == "onnx" and reference.outside == PLAIN:
+    if isinstance(reference, ExportedFile) and user_model.architecture["name"] == "onnx" and reference.preprocessing == NO_PREPROCESSING:
         return model, load_onnx(reference.path).content
     content = to_onnx(model, images)
     with tempfile.TemporaryDirectory() as scratch:
@@ -114,7 +114,7 @@ def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, 
         _logits_and_gradient(model, images), _logits_and_gradient(loaded.module, images), ("logits", "gradients"), strict=True
     ):
         if not close(converted, expected):
-            raise UserError(f"as ONNX this network has other {quantity} (a backward pass of its own is lost): it cannot be kept as data")
+            raise UserError(f"as ONNX this network has other {quantity} (a custom backward pass is lost): it cannot be stored as data")
     return loaded.module, loaded.content
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from model_zoo.adapters.outside import Outside
+from model_zoo.adapters.preprocessing import Preprocessing
 from model_zoo.errors import UserError
 
 # Operators that round to integers, so that they have no useful gradient.
@@ -72,7 +72,7 @@ def layout_of(path: Path, graph: Any) -> Layout:
     )
 
 
-def check_said(path: Path, layout: Layout, outside: Outside) -> None:
+def check_preprocessing(path: Path, layout: Layout, preprocessing: Preprocessing) -> None:
     """Check that `outside` has everything that an ONNX file requires and does not contradict the file.
 
     Raises
@@ -81,15 +81,15 @@ def check_said(path: Path, layout: Layout, outside: Outside) -> None:
         If an option is missing or wrong; the message names the option.
     """
     names = ", ".join(layout.outputs)
-    if outside.output and outside.output not in layout.outputs:
-        raise UserError(f"{path}: no output {outside.output!r}; it has {names}")
-    if len(layout.outputs) != 1 and not outside.output:
+    if preprocessing.output and preprocessing.output not in layout.outputs:
+        raise UserError(f"{path}: no output {preprocessing.output!r}; it has {names}")
+    if len(layout.outputs) != 1 and not preprocessing.output:
         raise UserError(f"{path}: {len(layout.outputs)} outputs ({names}): say which has the logits, --output NAME")
-    if layout.channels_last and not outside.channels_last:
+    if layout.channels_last and not preprocessing.channels_last:
         raise UserError(f"{path}: it takes images with channels last, [N, H, W, C]: say --channels-last")
-    if outside.channels_last and not layout.channels_last:
+    if preprocessing.channels_last and not layout.channels_last:
         raise UserError(f"{path}: --channels-last was said, and it takes images of {list(layout.shape)}, channels first")
-    if layout.kind is None and outside.scale == 1.0:
+    if layout.kind is None and preprocessing.scale == 1.0:
         raise UserError(f"{path}: it takes whole numbers, not pixels in [0, 1]: say --scale 255")
 
 

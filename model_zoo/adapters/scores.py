@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from model_zoo.adapters.fill import nothing_left, take
+from model_zoo.adapters.fill import check_all_used, take
 from model_zoo.errors import UsageError
 from model_zoo.layers.pruned_binary import top_mask
 
@@ -48,7 +48,7 @@ class Masks:
 
     def all_used(self, architecture: Mapping[str, Any]) -> None:
         """Raise a DamagedFileError if scores remain that belong to no layer."""
-        nothing_left(self.path, self.scores, architecture)
+        check_all_used(self.path, self.scores, architecture)
 
 
 def masks_of(path: Path, state: Mapping[str, torch.Tensor], ending: str, rename: Callable[[str], str]) -> Masks:

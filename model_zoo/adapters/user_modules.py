@@ -58,7 +58,7 @@ class UserModules:
         importlib.invalidate_caches()
         spec = importlib.util.spec_from_file_location(self.main, self.file)
         if spec is None or spec.loader is None:
-            raise UsageError(f"{self.file} is no Python file")
+            raise UsageError(f"{self.file} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         if self._package == _FOLDER:
             sys.modules[_FOLDER] = ModuleType(_FOLDER)

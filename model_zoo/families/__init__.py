@@ -48,6 +48,9 @@ class Family:
     defaults : mapping
         Options of the family and their defaults. A required option has its type (float, int or str) in place of a default, or `None` if
         it may be any value.
+    added : mapping
+        Options that the family got after runs had been stored, and their defaults. A recipe has them only where they differ from these,
+        so that the identities of stored runs stay the same.
     prepare : callable
         Called with (network, options) once the network is built.
     controller : callable
@@ -65,36 +68,49 @@ class Family:
     moves_keep_ratio: bool = False
     averages: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    added: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[nn.Module, Mapping[str, Any]], None] = lambda network, options: None
     controller: Callable[[nn.Module, Mapping[str, Any]], Controller] = lambda network, options: Controller()
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `given` merged over the defaults; raises UsageError for an unknown or missing option, or one of another type or range."""
-        unknown = sorted(set(given) - set(self.defaults))
+        """Return `given` merged over the defaults, without added options at their defaults.
+
+        Raises
+        ------
+        UsageError
+            If an option is unknown or missing, or has another type or range.
+        """
+        known = {**self.defaults, **self.added}
+        unknown = sorted(set(given) - set(known))
         if unknown:
-            raise UsageError(f"family {self.name!r} has no option {unknown[0]!r}; it has {', '.join(sorted(self.defaults)) or 'none'}")
-        merged = {**self.defaults, **given}
+            raise UsageError(f"family {self.name!r} has no option {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
+        merged = {**self.defaults, **{name: value for name, value in given.items() if name not in self.added or value != self.added[name]}}
         missing = sorted(name for name, value in merged.items() if value is None or isinstance(value, type))
         if missing:
             raise UsageError(f"family {self.name!r} needs {missing[0]!r}")
         for name, value in given.items():
-            default = self.defaults[name]
+            default = known[name]
             expected = _expected(name, value, default if isinstance(default, type) else type(default))
             if expected is not None:
                 raise UsageError(f"option {name} of family {self.name!r} is {expected}, not {one_line(repr(value), 60)}")
         return merged
 
+    def all_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a recipe, and those in `added` that it lacks."""
+        return {**self.added, **options}
+
 
 def _expected(name: str, value: object, kind: type) -> str | None:
     """Return what an option is, if `value` is something else: no `kind`, not finite, or out of the range that its name implies."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # True and False are whole numbers to Python.
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     if kind is float:
         highest = 1.0 if name.endswith(("ratio", "rate", "power")) else 1e6
-        is_right = is_number and 0 <= value <= highest and (value > 0 or not name.endswith("ratio"))  # type: ignore[operator]
+        is_right = number is not None and 0 <= number <= highest and (number > 0 or not name.endswith("ratio"))
         return None if is_right else f"a number from 0 to {highest:g}"
     if kind is int:
         lowest = 0 if name.endswith("epochs") else 1
-        is_right = isinstance(value, int) and is_number and lowest <= value < 2**31
+        is_right = isinstance(number, int) and lowest <= number < 2**31
         return None if is_right else f"a whole number, at least {lowest}"
     return None if kind is type(None) or isinstance(value, kind) else f"of type {kind.__name__}"
 

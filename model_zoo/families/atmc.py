@@ -5,6 +5,10 @@ largest entries of all factors of all layers are kept after every step (a projec
 its k-means centres, one of which is zero. In the last, the assignment of entries to centres is fixed and the centres are trained, so
 that tensors hold at most 2^bits values. The keep ratio counts nonzeros of all factors as a share of the dense network's weights.
 
+With one bit per value, the layers are plain: a product of binary factors would not be binary. Kept weights become -alpha or +alpha, with
+one alpha per layer. With 32 bits, nothing is quantised: the last stage trains the kept entries. The kept entries are allocated over the
+whole network, as in the original, or to layers by an allocation power, which ATMC's comparison in Liu et al. (2022) uses as well.
+
 There are two differences from the official code. It trains the dense weight first and then adds factors that are zero; to be kept, an
 entry at zero has to exceed the smallest kept one within one optimiser step, which hardly any entry does. It also ends with ADMM's
 quantised copy of weights that still differ from that copy.
@@ -13,23 +17,22 @@ quantised copy of weights that still differ from that copy.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from model_zoo.errors import UsageError
-from model_zoo.families import Family
-from model_zoo.layers.factored import FactoredConv2d, factored_layers
-from model_zoo.pruning.clustering import assign, codes, fit_centres, means
+from model_zoo.families import Convolution, Family
+from model_zoo.layers.factored import FactoredConv2d
+from model_zoo.pruning.allocation import GLOBAL, allocated_counts, check_allocation
+from model_zoo.pruning.quantisers import make_quantiser
 from model_zoo.pruning.stages import FINETUNE, PRETRAIN, SEARCH, stage_of
 from model_zoo.training.controller import Controller
 
-BITS = (2, 8)
-
 
 class Compression(Controller):
-    """Controller that holds a network's factors to the budget and to few values.
+    """Controller that holds a network's factors, or its plain weights, to the budget and to few values.
 
     `targets` and `duals` are ADMM's Z and U, one long vector each. `codes` contains the centre of each entry within its tensor, once the
     assignment is fixed.
@@ -38,12 +41,19 @@ class Compression(Controller):
     stored: ClassVar[tuple[str, ...]] = ("targets", "duals", "codes", "steps", "stage")
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
-        least, most = BITS
-        if not least <= options["bits"] <= most:
-            raise UsageError(f"bits of a value: between {least} and {most}, not {options['bits']}")
-        self.layers, self.options = factored_layers(network), dict(options)
-        self.budget = round(options["keep_ratio"] * sum(layer.rest.numel() for layer in self.layers))
-        total = sum(part.numel() for part in self.parts())
+        check_allocation(options["allocation"])
+        self.options, self.quantiser = dict(options), make_quantiser(options["bits"])
+        layers = [layer for layer in network.modules() if isinstance(layer, (FactoredConv2d, nn.Conv2d))]
+        # The tensors whose entries are counted, layer by layer.
+        self.layers = [layer.factors() if isinstance(layer, FactoredConv2d) else list(layer.parameters()) for layer in layers]
+        lengths = [sum(part.numel() for part in parts) for parts in self.layers]
+        # The last tensor of every layer has the shape of the dense network's weight.
+        weights = [parts[-1] for parts in self.layers]
+        self.budgets = allocated_counts(weights, options)
+        self.lengths = lengths
+        if options["allocation"] == GLOBAL:
+            self.lengths, self.budgets = [sum(lengths)], [sum(self.budgets)]
+        total = sum(lengths)
         self.targets, self.duals = torch.zeros(total), torch.zeros(total)
         self.codes = torch.zeros(total, dtype=torch.int16)
         self.steps, self.stage = torch.zeros((), dtype=torch.long), torch.zeros((), dtype=torch.long)
@@ -53,8 +63,8 @@ class Compression(Controller):
         self.enter(stage_of({**self.options, "search_epochs": self.options["admm_epochs"]}, epoch, epochs))
 
     def parts(self) -> list[nn.Parameter]:
-        """Return the factor tensors, layer by layer."""
-        return [part for layer in self.layers for part in layer.factors()]
+        """Return the tensors whose entries are counted, layer by layer."""
+        return [part for parts in self.layers for part in parts]
 
     def entries(self) -> torch.Tensor:
         """Return the entries of all factor tensors as one long vector."""
@@ -70,8 +80,8 @@ class Compression(Controller):
         return entries.split([part.numel() for part in self.parts()])
 
     def penalty(self) -> torch.Tensor | float:
-        """Return ADMM's penalty rho / 2 |W + U - Z|^2 in the second stage, 0 in the others."""
-        if int(self.stage) != SEARCH:
+        """Return ADMM's penalty rho / 2 |W + U - Z|^2 in the second stage, 0 in the others and if nothing is quantised."""
+        if int(self.stage) != SEARCH or self.quantiser.is_exact:
             return 0.0
         return 0.5 * self.options["rho"] * (self.entries() + self.duals - self.targets).square().sum()
 
@@ -83,8 +93,7 @@ class Compression(Controller):
         with torch.no_grad():
             entries = self.project(self.entries())
             if stage == FINETUNE:
-                parts = self.split(entries)
-                self.codes.copy_(torch.cat([codes(part, self.centres(part)) for part in parts]))
+                self.codes.copy_(torch.cat([self.quantiser.codes(part) for part in self.split(entries)]))
             self.write(entries)
             if stage == FINETUNE:
                 self.hold()
@@ -106,33 +115,28 @@ class Compression(Controller):
                 self.draw(entries)
 
     def project(self, entries: torch.Tensor) -> torch.Tensor:
-        """Return the nearest vector that has at most as many nonzeros as the budget."""
+        """Return the nearest vector that has at most as many nonzeros as the budgets."""
         projected = torch.zeros_like(entries)
-        largest = entries.abs().topk(self.budget, sorted=False).indices
-        projected[largest] = entries[largest]
+        for values, target, budget in zip(entries.split(self.lengths), projected.split(self.lengths), self.budgets, strict=True):
+            largest = values.abs().topk(budget, sorted=False).indices
+            target[largest] = values[largest]
         return projected
 
-    def centres(self, part: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the centres of one tensor, fitted to the entries in the mask `kept`, by default to those that are nonzero."""
-        return fit_centres(part[part != 0 if kept is None else kept], 2 ** self.options["bits"])
-
     def draw(self, entries: torch.Tensor) -> None:
-        """Update ADMM: targets become W + U with every tensor at its centres, and duals accumulate the remaining difference."""
-        targets = []
-        for part, shifted in zip(self.split(entries), self.split(entries + self.duals), strict=True):
-            centres = self.centres(shifted, part != 0)
-            targets.append(centres[assign(shifted, centres)])
-        self.targets.copy_(torch.cat(targets))
+        """Update ADMM: targets become W + U with every tensor at its values, and duals accumulate the remaining difference."""
+        shifted = zip(self.split(entries), self.split(entries + self.duals), strict=True)
+        self.targets.copy_(torch.cat([self.quantiser.nearest(values, part != 0) for part, values in shifted]))
         self.duals.add_(entries - self.targets)
 
     def hold(self) -> None:
-        """Set all entries of one code to their mean, which gives the nearest tensors with few values; entries of code 0 become zero."""
-        values = []
-        for part, members in zip(self.split(self.entries()), self.split(self.codes.long()), strict=True):
-            centres = means(part, members, part.new_zeros(2 ** self.options["bits"]))
-            centres[0] = 0.0
-            values.append(centres[members])
-        self.write(torch.cat(values))
+        """Move the entries to the nearest tensors that have the fixed codes."""
+        parts = zip(self.split(self.entries()), self.split(self.codes.long()), strict=True)
+        self.write(torch.cat([self.quantiser.hold(part, members) for part, members in parts]))
+
+
+def convolution(options: Mapping[str, Any]) -> Convolution:
+    """Return the layer factory: factored layers, or plain ones for one bit per value."""
+    return partial(nn.Conv2d, bias=False) if options["bits"] == 1 else FactoredConv2d
 
 
 FAMILY = Family(
@@ -140,12 +144,13 @@ FAMILY = Family(
     kind="sparse",
     method="gui2019",
     taxonomy={"when": "after", "scored": "magnitude", "structured": False, "scope": "global"},
-    convolution=lambda options: FactoredConv2d,
+    convolution=convolution,
     affine=True,
     # Values nearest to the zero centre become zero, so the budget is not fully used.
     moves_keep_ratio=True,
     # A mean of projected factors has more nonzeros and more values than the budget allows.
     averages=False,
     defaults={"keep_ratio": float, "pretrain_epochs": int, "admm_epochs": int, "bits": 8, "rho": 0.1, "every": 10},
+    added={"allocation": GLOBAL, "allocation_power": 1.0},
     controller=Compression,
 )

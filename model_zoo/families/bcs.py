@@ -1,4 +1,8 @@
-"""Bayesian connectivity sampling (Özdenizci and Legenstein 2021): magnitudes that reach zero disconnect, random others connect."""
+"""Bayesian connectivity sampling (Özdenizci and Legenstein 2021): magnitudes that reach zero disconnect, random others connect.
+
+With binary weights, the network computes with the fixed signs of its connections; magnitudes are latent, get the gradient of their
+connection unchanged, and only decide when it ends.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import torch
 from torch import nn
 
 from model_zoo.families import Family
-from model_zoo.layers.masked import MaskedConv2d, masked_layers
+from model_zoo.layers.masked import MaskedConv2d, masked_layers, with_weights
 from model_zoo.layers.signs import sign
 from model_zoo.pruning.regrowth import grow_random
 from model_zoo.training.controller import Controller
@@ -93,9 +97,10 @@ FAMILY = Family(
     method="ozdenizci2021",
     taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "global"},
     is_masked=True,
-    convolution=lambda options: SignedConv2d,
+    convolution=lambda options: with_weights(SignedConv2d, options["weights"]),
     affine=True,
     # Standard deviation of the noise at the highest learning rate, 0.1; that of the official code is 1e-6 times the rate.
     defaults={"keep_ratio": float, "noise": 1e-7},
+    added={"weights": "real"},
     controller=Connectivity,
 )

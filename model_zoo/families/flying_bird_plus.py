@@ -18,7 +18,7 @@ from torch import nn
 from model_zoo.errors import UsageError
 from model_zoo.families import Family
 from model_zoo.families.flying_bird import Rewiring, prepare
-from model_zoo.layers.masked import MaskedConv2d
+from model_zoo.layers.masked import MaskedConv2d, with_weights
 from model_zoo.pruning.regrowth import drop_smallest, grow_random
 from model_zoo.training.curve import EpochRecord
 
@@ -82,7 +82,7 @@ FAMILY = Family(
     taxonomy={"when": "during", "scored": "magnitude", "structured": False, "scope": "local"},
     is_masked=True,
     moves_keep_ratio=True,
-    convolution=lambda options: MaskedConv2d,
+    convolution=lambda options: with_weights(MaskedConv2d, options["weights"]),
     affine=True,
     defaults={
         "keep_ratio": float,
@@ -94,6 +94,7 @@ FAMILY = Family(
         "extra_drop": 0.4,
         "extra_growth": 0.05,
     },
+    added={"weights": "real"},
     prepare=prepare,
     controller=AdaptiveRewiring,
 )

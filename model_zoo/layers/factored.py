@@ -93,8 +93,3 @@ class FactoredConv2d(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Convolve `inputs` [N, in, H, W] with U V + C."""
         return F.conv2d(inputs, self.effective_weight(), None, self.stride, self.padding)
-
-
-def factored_layers(network: nn.Module) -> list[FactoredConv2d]:
-    """Return the factored convolutions of a network, in module order."""
-    return [layer for layer in network.modules() if isinstance(layer, FactoredConv2d)]

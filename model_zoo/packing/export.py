@@ -41,7 +41,7 @@ def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
     reference = parse_recorded(model)
     record, network = reference.open()
     if not isinstance(network, Classifier):
-        raise UsageError(f"{record.id} is no network of this package: its file {record.checkpoint.file} is all there is")
+        raise UsageError(f"{record.id} is not a network of this package and cannot be packed; it exists only as {record.checkpoint.file}")
     if path.resolve() == reference.checkpoint_path.resolve():
         raise UsageError(f"{path} is the checkpoint of {record.id} itself: name another file (--out)")
     if not path.parent.is_dir():

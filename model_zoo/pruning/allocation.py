@@ -1,14 +1,22 @@
-"""Adaptive per-layer keep ratios (the paper's section on adaptive pruning; rule and rounding as in the official code).
+"""Allocation of the kept weights to layers: adaptive keep ratios, or one threshold over all layers.
 
-There are two constraints: the number kept in a layer of n weights is proportional to n^p (so its keep ratio is c n^(p-1)), and the
+Adaptive keep ratios are those of the paper's section on adaptive pruning, with the rule and the rounding of the official code. There are
+two constraints: the number kept in a layer of n weights is proportional to n^p (so its keep ratio is c n^(p-1)), and the
 numbers kept add up to the budget. p = 1 keeps the same fraction in every layer, p = 0 the same number; the paper's best is p = 0.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
+
+from model_zoo.errors import UsageError
 from model_zoo.layers.pruned_binary import keep_count
+
+# Values of the option "allocation": keep ratios of layers by an allocation power, or one ranking of the weights of all layers.
+ADAPTIVE, GLOBAL = "adaptive", "global"
 
 
 def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> list[float]:
@@ -52,3 +60,31 @@ def layer_keep_ratios(sizes: Sequence[int], keep_ratio: float, power: float) -> 
 def layer_keep_counts(sizes: Sequence[int], keep_ratio: float, power: float) -> list[int]:
     """Return the number of weights kept in every layer: `layer_keep_ratios` with the mask's rounding n - floor((1 - k) n)."""
     return [keep_count(size, ratio) for size, ratio in zip(sizes, layer_keep_ratios(sizes, keep_ratio, power), strict=True)]
+
+
+def check_allocation(allocation: str) -> None:
+    """Raise a UsageError unless `allocation` is "adaptive" or "global"."""
+    if allocation not in (ADAPTIVE, GLOBAL):
+        raise UsageError(f"allocation is {ADAPTIVE} or {GLOBAL}, not {allocation!r}")
+
+
+def allocated_counts(rankings: Sequence[torch.Tensor], options: Mapping[str, Any]) -> list[int]:
+    """Return the number of weights kept in every layer.
+
+    Parameters
+    ----------
+    rankings : sequence of torch.Tensor
+        One tensor per layer, whose entries of largest magnitude are kept.
+    options : mapping
+        Options of a family: `keep_ratio`, the fraction of all weights that is kept, `allocation` and `allocation_power`. With allocation
+        "adaptive", power 1 rounds the same fraction in every layer, and other powers are `layer_keep_counts`. With "global", a layer keeps
+        as many as are among the largest of all layers together, possibly none.
+    """
+    keep_ratio, power = options["keep_ratio"], options["allocation_power"]
+    sizes = [ranking.numel() for ranking in rankings]
+    if options["allocation"] == ADAPTIVE:
+        return [keep_count(size, keep_ratio) for size in sizes] if power == 1.0 else layer_keep_counts(sizes, keep_ratio, power)
+    magnitudes = torch.cat([ranking.detach().abs().flatten() for ranking in rankings])
+    is_kept = torch.zeros_like(magnitudes, dtype=torch.bool)
+    is_kept[magnitudes.topk(round(keep_ratio * len(magnitudes)), sorted=False).indices] = True
+    return [int(part.sum()) for part in is_kept.split(sizes)]

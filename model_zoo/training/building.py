@@ -20,13 +20,14 @@ def build(recipe: Recipe) -> tuple[Classifier, Controller]:
         If there is no such network: an architecture or option has a value that its builder or family cannot use.
     """
     family = get_family(recipe.family)
+    options = family.all_options(recipe.options)
     # torch.manual_seed also seeds CUDA, if it is in use.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
         torch.manual_seed(recipe.seed)
         try:
-            model = build_classifier(recipe.architecture, family.convolution(recipe.options), family.affine)
-            family.prepare(model, recipe.options)
-            controller = family.controller(model, recipe.options)
+            model = build_classifier(recipe.architecture, family.convolution(options), family.affine)
+            family.prepare(model, options)
+            controller = family.controller(model, options)
         except (ValueError, RuntimeError, TypeError, ArithmeticError, LookupError) as error:
             text = f"recipe {recipe.id}: no network of family {recipe.family!r} with these options and this architecture"
             raise UsageError(f"{text} ({one_line(str(error), 100)})") from error

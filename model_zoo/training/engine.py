@@ -149,7 +149,7 @@ def refresh(model: nn.Module) -> None:
             update()
 
 
-def resolve_engine(recipe: Recipe, device: str, asked: str = "auto") -> str:
+def resolve_engine(recipe: Recipe, device: str, requested: str = "auto") -> str:
     """Return the name of the engine that trains `recipe` on `device`, by a fixed rule and never by a measurement.
 
     Parameters
@@ -166,12 +166,12 @@ def resolve_engine(recipe: Recipe, device: str, asked: str = "auto") -> str:
     UsageError
         If the engine does not exist, cannot train this recipe on this device, or needs numba and numba is not installed.
     """
-    if asked not in ENGINES:
-        raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {asked!r}")
+    if requested not in ENGINES:
+        raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {requested!r}")
     reason = _reason_against_sparse(recipe, device)
-    if asked == "sparse" and reason is not None:
+    if requested == "sparse" and reason is not None:
         raise UsageError(f"engine sparse cannot train recipe {recipe.id!r}: {reason}; use --engine dense")
-    if asked == "dense" or (asked == "auto" and (reason is not None or not _is_worthwhile(recipe))):
+    if requested == "dense" or (requested == "auto" and (reason is not None or not _is_worthwhile(recipe))):
         return "dense"
     if importlib.util.find_spec("numba") is None:
         raise UsageError(f"recipe {recipe.id!r} trains on engine sparse, which needs numba: {INSTALL_FAST}, or train with --engine dense")

@@ -23,7 +23,7 @@ def hold_out_accuracy(engine: Engine, pixels: torch.Tensor, labels: torch.Tensor
     pixels, labels : torch.Tensor
         uint8 [N, 3, H, W] and int64 [N], on the engine's device. Both accuracies are NaN if N is 0.
     epsilon : float
-        Linf radius in units of the [0, 1] range.
+        Linf radius in units of the [0, 1] range; at 0 both accuracies are the clean one.
     seed : int
         Seed of the random starts; the same images and seed give the same starts in every epoch.
     """
@@ -34,7 +34,7 @@ def hold_out_accuracy(engine: Engine, pixels: torch.Tensor, labels: torch.Tensor
     for batch, expected in zip(pixels.split(BATCH), labels.split(BATCH), strict=True):
         images = batch.float().div(255.0).contiguous(memory_format=torch.channels_last)
         start = torch.rand(images.shape, generator=generator).to(images)
-        adversarial = pgd(engine.evaluated, images, expected, epsilon, epsilon / 4.0, STEPS, start)
+        adversarial = pgd(engine.evaluated, images, expected, epsilon, epsilon / 4.0, STEPS, start) if epsilon else images
         with torch.no_grad():
             correct = engine.evaluated(images).argmax(1) == expected
             clean += int(correct.sum())

@@ -16,6 +16,7 @@ from model_zoo.layers.activations import activation_of
 from model_zoo.packing.factors import stored_factors, value_counts
 from model_zoo.packing.frozen import effective_weights, freeze, weights_sha256
 from model_zoo.packing.packed import pack
+from model_zoo.pruning.allocation import ADAPTIVE, GLOBAL
 from model_zoo.registry import write_record
 from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Training
 from model_zoo.threat import ThreatModel, radius_text
@@ -66,9 +67,21 @@ def stored_as(recipe: Recipe) -> tuple[str, int]:
     # With random magnitudes, a pruned network is sparse but not binary.
     if options.get("weight_init") in ("uniform", "kaiming-normal"):
         return "sparse", 32
-    if options.get("weights") == "binary":
+    bits = options.get("bits", family.weight_bits)
+    if options.get("weights") == "binary" or (family.kind == "sparse" and bits == 1):
         return "sparse-binary", 1
-    return family.kind, options.get("bits", family.weight_bits)
+    return family.kind, bits
+
+
+def allocation_of(recipe: Recipe) -> tuple[float | None, Taxonomy | None]:
+    """Return the allocation power and the taxonomy of the record of the recipe's model; None if there is none."""
+    family = get_family(recipe.family)
+    options = family.all_options(recipe.options)
+    if not family.taxonomy:
+        return None, None
+    allocation = options.get("allocation")
+    scope = {ADAPTIVE: "local", GLOBAL: "global", None: family.taxonomy["scope"]}[allocation]
+    return None if allocation == GLOBAL else options.get("allocation_power"), Taxonomy(**{**family.taxonomy, "scope": scope})
 
 
 def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: bytes) -> Record:
@@ -77,6 +90,7 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
     selected, last = trained.selected, trained.curve[-1]
     family = get_family(recipe.family)
     kind, bits = stored_as(recipe)
+    power, taxonomy = allocation_of(recipe)
     activation = activation_of(recipe.architecture)
     training_method = TRAINING_METHODS[recipe.attack.method] if recipe.select == "last" else STOPPED_EARLY
     return Record(
@@ -89,9 +103,9 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
         weight_bits=bits,
         activation_bits=activation.bits,
         keep_ratio=_kept_share(frozen) if family.moves_keep_ratio else recipe.options.get("keep_ratio"),
-        allocation_power=recipe.options.get("allocation_power"),
+        allocation_power=power,
         weight_init=recipe.options.get("weight_init"),
-        pruning=Taxonomy(**family.taxonomy) if family.taxonomy else None,
+        pruning=taxonomy,
         backward=activation.backward,
         data=TrainedOn(train=recipe.data.dataset, images=(recipe.data.images or trained.images) - recipe.data.hold_out),
         threat=Threat(norm="Linf", radius=radius_text(threat.radius)),

@@ -40,7 +40,8 @@ class InnerAttack:
     Attributes
     ----------
     threat : str
-        Norm and radius, such as "Linf 8/255"; the PGD-10 that measures accuracy on held-out images uses the same radius.
+        Norm and radius, such as "Linf 8/255"; the PGD-10 that measures accuracy on held-out images uses the same radius. At "Linf 0/255",
+        with method "clean", no image is attacked, and a selection on held-out images takes the best clean accuracy.
     step : str
         Step size as an exact fraction of the [0, 1] range.
     steps : int
@@ -180,7 +181,7 @@ class TrainingData:
 
     def __post_init__(self) -> None:
         if self.hold_out < 0 or (self.images is not None and self.images <= self.hold_out):
-            raise UsageError(f"training needs images beside the {self.hold_out} that are held out, not {self.images} in all")
+            raise UsageError(f"the {self.hold_out} held-out images leave none of the {self.images} for training")
 
 
 def section(kind: type[SectionType], fields: Mapping[str, Any], where: str) -> SectionType:

@@ -63,7 +63,7 @@ def start_from(model: Classifier, recipe: Recipe) -> None:
         raise UsageError(f"starting from {path} needs the packages safetensors and constriction: {error}") from None
     packed = load_packed(path)
     if dict(packed.header["architecture"]) != dict(recipe.architecture):
-        raise UsageError(f"{path} is of another architecture than the recipe: {dict(packed.header['architecture'])}")
+        raise UsageError(f"{path} has another architecture than the recipe: {dict(packed.header['architecture'])}")
     layers = convolutions(model)
     with torch.no_grad():
         for number, (layer, weight) in enumerate(zip(layers, dense_weights(packed.model), strict=True)):

@@ -65,11 +65,11 @@ def check_same(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any]
     """
     for name, value in expected.items():
         if (_with_defaults(path, state[name]) if name == "recipe" else state[name]) != value:
-            raise UsageError(f"{path} was begun with another {name}: finish it as it was begun, or delete it to begin again")
+            raise UsageError(f"{path} was started with another {name}: finish it with that one, or delete the file to start again")
 
 
 def _with_defaults(path: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return Recipe.from_dict(recipe).to_dict()
     except UsageError as error:
-        raise UsageError(f"{path} was begun with another recipe, which cannot be read any more: {error}") from None
+        raise UsageError(f"{path} was started with another recipe, which cannot be read any more: {error}") from None

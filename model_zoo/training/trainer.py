@@ -85,7 +85,7 @@ def train(
         if state is not None and state.is_file():
             run.restore(state)
         with run.engine.arithmetic():
-            run.go_on(report, state if share.rank == 0 else None, save_every)
+            run.continue_run(report, state if share.rank == 0 else None, save_every)
         return run.result()
 
 
@@ -124,13 +124,13 @@ class _Run:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         order = torch.randperm(len(images), generator=self.generator).numpy()[: recipe.data.images]
         if len(order) < recipe.data.hold_out + recipe.optimiser.batch:
-            raise UsageError(f"{len(order)} training images are too few for a hold-out of {recipe.data.hold_out} and one batch")
+            raise UsageError(f"{len(order)} training images are not enough for a hold-out of {recipe.data.hold_out} and one batch")
         pixels, targets = on_device(images[order], labels[order], device)
         classes = int(recipe.architecture["classes"])
         if test is not None and (test[0].shape[1:] != images.shape[1:] or int(test[1].max(initial=0)) >= classes):
             raise UsageError(f"test images have the shape {list(images.shape[1:])} and the {classes} classes of the training images")
         self.test = None if test is None else on_device(*test, device)
-        self.held, self.held_targets = pixels[: recipe.data.hold_out], targets[: recipe.data.hold_out]
+        self.hold_out_images, self.hold_out_targets = pixels[: recipe.data.hold_out], targets[: recipe.data.hold_out]
         pixels, targets = pixels[recipe.data.hold_out :], targets[recipe.data.hold_out :]
 
         attack = recipe.attack
@@ -175,7 +175,7 @@ class _Run:
         self.best: dict[str, torch.Tensor] | None = None
         self.selected = 0
 
-    def go_on(self, report: Callable[[Step | EpochRecord], None], state: Path | None, save_every: float | None) -> None:
+    def continue_run(self, report: Callable[[Step | EpochRecord], None], state: Path | None, save_every: float | None) -> None:
         """Train from the current position to the end."""
         options, per_epoch = self.recipe.optimiser, self.sampler.batches
         spent_before, started, last_save, save_seconds = self.spent, time.perf_counter(), time.perf_counter(), 0.0
@@ -230,7 +230,7 @@ class _Run:
         loss, correct = (self.sums / self.sampler.batches).tolist()
         with self._with_average(epoch):
             seed = self.recipe.seed
-            clean, robust = hold_out_accuracy(self.engine, self.held, self.held_targets, self.epsilon, seed)
+            clean, robust = hold_out_accuracy(self.engine, self.hold_out_images, self.hold_out_targets, self.epsilon, seed)
             test = (math.nan, math.nan) if self.test is None else hold_out_accuracy(self.engine, *self.test, self.epsilon, seed)
             self.curve.append(EpochRecord(epoch, rate, loss, correct, clean, robust, self.spent, *test))
             if self.recipe.select == "hold-out":

@@ -24,6 +24,8 @@ from click.testing import CliRunner, Result
 
 import tests.fuzz.doors
 from harness.cli.main import main
+from harness.runner.store import Store
+from harness.runner.verify import verify
 from model_zoo.errors import UserError
 
 # The seed of every door; case number i of a door has the random numbers of "SEED/NAME/i".
@@ -115,6 +117,11 @@ def tree_sha256(folder: Path) -> str:
         if path.is_file():
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def damage(store: Path) -> list[str]:
+    """Return what is wrong with a store, except temporary files: a process that was stopped may leave them, and nothing reads them."""
+    return [problem for problem in verify(Store(store)).problems if ".tmp: left behind" not in problem]
 
 
 def command(*arguments: object) -> Result:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
-def refuse(error: int, after: int, root: str) -> None:
+def refuse(error: int, after: int, root: str, on_refusal: Callable[[], None]) -> None:
     """Replace the functions that create, rename and delete files.
 
-    They raise the error with that number for files below `root`, from the call with the number `after` on.
+    They raise the error with that number for files below `root`, from the call with the number `after` on, and call `on_refusal` first.
     """
     count = 0
 
@@ -24,6 +24,7 @@ def refuse(error: int, after: int, root: str) -> None:
             if isinstance(path, (str, os.PathLike)) and str(Path(path).absolute()).startswith(root) and is_writing(*arguments, **options):
                 count += 1
                 if count > after:
+                    on_refusal()
                     raise OSError(error, os.strerror(error), os.fspath(path))
             return function(*arguments, **options)
 

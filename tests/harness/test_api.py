@@ -33,7 +33,7 @@ def test_evaluate_gives_a_frame_and_a_store_keeps_it(tmp_path: Path) -> None:
     assert unstored[columns].equals(frame[columns])
 
 
-def test_a_module_of_ones_own_is_attacked_too() -> None:
+def test_a_user_module_is_attacked_too() -> None:
     frame = harness.evaluate(harness.load_model(MODEL), attack="cw-linf", n=5, radius="0/255")
     assert (frame["linf"] <= 1e-6).all() and (frame["robust"] == (frame["clean_prediction"] == frame["label"])).all()
 
@@ -89,7 +89,7 @@ def test_flags_are_a_column_and_a_warning() -> None:
     assert set(harness.evaluate(MODEL, n=5)["flags"]) == {""}
 
 
-def test_a_radius_of_another_norm_is_no_radius_of_the_attack() -> None:
+def test_a_radius_of_another_norm_is_not_a_radius_of_the_attack() -> None:
     with pytest.raises(UserError, match="cw-l2 is for L2; none of Linf 8/255 is"):
         harness.evaluate(harness.load_model("cifar10-rn8s29-dense"), attack="cw-l2", radius="Linf 8/255", n=2)
 
@@ -113,8 +113,8 @@ def test_models_and_footprints_are_frames() -> None:
 
 def test_a_diagnosis_from_python(tmp_path: Path) -> None:
     diagnosis = harness.diagnose(MODEL, n=10, store=tmp_path)
-    assert diagnosis.verdict.level == "ok" and diagnosis.found.images == 10
-    assert harness.diagnose(MODEL, n=10, store=tmp_path).found == diagnosis.found
+    assert diagnosis.verdict.level == "ok" and diagnosis.diagnostics.images == 10
+    assert harness.diagnose(MODEL, n=10, store=tmp_path).diagnostics == diagnosis.diagnostics
 
 
 def test_the_package_lists_its_names_and_version() -> None:
@@ -137,7 +137,7 @@ def test_a_report_from_python(tmp_path: Path) -> None:
 def test_a_comparison_from_python(tmp_path: Path) -> None:
     compared = harness.compare(MODEL, against=["cifar10-rn8s29-dense"], suite="smoke", n=6, store=tmp_path)
     first = compared.comparisons[0]
-    assert first.ours.model == MODEL and [one.standing.model for one in first.opponents] == ["cifar10-rn8s29-dense"]
+    assert first.target.model == MODEL and [one.result.model for one in first.opponents] == ["cifar10-rn8s29-dense"]
     assert not compared.has_failed and not compared.is_evasive
     assert compared.unmet() == [] and len(compared.unmet(fail_under=99, must_beat=["cifar10-rn8s29-dense"])) == 2
 
@@ -152,6 +152,6 @@ def test_a_loaded_model_is_evaluated_as_the_unit_that_a_run_would_store(tmp_path
 
 def test_an_engine_is_for_registered_models() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10)).eval().requires_grad_(False)
-    with pytest.raises(UsageError, match="engine sparse is for registered models"):
+    with pytest.raises(UsageError, match="engine sparse works only with registered models"):
         harness.evaluate(module, n=2, engine="sparse")
     assert len(harness.evaluate(module, n=2, attack="fast-autoattack")) == 2

@@ -28,7 +28,7 @@ def test_a_proportion_in_words() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
-def test_what_is_no_proportion_is_refused() -> None:
+def test_what_is_not_a_proportion_is_refused() -> None:
     with pytest.raises(ValueError, match="5 of 4"):
         wilson_interval(5, 4)
 
@@ -55,7 +55,7 @@ def test_the_paired_interval_is_the_published_one(counts: tuple[int, int, int, i
     assert paired_difference(right, left) == pytest.approx((-difference, -high, -low))
 
 
-def test_pairs_that_agree_everywhere_are_no_different() -> None:
+def test_pairs_that_agree_everywhere_do_not_differ() -> None:
     assert paired_difference(*pairs(4, 0, 0, 4))[0] == 0.0
     difference, low, high = paired_difference(*pairs(5, 0, 0, 0))
     assert difference == 0.0 and low == pytest.approx(-high) and -0.5 < low < 0

@@ -30,7 +30,7 @@ class Point(BaseModel, extra="forbid"):
         b".".join([b"a"] * 2000) + b" = 1",
     ],
 )
-def test_what_is_no_toml_is_one_line(content: bytes, tmp_path: Path) -> None:
+def test_what_is_not_toml_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"a\.toml: expected a point in TOML") as raised:
@@ -39,7 +39,7 @@ def test_what_is_no_toml_is_one_line(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"x": 1, "x": 2}', b"[" * 500 + b"]" * 500, b"[" * 100_000, b"\xff"])
-def test_what_is_no_json_is_one_line(content: bytes) -> None:
+def test_what_is_not_json_is_one_line(content: bytes) -> None:
     with pytest.raises(DamagedFileError, match=r"a\.json: expected a point in JSON"):
         parse_json(content, Path("a.json"), "a point")
 
@@ -58,7 +58,7 @@ def test_a_message_about_a_long_or_odd_value_stays_one_short_line() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "1/0", "1e999999999", "9" * 5000, "1/-2", "8 / 255 x", "0x1"])
-def test_a_number_that_is_no_exact_fraction_is_refused_at_once(text: str) -> None:
+def test_a_number_that_is_not_an_exact_fraction_is_refused_at_once(text: str) -> None:
     with pytest.raises(ValueError, match="fraction"):
         exact_fraction(text)
 

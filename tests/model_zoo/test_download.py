@@ -108,7 +108,7 @@ def test_a_partial_file_of_something_else_is_refused_and_not_kept(server: Server
     assert not list(tmp_path.iterdir())
 
 
-def test_what_the_server_refuses_is_said_with_its_status(server: Server, tmp_path: Path) -> None:
+def test_what_the_server_refuses_is_reported_with_its_status(server: Server, tmp_path: Path) -> None:
     server.status = 404
     with pytest.raises(MissingDataError, match=r"status 404.*Use the sample"):
         fetch(url(server), "0" * 32, tmp_path, "Use the sample.")

@@ -12,7 +12,7 @@ from torch import nn
 from model_zoo import errors
 from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced
-from model_zoo.surroundings import libraries_kept
+from model_zoo.surroundings import libraries_restored
 from model_zoo.user_code import user_code
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -61,7 +61,7 @@ def test_a_network_that_writes_to_its_images_is_refused_and_ours_stay(
     change: Callable[[torch.Tensor], torch.Tensor], gradients: bool
 ) -> None:
     images = IMAGES.clone().requires_grad_(gradients)
-    with pytest.raises(RefusedError, match="writes to the images"):
+    with pytest.raises(RefusedError, match="writes to its input images"):
         Fenced(Net(change))(images)
     assert torch.equal(images.detach(), IMAGES)
 
@@ -100,7 +100,7 @@ def test_other_floating_logits_are_cast_with_their_gradients(kind: torch.dtype) 
         (lambda z: torch.manual_seed(3) and z, "random numbers"),
     ],
 )
-def test_what_is_no_function_to_logits_is_refused(after: Callable[[torch.Tensor], object], words: str) -> None:
+def test_what_is_not_a_function_to_logits_is_refused(after: Callable[[torch.Tensor], object], words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         Fenced(Net(after=after))(IMAGES)
 
@@ -128,7 +128,7 @@ class Odd(Exception):
 @pytest.mark.parametrize(
     "error", [KeyError("boom"), SystemExit(0), KeyboardInterrupt(), GeneratorExit(), AssertionError("one\ntwo"), Odd()]
 )
-def test_any_exception_is_one_line_with_a_traceback_beside_it(error: BaseException) -> None:
+def test_any_exception_is_one_line_with_a_traceback_next_to_it(error: BaseException) -> None:
     with pytest.raises(UserCodeError, match=rf"model failed on images .*{type(error).__name__}.*test_fence\.py, line") as raised:
         Fenced(Net(raising(error)))(IMAGES)
     assert len(str(raised.value).splitlines()) == 1 and "Traceback" in raised.value.trace and "in run" in raised.value.trace
@@ -205,7 +205,7 @@ def test_a_backward_pass_into_our_images_is_refused() -> None:
             z.sum().backward(retain_graph=True)
         return z
 
-    with pytest.raises(RefusedError, match="backward pass into the images"):
+    with pytest.raises(RefusedError, match="backward pass into its input"):
         Fenced(Net(after=backward))(IMAGES.clone().requires_grad_(True))
 
 
@@ -226,9 +226,9 @@ def test_the_working_folder_and_standard_output_are_ours(tmp_path: Path, capsys:
 )
 def test_code_that_replaces_our_functions_is_refused_and_they_are_put_back(owner: object, name: str) -> None:
     original = getattr(owner, name)
-    with pytest.raises(RefusedError, match=rf"replaces .*{name}"), libraries_kept():
+    with pytest.raises(RefusedError, match=rf"replaces .*{name}"), libraries_restored():
         setattr(owner, name, lambda *arguments: None)
     assert getattr(owner, name) is original
-    with libraries_kept():
+    with libraries_restored():
         owner.harness_test_extra = 1  # type: ignore[attr-defined]
     del owner.harness_test_extra  # type: ignore[attr-defined]

@@ -17,6 +17,13 @@ def test_temporary_names_are_unique_in_one_process_too(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "漢"])
+def test_a_name_may_be_as_long_as_the_system_allows(letter: str, tmp_path: Path) -> None:
+    path = tmp_path / (letter * (255 // len(letter.encode())))
+    place(path, b"1")
+    assert path.read_bytes() == b"1"
+
+
 @pytest.mark.parametrize("has_links", [True, False])
 def test_a_new_file_replaces_none(has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: object, target: object) -> None:
@@ -53,6 +60,8 @@ def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path, monke
         ("a.", "a"),
         ("con.toml", "-con.toml"),
         ("LPT1", "-LPT1"),
+        ("con .txt", "-con .txt"),
+        ("CONIN$", "-CONIN$"),
         ("a\x1b", "a-"),
         ("..", "-"),
         ("a.b-c", "a.b-c"),

@@ -96,7 +96,7 @@ def test_where_an_object_lies_and_what_points_to_itself_do_not_matter() -> None:
     assert object_sha256(strided) == object_sha256(strided.contiguous())
 
 
-def test_types_are_told_apart() -> None:
+def test_types_are_distinguished() -> None:
     kinds = [1, 1.0, True, "1", b"1", [1], (1,), {1}, {1: 1}, torch.tensor(1), torch.tensor(1.0), np.array(1)]
     assert len({object_sha256(kind) for kind in kinds}) == len(kinds)
 

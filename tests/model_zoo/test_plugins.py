@@ -81,7 +81,7 @@ def test_entries_of_a_program_are_temporary_or_refused() -> None:
     mine = FAMILIES.get("dense")
     with FAMILIES.temporarily("mine", mine):
         assert FAMILIES.get("mine") is mine
-        with pytest.raises(UsageError, match="is there already"):
+        with pytest.raises(UsageError, match="is already registered"):
             FAMILIES.add("mine", mine)
     assert "mine" not in FAMILIES.names()
     with pytest.raises(UsageError, match="of type Family expected"):

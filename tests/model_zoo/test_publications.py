@@ -85,7 +85,7 @@ def test_radii_that_are_nearly_alike_are_two(all_of_them: pd.DataFrame) -> None:
     assert set(paper["radius"]) == {"4/255"} and "4/255" not in set(others["radius"])
 
 
-def test_extra_data_is_said_where_it_is_known(all_of_them: pd.DataFrame) -> None:
+def test_extra_data_is_reported_if_it_is_known(all_of_them: pd.DataFrame) -> None:
     hydra = all_of_them[(all_of_them["file"] == "hydra") & (all_of_them["dataset"] == "cifar10")]
     assert set(hydra["extra_data"]) == {True}
     leaderboard = all_of_them[all_of_them["file"] == "robustbench-linf"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model_zoo import registry
-from model_zoo.adapters.outside import Outside
+from model_zoo.adapters.preprocessing import Preprocessing
 from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
 from model_zoo.references import (
     ExportedFile,
@@ -37,7 +37,7 @@ HERE = Path.cwd()
         ("b.py:make@w.pt", FactoryFile(HERE / "b.py", "make", HERE / "w.pt")),
         ("b.py:make@w.toml", FactoryFile(HERE / "b.py", "make", HERE / "w.toml")),
         ("net.onnx", ExportedFile(HERE / "net.onnx")),
-        ("net.pt2?scale=255", ExportedFile(HERE / "net.pt2", Outside(scale=255.0))),
+        ("net.pt2?scale=255", ExportedFile(HERE / "net.pt2", Preprocessing(scale=255.0))),
         ("net.pt", ExportedFile(HERE / "net.pt")),
         ("robustbench:Name", RobustBenchEntry("Name", "cifar10", "Linf", HERE / "models")),
         ("robustbench:cifar100/L2/Name@/there", RobustBenchEntry("Name", "cifar100", "L2", Path("/there"))),
@@ -61,7 +61,7 @@ def test_texts_of_user_models_are_valid_in_any_folder() -> None:
 
 def test_weights_and_preprocessing_are_parts_of_the_reference() -> None:
     assert parse("b.py:make", Path("w.pt")) == parse("b.py:make@w.pt")
-    assert parse("net.onnx?scale=2", outside=Outside(scale=255.0)) == parse("net.onnx?scale=255")
+    assert parse("net.onnx?scale=2", preprocessing=Preprocessing(scale=255.0)) == parse("net.onnx?scale=255")
 
 
 @pytest.mark.parametrize("text", [SHIPPED, "my.toml", "b.py:make@other.pt", "net.onnx", "robustbench:Name"])
@@ -73,11 +73,11 @@ def test_weights_go_with_a_function_alone(text: str) -> None:
 @pytest.mark.parametrize("text", [SHIPPED, "my.toml", "b.py:make", "robustbench:Name"])
 def test_preprocessing_goes_with_an_exported_network_alone(text: str) -> None:
     with pytest.raises(UsageError, match="exported network"):
-        parse(text, outside=Outside(scale=255.0))
+        parse(text, preprocessing=Preprocessing(scale=255.0))
 
 
 def test_a_file_without_its_function_and_unknown_preprocessing_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"say which function of b\.py"):
+    with pytest.raises(UsageError, match=r"name the function of b\.py"):
         parse("b.py")
     with pytest.raises(UsageError, match="size=3"):
         parse("net.onnx?size=3")

@@ -145,7 +145,7 @@ def test_what_cannot_be_attacked_is_refused_in_one_line(file: Path, function: st
         parse(f"{file}:{function}").open()
 
 
-def test_weights_alone_are_no_network(tmp_path: Path) -> None:
+def test_weights_alone_are_not_a_network(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1)}, tmp_path / "w.pt")
     with pytest.raises(UserError, match="weights alone"):
         parse(str(tmp_path / "w.pt")).open()

@@ -96,7 +96,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
 
 def _source(name: str, weights: str) -> torch.nn.Module:
     if name not in registry.model_ids() or registry.get_record(name).weights_sha256 != weights:
-        raise UsageError(f"transfer: the model {name} is not the one that examples were to be made on")
+        raise UsageError(f"transfer: model {name} has changed since the run was planned")
     return load_model(name)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.plugins import FIGURES
-from harness.reporting.frames import attacks_of, groups_of, whole_headline
+from harness.reporting.frames import attacks_of, full_headline, groups_of
 from harness.reporting.names import images
 from model_zoo.files import file_name
 
@@ -115,4 +115,4 @@ def draw_all(material: Material) -> Drawn:
 def _title(threat: str, rows: pd.DataFrame) -> str:
     unfinished = rows["model"].nunique() - rows.dropna(subset=["worst"])["model"].nunique()
     note = f"; {unfinished} model{'s' * (unfinished > 1)} unfinished and not shown" if unfinished else ""
-    return f"{threat}, {images(rows)}; {whole_headline(str(rows['headline'].iloc[0]), attacks_of(rows))}{note}"
+    return f"{threat}, {images(rows)}; {full_headline(str(rows['headline'].iloc[0]), attacks_of(rows))}{note}"

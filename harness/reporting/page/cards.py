@@ -120,7 +120,7 @@ def footprint(reference: RecordReference) -> list[Size]:
 
 def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
     """Return the measurements behind a verdict, in words."""
-    findings = diagnosis.found
+    findings = diagnosis.diagnostics
     measured = {PROBES[name]: findings.robust[name] for name in PROBES if name in findings.robust}
     numbers = [
         ("right without an attack", f"{findings.n} of {findings.images}"),

@@ -171,7 +171,7 @@ class _SiteData:
         return {
             "invalid": sorted(selected.invalid),
             "faulty": sorted(f"{manifest.labels.model} · {manifest.labels.attack} · {manifest.labels.dataset}" for manifest in faulty),
-            "damaged": [f"{error.path.name}: expected {error.expected}, found {error.found}" for error in selected.damaged],
+            "damaged": [f"{error.path.name}: expected {error.expected}, found {error.actual}" for error in selected.damaged],
         }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.runner.work import Done
 
 # Called with a unit, the fraction of it that is done, and the attack's current component.
-Tell = Callable[["Unit | TrainingUnit", float, str], None]
+ProgressCallback = Callable[["Unit | TrainingUnit", float, str], None]
 # Number of attempts at a unit whose worker dies.
 ATTEMPTS = 3
 
@@ -24,21 +24,23 @@ ATTEMPTS = 3
 class Resources:
     """Number of parallel `workers`, and the `cpus` and `gpus` that an executor which places tasks reserves per unit.
 
-    `again`: run units even if they are done; `device`: "cpu" or "cuda".
+    `rerun`: run units even if they are done; `device`: "cpu" or "cuda".
     """
 
     workers: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
-    again: bool = False
+    rerun: bool = False
     device: str = "cpu"
 
 
 class Executor(Protocol):
     """Type of the function `run` of an executor's module."""
 
-    def __call__(self, units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
-        """Run every unit through `work.run_unit`, yield the result of each, and report progress with `tell`."""
+    def __call__(
+        self, units: Sequence[Unit | TrainingUnit], store: Store, on_progress: ProgressCallback, resources: Resources
+    ) -> Iterator[Done]:
+        """Run every unit through `work.run_unit`, yield the result of each, and report progress with `on_progress`."""
 
 
 def names() -> list[str]:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.runner.executors import ATTEMPTS, Resources, Tell
+from harness.runner.executors import ATTEMPTS, ProgressCallback, Resources
 from harness.runner.plan import Unit
 from harness.runner.signals import ignored
 from harness.runner.store import Store
@@ -30,7 +30,7 @@ class _Worker:
     unit: Unit | TrainingUnit
 
 
-def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+def run(units: Sequence[Unit | TrainingUnit], store: Store, on_progress: ProgressCallback, resources: Resources) -> Iterator[Done]:
     """Run the units in order, each in the next free worker; a unit whose worker dies is tried again in a new worker."""
     queue, deaths = deque(units), Counter[str]()
     workers: list[_Worker] = []
@@ -48,7 +48,7 @@ def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resource
                     yield from _handle_death(worker.unit, deaths, queue, store)
                     continue
                 if not isinstance(message, Done):
-                    tell(worker.unit, *message)
+                    on_progress(worker.unit, *message)
                     continue
                 yield message
                 if queue:
@@ -115,4 +115,4 @@ def _serve(pipe: Connection, root: Path, resources: Resources, work: Callable[..
                 pipe.send((fraction, component))
 
         pipe.send((0.0, ""))
-        pipe.send(work(unit, store, progress, resources.again, resources.device))
+        pipe.send(work(unit, store, progress, resources.rerun, resources.device))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.runner.executors import ATTEMPTS, Resources, Tell
+from harness.runner.executors import ATTEMPTS, ProgressCallback, Resources
 from harness.runner.plan import Unit
 from harness.runner.store import Store
 from harness.runner.training_unit import TrainingUnit
@@ -18,7 +18,7 @@ from model_zoo.errors import UsageError
 POLL = 2.0
 
 
-def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resources: Resources) -> Iterator[Done]:
+def run(units: Sequence[Unit | TrainingUnit], store: Store, on_progress: ProgressCallback, resources: Resources) -> Iterator[Done]:
     """Run every unit as a task with its share of CPUs and GPUs; Ray restarts a task whose worker has died.
 
     The cluster is the one that RAY_ADDRESS names; without it, a local one is started for `workers` parallel tasks.
@@ -52,7 +52,7 @@ def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resource
             finished, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL)
             for claim in store.claims.running():
                 if claim.unit in by_id:
-                    tell(by_id[claim.unit], claim.fraction, claim.component)
+                    on_progress(by_id[claim.unit], claim.fraction, claim.component)
             for task in finished:
                 unit = waiting.pop(task)
                 try:
@@ -69,4 +69,4 @@ def run(units: Sequence[Unit | TrainingUnit], store: Store, tell: Tell, resource
 
 
 def _run_in_task(unit: Unit | TrainingUnit, root: Path, resources: Resources) -> Done:
-    return run_unit(unit, Store(root), again=resources.again, device=resources.device)
+    return run_unit(unit, Store(root), rerun=resources.rerun, device=resources.device)

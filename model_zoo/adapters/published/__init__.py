@@ -42,8 +42,8 @@ def published_files(name: str) -> list[PublishedFile]:
         return [PublishedFile(**row) for row in csv.DictReader(file)]
 
 
-def locate(adapter: Adapter, asked: str, folder: Path, report: Report = lambda done, total: None) -> tuple[Path, PublishedFile | None]:
-    """Return the file at the path `asked`, or the published file of that name, downloaded into `folder` unless it is there already.
+def locate(adapter: Adapter, requested: str, folder: Path, report: Report = lambda done, total: None) -> tuple[Path, PublishedFile | None]:
+    """Return the file at the path `requested`, or the published file of that name, downloaded into `folder` unless it is there already.
 
     The second result is the published file's row, None for a path. If several files are published under one name, `NAME#1` and `NAME#2`
     select one of them.
@@ -53,21 +53,21 @@ def locate(adapter: Adapter, asked: str, folder: Path, report: Report = lambda d
     UnknownNameError
         If no published file has that name.
     UsageError
-        If `asked` looks like a path and does not exist, the format has no published files, or the name is ambiguous (the message has the
-        links).
+        If `requested` looks like a path and does not exist, the format has no published files, or the name is ambiguous (the message
+        has the links).
     MissingDataError, DamagedFileError
         As `fetch_recorded` raises them.
     """
-    if Path(asked).is_file():
-        return Path(asked), None
-    name, _, number = asked.partition("#")
+    if Path(requested).is_file():
+        return Path(requested), None
+    name, _, number = requested.partition("#")
     matches = [row for row in published_files(adapter.name) if row.name == name]
     if not matches:
-        if Path(asked).suffix or "/" in asked or not published_files(adapter.name):
-            raise UsageError(f"no file {asked}; {adapter.name} files are to be had from: {adapter.files}")
+        if Path(requested).suffix or "/" in requested or not published_files(adapter.name):
+            raise UsageError(f"no file {requested}; {adapter.name} files are to be had from: {adapter.files}")
         names = {row.name for row in published_files(adapter.name)}
         raise UnknownNameError(
-            f"file of the format {adapter.name}", asked, names, f"harness ls formats --json, or a path ({adapter.files})"
+            f"file of the format {adapter.name}", requested, names, f"harness ls formats --json, or a path ({adapter.files})"
         )
     if number.isdigit() and 1 <= int(number) <= len(matches):
         matches = [matches[int(number) - 1]]

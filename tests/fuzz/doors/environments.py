@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -19,8 +21,7 @@ from harness.cli.main import main
 from harness.runner.execute import execute
 from harness.runner.plan import plan_request
 from harness.runner.store import Store
-from harness.runner.verify import verify
-from tests.fuzz.frame import Door, check_line, tree_sha256
+from tests.fuzz.frame import Door, check_line, damage, tree_sha256
 from tests.fuzz.refusing_system import refuse
 
 RUN = ("run", "--model", "cifar10-rn8s29-dense", "--n", "4", "--attack", "pgd-20", "--workers", "1")
@@ -30,12 +31,25 @@ READING = (
     ("status", "--suite", "smoke"),
     ("plan", "--suite", "smoke"),
     ("store", "verify"),
+    ("footprint", "cifar10-rn8s29-dense"),
+    ("reproduce", "table-1"),
 )
-WRITING = (RUN, ("report",), ("store", "pack"), ("export", "cifar10-rn8s29-dense", "--out", "out.safetensors"))
+WRITING = (
+    RUN,
+    ("report",),
+    ("store", "pack"),
+    ("store", "invalidate", "--reason", "x"),
+    ("export", "cifar10-rn8s29-dense", "--out", "out.safetensors"),
+)
 ERRORS = (errno.EROFS, errno.ENOSPC, errno.EIO, errno.EACCES, errno.EISDIR, errno.ENOTDIR)
-KINDS = ("error", "error", "error", "file-for-folder", "folder-for-file", "stream", "stream", "variable", "variable", "no-folder")
+FAULTS = ("error", "error", "error", "full", "full", "file-for-folder", "folder-for-file")
+KINDS = (*FAULTS, "stream", "stream", "variable", "variable", "no-folder", "limit")
+# Commands that may change the store: the others must leave it as it was, however they end.
+CHANGING = ("run", "pack", "invalidate")
 # Each value is how a shell redirects the output, and whether the command may succeed.
 STREAMS = {">&-": True, "2>&-": True, ">&- 2>&-": True, ">/dev/full": False, "| true": True, "2>/dev/full": False}
+# What a shell sets before the command. Exhausted memory must be said in one line; the superuser may write what the mask forbids.
+LIMITS = ("ulimit -v 400000", "ulimit -v 1500000", "ulimit -n 24", "umask 777")
 VARIABLES: dict[str, dict[str, str | None]] = {
     "no HOME": {"HOME": None, "XDG_CACHE_HOME": None},
     "HOME unwritable": {"HOME": "/proc/self", "XDG_CACHE_HOME": None, "XDG_CONFIG_HOME": None},
@@ -55,13 +69,15 @@ def case(random: Random, folder: Path) -> None:
     command = random.choice({"stream": READING, "variable": READING + WRITING}.get(kind, WRITING))
     store, reports = folder / "results", folder / "reports"
     _fill(store)
-    words = [*command, *([] if command[0] in ("ls", "export") else ["--store", str(store)])]
+    words = [*command, *([] if command[0] in ("ls", "export", "footprint") else ["--store", str(store)])]
     words += {"run": ["--reports", str(reports)], "report": ["--out", str(reports), "--format", "md"]}.get(command[0], [])
-    redirection, may_succeed, name, before = "", False, "", tree_sha256(store)
+    redirection, setting, may_succeed, name, before = "", "", False, "", tree_sha256(store)
+    # Memory that a forked process shares with this one.
+    has_refused = mmap.mmap(-1, 1)
     variables: dict[str, str | None] = {}
     change: Callable[[], None] = partial(_set, {})
     if kind == "error":
-        change = partial(refuse, random.choice(ERRORS), random.randrange(6), str(folder))
+        change = partial(refuse, random.choice(ERRORS), random.randrange(6), str(folder), partial(has_refused.__setitem__, 0, 1))
         may_succeed, name = True, str(folder)
     elif kind == "file-for-folder":
         target = random.choice([store, reports]) if command[0] in ("run", "report") else store
@@ -69,7 +85,7 @@ def case(random: Random, folder: Path) -> None:
         if target == store:
             _remove(store)
         target.write_text("a file")
-        before, may_succeed = tree_sha256(folder), command[0] == "export"
+        before, may_succeed = _sha256(store), command[0] == "export"
     elif kind == "folder-for-file":
         target = {"run": reports / "request" / "summary.md", "report": reports / "README.md", "export": folder / "out.safetensors"}.get(
             command[0], store / "outcomes.parquet"
@@ -77,6 +93,13 @@ def case(random: Random, folder: Path) -> None:
         target.mkdir(parents=True)
         (target / "a").touch()
         name, before = target.name, tree_sha256(store)
+    elif kind == "full":
+        # A file that grows beyond the limit is refused in the middle of a write; the messages of the command are a file too.
+        size = random.randrange(2_000, 20_000)
+        change = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+        may_succeed, name = command[0] != "export", str(folder)
+    elif kind == "limit":
+        setting, may_succeed = random.choice(LIMITS), True
     elif kind == "stream":
         redirection = random.choice(sorted(STREAMS))
         may_succeed, name = True, "standard output" if redirection == ">/dev/full" else ""
@@ -88,15 +111,20 @@ def case(random: Random, folder: Path) -> None:
         (folder / "gone").mkdir()
         change, may_succeed = (folder / "gone").rmdir, True
     # Only a process that starts meets closed streams and another encoding; the others are copied from this one, which is faster.
-    if redirection or {"LANG", "PYTHONIOENCODING"} & set(variables):
-        status, stderr = _run(words, variables, redirection, folder)
+    if redirection or setting or {"LANG", "PYTHONIOENCODING"} & set(variables):
+        status, stderr = _run(words, variables, setting, redirection, folder)
     else:
         status, stderr = _fork(words, change, folder / "gone" if kind == "no-folder" else folder)
     assert "Traceback" not in stderr and "Exception ignored" not in stderr, stderr[-2000:]
     assert status in (0, 1, 2), f"status {status}: {stderr[-500:]}"
     if status == 0:
-        assert may_succeed, f"accepted: {kind} {words}"
+        assert may_succeed and not has_refused[0], f"accepted: {kind} {words}"
         assert redirection != ">/dev/full", "lost its output and said nothing"
+    if not set(CHANGING) & set(command):
+        assert _sha256(store) == before, "the store has changed"
+    if store.is_dir() and kind != "folder-for-file":
+        assert not (problems := damage(store)), f"the store is damaged: {problems}"
+    if status == 0:
         return
     if kind == "variable":
         raise AssertionError(f"refused: {stderr[-500:]}")
@@ -104,11 +132,11 @@ def case(random: Random, folder: Path) -> None:
     if "2>" not in redirection and redirection != "| true":
         assert lines, f"no line: {stderr[-1000:]!r}"
         check_line(lines[0], name)
-    if command[0] != "run" and kind != "error":
-        assert tree_sha256(store) == before or kind == "file-for-folder", "the store has changed"
-    if kind == "error":
-        problems = verify(Store(store)).problems
-        assert not problems, f"the store is damaged: {problems}"
+
+
+def _sha256(path: Path) -> str:
+    """Return a hash of a file, or of all files below a folder."""
+    return tree_sha256(path) if path.is_dir() else path.read_bytes().hex()
 
 
 def _set(variables: dict[str, str | None]) -> None:
@@ -119,9 +147,9 @@ def _set(variables: dict[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def _run(words: list[str], variables: dict[str, str | None], redirection: str, folder: Path) -> tuple[int, str]:
-    """Return the exit status and the standard error of a command in a new process that runs in `folder`."""
-    line = f"{shlex.join([sys.executable, '-m', 'harness.cli.main', *words])} {redirection}"
+def _run(words: list[str], variables: dict[str, str | None], setting: str, redirection: str, folder: Path) -> tuple[int, str]:
+    """Return the exit status and the standard error of a command in a new process that runs in `folder`, after a shell's `setting`."""
+    line = f"{setting or ':'}; {shlex.join([sys.executable, '-m', 'harness.cli.main', *words])} {redirection}"
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables
     known = {name: value for name, value in environment.items() if value is not None}
     done = subprocess.run(["bash", "-o", "pipefail", "-c", line], env=known, cwd=folder, capture_output=True, check=False)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from model_zoo.adapters.outside import PLAIN, Outside
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING, Preprocessing
 from model_zoo.references import parse
 from tests.fuzz.frame import Door, refusal
 from tests.fuzz.values import TEXTS, damaged
@@ -33,7 +33,7 @@ class Network:
     ----------
     nodes, weights, inputs, outputs : list, dict, list, list
         As the file has them; inputs and outputs are (name, type, shape).
-    outside : Outside
+    preprocessing : Preprocessing
         Preprocessing that is stated with the file.
     logits : callable or None
         Function from images to the logits that are expected; None if the file is refused.
@@ -45,7 +45,7 @@ class Network:
     weights: dict[str, np.ndarray]
     inputs: list[tuple[str, int, Sequence[int | str]]] = field(default_factory=lambda: [("x", FLOAT, ("N", 3, 32, 32))])
     outputs: list[tuple[str, int, Sequence[int | str]]] = field(default_factory=lambda: [("y", FLOAT, ("N", 10))])
-    outside: Outside = PLAIN
+    preprocessing: Preprocessing = NO_PREPROCESSING
     logits: Callable[[torch.Tensor], torch.Tensor] | None = None
     words: str = ""
     tolerance: float = 1e-3
@@ -210,18 +210,18 @@ KINDS: dict[str, Callable[[], Network]] = {
     ),
     "half": lambda: _kind(FLOAT16, np.float16, 0.05),
     "double": lambda: _kind(DOUBLE, np.float64, 1e-3),
-    "bytes": lambda: _whole(UINT8, outside=Outside(scale=255.0), logits=lambda images: logits_of(255 * images)),
-    "int32": lambda: _whole(INT32, outside=Outside(scale=255.0), logits=lambda images: logits_of(255 * images)),
-    "int64": lambda: _whole(INT64, outside=Outside(scale=255.0), logits=lambda images: logits_of(255 * images)),
+    "bytes": lambda: _whole(UINT8, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
+    "int32": lambda: _whole(INT32, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
+    "int64": lambda: _whole(INT64, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
     "bytes without a scale": lambda: _whole(UINT8, logits=None, words="--scale 255"),
     "two outputs": lambda: _two(logits=None, words="--output NAME"),
-    "the first output": lambda: _two(outside=Outside(output="y")),
-    "the wrong output": lambda: _two(outside=Outside(output="r"), logits=None, words="logits [2, classes]"),
-    "an absent output": lambda: _two(outside=Outside(output="z"), logits=None, words="no output 'z'"),
-    "channels last": lambda: _last(outside=Outside(channels_last=True)),
+    "the first output": lambda: _two(preprocessing=Preprocessing(output="y")),
+    "the wrong output": lambda: _two(preprocessing=Preprocessing(output="r"), logits=None, words="logits [2, classes]"),
+    "an absent output": lambda: _two(preprocessing=Preprocessing(output="z"), logits=None, words="no output 'z'"),
+    "channels last": lambda: _last(preprocessing=Preprocessing(channels_last=True)),
     "channels last, not stated": lambda: _last(logits=None, words="--channels-last"),
-    "channels first, stated as last": lambda: refused("channels first", outside=Outside(channels_last=True)),
-    "mean and std": lambda: plain(outside=Outside(255.0, (127.5,), (60.0, 61.5, 62.0)), logits=_scaled),
+    "channels first, stated as last": lambda: refused("channels first", preprocessing=Preprocessing(channels_last=True)),
+    "mean and std": lambda: plain(preprocessing=Preprocessing(255.0, (127.5,), (60.0, 61.5, 62.0)), logits=_scaled),
     "not square": lambda: _sized(32, 48, logits=None, words="48 x 32"),
     "tall": lambda: _sized(48, 32, logits=None, words="32 x 48"),
     "a side of 40": lambda: _sized(40, 40),
@@ -279,7 +279,7 @@ def case(random: Random, folder: Path) -> None:
         content = path.read_bytes()
     path.write_bytes(content)
     opened: list[Any] = []
-    error = refusal(lambda: opened.append(parse(str(path), outside=network.outside).open()), path.name)
+    error = refusal(lambda: opened.append(parse(str(path), preprocessing=network.preprocessing).open()), path.name)
     if is_damaged:
         return
     if network.logits is None:

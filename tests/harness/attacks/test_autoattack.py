@@ -159,7 +159,7 @@ def test_components_take_credit_in_order(victim, linf):
     assert [component == "apgd-ce" for component in result.broken_by] == [component is not None for component in first.broken_by]
 
 
-def test_an_image_that_was_wrong_to_begin_with_is_said_to_be(victim, linf):
+def test_an_image_that_was_wrong_without_an_attack_is_marked(victim, linf):
     images, labels = victim.first(6)
     wrong = labels.clone()
     wrong[2] = (wrong[2] + 1) % 10
@@ -233,7 +233,7 @@ def test_a_randomised_model_and_probabilities_are_flagged(victim, rewired, linf)
     assert kinds(attacks.run(spec, AttackCall(soft, *victim.first(4), linf, 1))) == ["probabilities"]
 
 
-def test_the_logger_is_left_as_it_was_and_tells_nobody(victim, linf, caplog, capfd):
+def test_the_logger_is_unchanged_and_prints_nothing(victim, linf, caplog, capfd):
     logger = logging.getLogger("auto-attack")
     mine = logging.StreamHandler()
     logger.addHandler(mine)

@@ -14,7 +14,7 @@ NAMES = ["pgd", "pgd-10x50", "cw-linf", "pgd-adaptive", "autoattack"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_image_that_survives_costs_what_was_said(name, victim, linf):
+def test_an_image_that_survives_costs_what_was_estimated(name, victim, linf):
     spec = attacks.get(name)
     overrides = {"steps": 5} if "steps" in spec.parameters else SHORT
     spec = replace(spec, parameters={**spec.parameters, **overrides})

@@ -94,7 +94,7 @@ def test_run_stores_reports_and_continues(tmp_path: Path) -> None:
         "one model has no figure"
     )
     again = harness(*arguments, "--json", "--compare", str(store))
-    assert "0 units run, 1 found" in again.stderr and "agree with" in again.stderr and "6 of 6 images" in again.stderr
+    assert "0 units run, 1 already" in again.stderr and "agree with" in again.stderr and "6 of 6 images" in again.stderr
     (row,) = json.loads(again.stdout)
     assert row["model"] == MODEL
 
@@ -135,4 +135,4 @@ def test_a_damaged_checkpoint_is_named_and_the_exit_status_is_not_zero(tmp_path:
     result = harness("run", "--model", str(record), "--model", "cifar10-rn8w32-pruned-binary-k20-p01", "--n", "3", *places)
     assert result.exit_code == 1
     assert checkpoint.name in result.stderr and "bytes" in result.stderr
-    assert "1 units run, 0 found" in result.stderr and "1 failed" in result.stderr
+    assert "1 units run, 0 already" in result.stderr and "1 failed" in result.stderr

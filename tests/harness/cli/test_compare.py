@@ -50,7 +50,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_model_of_ones_own_beside_the_suites_models_in_one_command(there: Path) -> None:
+def test_a_user_model_next_to_the_suites_models_in_one_command(there: Path) -> None:
     first = compare("my_model.py:make_model")
     assert first.exit_code == 0, first.stderr
     assert "9 units run" in first.stderr and "lacks outcomes of 2 models" in first.stderr and "harness diagnose" in first.stderr
@@ -65,8 +65,8 @@ def test_a_model_of_ones_own_beside_the_suites_models_in_one_command(there: Path
     content = json.loads(second.stdout)
     assert content["model"].startswith("my-model-") and content["unmet"] == []
     comparison = content["comparisons"][0]
-    assert {opponent["standing"]["model"] for opponent in comparison["opponents"]} == {DENSE, PRUNED}
-    assert comparison["ours"]["worst"]["images"] == 4 and comparison["ours"]["size"]["convention"] == "tensors"
+    assert {opponent["result"]["model"] for opponent in comparison["opponents"]} == {DENSE, PRUNED}
+    assert comparison["target"]["worst"]["images"] == 4 and comparison["target"]["size"]["convention"] == "tensors"
 
 
 def test_outcomes_of_longer_runs_are_used(there: Path) -> None:
@@ -81,13 +81,13 @@ def test_conditions_decide_the_exit_status(there: Path) -> None:
     passing = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
     assert passing.exit_code == 0, passing.stderr
     # The checks for gradient masking run without being requested.
-    assert "Square (1,000 queries) 0" in passing.stdout and "decisions alone) 0" in passing.stdout and "shipped models 0" in passing.stdout
+    assert "Square (1,000 queries) 0" in passing.stdout and "only decisions) 0" in passing.stdout and "shipped models 0" in passing.stdout
     failing = compare(DENSE, "--against", PRUNED, "--fail-under", "90")
     assert failing.exit_code == 1 and "--fail-under 90: the lower end" in failing.stderr
     # Four images are too few for a significant difference.
     insignificant = compare(DENSE, "--must-beat", PRUNED, "--json")
     assert insignificant.exit_code == 1 and f"--must-beat {PRUNED}" in insignificant.stderr
-    assert [opponent["standing"]["model"] for opponent in json.loads(insignificant.stdout)["comparisons"][0]["opponents"]] == [PRUNED]
+    assert [opponent["result"]["model"] for opponent in json.loads(insignificant.stdout)["comparisons"][0]["opponents"]] == [PRUNED]
     same_model = compare(DENSE, "--against", PRUNED, "--must-beat", DENSE)
     assert same_model.exit_code == 1 and "the same model" in same_model.stderr
 
@@ -120,8 +120,8 @@ def test_a_refused_model_is_attacked_by_nothing(there: Path) -> None:
     [
         (("my_model.py:make_model", "--against", "dens"), "Did you mean 'dense'"),
         (("my_model.py:make_model", "--checkpoint", "absent.pt"), "no file"),
-        (("my_model.py",), "say which function"),
-        ((DENSE, "--against", DENSE), "nobody to compare"),
+        (("my_model.py",), "name the function"),
+        ((DENSE, "--against", DENSE), "no models to compare"),
         ((DENSE, "--dataset", "cifar100-sample"), "suite 'smoke' has no attacks on data like cifar100-sample"),
         ((DENSE, "--dataset", "cifar10-sampel"), "Did you mean 'cifar10-sample'"),
         (("cifar100-rn8w28-dense",), "has no data for"),
@@ -164,13 +164,13 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
     compared = compare("added/mine.toml", "--against", PRUNED)
     assert compared.exit_code == 0 and "units run" not in compared.stderr and "mine withstands" in compared.stdout
     attacked = harness("run", "--model", "added/mine.toml", "--attack", "pgd", "--n", "4", "--workers", "1")
-    assert attacked.exit_code == 0 and "1 found" in attacked.stderr and "mine" in attacked.stdout
+    assert attacked.exit_code == 0 and "1 already" in attacked.stderr and "mine" in attacked.stdout
     repeated = harness("add", "my_model.py:ours", *options)
     assert repeated.exit_code == 2 and "there already" in repeated.stderr
     mismatched = harness("add", "my_model.py:ours", *("1" if item == "32" else "other" if item == "mine" else item for item in options))
     assert mismatched.exit_code == 1 and "one-bit weights" in mismatched.stderr
     shipped = harness("add", DENSE, *options)
-    assert shipped.exit_code == 2 and "no model of one's own" in shipped.stderr
+    assert shipped.exit_code == 2 and "expected FILE.py:FUNCTION" in shipped.stderr
     incomplete = harness("add", "my_model.py:ours", "--id", "x")
     assert incomplete.exit_code == 2 and "--family" in incomplete.stderr
 
@@ -199,7 +199,7 @@ def test_a_masked_model_meets_no_condition_and_is_marked(there: Path) -> None:
     assert result.exit_code == 1 and result.stderr.count("verdict masked") == 2
     assert "zero-gradient" in result.stdout and "Better" not in result.stdout and "not placed on the Pareto front" in result.stdout
     content = json.loads(compare("masked.py:make", "--against", DENSE, "--json").stdout)
-    assert content["comparisons"][0]["ours"]["flags"] == ["zero-gradient"] and "masked" in content["comparisons"][0]["ours"]["doubt"]
+    assert content["comparisons"][0]["target"]["flags"] == ["zero-gradient"] and "masked" in content["comparisons"][0]["target"]["doubt"]
 
 
 def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -> None:
@@ -212,7 +212,7 @@ def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -
     assert "n = 20" in all_images.stdout and "n = 4" in four_images.stdout
 
 
-def test_images_of_ones_own_at_a_radius_that_is_said(there: Path) -> None:
+def test_user_images_at_an_explicit_radius(there: Path) -> None:
     sample = datasets.load("cifar10-sample", n=10)
     for label in range(10):
         (there / "pictures" / str(label)).mkdir(parents=True)

@@ -68,7 +68,7 @@ def test_a_plan_runs_without_it_and_names_it(tmp_path: Path) -> None:
     assert [entry.model for entry in estimate(plan.units, store)] == [SMALL]
     report = execute(plan, store)
     assert [unit.model for unit in report.finished] == [SMALL] and not report.failed
-    assert [unit.model for unit in report.left] == [LARGE] and len(report.absent) == 1 and LARGE in report.absent[0]
+    assert [unit.model for unit in report.not_run] == [LARGE] and len(report.absent) == 1 and LARGE in report.absent[0]
 
 
 def test_asked_for_by_name_it_is_an_error_of_one_line(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_cell_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--scale", "small"], "say which table"),
+        (["--scale", "small"], "name a table"),
         (["table-1", "--scale", "smal"], "unknown scale"),
         (["table-1", "--column", "0.55", "--plan"], "unknown column"),
         (["figure-9"], "unknown figure"),

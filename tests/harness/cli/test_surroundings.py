@@ -24,6 +24,11 @@ COMMAND = f"{sys.executable} -m harness.cli.main --help"
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", b"/a/b"), "harness: /a/b: Not a directory"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory"), f"harness: in {Path.cwd()}: No usable temporary directory"),
         (MemoryError(), "harness: out of memory"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "harness: out of memory (libtorch_cpu.so: failed to map segment from shared object)",
+        ),
+        (RuntimeError("can't start new thread"), "harness: out of memory (can't start new thread)"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: x"), "harness: out of memory (DefaultCPUAllocator: not enough memory: x)"),
     ],
 )

@@ -157,7 +157,7 @@ def moving():
 
 
 @pytest.mark.parametrize(("function", "words"), [("make", "SystemExit: 0"), ("moving", "LookupError: stays")])
-def test_methods_that_are_no_calls_may_fail_too(function: str, words: str, there: Path) -> None:
+def test_methods_that_are_not_calls_may_fail_too(function: str, words: str, there: Path) -> None:
     (there / "odd.py").write_text(ODD)
     result = CliRunner().invoke(main, ["compare", f"odd.py:{function}", "--suite", "smoke", "--n", "2", "--workers", "1"])
     assert result.exit_code == 1 and words in result.stderr and "Traceback" not in result.stderr, result.output

@@ -33,10 +33,10 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_options_for_images_of_ones_own_need_some(there: Path) -> None:
+def test_options_for_user_images_need_user_images(there: Path) -> None:
     for option in (("--resize", "32"), ("--channels", "1")):
         result = harness("plan", "--model", "cifar10-rn8w28-dense", "--dataset", "cifar10-sample", *option)
-        assert result.exit_code == 2 and f"{option[0]} is for images of your own" in result.stderr
+        assert result.exit_code == 2 and f"{option[0]} applies only to your own images" in result.stderr
 
 
 def test_a_shipped_model_warns_if_it_only_guesses_on_arrays(there: Path) -> None:
@@ -65,6 +65,6 @@ def test_grey_arrays_from_add_to_diagnose(there: Path) -> None:
     assert "name images of your own with --dataset" in harness("diagnose", "added/grey-net.toml").stderr
 
 
-def test_images_of_ones_own_are_selected_by_their_path(there: Path) -> None:
+def test_user_images_are_selected_by_their_path(there: Path) -> None:
     name = datasets.describe("digits.npz").name
     assert datasets.is_user_data("digits.npz") and datasets.is_user_data(name) and not datasets.is_user_data("cifar10")

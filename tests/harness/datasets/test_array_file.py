@@ -45,7 +45,7 @@ def test_arrays_have_one_of_several_names(tmp_path: Path, names: tuple[str, str]
         (np.asfortranarray(COLOUR), COLOUR),
     ],
 )
-def test_layout_and_scale_are_told_by_shape_and_type(tmp_path: Path, stored: np.ndarray, expected: np.ndarray) -> None:
+def test_layout_and_scale_are_recognised_by_shape_and_type(tmp_path: Path, stored: np.ndarray, expected: np.ndarray) -> None:
     images = datasets.load(str(saved(tmp_path / "a.npz", x=stored, y=LABELS)))
     assert np.array_equal(images.images, expected)
     assert images.notes == (("its floats were multiplied by 255 and rounded",) if stored.dtype.kind == "f" else ())
@@ -91,7 +91,7 @@ def test_images_that_are_ambiguous_or_of_another_range_are_refused(tmp_path: Pat
         (LABELS.astype(np.uint64) * 2**62, "up to"),
     ],
 )
-def test_labels_that_are_no_indices_are_refused(tmp_path: Path, labels: np.ndarray, words: str) -> None:
+def test_labels_that_are_not_indices_are_refused(tmp_path: Path, labels: np.ndarray, words: str) -> None:
     with pytest.raises(DamagedFileError, match=rf"a\.npz.*{words}"):
         datasets.load(str(saved(tmp_path / "a.npz", x=COLOUR, y=labels)))
 
@@ -112,12 +112,12 @@ def test_the_name_is_of_the_content_and_not_of_path_or_compression(tmp_path: Pat
     assert datasets.describe(plain.name).family == plain.name
 
 
-def test_a_class_list_beside_the_file_names_and_limits_classes(tmp_path: Path) -> None:
+def test_a_class_list_next_to_the_file_names_and_limits_classes(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npz", x=COLOUR, y=LABELS + 1)
     (tmp_path / "classes.txt").write_text("none\nant\nbee\ncat\ndog\n", encoding="utf-8")
     images = datasets.load(str(path))
     assert images.classes == ("none", "ant", "bee", "cat", "dog") and images.labels.min() == 1
-    assert images.notes == ("its classes are those of classes.txt beside it",)
+    assert images.notes == ("its class names are from classes.txt in the same folder",)
     (tmp_path / "classes.txt").write_text("ant\nbee\ncat\ndog\n", encoding="utf-8")
     with pytest.raises(DamagedFileError, match=r"labels from 0 to 3, of the 4 class names, found labels from 1 to 4"):
         datasets.load(str(path))
@@ -175,7 +175,7 @@ def test_a_header_that_claims_another_size_is_refused_before_memory_is_taken(tmp
         datasets.load(str(tmp_path / "a.npz"))
 
 
-def test_what_is_no_array_file_is_named(tmp_path: Path) -> None:
+def test_what_is_not_an_array_file_is_named(tmp_path: Path) -> None:
     for name, content, words in (
         ("page.npz", b"<!DOCTYPE html><html>", "a web page"),
         ("empty.npz", b"", "an empty file"),
@@ -233,7 +233,7 @@ def test_other_mat_files_count_from_zero_or_are_refused(tmp_path: Path) -> None:
         datasets.load(str(tmp_path / "e.mat"))
 
 
-def test_labels_to_ten_with_names_that_are_no_digits_are_ambiguous(tmp_path: Path) -> None:
+def test_labels_to_ten_with_names_that_are_not_digits_are_ambiguous(tmp_path: Path) -> None:
     labels = np.where(np.arange(12) % 10 == 0, 10, np.arange(12) % 10)
     path = svhn(tmp_path / "a.mat", COLOUR, labels)
     (tmp_path / "classes.txt").write_text("\n".join("abcdefghij"))

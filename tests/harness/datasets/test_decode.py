@@ -85,14 +85,14 @@ def test_transparent_pixels_are_refused_and_opaque_ones_are_not(tmp_path: Path, 
         decode(saved(opaque, tmp_path / "0.png"))
 
 
-def test_an_animation_is_no_picture(tmp_path: Path) -> None:
+def test_an_animation_is_not_a_picture(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.roll(COLOUR, shift, axis=0)) for shift in range(3)]
     path = saved(frames[0], tmp_path / "0.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(DamagedFileError, match=r"one picture.*3 of them"):
         decode(path)
 
 
-def test_what_would_hang_or_is_no_file_is_named(tmp_path: Path) -> None:
+def test_what_would_hang_or_is_not_a_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "absent.png")
     (tmp_path / "folder.png").mkdir()
@@ -102,7 +102,7 @@ def test_what_would_hang_or_is_no_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"<!DOCTYPE html><html></html>", b"version https://git-lfs.github.com/spec/v1\n"])
-def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
+def test_what_is_not_a_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "0.png").write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"0\.png.*an image"):
         decode(tmp_path / "0.png")

@@ -50,7 +50,7 @@ def test_a_written_sample_reads_back(tmp_path: Path) -> None:
     assert read_sample("part", "part", CIFAR10, tmp_path).sha256 == repeated.sha256
 
 
-def test_nobody_can_change_what_the_next_one_loads() -> None:
+def test_callers_cannot_change_what_later_calls_load() -> None:
     sample = datasets.load("cifar10-sample", n=3)
     with pytest.raises(ValueError, match="read-only"):
         sample.images[0] = 0

@@ -72,7 +72,7 @@ def test_more_than_there_are_is_refused_before_anything_is_decoded(tmp_path: Pat
         datasets.load(f"folder:{tmp_path}", n=7)
 
 
-def test_hidden_files_and_folders_are_no_images_and_no_classes(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_neither_images_nor_classes(tmp_path: Path) -> None:
     write_tree(tmp_path)
     (tmp_path / ".thumbnails").mkdir()
     for hidden in (".thumbnails/0.png", "class001/._0.png"):
@@ -161,7 +161,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     images = datasets.load(f"folder:{tmp_path}")
     assert len(images) == 6 and "__MACOSX" not in images.classes
     assert images.notes == (
-        "3 files passed over that are no images by their ending: .mp4, .txt",
+        "3 files skipped, since their suffixes are not those of images: .mp4, .txt",
         "no images of 1 of its 4 classes: class003",
     )
     assert images.first(2).notes == images.notes
@@ -177,7 +177,7 @@ def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("validation",)])
-def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+def test_parts_of_a_data_set_are_not_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
     for part in parts:
         write_tree(tmp_path / part)
     with pytest.raises(UsageError, match=f"parts of a data set.*folder:.*{sorted(parts)[-1]}"):
@@ -185,7 +185,7 @@ def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: tuple[str, ..
     assert len(datasets.load(f"folder:{tmp_path / parts[0]}")) == 6
 
 
-def test_a_folder_around_the_classes_is_no_class(tmp_path: Path) -> None:
+def test_a_folder_around_the_classes_is_not_a_class(tmp_path: Path) -> None:
     write_tree(tmp_path / "pictures")
     with pytest.raises(UsageError, match=r"one folder deeper, folder:.*pictures"):
         datasets.load(f"folder:{tmp_path}")
@@ -229,7 +229,7 @@ def test_links_to_folders_are_not_followed_and_counted(tmp_path: Path) -> None:
     (tmp_path / "class000" / "again").symlink_to(tmp_path / "class000")
     (tmp_path / "class001" / "more").symlink_to(tmp_path / "class000")
     images = datasets.load(f"folder:{tmp_path}")
-    assert len(images) == 6 and images.notes == ("2 files passed over that are no images by their ending: link to a folder",)
+    assert len(images) == 6 and images.notes == ("2 files skipped, since their suffixes are not those of images: link to a folder",)
     (tmp_path / "loop").symlink_to(tmp_path)
     with pytest.raises(UsageError, match="'loop' is a link to a folder that contains it"):
         datasets.load(f"folder:{tmp_path}")
@@ -243,11 +243,11 @@ def test_names_that_cannot_be_printed_are_shown_escaped(tmp_path: Path) -> None:
     assert str(caught.value).isprintable() and r"x\x1b[31m.png" in str(caught.value)
     assert datasets.describe(f"folder:{tmp_path / 'a'}\nb").name.startswith("folder:a-b-")
     (tmp_path / "a\nb" / "class\t3").mkdir()
-    with pytest.raises(UsageError, match="no text that can be printed"):
+    with pytest.raises(UsageError, match="cannot be printed as text"):
         datasets.load(f"folder:{tmp_path / 'a'}\nb")
 
 
-def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
+def test_names_that_are_not_text_are_read(tmp_path: Path) -> None:
     write_tree(tmp_path)
     source = tmp_path / "class000" / "0.png"
     source.rename(os.fsdecode(os.fsencode(tmp_path / "class000") + b"/\xff.png"))

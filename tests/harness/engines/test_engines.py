@@ -144,7 +144,7 @@ def test_at_the_boundary_bf16_decides_as_float32(images):
     assert gradient.any() and torch.equal(gradient, rounded)
 
 
-def test_a_difference_that_is_no_number_is_refused(images):
+def test_a_difference_that_is_not_a_number_is_refused(images):
     model = load_model(MODEL)
 
     class Broken(torch.nn.Module):

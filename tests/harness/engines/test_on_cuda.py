@@ -18,7 +18,7 @@ DEVICE = "cuda"
 
 @pytest.mark.parametrize("engine", ["folded", "bf16"])
 @pytest.mark.parametrize("name", MODELS)
-def test_an_engine_is_accepted_beside_the_stored_model(images, name, engine):
+def test_an_engine_is_accepted_next_to_the_stored_model(images, name, engine):
     model = load_model(name).to(DEVICE)
     with unit_threads():
         result = engines.prepare(model, engines.build(model, engine), engine, images.to(DEVICE))

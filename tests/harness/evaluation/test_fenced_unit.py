@@ -208,7 +208,7 @@ def test_a_gate_asks_whether_the_pixel_grid_matters() -> None:
 
 @pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
 @pytest.mark.parametrize("kind", [NoNumbers, Infinite])
-def test_logits_that_are_no_numbers_break_an_image_and_flag_the_unit(kind: type[Net], attack: str) -> None:
+def test_logits_that_are_not_numbers_break_an_image_and_flag_the_unit(kind: type[Net], attack: str) -> None:
     outcome = unit(kind, attack)
     assert not outcome.at_fault and "non-finite" in dict(outcome.flags)
     assert not outcome.frame["robust"].any() and not outcome.frame["robust_to_seen"].any()

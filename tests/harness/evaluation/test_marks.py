@@ -32,7 +32,7 @@ def outcomes(square: int, correct: int = 250, n: int = 250) -> pd.DataFrame:
         ("no number at all", True),
     ],
 )
-def test_a_few_images_without_a_gradient_are_no_mark(message: str, marked: bool) -> None:
+def test_a_few_images_without_a_gradient_set_no_mark(message: str, marked: bool) -> None:
     assert marks([("zero-gradient", message)], outcomes(0, correct=100), "pgd") == (("zero-gradient",) if marked else ())
 
 

@@ -114,7 +114,7 @@ def test_a_restored_meter_goes_on_counting_and_keeping() -> None:
     assert second.margins[2] > first.margins[2] and torch.equal(second.examples[3], first.examples[3])
 
 
-def test_another_image_after_one_in_a_query_of_the_same_size_is_told() -> None:
+def test_another_image_after_one_in_a_query_of_the_same_size_is_noticed() -> None:
     metered = meter()
     for rows in ([4, 1], [4, 1], [4, 2], [2, 4]):
         metered(perturbed(rows))

@@ -97,7 +97,7 @@ def test_each_fault_is_named(change: dict[str, Any], level: str, kind: str) -> N
         {"sweep": {**HONEST.sweep, "64/255": first(6)}},
     ],
 )
-def test_what_chance_can_do_accuses_nobody(change: dict[str, Any]) -> None:
+def test_what_chance_can_do_accuses_no_model(change: dict[str, Any]) -> None:
     assert judge(replace(HONEST, **change)).level == "ok"
 
 

@@ -72,7 +72,7 @@ def test_a_row_compares_worst_cases_on_the_same_images(made: pd.DataFrame) -> No
     assert row["mcnemar_p"] == mcnemar(left, right) and pd.isna(base["difference"])
 
 
-def test_images_that_only_one_has_are_no_part_of_a_difference() -> None:
+def test_images_that_only_one_has_are_not_part_of_a_difference() -> None:
     outcomes, models = ablated()
     cut = outcomes[(outcomes["model"] != "p0") | (outcomes["image"] < 15)]
     row = of(ablations(cut, summary(cut, models)), "p0")
@@ -99,7 +99,7 @@ def test_seeds_end_with_their_spread(made: pd.DataFrame) -> None:
     assert last["pgd_max"] == 18 / 40 and pd.isna(last["worst_n"])
 
 
-def test_seeds_with_fewer_images_are_no_part_of_the_spread() -> None:
+def test_seeds_with_fewer_images_are_not_part_of_the_spread() -> None:
     outcomes, models = ablated()
     cut = outcomes[(outcomes["model"] != "seed2") | (outcomes["image"] < 30)]
     last = ablations(cut, summary(cut, models)).iloc[-1]

@@ -38,8 +38,8 @@ def found(**robust: str) -> Comparison:
 def test_a_verdict_follows_from_the_paired_test_corrected_for_all_opponents() -> None:
     weak, close = "1" * 20 + "0" * 20, "1" * 28 + "0" * 12
     comparison = found(mine=MINE, weak=weak, close=close)
-    by_model = {opponent.standing.model: opponent for opponent in comparison.opponents}
-    assert [opponent.standing.model for opponent in comparison.opponents] == ["close", "weak"]
+    by_model = {opponent.result.model: opponent for opponent in comparison.opponents}
+    assert [opponent.result.model for opponent in comparison.opponents] == ["close", "weak"]
     assert by_model["weak"].p == pytest.approx(2 / 2**10) and by_model["weak"].adjusted == pytest.approx(4 / 2**10)
     assert by_model["weak"].verdict == "better" and by_model["weak"].difference == pytest.approx(0.25)
     assert by_model["close"].verdict == "no difference shown" and by_model["close"].p == 0.5
@@ -65,7 +65,7 @@ def test_only_images_that_both_have_met_under_all_attacks_count() -> None:
         + rows("close", "cw-linf", MINE[:8])
     )
     comparison = compare(outcomes, "mine", planned("mine", "close", attacks=attacks), SIZES, with_autoattack(rows("mine", "pgd", MINE)))[0]
-    assert comparison.ours.worst.successes == 29 and comparison.ours.worst.n == 40
+    assert comparison.target.worst.successes == 29 and comparison.target.worst.n == 40
     assert comparison.opponents[0].images == 8 and comparison.opponents[0].difference == pytest.approx(-1 / 8)
     assert comparison.front == ("mine",)
 
@@ -84,7 +84,7 @@ def test_a_model_that_always_says_the_same_is_named_and_on_no_front() -> None:
     combined = pd.concat([outcomes, pd.DataFrame(rows("weak", "pgd", "1" * 5 + "0" * 35))], ignore_index=True)
     all_outcomes = with_autoattack(combined.to_dict("records"))
     comparison = compare(combined, "mine", planned("mine", "weak"), SIZES, all_outcomes)[0]
-    assert comparison.ours.near_constant and comparison.front == ("weak",)
+    assert comparison.target.near_constant and comparison.front == ("weak",)
     assert any("means nothing" in line for line in sentences(comparison))
 
 
@@ -96,9 +96,9 @@ def test_an_opponent_without_outcomes_is_named_and_tested_against_nothing() -> N
     assert any("No outcomes to compare with of absent." in line for line in sentences(comparison))
 
 
-def test_nothing_at_all_is_said_to_be_nothing() -> None:
+def test_an_empty_comparison_has_no_numbers() -> None:
     comparison = compare(pd.DataFrame(), "mine", planned("mine", "weak"), SIZES)[0]
-    assert comparison.ours.worst.n == 0 and "no images" in sentences(comparison)[0]
+    assert comparison.target.worst.n == 0 and "no images" in sentences(comparison)[0]
 
 
 def test_the_threat_model_with_most_attacks_comes_first() -> None:
@@ -127,7 +127,7 @@ def doubted(flags: str = "", black_box: bool = True, opponent_flags: str = "") -
 @pytest.mark.parametrize("flags", ["zero-gradient", "saturated", "black-box-better", "saturated, black-box-better"])
 def test_a_masked_model_is_better_than_none_and_on_no_front(flags: str) -> None:
     comparison = doubted(flags)
-    assert comparison.ours.flags == tuple(flags.split(", ")) and comparison.ours.doubt.startswith("verdict masked")
+    assert comparison.target.flags == tuple(flags.split(", ")) and comparison.target.doubt.startswith("verdict masked")
     assert comparison.opponents[0].verdict == "in doubt" and comparison.front == ("weak",)
     text = " ".join(sentences(comparison))
     assert "Better" not in text and "in doubt (verdict masked" in text and "not placed on the Pareto front" in text
@@ -135,13 +135,13 @@ def test_a_masked_model_is_better_than_none_and_on_no_front(flags: str) -> None:
 
 def test_without_an_attack_that_uses_no_gradients_nothing_is_better() -> None:
     comparison = doubted(black_box=False)
-    assert comparison.ours.doubt == "no gradient-free attack on these images" and comparison.front == ()
+    assert comparison.target.doubt == "no gradient-free attack on these images" and comparison.front == ()
     assert comparison.opponents[0].verdict == "in doubt"
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("mine", "autoattack", MINE[:39]))
-    assert not compare(outcomes[outcomes["attack"] == "pgd"], "mine", planned("mine"), SIZES, outcomes)[0].ours.is_tested
+    assert not compare(outcomes[outcomes["attack"] == "pgd"], "mine", planned("mine"), SIZES, outcomes)[0].target.is_tested
 
 
-def test_a_masked_opponent_makes_nobody_worse_and_is_beaten_all_the_same() -> None:
+def test_a_masked_opponent_makes_no_model_worse_and_can_be_beaten() -> None:
     assert doubted(opponent_flags="zero-gradient").opponents[0].verdict == "better"
     weak = "1" * 20 + "0" * 20
     outcomes = pd.DataFrame(rows("mine", "pgd", weak) + rows("close", "pgd", MINE)).assign(flags="")
@@ -151,15 +151,15 @@ def test_a_masked_opponent_makes_nobody_worse_and_is_beaten_all_the_same() -> No
     assert compare(outcomes, "mine", planned("mine", "close"), SIZES, all_outcomes)[0].opponents[0].verdict == "in doubt"
 
 
-def test_logits_that_are_no_numbers_are_shown_and_decide_nothing() -> None:
+def test_logits_that_are_not_numbers_are_shown_and_decide_nothing() -> None:
     comparison = doubted("non-finite")
-    assert comparison.ours.flags == ("non-finite",) and comparison.opponents[0].verdict == "better"
+    assert comparison.target.flags == ("non-finite",) and comparison.opponents[0].verdict == "better"
 
 
 def test_numbers_of_others_are_of_the_compared_models_images() -> None:
     outcomes = [rows("mine", "pgd", "1" * 10 + "0" * 10), rows("weak", "pgd", "1" * 10 + "0" * 30)]
     comparison = compare(pd.DataFrame(list(chain(*outcomes))), "mine", planned("mine", "weak"), SIZES, with_autoattack(*outcomes))[0]
-    assert comparison.opponents[0].standing.worst.n == comparison.opponents[0].images == comparison.ours.worst.n == 20
+    assert comparison.opponents[0].result.worst.n == comparison.opponents[0].images == comparison.target.worst.n == 20
 
 
 def test_a_difference_that_the_correction_takes_back_is_explained() -> None:
@@ -175,10 +175,10 @@ def test_what_probes_break_beyond_the_suite_puts_a_model_in_doubt(attack: str, m
     one_broken, six_broken = "0" + MINE[1:], "0" * 6 + MINE[6:]
     for marks, is_in_doubt in ((MINE, False), (six_broken, True)):
         all_outcomes = with_autoattack(*suite, rows("mine", attack, marks))
-        ours = compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].ours
-        assert ours.worst.successes == 30, "no part of the worst case"
-        assert [(probe.attack, probe.gained, probe.left) for probe in ours.probes] == [(attack, marks[:30].count("0"), 30)]
+        ours = compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].target
+        assert ours.worst.successes == 30, "not part of the worst case"
+        assert [(probe.attack, probe.broken, probe.images) for probe in ours.probes] == [(attack, marks[:30].count("0"), 30)]
         assert (mark in ours.flags, bool(ours.doubt)) == (is_in_doubt, is_in_doubt)
     # A probe on fewer images than are compared is ignored.
     all_outcomes = with_autoattack(*suite, rows("mine", attack, one_broken[:20]))
-    assert compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].ours.probes == ()
+    assert compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].target.probes == ()

@@ -59,7 +59,7 @@ def test_test_accuracies_are_drawn_if_there_are_any(path: Path) -> None:
     ("text", "why"),
     [("epoch\n1\n", "no column 'train_loss'"), (HEADER, "no epoch"), ("", "No columns"), (CURVE.replace("2.25", "x"), "'x'")],
 )
-def test_what_is_no_curve_is_refused(text: str, why: str, path: Path) -> None:
+def test_what_is_not_a_curve_is_refused(text: str, why: str, path: Path) -> None:
     path.write_text(text)
     with pytest.raises(DamagedFileError, match=why):
         read(path)

@@ -58,7 +58,7 @@ def test_another_kind_of_model_has_a_row_of_its_own(changes: dict[str, Any]) -> 
     assert frame["published"].count() == len([row for row in published()["file"] if row == "liu2022"]) - 4, "18 and 50 are in no section"
 
 
-def test_what_is_not_known_is_no_contradiction_unless_several_could_be_meant() -> None:
+def test_what_is_not_known_contradicts_nothing_unless_several_could_be_meant() -> None:
     unspecified = beside(weight_init=None, last_batch_norm=None)
     assert unspecified["difference"].count() == 1
     ambiguous = beside(training=None)

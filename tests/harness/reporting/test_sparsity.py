@@ -55,7 +55,7 @@ def swept() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat([outcomes, *copies], ignore_index=True), pd.concat([models.assign(epochs=5), pd.DataFrame(longer)], ignore_index=True)
 
 
-def test_a_series_whose_p_follows_the_keep_ratio_stands_beside_the_other() -> None:
+def test_a_series_whose_p_follows_the_keep_ratio_is_drawn_next_to_the_other() -> None:
     group = summary(*swept())
     line = series(group)
     assert following(group, line)["model"].tolist() == ["k50-e15", "k05-e15", "k01-e15"]
@@ -97,7 +97,7 @@ def test_dense_models_have_a_line_and_a_name_at_the_edge(group: pd.DataFrame) ->
     assert across == pytest.approx([50.0, 45.0, 45.0, 37.5])
 
 
-def test_dense_models_for_another_task_are_no_comparison() -> None:
+def test_dense_models_for_another_task_are_not_compared() -> None:
     outcomes, models = ablated()
     other_task = pd.DataFrame(
         [dense("w28-dense", "dense", 240_000, trained_for="Linf 4/255"), dense("s29-dense", "dense", 54_000, architecture="wrn")]

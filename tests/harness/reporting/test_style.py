@@ -33,7 +33,7 @@ def lab(colour: str, vision: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_families_have_colours_that_every_eye_tells_apart(vision: str) -> None:
+def test_families_have_colours_that_every_eye_distinguishes(vision: str) -> None:
     colours = {name: lab(colour, vision) for name, (colour, _, _) in FAMILIES.items()}
     closest = min(combinations(colours, 2), key=lambda pair: float(np.linalg.norm(colours[pair[0]] - colours[pair[1]])))
     assert np.linalg.norm(colours[closest[0]] - colours[closest[1]]) > 12, closest
@@ -45,7 +45,7 @@ def test_families_and_attacks_have_shapes_of_their_own_for_grey() -> None:
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_segments_beside_each_other_differ_in_lightness_for_every_eye(vision: str) -> None:
+def test_segments_next_to_each_other_differ_in_lightness_for_every_eye(vision: str) -> None:
     for first, second in pairwise(SEGMENTS):
         assert abs(lab(first, vision)[0] - lab(second, vision)[0]) > 20, (first, second)
     components = list(COMPONENTS.values())

@@ -143,7 +143,7 @@ def test_an_unknown_table_has_its_near_miss() -> None:
         tables.get("sumary")
 
 
-def test_the_verdict_stands_beside_the_numbers_with_its_reasons_below(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_the_verdict_is_next_to_the_numbers_with_its_reasons_below(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes, models)
     ids = frame["model"].unique().tolist()
     assert "verdict" not in renderers.markdown(tables.render(tables.get("summary"), frame))

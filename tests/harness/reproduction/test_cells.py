@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> CellStore:
     assert len(units) == 1
     assert not obstacles
     assert run_unit(units[0], cells.store).kind == "finished"
-    assert run_unit(units[0], cells.store).kind == "found"
+    assert run_unit(units[0], cells.store).kind == "stored"
     cells.refresh()
     return cells
 
@@ -81,7 +81,7 @@ def test_outcomes_need_no_checkpoint(trained: CellStore, tmp_path: Path) -> None
     execute(trained.attacks([ours()]), trained.store)
     copy = Store(tmp_path / "copy")
     merged = merge(copy, trained.store)
-    assert (merged.trainings, len(merged.taken), merged.damaged) == (1, 1, [])
+    assert (merged.trainings, len(merged.copied), merged.damaged) == (1, 1, [])
     assert merge(copy, trained.store).trainings == 0
     assert verify(copy).trainings == 1
     packed = pack(copy)
@@ -188,7 +188,7 @@ def test_damaged_documents_are_reported(tmp_path: Path) -> None:
         TrainingDocument(training="1", identity={}, recipe="r", record={}, curve="", seconds=1.0).model()
 
 
-def test_global_state_is_left_as_it_was(trained: CellStore) -> None:
+def test_global_state_is_unchanged(trained: CellStore) -> None:
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     (unit,), _ = trained.missing_trainings([ours(seed=5)])
     run_unit(unit, trained.store)

@@ -28,7 +28,7 @@ def text_of(figure: Figure) -> str:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
-def test_masks_are_drawn_of_a_small_model_and_it_is_said(number: int, cells: CellStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_are_drawn_of_a_small_model_and_it_is_reported(number: int, cells: CellStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "PAPER_SIZE", ())
     figure = figures.FIGURES[f"liu2022-figure-{number}"](cells)
     assert f"{figures.SMALL}, a small network" in text_of(figure)

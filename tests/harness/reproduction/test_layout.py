@@ -125,7 +125,7 @@ def test_latex_and_csv_have_the_same_cells() -> None:
     assert len(lines) == 9 and ",0.4506,p. 7,,0.451,4510,10000,10000," in lines[2]
 
 
-def test_several_seeds_are_said() -> None:
+def test_several_seeds_are_reported() -> None:
     seeds = planted({("small", "a = 0.001", "LBN"): replace(SMALL, seed_values=(0.3, 0.31, 0.29))})
     assert "of several seeds, the first is shown" in markdown(seeds)
     assert long(fill(get("table-2"), seeds))["small_seeds"].dropna().tolist() == [3]

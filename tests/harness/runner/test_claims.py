@@ -14,8 +14,8 @@ from harness.runner.claims import Claims
 
 def test_a_claim_is_held_by_one_and_free_afterwards(tmp_path: Path) -> None:
     owner, rival = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
-    with owner.claimed("unit") as held:
-        assert held is not None and [claim.unit for claim in rival.running()] == ["unit"]
+    with owner.claimed("unit") as lease:
+        assert lease is not None and [claim.unit for claim in rival.running()] == ["unit"]
         with rival.claimed("unit") as second:
             assert second is None
         with rival.claimed("another") as third:
@@ -43,38 +43,38 @@ def planted(folder: Path, **changes: object) -> Path:
 def test_a_dead_owner_on_this_machine_loses_its_claim_at_once(tmp_path: Path) -> None:
     planted(tmp_path / "claims", pid=dead())
     assert Claims(tmp_path / "claims").running() == []
-    with Claims(tmp_path / "claims").claimed("unit") as held:
-        assert held is not None
+    with Claims(tmp_path / "claims").claimed("unit") as lease:
+        assert lease is not None
 
 
 def test_an_owner_elsewhere_keeps_its_claim_for_the_lease(tmp_path: Path) -> None:
     path = planted(tmp_path / "claims", host="elsewhere", pid=dead())
-    with Claims(tmp_path / "claims").claimed("unit") as held:
-        assert held is None
+    with Claims(tmp_path / "claims").claimed("unit") as lease:
+        assert lease is None
     expired = time.time() - claims.LEASE - 5
     os.utime(path, (expired, expired))
-    with Claims(tmp_path / "claims").claimed("unit") as held:
-        assert held is not None
+    with Claims(tmp_path / "claims").claimed("unit") as lease:
+        assert lease is not None
 
 
-def test_a_file_that_is_no_claim_yet_is_left_alone_until_it_is_old(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_claim_yet_is_left_alone_until_it_is_old(tmp_path: Path) -> None:
     path = planted(tmp_path / "claims")
     path.write_text("")
-    with Claims(tmp_path / "claims").claimed("unit") as held:
-        assert held is None
+    with Claims(tmp_path / "claims").claimed("unit") as lease:
+        assert lease is None
     expired = time.time() - claims.LEASE - 5
     os.utime(path, (expired, expired))
-    with Claims(tmp_path / "claims").claimed("unit") as held:
-        assert held is not None
+    with Claims(tmp_path / "claims").claimed("unit") as lease:
+        assert lease is not None
 
 
-def test_signs_of_life_keep_a_claim_fresh_and_tell_how_far_it_is(tmp_path: Path) -> None:
-    owner = Claims(tmp_path / "claims", beat=0.02)
-    with owner.claimed("unit") as held:
-        assert held is not None
+def test_a_heartbeat_keeps_a_claim_fresh_and_records_progress(tmp_path: Path) -> None:
+    owner = Claims(tmp_path / "claims", heartbeat=0.02)
+    with owner.claimed("unit") as lease:
+        assert lease is not None
         expired = time.time() - claims.LEASE - 5
-        os.utime(held.path, (expired, expired))
-        held.tell(0.5, "square")
+        os.utime(lease.path, (expired, expired))
+        lease.set_progress(0.5, "square")
         for _ in range(200):
             running = owner.running()
             if running and running[0].fraction == 0.5:
@@ -89,9 +89,9 @@ def test_of_many_that_come_at_once_one_gets_an_abandoned_claim(tmp_path: Path) -
 
     def come() -> None:
         barrier.wait()
-        with Claims(tmp_path / "claims").claimed("unit") as held:
-            if held is not None:
-                winners.append(held)
+        with Claims(tmp_path / "claims").claimed("unit") as lease:
+            if lease is not None:
+                winners.append(lease)
             ended.wait()
 
     threads = [threading.Thread(target=come) for _ in range(8)]
@@ -104,8 +104,8 @@ def test_of_many_that_come_at_once_one_gets_an_abandoned_claim(tmp_path: Path) -
 
 def test_a_claim_that_was_taken_over_is_not_removed_by_its_first_owner(tmp_path: Path) -> None:
     owner = Claims(tmp_path / "claims")
-    with owner.claimed("unit") as held:
-        assert held is not None
+    with owner.claimed("unit") as lease:
+        assert lease is not None
         planted(tmp_path / "claims")
     assert json.loads((tmp_path / "claims" / "unit.json").read_text())["token"] == "theirs"
 
@@ -114,5 +114,5 @@ def test_a_claim_from_the_future_expires(tmp_path: Path) -> None:
     path = planted(tmp_path / "claims", host="elsewhere", pid=dead())
     later = time.time() + 86400
     os.utime(path, (later, later))
-    with Claims(tmp_path / "claims").claimed("unit") as held:
-        assert held is not None
+    with Claims(tmp_path / "claims").claimed("unit") as lease:
+        assert lease is not None

@@ -49,10 +49,10 @@ def test_what_the_store_holds_is_not_measured_again(store: Store, monkeypatch: p
     before = path.read_bytes()
     monkeypatch.setattr(diagnoses, "diagnose", None)
     repeated = run_diagnosis(MODEL, BLOCK, THREAT, store)
-    assert repeated.found.images == 12 and repeated.model == MODEL
+    assert repeated.diagnostics.images == 12 and repeated.model == MODEL
     assert path.read_bytes() == before
-    assert set(json.loads(before)["identity"]["sources"]) == set(repeated.found.sources) == set(sources("cifar10", None))
-    assert repeated.found.robust["transfer"].count("-") == 12 - repeated.found.n
+    assert set(json.loads(before)["identity"]["sources"]) == set(repeated.diagnostics.sources) == set(sources("cifar10", None))
+    assert repeated.diagnostics.robust["transfer"].count("-") == 12 - repeated.diagnostics.n
 
 
 def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def content() -> dict[str, object]:
 
 @pytest.mark.parametrize("kind", [Manifest, DiagnosisDocument, Claim, Failure])
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"schema": true}', '{"schema": "1"}', "[" * 100_000, '{"schema": 99}'])
-def test_what_is_no_document_is_one_line(kind: type[Manifest], text: str, tmp_path: Path) -> None:
+def test_what_is_not_a_document_is_one_line(kind: type[Manifest], text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(DamagedFileError, match=r"a\.json: expected") as raised:

@@ -57,7 +57,7 @@ def test_outcomes_have_a_row_an_image_and_add_up(plan: Plan, finished: Store) ->
 def test_running_again_finds_everything_and_changes_nothing(plan: Plan, copy: Store) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in copy.units.iterdir()}
     report = execute(plan, copy)
-    assert (len(report.found), len(report.finished)) == (2, 0)
+    assert (len(report.stored), len(report.finished)) == (2, 0)
     assert {path.name: path.stat().st_mtime_ns for path in copy.units.iterdir()} == before
 
 
@@ -70,7 +70,7 @@ def test_a_second_run_gives_the_same_outcome_bytes(plan: Plan, finished: Store, 
 def test_an_interrupted_run_continues(plan: Plan, copy: Store) -> None:
     (copy.units / f"{plan.units[1].id}.json").unlink()
     report = execute(plan, copy)
-    assert [unit.id for unit in report.found] == [plan.units[0].id]
+    assert [unit.id for unit in report.stored] == [plan.units[0].id]
     assert [unit.id for unit in report.finished] == [plan.units[1].id]
 
 

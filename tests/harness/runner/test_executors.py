@@ -64,7 +64,7 @@ def test_ray_gives_the_same_outcomes_and_survives_a_worker(plan: Plan, finished:
                 os.kill(claim.pid, signal.SIGKILL)
 
     report = execute(plan, store, kill, 2, executor="ray")
-    assert len(report.finished) + len(report.found) == 4 and not report.failed
+    assert len(report.finished) + len(report.stored) == 4 and not report.failed
     assert killed and same(plan, store, finished)
 
 
@@ -95,14 +95,14 @@ def test_a_unit_whose_worker_dies_is_tried_again_and_one_that_kills_them_all_fai
     assert same(Plan(tuple(report.finished)), store, finished)
 
 
-def dies(unit, store, progress, again, device):
+def dies(unit, store, progress, rerun, device):
     """Run a unit in a worker, but kill the worker at one unit every time, and at another the first time."""
     died = Path(os.environ["DIED"])
     if unit.attack.name == "pgd-20" and (unit.model == MODELS[0] or not died.exists()):
         if unit.model != MODELS[0]:
             died.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return run_unit(unit, store, progress, again, device)
+    return run_unit(unit, store, progress, rerun, device)
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +117,11 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(plan: Plan, finished: Store
     monkeypatch.setattr(store_module, "place", full)
     store = Store(tmp_path)
     report = execute(plan, store)
-    assert len(report.finished) == 1 and len(report.failed) == 1 and len(report.left) == 2
+    assert len(report.finished) == 1 and len(report.failed) == 1 and len(report.not_run) == 2
     assert "No space left" in report.failed[0][1]
     monkeypatch.setattr(store_module, "place", place)
     report = execute(plan, store)
-    assert len(report.found) == 1 and len(report.finished) == 3 and same(plan, store, finished)
+    assert len(report.stored) == 1 and len(report.finished) == 3 and same(plan, store, finished)
 
 
 def test_what_another_run_is_at_is_waited_for_and_not_done_twice(plan: Plan, finished: Store, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_what_another_run_is_at_is_waited_for_and_not_done_twice(plan: Plan, fin
         for path in finished.units.glob(f"{unit.id}.*"):
             (store.units / path.name).write_bytes(path.read_bytes())
     waiting.join()
-    assert "waiting" in kinds and reports[0].found == [unit] and not reports[0].finished
+    assert "waiting" in kinds and reports[0].stored == [unit] and not reports[0].finished
 
 
 @pytest.mark.parametrize(("existing", "ran", "found"), [("only-missing", 1, 3), ("always", 4, 0), ("never", 1, 3), ("only-cache", 0, 3)])
@@ -150,13 +150,13 @@ def test_what_is_done_about_existing_outcomes(existing: str, ran: int, found: in
         if path.stem != plan.units[0].id:
             (tmp_path / "units" / path.name).write_bytes(path.read_bytes())
     report = execute(plan, Store(tmp_path), existing=existing)
-    assert (len(report.finished), len(report.found)) == (ran, found)
-    assert len(report.left) == (1 if existing == "only-cache" else 0)
+    assert (len(report.finished), len(report.stored)) == (ran, found)
+    assert len(report.not_run) == (1 if existing == "only-cache" else 0)
 
 
 def test_never_leaves_alone_what_has_outcomes_of_other_images(plan: Plan, finished: Store) -> None:
     more = plan_request(MODELS[:1], ["cw-linf"], "cifar10-sample", 9)
-    assert len(execute(more, finished, existing="never").found) == 1
+    assert len(execute(more, finished, existing="never").stored) == 1
 
 
 def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Path) -> None:
@@ -179,7 +179,9 @@ def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Pa
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError(), RuntimeError("not enough memory: you tried")]
 )
-def test_out_of_memory_is_said_and_costs_one_unit(error: Exception, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_reported_and_costs_one_unit(
+    error: Exception, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evaluate = work.evaluate_unit
 
     def greedy(model, block, threat, spec, *args, **kwargs):

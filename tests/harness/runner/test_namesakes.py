@@ -14,7 +14,7 @@ from harness.reporting.frames import summary
 from model_zoo.catalogue import catalogue
 from model_zoo.errors import UserError
 
-SAID = ["--family", "dense", "--method", "madry2018", "--weight-bits", "32", "--dataset", "cifar10", "--radius", "2/255"]
+PROPERTIES = ["--family", "dense", "--method", "madry2018", "--weight-bits", "32", "--dataset", "cifar10", "--radius", "2/255"]
 FILE = """
 import torch
 from torch import nn
@@ -40,12 +40,12 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("there")
     (folder / "nets.py").write_text(FILE)
     for name, n in (("first", 6), ("second", 4)):
-        run("add", f"{folder}/nets.py:{name}", "--id", "again", *SAID, "--out", str(folder / name))
+        run("add", f"{folder}/nets.py:{name}", "--id", "again", *PROPERTIES, "--out", str(folder / name))
         harness.evaluate(f"{folder}/{name}/again.toml", radius="2/255", n=n, store=folder / "store")
     return folder
 
 
-def test_results_tell_two_models_of_one_id_apart(there: Path) -> None:
+def test_results_distinguish_two_models_of_one_id(there: Path) -> None:
     frame = harness.results(there / "store", model="again")
     assert frame.groupby("model_sha256").size().sort_values().tolist() == [4, 6]
 
@@ -58,7 +58,7 @@ def test_a_summary_refuses_to_merge_them(there: Path) -> None:
             summary(outcomes, catalogue({"again": str(there / "first" / "again.toml")}))
 
 
-def test_each_record_shows_its_own_outcomes_and_says_that_there_are_others(there: Path) -> None:
+def test_each_record_shows_its_own_outcomes_and_mentions_others(there: Path) -> None:
     for name, n in (("first", "6"), ("second", "4")):
         result = run("show", str(there / name / "again.toml"), "--store", str(there / "store"))
         assert result.stdout.splitlines()[-1].split()[-2] == n and "1 other model(s) called again" in result.stderr

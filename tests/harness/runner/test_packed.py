@@ -73,7 +73,7 @@ def test_packing_again_gives_the_same_bytes(store: Store) -> None:
     assert [(store.root / name).read_bytes() for name in (OUTCOMES, MANIFESTS)] == first
 
 
-def test_new_and_invalid_units_stand_beside_a_pack_until_it_is_packed_again(store: Store, plan: Plan) -> None:
+def test_new_and_invalid_units_are_stored_next_to_a_pack_until_it_is_packed_again(store: Store, plan: Plan) -> None:
     pack(store)
     unit = plan.ids[0]
     store.invalidate(unit, "faulty memory")
@@ -174,7 +174,7 @@ def test_a_store_in_use_is_not_packed(store: Store, plan: Plan) -> None:
 def test_packed_units_are_merged_like_others(store: Store, plan: Plan, tmp_path: Path) -> None:
     pack(store)
     result = CliRunner().invoke(main, ["store", "merge", str(store.root), "--store", str(tmp_path / "mine")])
-    assert result.exit_code == 0 and "4 units taken" in result.output
+    assert result.exit_code == 0 and "4 units copied" in result.output
     assert all(Store(tmp_path / "mine").holds(unit) for unit in plan.ids)
     assert verify(Store(tmp_path / "mine")).problems == []
 

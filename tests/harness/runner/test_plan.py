@@ -31,7 +31,7 @@ def test_blocks_are_those_of_the_protocol_and_radii_its_defaults() -> None:
 
 def test_n_and_whole_replace_the_suites_number() -> None:
     assert sum(len(unit.block) for unit in plan_suite(suite(attacks=["pgd"]), n=7).units) == 7
-    assert sum(len(unit.block) for unit in plan_suite(suite(attacks=["pgd"]), whole=True).units) == 1000
+    assert sum(len(unit.block) for unit in plan_suite(suite(attacks=["pgd"]), all_images=True).units) == 1000
 
 
 def test_quick_runs_five_models_on_the_same_images() -> None:

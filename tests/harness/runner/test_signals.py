@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from harness.cli.surroundings import termination_interrupts
-from harness.runner.signals import held_back, ignored
+from harness.runner.signals import deferred_signals, ignored
 
 
 def test_an_interrupt_waits_for_the_end_of_the_write() -> None:
     written = []
     with pytest.raises(KeyboardInterrupt):  # noqa: SIM117 - what comes after the signal is the point
-        with held_back():
+        with deferred_signals():
             os.kill(os.getpid(), signal.SIGINT)
             written.append("the rest")
     assert written == ["the rest"]
@@ -23,8 +23,8 @@ def test_an_interrupt_waits_for_the_end_of_the_write() -> None:
 
 def test_a_termination_waits_too() -> None:
     code = (
-        "import os, signal, sys\nfrom harness.runner.signals import held_back\n"
-        "with held_back():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('written', flush=True)\nprint('not reached')"
+        "import os, signal, sys\nfrom harness.runner.signals import deferred_signals\n"
+        "with deferred_signals():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('written', flush=True)\nprint('not reached')"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

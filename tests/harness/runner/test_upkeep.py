@@ -49,7 +49,7 @@ def test_invalid_outcomes_are_not_used_and_the_reason_stays(plan: Plan, store: S
     stored = find(store.read_all(), plan)
     assert set(stored.outcomes["attack"]) == {"cw-linf"} and len(stored.invalid) == 1 and "faulty memory" in stored.invalid[0]
     result = harness("run", *ASKED, "--workers", "1", "--reports", str(tmp_path / "reports"), store=store)
-    assert result.exit_code == 0 and "1 units run, 1 found" in result.stderr
+    assert result.exit_code == 0 and "1 units run, 1 already" in result.stderr
     stored = find(store.read_all(), plan)
     assert len(stored.outcomes) == 32 and "run again, because faulty memory" in stored.invalid[0]
     assert "run again, because faulty memory" in (tmp_path / "reports" / "request" / "summary.md").read_text()
@@ -92,14 +92,14 @@ def test_options_are_filters_and_what_is_taken_back_is_listed(options: tuple[str
 
 def test_nothing_is_taken_back_without_a_filter(store: Store, plan: Plan) -> None:
     result = harness("store", "invalidate", "--reason", "x", store=store)
-    assert result.exit_code == 2 and "say which units" in result.output and all(map(store.holds, plan.ids))
+    assert result.exit_code == 2 and "select units" in result.output and all(map(store.holds, plan.ids))
 
 
 def test_merging_takes_what_is_missing_and_names_conflicts(plan: Plan, finished: Store, store: Store, tmp_path: Path) -> None:
     first, second = plan.ids
     (store.units / f"{first}.json").unlink()
     result = harness("store", "merge", str(finished.root), store=store)
-    assert result.exit_code == 0 and "1 units taken, 1 there already" in result.output
+    assert result.exit_code == 0 and "1 units copied, 1 already present" in result.output
     assert store.read(first).table.equals(finished.read(first).table)
     other_store = Store(tmp_path / "other")
     shutil.copytree(finished.root, other_store.root)
@@ -139,7 +139,7 @@ def test_damaged_units_of_another_store_are_left_out(plan: Plan, finished: Store
     manifest["identity"]["base_seed"] = 7
     (other_store.units / f"{plan.ids[1]}.json").write_text(json.dumps(manifest))
     result = harness("store", "merge", str(other_store.root), store=store)
-    assert result.exit_code == 1 and "0 units taken" in result.output and "2 damaged" in result.output
+    assert result.exit_code == 1 and "0 units copied" in result.output and "2 damaged" in result.output
     assert not any(store.holds(unit) for unit in plan.ids)
 
 
@@ -167,15 +167,15 @@ def test_whatever_is_wrong_is_named(damage, said: str, plan: Plan, store: Store)
     assert result.exit_code == 1 and said in result.output
 
 
-def test_a_plan_says_what_is_held_and_how_long_the_rest_takes(plan: Plan, store: Store) -> None:
+def test_a_plan_says_what_is_stored_and_how_long_the_rest_takes(plan: Plan, store: Store) -> None:
     (store.units / f"{plan.ids[1]}.json").unlink()
     result = harness("plan", *ASKED, "--json", store=store)
     assert result.exit_code == 0, result.output
     content = json.loads(result.stdout)
-    assert [unit["held"] for unit in content["units"]] == [True, False] and content["models"][0]["held"] == 1
+    assert [unit["stored"] for unit in content["units"]] == [True, False] and content["models"][0]["stored"] == 1
     assert 0 < content["models"][0]["seconds"] < 600 and content["models"][0]["piloted"]
     text = harness("plan", *ASKED, store=store)
-    assert MODEL in text.stdout and "2 units, 1 held" in text.stderr
+    assert MODEL in text.stdout and "2 units, 1 stored" in text.stderr
 
 
 def test_a_status_counts_done_running_failed_and_left(plan: Plan, store: Store) -> None:
@@ -199,7 +199,7 @@ def test_estimates_add_up(plan: Plan, store: Store) -> None:
     assert measured.seconds(pgd) == pytest.approx(16 * 0.75 * (21 * 0.001 + 20 * 0.002))
     assert length(plan_request([MODEL], ["autoattack"], "cifar10-sample", 16).units[0]) > 20 * length(pgd)
     (stored,) = estimate(plan.units[:1], Store(store.root))
-    assert stored.seconds == 0 and stored.held == 1
+    assert stored.seconds == 0 and stored.stored == 1
     rates = Rates(store.manifests())
     assert rates.seconds(pgd) == pytest.approx(store.manifest(pgd.id).seconds)
     assert rates.seconds(plan_request([MODEL], ["pgd"], "cifar10-sample", 16).units[0], any_model=True) is None

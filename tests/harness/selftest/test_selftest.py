@@ -25,14 +25,14 @@ def test_all_pitfalls_are_planted_and_there_are_honest_models() -> None:
 @pytest.mark.parametrize("case", [case for case in ALL if case not in LONG], ids=lambda case: f"{case.pitfall} {case.name}")
 def test_a_planted_fault_is_caught(case: Case) -> None:
     result = selftest.run(case)
-    assert result.good, result.finding
+    assert result.passed, result.finding
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", LONG, ids=lambda case: f"{case.pitfall} {case.name}")
 def test_a_masked_model_is_caught_and_an_honest_one_is_not(case: Case) -> None:
     result = selftest.run(case)
-    assert result.good, result.finding
+    assert result.passed, result.finding
 
 
 def test_a_harness_that_is_blind_fails_its_own_test(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_the_table_says_what_was_caught_and_by_what() -> None:
         Result(control, Finding(True, "masked")),
     ]
     assert [row["result"] for row in report.rows(results)] == ["caught", "not applicable", "nothing found", "accused"]
-    assert [result.good for result in results] == [True, True, True, False]
+    assert [result.passed for result in results] == [True, True, True, False]
     text = report.markdown(report.stored(results))
     assert "| 3 | planted \\| thing | model | caught | the gate | 97.0 |" in text and "square-gain" in text
-    assert replace(results[0], finding=Finding(False, "nothing")).good is False
+    assert replace(results[0], finding=Finding(False, "nothing")).passed is False

@@ -117,7 +117,7 @@ def test_a_file_of_another_architecture_than_its_name_is_refused(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [
-        ("model_best", UsageError, "no name of the benchmark"),
+        ("model_best", UsageError, "not a name of the benchmark"),
         ("HYDRO_Sehwag2020Hydra_R18_CIFAR10_US_90", UnknownNameError, "HYDRA"),
         ("HYDRA_Sehwag2020Hydra_R18_SVHN_US_90", UsageError, "SVHN"),
     ],

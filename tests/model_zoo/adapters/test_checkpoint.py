@@ -46,7 +46,7 @@ def test_no_format_executes_what_is_in_a_file(name: str, legacy: bool, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_old_format_of_torch_and_what_stands_beside_tensors_is_read(tmp_path: Path) -> None:
+def test_the_old_format_of_torch_and_objects_next_to_tensors_are_read(tmp_path: Path) -> None:
     network = seeded(PostActResNet)
     path = tmp_path / "model.pth"
     torch.save({"net": network.state_dict(), "args": argparse.Namespace(k=0.1)}, path, _use_new_zipfile_serialization=False)

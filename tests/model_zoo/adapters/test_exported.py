@@ -16,7 +16,7 @@ from model_zoo.loading import load_model
 from model_zoo.references import parse
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-SAID: dict[str, Any] = {
+PROPERTIES: dict[str, Any] = {
     "id": "mine",
     "title": "mine",
     "family": "dense",
@@ -105,7 +105,7 @@ def test_a_fixed_batch_is_refused_with_what_to_do(tmp_path: Path) -> None:
 def test_a_program_enters_no_record(tmp_path: Path) -> None:
     path = scripted(tmp_path / "n.ts", network())
     with pytest.raises(UserError, match="program"):
-        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, SAID)
+        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, PROPERTIES)
     assert not (tmp_path / "out").exists()
 
 
@@ -149,7 +149,7 @@ def test_a_stored_file_does_not_depend_on_the_folder_and_names_no_path(tmp_path:
         source = tmp_path / folder / "net.py"
         source.parent.mkdir(parents=True)
         source.write_text(OWN_BACKWARD.replace("Sign.apply(self.convolution(images))", "self.convolution(images).relu()"))
-        keep_user_model(parse(f"{source}:make"), source.parent / "added", IMAGES, SAID)
+        keep_user_model(parse(f"{source}:make"), source.parent / "added", IMAGES, PROPERTIES)
         contents.append([(source.parent / "added" / f"mine.{suffix}").read_bytes() for suffix in ("onnx", "toml")])
     assert contents[0] == contents[1]
     for words in (str(tmp_path), "net.py", "site-packages", str(Path.home())):
@@ -157,7 +157,7 @@ def test_a_stored_file_does_not_depend_on_the_folder_and_names_no_path(tmp_path:
 
 
 @pytest.mark.needs_onnx
-def test_tensors_beside_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
+def test_tensors_next_to_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
     import onnx
 
     (tmp_path / "one.onnx").write_bytes(to_onnx(network(), IMAGES))
@@ -170,7 +170,7 @@ def test_tensors_beside_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_onnx
-def test_what_is_no_onnx_file_is_damaged(tmp_path: Path) -> None:
+def test_what_is_not_an_onnx_file_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "n.onnx").write_bytes(b"\x08\x0a" + b"nonsense")
     with pytest.raises(DamagedFileError, match="ONNX"):
         load_onnx(tmp_path / "n.onnx")
@@ -181,7 +181,7 @@ def test_what_is_no_onnx_file_is_damaged(tmp_path: Path) -> None:
 def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path) -> None:
     model, path = network(), tmp_path / name
     path.write_bytes(to_onnx(model, IMAGES)) if name == "n.onnx" else program(path, model)
-    record = keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, SAID)
+    record = keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, PROPERTIES)
     toml = str(tmp_path / "out" / "mine.toml")
     assert torch.allclose(load_model(toml)(IMAGES), model(IMAGES), atol=1e-5)
     if name == "n.onnx":
@@ -192,9 +192,9 @@ def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path)
             record.weights_sha256,
         )
     with pytest.raises(UsageError, match="there already"):
-        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, SAID)
+        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, PROPERTIES)
     with pytest.raises(UsageError, match="family"):
-        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, {**SAID, "id": "other", "family": "dens"})
+        keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, {**PROPERTIES, "id": "other", "family": "dens"})
     file = tmp_path / "out" / "mine.onnx"
     file.write_bytes(file.read_bytes() + b"\x00")
     with pytest.raises(DamagedFileError, match="bytes"):
@@ -207,5 +207,5 @@ def test_a_network_whose_backward_pass_onnx_would_lose_is_refused(tmp_path: Path
     reference = parse(f"{tmp_path / 'net.py'}:make")
     assert float(gradient(reference.open()[1]).abs().max()) > 0
     with pytest.raises(UserError, match="gradients"):
-        keep_user_model(reference, tmp_path / "out", IMAGES, SAID)
+        keep_user_model(reference, tmp_path / "out", IMAGES, PROPERTIES)
     assert not (tmp_path / "out").exists()

@@ -115,7 +115,7 @@ def test_equal_scores_at_the_threshold_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [np.float64(45.0), np.float32(45.0), np.int64(45), 45.0, torch.tensor(45.0)])
-def test_numbers_beside_the_tensors_are_no_trouble(number: object, tmp_path: Path) -> None:
+def test_numbers_next_to_the_tensors_are_accepted(number: object, tmp_path: Path) -> None:
     path = written({**official(network("dense", "plain")), "best_acc1": number}, tmp_path)
     assert load_ivrl(path, asked()).family == "dense"
 
@@ -158,7 +158,7 @@ class Evil:
         return print, ("executed",)
 
 
-def test_files_that_are_no_checkpoints_are_refused_and_nothing_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_not_checkpoints_are_refused_and_nothing_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(official(network("dense", "none")), tmp_path)
     complete = path.read_bytes()
     for content in (b"", complete[: len(complete) // 2], b"not a checkpoint"):

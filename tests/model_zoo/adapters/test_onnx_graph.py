@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model_zoo.adapters.exported import load_onnx, to_onnx
-from model_zoo.adapters.outside import PLAIN, Dressed, Outside
+from model_zoo.adapters.preprocessing import NO_PREPROCESSING, PreprocessedNetwork, Preprocessing
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.references import parse
 
@@ -71,7 +71,7 @@ def test_whole_numbers_need_their_scale(tmp_path: Path) -> None:
     path = save(tmp_path / "n.onnx", [node("Cast", ["x"], "xf", to=1), convolution("xf"), *tail()], kind=2)
     with pytest.raises(UserError, match=r"whole numbers.*--scale 255"):
         load_onnx(path)
-    module = load_onnx(path, Outside(scale=255.0)).module
+    module = load_onnx(path, Preprocessing(scale=255.0)).module
     assert torch.allclose(module(X), logits(255 * X), rtol=1e-4, atol=1e-3)
     point = X.clone().requires_grad_(True)
     assert torch.autograd.grad(module(point).sum(), point)[0].abs().sum() > 0
@@ -82,18 +82,18 @@ def test_of_several_outputs_one_has_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"2 outputs \(y, r\).*--output NAME"):
         load_onnx(path)
     with pytest.raises(UserError, match=r"no output 'z'; it has y, r"):
-        load_onnx(path, Outside(output="z"))
-    assert torch.allclose(load_onnx(path, Outside(output="y")).module(X), logits(X), atol=1e-4)
+        load_onnx(path, Preprocessing(output="z"))
+    assert torch.allclose(load_onnx(path, Preprocessing(output="y")).module(X), logits(X), atol=1e-4)
 
 
-def test_channels_last_have_to_be_said_and_only_then(tmp_path: Path) -> None:
+def test_channels_last_have_to_be_declared_and_only_then(tmp_path: Path) -> None:
     nodes = [node("Transpose", ["x"], "t", perm=[0, 3, 1, 2]), convolution("t"), *tail()]
     last, first = save(tmp_path / "l.onnx", nodes, shape=("N", 32, 32, 3)), save(tmp_path / "f.onnx", [convolution("x"), *tail()])
     with pytest.raises(UserError, match=r"channels last.*--channels-last"):
         load_onnx(last)
     with pytest.raises(UserError, match=r"--channels-last was said.*channels first"):
-        load_onnx(first, Outside(channels_last=True))
-    assert torch.allclose(load_onnx(last, Outside(channels_last=True)).module(X), logits(X), atol=1e-4)
+        load_onnx(first, Preprocessing(channels_last=True))
+    assert torch.allclose(load_onnx(last, Preprocessing(channels_last=True)).module(X), logits(X), atol=1e-4)
 
 
 def test_weights_stored_as_integers_are_read_and_rounded_activations_refused(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_half_precision_is_asked_in_half_precision(tmp_path: Path) -> None:
     assert module(X).dtype == torch.float32 and torch.allclose(module(X), logits(X), atol=0.05)
 
 
-def test_sizes_that_are_left_open_are_no_error(tmp_path: Path) -> None:
+def test_sizes_that_are_left_open_are_accepted(tmp_path: Path) -> None:
     path = save(tmp_path / "n.onnx", [convolution("x"), *tail()], shape=("N", 3, "H", "W"))
     assert torch.allclose(load_onnx(path).module(X), logits(X), atol=1e-4)
 
@@ -168,17 +168,20 @@ def test_two_inputs_are_named(tmp_path: Path) -> None:
         (b"\x80\x02}q\x00.", "a pickle"),
     ],
 )
-def test_a_file_that_is_no_onnx_is_named_for_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_that_is_not_onnx_is_named_by_its_kind(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "n.onnx").write_bytes(content)
     with pytest.raises(DamagedFileError, match=words):
         load_onnx(tmp_path / "n.onnx")
 
 
-def test_what_is_said_of_a_network_is_part_of_what_it_is(tmp_path: Path) -> None:
+def test_preprocessing_is_part_of_a_networks_identity(tmp_path: Path) -> None:
     path = save(tmp_path / "n.onnx", [convolution("x"), *tail()])
-    outside = Outside(255.0, (127.5,), (60.0, 61.5, 62.0), False, "y")
-    assert Outside.from_text(outside.to_text().removeprefix("?")) == outside and Outside.from_text("") == PLAIN
-    plain, dressed = parse(str(path)).open(), parse(str(path), outside=outside).open()
+    preprocessing = Preprocessing(255.0, (127.5,), (60.0, 61.5, 62.0), False, "y")
+    assert (
+        Preprocessing.from_text(preprocessing.to_text().removeprefix("?")) == preprocessing
+        and Preprocessing.from_text("") == NO_PREPROCESSING
+    )
+    plain, dressed = parse(str(path)).open(), parse(str(path), preprocessing=preprocessing).open()
     assert plain[0].id != dressed[0].id and plain[0].architecture == {
         name: value for name, value in dressed[0].architecture.items() if name != "outside"
     }
@@ -186,7 +189,7 @@ def test_what_is_said_of_a_network_is_part_of_what_it_is(tmp_path: Path) -> None
     assert torch.allclose(dressed[1](X), expected, rtol=1e-3, atol=1e-3)
     for text in ("scale=x", "size=3", "scale=0", "mean=1,2", "std=0"):
         with pytest.raises(UserError, match=r"scale|mean"):
-            Outside.from_text(text)
+            Preprocessing.from_text(text)
 
 
 def test_a_short_last_batch_is_filled_up() -> None:
@@ -195,7 +198,7 @@ def test_a_short_last_batch_is_filled_up() -> None:
             assert len(images) == 4
             return images.flatten(1)[:, :3]
 
-    dressed = Dressed(Four(), PLAIN, torch.float32, 4, 0)
+    dressed = PreprocessedNetwork(Four(), NO_PREPROCESSING, torch.float32, 4, 0)
     assert torch.equal(dressed(X), X.flatten(1)[:, :3])
 
 

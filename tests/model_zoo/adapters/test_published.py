@@ -34,7 +34,7 @@ def test_a_path_is_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "downloads").exists()
 
 
-def test_a_name_that_is_published_twice_is_said_and_can_be_told_apart(
+def test_a_name_that_is_published_twice_is_reported_and_can_be_distinguished(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "HYDRA_Sehwag2020Hydra_R18_CIFAR10_US_90"

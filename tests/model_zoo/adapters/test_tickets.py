@@ -141,7 +141,7 @@ def test_a_prize_gives_the_logits_and_one_alpha_a_layer(name: str, layerwise: bo
     assert np.allclose(alphas, [float(module.weight.abs().max()) for _, module in layers(network)], rtol=1e-6)
 
 
-def test_alpha_divides_by_one_less_than_is_kept_where_that_is_no_whole_number(tmp_path: Path) -> None:
+def test_alpha_divides_by_one_less_than_is_kept_where_that_is_not_a_whole_number(tmp_path: Path) -> None:
     network = seeded(BIPROP["plain"])
     _, state = prize(network)
     imported = load_biprop(saved({"state_dict": state}, tmp_path), ASKED)

@@ -148,7 +148,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("what", FILES)
-def test_a_file_that_is_no_checkpoint_is_named_for_what_it_is(tmp_path: Path, what: str) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_named_by_its_kind(tmp_path: Path, what: str) -> None:
     content, words = FILES[what]
     (tmp_path / "weights.pth").write_bytes(content)
     with pytest.raises(DamagedFileError, match=words):

@@ -1,5 +1,6 @@
 """Tests of ATMC: a global budget of nonzeros at every step from ADMM on, and at most 2^bits values per tensor at the end."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,21 @@ from torch import nn
 
 from model_zoo.errors import UsageError
 from model_zoo.families.atmc import Compression
-from model_zoo.layers.factored import FactoredConv2d, Factors, factored_layers
+from model_zoo.layers.factored import FactoredConv2d, Factors
+from model_zoo.packing.frozen import effective_weights, freeze
+from model_zoo.packing.packed import load_packed
+from model_zoo.pruning.allocation import layer_keep_counts
 from model_zoo.pruning.stages import FINETUNE, SEARCH
 from model_zoo.training.building import build, build_model
 from model_zoo.training.controller import Controller
+from model_zoo.training.outcome import keep
 from tests.model_zoo.families.runs import tiny, watched_with_controller
+
+IMAGE = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def factored_layers(model: nn.Module) -> list[FactoredConv2d]:
+    return [layer for layer in model.modules() if isinstance(layer, FactoredConv2d)]
 
 
 def compression(**options: Any) -> Compression:
@@ -34,11 +45,12 @@ def test_the_budget_holds_over_all_factors_after_every_step_and_values_are_few_i
 
     model = watched_with_controller(recipe, look, monkeypatch).model
     controller = controllers[0]
-    assert controller.budget == round(0.2 * sum(layer.rest.numel() for layer in factored_layers(model)))
+    (budget,) = controller.budgets
+    assert budget == round(0.2 * sum(layer.rest.numel() for layer in factored_layers(model)))
     counts = [int((entries != 0).sum()) for entries in history]
     # Steps 1-10 are unconstrained, 11-20 are ADMM's, and 21-30 train the centres.
-    assert all(count > 2 * controller.budget for count in counts[:10])
-    assert all(0.98 * controller.budget < count <= controller.budget for count in counts[10:])
+    assert all(count > 2 * budget for count in counts[:10])
+    assert all(0.98 * budget < count <= budget for count in counts[10:])
     values = [[len(part.unique()) for part in controller.split(entries)] for entries in history]
     assert max(values[19]) > 100
     assert all(max(sizes) <= 2**3 for sizes in values[20:])
@@ -53,7 +65,7 @@ def test_the_projection_keeps_the_largest_entries_of_the_whole_network() -> None
     controller = compression()
     entries = torch.randn(controller.targets.shape, generator=torch.Generator().manual_seed(0))
     projected = controller.project(entries)
-    assert int((projected != 0).sum()) == controller.budget
+    assert [int((projected != 0).sum())] == controller.budgets
     assert torch.equal(projected[projected != 0], entries[projected != 0])
     assert float(projected[projected != 0].abs().min()) >= float(entries[projected == 0].abs().max())
 
@@ -105,6 +117,64 @@ def test_the_product_does_not_depend_on_how_a_library_adds() -> None:
     assert Factors(left, right, rest).product().tobytes() == expected.astype(np.float32).tobytes()
 
 
+@pytest.mark.parametrize("power", [0.1, 1.0])
+def test_an_allocation_power_gives_every_layer_its_own_budget(power: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[list[int]] = []
+
+    def look(model: nn.Module, controller: Controller, step: int) -> None:
+        counts.append([sum(int((part != 0).sum()) for part in layer.factors()) for layer in factored_layers(model)])
+
+    model = watched_with_controller(tiny("atmc", allocation="adaptive", allocation_power=power), look, monkeypatch).model
+    sizes = [layer.rest.numel() for layer in factored_layers(model)]
+    budgets = layer_keep_counts(sizes, 0.2, power)
+    for count in counts[10:]:
+        assert all(0.9 * budget - 1 <= kept <= budget + 1 for kept, budget in zip(count, budgets, strict=True))
+
+
+def test_one_bit_makes_layers_of_one_magnitude_that_are_stored_as_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny("atmc", bits=1)
+    history: list[torch.Tensor] = []
+
+    def look(model: nn.Module, controller: Controller, step: int) -> None:
+        assert isinstance(controller, Compression)
+        history.append(controller.entries().detach().clone())
+
+    result = watched_with_controller(recipe, look, monkeypatch)
+    budget = round(0.2 * len(history[0]))
+    assert all(int((entries != 0).sum()) == budget for entries in history[10:])
+    assert all(torch.equal(entries.sign(), history[20].sign()) for entries in history[21:])
+    record = keep(result, recipe, tmp_path)
+    assert (record.family, record.weight_bits, record.keep_ratio) == ("sparse-binary", 1, pytest.approx(0.2, abs=1e-4))
+    loaded = load_packed(tmp_path / record.checkpoint.file)
+    assert loaded.header["weights"] == "pruned-signs"
+    assert all(len(np.unique(np.abs(weight[weight != 0]))) == 1 for weight in effective_weights(loaded.model))
+
+
+def test_32_bits_quantise_nothing_and_train_what_is_kept_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny("atmc", bits=32)
+    history: list[torch.Tensor] = []
+
+    def look(model: nn.Module, controller: Controller, step: int) -> None:
+        assert isinstance(controller, Compression) and controller.penalty() == 0.0
+        history.append(controller.entries().detach().clone())
+
+    result = watched_with_controller(recipe, look, monkeypatch)
+    assert torch.equal(history[20] == 0, history[29] == 0)
+    before, after = (entries[history[29] != 0] for entries in (history[20], history[29]))
+    assert float((before != after).float().mean()) > 0.9
+    record = keep(result, recipe, tmp_path)
+    assert (record.family, record.weight_bits) == ("sparse", 32)
+    assert torch.equal(load_packed(tmp_path / record.checkpoint.file).model(IMAGE), freeze(result.model, recipe.architecture, True)(IMAGE))
+
+
+@pytest.mark.parametrize("family", ["atmc", "hydra"])
+def test_other_allocations_are_refused(family: str) -> None:
+    with pytest.raises(UsageError, match="adaptive or global"):
+        build_model(tiny(family, allocation="layerwise"))
+    with pytest.raises(UsageError, match="from 0 to 1"):
+        tiny(family, allocation="adaptive", allocation_power=1.1)
+
+
 def test_stages_are_entered_once() -> None:
     controller = compression()
     controller.enter(FINETUNE)
@@ -115,6 +185,6 @@ def test_stages_are_entered_once() -> None:
 
 
 def test_bits_outside_what_a_code_holds_are_refused() -> None:
-    for bits in (1, 9):
-        with pytest.raises(UsageError, match="between 2 and 8"):
+    for bits in (9, 33):
+        with pytest.raises(UsageError, match="between 1 and 8, or 32"):
             build_model(tiny("atmc", bits=bits))

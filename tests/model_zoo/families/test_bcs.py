@@ -1,12 +1,16 @@
 """Tests of BCS: the total is constant while the densities of layers change, signs never change, and the noise is small."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from model_zoo.families.bcs import NEW, SignedConv2d
 from model_zoo.layers.masked import masked_layers
+from model_zoo.packing.packed import load_packed
 from model_zoo.training.building import build, build_model
+from model_zoo.training.outcome import keep
 from model_zoo.training.recipe import Recipe, recipe_path
 from tests.model_zoo.families.runs import kept, sizes, tiny, watched
 
@@ -45,6 +49,23 @@ def test_what_falls_below_zero_disconnects_and_another_connects_at_next_to_nothi
     # New connections can be anywhere in the network, more often in larger layers.
     assert sum(bool(is_added.any()) for is_added in added) > 5
     assert all(bool((current.weight[is_added] == NEW).all()) for current, is_added in zip(masked_layers(model), added, strict=True))
+
+
+def test_binary_weights_are_the_signs_of_the_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny("bcs", weights="binary")
+    counts: list[list[int]] = []
+    result = watched(recipe, lambda model, step: counts.append(kept(model)), monkeypatch)
+    assert {sum(count) for count in counts} == {round(0.2 * sum(sizes(result.model)))} and counts[0] != counts[-1]
+    layers = [layer for layer in result.model.modules() if isinstance(layer, SignedConv2d)]
+    assert all(torch.equal(layer.effective_weight(), layer.signs * layer.mask) for layer in layers)
+    slope = torch.randn(layers[2].mask.shape)
+    layers[2].weight.grad = None
+    (layers[2].effective_weight() * slope).sum().backward()
+    assert layers[2].weight.grad is not None
+    assert torch.equal(layers[2].weight.grad, slope * layers[2].signs * layers[2].mask)
+    record = keep(result, recipe, tmp_path)
+    assert (record.family, record.weight_bits, record.keep_ratio) == ("sparse-binary", 1, 0.2)
+    assert load_packed(tmp_path / record.checkpoint.file).header["weights"] == "pruned-signs"
 
 
 def test_the_noise_is_a_millionth_of_the_learning_rate() -> None:

@@ -1,6 +1,7 @@
 """Tests of every family: killed runs resume to the same weights, packed models compute the same, records state how they were pruned."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from model_zoo.packing.factors import stored_factors
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.schema import Record, Taxonomy
-from model_zoo.training.outcome import keep
+from model_zoo.training.outcome import allocation_of, keep
 from tests.model_zoo.families.runs import OPTIONS, tiny, trained
 from tests.model_zoo.training.test_state import interrupted
 from tests.model_zoo.training.tiny import SAMPLE
@@ -31,6 +32,14 @@ TAXONOMY = {
     "rst": ("before", "learned", "local"),
 }
 
+# Options that change what a method computes or stores.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("atmc", {"bits": 1, "allocation": "adaptive", "allocation_power": 0.1}),
+    ("atmc", {"bits": 32}),
+    ("bcs", {"weights": "binary"}),
+    ("hydra", {"allocation": "global", "weights": "binary"}),
+]
+
 
 def test_no_family_is_left_out() -> None:
     assert set(OPTIONS) == set(families())
@@ -38,9 +47,11 @@ def test_no_family_is_left_out() -> None:
     assert {name for name, family in families().items() if "keep_ratio" in family.defaults} == set(TAXONOMY)
 
 
-@pytest.mark.parametrize("name", sorted(families()))
-def test_a_killed_run_goes_on_to_the_same_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, affine = tiny(name), families()[name].affine
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in sorted(families())), *VARIANTS])
+def test_a_killed_run_goes_on_to_the_same_weights(
+    name: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, affine = tiny(name, **options), families()[name].affine
     expected = weights_sha256(freeze(trained(recipe).model, recipe.architecture, affine))
     # In the middle of an epoch, at the last step of one, and right after the start of a stage.
     resumed = interrupted(recipe, tmp_path / "tiny.state.pt", [4, 10, 21], monkeypatch)
@@ -63,6 +74,30 @@ def test_what_is_packed_computes_what_was_frozen_bit_for_bit(name: str, tmp_path
         frozen, recipe.architecture, family.affine, {"id": "tiny"}
     )
     assert bool(stored_factors(loaded)) == (name == "atmc")
+
+
+@pytest.mark.parametrize("name", ["hydra", "atmc"])
+@pytest.mark.parametrize(
+    ("allocation", "power", "scope"), [("global", None, "global"), ("adaptive", 0.1, "local"), ("adaptive", 1.0, "local")]
+)
+def test_records_say_how_weights_were_allocated(name: str, allocation: str, power: float | None, scope: str) -> None:
+    recipe = tiny(name, allocation=allocation, **({} if power is None else {"allocation_power": power}))
+    recorded_power, taxonomy = allocation_of(recipe)
+    assert taxonomy is not None and (taxonomy.scope, recorded_power) == (scope, power)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bcs", {"weights": "real"}),
+        ("flying-bird-plus", {"weights": "real"}),
+        ("hydra", {"allocation": "adaptive", "allocation_power": 1.0}),
+        ("atmc", {"allocation": "global"}),
+    ],
+)
+def test_an_added_option_at_its_default_leaves_the_recipe_as_it_was_stored(name: str, options: dict[str, Any]) -> None:
+    assert tiny(name, **options).to_dict() == tiny(name).to_dict()
+    assert not set(options) & set(tiny(name).options)
 
 
 @pytest.mark.parametrize("name", sorted(TAXONOMY))

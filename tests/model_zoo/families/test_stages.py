@@ -9,9 +9,10 @@ from torch import nn
 from model_zoo.errors import UsageError
 from model_zoo.layers.masked import MaskedConv2d, masked_layers
 from model_zoo.layers.pruned_binary import top_mask
+from model_zoo.pruning.allocation import layer_keep_counts
 from model_zoo.pruning.scores import scaled
 from model_zoo.pruning.stages import stage_of
-from tests.model_zoo.families.runs import kept, masks, sizes, tiny, watched, weights
+from tests.model_zoo.families.runs import kept, masks, sizes, tiny, trained, watched, weights
 from tests.model_zoo.training.tiny import recipe
 
 
@@ -52,6 +53,24 @@ def test_hydra_trains_scores_alone_in_its_search_and_kept_weights_alone_after_it
         assert all(torch.equal(current, reference) for current, reference in zip(history[step][1], history[19][1], strict=True))
         assert all(torch.equal(current, reference) for current, reference in zip(history[step][2], history[19][2], strict=True))
         assert all(not torch.equal(current, reference) for current, reference in zip(history[step][0], history[step - 1][0], strict=True))
+
+
+def test_hydra_with_an_allocation_power_keeps_what_the_adaptive_rule_gives_each_layer() -> None:
+    model = trained(tiny("hydra", allocation_power=0.1)).model
+    assert kept(model) == layer_keep_counts(sizes(model), 0.2, 0.1)
+
+
+def test_hydra_with_global_allocation_keeps_the_largest_scores_of_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    history: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def look(model: nn.Module, step: int) -> None:
+        scores = torch.cat([layer.scores.detach().flatten() for layer in masked_layers(model)])
+        history.append((scores, torch.cat([mask.flatten() for mask in masks(model)])))
+
+    model = watched(tiny("hydra", allocation="global"), look, monkeypatch).model
+    for scores, mask in history[10:]:
+        assert torch.equal(mask, top_mask(scores, round(0.2 * len(scores))))
+    assert kept(model) != uniform(model)
 
 
 def test_a_score_gets_what_reaches_the_mask_kept_or_not() -> None:

@@ -117,7 +117,7 @@ def test_networks_that_keep_nothing_or_everything(keep, affine, monkeypatch):
     check(batch, norms, model, images(), 1e-3)
 
 
-def test_weights_are_filled_anew_and_leave_nothing_of_the_old_ones(monkeypatch):
+def test_weights_are_filled_again_and_leave_nothing_of_the_old_ones(monkeypatch):
     from model_zoo.kernels import batch_pass
     from model_zoo.kernels.live_taps import Entries
 
@@ -247,6 +247,6 @@ def test_statistics_fold_as_a_batch_norm_in_training_mode(affine):
     assert [array.tolist() for array in Statistics(mean, variance, 72).fold(Norm.of(nn.Identity()))] == [[1.0] * 4, [0.0] * 4]
 
 
-def test_a_batch_that_is_no_multiple_of_sixteen_is_refused():
+def test_a_batch_that_is_not_a_multiple_of_sixteen_is_refused():
     with pytest.raises(UnsuitedError, match="multiples of 16, not 40"):
         passes(network(), 40)

@@ -24,7 +24,7 @@ def select(selection, scores, kept):
 
 
 @pytest.mark.parametrize("kept", [1, 2, 37, 999, 1000])
-def test_scores_that_move_are_selected_anew_at_every_step(kept):
+def test_scores_that_move_are_selected_again_at_every_step(kept):
     from model_zoo.kernels.selection import Selection
 
     generator, selection = np.random.default_rng(0), Selection()

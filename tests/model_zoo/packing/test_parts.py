@@ -25,7 +25,7 @@ def test_a_pruned_binary_file_has_masks_and_signs_and_a_dense_one_values() -> No
     assert dense["mask"] == dense["sign"] == 0 and dense["value"] > 0.95 * sum(dense.values())
 
 
-def test_what_is_no_packed_file_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_a_packed_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(DamagedFileError, match="a packed checkpoint"):

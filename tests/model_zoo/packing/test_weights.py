@@ -48,7 +48,7 @@ def test_weights_come_back(weights: list[np.ndarray], kind: str, tensors: set[st
         assert actual.dtype == np.float32 and actual.tobytes() == array.reshape(-1).tobytes()
 
 
-def test_an_empty_layer_is_no_trouble() -> None:
+def test_an_empty_layer_is_accepted() -> None:
     weights = masked(signs())
     weights[1][:] = 0.0
     header, stored = encode(weights)

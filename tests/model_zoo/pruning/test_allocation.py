@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from model_zoo.architectures import build_network
-from model_zoo.pruning.allocation import layer_keep_counts, layer_keep_ratios
+from model_zoo.pruning.allocation import allocated_counts, layer_keep_counts, layer_keep_ratios
 
 ROWS = list(csv.DictReader((Path(__file__).parent / "layer_allocation.csv").open()))
 CASES = {key: list(rows) for key, rows in itertools.groupby(ROWS, key=lambda row: (row["architecture"], row["power"]))}
@@ -49,3 +49,17 @@ def test_what_a_full_layer_cannot_take_goes_to_the_larger_ones() -> None:
 def test_ratios_and_powers_outside_their_range_are_refused(keep_ratio: float, power: float) -> None:
     with pytest.raises(ValueError, match="is not in"):
         layer_keep_ratios([10, 20], keep_ratio, power)
+
+
+def test_layers_are_given_what_the_allocation_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rankings = [scale * torch.randn(shape, generator=generator) for scale, shape in ((1.0, (10, 3)), (5.0, (40, 5)), (0.01, (7, 7)))]
+    sizes = [30, 200, 49]
+    adaptive = {"keep_ratio": 0.3, "allocation": "adaptive"}
+    assert allocated_counts(rankings, {**adaptive, "allocation_power": 1.0}) == [size - int(0.7 * size) for size in sizes]
+    assert allocated_counts(rankings, {**adaptive, "allocation_power": 0.1}) == layer_keep_counts(sizes, 0.3, 0.1)
+    counts = allocated_counts(rankings, {"keep_ratio": 0.3, "allocation": "global", "allocation_power": 1.0})
+    magnitudes = torch.cat([ranking.abs().flatten() for ranking in rankings])
+    threshold = magnitudes.sort(descending=True).values[round(0.3 * 279) - 1]
+    assert counts == [int((ranking.abs() >= threshold).sum()) for ranking in rankings]
+    assert sum(counts) == 84 and counts[2] == 0

@@ -49,7 +49,7 @@ def test_the_decay_warms_up() -> None:
         assert float(average.values["weight"]) == pytest.approx(expected)
 
 
-def test_a_parameter_that_is_not_trained_is_its_own_average_and_starts_anew() -> None:
+def test_a_parameter_that_is_not_trained_is_its_own_average_and_starts_again() -> None:
     layer = nn.Linear(1, 1, bias=False)
     average = ParameterAverage(layer, 0.9)
 

@@ -74,7 +74,7 @@ def test_a_network_of_binary_activations_is_trained_packed_and_loaded_as_itself(
         assert torch.allclose(loaded(pixels), trained.model(pixels), atol=1e-5)
 
 
-def test_selection_on_the_hold_out_is_said(tmp_path: Path) -> None:
+def test_selection_on_the_hold_out_is_reported(tmp_path: Path) -> None:
     chosen = recipe(top={"select": "hold-out"})
     trained = train(chosen, SAMPLE.images, SAMPLE.labels)
     record = keep(trained, chosen, tmp_path)

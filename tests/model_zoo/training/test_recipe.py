@@ -83,7 +83,7 @@ def test_a_wrong_initialisation_is_refused_when_the_network_is_built(option: dic
         build_model(recipe(top={"options": options}))
 
 
-def test_files_that_are_no_recipes_are_refused_by_file(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes_are_refused_by_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("id = = 1")
     with pytest.raises(DamagedFileError, match=r"mine\.toml"):
@@ -108,7 +108,7 @@ def test_clean_training_needs_neither_steps_nor_their_size() -> None:
     assert Recipe.from_dict(chosen.to_dict()) == chosen
 
 
-def test_the_file_to_start_from_is_relative_to_the_recipe_and_its_folder_is_no_part_of_the_recipe(tmp_path: Path) -> None:
+def test_the_file_to_start_from_is_relative_to_the_recipe_and_its_folder_is_not_part_of_the_recipe(tmp_path: Path) -> None:
     fields = {**recipe().to_dict(), "start_from": "mask.safetensors"}
     first, second = Recipe.from_dict(fields, tmp_path), Recipe.from_dict(fields, tmp_path / "elsewhere")
     assert first.start_path == tmp_path / "mask.safetensors"
@@ -137,8 +137,8 @@ def test_the_file_to_start_from_is_relative_to_the_recipe_and_its_folder_is_no_p
         ({"optimiser": {"epochs": "9"}}, "epochs is a whole number"),
         ({"optimiser": {"milestones": 3}}, "milestones is a list"),
         ({"optimiser": {"milestones": ["3"]}}, "milestones is a list"),
-        ({"data": {"hold_out": -1}}, "training needs images"),
-        ({"data": {"images": 5, "hold_out": 5}}, "training needs images"),
+        ({"data": {"hold_out": -1}}, "leave none of the"),
+        ({"data": {"images": 5, "hold_out": 5}}, "leave none of the"),
         ({"data": 3}, "data is a table"),
         ({"attack": {"steps": 2.5}}, "steps is a whole number"),
         ({"attack": {"faithful": 1}}, "faithful is true or false"),

@@ -91,7 +91,7 @@ def test_a_dense_recipe_imports_nothing_of_numba(tmp_path: Path) -> None:
     assert "epoch 1" in process.stderr
 
 
-def test_a_sparse_recipe_without_numba_stops_in_one_line_and_trains_densely_if_told_to(tmp_path: Path) -> None:
+def test_a_sparse_recipe_without_numba_stops_in_one_line_and_trains_densely_on_request(tmp_path: Path) -> None:
     chosen = masked("rst")
     process = run(tmp_path, chosen)
     assert process.returncode == UsageError.exit_code

@@ -100,7 +100,7 @@ def test_the_engine_trains_to_nearly_the_loss_of_the_dense_one() -> None:
 
 @numba
 @pytest.mark.parametrize("fails", [False, True])
-def test_global_state_is_left_as_it_was(fails: bool) -> None:
+def test_global_state_is_unchanged(fails: bool) -> None:
     from model_zoo.kernels.runner import flushes_denormals
 
     def die(event: object) -> None:

@@ -113,7 +113,7 @@ class Evil:
         return os.system, ("echo executed",)
 
 
-def test_files_that_are_no_states_are_refused_and_nothing_is_executed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_not_states_are_refused_and_nothing_is_executed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "tiny.state.pt"
     write_state(path, {"recipe": {"id": "tiny"}, "tensor": torch.arange(10_000)})
     assert read_state(path)["recipe"] == {"id": "tiny"}

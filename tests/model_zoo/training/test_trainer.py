@@ -165,7 +165,7 @@ def test_clean_training_fits_clean_images_and_is_evaluated_at_the_radius() -> No
     assert natural.curve[-1].hold_out_pgd_accuracy < natural.curve[-1].hold_out_clean_accuracy
 
 
-def test_a_loss_that_is_no_number_stops_the_run_at_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_a_number_stops_the_run_at_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Madry.loss
     calls: list[int] = []
 

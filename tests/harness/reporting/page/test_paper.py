@@ -11,7 +11,7 @@ from tests.harness.reproduction.test_layout import ALL
 pytestmark = pytest.mark.needs_page
 
 
-def test_published_and_measured_numbers_are_told_apart() -> None:
+def test_published_and_measured_numbers_are_distinguished() -> None:
     from harness.reporting.page.site import PaperTable, _environment, _on_page
 
     table = get("table-2")

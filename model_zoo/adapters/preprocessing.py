@@ -13,7 +13,7 @@ from model_zoo.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Outside:
+class Preprocessing:
     """Preprocessing of images before the network, in the order of the attributes, and the name of the output with the logits.
 
     Raises a UsageError if `mean` or `std` has other than 0, 1 or 3 numbers, or `scale` or a `std` is not positive.
@@ -38,9 +38,9 @@ class Outside:
 
     def __post_init__(self) -> None:
         if len(self.mean) not in (0, 1, 3) or len(self.std) not in (0, 1, 3):
-            raise UsageError("mean and std are one number, or one for each channel: 0.49,0.48,0.45")
+            raise UsageError("mean and std are one number, or one per channel: 0.49,0.48,0.45")
         if not self.scale > 0 or any(not value > 0 for value in self.std):
-            raise UsageError("scale and std are above 0")
+            raise UsageError("scale and std must be positive")
 
     def to_text(self) -> str:
         """Return the text that is appended to a path, such as "?scale=255&channels-last=1"; "" if all values are the defaults."""
@@ -55,7 +55,7 @@ class Outside:
         return f"?{urlencode(fields)}" if fields else ""
 
     @classmethod
-    def from_text(cls, text: str) -> Outside:
+    def from_text(cls, text: str) -> Preprocessing:
         """Inverse of `to_text`, for text without the question mark; raises a UsageError for any other text."""
         fields = dict(parse_qsl(text, keep_blank_values=True))
         try:
@@ -74,10 +74,10 @@ class Outside:
 
 
 # No preprocessing.
-PLAIN = Outside()
+NO_PREPROCESSING = Preprocessing()
 
 
-class Dressed(nn.Module):
+class PreprocessedNetwork(nn.Module):
     """Network with its outside preprocessing, which maps images [N, C, H, W] in [0, 1] to float32 logits [N, classes].
 
     `kind` is the type that pixels are cast to. `batch` is the number of images that the network takes at a time, None for any number; a
@@ -87,11 +87,11 @@ class Dressed(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, network: nn.Module, outside: Outside, kind: torch.dtype, batch: int | None, place: int) -> None:
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, kind: torch.dtype, batch: int | None, place: int) -> None:
         super().__init__()
-        self.network, self.outside, self.kind, self.batch, self.place = network, outside, kind, batch, place
-        self.register_buffer("mean", torch.tensor(outside.mean or (0.0,)).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(outside.std or (1.0,)).view(-1, 1, 1), persistent=False)
+        self.network, self.preprocessing, self.kind, self.batch, self.place = network, preprocessing, kind, batch, place
+        self.register_buffer("mean", torch.tensor(preprocessing.mean or (0.0,)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std or (1.0,)).view(-1, 1, 1), persistent=False)
         self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -106,10 +106,10 @@ class Dressed(nn.Module):
 
     def before(self, images: torch.Tensor) -> torch.Tensor:
         """Return images [N, C, H, W] in [0, 1] after preprocessing, before they are cast to the network's type."""
-        scaled = images if self.outside.scale == 1.0 else images * self.outside.scale
-        if self.outside.mean or self.outside.std:
+        scaled = images if self.preprocessing.scale == 1.0 else images * self.preprocessing.scale
+        if self.preprocessing.mean or self.preprocessing.std:
             scaled = (scaled - self.mean) / self.std
-        return scaled.permute(0, 2, 3, 1) if self.outside.channels_last else scaled
+        return scaled.permute(0, 2, 3, 1) if self.preprocessing.channels_last else scaled
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
         output = self.network(self.before(images).to(self.kind))
