@@ -22,7 +22,15 @@ from torch import nn
 
 from model_zoo.adapters.compat import import_torchvision
 from model_zoo.adapters.kind import kind_of
-from model_zoo.adapters.onnx_graph import Layout, check_operators, check_preprocessing, fold_constants, layout_of, without_traces
+from model_zoo.adapters.onnx_graph import (
+    Layout,
+    check_operators,
+    check_preprocessing,
+    fold_constants,
+    layout_of,
+    share_weights,
+    without_traces,
+)
 from model_zoo.adapters.preprocessing import NO_PREPROCESSING, PreprocessedNetwork, Preprocessing
 from model_zoo.errors import DamagedFileError, UsageError, UserError
 
@@ -152,6 +160,7 @@ def load_onnx(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Ex
     try:
         with _quiet():
             network = ConvertModel(graph).eval().requires_grad_(False)
+            share_weights(graph, network)
     except Exception as error:
         # The conversion of an operator may raise any exception.
         raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_first_line(error)}") from None
