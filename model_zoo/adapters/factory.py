@@ -84,7 +84,7 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
         for parameter in network.parameters():
             # TorchScript's modules refuse `requires_grad_`.
             parameter.requires_grad_(False)
-        content_sha256 = object_sha256([function, maker, network], modules.modules)
+        content_sha256 = object_sha256([function, maker, network], modules.names, modules.file.parent)
     return Made(network, modules, content_sha256)
 
 

@@ -17,6 +17,8 @@ from model_zoo.errors import UsageError
 _OURS = ("harness", "model_zoo")
 # Name of the package that a folder without `__init__.py` is for relative imports; the same for every folder, as identities contain it.
 _FOLDER = "harness_user_folder"
+# Name of the module that a user's file is; identities contain it, so that it must not depend on the file's folder.
+_MAIN = "harness_user_file"
 _INSTALLED = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _OUR_FOLDERS = tuple(str(Path(__file__).resolve().parents[2] / name) for name in _OURS)
 
@@ -37,18 +39,18 @@ class UserModules:
     main : str
         Name of the file's module.
     modules : dict
-        Imported modules by name, including the file under `main`.
+        Imported modules by name, including the file under `main`; complete when the outermost `active` block has ended.
     """
+
+    main = _MAIN
 
     def __init__(self, file: Path) -> None:
         self.file = file.resolve()
-        # A unique name per path, so that files of the same name do not collide; layers find the file that defines them by it.
-        self.main = f"harness_factory_{hashlib.sha256(str(self.file).encode()).hexdigest()[:12]}"
         self.modules: dict[str, ModuleType] = {}
         self._package, root = _package_of(self.file.parent)
         self._folders = list(dict.fromkeys([self.file.parent, root]))
         self._paths = [str(folder) for folder in self._folders]
-        self._is_active = False
+        self._modules_outside: dict[str, ModuleType] | None = None
         entries = [path for folder in self._folders for path in folder.iterdir()]
         packages = {path.name for path in entries if (path / "__init__.py").is_file()}
         self._folder_modules = {path.stem for path in entries if path.suffix == ".py"} | packages
@@ -73,7 +75,7 @@ class UserModules:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Make the user's modules importable inside the block, and record those that are imported."""
-        if self._is_active:
+        if self._modules_outside is not None:
             yield
             return
         previous_modules, previous_path = dict(sys.modules), list(sys.path)
@@ -81,18 +83,23 @@ class UserModules:
             del sys.modules[name]
         sys.modules.update(self.modules)
         sys.path[:0] = self._paths
-        self._is_active = True
+        self._modules_outside = previous_modules
         try:
             yield
         finally:
-            self._is_active = False
+            imported = self._imported()
+            self._modules_outside = None
             self._paths = list(dict.fromkeys([*self._paths, *(path for path in sys.path if path not in previous_path)]))
             sys.path[:] = previous_path
-            imported = {name: module for name, module in sys.modules.items() if previous_modules.get(name) is not module}
-            self.modules |= {name: module for name, module in imported.items() if not is_installed(module)}
-            for name in imported.keys() & self.modules.keys():
+            self.modules |= imported
+            for name in imported:
                 del sys.modules[name]
             sys.modules.update({name: module for name, module in previous_modules.items() if sys.modules.get(name) is None})
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all modules imported so far, including those of the current `active` block."""
+        return frozenset(self.modules.keys() | self._imported().keys())
 
     def sha256(self) -> str:
         """Return the sha256 of the names and contents of all files that were imported."""
@@ -104,6 +111,13 @@ class UserModules:
             content = Path(origin).read_bytes() if origin and Path(origin).is_file() else b""
             digest.update(f"{'' if name == self.main else name} {hashlib.sha256(content).hexdigest()}\n".encode())
         return digest.hexdigest()
+
+    def _imported(self) -> dict[str, ModuleType]:
+        """Return the modules in `sys.modules` that are the user's; none outside of `active`."""
+        outside = self._modules_outside
+        if outside is None:
+            return {}
+        return {name: module for name, module in sys.modules.items() if outside.get(name) is not module and not is_installed(module)}
 
     def _shadowed(self) -> list[str]:
         """Return the names of loaded modules that modules of the folder replace."""
