@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from harness.plugins import SCALES
 from model_zoo.documents import read_toml, validated
 from model_zoo.errors import DamagedFileError
+from model_zoo.threat import exact_fraction
 
 
 class _Section(BaseModel):
@@ -42,7 +42,7 @@ class InnerSteps(_Section):
     @field_validator("step")
     @classmethod
     def _is_positive(cls, step: str) -> str:
-        if Fraction(step) <= 0:
+        if exact_fraction(step) <= 0:
             raise ValueError("the step is positive")
         return step
 
@@ -78,7 +78,7 @@ class Scale(_Section):
 
     name: str
     title: str
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     hold_out: int = Field(ge=0)
     select: Literal["last", "hold-out"]
     faithful: bool = False

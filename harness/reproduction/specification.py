@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.plugins import PAPER_TABLES
 from harness.reproduction.claims import Claim
 from harness.reproduction.settings import Settings
-from model_zoo.documents import first_fault, read_toml
+from model_zoo.documents import first_fault, read_toml, validated
 from model_zoo.errors import DamagedFileError, UnknownNameError
 
 # The paper whose tables may be named without it: "table-1" is "liu2022-1".
@@ -52,7 +52,7 @@ class Published(_Strict):
         What a reader of the number must know, such as another value elsewhere in the paper; printed as a footnote.
     """
 
-    percent: str
+    percent: str = Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,10})?$")
     page: str = ""
     note: str = ""
 
@@ -232,10 +232,8 @@ def read(path: Path) -> PaperTable:
     DamagedFileError
         If the file is not a specification, a name in it or in the published values is no row or column, or settings are invalid.
     """
-    try:
-        table = PaperTable.model_validate({"name": path.stem, **read_toml(path, "a table specification")})
-    except ValidationError as error:
-        raise DamagedFileError(path, "a table specification", first_fault(error)) from None
+    kind = "a table specification"
+    table = validated(PaperTable, {"name": path.stem, **read_toml(path, kind)}, path, kind)
     _check_names(path, table)
     values = dict(_published(path, table))
     table = table.model_copy(update={"values": values})
@@ -274,12 +272,17 @@ def _in_csv(path: Path, table: PaperTable) -> Iterator[tuple[tuple[str, str], Pu
     file = (path.parent / table.published).resolve()
     try:
         with file.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+            reader = csv.DictReader(lines, strict=True)
+            rows, header = list(reader), list(reader.fieldnames or ())
     except OSError as error:
         raise DamagedFileError(path, f"published values in {table.published}", str(error.strerror)) from None
+    except (ValueError, csv.Error) as error:
+        raise DamagedFileError(file, "published values as CSV in UTF-8", str(error)) from None
+    if sorted(header) != sorted(PUBLISHED_COLUMNS):
+        raise DamagedFileError(file, f"the columns {', '.join(PUBLISHED_COLUMNS)}", ", ".join(header) or "none")
     for row in rows:
-        if set(row) != set(PUBLISHED_COLUMNS):
-            raise DamagedFileError(file, f"the columns {', '.join(PUBLISHED_COLUMNS)}", ", ".join(map(str, row)))
+        if None in row or None in row.values():
+            raise DamagedFileError(file, f"{len(header)} values in every row", f"another number in the row of {row['row']!r}")
         if row["table"] != table.number:
             continue
         if row["measure"] != table.measure:

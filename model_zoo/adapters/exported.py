@@ -33,6 +33,7 @@ from model_zoo.adapters.onnx_graph import (
 )
 from model_zoo.adapters.preprocessing import NO_PREPROCESSING, PreprocessedNetwork, Preprocessing
 from model_zoo.errors import DamagedFileError, UsageError, UserError
+from model_zoo.surroundings import isolated_torch
 
 SUFFIXES = (".onnx", ".pt2", ".pt", ".pth", ".ts")
 # Largest difference between the logits of two implementations of one network, as a share of the logits' range.
@@ -66,6 +67,7 @@ class Exported:
         return hashlib.sha256(self.content).hexdigest()
 
 
+@isolated_torch()
 def load_exported(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Exported:
     """Load a network from a file and apply the preprocessing `outside`; TorchScript and torch.export files must be trusted.
 
@@ -125,6 +127,7 @@ class _Fixed(nn.Module):
         return self
 
 
+@isolated_torch()
 def load_onnx(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Exported:
     """Load an ONNX file with onnx2pytorch and check that the converted network has the same logits. Nothing in the file is executed.
 

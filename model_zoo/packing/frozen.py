@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from model_zoo.classifier import Classifier, build_classifier
-from model_zoo.fence import unfenced
+from model_zoo.fence import inspecting
 from model_zoo.layers.bias import Bias
 from model_zoo.layers.factored import FactoredConv2d, Factors
 from model_zoo.object_hash import object_sha256
@@ -58,7 +58,8 @@ def layers_by_weight(model: nn.Module) -> list[list[nn.Module]]:
 
 def all_weights(model: nn.Module) -> list[np.ndarray]:
     """Return the effective weights, float32, of all `weighted_layers` of a model, which may be wrapped in `model_zoo.fence.Fenced`."""
-    return weights_of(weighted_layers(unfenced(model)))
+    with inspecting(model) as network:
+        return weights_of(weighted_layers(network))
 
 
 def dense_weights(model: nn.Module) -> list[torch.Tensor]:
