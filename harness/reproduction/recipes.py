@@ -73,7 +73,9 @@ def derive(settings: Settings, scale: Scale) -> Recipe:
         absent = f"images of {settings.dataset}" if data is None else f"counterpart of the architecture {settings.architecture}"
         raise MissingDataError(f"{settings.slug}: scale {scale.name} has no {absent}")
     stages = dict(scale.stages.get(f"{settings.method}.{settings.weights}", scale.stages.get(settings.method, {})))
-    schedule = stages.pop("schedule", scale.schedules[rule.schedule])
+    schedule = stages.pop("schedule", scale.schedules.get(rule.schedule))
+    if schedule is None:
+        raise MissingDataError(f"{settings.slug}: scale {scale.name} has no schedule {rule.schedule!r}")
     fields: dict[str, Any] = {
         "id": f"{settings.slug}-{scale.name}",
         "title": f"{settings.slug}, scale {scale.name}",

@@ -79,7 +79,7 @@ class Scale(_Section):
     name: str
     title: str
     seed: int = Field(default=0, ge=0, lt=2**63)
-    hold_out: int = Field(ge=0)
+    hold_out: int = Field(ge=0, lt=2**31)
     select: Literal["last", "hold-out"]
     faithful: bool = False
     attack: InnerSteps
@@ -88,6 +88,14 @@ class Scale(_Section):
     architectures: Mapping[str, Mapping[str, Any]]
     schedules: Mapping[str, Mapping[str, Any]]
     stages: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("stages")
+    @classmethod
+    def _have_schedules(cls, stages: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        for name, options in stages.items():
+            if not isinstance(options.get("schedule", {}), dict):
+                raise ValueError(f"{name}.schedule: the fields of an optimiser are expected")
+        return stages
 
 
 def read_scale(path: Path) -> Scale:

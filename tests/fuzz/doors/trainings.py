@@ -161,9 +161,15 @@ def _run() -> tuple[Recipe, bytes, Path]:
     """Return a recipe and the state after its last epoch."""
     recipe = _unit().recipe
     images = load_training(recipe.data.dataset)
-    path = Path(tempfile.mkdtemp(prefix="fuzz")) / "run.state.pt"
+    path = Path(_folder().name) / "run.state.pt"
     train(recipe, images.images, images.labels, state=path, engine=_unit().engine)
     return recipe, path.read_bytes(), path
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder that is removed at exit."""
+    return tempfile.TemporaryDirectory(prefix="fuzz")
 
 
 @cache
@@ -177,7 +183,7 @@ def _unit() -> Any:
 @cache
 def _pristine() -> tuple[Path, Path, dict[str, Any]]:
     """Return the folders of a store with one training, working and packed, and the training's document."""
-    root = Path(tempfile.mkdtemp(prefix="fuzz"))
+    root = Path(_folder().name)
     working, packed = Store(root / "working"), Store(root / "packed")
     assert run_unit(_unit(), working).kind == "finished"
     shutil.rmtree(working.root / "claims", ignore_errors=True)
