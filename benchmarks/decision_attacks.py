@@ -20,16 +20,16 @@ EPSILON, IMAGES = 8 / 255, 32
 
 
 class Decisions(nn.Module):
-    """Wrapper that returns only a network's decisions and counts the images that it was asked for."""
+    """Wrapper that returns only a network's decisions and counts the images that it was queried for."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.asked = model, 0
+        self.model, self.queries = model, 0
         self.eval()
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the predicted classes one-hot, float [N, 10]."""
-        self.asked += len(batch)
+        self.queries += len(batch)
         with torch.no_grad():
             return nn.functional.one_hot(self.model(batch).argmax(1), 10).float()
 
@@ -44,7 +44,7 @@ def main() -> None:
     for queries in (300, 1000, 3000):
         victim = Decisions(model)
         result = pool.run(RayS(EPSILON, queries), "rays", victim, x, y, model(x), torch.arange(len(x)), 0, len(x))
-        sys.stdout.write(f"| RayS | {victim.asked / len(x):.0f} | {int(result.broken.sum())} of {len(x)} |\n")
+        sys.stdout.write(f"| RayS | {victim.queries / len(x):.0f} | {int(result.broken.sum())} of {len(x)} |\n")
     for steps in (4, 8, 16):
         victim = Decisions(model)
         start = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50)
@@ -54,7 +54,7 @@ def main() -> None:
         torch.manual_seed(0)
         raw, _, _ = attack(foolbox.PyTorchModel(victim, bounds=(0, 1), device="cpu"), x, y, epsilons=None)
         broken = ((raw - x).abs().flatten(1).amax(1) <= EPSILON + 1e-6) & (model(raw).argmax(1) != y)
-        sys.stdout.write(f"| HopSkipJump, {steps} steps | {victim.asked / len(x):.0f} | {int(broken.sum())} of {len(x)} |\n")
+        sys.stdout.write(f"| HopSkipJump, {steps} steps | {victim.queries / len(x):.0f} | {int(broken.sum())} of {len(x)} |\n")
 
 
 if __name__ == "__main__":

@@ -90,12 +90,12 @@ def measure_engines() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             rounds = 3 if name.startswith("ResNet-34") else ROUNDS
-            dense, mine, faster = ratios(both(model, images), both(fast, images), rounds)
+            dense, seconds, faster = ratios(both(model, images), both(fast, images), rounds)
             _, _, folding = ratios(both(model, images), both(folded, images), rounds)
             halving = spread(ratios(both(model, images), both(half, images), rounds)[2]) if fits else "refused"
             scale = 1e3 / BATCH
             print_line(
-                f"| {name} | {threads} | {dense * scale:.3f} | {spread(folding)} | {halving} | {mine * scale:.3f} | {spread(faster)} |"
+                f"| {name} | {threads} | {dense * scale:.3f} | {spread(folding)} | {halving} | {seconds * scale:.3f} | {spread(faster)} |"
             )
         torch.set_num_threads(1)
     draw(engines.build(models["ResNet-34, keep 0.01, p = 0.1"], "sparse"), images)
@@ -162,20 +162,20 @@ def measure_verdicts() -> None:
     print_line("\n| model | images | robust, package | robust, ours, sparse | differ | robust, ours, bf16 | differ |")
     print_line("| --- | --- | --- | --- | --- | --- | --- |")
     for name in get_suite("main").models:
-        theirs = stored[stored["model"] == name].set_index("image")["robust"]
-        if theirs.index.isin(sample.index).sum() != VERDICTS:
+        package_outcomes = stored[stored["model"] == name].set_index("image")["robust"]
+        if package_outcomes.index.isin(sample.index).sum() != VERDICTS:
             continue
-        model, wanted = load_model(name), theirs.loc[sample.index].to_numpy(dtype=bool)
+        model, expected = load_model(name), package_outcomes.loc[sample.index].to_numpy(dtype=bool)
         right = (model(x).argmax(1) == y).nonzero().flatten()
-        row = f"| {name} | {VERDICTS} | {wanted.sum()}"
+        row = f"| {name} | {VERDICTS} | {expected.sum()}"
         for engine in agree:
             attacked = engines.prepare(model, engines.build(model, engine), engine, x).model
             assert attacked is not model, f"{engine} refused"
             result = attacks.run(attacks.get("fast-autoattack"), AttackCall(attacked, x[right], y[right], threat, 0), classes=10)
             robust = np.zeros(VERDICTS, dtype=bool)
             robust[right.numpy()] = ~judge(model, x[right], result.adversarial, y[right], threat).broken.numpy()
-            row += f" | {robust.sum()} | {(wanted != robust).sum()}"
-            agree[engine] += int((wanted == robust).sum())
+            row += f" | {robust.sum()} | {(expected != robust).sum()}"
+            agree[engine] += int((expected == robust).sum())
         print_line(row + " |")
         total += VERDICTS
     for engine, same in agree.items():
@@ -188,11 +188,11 @@ def measure_compiled() -> None:
     compiled = torch.compile(engines.build(model, "folded").bfloat16())
 
     def half(batch: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = compiled(batch.bfloat16()).float()
-        return found
+        logits: torch.Tensor = compiled(batch.bfloat16()).float()
+        return logits
 
-    _, _, found = ratios(both(half, images), both(engines.build(model, "sparse"), images), 3)  # type: ignore[arg-type]
-    print_line(f"\nResNet-34, keep 0.01, p = 0.1: sparse is {spread(found)} times as fast as compiled bfloat16, one thread")
+    _, _, speedups = ratios(both(half, images), both(engines.build(model, "sparse"), images), 3)  # type: ignore[arg-type]
+    print_line(f"\nResNet-34, keep 0.01, p = 0.1: sparse is {spread(speedups)} times as fast as compiled bfloat16, one thread")
 
 
 PARTS = {

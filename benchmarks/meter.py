@@ -36,9 +36,9 @@ class Clocked(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the module's output."""
         begun = time.process_time()
-        found: torch.Tensor = self.module(images)
+        logits: torch.Tensor = self.module(images)
         self.seconds += time.process_time() - begun
-        return found
+        return logits
 
 
 class ClockedMeter(Meter):

@@ -60,11 +60,13 @@ def robust(model: Classifier, images: torch.Tensor, labels: torch.Tensor, compon
     spec = attacks.get("autoattack")
     alone = replace(spec, parameters={**spec.parameters, "components": [component], "components_for_few_classes": [component]})
     clean = predict(model, images) == labels
-    kept = clean.clone()
+    is_robust = clean.clone()
     if clean.any():
-        found = attacks.run(alone, AttackCall(model, images[clean].contiguous(), labels[clean], THREAT, unit_seed("0" * 64))).adversarial
-        kept[clean] = predict(model, found) == labels[clean]
-    return kept
+        adversarial = attacks.run(
+            alone, AttackCall(model, images[clean].contiguous(), labels[clean], THREAT, unit_seed("0" * 64))
+        ).adversarial
+        is_robust[clean] = predict(model, adversarial) == labels[clean]
+    return is_robust
 
 
 def main() -> None:
@@ -72,18 +74,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=MODELS)
     parser.add_argument("--n", type=int, default=100)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    images, labels = datasets.load("cifar10-sample", n=given.n).tensors()
+    images, labels = datasets.load("cifar10-sample", n=options.n).tensors()
     sys.stdout.write(f"| model | normalisation | clean | {' | '.join(ALONE)} | CE less DLR, p | no gradient, CE | logit gap |\n")
     sys.stdout.write("| --- | --- |" + " ---: |" * (len(ALONE) + 4) + "\n")
-    for name in given.models:
+    for name in options.models:
         for wrapped, wrap in WRAPPED.items():
             model = wrap(load_model(name))
             clean = predict(model, images) == labels
-            kept = {component: robust(model, images, labels, component) for component in ALONE}
-            shares = [str(Proportion(int(part.sum()), len(part))) for part in (clean, *kept.values())]
-            test = mcnemar(kept["apgd-ce"].tolist(), kept["apgd-dlr"].tolist())
+            is_robust_to = {component: robust(model, images, labels, component) for component in ALONE}
+            shares = [str(Proportion(int(part.sum()), len(part))) for part in (clean, *is_robust_to.values())]
+            test = mcnemar(is_robust_to["apgd-ce"].tolist(), is_robust_to["apgd-dlr"].tolist())
             blind = float(zero_gradient(model, images[clean], labels[clean], LOSSES["ce"]).float().mean())
             gap = logit_scale(model, images[clean]).median_gap
             cells = [model_name(name), wrapped, *shares, f"{test:.2g}", f"{100 * blind:.0f} %", f"{gap:.2f}"]

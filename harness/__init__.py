@@ -1,6 +1,6 @@
 """Benchmark of compact networks: their adversarial robustness, and what they cost in bytes.
 
-`load_model`, `evaluate` and `results` attack models and return frames. `models` and `footprint` say what is registered and what it costs.
+`load_model`, `evaluate` and `results` attack models and return frames. `models` and `footprint` list models and what they cost.
 `compare` tests whether a model is more robust than others, and `diagnose` says whether its robustness is real. `report` writes tables and
 figures, `reproduce` returns a table of the paper, and `train` trains a model from a recipe. `harness.datasets` and `harness.attacks` have
 the images and the attacks by name.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-# Where each name is defined; imported when it is used, so that the command line answers before torch and pandas are imported.
+# Module of each name, imported when it is used, so that the command line answers before torch and pandas are imported.
 _MODULES = {
     "FlagWarning": "evaluating",
     "compare": "comparing",

@@ -1,4 +1,4 @@
-"""Registries of the benchmark: what can be attacked, with what, where it runs, and what is written about it.
+"""Registries of the benchmark: attacks, data sets, suites, executors, tables, figures and scales.
 
 See `model_zoo.plugins` for how entries are added: by a module or TOML file of this project, an entry point, or a plug-in folder.
 """

@@ -33,7 +33,7 @@ def isolated(seed: int) -> Iterator[None]:
         If the seed is negative or needs more than 64 bits.
     """
     if not 0 <= seed < 2**64:
-        raise ValueError(f"a seed is an unsigned 64-bit integer, and {seed} is not")
+        raise ValueError(f"a seed must be an unsigned 64-bit integer, not {seed}")
     trace = sys.gettrace()
     python_state = random.getstate()
     numpy_state = np.random.get_state()

@@ -26,7 +26,7 @@ class Norm(Protocol):
     unit : Fraction
         What radii are shown in: 1/255, one step of a pixel, for Linf; 1 for L2.
     default_radius : Fraction or None
-        The protocol's radius for all kinds of data that state none of their own; None if there is none.
+        The protocol's radius for all kinds of data that state none; None if there is none.
     """
 
     name: str

@@ -79,7 +79,7 @@ def validated(schema: type[Schema], fields: Mapping[str, Any], path: Path, kind:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return where the first fault that pydantic reports is, and what is wrong there."""
+    """Return the location and a description of the first fault that pydantic reports."""
     details = error.errors(include_url=False, include_context=False, include_input=False)[0]
     location = ".".join(map(str, details["loc"]))
     message = details["msg"].removeprefix("Value error, ")

@@ -61,7 +61,7 @@ class ResumingDownloader:
 def fetch(url: str, md5: str, folder: Path, hint: str, report: Report = lambda done, total: None) -> Path:
     """Download `url` into `folder`, unless it contains the file with that md5 already, and return the file's path.
 
-    `instead` is a sentence for error messages: what the user can do if the download fails.
+    `hint` is a sentence for error messages that says what the user can do if the download fails.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def fetch_recorded(
             beginning = file.read(256).lstrip().lower()
             if beginning.startswith((b"<!doctype", b"<html")):
                 path.unlink()
-                raise MissingDataError(f"{url} gave a web page and not the file. {hint}")
+                raise MissingDataError(f"{url} returned a web page, not the file. {hint}")
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         place(record, f"{digest}  {name}\n".encode())
@@ -108,12 +108,12 @@ def _retrieve(url: str, known_hash: str | None, folder: Path, name: str, hint: s
         folder.mkdir(parents=True, exist_ok=True)
         return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=ResumingDownloader(partial, report)))
     except requests.RequestException as error:
-        progress = f" after {partial.stat().st_size:,} bytes (kept; the next try continues)" if partial.is_file() else ""
+        progress = f" after {partial.stat().st_size:,} bytes (stored; the next attempt continues)" if partial.is_file() else ""
         status = f" (status {error.response.status_code})" if error.response is not None else ""
         raise MissingDataError(f"{url} could not be downloaded{progress}: {type(error).__name__}{status}. {hint}") from None
     except ValueError:
         raise DamagedFileError(
-            folder / name, f"{(known_hash or '').replace(':', ' ')} from {url}", "another; the download was removed"
+            folder / name, f"{(known_hash or '').replace(':', ' ')} from {url}", "another hash; the download was removed"
         ) from None
     except OSError as error:
-        raise MissingDataError(f"{name} cannot be kept in {folder}: {error}") from None
+        raise MissingDataError(f"{name} cannot be stored in {folder}: {error}") from None

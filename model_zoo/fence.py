@@ -101,12 +101,12 @@ class Fenced(nn.Module):
         finally:
             changed = restore(previous_settings)
         if changed:
-            raise RefusedError(f"model refused: a call of it changes {changed[0]}")
+            raise RefusedError(f"model refused: a call changes {changed[0]}")
         if images.is_leaf and images.grad is not gradient:
-            raise RefusedError("model refused: a call of it runs a backward pass into its input images")
+            raise RefusedError("model refused: a call runs a backward pass into its input images")
         if generators is not None and generators != _generators():
             _set_generators(generators)
-            raise RefusedError("model refused: it draws or seeds random numbers; a stochastic model has to be declared as one")
+            raise RefusedError("model refused: it draws or seeds random numbers; a stochastic model must be declared as stochastic")
         if not torch.equal(_bits(copied), _bits(images)):
             raise RefusedError("model refused: it writes to its input images (an in-place operation?)")
         return _as_logits(logits, len(images))
@@ -192,10 +192,10 @@ def _as_logits(output: Any, images: int) -> torch.Tensor:
     if not isinstance(output, torch.Tensor):
         raise RefusedError(f"model refused: logits [{images}, classes] expected, found {type(output).__name__}")
     if output.layout is not torch.strided or output.is_meta:
-        raise RefusedError(f"model refused: logits with all their values expected, found a {'meta' if output.is_meta else 'sparse'} tensor")
+        raise RefusedError(f"model refused: dense logits expected, found a {'meta' if output.is_meta else 'sparse'} tensor")
     logits = output.as_subclass(torch.Tensor)
     if logits.ndim != 2 or len(logits) != images or not logits.shape[1]:
         raise RefusedError(f"model refused: logits [{images}, classes] expected, found {list(logits.shape)}")
     if not logits.is_floating_point():
-        raise RefusedError(f"model refused: logits are floating-point numbers, found {logits.dtype}")
+        raise RefusedError(f"model refused: floating-point logits expected, found {logits.dtype}")
     return logits.clone() if logits.dtype == torch.float32 else logits.float()

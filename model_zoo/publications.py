@@ -101,7 +101,7 @@ def published() -> pd.DataFrame:
                 except ValidationError as error:
                     raise DamagedFileError(path, "a published number", f"line {line}, {first_fault(error)}") from None
                 if result.key in seen:
-                    raise DamagedFileError(path, "keys that are unique", f"line {line}: {result.key} again")
+                    raise DamagedFileError(path, "unique keys", f"line {line}: {result.key} a second time")
                 seen.add(result.key)
                 rows.append({"file": path.stem, **result.model_dump()})
     frame = pd.DataFrame(rows, columns=["file", *Published.model_fields])

@@ -220,7 +220,7 @@ def parse(text: str, weights: Path | None = None, preprocessing: Preprocessing =
     Raises
     ------
     UsageError
-        If `weights` or `outside` does not apply to this kind of model, or the text names a Python file without a function.
+        If `weights` or `preprocessing` does not apply to this kind of model, or the text names a Python file without a function.
     """
     path, _, query = text.partition("?")
     factory = _FACTORY.fullmatch(text)

@@ -92,7 +92,7 @@ def absence(model: str) -> str | None:
     if record.ships or checkpoint_of(record, path).is_file():
         return None
     size = f"{record.checkpoint.bytes / 2**20:.0f} MiB"
-    return f"model {model}: outcomes only, its file of {size} does not ship; `harness train {record.recipe}` makes it anew"
+    return f"model {model}: outcomes only, its file of {size} does not ship; `harness train {record.recipe}` trains it again"
 
 
 def absences(models: Iterable[str]) -> dict[str, str]:

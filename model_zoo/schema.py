@@ -22,7 +22,7 @@ class _Strict(BaseModel):
 
 
 def checked_radius(radius: str) -> str:
-    """Return a radius as it is; raise a ValueError, as pydantic wants it, if it is not an exact fraction such as "8/255"."""
+    """Return a radius as it is; raise a ValueError, as pydantic requires, if it is not an exact fraction such as "8/255"."""
     try:
         parse_radius(radius)
     except UsageError as error:
@@ -40,7 +40,7 @@ class Checkpoint(_Strict):
     @field_validator("file")
     @classmethod
     def _is_file_name(cls, file: str) -> str:
-        """A record must not make its readers open a file of another folder."""
+        """Check the name, so that a record cannot make its readers open a file of another folder."""
         if not _FILE_NAME.fullmatch(file) or not file.isprintable():
             raise ValueError("the name of a file in the record's folder is expected")
         return file
@@ -49,7 +49,7 @@ class Checkpoint(_Strict):
 class TrainedOn(_Strict):
     """Training images: the data set, the number of images, whether images beyond the data set were used, and their shape [C, H, W].
 
-    The shape is recorded only for images of the user's own.
+    The shape is recorded only for users' images.
     """
 
     train: str
@@ -172,22 +172,22 @@ class Record(_Strict):
     @classmethod
     def _is_name_of_a_file(cls, model: str) -> str:
         if not is_file_name(model):
-            raise ValueError("Windows has no file of this name: another id is expected")
+            raise ValueError("the id is reserved on Windows: choose another")
         return model
 
     @field_validator("architecture")
     @classmethod
     def _has_name_and_classes(cls, architecture: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(architecture.get("name"), str):
-            raise ValueError("a name is expected")
+            raise ValueError("an architecture needs a name")
         if type(architecture.get("classes")) is not int or not 1 <= architecture["classes"] <= 2**20:
-            raise ValueError("a number of classes is expected")
+            raise ValueError("an architecture needs a number of classes")
         return architecture
 
     @model_validator(mode="after")
     def _pruned_has_keep_ratio(self) -> Record:
         if self.family == "pruned-binary" and (self.keep_ratio is None or self.allocation_power is None):
-            raise ValueError("a pruned-binary model has a keep_ratio and an allocation_power")
+            raise ValueError("a pruned-binary model needs a keep_ratio and an allocation_power")
         return self
 
     @property

@@ -30,12 +30,12 @@ class ThreatModel:
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
-            raise UsageError(f"unknown norm {self.norm!r}: a threat model is one of {', '.join(NORMS)} and a radius such as 8/255")
+            raise UsageError(f"unknown norm {self.norm!r}: a threat model needs one of {', '.join(NORMS)} and a radius such as 8/255")
         if self.radius < 0:
-            raise UsageError(f"a radius is not negative, and {self.radius} is")
+            raise UsageError(f"a radius must not be negative, but is {self.radius}")
         if self.norm == "Linf" and self.radius > 1:
             hint = f"; {self.radius}/255?" if self.radius.denominator == 1 and self.radius <= 255 else ""
-            raise UsageError(f"Linf radius {self.radius} is more than the whole range of a pixel, [0, 1]{hint}")
+            raise UsageError(f"Linf radius {self.radius} is larger than the range of pixels, [0, 1]{hint}")
 
     @property
     def epsilon(self) -> float:
@@ -64,7 +64,7 @@ def threats_for(norms: Iterable[str], radii: Iterable[str]) -> list[ThreatModel]
             threats.append(ThreatModel.parse(radius))
         elif len(distinct_norms) > 1:
             raise UsageError(
-                f"the attacks are for {' and '.join(distinct_norms)}: say which norm the radius is of, '{distinct_norms[0]} {radius}'"
+                f"the attacks are for {' and '.join(distinct_norms)}: state the norm of the radius, '{distinct_norms[0]} {radius}'"
             )
         else:
             threats += [ThreatModel(norm, parse_radius(radius)) for norm in distinct_norms]
@@ -87,7 +87,7 @@ def exact_fraction(text: str) -> Fraction:
     """
     text = text.strip()
     if not _FRACTION.fullmatch(text) or len(text) > 40:
-        raise ValueError("no exact fraction such as 8/255")
+        raise ValueError("not an exact fraction such as 8/255")
     try:
         return Fraction(text)
     except ZeroDivisionError:

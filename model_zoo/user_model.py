@@ -216,20 +216,20 @@ def _classes(model: Fenced, is_exported: bool = False, declared: tuple[int, int,
             except UserCodeError as error:
                 first_error = first_error or str(error)
                 continue
-            with warnings.catch_warnings(), user_code("model refused: no gradient comes back to the images"):
+            with warnings.catch_warnings(), user_code("model refused: no gradient reaches the images"):
                 # torch warns at length about operators without a gradient.
                 warnings.simplefilter("ignore")
                 gradient = torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] if logits.requires_grad else None
             if gradient is None:
-                raise RefusedError("model refused: no gradient comes back to the images (quantised, or computed under no_grad?)")
+                raise RefusedError("model refused: no gradient reaches the images (quantised, or computed under no_grad?)")
             return int(logits.shape[1]), size, channels
     if declared is not None and (declared[0] not in CHANNELS or declared[1] != declared[2]):
         raise RefusedError(f"model refused: it takes images of {shape_text(*declared)}; square images of 3 channels or 1 are expected")
     for batch in BATCHES:
         # Without the fence, because its audits use other batch sizes.
         if (fixed_size := size_for(unfenced(model), batch, 3, SIZES[:2])) is not None:
-            remedy = "export it with a dynamic batch dimension" if is_exported else "that number is written into it"
+            remedy = "export it with a dynamic batch dimension" if is_exported else "its code fixes that number"
             raise RefusedError(
-                f"model refused: of images of {fixed_size} x {fixed_size} pixels it takes {batch} at a time and no other number: {remedy}"
+                f"model refused: it takes {batch} images of {fixed_size} x {fixed_size} pixels at a time and no other number: {remedy}"
             )
-    raise RefusedError(f"model refused: it runs on no square images, from {min(SIZES)} to {max(SIZES)} pixels wide ({first_error[:150]})")
+    raise RefusedError(f"model refused: it does not run on square images of {min(SIZES)} to {max(SIZES)} pixels ({first_error[:150]})")

@@ -1,4 +1,4 @@
-"""Shared pytest configuration: one torch thread; tests whose requirements are missing are deselected and listed with the reason."""
+"""Shared pytest configuration: one torch thread; tests with missing requirements are deselected and listed with the reason."""
 
 import importlib.util
 import os
@@ -26,8 +26,8 @@ REASONS = {
 CHROMIUM = ("chromium", "chromedriver")
 
 
-def present(marker: str) -> bool:
-    """Return whether this machine has what tests with `marker` need."""
+def is_available(marker: str) -> bool:
+    """Return whether this machine meets the requirement of `marker`."""
     if marker == "needs_cifar":
         folder = os.environ.get("HARNESS_DATA_DIR")
         return folder is not None and any(Path(folder).glob("cifar*"))
@@ -46,33 +46,33 @@ def present(marker: str) -> bool:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect tests whose requirements are missing, and `slow` tests unless `-m` names them."""
-    absent = {marker for marker in REASONS if not present(marker)}
+    absent = {marker for marker in REASONS if not is_available(marker)}
     if "slow" not in (config.option.markexpr or ""):
         absent.add("slow")
-    left_out = [item for item in items if absent & {mark.name for mark in item.iter_markers()}]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-        config.stash[LEFT_OUT] = {item.nodeid: min(absent & {mark.name for mark in item.iter_markers()}) for item in left_out}
+    deselected = [item for item in items if absent & {mark.name for mark in item.iter_markers()}]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in deselected]
+        config.stash[DESELECTED] = {item.nodeid: min(absent & {mark.name for mark in item.iter_markers()}) for item in deselected}
 
 
-LEFT_OUT = pytest.StashKey[dict[str, str]]()
+DESELECTED = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In a worker of pytest-xdist, pass the deselected tests on to the process that prints them."""
+    """Send the deselected tests from a pytest-xdist worker to the controller."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, {})
+        session.config.workeroutput["left_out"] = session.config.stash.get(DESELECTED, {})
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take the deselected tests from a worker of pytest-xdist; all workers deselect the same."""
-    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+    """Take over the deselected tests of a pytest-xdist worker; all workers deselect the same tests."""
+    node.config.stash[DESELECTED] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List the deselected tests with the reason for each."""
-    for name, marker in terminalreporter.config.stash.get(LEFT_OUT, {}).items():
+    for name, marker in terminalreporter.config.stash.get(DESELECTED, {}).items():
         reason = f"needs {REASONS[marker]}" if marker in REASONS else "slow: select with -m slow"
         terminalreporter.write_line(f"left out: {name} ({reason})")

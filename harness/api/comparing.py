@@ -78,7 +78,7 @@ class Compared:
                 )
                 lines.append(f"--must-beat {name}: {opponent.verdict} ({figures}) under {main.threat}{doubt}")
         absent = set(must_beat) - {opponent.result.model for opponent in main.opponents}
-        return lines + [f"--must-beat {name}: it is the same model, or not of these data" for name in sorted(absent)]
+        return lines + [f"--must-beat {name}: it is the same model, or was not trained on this data" for name in sorted(absent)]
 
 
 def compare(
@@ -110,7 +110,7 @@ def compare(
     against : sequence of str
         Ids, families or "all"; the suite's models by default.
     suite : str
-        The suite that gives attacks and images.
+        The suite that defines attacks and images.
     dataset : str, optional
         One of the suite's data sets, or another of their kind; the suite's first that fits by default.
     radius : str, optional
@@ -148,7 +148,7 @@ def compare(
     missing = without_covered(plan, find(stored, plan, allow_larger=True).outcomes)
     other_ids = {unit.record.id for unit in missing.units if unit.model != reference}
     if other_ids:
-        hint = "(`harness store merge CLONE/results` takes up those of the shipped models)"
+        hint = "(`harness store merge CLONE/results` copies those of the shipped models)"
         on_message(f"{result_store.root} lacks outcomes of {len(other_ids)} models to compare with, which are attacked too {hint}")
     report = run(Plan(missing.units), result_store) if missing.units else None
     first_unit = plan.units[0]
@@ -168,7 +168,7 @@ def compare(
     all_outcomes = _outcomes_of_models(find(stored).outcomes, plan)
     comparisons = comparison.compare(usable.outcomes, first_unit.record.id, plan.expected(), _sizes(plan), all_outcomes, is_evasive)
     has_failed = report is not None and bool(report.failed)
-    return Compared(first_unit.record, comparisons, tuple(probes.left_out), len(first_unit.block.classes), has_failed, is_evasive)
+    return Compared(first_unit.record, comparisons, tuple(probes.omitted), len(first_unit.block.classes), has_failed, is_evasive)
 
 
 def required_ids(must_beat: Sequence[str]) -> list[str]:

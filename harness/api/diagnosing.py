@@ -47,7 +47,7 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        `verdict.level` is "ok", "suspicious" or "masked", `verdict.reasons` says why, and `found` has what was measured.
+        `verdict.level` is "ok", "suspicious" or "masked", `verdict.reasons` says why, and `diagnostics` contains the measurements.
 
     Raises
     ------
@@ -70,5 +70,5 @@ def diagnose(
     for note in images.notes:
         on_message(f"{images.name}: {note}")
     if record.classes != len(images.classes):
-        raise UsageError(f"model {record.id} has {record.classes} classes, {images.name} has {len(images.classes)}")
+        raise UsageError(f"model {record.id} has {record.classes} classes, but {images.name} has {len(images.classes)}")
     return run_diagnosis(model, images, threat, Store(Path(store)), progress)

@@ -103,7 +103,7 @@ def evaluate(
     if isinstance(model, Path):
         model = str(model)
     if not isinstance(model, (str, nn.Module)):
-        raise UsageError(f"model: an id, a path or a torch.nn.Module expected, not {model!r} (call it first if it makes the module)")
+        raise UsageError(f"model must be an id, a path or a torch.nn.Module, not {model!r} (call the function that makes it first)")
     names = [attack] if isinstance(attack, str) else list(attack)
     folder = Path(data_dir) if data_dir is not None else None
     threats = threats_for((attacks.get(name).norm for name in names), [radius] if radius is not None else [])

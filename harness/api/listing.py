@@ -1,4 +1,4 @@
-"""What is registered, and what models cost."""
+"""Lists of everything that is registered, and footprints of models."""
 
 from __future__ import annotations
 

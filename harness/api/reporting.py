@@ -25,7 +25,7 @@ from model_zoo.catalogue import catalogue
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.files import file_name, place
 
-# Folder of the report on outcomes that no suite asks for.
+# Folder of the report on outcomes that are in no suite.
 REQUESTS = "requests"
 
 Items = Sequence[Stored | DamagedFileError]
@@ -87,7 +87,7 @@ def report(
     if not suites:
         suite_report = _report_requests(result_store, stored, plans.values(), folder / REQUESTS, formats, on_message)
         if suite_report is not None:
-            sections.append(Section("Other outcomes", "what no suite asks for", REQUESTS, suite_report))
+            sections.append(Section("Other outcomes", "outcomes that are in no suite", REQUESTS, suite_report))
     if not sections:
         raise nothing_stored(result_store, suites)
     sections.sort(key=lambda section: -len(section.report.frames))
@@ -176,7 +176,7 @@ def _choose_suites(usable: Mapping[str, UsableOutcomes]) -> list[str]:
 def _report_requests(
     store: Store, stored: Items, plans: Iterable[Plan], folder: Path, formats: Sequence[str], on_message: OnMessage
 ) -> Report | None:
-    """Write the report on outcomes that no suite asks for, such as those of user models and images; None if there are none."""
+    """Write the report on outcomes that are in no suite, such as those of user models and images; None if there are none."""
     planned = {cell(unit.identity) for plan in plans for unit in plan.units}
     readable = [item for item in stored if isinstance(item, Stored)]
     # The report includes all other models under the same attacks, data and threat models.
@@ -195,7 +195,7 @@ def _report_requests(
         diagnoses = diagnosed(store, registered)
         return reports.build(usable.outcomes, models, folder, None, usable.invalid, diagnoses, registered, formats)
     except UserError as error:
-        on_message(f"left out: outcomes that no suite asks for: {error}")
+        on_message(f"left out outcomes that are in no suite: {error}")
         return None
 
 
@@ -221,6 +221,6 @@ def _report_selftest(store: Store, folder: Path, on_message: OnMessage) -> dict[
     try:
         place(folder / "selftest.md", selftest.markdown(path.read_text(encoding="utf-8")).encode())
     except (ValueError, KeyError, TypeError) as error:
-        on_message(f"skipped: {path} is not what `harness selftest` keeps ({error})")
+        on_message(f"skipped: {path} is not a result of `harness selftest` ({error})")
         return {}
     return {"selftest.md": "The self-test: planted faults, and whether they were caught"}

@@ -72,7 +72,7 @@ def train(
 
     loaded_recipe, folder = Recipe.load(recipe_path(recipe)), Path(out)
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is available here: use the CPU")
+        raise UsageError("no CUDA device is available: use the CPU")
     state = state_path(folder, loaded_recipe.id)
     trained = finished(loaded_recipe, state)
     if trained is None:

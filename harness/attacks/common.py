@@ -57,7 +57,7 @@ class Flag:
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """What an attack claims; the referee decides.
+    """Result that an attack claims; the referee decides.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class AttackResult:
 
 @dataclass(frozen=True)
 class Adapter(Generic[P]):
-    """What runs the attacks of one kind, whatever their parameters.
+    """Runner of the attacks of one kind, whatever their parameters.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Adapter(Generic[P]):
     package : str or None
         The third-party package, whose version is part of the identity; None for an attack of this project.
     passes : callable, optional
-        From parameters and number of classes, the passes that an image costs that is broken at once, and one that survives, at most.
+        Takes parameters and the number of classes; returns the most passes for an image that is broken at once and for one that survives.
     bind : callable, optional
         Fills in parameters that depend on the data's family and the hash of the attacked model's weights; raises a UsageError if the
         attack is not possible on that data.

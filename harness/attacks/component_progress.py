@@ -10,7 +10,7 @@ import torch
 from harness.attacks.common import Flag
 from harness.attacks.memory import Memory, Saved
 
-# In place of a component: the image was wrong before the first.
+# Value in place of a component for images that are misclassified before the first one.
 CLEAN = -1
 
 

@@ -50,7 +50,7 @@ class Parameters(BaseModel):
                     f"attack adapter {adapter!r} has no parameter {name!r}; it has {one_line(', '.join(cls.model_fields), 120)}"
                 ) from None
             if details["type"] == "missing":
-                raise UsageError(f"attack adapter {adapter!r} needs the parameter {name!r}: every value is spelled out") from None
+                raise UsageError(f"attack adapter {adapter!r} needs the parameter {name!r}: specifications have no defaults") from None
             raise UsageError(
                 f"attack adapter {adapter!r}, {name} = {one_line(repr(details['input']), 60)}: {_sentence(details['msg'])}"
             ) from None

@@ -32,7 +32,7 @@ def passes_of_restarts(parameters: RestartedAscent, classes: int) -> tuple[Passe
 
 
 def passes(spec: AttackSpec, classes: int) -> tuple[Passes, Passes]:
-    """Return what an image costs that is broken at once, and one that survives, at most; zero for an adapter that does not say."""
+    """Return the most passes for an image that is broken at once and for one that survives; zero if the adapter does not state them."""
     adapter = ATTACK_ADAPTERS.get(spec.adapter)
     if adapter.passes is None:
         return Passes(0, 0), Passes(0, 0)

@@ -10,7 +10,7 @@ from torch import nn
 
 Progress = Callable[[float, str], None]
 
-# No more than a hundred reports a stage.
+# At most a hundred reports per stage.
 RESOLUTION = 0.01
 
 

@@ -36,7 +36,7 @@ class AttackSpec:
     minimum_classes : int
         The fewest classes a model may have.
     title : str
-        For people.
+        Title for readers.
     bounded : bool
         Whether the attack keeps to the radius. One that minimises the distance instead (CW-L2) returns what it found, inside the
         radius or not, and claims only what is inside.
@@ -84,9 +84,9 @@ def get(name: str) -> AttackSpec:
 def check(spec: AttackSpec, threat: ThreatModel, classes: int | None = None) -> None:
     """Raise a UsageError if the norm of the threat model is not the attack's or the model has too few classes."""
     if threat.norm != spec.norm:
-        raise UsageError(f"attack {spec.name!r} is for {spec.norm} threat models, and {threat} is not one")
+        raise UsageError(f"attack {spec.name!r} is for {spec.norm} threat models, not for {threat}")
     if classes is not None and classes < spec.minimum_classes:
-        raise UsageError(f"attack {spec.name!r} needs at least {spec.minimum_classes} classes, and the model has {classes}")
+        raise UsageError(f"attack {spec.name!r} needs at least {spec.minimum_classes} classes, but the model has {classes}")
 
 
 def check_parameters(spec: AttackSpec) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import data_dir_option
-from harness.cli.planned import reading_options, say_note
+from harness.cli.planned import print_note, reading_options
 from harness.cli.preprocessing import preprocessing_options
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def command(
 ) -> None:
     """Check a MODEL of your own and write a record of it: a TOML file, and a file of weights that loads without executing code.
 
-    MODEL is given as to `harness compare`. A network built by model_zoo is packed. Any other network is stored as ONNX (needs the extra
-    `onnx`); it is refused if the conversion changes its logits or its gradients. The commands run, compare, diagnose and show take the path
-    of the record as a model.
+    `harness compare --help` describes the forms of MODEL. A network built by model_zoo is packed. Any other network is stored as ONNX
+    (needs the extra `onnx`); it is refused if the conversion changes its logits or its gradients. The commands run, compare, diagnose and
+    show take the path of the record as a model.
 
     \b
     Examples:
@@ -99,7 +99,7 @@ def command(
     user_model, loaded = reference.open()
     block, kind = _load_probe(dataset, data_dir)
     for note in block.notes:
-        say_note(f"{block.name}: {note}")
+        print_note(f"{block.name}: {note}")
     images, _ = block.tensors()
     check_model(loaded, images, len(block.classes))
     check_alphabet(all_weights(loaded), weight_bits, pruned=keep_ratio is not None)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="ID|FAMILY|all",
     help="Models to compare with: ids, families or all; may be repeated.  [default: those of --must-beat, else the suite's]",
 )
-@click.option("--suite", default="quick", show_default=True, help="Suite that gives attacks and images (`harness ls suites`).")
+@click.option("--suite", default="quick", show_default=True, help="Suite that defines attacks and images (`harness ls suites`).")
 @click.option(
     "--dataset", help="One of the suite's data sets, or images of your own (docs/data.md).  [default: the suite's first that fits]"
 )
@@ -57,7 +57,10 @@ if TYPE_CHECKING:
     help="Exit with 1 unless the model is at least this robust; see above.",
 )
 @click.option(
-    "--must-beat", multiple=True, metavar="ID", help="Exit with 1 unless the model is better than this one; may be repeated; see above."
+    "--must-beat",
+    multiple=True,
+    metavar="ID",
+    help="Exit with 1 unless the model is better than this one; may be repeated; see above.",
 )
 @json_option("Print one JSON object, for scripts.")
 def command(
@@ -95,7 +98,7 @@ def command(
     worst case's 95 % interval is at least PERCENT. --must-beat is met if the model is better and the p value of McNemar's test, corrected
     for the number of models, is below 5 %. A model meets neither condition, is not "better" and not on the Pareto front if it predicts one
     class for most images, if no attack without gradients ran on these images, or if its gradients are zero, its logits saturate, or an
-    attack without gradients breaks images that gradient attacks do not. With few images little can be shown: raise --n.
+    attack without gradients breaks images that gradient attacks do not. Few images rarely show a difference: raise --n.
 
     \b
     Examples:
@@ -112,13 +115,13 @@ def command(
 
     required = required_ids(must_beat)
 
-    def say(line: str) -> None:
+    def print_message(line: str) -> None:
         err.print(line, style="yellow" if line.startswith("invalid") else "dim", markup=False)
 
     def on_plan(plan: Plan) -> None:
         print_notes(plan)
-        for line in plan.left_out:
-            say(f"left out: {line}")
+        for line in plan.omitted:
+            print_message(f"left out: {line}")
 
     compared = compare(
         model,
@@ -134,7 +137,7 @@ def command(
         download=download,
         run=lambda plan, _: execute_plan(plan, store, workers or os.cpu_count() or 1, {"device": device}),
         on_plan=on_plan,
-        on_message=say,
+        on_message=print_message,
     )
     result = compared.comparisons[0].target
     unmet = compared.unmet(fail_under, required)
@@ -153,7 +156,7 @@ def command(
                 out.print(line, markup=False)
             out.print()
     if compared.model.data is None:
-        say("Whether its robustness is real, `harness add` and then `harness diagnose` can tell.")
+        print_message("To check whether its robustness is real, run `harness add`, then `harness diagnose`.")
         if result.clean.n:
             warn_of_guessing(compared.model.id, result.clean.interval[0], compared.classes)
     for line in unmet:

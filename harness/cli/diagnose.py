@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 
 from harness.cli.options import data_dir_option, json_option, store_option
-from harness.cli.planned import reading_options, say_note
+from harness.cli.planned import print_note, reading_options
 
 if TYPE_CHECKING:
     from harness.runner.diagnoses import Diagnosis
@@ -35,7 +35,7 @@ def command(
 
     The checks look for missing gradients, saturated logits, attacks without gradients that beat gradient attacks (Square, RayS, transfer,
     descent), robustness that does not fall with the radius, and attacks that have not converged. Stored diagnoses are not measured again;
-    reports show a verdict with numbers of the same data and radius. docs/pitfalls.md says how often a verdict is wrong.
+    reports show a verdict with numbers of the same data and radius. docs/pitfalls.md shows how often a verdict is wrong.
 
     \b
     Examples:
@@ -70,7 +70,7 @@ def command(
                         data_dir=data_dir,
                         store=store,
                         progress=on_progress,
-                        on_message=say_note,
+                        on_message=print_note,
                     )
                 )
             except UserError as error:

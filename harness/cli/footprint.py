@@ -60,7 +60,7 @@ def _print_footprints(rows: list[dict[str, Any]], layers: bool) -> None:
     out.print(table)
     for row in rows:
         for part, count in row["left_out"].items():
-            out.print(f"{row['id']}: left out, as nothing uses it: {part} ({count:,} parameters)", markup=False, highlight=False)
+            out.print(f"{row['id']}: left out because it is unused: {part} ({count:,} parameters)", markup=False, highlight=False)
         if layers:
             out.print(_layer_table(row["id"], row["layers"]))
 

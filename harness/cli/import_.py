@@ -83,7 +83,7 @@ def command(
     kept_text = "" if imported.keep_ratio is None else f", {100 * imported.keep_ratio:.2f} % of weights kept"
     lines = [f"found: {imported.family}, last batch norm {last_norm}, batch norms {preposition} scales{kept_text}"]
     lines.append(f"architecture: {imported.architecture['name']}, normalisation {imported.architecture['normalisation']}")
-    lines += [f"left out, as nothing uses it: {part} ({count:,} parameters)" for part, count in imported.left_out.items()]
+    lines += [f"left out because it is unused: {part} ({count:,} parameters)" for part, count in imported.left_out.items()]
     if imported.zeros:
         lines.append(f"{imported.zeros} kept weights are exactly 0 and count as removed")
     if imported.ties:

@@ -32,14 +32,14 @@ def command(kind: str, cells: bool, store: Path, data_dir: Path | None, as_json:
       harness ls datasets --data-dir ~/data
     """
     if cells and kind != "models":
-        raise UsageError(f"--cells goes with models, not with {kind}")
+        raise UsageError(f"--cells applies only to models, not to {kind}")
     rows = list_cells(store, warn) if cells else _list_rows(kind, data_dir)
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
     if not rows:
         err.print(
-            f"nothing is listed in {store / 'cells'}; `harness reproduce --help` says how cells are trained" if cells else "nothing",
+            f"nothing is listed in {store / 'cells'}; see `harness reproduce --help`" if cells else "nothing",
             markup=False,
         )
         return

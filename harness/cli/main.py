@@ -22,7 +22,7 @@ COMMANDS = {
     "show": "Show one model: record, footprint, results.",
     "run": "Attack models and store the outcome of every image.",
     "plan": "Show what a run would do and how long it would take.",
-    "status": "Show how far a run is.",
+    "status": "Show the progress of a run.",
     "compare": "Test whether a model is more robust than others.",
     "diagnose": "Check whether a model's robustness is real.",
     "report": "Write tables and figures from stored outcomes.",

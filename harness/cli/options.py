@@ -28,10 +28,20 @@ def executor_options(command: Command) -> Command:
     return command
 
 
+def _current_name(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    from harness.runner.executors import FORMER_NAMES
+
+    if name is None or name not in FORMER_NAMES:
+        return name
+    click.echo(f"harness: executor `{name}` is now `{FORMER_NAMES[name]}`; the old name will go with the next version", err=True)
+    return FORMER_NAMES[name]
+
+
 _EXECUTOR_OPTIONS = (
     click.option(
         "--executor",
-        help="Executor: here (in this process), processes, or ray (RAY_ADDRESS names a cluster).  [default: processes if --workers > 1]",
+        callback=_current_name,
+        help="Executor: in-process, processes, or ray (RAY_ADDRESS names a cluster).  [default: processes if --workers > 1]",
     ),
     click.option(
         "--cpus-per-unit",

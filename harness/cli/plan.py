@@ -44,7 +44,7 @@ def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, worke
         estimates = estimate(plan.units, result_store, lambda model: bar.update(task, description=f"timing {model}"))
     if as_json:
         units = [{**unit.labels, "images": len(unit.block), "stored": result_store.holds(unit.id)} for unit in plan.units]
-        click.echo(json.dumps({"units": units, "models": [asdict(entry) for entry in estimates], "left_out": plan.left_out}, indent=1))
+        click.echo(json.dumps({"units": units, "models": [asdict(entry) for entry in estimates], "omitted": plan.omitted}, indent=1))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "units", "stored", "time left on one core"):

@@ -38,7 +38,7 @@ _READING = (
 def reading_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say how a user's images are read; they become part of the argument `dataset` of the command.
 
-    A UsageError is raised if an option is used without images of the user's own.
+    A UsageError is raised if an option is used without a user's images.
     """
 
     @wraps(command)
@@ -61,10 +61,10 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
 def print_notes(plan: Plan) -> None:
     """Print a plan's notes on how images were read."""
     for note in plan.notes:
-        say_note(note)
+        print_note(note)
 
 
-def say_note(note: str) -> None:
+def print_note(note: str) -> None:
     """Print a note on how images were read."""
     from harness.cli.console import err
 
@@ -76,7 +76,7 @@ def warn_of_guessing(model: str, low: float, classes: int) -> None:
     from harness.cli.console import err
 
     if low <= 1 / classes:
-        warning = "it gets no more images right than guessing would: is its normalisation inside, are its classes in the data's order?"
+        warning = "it may be no better than guessing: is its normalisation inside, and are its classes in the order of the data?"
         err.print(f"{model}: {warning}", style="yellow", markup=False)
 
 
@@ -166,10 +166,10 @@ def make_plan(
     from harness.runner.suite import get_suite
 
     plan = plan_suite(get_suite(suite), data_dir, n if isinstance(n, int) else None, n == "all", download, engine)
-    for line in plan.left_out:
+    for line in plan.omitted:
         err.print(f"left out: {line}", style="dim", markup=False)
     if not plan.units:
-        raise MissingDataError(f"nothing of suite {suite!r} can run here: {plan.left_out[0] if plan.left_out else 'it has no models'}")
+        raise MissingDataError(f"suite {suite!r} cannot run on this machine: {plan.omitted[0] if plan.omitted else 'it has no models'}")
     return plan
 
 

@@ -109,7 +109,7 @@ def command(
         )
         return
     if not any(spec.name in suite_report.frames for suite_report in suite_reports):
-        raise UserError(f"nothing stored in {store} is in table {spec.name!r}")
+        raise UserError(f"{store} has no outcomes for table {spec.name!r}")
     for suite_report in suite_reports:
         show(suite_report, spec.name)
 

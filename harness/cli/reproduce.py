@@ -116,22 +116,22 @@ def _show_status(measurements: Measurements, store: Path, data_dir: Path | None,
     seconds = {row.name: quick_seconds(cells, cells.missing_trainings(get(row.name).trainings())[0]) for row in rows if not row.is_computed}
     figures = {name: function.__doc__ or "" for name, function in FIGURES.items()}
     if as_json:
-        listed = [{**_json(row), "training_seconds_left": seconds.get(row.name)} for row in rows]
+        listed = [{**_json(row), "training_seconds": seconds.get(row.name)} for row in rows]
         click.echo(json.dumps([*listed, *({"figure": name, "title": text.splitlines()[0]} for name, text in figures.items())], indent=1))
         return
     measured = {row.name: row.measured[SMALL] for row in rows}
-    left = {
+    remaining = {
         # Nothing to train and nothing measured: the scale has none of the table's cells.
         name: "unknown" if value is None else duration(value) if value or measured[name] else "–"
         for name, value in seconds.items()
     }
-    out.print(_status_table(rows, left))
+    out.print(_status_table(rows, remaining))
     out.print("left to train: time on one core of this machine at small scale, for cells that this scale has", style="dim", markup=False)
     for name, text in figures.items():
         out.print(f"{name}: {text.splitlines()[0]}", markup=False)
 
 
-def _status_table(rows: list[TableStatus], left: dict[str, str]) -> object:
+def _status_table(rows: list[TableStatus], remaining: dict[str, str]) -> object:
     from rich.table import Table
 
     from harness.reproduction.measurements import PAPER, SMALL
@@ -141,19 +141,18 @@ def _status_table(rows: list[TableStatus], left: dict[str, str]) -> object:
         is_text = heading in ("table", "title")
         table.add_column(heading, justify="left" if is_text else "right", no_wrap=heading != "title", overflow="fold")
     for row in rows:
-        counts = [str(number) for scale in (PAPER, SMALL) for number in (row.measured[scale], row.left(scale))]
-        numbers = ["computed", *[""] * (len(counts) + 1)] if row.is_computed else [str(row.cells), *counts, left[row.name]]
+        counts = [str(number) for scale in (PAPER, SMALL) for number in (row.measured[scale], row.missing(scale))]
+        numbers = ["computed", *[""] * (len(counts) + 1)] if row.is_computed else [str(row.cells), *counts, remaining[row.name]]
         table.add_row(row.name, row.title, *numbers)
     return table
 
 
 def _json(row: TableStatus) -> dict[str, object]:
-    left = {scale: row.left(scale) for scale in row.measured}
     return {
         "table": row.name,
         "title": row.title,
         "computed": row.is_computed,
         "published": row.cells,
         "measured": row.measured,
-        "left": left,
+        "missing": {scale: row.missing(scale) for scale in row.measured},
     }

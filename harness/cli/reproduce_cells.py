@@ -46,7 +46,7 @@ def run(
     store: Path,
     data_dir: Path | None,
     workers: int,
-    how: dict[str, Any],
+    options: dict[str, Any],
 ) -> bool:
     """Train and attack what is missing of a table with a progress bar; return whether something failed."""
     from harness.api.reproducing import run_table
@@ -71,10 +71,10 @@ def run(
                 err.print(event.message, style="red", markup=False)
 
         try:
-            report = run_table(table, scale, rows, columns, store, data_dir, workers, on_event=on_event, **how)
+            report = run_table(table, scale, rows, columns, store, data_dir, workers, on_event=on_event, **options)
         except KeyboardInterrupt:
             bar.stop()
-            err.print("stopped; what is finished is stored, and a training at most a minute old. The same command continues.")
+            err.print("stopped; finished units are stored, and an unfinished training is at most a minute old. The same command continues.")
             raise SystemExit(130) from None
     for line in report.failed:
         err.print(f"failed: {line}", style="red", markup=False)
@@ -111,8 +111,8 @@ def show_plan(
     attacks = attack_seconds(cells, len(units))
     if as_json:
         trainings = [{"recipe": unit.recipe.id, "training_seconds": value} for unit, value in zip(units, seconds, strict=True)]
-        left_out = [{"settings": item.settings.slug, "reason": item.reason} for item in obstacles]
-        click.echo(json.dumps({"trainings": trainings, "attack_seconds": attacks, "left_out": left_out}, indent=1))
+        omitted = [{"settings": item.settings.slug, "reason": item.reason} for item in obstacles]
+        click.echo(json.dumps({"trainings": trainings, "attack_seconds": attacks, "omitted": omitted}, indent=1))
         return
     printed = Table(box=None, pad_edge=False, header_style="bold")
     printed.add_column("model to train", overflow="fold")

@@ -103,8 +103,8 @@ def command(
         raise SystemExit(1)
 
 
-def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> Report:
-    """Run a plan with a progress bar and print a summary; `how` contains keyword arguments of `harness.runner.execute.execute`."""
+def execute_plan(plan: Plan, store: Path, workers: int, options: dict[str, Any]) -> Report:
+    """Run a plan with a progress bar and print a summary; `options` contains keyword arguments of `harness.runner.execute.execute`."""
     from harness.cli.console import err, progress_bar
     from harness.runner.execute import Event, execute
     from harness.runner.store import Store
@@ -128,17 +128,17 @@ def execute_plan(plan: Plan, store: Path, workers: int, how: dict[str, Any]) -> 
                 err.print(f"{int(current)}/{total} images · {event.unit}", markup=False)
 
         try:
-            report = execute(plan, Store(store), on_event, workers, **how)
+            report = execute(plan, Store(store), on_event, workers, **options)
         except KeyboardInterrupt:
             bar.stop()
-            err.print("stopped; what is finished is stored. The same command continues.")
+            err.print("stopped; finished units are stored. The same command continues.")
             raise SystemExit(130) from None
     for _, line in report.at_fault:
         err.print(f"attack at fault, unit not used: {line}", style="red", markup=False)
     for line in report.absent:
         err.print(f"left out: {line}", style="dim", markup=False)
-    left_text = f", {len(report.not_run)} left" if report.not_run else ""
-    counts = f"{len(report.finished)} units run, {len(report.stored)} already in {store}, {len(report.failed)} failed{left_text}"
+    not_run_text = f", {len(report.not_run)} left" if report.not_run else ""
+    counts = f"{len(report.finished)} units run, {len(report.stored)} already in {store}, {len(report.failed)} failed{not_run_text}"
     err.print(counts, markup=False)
     return report
 
@@ -151,4 +151,4 @@ def _print_agreement(frame: pd.DataFrame, other_store: Path) -> None:
     if common:
         err.print(f"outcomes agree with {other_store} on {agreeing} of {common} images ({100 * agreeing / common:.2f} %)", markup=False)
     else:
-        err.print(f"{other_store} holds no outcomes of these models and images to compare with", markup=False)
+        err.print(f"{other_store} has no outcomes of these models and images to compare with", markup=False)

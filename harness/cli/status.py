@@ -52,9 +52,9 @@ def command(make_plan: Callable[[], Plan], suite: str | None, store: Path, as_js
         out.print(table)
     for unit, message in progress.failed.items():
         err.print(f"failed: {message or unit}", style="red", markup=False)
-    time_left = "" if progress.seconds is None or not progress.left else f"; about {duration(progress.seconds)} to go"
+    time_left = "" if progress.seconds is None or not progress.remaining else f"; about {duration(progress.seconds)} to go"
     out.print(
         f"{progress.done} of {progress.units} units done, {len(progress.running)} running, "
-        f"{len(progress.failed)} failed, {progress.left} left{time_left}",
+        f"{len(progress.failed)} failed, {progress.remaining} left{time_left}",
         markup=False,
     )

@@ -31,7 +31,7 @@ def command(store: Path) -> None:
         raise UsageError(f"{store} is not a store: it has neither a folder 'units' nor packed outcomes")
     packed = pack(Store(store))
     for line in packed.damaged:
-        err.print(f"left as it is: {line}", style="yellow", markup=False)
+        err.print(f"unchanged: {line}", style="yellow", markup=False)
     out.print(
         f"{store}: {packed.units:,} units, {packed.diagnoses:,} diagnoses, {packed.trainings:,} trainings"
         f" in {packed.bytes_packed / 1e6:.2f} MB"

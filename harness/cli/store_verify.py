@@ -48,7 +48,7 @@ def command(store: Path) -> None:
     trainings = f", {verified.trainings:,} trainings" if verified.trainings else ""
     out.print(
         f"{verified.units:,} units, {verified.diagnoses:,} diagnoses{trainings} of {store} and {len(models) - len(absent)}"
-        f" registered models are as they were written, {len(problems)} problems",
+        f" registered models are unchanged, {len(problems)} problems",
         markup=False,
         soft_wrap=True,
     )

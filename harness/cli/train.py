@@ -21,9 +21,7 @@ from harness.cli.options import data_dir_option
 @click.option(
     "--compile", "compiled", is_flag=True, help="Compile the network with torch.compile: starts more slowly, runs faster on a GPU."
 )
-@click.option(
-    "--test", metavar="DATASET", help="Also evaluate this data set after every epoch; it appears in the curve and selects nothing."
-)
+@click.option("--test", metavar="DATASET", help="Also evaluate this data set after every epoch; it is part of the curve only.")
 @click.option(
     "--engine",
     type=click.Choice(["auto", "dense", "sparse"]),

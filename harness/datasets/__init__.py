@@ -117,6 +117,6 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     """
     source = _get_source(name)
     if n is not None and n < 1:
-        raise UsageError(f"n is at least 1, not {n}")
+        raise UsageError(f"n must be at least 1, not {n}")
     images = source.read(data_folder(data_dir), n, download)
     return images if n is None else images.first(n)

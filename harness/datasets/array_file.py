@@ -39,7 +39,7 @@ def array_file_source(text: str) -> Source:
 
     def read(data_folder: Path, n: int | None, download: bool) -> ImageSet:
         if images is None:
-            raise MissingDataError(f"no file {path}: images and labels in a .npz or .mat file are expected there")
+            raise MissingDataError(f"{path} does not exist: expected a .npz or .mat file with images and labels")
         return _with_order_note(images, n)
 
     size = None if images is None else len(images)
@@ -95,7 +95,7 @@ def _apply(path: Path, images: np.ndarray, reading: Reading) -> np.ndarray:
         images = np.repeat(images, 3, axis=3)
     elif channels == 1 and images.shape[3] == 3:
         if not (images == images[..., :1]).all():
-            raise DamagedFileError(path, "grey images (one channel is wanted)", "colours")
+            raise DamagedFileError(path, "grey images (channels = 1)", "colours")
         images = images[..., :1]
     if reading.resize is None:
         return np.ascontiguousarray(images)

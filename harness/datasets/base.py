@@ -82,7 +82,7 @@ class ImageSet:
     def first(self, n: int) -> ImageSet:
         """Return the first n images; UsageError unless n is from 1 to the number of images."""
         if not 1 <= n <= len(self):
-            raise UsageError(f"{self.name} has {len(self)} images: n is between 1 and {len(self)}, not {n}")
+            raise UsageError(f"{self.name} has {len(self)} images: n must be from 1 to {len(self)}, not {n}")
         return self.slice(0, n)
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -34,6 +34,6 @@ def read_class_list(path: Path) -> tuple[str, ...]:
         if not name.isprintable():
             raise DamagedFileError(path, _EXPECTED, f"control characters in line {number}")
         if name in numbers:
-            raise DamagedFileError(path, "every class once", f"{name[:60]!r} twice, in lines {numbers[name]} and {number}")
+            raise DamagedFileError(path, "distinct class names", f"{name[:60]!r} twice, in lines {numbers[name]} and {number}")
         numbers[name] = number
     return names

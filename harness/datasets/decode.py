@@ -48,7 +48,7 @@ def decode(path: Path, transform: Callable[[Image], Image] = lambda picture: pic
     ------
     DamagedFileError
         If the file is not a picture, or has several frames, transparent pixels, 32-bit integers, floats outside [0, 1], too many pixels, or
-        colours where one channel is wanted.
+        colours although one channel is requested.
     """
     check_regular(path, "an image")
     try:
@@ -91,7 +91,7 @@ def _read(path: Path, transform: Callable[[Image], Image], channels: int) -> Pic
     with Pillow.open(path, formats=FORMATS) as picture:
         frames = getattr(picture, "n_frames", 1)
         if frames > 1:
-            raise DamagedFileError(path, "one picture", f"{frames} of them (an animation, or pages)")
+            raise DamagedFileError(path, "one picture", f"{frames} pictures (an animation, or pages)")
         _check_samples(path, picture)
         stored_form = " ".join(str(tile[3]) for tile in picture.tile)
         changes: tuple[str, ...] = () if picture.getexif().get(ORIENTATION) in UPRIGHT else ("turned upright as their EXIF tag says",)
@@ -114,7 +114,7 @@ def _check_samples(path: Path, picture: Image) -> None:
     if 2 in tags.get(_SAMPLE_FORMAT, (1,)) and max(bits) < 32:
         raise DamagedFileError(path, "unsigned samples, or floats", "signed integers")
     if tags.get(_PHOTOMETRIC) == 0 and max(bits) > 8:
-        raise DamagedFileError(path, "samples of which 0 is black", f"{bits[0]} bits per sample of which 0 is white")
+        raise DamagedFileError(path, "samples with 0 as black", f"{bits[0]} bits per sample with 0 as white")
 
 
 def _to_eight_bits(path: Path, picture: Image, kind: str | None) -> tuple[Image, tuple[str, ...]]:
@@ -124,14 +124,14 @@ def _to_eight_bits(path: Path, picture: Image, kind: str | None) -> tuple[Image,
     if picture.has_transparency_data:
         alpha = np.asarray(picture.convert("RGBA"))[..., 3]
         if alpha.min() < 255:
-            raise DamagedFileError(path, "an image without transparent pixels", f"{int((alpha < 255).sum())} of them")
+            raise DamagedFileError(path, "an image without transparent pixels", f"{int((alpha < 255).sum())} transparent pixels")
     if picture.mode in SIXTEEN_BITS or (picture.mode == "I" and kind in ("PNG", "PPM")):
         values = np.asarray(picture).astype(np.float64)
         return Pillow.fromarray(np.rint(values / 257).astype(np.uint8)), ("of 16 bits, divided by 257",)
     if picture.mode == "I":
         integers = np.asarray(picture)
         low, high = integers.min(), integers.max()
-        raise DamagedFileError(path, "8 or 16 bits a sample, or floats in [0, 1]", f"32-bit integers from {low} to {high}")
+        raise DamagedFileError(path, "8 or 16 bits per sample, or floats in [0, 1]", f"32-bit integers from {low} to {high}")
     if picture.mode == "F":
         values = np.asarray(picture)
         if not np.isfinite(values).all() or values.min() < 0.0 or values.max() > 1.0:
@@ -148,5 +148,5 @@ def _with_channels(path: Path, picture: Image, channels: int) -> Image:
         return picture
     red, green, blue = picture.split()
     if red.tobytes() != green.tobytes() or red.tobytes() != blue.tobytes():
-        raise DamagedFileError(path, "a grey picture (one channel is wanted)", "colours")
+        raise DamagedFileError(path, "a grey picture (channels = 1)", "colours")
     return red

@@ -45,16 +45,16 @@ def read_label_table(path: Path, images: Collection[str]) -> tuple[list[str], li
     if first_name.lower() in _HEADERS and first_name not in images:
         rows = rows[1:]
     if not rows:
-        raise DamagedFileError(path, _EXPECTED, "a header only")
+        raise DamagedFileError(path, _EXPECTED, "only a header")
     lines: dict[str, int] = {}
     labels = []
     for line, (cell, label) in rows:
         name = str(PurePosixPath(cell))
         if name not in images:
-            header = " (a header names its columns file,label)" if line == first_line else ""
+            header = " (a header must be file,label)" if line == first_line else ""
             raise DamagedFileError(path, "file names of pictures in its folder", f"{cell[:80]!r} in line {line}{header}")
         if name in lines:
-            raise DamagedFileError(path, "every picture once", f"{name[:80]!r} in lines {lines[name]} and {line}")
+            raise DamagedFileError(path, "one row per picture", f"{name[:80]!r} in lines {lines[name]} and {line}")
         if not label or not label.isprintable():
             raise DamagedFileError(path, "a label in every row", f"{label[:40]!r} in line {line}")
         lines[name] = line
@@ -79,7 +79,7 @@ def _read_rows(path: Path, images: Collection[str]) -> list[tuple[int, tuple[str
     except csv.Error as error:
         raise DamagedFileError(path, _EXPECTED, str(error)[:80]) from None
     if not rows:
-        raise DamagedFileError(path, _EXPECTED, "blank rows")
+        raise DamagedFileError(path, _EXPECTED, "only blank rows")
     return rows
 
 

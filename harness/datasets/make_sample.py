@@ -1,7 +1,7 @@
 """Make the samples that ship from whole test splits: `python -m harness.datasets.make_sample --data-dir DIR`.
 
-Kept so that anybody can check where the shipped images come from. Running it again gives the same pixels; the bytes of the files may differ
-with the version of the WebP encoder.
+The script shows where the shipped images come from. Running it again gives the same pixels; the bytes of the files may differ with the
+version of the WebP encoder.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     from harness.datasets import load
 
     parser = argparse.ArgumentParser(prog="python -m harness.datasets.make_sample", description="Make the samples that ship.")
-    parser.add_argument("--data-dir", type=Path, required=True, help="where the whole CIFAR-10 and CIFAR-100 test splits are")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="where to write (default: into the package)")
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder with the whole CIFAR-10 and CIFAR-100 test splits")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to (default: the package)")
     options = parser.parse_args(arguments)
     write_sample(first_of_each_class(load("cifar10", options.data_dir), 100), "cifar10_sample", options.out)
     write_sample(smallest_hashes_of_each_class(load("cifar100", options.data_dir), 10), "cifar100_sample", options.out)

@@ -27,7 +27,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            images, labels = (_choose(path, names, wanted) for wanted in (IMAGES, LABELS))
+            images, labels = (_choose(path, names, accepted) for accepted in (IMAGES, LABELS))
             return _read_array(path, archive, images), _read_array(path, archive, labels)
     except DamagedFileError:
         raise
@@ -43,13 +43,13 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DamagedFileError(path, "arrays of numpy (.npz)", reason) from None
 
 
-def _choose(path: Path, names: list[str], wanted: tuple[str, ...]) -> str:
-    """Return the one name that is wanted."""
-    matches = [name for name in names if name in wanted]
+def _choose(path: Path, names: list[str], accepted: tuple[str, ...]) -> str:
+    """Return the only name of an array that is one of `accepted`."""
+    matches = [name for name in names if name in accepted]
     if len(matches) != 1:
         present = ", ".join(names[:8])[:80] or "no array"
         problem = f"{', '.join(matches)}" if matches else present
-        raise DamagedFileError(path, f"one array called {', '.join(wanted[:-1])} or {wanted[-1]}", problem)
+        raise DamagedFileError(path, f"one array called {', '.join(accepted[:-1])} or {accepted[-1]}", problem)
     return matches[0]
 
 

@@ -45,7 +45,7 @@ def to_bytes(path: Path, images: np.ndarray) -> tuple[np.ndarray, tuple[str, ...
     """
     expected = "images of type uint8, or floats in [0, 1]"
     if images.dtype == np.uint8:
-        dark = ("none of its values exceeds 1, of 255: are they floats that lost their fractions?",) if images.max() <= 1 else ()
+        dark = ("its values are 0 and 1 only, of 255: were they converted from floats in [0, 1]?",) if images.max() <= 1 else ()
         return images, dark
     if images.dtype.kind != "f":
         raise DamagedFileError(path, expected, f"type {images.dtype}")

@@ -29,7 +29,7 @@ def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image],
     """
     files = tree.files[:n]
     if n is not None and n > len(files):
-        raise UsageError(f"{name} has {len(files)} images: n is between 1 and {len(files)}, not {n}")
+        raise UsageError(f"{name} has {len(files)} images: n must be from 1 to {len(files)}, not {n}")
     images = np.empty((0, 0, 0, channels), np.uint8)
     changed: Counter[str] = Counter()
     for position, path in enumerate(files):
@@ -41,7 +41,7 @@ def read_tree(name: str, tree: Tree, n: int | None, transform: Callable[[Image],
             images = _allocate(name, (len(files), *image.shape))
         if image.shape != images.shape[1:]:
             (height, width), (first_height, first_width) = image.shape[:2], images.shape[1:3]
-            actual = f"{width} x {height} (--resize brings all to one size)"
+            actual = f"{width} x {height} (use --resize)"
             raise DamagedFileError(path, f"{first_width} x {first_height} pixels like the others", actual)
         images[position] = image
     notes = (*tree.notes, *(f"{count} image{'s' * (count > 1)} {change}" for change, count in changed.items()))
@@ -52,4 +52,4 @@ def _allocate(name: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
         return np.empty(shape, np.uint8)
     except MemoryError:
-        raise UsageError(f"{name}: no memory for {' x '.join(map(str, shape))} bytes: use fewer images, or --resize") from None
+        raise UsageError(f"{name}: not enough memory for {' x '.join(map(str, shape))} bytes: use fewer images, or --resize") from None

@@ -38,9 +38,9 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.resize is not None and not 1 <= self.resize <= LARGEST:
-            raise UsageError(f"images are resized to a number of pixels from 1 to {LARGEST}, not {self.resize}")
+            raise UsageError(f"resize must be a number of pixels from 1 to {LARGEST}, not {self.resize}")
         if self.channels not in (None, 1, 3):
-            raise UsageError(f"images have 1 channel (grey) or 3 (RGB), not {self.channels}")
+            raise UsageError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels}")
 
     def to_text(self) -> str:
         """Return the text that is appended to a path, such as "?resize=32&channels=1"; "" for the images as they are."""
@@ -69,7 +69,5 @@ def split_reading(text: str) -> tuple[str, Reading]:
     fields = dict(parse_qsl(match["options"], keep_blank_values=True))
     unknown = [name for name in fields if name not in ("resize", "channels")]
     if unknown or any(not value.isascii() or not value.isdecimal() or len(value) > 9 for value in fields.values()):
-        raise UsageError(
-            f"?{match['options']}: images are resized to a number of pixels and have a number of channels: ?resize=32&channels=1"
-        )
+        raise UsageError(f"?{match['options']}: expected options such as ?resize=32&channels=1")
     return text[: match.start()], Reading(**{name: int(value) for name, value in fields.items()})

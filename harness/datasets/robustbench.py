@@ -90,7 +90,7 @@ def _check_md5(data: Cifar, data_dir: Path) -> None:
     for file, md5 in [*official.train_list, *official.test_list, (official.meta["filename"], official.meta["md5"])]:
         path = data_dir / official.base_folder / file
         if not check_integrity(path, md5):
-            raise DamagedFileError(path, f"md5 {md5}", "another")
+            raise DamagedFileError(path, f"md5 {md5}", "another md5")
 
 
 def _load_images(data: Cifar, data_dir: Path, n: int | None) -> tuple[torch.Tensor, torch.Tensor]:

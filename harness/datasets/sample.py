@@ -92,7 +92,7 @@ def _make_source(kind: DataKind, classes: tuple[str, ...], title: str) -> Source
 SOURCES = {
     source.info.name: source
     for source in (
-        _make_source(CIFAR10_KIND, CIFAR10, "1,000 CIFAR-10 test images, 100 a class; ships"),
-        _make_source(CIFAR100_KIND, CIFAR100, "1,000 CIFAR-100 test images, 10 a class; ships"),
+        _make_source(CIFAR10_KIND, CIFAR10, "1,000 CIFAR-10 test images, 100 per class; shipped"),
+        _make_source(CIFAR100_KIND, CIFAR100, "1,000 CIFAR-100 test images, 10 per class; shipped"),
     )
 }

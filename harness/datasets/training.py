@@ -54,5 +54,5 @@ def training_size(name: str) -> int:
         return cifar.TRAINING_IMAGES
     size = datasets.describe(name).size
     if size is None:
-        raise MissingDataError(f"the number of images of {name} is not known before it is read")
+        raise MissingDataError(f"the number of images of {name} is known only after reading it")
     return size

@@ -56,7 +56,7 @@ def list_tree(root: Path, classes: Sequence[str] | None = None) -> Tree:
             if folders != sorted(folders):
                 notes.append(f"its classes are in the order of their numbers: {', '.join(folders[:3])}, ..., {folders[-1]}")
     elif unlisted := [name for name in folders if name not in classes]:
-        notes.append(f"{_count(len(unlisted), 'folder')} passed over that {CLASS_LIST} does not name: {_some(unlisted)}")
+        notes.append(f"{_count(len(unlisted), 'folder')} skipped that {CLASS_LIST} does not list: {_some(unlisted)}")
     names = tuple(folders if classes is None else classes)
     absent = [name for name in names if name not in folders]
     if absent:
@@ -65,10 +65,10 @@ def list_tree(root: Path, classes: Sequence[str] | None = None) -> Tree:
     members = [[root / name / path for path in images] for name, (images, _) in zip(names, listings, strict=True)]
     pictures = [name for name in loose_files if _is_image(name)]
     if not any(members):
-        hint = f"{_count(len(pictures), 'picture')} beside no folder of a class, and no {LABEL_TABLE}; " if pictures else ""
-        raise MissingDataError(f"{root}: no images ({hint}a folder a class, files {', '.join(sorted(SUFFIXES))})")
+        hint = f"{_count(len(pictures), 'picture')} without class folders and without {LABEL_TABLE}; " if pictures else ""
+        raise MissingDataError(f"{root}: no images ({hint}expected one folder per class, files {', '.join(sorted(SUFFIXES))})")
     if pictures:
-        notes.append(f"{_count(len(pictures), 'picture')} passed over in no class folder: {_some(pictures)}")
+        notes.append(f"{_count(len(pictures), 'picture')} skipped outside the class folders: {_some(pictures)}")
     notes += _note_skipped([suffix for _, suffixes in listings for suffix in suffixes])
     labels = [label for label, paths in enumerate(members) for _ in paths]
     return _balanced([path for paths in members for path in paths], labels, names, notes)
@@ -90,7 +90,7 @@ def list_labelled(root: Path, table: Path, classes: Sequence[str] | None = None)
     labels, class_names = index_labels(table, texts, classes)
     notes = [f"its labels are those of {LABEL_TABLE}"]
     if len(names) < len(images):
-        notes.append(f"{_count(len(images) - len(names), 'picture')} passed over that {LABEL_TABLE} does not name")
+        notes.append(f"{_count(len(images) - len(names), 'picture')} skipped that {LABEL_TABLE} does not list")
     notes += _note_skipped(skipped_suffixes)
     return _balanced([root / name for name in names], labels, class_names, notes)
 
@@ -133,7 +133,7 @@ def _is_image(name: str) -> bool:
 def _list_entries(root: Path) -> tuple[list[str], list[str]]:
     """Return the sorted names of the folders and of the files in a folder, without litter."""
     if not root.is_dir():
-        raise MissingDataError(f"no folder {root}: a tree of images with a folder a class is expected there")
+        raise MissingDataError(f"no folder {root}: expected images in one folder per class")
     try:
         entries = [entry for entry in os.scandir(root) if not _is_litter(entry.name)]
         folders = sorted(entry.name for entry in entries if entry.is_dir())

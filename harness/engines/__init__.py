@@ -73,7 +73,7 @@ def build(model: nn.Module, engine: str) -> nn.Module:
 
         return Bf16Model(model)
     if importlib.util.find_spec("numba") is None:
-        raise UsageError("engine sparse needs numba: pip install 'robust-binary-harness[fast]', or ask for --engine dense")
+        raise UsageError("engine sparse needs numba: pip install 'robust-binary-harness[fast]', or use --engine dense")
     from harness.engines.sparse import SparseModel
 
     return SparseModel(model)

@@ -65,7 +65,7 @@ def _finite_change(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(change.median()) if len(change) else 0.0
 
 
-def ask_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def classify_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Classify images in reverse order with two rebuilt networks, one by one and in batches of `BATCH`, and compare with `logits`.
 
     Each rebuilt network sees only the images of this call, so it cannot answer from memory. Variants of the same image (the clean image
@@ -93,7 +93,7 @@ def ask_again(model: Fenced, images: torch.Tensor, logits: torch.Tensor) -> torc
     is_different = torch.stack([disagree(answer, logits, logits) for answer in answers]).any(0)
     if int(is_different.sum()) > max(1, SHARE * len(images)):
         raise RefusedError(
-            f"model at fault: made again and asked alone, or in another order, it gives other logits for {int(is_different.sum())} of "
-            f"{len(images)} images (does it remember what it was asked?)"
+            f"model at fault: rebuilt and queried one by one or in another order, it returns other logits for {int(is_different.sum())} of "
+            f"{len(images)} images (does it keep state between calls?)"
         )
     return torch.stack([classify(answer) for answer in answers])

@@ -14,7 +14,7 @@ from model_zoo.errors import UserError
 
 GROUP = ["dataset", "norm", "radius"]
 CELL = [*GROUP, "model", "attack"]
-# The measures that are no attack: accuracy without an attack, and pointwise over all attacks.
+# The measures without an attack's name: accuracy without an attack, and pointwise over all attacks.
 CLEAN, WORST = "clean", "worst"
 COLUMNS = [*GROUP, "model", "measure", "successes", "n", "planned", "flags", "near_constant"]
 
@@ -115,16 +115,16 @@ def _refuse_mixtures(outcomes: pd.DataFrame) -> None:
         raise UserError("no outcomes to report")
     versions: Sequence[Any] = sorted(outcomes["protocol"].unique())
     if len(versions) > 1:
-        raise UserError(f"outcomes of protocols {', '.join(map(str, versions))} never share a table: choose one")
+        raise UserError(f"outcomes of protocols {', '.join(map(str, versions))} cannot share a table: choose one")
     if "model_sha256" in outcomes:
         hashes = outcomes.groupby("model")["model_sha256"].unique()
         for model, digests in hashes[hashes.map(len) > 1].items():
             prefixes = ", ".join(sorted(sha256[:12] for sha256 in digests))
             raise UserError(
-                f"outcomes of {len(digests)} models called {model} (model_sha256 {prefixes}): choose one, or give one another id"
+                f"outcomes of {len(digests)} models called {model} (model_sha256 {prefixes}): choose one, or give one of them another id"
             )
     is_duplicate = outcomes.duplicated([*CELL, "image"])
     if is_duplicate.any():
         examples = outcomes.loc[is_duplicate, [*CELL, "image"]].drop_duplicates().head(3).to_numpy().tolist()
         cell_names = "; ".join(" · ".join(map(str, cell)) for cell in examples)
-        raise UserError(f"{int(is_duplicate.sum())} outcomes stand twice (data set, norm, radius, model, attack, image): {cell_names}")
+        raise UserError(f"{int(is_duplicate.sum())} outcomes occur twice (data set, norm, radius, model, attack, image): {cell_names}")

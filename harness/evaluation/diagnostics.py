@@ -32,7 +32,7 @@ NOISE_DRAWS = 20
 # Radii of the sweep, in 255ths; at the largest one an attack must break nearly all images.
 SWEEP = (0, 1, 2, 4, 8, 16, 32, round(255 * thresholds.LARGE_RADIUS.value))
 # One character per image.
-ROBUST, BROKEN, NOT_ASKED = "1", "0", "-"
+ROBUST, BROKEN, NOT_TESTED = "1", "0", "-"
 # Probes that ascend losses of the network itself; an image that withstands them all counts as robust to white-box attacks.
 WHITE_BOX = ("ce", "margin")
 
@@ -93,7 +93,7 @@ class Diagnostics:
     @property
     def n(self) -> int:
         """Number of images that the model classifies correctly without an attack."""
-        return self.images - self.robust["ce"].count(NOT_ASKED)
+        return self.images - self.robust["ce"].count(NOT_TESTED)
 
     @property
     def near_constant(self) -> bool:
@@ -102,7 +102,7 @@ class Diagnostics:
 
     def share(self, marks: str) -> float:
         """Return the share of "1" among the tested images of a string; 0.0 if none was tested."""
-        tested = len(marks) - marks.count(NOT_ASKED)
+        tested = len(marks) - marks.count(NOT_TESTED)
         return marks.count("1") / tested if tested else 0.0
 
     def first(self, n: int) -> Diagnostics:
@@ -135,14 +135,14 @@ class Diagnostics:
         """
         predictions = plain.get("predictions")
         if not isinstance(predictions, str):
-            raise ValueError("no text of predictions")
+            raise ValueError("predictions are not text")
         fields = {**plain, "predictions": [int(number) for number in predictions.split()]}
         measured = _CHECKED.validate_json(json.dumps(fields), strict=True)
         strings = (measured.rising, *(text for group in (measured.no_gradient, measured.robust, measured.sweep) for text in group.values()))
         if {"ce", "margin"} - set(measured.robust) or not measured.sweep:
             raise ValueError("measurements are missing")
         if any(len(text) != measured.images or set(text) - set("01-") for text in strings):
-            raise ValueError("measurements of other images, or none")
+            raise ValueError("measurements do not have one character (0, 1 or -) per image")
         for radius in measured.sweep:
             exact_fraction(radius)
         return measured
@@ -184,13 +184,13 @@ def diagnose(
         If the threat model has another norm, or the model misclassifies all images.
     """
     if threat.norm != "Linf":
-        raise UsageError(f"diagnostics are for Linf threat models, and {threat} is not one")
+        raise UsageError(f"diagnostics need an Linf threat model, not {threat}")
     report = progress or (lambda fraction, component: None)
     images, labels = block.tensors()
     model, predictions = subject.attacked, predict(subject.judged, images)
     is_correct = predictions == labels
     if not is_correct.any():
-        raise UsageError(f"nothing to diagnose: the model gets none of {len(images)} images right")
+        raise UsageError(f"nothing to diagnose: the model classifies none of {len(images)} images correctly")
     x, y = images[is_correct].contiguous(), labels[is_correct]
     epsilon, attack_seed = threat.epsilon, seed % 2**32
     robust: dict[str, torch.Tensor] = {}
@@ -231,10 +231,10 @@ def diagnose(
             sweep[str(Fraction(radius, 255))] = robust_masks[0] & robust_masks[1]
 
     def marks(values: torch.Tensor, tested: torch.Tensor | None = None) -> str:
-        """Return one character per image; `values` and `where` (which were tested) cover the correctly classified images only."""
+        """Return one character per image; `values` and `tested` (all by default) cover the correctly classified images only."""
         mask = torch.ones_like(values) if tested is None else tested
-        digits = iter("01"[value] if is_tested else NOT_ASKED for value, is_tested in zip(values.tolist(), mask.tolist(), strict=True))
-        return "".join(next(digits) if is_right else NOT_ASKED for is_right in is_correct.tolist())
+        digits = iter("01"[value] if is_tested else NOT_TESTED for value, is_tested in zip(values.tolist(), mask.tolist(), strict=True))
+        return "".join(next(digits) if is_right else NOT_TESTED for is_right in is_correct.tolist())
 
     is_chosen = torch.zeros(len(x), dtype=torch.bool)
     is_chosen[decision_rows] = True

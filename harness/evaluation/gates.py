@@ -36,7 +36,7 @@ def check_images(images: torch.Tensor, labels: torch.Tensor, classes: int) -> No
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != torch.float32:
         raise RefusedError(f"images refused: float32 [N, 3, H, W] or [N, 1, H, W] expected, found {images.dtype} {list(images.shape)}")
     if not torch.isfinite(images).all():
-        raise RefusedError("images refused: they hold NaN or infinite values")
+        raise RefusedError("images refused: they contain NaN or infinite values")
     low, high = float(images.min()), float(images.max())
     if low < 0.0 or high > 1.0:
         raise RefusedError(f"images refused: values in [0, 1] expected, found [{low:g}, {high:g}] (is a normalisation outside the model?)")
@@ -76,16 +76,16 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
             _refuse_shape(network.cpu(), probe)
             if isinstance(error, UserCodeError):
                 raise
-            raise RefusedError(f"model refused: it does not run on images {list(probe.shape)}, or on one alone: {reason}") from None
+            raise RefusedError(f"model refused: it does not run on images {list(probe.shape)}, or on a single image: {reason}") from None
     if not isinstance(first, torch.Tensor) or first.shape != (len(probe), classes):
         shape = list(first.shape) if isinstance(first, torch.Tensor) else type(first).__name__
         raise RefusedError(f"model refused: logits [{len(probe)}, {classes}] expected, found {shape}")
     if not torch.isfinite(first).all():
-        raise RefusedError("model refused: its logits hold NaN or infinite values")
+        raise RefusedError("model refused: its logits contain NaN or infinite values")
     if float(first.min()) >= 0.0 and bool((first.sum(1) - 1.0).abs().max() < 1e-4):
         raise RefusedError("model refused: it returns probabilities; attacks need logits")
     if float((first - second).abs().max()) > DETERMINISM_TOLERANCE * max(1.0, float(first.abs().max())):
-        raise RefusedError("model refused: two forward passes on the same images differ; a stochastic model has to be declared as one")
+        raise RefusedError("model refused: two forward passes on the same images differ; a stochastic model must be declared as stochastic")
     if not alone:
         return
     with torch.no_grad():
@@ -147,9 +147,9 @@ def check_alphabet(weights: Sequence[np.ndarray], weight_bits: int, pruned: bool
         magnitudes = np.unique(np.abs(weight))
         zeros = int((weight == 0).sum())
         if weight_bits == 1 and len(magnitudes[magnitudes > 0]) > 1:
-            raise RefusedError(f"model refused: layer {position} holds {len(magnitudes)} magnitudes where the record says one-bit weights")
+            raise RefusedError(f"model refused: layer {position} has {len(magnitudes)} magnitudes, but the record says one-bit weights")
         if weight_bits == 1 and zeros and not pruned:
-            raise RefusedError(f"model refused: layer {position} holds {zeros} zeros where the record says -1 and +1 (is it sign(0) = 0?)")
+            raise RefusedError(f"model refused: layer {position} has {zeros} zeros, but the record says -1 and +1 (is its sign(0) 0?)")
 
 
 def check_clean_accuracy(expected: float, correct: int, n: int) -> None:
@@ -165,4 +165,4 @@ def check_clean_accuracy(expected: float, correct: int, n: int) -> None:
     from scipy.stats import binomtest
 
     if binomtest(correct, n, expected).pvalue < CLEAN_SIGNIFICANCE:
-        raise RefusedError(f"model refused: {correct} of {n} clean images right, where its record says {100 * expected:.1f} %")
+        raise RefusedError(f"model refused: {correct} of {n} clean images classified correctly, but its record says {100 * expected:.1f} %")

@@ -15,11 +15,11 @@ MARKS = {
     "zero-gradient": "images have no gradient: gradient attacks cannot move them",
     "saturated": "the cross-entropy has no gradient: attacks that follow it cannot move images",
     "black-box-better": "Square, which uses no gradients, breaks images that gradient attacks do not",
-    "decisions-better": "RayS, which is shown decisions alone, breaks images that other attacks do not",
+    "decisions-better": "RayS, which sees only decisions, breaks images that other attacks do not",
     "transfer-better": "examples made on other models break images that its own gradients do not",
     "non-finite": "logits are NaN or infinite, which counts as broken",
 }
-# Marks with which robustness to gradient attacks says little.
+# Marks that make robustness to gradient attacks doubtful.
 MASKING = ("zero-gradient", "saturated", "black-box-better", "decisions-better", "transfer-better")
 
 

@@ -28,9 +28,9 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
-# The only column that may be empty: a robust image was broken by nothing.
+# The only column that may be empty, namely for robust images.
 _NULLABLE_COLUMN = "broken_by"
-# A model that predicts one class for at least half of balanced clean images predicts next to nothing, so its robustness means nothing.
+# A model that predicts one class for at least half of balanced clean images ignores most of its input, so its robustness is meaningless.
 NEAR_CONSTANT_SHARE = 0.5
 # With fewer images, one class can reach half of the predictions by chance.
 NEAR_CONSTANT_IMAGES = 30
@@ -75,7 +75,7 @@ def check_outcomes(table: pa.Table, images: int) -> str | None:
     if pc.any(pc.and_(table["robust_to_seen"], pc.invert(table["robust"]))).as_py():
         return "images that are robust to all queries but not to the example returned"
     if not pc.all(pc.equal(table["robust"], pc.is_null(table["broken_by"]))).as_py():
-        return "images that are robust and broken by something, or neither"
+        return "images that are both robust and broken, or neither"
     return None
 
 

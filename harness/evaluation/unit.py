@@ -15,7 +15,7 @@ from harness import attacks
 from harness.attacks.memory import Memory, Saved
 from harness.attacks.spec import AttackSpec
 from harness.datasets.base import ImageSet
-from harness.evaluation.consistency import PROBE, ask_again, check_consistent
+from harness.evaluation.consistency import PROBE, check_consistent, classify_again
 from harness.evaluation.meter import Meter
 from harness.evaluation.outcomes import COLUMNS, KEPT_IMAGES, UnitOutcome
 from harness.evaluation.probes import gradient_flags
@@ -89,7 +89,7 @@ def _run_fenced(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> U
         model.start()
         outcome = run()
         if model.state_sha256() != hash_before:
-            raise RefusedError("model at fault: its parameters or buffers are others after the attack than before")
+            raise RefusedError("model at fault: the attack changed its parameters or buffers")
     return outcome
 
 
@@ -216,6 +216,6 @@ def _judge_rebuilt(
     if len(changed):
         check_consistent(model, changed.to(device_of(model)))
     by_adversarial, _, by_best = (
-        (ask_again(model, variant, logits_of(model, variant)) != labels).any(0) for variant in (adversarial, images, best_queries)
+        (classify_again(model, variant, logits_of(model, variant)) != labels).any(0) for variant in (adversarial, images, best_queries)
     )
     return by_adversarial, by_best & (best_queries != images).flatten(1).any(1)

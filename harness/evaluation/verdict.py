@@ -130,7 +130,7 @@ CHECKS = (
         "decisions-help",
         "masked",
         thresholds.DECISION_GAIN,
-        "that no other probe breaks are broken by RayS, which is shown decisions alone",
+        "that no other probe breaks are broken by RayS, which sees only decisions",
         _probe_gain("decision"),
     ),
     Check(
@@ -155,7 +155,7 @@ CHECKS = (
         "large-radius",
         "masked",
         thresholds.LARGE_RADIUS_ACCURACY,
-        "are left at the largest radius, where an attack must break nearly all",
+        "remain robust at the largest radius, where an attack must break nearly all",
         _large_radius,
     ),
     Check(

@@ -47,7 +47,7 @@ LATEX = str.maketrans(
 )
 
 
-# What Markdown would not show as it is; "_" within a word, "<" before a number and lonely brackets are harmless.
+# Characters that Markdown would not show literally; "_" within a word, "<" before a number and lonely brackets are harmless.
 _MARKDOWN = re.compile(r"[\\`*|]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|\](?=[(\[:])|&(?=[A-Za-z#])")
 
 
@@ -123,7 +123,7 @@ class Cell:
 
     @property
     def masking(self) -> tuple[str, ...]:
-        """Those of the flags with which robustness says little."""
+        """The flags that make robustness doubtful."""
         return tuple(flag for flag in self.flags if flag in MASKING)
 
     @property
@@ -191,7 +191,7 @@ def _printable(text: str) -> str:
 
 
 def terminal(cell: Cell) -> Text:
-    """Return the cell for a narrow column of a terminal: the interval, in whole per cent, and the note stand below."""
+    """Return the cell for a narrow column of a terminal: the interval, in whole per cent, and the note are on lines below."""
     from rich.text import Text
 
     number, below = _printable(cell.number), ""

@@ -60,7 +60,7 @@ class ComparedModel:
     def doubt(self) -> str:
         """The reason why the model's number decides nothing; "" if it can be relied on."""
         if self.near_constant:
-            return "it gives one class to most images"
+            return "it predicts one class for most images"
         if self.is_evasive:
             return "an attack without its gradients failed on it"
         masking = [mark for mark in self.flags if mark in MASKING]
@@ -252,10 +252,10 @@ def sentences(comparison: Comparison) -> list[str]:
     images = f"{model.worst.successes} of {model.worst.n} images of {comparison.dataset}"
     lines = [
         f"{model.model} withstands {attacks} under {comparison.threat} on {images} ({model.worst} %).",
-        f"Unattacked it gets {model.clean.successes} of them right ({model.clean} %).",
+        f"Without an attack it classifies {model.clean.successes} of them correctly ({model.clean} %).",
     ]
     if model.near_constant:
-        lines.append("It gives one class to most images: its robustness means nothing.")
+        lines.append("It predicts one class for most images: its robustness is meaningless.")
     elif model.doubt:
         lines.append(f"Its robustness is in doubt ({model.doubt}).")
     lines += [_probe_sentence(model.probes)] if model.probes and model.worst.successes else []
@@ -329,7 +329,7 @@ def _pareto_sentence(comparison: Comparison) -> str:
 
 
 def times(bytes_of_model: int, bytes_of_opponent: int) -> str:
-    """Return one size relative to another, for people: "3.2 times its bytes", "0.4 times its bytes"."""
+    """Return one size relative to another, as text: "3.2 times its bytes", "0.4 times its bytes"."""
     ratio = bytes_of_model / bytes_of_opponent
     return f"{ratio:.1f} times its bytes" if ratio >= 0.1 else f"{ratio:.3f} times its bytes"
 

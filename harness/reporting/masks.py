@@ -32,7 +32,7 @@ def used_at_random(weights: int, kept: int, groups: int) -> tuple[float, float]:
         If the parts are not equal, or `kept` is not between 0 and `weights`.
     """
     if weights % groups or not 0 <= kept <= weights:
-        raise ValueError(f"{kept} of {weights} weights in {groups} equal parts")
+        raise ValueError(f"cannot keep {kept} of {weights} weights in {groups} equal parts")
     size = weights // groups
     one_empty, two_empty = (_all_outside(weights, kept, number * size) for number in (1, 2))
     mean_empty = groups * one_empty

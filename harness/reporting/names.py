@@ -31,14 +31,14 @@ def _equally_partial(group: pd.DataFrame) -> bool:
 
 
 def is_masked(row: pd.Series) -> bool:
-    """Return whether the units behind a row carry a flag with which robustness says little, see `harness.evaluation.marks.MASKING`."""
+    """Return whether the units behind a row carry a flag that makes robustness doubtful, see `harness.evaluation.marks.MASKING`."""
     return "flags" in row and any(flag in MASKING for flag in str(row["flags"]).split(", "))
 
 
 def may_lead(row: pd.Series, most_images: int) -> bool:
     """Return whether a model may be on the Pareto front: as many images as any, and nothing known that makes its number meaningless.
 
-    A near-constant predictor, a verdict "masked" and a flag of `is_masked` do.
+    A number is meaningless for a near-constant predictor, with a verdict "masked", and with a flag of `is_masked`.
     """
     return bool(row["worst_n"] == most_images and not row["near_constant"] and not is_masked(row) and row.get("verdict") != "masked")
 

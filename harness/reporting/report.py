@@ -70,7 +70,7 @@ def build(
     outcomes, models, expected
         As `harness.reporting.frames.summary` takes them.
     invalid : sequence of str
-        One line per outcome that was declared invalid; they stand below the tables.
+        One line per outcome that was declared invalid; written below the tables.
     diagnosed : pandas.DataFrame, optional
         From `harness.runner.diagnoses.diagnosed`.
     references : mapping, optional

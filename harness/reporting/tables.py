@@ -21,8 +21,8 @@ from model_zoo.documents import read_toml, validated
 BLANK = ("published", "difference", "count")
 # Settings that all comparisons with the literature share.
 LITERATURE_DEFAULTS: dict[str, Any] = {
-    "note": "Published numbers as their source prints them, with the interval of a proportion where it says over how many images; measured "
-    "ones are of this store. difference: measured less published, in points, only where both are of one kind of model.",
+    "note": "Published numbers are printed as in their source, with the interval of a proportion if the number of images is known; "
+    "measured numbers are from this store. difference: measured less published, in points, if both are about the same kind of model.",
     "group": "section",
     "columns": [
         {"heading": heading, "field": field, "format": form}
@@ -140,7 +140,7 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         near_constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
         all_cells = [cell for row in rows for cell in row]
         notes = [spec.note, *verdict_notes(all_cells), *flag_notes(all_cells)]
-        notes += [f"{model} is a near-constant predictor: its robustness means nothing." for model in near_constant]
+        notes += [f"{model} is a near-constant predictor: its robustness is meaningless." for model in near_constant]
         if "origin" in part:
             notes.append(f"Published: {'; '.join(sorted(part['origin'].dropna().unique()))}.")
         if "verdict_reasons" in part:
@@ -152,7 +152,7 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
             notes.append("No model here has been diagnosed under this threat model.")
         headline = part["headline"].iloc[0] if "headline" in part else "worst case"
         if headline != "worst case" and any(column.field == "worst" for column in columns):
-            notes.append("No attack here has APGD, which leaves fewer images under L2: the number is no worst case.")
+            notes.append("No attack here has APGD, which leaves fewer images under L2: the number is not a worst case.")
         headings = [headline if column.field == "worst" and headline != "worst case" else column.heading for column in columns]
         fields = tuple(column.field for column in columns)
         tables.append(Table(caption, headings, rows, [column.format != "text" for column in columns], notes, starts, fields))

@@ -16,6 +16,7 @@ from harness.reproduction.recipes import derive
 from harness.reproduction.scale import Data, Scale, get_scale
 from harness.reproduction.settings import Settings
 from harness.runner.plan import Plan, Unit, plan_described
+from harness.runner.protocol import default_threat
 from harness.runner.store import Store, Stored
 from harness.runner.training_unit import TrainingUnit, plan_training, training_key
 from harness.runner.trainings import TrainingDocument
@@ -34,7 +35,7 @@ CLEAN_ATTACK = "pgd"
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a cell cannot be had on this machine, in one line."""
+    """Settings of a cell that cannot be measured on this machine, with the reason in one line."""
 
     settings: Settings
     reason: str
@@ -119,11 +120,13 @@ class CellStore:
     def _units_of(self, document: TrainingDocument, settings: Settings) -> Sequence[Unit]:
         record, data = document.model(), self.scale.data[settings.dataset]
         is_clean = settings.radius == "0"
-        threat = ThreatModel("Linf", Fraction(record.threat.radius if is_clean else settings.radius))
+        family = datasets.describe(data.test).family
+        # Clean accuracy is read from a unit at the protocol's radius: every unit stores whether the clean image is right.
+        threat = default_threat("Linf", family) if is_clean else ThreatModel("Linf", Fraction(settings.radius))
         reference = str(self.store.trainings.record_path(document))
         attack = CLEAN_ATTACK if is_clean else data.attack
         images = self._test_images(data)
-        return plan_described({reference: record}, [attack], images, datasets.describe(data.test).family, [threat], 0, "auto").units
+        return plan_described({reference: record}, [attack], images, family, [threat], 0, "auto").units
 
     def _test_images(self, data: Data) -> ImageSet:
         if data.test not in self._images:

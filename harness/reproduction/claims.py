@@ -101,7 +101,7 @@ class BestRowFollows(_Claim):
             column_values.append(getattr(cells[best_row].settings, self.column_setting))
             best_values.append(getattr(cells[best_row].settings, self.row_setting))
         if len(column_values) < 4:
-            return self._undecided(f"four whole columns, of which {len(column_values)} are measured")
+            return self._undecided(f"four complete columns, of which {len(column_values)} are measured")
         if len(set(best_values)) == 1:
             return Verdict(self.text, "does not survive", f"the same row is best in all {len(best_values)} columns")
         correlation = float(spearmanr(column_values, best_values).statistic)
@@ -248,8 +248,8 @@ class BeatsOthers(_Claim):
         usable = [place for place in rivals if place in tested and (self.row, place[1]) in tested]
         ps = []
         for place in usable:
-            ours, theirs = tested[self.row, place[1]], tested[place]
-            counts = [[ours.successes, ours.n - ours.successes], [theirs.successes, theirs.n - theirs.successes]]
+            claimed, rival = tested[self.row, place[1]], tested[place]
+            counts = [[claimed.successes, claimed.n - claimed.successes], [rival.successes, rival.n - rival.successes]]
             ps.append(float(fisher_exact(counts, alternative="greater").pvalue))
         higher = [place for place in usable if tested[place].value >= tested[self.row, place[1]].value]
         if higher:

@@ -21,7 +21,13 @@ from model_zoo.training.trained import Step
 from model_zoo.training.trainer import train
 
 # The first steps of a pilot compile kernels and fill caches; the median of the others counts.
-PILOT_STEPS, WARM_UP = 9, 4
+PILOT_STEPS, WARM_UP = 5, 2
+# A pilot begins with small batches, by engine, and ends with the first batch whose step takes this many seconds: on a slow machine, steps
+# of a large network on a full batch would take minutes each.
+FIRST_BATCH = {"dense": 8, "sparse": 16}
+LONG_STEP = 0.5
+# A rate at which a network that learns random labels in tiny batches does not diverge; it does not change the time of a step.
+PILOT_RATE = 1e-6
 # Options of a recipe that change what is learned but hardly the time that it takes.
 CHEAP_OPTIONS = ("score_scale", "score_fan", "weight_init")
 # Share of the time of an epoch's training that its evaluation on held-out images takes.
@@ -35,34 +41,34 @@ class _EnoughError(Exception):
 def training_seconds(cells: CellStore, units: Sequence[TrainingUnit], on_pilot: Callable[[str], None] = lambda recipe: None) -> list[float]:
     """Return the estimated seconds of trainings on one thread.
 
-    Trainings of the same network and schedule that the store has decide, then a pilot of a few steps; `on_pilot` is called with the id of
-    a recipe before its pilot.
+    The estimate is the median of the stored trainings of the same network and schedule; if there are none, a pilot of a few steps is timed.
+    `on_pilot` is called with the id of a recipe before its pilot.
     """
-    known, seconds = _known(cells), []
+    stored_seconds, seconds = _seconds_by_kind(cells), []
     for unit in units:
         kind = _kind(unit.recipe.to_dict())
-        if kind not in known:
+        if kind not in stored_seconds:
             on_pilot(unit.recipe.id)
-            known[kind] = [_pilot(unit)]
-        seconds.append(median(known[kind]))
+            stored_seconds[kind] = [_pilot(unit)]
+        seconds.append(median(stored_seconds[kind]))
     return seconds
 
 
 def quick_seconds(cells: CellStore, units: Sequence[TrainingUnit]) -> float | None:
-    """Return the estimated seconds of trainings without a pilot, the median of all where a kind is new; None if the store has none."""
-    known = _known(cells)
-    if not known:
+    """Return the estimated seconds of trainings without a pilot, for new kinds the median of all; None if the store has none."""
+    stored_seconds = _seconds_by_kind(cells)
+    if not stored_seconds:
         return None
-    typical = median(value for values in known.values() for value in values)
-    return sum(median(known.get(_kind(unit.recipe.to_dict()), [typical])) for unit in units)
+    typical = median(value for values in stored_seconds.values() for value in values)
+    return sum(median(stored_seconds.get(_kind(unit.recipe.to_dict()), [typical])) for unit in units)
 
 
-def _known(cells: CellStore) -> dict[str, list[float]]:
-    """Return the seconds of the store's trainings, by what decides them."""
-    known: dict[str, list[float]] = {}
+def _seconds_by_kind(cells: CellStore) -> dict[str, list[float]]:
+    """Return the seconds of the store's trainings by `_kind`."""
+    stored_seconds: dict[str, list[float]] = {}
     for document in cells.documents.values():
-        known.setdefault(_kind(document.identity["training"]), []).append(document.seconds)
-    return known
+        stored_seconds.setdefault(_kind(document.identity["training"]), []).append(document.seconds)
+    return stored_seconds
 
 
 def attack_seconds(cells: CellStore, models: int) -> float | None:
@@ -86,14 +92,23 @@ def _kind(recipe: dict[str, Any]) -> str:
 
 def _pilot(unit: TrainingUnit) -> float:
     """Return the estimated seconds of a training from a few of its steps on random images."""
-    recipe, batch = unit.recipe, unit.recipe.optimiser.batch
+    recipe = unit.recipe
+    full = recipe.optimiser.batch
     images = (recipe.data.images or training_size(recipe.data.dataset)) - recipe.data.hold_out
+    batch = min(FIRST_BATCH[unit.engine], full)
+    while (step := _step_seconds(unit, batch)) < LONG_STEP and batch < full:
+        batch = min(4 * batch, full)
+    return (1 + HOLD_OUT_SHARE) * recipe.optimiser.epochs * (images // full) * step * full / batch
+
+
+def _step_seconds(unit: TrainingUnit, batch: int) -> float:
+    """Return the processor time of one training step with a batch size of its own, on one thread."""
+    fields = unit.recipe.to_dict()
     generator = np.random.default_rng(0)
-    count = recipe.data.hold_out + batch * (PILOT_STEPS + 1)
+    count = unit.recipe.data.hold_out + batch * (PILOT_STEPS + 1)
     pixels = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    labels = generator.integers(0, int(recipe.architecture["classes"]), count)
-    fields = recipe.to_dict()
-    short = Recipe.from_dict({**fields, "data": {**fields["data"], "images": None}})
+    labels = generator.integers(0, int(unit.recipe.architecture["classes"]), count)
+    short = {"data": {**fields["data"], "images": None}, "optimiser": {**fields["optimiser"], "batch": batch, "learning_rate": PILOT_RATE}}
     times: list[float] = []
 
     def report(event: Step | EpochRecord) -> None:
@@ -103,6 +118,5 @@ def _pilot(unit: TrainingUnit) -> float:
             raise _EnoughError
 
     with unit_threads(), suppress(_EnoughError):
-        train(short, pixels, labels, "cpu", report, engine=unit.engine)
-    step = median(np.diff(times[WARM_UP:]).tolist())
-    return (1 + HOLD_OUT_SHARE) * recipe.optimiser.epochs * (images // batch) * step
+        train(Recipe.from_dict({**fields, **short}), pixels, labels, "cpu", report, engine=unit.engine)
+    return median(np.diff(times[WARM_UP:]).tolist())

@@ -66,7 +66,7 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 
 @dataclass(frozen=True)
 class Masks:
-    """Name of a model for readers, what it stands for, and its layers."""
+    """Name of a model for readers, what it represents, and its layers."""
 
     model: str
     size: str
@@ -148,8 +148,8 @@ def figure_4(cells: CellStore) -> Figure:
         raise MissingDataError(
             "no learning curve of the figure is in the store: `harness reproduce table-1 --scale small` trains its models"
         )
-    wanted = len(KEEP_RATIOS) * len(POWERS)
-    text = f"{cells.scale.title}; {len(curves)} of {wanted} runs"
+    total = len(KEEP_RATIOS) * len(POWERS)
+    text = f"{cells.scale.title}; {len(curves)} of {total} runs"
     figure, placeholder = new_figure(WIDTH, 3.8, "Learning curves by allocation power", text)
     placeholder.remove()
     space_apart(figure)

@@ -57,7 +57,7 @@ def lay_out(grid: Grid, narrow: bool = False) -> Table:
 def stacked(table: Table, width: int) -> list[Table]:
     """Return the table in parts of at most `width` characters, one below the other, each with the first column; notes below the last."""
     widths = [max(_width(cell) for cell in column) for column in zip(*table.rows, strict=True)]
-    widths = [max(own, *map(len, heading.split(" "))) + 1 for own, heading in zip(widths, table.headings, strict=True)]
+    widths = [max(cell_width, *map(len, heading.split(" "))) + 1 for cell_width, heading in zip(widths, table.headings, strict=True)]
     parts: list[list[int]] = [[]]
     for column in range(1, len(widths)):
         if parts[-1] and widths[0] + sum(widths[item] for item in parts[-1]) + widths[column] - 1 > width:
@@ -130,7 +130,7 @@ def _difference(cell: TableCell | None, measurement: Measurement | None) -> Cell
 
 
 def _with_best(grid: Grid, lines_by_row: list[list[Line]]) -> list[list[Line]]:
-    """Return the lines with the best published and measured numbers of every column or row marked, as the table asks for it."""
+    """Return the lines with the best published and measured numbers of every column or row marked, as the table specifies."""
     if grid.table.best is None:
         return lines_by_row
 
@@ -210,15 +210,15 @@ def _legend(grid: Grid, scale: str) -> str:
     measured = list(grid.measured[scale].values())
     attacks = _listed(sorted({item.attack for item in measured if item.attack}))
     counts = _listed([f"{n:,}" for n in sorted({item.n for item in measured})])
-    how = f"{attacks or 'no attack'}, n = {counts}, with 95 % Wilson intervals"
+    conditions = f"{attacks or 'no attack'}, n = {counts}, with 95 % Wilson intervals"
     if any(len(item.values) > 1 for item in measured):
-        how += "; of several seeds, the first is shown, and claims are tested with all"
+        conditions += "; of several seeds, the first is shown, and claims are tested with all"
     if scale == PAPER:
         return (
-            f"Paper scale: models trained with the paper's settings ({how}); difference: measured less published, in points, "
+            f"Paper scale: models trained with the paper's settings ({conditions}); difference: measured less published, in points, "
             f"{SIGNIFICANT} if significant (two-sided exact binomial test, p < {LEVEL:g})."
         )
-    return f"Small scale, in parentheses: small models that a CPU can train ({how})."
+    return f"Small scale, in parentheses: small models that a CPU can train ({conditions})."
 
 
 def _pages(grid: Grid) -> str:

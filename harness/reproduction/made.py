@@ -1,4 +1,4 @@
-"""A table of a paper, made: its frame and its laid out parts, whether its cells are measured or computed."""
+"""Tables of a paper with their numbers: the frame and the laid out parts of a measured or computed table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Made:
-    """A table: its specification, its numbers, its parts for `harness.reporting.renderers`, and its grid (None if it is computed)."""
+    """Specification of a table, its frame, its parts for `harness.reporting.renderers`, and its grid (None if it is computed)."""
 
     spec: PaperTable
     frame: pd.DataFrame
@@ -37,7 +37,7 @@ def make(
     rows, columns : sequence of str
         Names or labels of the rows and columns to show; all by default.
     width : int, optional
-        Width of a terminal: labels of a row stand in one column, and columns that do not fit stand below.
+        Width of a terminal: labels of a row are in one column, and columns that do not fit are placed below.
 
     Raises
     ------

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 PAPER, SMALL = "paper", "small"
 SCALES = (PAPER, SMALL)
-# The measure that is no attack.
+# The measure without an attack.
 CLEAN = "clean"
-# How the mark of a model begins whose mask leaves a layer or a class without weights: it is printed, and left out of every test.
+# Beginning of the mark of a model whose mask leaves a layer or a class without weights; such models are left out of every test.
 EMPTY = "empty"
 
 
@@ -104,7 +104,7 @@ Measurements = Callable[[Settings, str, str], Measurement | None]
 def stored(store: Store, data_dir: Path | None = None, scale: str | None = None) -> Measurements:
     """Return what a store has measured: of cells that were trained, and at paper scale of registered models with the recipe of the cell.
 
-    Outcomes are read when a cell asks for them first.
+    Outcomes are read when a cell first needs them.
 
     Parameters
     ----------

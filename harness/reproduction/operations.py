@@ -34,7 +34,7 @@ FOOTNOTES = (
     "addition as two (2X for FP), and adds batch norm and ReLU (4Y in evaluation, 11Y in training), which the footprint leaves out.",
     "Saved: 1 - binary / FP, from the paper's formulas summed over all convolutions of the ResNet-34, with the weights that allocation "
     "keeps at r = 0.99; training is one forward and one backward pass of one image. These sums do not give the published 45 % and 32 %; "
-    "the paper does not say what it sums.",
+    "the paper does not state what it sums.",
 )
 
 

@@ -23,14 +23,14 @@ HEADER = """# The paper's tables and figures
 
 Rebuilt by `harness report` from the published numbers of Liu, Zhao, Süsstrunk and Salzmann, *Robust Binary Models by Pruning
 Randomly-initialized Networks* (NeurIPS 2022), and from what this project has measured. Rows and columns are the paper's; captions are
-ours.
+this project's.
 
 - **Published** numbers are printed as the paper prints them. Where the paper contradicts itself, a footnote says so; no number is
   corrected.
-- **Paper scale**: models trained with the paper's settings, in a line of their own with a 95 % interval, and the difference to the
+- **Paper scale**: models trained with the paper's settings, in a separate line with a 95 % interval, and the difference to the
   published number, marked ∗ if it is significant (two-sided exact binomial test).
 - **Small scale**: models that a CPU can train, in parentheses with a 95 % interval. These numbers are not comparable with the
-  published ones; below each table, Kendall's tau-b says whether they rank the cells alike, and each claim of the paper has a verdict.
+  published ones; below each table, Kendall's tau-b shows whether they rank the cells alike, and each claim of the paper has a verdict.
 - A dash is a cell that is not measured; an empty cell has no published number. `harness reproduce` shows how far each table is.
 """
 

@@ -1,4 +1,4 @@
-"""Training of the models behind cells, and the attacks on them; what the store has is not done again."""
+"""Training of the models behind cells, and the attacks on them; finished ones are not run again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OnEvent = Callable[[Event[Any]], None]
 
 @dataclass
 class CellReport:
-    """What became of cells: numbers of trainings and attacks that were run, one line per failure, and what cannot be had here."""
+    """Numbers of trainings and attacks that were run, one line per failure, and the cells that cannot be measured on this machine."""
 
     trained: int = 0
     attacked: int = 0
@@ -51,11 +51,11 @@ def run_cells(
     Raises
     ------
     UsageError
-        If the executor cannot have the device.
+        If the executor cannot use the device.
     """
     report = CellReport()
     resources = Resources(workers, cpus, gpus, device=device)
-    # With one worker, each cell is whole before the next is begun; several share first all trainings, then all attacks.
+    # With one worker, each cell is finished before the next begins; several workers share all trainings, then all attacks.
     groups = [[item] for item in dict.fromkeys(settings)] if workers == 1 else [list(settings)]
     for group in groups:
         units, obstacles = cells.missing_trainings(group, device)

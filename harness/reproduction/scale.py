@@ -43,7 +43,7 @@ class InnerSteps(_Section):
     @classmethod
     def _is_positive(cls, step: str) -> str:
         if exact_fraction(step) <= 0:
-            raise ValueError("the step is positive")
+            raise ValueError("the step must be positive")
         return step
 
 

@@ -66,9 +66,9 @@ class Settings(BaseModel):
             except UsageError as error:
                 raise ValueError(str(error)) from None
         if (self.strategy == "none") != (self.keep_ratio is None):
-            raise ValueError("a model is pruned if, and only if, it has a keep ratio")
+            raise ValueError("a pruned model needs a keep ratio, and only a pruned model may have one")
         if (self.strategy == "adaptive") != (self.p is not None):
-            raise ValueError("an allocation power goes with strategy 'adaptive'")
+            raise ValueError("strategy 'adaptive', and no other, needs an allocation power")
         return self
 
     @property

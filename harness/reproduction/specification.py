@@ -60,7 +60,7 @@ class Published(_Strict):
     @classmethod
     def _is_percentage(cls, percent: str) -> str:
         if not 0 <= float(percent) <= 100:
-            raise ValueError(f"{percent} is no percentage")
+            raise ValueError(f"{percent} is not a percentage")
         return percent
 
     @property
@@ -179,13 +179,13 @@ class PaperTable(_Strict):
         ]
         return list(dict.fromkeys([*(cell.settings for cell in cells), *further]))
 
-    def _names(self, kind: str, axis: Sequence[Axis], wanted: Sequence[str]) -> set[str]:
-        names = {name: {item.name for item in axis if name in (item.name, *item.labels)} for name in wanted}
+    def _names(self, kind: str, axis: Sequence[Axis], selected: Sequence[str]) -> set[str]:
+        names = {name: {item.name for item in axis if name in (item.name, *item.labels)} for name in selected}
         for name, matches in names.items():
             if not matches:
                 known = {label for item in axis for label in (item.name, *item.labels) if label}
                 raise UnknownNameError(f"{kind} of {self.name}", name, known, f"{LISTING} {self.name}")
-        return set().union(*names.values()) if wanted else {item.name for item in axis}
+        return set().union(*names.values()) if selected else {item.name for item in axis}
 
     def _settings_of(self, row: Axis, column: Axis) -> Settings:
         fields = {**self.settings, **row.settings, **column.settings}
@@ -202,8 +202,8 @@ def names() -> list[str]:
 
 def resolve(name: str) -> str | None:
     """Return the name under which a table is registered, also for an alias such as "table-1"; None if there is no such table."""
-    own = f"{DEFAULT_PAPER}-{name.removeprefix(ALIAS)}" if name.startswith(ALIAS) else name
-    return own if own in PAPER_TABLES.names() else None
+    resolved = f"{DEFAULT_PAPER}-{name.removeprefix(ALIAS)}" if name.startswith(ALIAS) else name
+    return resolved if resolved in PAPER_TABLES.names() else None
 
 
 def get(name: str) -> PaperTable:
@@ -216,12 +216,12 @@ def get(name: str) -> PaperTable:
     DamagedFileError
         If its file is no specification of a table.
     """
-    own = name if name.endswith(".toml") else resolve(name)
-    if own is None:
+    resolved = name if name.endswith(".toml") else resolve(name)
+    if resolved is None:
         prefix = f"{DEFAULT_PAPER}-"
         aliases = [ALIAS + item.removeprefix(prefix) for item in names() if item.startswith(prefix)]
         raise UnknownNameError("table", name, [*names(), *aliases], LISTING)
-    return PAPER_TABLES.get(own)
+    return PAPER_TABLES.get(resolved)
 
 
 def read(path: Path) -> PaperTable:

@@ -31,7 +31,7 @@ class TableStatus:
     measured: dict[str, int]
     is_computed: bool
 
-    def left(self, scale: str) -> int:
+    def missing(self, scale: str) -> int:
         """Return the number of cells that are not measured at a scale."""
         return self.cells - self.measured[scale]
 

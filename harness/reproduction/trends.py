@@ -1,4 +1,4 @@
-"""Does a trend of published numbers hold in measured ones: rank correlation over a table's cells, and the verdicts on its claims."""
+"""Agreement of published and measured numbers: rank correlation over a table's cells, and the verdicts on its claims."""
 
 from __future__ import annotations
 

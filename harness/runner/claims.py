@@ -158,7 +158,7 @@ def _create(path: Path, claim: Claim) -> None:
             file.write(claim.to_bytes())
             file.flush()
         except OSError:
-            # The disk may be full, and an empty claim would keep other processes away for a while.
+            # The disk may be full, and an empty claim would block other processes for a while.
             path.unlink(missing_ok=True)
             raise
 

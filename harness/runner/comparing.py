@@ -72,7 +72,7 @@ def plan_comparison(
         suite.model_copy(update={"models": [str(reference), *opponents], "evaluation": parts}), data_dir, n, all_images, download
     )
     if not any(unit.model == str(reference) for unit in plan.units):
-        raise MissingDataError(plan.left_out[0])
+        raise MissingDataError(plan.omitted[0])
     return plan
 
 
@@ -80,7 +80,7 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
     """Plan attacks that show whether the compared model masks its gradients: Square, RayS and transfer.
 
     They run on the plan's images, or on the first `n` of the data set if those are more, under every Linf threat model of the plan. Square
-    is not added for a threat model under which the plan has an attack with Square. `left_out` names the attacks that cannot be made.
+    is not added for a threat model under which the plan has an attack with Square. `omitted` names the attacks that cannot be made.
     """
     first_unit = plan.units[0]
     target_units = [unit for unit in plan.units if unit.model == first_unit.model and unit.threat.norm == "Linf"]
@@ -90,18 +90,18 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
     blocks = list({unit.block.sha256: unit.block for unit in target_units}.values())
     if is_registered and n > sum(map(len, blocks)):
         blocks = datasets.load(first_unit.block.name, data_dir, n).blocks(protocol.BLOCK)
-    units, left_out = [], []
+    units, omitted = [], []
     for name in PROBES:
         try:
             spec = attacks.bind(attacks.get(name), family, first_unit.record.weights_sha256)
         except UsageError as error:
-            left_out.append(f"{name}: not tested ({error})")
+            omitted.append(f"{name}: not tested ({error})")
             continue
         for threat in dict.fromkeys(unit.threat for unit in target_units):
             if name != "square" or not any(attacks.uses_square(unit.attack) for unit in target_units if unit.threat == threat):
                 engine = engines.resolve("auto", first_unit.record, spec)
                 units += [replace(first_unit, block=block, threat=threat, attack=spec, engine=engine) for block in blocks]
-    return Plan(tuple(units), tuple(left_out))
+    return Plan(tuple(units), tuple(omitted))
 
 
 def admit(plan: Plan) -> None:

@@ -19,7 +19,7 @@ LARGEST = 2**30
 
 
 def file_stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is replaced; None if there is none."""
+    """Return a value that changes when a file is replaced; None if the file does not exist."""
     try:
         status = path.stat()
     except OSError:

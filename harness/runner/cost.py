@@ -136,9 +136,9 @@ def estimate(units: Iterable[Unit], store: Store, on_pilot: Callable[[str], None
         by_model.setdefault(unit.model, []).append(unit)
     estimates = []
     absent = absences(by_model)
-    for model, own_units in by_model.items():
-        missing = [unit for unit in own_units if not store.holds(unit.id)]
-        done_count = len(own_units) - len(missing)
+    for model, model_units in by_model.items():
+        missing = [unit for unit in model_units if not store.holds(unit.id)]
+        done_count = len(model_units) - len(missing)
         missing = [] if model in absent else missing
         if not done_count and not missing:
             continue
@@ -146,9 +146,9 @@ def estimate(units: Iterable[Unit], store: Store, on_pilot: Callable[[str], None
         seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
         # Another radius leaves other images robust, so each threat model gets a pilot.
         for threat in dict.fromkeys(unit.threat for unit in untimed):
-            on_pilot(own_units[0].record.id)
+            on_pilot(model_units[0].record.id)
             piloted_units = [unit for unit in untimed if unit.threat == threat]
             measured = pilot(piloted_units[0])
             seconds += sum(measured.seconds(unit) for unit in piloted_units)
-        estimates.append(Estimate(own_units[0].record.id, done_count + len(missing), done_count, seconds, bool(untimed)))
+        estimates.append(Estimate(model_units[0].record.id, done_count + len(missing), done_count, seconds, bool(untimed)))
     return estimates

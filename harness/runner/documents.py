@@ -94,7 +94,7 @@ class Document(Part):
 
 
 class _Identity(BaseModel):
-    """What readers need of an identity; later versions may add fields, so unknown ones are allowed."""
+    """Fields of an identity that readers need; later versions may add fields, so unknown ones are allowed."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -156,7 +156,7 @@ class DiagnosisIdentity(_Identity):
 
 
 class Labels(Part):
-    """What readers call a unit; the identity decides what it is."""
+    """Names of a unit for readers; its identity alone decides the outcomes."""
 
     unit: str
     protocol: int
@@ -191,7 +191,7 @@ class EngineUse(Part):
 
 
 class Manifest(Document):
-    """What a finished unit is, and how its outcomes were computed.
+    """Description of a finished unit: its identity, and how its outcomes were computed.
 
     Attributes
     ----------
@@ -255,7 +255,7 @@ class Manifest(Document):
         )
         if labels != expected:
             name = next(name for name in Labels.model_fields if getattr(labels, name) != getattr(expected, name))
-            raise ValueError(f"the label {name} is {getattr(labels, name)!r}, and the identity says {getattr(expected, name)!r}")
+            raise ValueError(f"the label {name} is {getattr(labels, name)!r}, but the identity says {getattr(expected, name)!r}")
         return self
 
 
@@ -287,7 +287,7 @@ class Claim(Document):
 
 
 class DiagnosisLabels(Part):
-    """What readers call a diagnosis."""
+    """Names of a diagnosis for readers."""
 
     model: str
     dataset: str

@@ -89,7 +89,7 @@ def execute(
     workers : int
         Number of units that run in parallel.
     executor : str, optional
-        A name in `executors.names()`. If None, "processes" if several workers have several units to run, "here" otherwise.
+        A name in `executors.names()`. If None, "processes" if several workers have several units to run, "in-process" otherwise.
     existing : str
         A key of `EXISTING`.
     cpus, gpus : float
@@ -119,7 +119,7 @@ def execute(
     missing = [unit for unit in missing if unit.model not in reasons]
     resources = Resources(workers, cpus, gpus, rerun=existing == "always", device=device)
     executor = choose_executor(executor, len(missing), resources)
-    if executor != "here":
+    if executor != "in-process":
         # A long unit at the end would leave the other workers idle.
         missing.sort(key=length, reverse=True)
     waiting = {unit.id: unit for unit in missing}
@@ -137,9 +137,9 @@ def choose_executor(name: str | None, units: int, resources: Resources) -> str:
     Raises
     ------
     UsageError
-        If the executor cannot have the device.
+        If the executor cannot use the device.
     """
-    name = name or ("here" if resources.workers == 1 or units < 2 else "processes")
+    name = executors.FORMER_NAMES.get(name, name) if name else ("in-process" if resources.workers == 1 or units < 2 else "processes")
     if resources.device == "cuda" and name == "ray" and not resources.gpus:
         raise UsageError("Ray gives a unit no GPU by default: reserve a share of one, such as --gpus-per-unit 0.25")
     if resources.device == "cuda" and name != "ray" and not torch.cuda.is_available():
@@ -185,7 +185,7 @@ def run_until_done(
 def _missing_units(plan: Plan, store: Store, existing: str, report: Report) -> list[Unit]:
     """Return the units to run; the others are put into `report.stored`."""
     if existing not in EXISTING:
-        raise ValueError(f"existing is one of {', '.join(EXISTING)}, not {existing!r}")
+        raise ValueError(f"existing must be one of {', '.join(EXISTING)}, not {existing!r}")
     if existing == "always":
         return list(plan.units)
     done_ids = {unit.id for unit in plan.units if store.holds(unit.id)}

@@ -20,27 +20,27 @@ def fingerprint_of(user_model: UserModel, model: nn.Module) -> Fingerprint:
     return fingerprint(model, user_model.size, user_model.channels)
 
 
-def check_fingerprint(identity: Mapping[str, Any], taken: Fingerprint, store: Store) -> None:
+def check_fingerprint(identity: Mapping[str, Any], measured: Fingerprint, store: Store) -> None:
     """Check that the store has no outcomes of another network under the same identity.
 
     Parameters
     ----------
     identity : mapping
         Identity of any unit of the network.
-    taken : Fingerprint
+    measured : Fingerprint
         Fingerprint of the network.
 
     Raises
     ------
     RefusedError
-        If it has; the message names the stored model.
+        If the store has such outcomes; the message names the stored model.
     """
     for manifest in store.manifests():
         stored = manifest.fingerprint
-        if stored is not None and manifest.identity["model"] == identity["model"] and differs(taken, stored):
+        if stored is not None and manifest.identity["model"] == identity["model"] and differs(measured, stored):
             raise RefusedError(
                 f"model refused: {store.root} has outcomes of {manifest.labels.model}, which has the same code and weights but other "
-                "logits or gradients (does it depend on a file, a variable of the environment, or a version?): use another --store"
+                "logits or gradients (does it depend on a file, an environment variable, or a version?): use another --store"
             )
 
 

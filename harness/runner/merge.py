@@ -11,7 +11,10 @@ from model_zoo.errors import DamagedFileError
 
 @dataclass
 class Merged:
-    """What became of each unit, and the number of trainings taken; a conflict is a unit with different outcomes, of which ours stays."""
+    """Result of a merge: units by what was done, and the number of trainings copied.
+
+    A conflict is a unit whose outcomes differ between the stores; the target store keeps its own.
+    """
 
     copied: list[str] = field(default_factory=list)
     already_stored: list[str] = field(default_factory=list)
@@ -39,7 +42,9 @@ def merge(store: Store, other: Store) -> Merged:
         elif store.read(unit).table.equals(item.table):
             merged.already_stored.append(unit)
         else:
-            merged.conflicts.append(f"{labels.model} · {labels.attack} · {labels.dataset} ({unit[:12]}): outcomes differ, ours stay")
+            merged.conflicts.append(
+                f"{labels.model} · {labels.attack} · {labels.dataset} ({unit[:12]}): outcomes differ, the target keeps its own"
+            )
     names = {name for name, _ in store.diagnoses()}
     for name, diagnosis in other.diagnoses():
         try:

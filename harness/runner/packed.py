@@ -140,7 +140,7 @@ def _open(folder: Path, stamps: tuple[Any, ...]) -> Pack:
     manifests = [Manifest.parse(path, entry.manifest) for entry in packed.units]
     units = [manifest.unit for manifest in manifests]
     if len(set(units)) < len(units):
-        raise DamagedFileError(path, f"{kind}, each unit once", f"{len(units) - len(set(units))} units again")
+        raise DamagedFileError(path, f"{kind}, each unit once", f"{len(units) - len(set(units))} units more than once")
     hashes = {unit: entry.rows_sha256 for unit, entry in zip(units, packed.units, strict=True)}
     diagnoses = {name: DiagnosisDocument.parse(path, document) for name, document in packed.diagnoses.items()}
     return Pack(folder, dict(zip(units, manifests, strict=True)), hashes, diagnoses)

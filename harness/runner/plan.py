@@ -96,7 +96,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """Units in the order in which they run (model by model), and what was left out, with the reason.
+    """Units in the order in which they run (model by model), and one line for each part that was omitted, with the reason.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class Plan:
     """
 
     units: tuple[Unit, ...]
-    left_out: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         by_id: dict[str, Unit] = {}
@@ -168,7 +168,7 @@ def plan_suite(
 def _plan_suite(suite: Suite, data_dir: Path | None, n: int | None, all_images: bool, download: bool, engine: str) -> Plan:
     models = registry.model_ids() if suite.models == "all" else suite.models
     descriptions = _describe_models(models)
-    left_out: list[str] = []
+    omitted: list[str] = []
     units: list[Unit] = []
     for part in suite.evaluation:
         info = datasets.describe(part.dataset)
@@ -176,14 +176,14 @@ def _plan_suite(suite: Suite, data_dir: Path | None, n: int | None, all_images: 
         try:
             images = datasets.load(part.dataset, data_dir, min(count, info.size) if count and info.size else count, download)
         except MissingDataError as error:
-            left_out.append(str(error))
+            omitted.append(str(error))
             continue
         # "all" means all that fit, so only a model that was named and does not fit is reported.
-        leave_out = (lambda reason: None) if suite.models == "all" else left_out.append
+        leave_out = (lambda reason: None) if suite.models == "all" else omitted.append
         units += _expand(descriptions, part, images, info.family, suite.seed, leave_out, engine)
     # Model by model, so that each is loaded once; within a model, in the suite's order.
     positions = {model: position for position, model in enumerate(descriptions)}
-    return Plan(tuple(sorted(units, key=lambda unit: positions[unit.model])), tuple(dict.fromkeys(left_out)))
+    return Plan(tuple(sorted(units, key=lambda unit: positions[unit.model])), tuple(dict.fromkeys(omitted)))
 
 
 def plan_request(
@@ -269,5 +269,5 @@ def threats_of(spec: AttackSpec, threats: Sequence[ThreatModel], family: str) ->
     """
     fitting = [threat for threat in threats if threat.norm == spec.norm]
     if threats and not fitting:
-        raise UserError(f"attack {spec.name} is for {spec.norm}; none of {', '.join(map(str, threats))} is")
+        raise UserError(f"attack {spec.name} is for {spec.norm} threat models, not for {', '.join(map(str, threats))}")
     return fitting or [protocol.default_threat(spec.norm, family)]

@@ -34,11 +34,11 @@ class UsableOutcomes:
 def find(
     stored: Iterable[Stored | DamagedFileError], plan: Plan | None = None, allow_larger: bool = False, all_images: bool = False
 ) -> UsableOutcomes:
-    """Return the usable outcomes among the results of `Store.read_all`: all of them, or those that a plan asks for.
+    """Return the usable outcomes among the results of `Store.read_all`: all of them, or those of a plan.
 
     Invalid units and units whose attack was at fault are left out. If two units cover the same image (runs with different numbers of
     images have different blocks), the one that the plan contains counts, then the one with more images, then the one with the smaller id.
-    A plan is thus also served by runs of fewer images than it asks for. With `allow_larger`, it is also served by runs of more, of
+    A plan is thus also served by runs of fewer images than it plans. With `allow_larger`, it is also served by runs of more, of
     which only the planned images are returned; with `all_images`, all images of matching runs are returned.
 
     With a plan, `model` and `family` are the plan's names. Models that share an id are distinguished by the column `model_sha256`.
@@ -113,16 +113,16 @@ def _cells(plan: Plan) -> dict[str, _Cell]:
     return cells
 
 
-def without_covered(plan: Plan, found: pd.DataFrame) -> Plan:
-    """Return the plan without units whose images all have an outcome in `found` (the outcomes that `find` returns for the plan)."""
+def without_covered(plan: Plan, usable: pd.DataFrame) -> Plan:
+    """Return the plan without units whose images all have an outcome in `usable` (the outcomes that `find` returns for the plan)."""
     columns = ["model", "dataset", "norm", "radius", "attack"]
-    covered = {} if found.empty else {key: frozenset(images) for key, images in found.groupby(columns)["image"]}
+    covered = {} if usable.empty else {key: frozenset(images) for key, images in usable.groupby(columns)["image"]}
     units = [
         unit
         for unit in plan.units
         if not covered.get(tuple(unit.labels[name] for name in columns), frozenset()).issuperset(unit.block.index.tolist())
     ]
-    return Plan(tuple(units), plan.left_out)
+    return Plan(tuple(units), plan.omitted)
 
 
 def cell(identity: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ def selected(store: Store, unit_filter: Filter, data_dir: Path | None = None) ->
     Raises
     ------
     UsageError
-        If the filter sets no condition, the beginning of an id does not match exactly one unit, or two models have the wanted id.
+        If the filter sets no condition, the beginning of an id does not match exactly one unit, or two models have the same id.
     """
     if all(getattr(unit_filter, item.name) in ((), None) for item in fields(unit_filter)):
         raise UsageError("select units by the first characters of their ids, or by options (--model, --attack, ...)")

@@ -17,7 +17,7 @@ class Status:
 
     Attributes
     ----------
-    units, done, left : int
+    units, done, remaining : int
         Number of all units, of those that the store has, and of the others, including the running and failed ones. Units of models whose
         checkpoint does not ship count only if the store has them.
     running : list of dict
@@ -31,7 +31,7 @@ class Status:
 
     units: int
     done: int
-    left: int
+    remaining: int
     running: list[dict[str, Any]]
     failed: dict[str, str]
     seconds: float | None

@@ -1,4 +1,4 @@
-"""Store of finished units, content-addressed by unit identity, in two forms that may stand side by side.
+"""Store of finished units, content-addressed by unit identity, in two forms that may exist side by side.
 
 A working store has one Parquet file and one JSON manifest per unit in `units/`. A packed store has one of each for all units
 (`harness.runner.packed`). A unit's own files take precedence over the pack. Files appear by atomic rename, the manifest last: a run that
@@ -73,8 +73,8 @@ class Store:
     ----------
     root : Path
         Created when the first unit is written. `units` contains `<id>.parquet`, `<id>.json` and `<id>.safetensors` (broken images),
-        `diagnostics` the models' diagnoses, `trainings` trained models; `claims`, `partial` and `failed` contain what is being worked
-        on, how far it is, and what went wrong.
+        `diagnostics` the models' diagnoses, `trainings` trained models; `claims`, `partial` and `failed` contain the claims on units,
+        the states of interrupted ones, and the errors of failed ones.
     """
 
     def __init__(self, root: Path) -> None:
@@ -99,7 +99,7 @@ class Store:
         return sorted({path.stem for path in self.units.glob("*.json")} | set(pack.manifests if pack is not None else ()))
 
     def holds(self, unit: str) -> bool:
-        """Whether the unit is done: readable, and not declared invalid."""
+        """Return whether the unit is done: readable, and not declared invalid."""
         try:
             return self.read(unit).manifest.invalid is None
         except (DamagedFileError, FileNotFoundError):
@@ -223,14 +223,14 @@ class Store:
             raise DamagedFileError(path, f"sha256 {expected}", f"{len(content)} bytes with another")
         tensors, _ = read_tensors(path, "images and perturbations")
         if set(tensors) != {"image", "perturbation"}:
-            raise DamagedFileError(path, "images and perturbations", f"tensors {', '.join(sorted(tensors)) or 'of none'}")
+            raise DamagedFileError(path, "images and perturbations", f"the tensors {sorted(tensors)}")
         images, perturbations = tensors["image"], tensors["perturbation"]
         is_sound = images.dtype == np.int64 and images.ndim == 1 and perturbations.ndim == 4
         if not is_sound or perturbations.shape[:2] not in ((len(images), 1), (len(images), 3)):
             expected_shapes = "int64 [k] and [k, 3, H, W] or [k, 1, H, W]"
             raise DamagedFileError(path, expected_shapes, f"{images.dtype} {images.shape} and {perturbations.shape}")
         if perturbations.dtype != np.float16 or not np.isfinite(perturbations).all():
-            raise DamagedFileError(path, "finite float16 perturbations", f"others, {perturbations.dtype}")
+            raise DamagedFileError(path, "finite float16 perturbations", f"{perturbations.dtype}, or values that are not finite")
         return images, perturbations
 
     def broken_file(self, unit: str) -> bytes | None:

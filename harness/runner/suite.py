@@ -1,4 +1,4 @@
-"""Suites, which say which models are attacked, how and on which images; one TOML file each in the folder `suites`."""
+"""Suites, which define which models are attacked, how and on which images; one TOML file each in the folder `suites`."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def train_unit(
             arrays = None if test is None else (test.images, test.labels)
             trained = train(unit.recipe, images.images, images.labels, device, report, state, engine=unit.engine, test=arrays)
         if trained.engine != unit.engine:
-            raise UsageError(f"{state} was begun with engine {trained.engine}, not {unit.engine}: delete it to begin again")
+            raise UsageError(f"{state} was started with engine {trained.engine}, not {unit.engine}: delete it to start again")
         record = keep(trained, unit.recipe, folder)
     document = TrainingDocument(
         training=unit.id,

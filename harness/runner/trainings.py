@@ -1,6 +1,6 @@
 """Trained models of a store: one document per training, and the model's files beside it while they are on this machine.
 
-`trainings/<id>.json` says what was trained and what came out. `trainings/<id>/` contains the record, the packed checkpoint and the curve,
+`trainings/<id>.json` describes a training and its results. `trainings/<id>/` contains the record, the packed checkpoint and the curve,
 or the state of a training in progress. A packed store has all documents in `trainings.json.zst`.
 """
 
@@ -29,7 +29,7 @@ MODEL_SUFFIXES = (".toml", ".safetensors", ".csv")
 
 
 class TrainingDocument(Document):
-    """What was trained, and what came out.
+    """Description of a training and its results.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Trainings:
         return sorted({path.stem for path in self.folder.glob("*.json")} | set(self._packed()))
 
     def holds(self, training: str) -> bool:
-        """Whether the training is done and its document readable."""
+        """Return whether the training is done and its document readable."""
         try:
             self.read(training)
         except (DamagedFileError, FileNotFoundError):

@@ -61,9 +61,9 @@ class Done:
 
 
 def run_unit(unit: Unit | TrainingUnit, store: Store, progress: Progress | None = None, rerun: bool = False, device: str = "cpu") -> Done:
-    """Run a unit on "cpu" or "cuda" and store what comes of it, unless another run is working on it or the store has it.
+    """Run a unit on "cpu" or "cuda" and store its outcome, unless another run is working on it or the store has it.
 
-    With `rerun`, a unit that the store has is run all the same. A failure of the unit is not raised: it is returned as one line and
+    With `rerun`, a unit that the store has is run again. A failure of the unit is not raised: it is returned as one line and
     recorded in the store.
     """
     try:
@@ -97,7 +97,7 @@ def _run_claimed(unit: Unit | TrainingUnit, store: Store, claim: Lease, progress
         if is_full(error):
             # Other units could not be stored either.
             text = getattr(error, "strerror", None) or error
-            return Done(unit.id, "failed", f"{store.root}: {text}; what is finished is stored", fatal=True)
+            return Done(unit.id, "failed", f"{store.root}: {text}; finished units are stored", fatal=True)
         message = f"{unit}: {_error_line(error, unit)}"
         logger.warning("failed: %s", message)
         logger.debug("traceback of %s", unit.id, exc_info=True)
@@ -123,7 +123,7 @@ def _evaluate_reference(
     """Return a unit's outcome, and facts for its manifest."""
     record, model = open_checked(unit.model)
     if (record.weights_sha256, record.architecture) != (unit.record.weights_sha256, unit.record.architecture):
-        raise RefusedError("model refused: its files have changed since the run was planned, or it is another network each time it is made")
+        raise RefusedError("model refused: its files have changed since the run was planned, or every call makes another network")
     facts: dict[str, Any] = {}
     if isinstance(record, UserModel):
         # Taken on the CPU, before the model moves to the device.

@@ -175,7 +175,7 @@ def _uneven_batches() -> Finding:
     worst = counts[counts["measure"] == WORST].iloc[0]
     accuracy = float(worst["successes"] / worst["n"])
     return Finding(
-        accuracy == 250 / 300 != naive, f"counted image by image: {100 * accuracy:.1f} %, where a mean of blocks says {100 * naive:.0f} %"
+        accuracy == 250 / 300 != naive, f"counted image by image: {100 * accuracy:.1f} %, but a mean of blocks gives {100 * naive:.0f} %"
     )
 
 

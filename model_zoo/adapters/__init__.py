@@ -68,8 +68,8 @@ class Imported:
     zeros : int
         Number of weights that are kept by their score but are exactly 0. They have no effect and count as removed.
     ties : int
-        Number of weights whose |score| equals that of the last weight kept in their layer, if only some of them are kept: no file says
-        which of them the official code kept. 0 means that the mask is certain.
+        Number of weights whose |score| equals that of the last weight kept in their layer, if only some of them are kept: files do not
+        say which of them the official code kept. 0 means that the mask is certain.
     left_out : mapping
         Layers of the file that the network never uses, with the number of their weights.
     notes : tuple of str

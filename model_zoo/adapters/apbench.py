@@ -53,7 +53,7 @@ class Key:
         match = NAME.match(name)
         if match is None:
             raise UsageError(
-                f"{name!r} is not a name of the benchmark: rename the file to one such as HARP_Zhao2023Holistic_R18_CIFAR10_US_90"
+                f"{name!r} is not a name of the benchmark: give the file its name there, such as HARP_Zhao2023Holistic_R18_CIFAR10_US_90"
             )
         keep_ratio = round(1 - int(match["sparsity"]) / 100, 2)
         return cls(match["method"], match["network"], match["dataset"], match["structure"] == "S", keep_ratio)
@@ -107,10 +107,10 @@ def load_apbench(path: Path, request: Request) -> Imported:
     if key.method not in METHODS:
         raise UnknownNameError("method of the benchmark", key.method, METHODS, LISTING)
     if request.keep_ratio not in (None, key.keep_ratio):
-        raise UsageError(f"{request.name or path.name} says a keep ratio of {key.keep_ratio:g}, not {request.keep_ratio:g}")
+        raise UsageError(f"{request.name or path.name} has keep ratio {key.keep_ratio:g} in its name, not {request.keep_ratio:g}")
     method = METHODS[key.method]
     if key.dataset != "CIFAR10":
-        raise UsageError(f"{request.name}: this project has no data set {key.dataset} to attack it on")
+        raise UsageError(f"{request.name}: this project has no data set {key.dataset}")
     if method.load is None:
         imported = _load_zeros(path, method)
     else:
@@ -119,11 +119,11 @@ def load_apbench(path: Path, request: Request) -> Imported:
     name = str(imported.architecture["name"])
     if name not in NETWORKS[key.network]:
         hint = " (HYDRA's R18_US_90 is published twice, and its V16_US_99 not at all)" if key.method == "HYDRA" else ""
-        raise DamagedFileError(path, f"the {key.network} of its name", f"{name}{hint}")
+        raise DamagedFileError(path, f"a {key.network}, as its name says", f"{name}{hint}")
     keep_ratio = 1.0 if imported.keep_ratio is None else imported.keep_ratio
     notes = list(imported.notes)
     if abs(keep_ratio - key.keep_ratio) > TOLERANCE:
-        notes.append(f"{100 * keep_ratio:.2f} per cent of the weights are kept, where the name says {100 * key.keep_ratio:g}")
+        notes.append(f"{100 * keep_ratio:.2f} per cent of the weights are kept, but the name says {100 * key.keep_ratio:g}")
     if key.method == "RST":
         notes.append("the benchmark reports 61 per cent clean at sparsity 90, RST's authors about 78: compare the clean accuracy first")
     taxonomy = {**method.taxonomy, "structured": key.structured} if imported.taxonomy or method.load is None else imported.taxonomy

@@ -65,7 +65,7 @@ def pickle_in(path: Path, largest: int = LARGEST_BYTES) -> bytes:
                 entry for entry in archive.infolist() if entry.filename.endswith((".pickle", ".pkl")) and "__MACOSX" not in entry.filename
             ]
             if len(names) != 1 or names[0].file_size > largest:
-                raise DamagedFileError(path, f"one pickle of at most {largest:,} bytes in the archive", f"{len(names)}, or a larger one")
+                raise DamagedFileError(path, f"one pickle of at most {largest:,} bytes", f"{len(names)} pickles, or a larger one")
             with archive.open(names[0]) as file:
                 return file.read(names[0].file_size)
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as error:
@@ -112,7 +112,7 @@ def _state(path: Path, variables: list[Variable], architecture: Mapping[str, Any
             state[f"{name.removesuffix('_bias')}.bias"] = torch.from_numpy(_next(path, remaining, "b"))
     extra = next(remaining, None)
     if extra is not None:
-        raise DamagedFileError(path, f"the variables of {architecture['name']}", f"also {extra.name!r}")
+        raise DamagedFileError(path, f"the variables of {architecture['name']}", f"the additional variable {extra.name!r}")
     return state
 
 

@@ -63,7 +63,7 @@ def load_biprop(path: Path, request: Request) -> Imported:
             mask = masks.mask(name, weight, kept) if kept else torch.zeros_like(weight)
             divisor = kept
         if not divisor:
-            raise DamagedFileError(path, f"weights to keep in {name!r}", f"none at a keep ratio of {keep_ratio:g}")
+            raise DamagedFileError(path, f"kept weights in {name!r}", f"none at keep ratio {keep_ratio:g}")
         return torch.sign(weight) * mask * ((weight.abs() * mask).sum() / divisor)
 
     architecture = {**recognised.architecture, "normalisation": NORMALISATION}

@@ -111,8 +111,8 @@ def read_checkpoint(path: Path, placeholders: bool = False) -> dict[str, Any]:
             if substitute is None:
                 match = _GLOBAL.search(str(error))
                 culprits = [match[1]] if match else list(replaced)
-                description = f"something that would have to be executed ({culprits[0]})" if culprits else "another file"
-                raise DamagedFileError(path, "a checkpoint of tensors and numbers alone", description) from None
+                description = f"an object whose code would have to be executed ({culprits[0]})" if culprits else "another file"
+                raise DamagedFileError(path, "a checkpoint with only tensors and numbers", description) from None
             replaced.update([substitute])
         except Exception:
             # torch reads damaged files without checks, so that any exception may occur.
@@ -164,7 +164,7 @@ def tensors(
     total_bytes = 0
     for name, tensor in zip(names, state.values(), strict=True):
         if name in by_name:
-            raise DamagedFileError(path, "every tensor once", f"{name!r} twice")
+            raise DamagedFileError(path, "distinct tensor names", f"{name!r} twice")
         # A stored view of one number can have any shape, so the size in memory is what counts.
         total_bytes += tensor.numel() * 4
         if total_bytes > LARGEST_BYTES:
@@ -177,7 +177,7 @@ def tensors(
 def _check_archive(path: Path) -> None:
     """Reject an archive with compressed entries, which may decompress to any size, or with an entry that its checksum does not fit.
 
-    torch does not compress entries and does not compare checksums. A checksum of 0 means that torch was told not to compute it.
+    torch does not compress entries and does not compare checksums. A checksum of 0 means that torch was configured not to compute it.
     """
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
@@ -186,7 +186,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             total_bytes = sum(entry.file_size for entry in archive.infolist())
             if total_bytes > path.stat().st_size:
-                raise DamagedFileError(path, "entries stored as they are", f"ones that unfold to {total_bytes:,} bytes")
+                raise DamagedFileError(path, "uncompressed entries", f"entries that decompress to {total_bytes:,} bytes")
             for entry in archive.infolist():
                 with archive.open(entry) as content:
                     while entry.CRC and content.read(1 << 20):

@@ -69,7 +69,7 @@ class Exported:
 
 @isolated_torch()
 def load_exported(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Exported:
-    """Load a network from a file and apply the preprocessing `outside`; TorchScript and torch.export files must be trusted.
+    """Load a network from a file and apply `preprocessing`; TorchScript and torch.export files must be trusted.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def load_exported(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -
             module = _Fixed(torch.export.load(str(path)).module()).eval().requires_grad_(False)
             return Exported(_with_preprocessing(module, preprocessing), "torch-export", path.read_bytes())
     raise UsageError(
-        f"{path} holds no network (TorchScript, torch.export or ONNX); weights alone need one: FILE.py:FUNCTION --checkpoint {path}"
+        f"{path} contains no network (TorchScript, torch.export or ONNX); for weights, use FILE.py:FUNCTION --checkpoint {path}"
     )
 
 
@@ -136,7 +136,7 @@ def load_onnx(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Ex
     DamagedFileError
         If the file is not ONNX.
     UserError
-        If the extra `onnx` is not installed, the graph cannot be attacked, `outside` does not fit the graph, an operator has no
+        If the extra `onnx` is not installed, the graph cannot be attacked, `preprocessing` does not fit the graph, an operator has no
         counterpart in torch, or the converted network has other logits than ONNX's reference implementation.
     """
     try:
@@ -166,7 +166,7 @@ def load_onnx(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Ex
             share_weights(graph, network)
     except Exception as error:
         # The conversion of an operator may raise any exception.
-        raise UserError(f"{path}: the ONNX converter cannot make a torch network of it: {_first_line(error)}") from None
+        raise UserError(f"{path}: the ONNX converter cannot convert it to torch: {_first_line(error)}") from None
     image_shape = layout.shape if layout.is_fixed else None
     return Exported(_checked_network(path, graph, network, layout, preprocessing), "onnx", content, image_shape)
 
@@ -220,9 +220,9 @@ def _checked_network(path: Path, graph: Any, network: nn.Module, layout: Layout,
         # Three packages run an arbitrary graph here, so any exception may occur.
         raise UserError(f"{path}: the network does not run: {_first_line(error)}") from None
     if not torch.isfinite(expected).all():
-        raise UserError(f"{path}: its logits of noise are not finite numbers")
+        raise UserError(f"{path}: its logits for random images are not finite")
     if not close(logits, expected):
-        raise UserError(f"{path}: the converted network computes other logits than the ONNX file says")
+        raise UserError(f"{path}: the converted network returns other logits than ONNX's reference implementation")
     if layout.batch is not None and not _accepts(wrapped, noise[:1].repeat(layout.batch + 1, 1, 1, 1), expected[0]):
         return PreprocessedNetwork(network, preprocessing, kind, layout.batch, output_index)
     return network if is_plain else wrapped

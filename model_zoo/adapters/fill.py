@@ -60,7 +60,7 @@ def layers(architecture: Mapping[str, Any], affine: bool) -> Iterator[tuple[str,
 
 
 def take(path: Path, remaining: dict[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Remove a tensor from `left` and return it in the given shape; [out, in] is accepted for [out, in, 1, 1].
+    """Remove a tensor from `remaining` and return it in the given shape; [out, in] is accepted for [out, in, 1, 1].
 
     Raises
     ------
@@ -73,14 +73,14 @@ def take(path: Path, remaining: dict[str, torch.Tensor], name: str, shape: tuple
     if tuple(tensor.shape) != shape and not (shape[2:] == (1, 1) and tuple(tensor.shape) == shape[:2]):
         raise DamagedFileError(path, f"{name!r} of shape {list(shape)}", f"{list(tensor.shape)}")
     if not torch.isfinite(tensor).all():
-        raise DamagedFileError(path, f"finite numbers in {name!r}", "others")
+        raise DamagedFileError(path, f"finite numbers in {name!r}", "NaN or infinite numbers")
     return tensor.reshape(shape)
 
 
 def check_all_used(path: Path, remaining: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
-    """Raise a DamagedFileError if `left` still contains a tensor."""
+    """Raise a DamagedFileError if `remaining` still contains a tensor."""
     if remaining:
-        raise DamagedFileError(path, f"the tensors of {architecture['name']}", f"also {sorted(remaining)[0]!r}")
+        raise DamagedFileError(path, f"the tensors of {architecture['name']}", f"the additional tensor {sorted(remaining)[0]!r}")
 
 
 def kept_share(model: nn.Module) -> float:

@@ -91,7 +91,7 @@ def _check_mask_info(path: Path, content: Mapping[str, Any], state: Mapping[str,
         kept = _check_binary(path, mask.float(), str(key)) == 1
         nonzero_count = int(((state[name] != 0) & ~kept).sum())
         if nonzero_count:
-            raise DamagedFileError(path, f"zeros where mask_info prunes {name!r}", f"{nonzero_count:,} other weights")
+            raise DamagedFileError(path, f"zeros in {name!r} at the weights that mask_info prunes", f"{nonzero_count:,} nonzero weights")
         zeros += int(((state[name] == 0) & kept).sum())
     return [f"{zeros:,} weights are kept by mask_info and exactly 0, as new connections begin; they count as removed"] if zeros else []
 

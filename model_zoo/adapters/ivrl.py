@@ -46,7 +46,7 @@ def load_ivrl(path: Path, request: Request) -> Imported:
     is_latent = any(name.endswith(SIGNS) for name in state)
     masks = masks_of(path, state, SCORES, str)
     if bool(masks.scores) != (request.keep_ratio is not None and request.allocation_power is not None):
-        hint = "say with which keep ratio and allocation power it was trained"
+        hint = "pass the keep ratio and the allocation power that it was trained with (--keep-ratio, --allocation-power)"
         raise UsageError(f"{path} " + (f"has scores: {hint}" if masks.scores else "has no scores: it was not pruned"))
     architecture, affine = _architecture(path, plain, request)
     counts: dict[str, int] = {}

@@ -53,7 +53,7 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
     """
     name = str(fields["id"])
     if (folder / f"{name}.toml").exists():
-        raise _taken(folder / f"{name}.toml")
+        raise _already_exists(folder / f"{name}.toml")
     user_model, model = reference.open()
     architecture, stored_model, suffix = dict(user_model.architecture), model, "safetensors"
     if isinstance(model, Classifier):
@@ -80,7 +80,7 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
         _place_new(folder / file, content)
         write_record(record, folder, is_new=True)
     except FileExistsError as error:
-        raise _taken(Path(error.filename)) from None
+        raise _already_exists(Path(error.filename)) from None
     return record
 
 
@@ -93,14 +93,14 @@ def _place_new(path: Path, content: bytes) -> None:
             raise
 
 
-def _taken(path: Path) -> UsageError:
-    return UsageError(f"{path} is there already: choose another --id, or another folder with --out")
+def _already_exists(path: Path) -> UsageError:
+    return UsageError(f"{path} already exists: choose another --id, or another folder with --out")
 
 
 def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, images: torch.Tensor) -> tuple[nn.Module, bytes]:
     """Return the network as loaded from ONNX, and the content of the ONNX file."""
     if user_model.architecture["name"] == "torchscript":
-        raise UserError("TorchScript is a program, and a record's file has to be data: add the function that makes the network, or ONNX")
+        raise UserError("TorchScript is a program, but a record's file must be data: add the function that makes the network, or ONNX")
     if isinstance(reference, ExportedFile) and user_model.architecture["name"] == "onnx" and reference.preprocessing == NO_PREPROCESSING:
         return model, load_onnx(reference.path).content
     content = to_onnx(model, images)
@@ -112,7 +112,9 @@ def _as_onnx(reference: UserReference, user_model: UserModel, model: nn.Module, 
         _logits_and_gradient(model, images), _logits_and_gradient(loaded.module, images), ("logits", "gradients"), strict=True
     ):
         if not close(converted, expected):
-            raise UserError(f"as ONNX this network has other {quantity} (a custom backward pass is lost): it cannot be stored as data")
+            raise UserError(
+                f"exported to ONNX, this network has other {quantity} (a custom backward pass is lost): cannot store it as data"
+            )
     return loaded.module, loaded.content
 
 

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 _BEGINNINGS = (
-    (b"version https://git-lfs", "a Git LFS pointer: fetch the file that it stands for"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the file with `git lfs pull`"),
     (b"\x93NUMPY", "an array of numpy (.npy)"),
     (b"\x89HDF\r\n", "HDF5 (Keras?)"),
     (b"\x1f\x8b", "a file compressed with gzip: unpack it first"),
@@ -63,7 +63,7 @@ def _archive(path: Path) -> str:
     if any(name.endswith(".npy") for name in names):
         return "arrays of numpy (.npz)"
     if any("/code/" in name for name in names):
-        return "TorchScript, which is a whole network and no weights: name it in place of FILE.py:FUNCTION"
+        return "TorchScript, which is a whole network and not weights: pass it in place of FILE.py:FUNCTION"
     if any(name.endswith(("serialized_exported_program.json", "models/model.json")) for name in names):
-        return "a network that torch.export saved, and no weights: name it in place of FILE.py:FUNCTION"
+        return "a network that torch.export saved, not weights: pass it in place of FILE.py:FUNCTION"
     return "a file that torch saved" if any(name.endswith("data.pkl") for name in names) else "an archive"

@@ -73,7 +73,7 @@ def layout_of(path: Path, graph: Any) -> Layout:
 
 
 def check_preprocessing(path: Path, layout: Layout, preprocessing: Preprocessing) -> None:
-    """Check that `outside` has everything that an ONNX file requires and does not contradict the file.
+    """Check that `preprocessing` has everything that an ONNX file requires and does not contradict the file.
 
     Raises
     ------
@@ -84,13 +84,13 @@ def check_preprocessing(path: Path, layout: Layout, preprocessing: Preprocessing
     if preprocessing.output and preprocessing.output not in layout.outputs:
         raise UserError(f"{path}: no output {preprocessing.output!r}; it has {names}")
     if len(layout.outputs) != 1 and not preprocessing.output:
-        raise UserError(f"{path}: {len(layout.outputs)} outputs ({names}): say which has the logits, --output NAME")
+        raise UserError(f"{path}: {len(layout.outputs)} outputs ({names}): name the one with the logits, --output NAME")
     if layout.channels_last and not preprocessing.channels_last:
-        raise UserError(f"{path}: it takes images with channels last, [N, H, W, C]: say --channels-last")
+        raise UserError(f"{path}: it takes images with channels last, [N, H, W, C]: use --channels-last")
     if preprocessing.channels_last and not layout.channels_last:
-        raise UserError(f"{path}: --channels-last was said, and it takes images of {list(layout.shape)}, channels first")
+        raise UserError(f"{path}: --channels-last is wrong, because it takes images of {list(layout.shape)}, channels first")
     if layout.kind is None and preprocessing.scale == 1.0:
-        raise UserError(f"{path}: it takes whole numbers, not pixels in [0, 1]: say --scale 255")
+        raise UserError(f"{path}: it takes whole numbers, not pixels in [0, 1]: use --scale 255")
 
 
 def without_traces(graph: Any) -> None:
@@ -121,7 +121,7 @@ def check_operators(path: Path, graph: Any) -> None:
     operators = list(dict.fromkeys(node.op_type for node in _nodes(graph.graph)))
     for operator in operators:
         if operator in _ROUNDING or operator.startswith("QLinear"):
-            raise UserError(f"{path}: it is quantised ({operator}): no gradient comes back through it; export the network in floats")
+            raise UserError(f"{path}: it is quantised ({operator}): no gradient passes through it; export the network in floats")
         if operator in _RANDOM:
             raise UserError(f"{path}: it draws random numbers ({operator}); export the network without, or add the function that makes it")
         if operator in _LOOPS:

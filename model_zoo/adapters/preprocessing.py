@@ -38,7 +38,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if len(self.mean) not in (0, 1, 3) or len(self.std) not in (0, 1, 3):
-            raise UsageError("mean and std are one number, or one per channel: 0.49,0.48,0.45")
+            raise UsageError("mean and std must be one number, or one per channel, such as 0.49,0.48,0.45")
         if not self.scale > 0 or any(not value > 0 for value in self.std):
             raise UsageError("scale and std must be positive")
 

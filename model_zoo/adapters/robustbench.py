@@ -64,7 +64,7 @@ def load_robustbench(name: str, model_dir: Path, dataset: str = "cifar10", norm:
     except (requests.RequestException, OSError) as error:
         if existed:
             raise DamagedFileError(path, f"the state of {name}", str(error).splitlines()[0]) from None
-        raise MissingDataError(f"{path} is not there and could not be downloaded ({type(error).__name__}): put the file there") from None
+        raise MissingDataError(f"{path} does not exist and could not be downloaded ({type(error).__name__}): put the file there") from None
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise DamagedFileError(path, f"the state of {name}", " ".join(str(error).split())[:200]) from None
     return model.eval().requires_grad_(False)

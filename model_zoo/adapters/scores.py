@@ -66,7 +66,7 @@ def keep_ratio_for(path: Path, scored: bool, keep_ratio: float | None) -> float 
         If the file has scores and no keep ratio is given, or the other way round.
     """
     if scored and keep_ratio is None:
-        raise UsageError(f"{path} has scores: say with which keep ratio the network was trained (--keep-ratio)")
+        raise UsageError(f"{path} has scores: pass the keep ratio that the network was trained with (--keep-ratio)")
     if keep_ratio is not None and not scored:
-        raise UsageError(f"{path} has no scores: what is kept is what is not zero, and no keep ratio is needed")
+        raise UsageError(f"{path} has no scores: its nonzero weights are the kept ones; omit --keep-ratio")
     return keep_ratio

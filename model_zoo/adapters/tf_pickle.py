@@ -42,7 +42,7 @@ class Variable:
 
     def __setstate__(self, state: object) -> None:
         """Reject a pickle that changes a variable after its construction."""
-        _refuse("a variable with a state of its own")
+        _refuse("a variable with a pickled state")
 
 
 def read_variables(path: Path, content: bytes) -> Any:
@@ -57,7 +57,7 @@ def read_variables(path: Path, content: bytes) -> Any:
         _scan(content)
         return _Unpickler(io.BytesIO(content)).load()
     except _RefusedError as refusal:
-        raise DamagedFileError(path, "a pickle of TensorFlow variables alone", str(refusal)) from None
+        raise DamagedFileError(path, "a pickle with only TensorFlow variables", str(refusal)) from None
     except Exception as error:
         # On a damaged stream, pickle and the records below raise about a dozen different exceptions.
         description = f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -82,7 +82,7 @@ def _scan(content: bytes) -> None:
         if opcode.name == "LONG_BINPUT" and int(argument or 0) > MOST_MEMO:
             _refuse(f"a memo of {argument:,} entries")
         if opcode.name == "STOP" and position != len(content) - 1:
-            _refuse("more behind its end")
+            _refuse("data after its end")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -91,7 +91,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return one of the records below; any other name is rejected."""
         substitute = _SUBSTITUTES.get((module.replace("numpy._core.", "numpy.core."), name))
-        return substitute if substitute is not None else _refuse(f"something that would have to be executed ({module}.{name})")
+        return substitute if substitute is not None else _refuse(f"an object whose code would have to be executed ({module}.{name})")
 
 
 class _Substitute:
@@ -103,10 +103,10 @@ class _Substitute:
         self._make = make
 
     def __call__(self, *arguments: object) -> object:
-        return _refuse("a call of what is no function") if self._make is None else self._make(*arguments)
+        return _refuse("a call of an object that is not a function") if self._make is None else self._make(*arguments)
 
     def __setstate__(self, state: object) -> None:
-        _refuse("a function with a state of its own")
+        _refuse("a function with a pickled state")
 
 
 # The function in a variable's partial call, and the type of arrays.
@@ -119,12 +119,12 @@ class _Partial:
     def __init__(self, function: object) -> None:
         self.fields: Mapping[str, Any] = {}
         if function is not RESOURCE_VARIABLE:
-            _refuse("a partial call of something else")
+            _refuse("a partial call of another function")
 
     def __setstate__(self, state: Any) -> None:
         function, arguments, keywords, _ = state
         if function is not RESOURCE_VARIABLE or arguments != () or not isinstance(keywords, dict):
-            _refuse("a partial call of something else")
+            _refuse("a partial call of another function")
         self.fields = keywords
 
     def __call__(self) -> Variable:
@@ -148,7 +148,7 @@ class _Dtype:
     def array(self, content: object, shape: object, fortran: bool) -> np.ndarray:
         """Return the bytes as a float32 array of `shape`."""
         if self.code != "f4":
-            _refuse(f"an array of {self.code!r}, where float32 is expected")
+            _refuse(f"an array of {self.code!r}, but float32 is expected")
         if not isinstance(content, (bytes, bytearray)) or not _is_shape(shape):
             _refuse("an array without bytes and shape")
         if 4 * math.prod(shape) != len(content):
@@ -161,7 +161,7 @@ class _Array:
 
     def __init__(self, kind: object, *_: object) -> None:
         if kind is not ND_ARRAY:
-            _refuse("an array of a type of its own")
+            _refuse("an array whose type is pickled separately")
         self.array: np.ndarray | None = None
 
     def __setstate__(self, state: Any) -> None:

@@ -36,7 +36,7 @@ def fill_user_network(network: nn.Module, path: Path) -> None:
     UsageError
         If the file does not exist.
     DamagedFileError
-        If the file cannot be read, no place or several places in it fit the network, or integers stand for floats or floats for integers.
+        If the file cannot be read, no place or several places in it fit the network, or floats and integers are interchanged.
     """
     expected = network.state_dict()
     places = dict(_states(_read_content(path)))
@@ -45,7 +45,7 @@ def fill_user_network(network: nn.Module, path: Path) -> None:
     fitting = {place: renamed for place, state in places.items() if (renamed := _renamed(state, expected)) is not None}
     if len(fitting) > 1:
         locations = " and ".join(repr(place) for place in sorted(fitting))
-        raise DamagedFileError(path, "weights of the network once", f"them under {locations}: keep one of them")
+        raise DamagedFileError(path, "one set of weights that fits the network", f"several, under {locations}: keep one of them")
     if not fitting:
         raise DamagedFileError(path, *_difference(places, expected))
     (state,) = fitting.values()
@@ -141,7 +141,7 @@ def _difference(places: Mapping[str, State], expected: Mapping[str, torch.Tensor
         return f"a tensor {_quote_first(missing)}{location}", "none of that name"
     extra = [name for name in nearest if name not in expected]
     if extra:
-        return f"the tensors of the network{location}", f"also {_quote_first(extra)}"
+        return f"the tensors of the network{location}", f"additional ones: {_quote_first(extra)}"
     name = next(name for name, tensor in nearest.items() if tensor.shape != expected[name].shape)
     return f"{name!r} of shape {list(expected[name].shape)}{location}", f"{list(nearest[name].shape)}"
 

@@ -128,7 +128,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if last_batch_norm not in LAST_BATCH_NORMS:
-            raise UsageError(f"last_batch_norm is one of {', '.join(LAST_BATCH_NORMS)}, not {last_batch_norm!r}")
+            raise UsageError(f"last_batch_norm must be one of {', '.join(LAST_BATCH_NORMS)}, not {last_batch_norm!r}")
         shortcut = "shortcut" if stem == "cifar" else "downsample"
         if stem == "cifar":
             self.conv1 = convolution(3, widths[0], 3, stride=stem_stride, padding=1)

@@ -62,7 +62,7 @@ class VGG16(nn.Module):
     ) -> None:
         super().__init__()
         if pool not in POOLS:
-            raise UsageError(f"pool is one of {', '.join(POOLS)}, not {pool!r}")
+            raise UsageError(f"pool must be one of {', '.join(POOLS)}, not {pool!r}")
         if len(widths) != sum(STAGES):
             raise UsageError(f"VGG-16 needs {sum(STAGES)} widths, not {len(widths)}")
         self.pool, self.activation = pool, get_activation(activation).make()

@@ -54,7 +54,7 @@ class WideResNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6 or len(widths) != 4:
-            raise UsageError(f"a wide ResNet has a depth of 6 n + 4 and four widths, not {depth} and {list(widths)}")
+            raise UsageError(f"a wide ResNet needs a depth of 6 n + 4 and four widths, not {depth} and {list(widths)}")
         self.conv1 = convolution(3, widths[0], 3, stride=1, padding=1)
         channels = widths[0]
         for number, width in enumerate(widths[1:], start=1):

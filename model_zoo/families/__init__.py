@@ -49,7 +49,7 @@ class Family:
         Options of the family and their defaults. A required option has its type (float, int or str) in place of a default, or `None` if
         it may be any value.
     added : mapping
-        Options that the family got after runs had been stored, and their defaults. A recipe has them only where they differ from these,
+        Options that the family got after runs had been stored, and their defaults. A recipe has them only if they differ from these,
         so that the identities of stored runs stay the same.
     prepare : callable
         Called with (network, options) once the network is built.
@@ -87,12 +87,12 @@ class Family:
         merged = {**self.defaults, **{name: value for name, value in chosen.items() if name not in self.added or value != self.added[name]}}
         missing = sorted(name for name, value in merged.items() if value is None or isinstance(value, type))
         if missing:
-            raise UsageError(f"family {self.name!r} needs {missing[0]!r}")
+            raise UsageError(f"family {self.name!r} needs the option {missing[0]!r}")
         for name, value in chosen.items():
             default = known[name]
             expected = _expected(name, value, default if isinstance(default, type) else type(default))
             if expected is not None:
-                raise UsageError(f"option {name} of family {self.name!r} is {expected}, not {one_line(repr(value), 60)}")
+                raise UsageError(f"option {name} of family {self.name!r} must be {expected}, not {one_line(repr(value), 60)}")
         return merged
 
     def all_options(self, options: Mapping[str, Any]) -> dict[str, Any]:

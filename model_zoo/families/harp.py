@@ -55,13 +55,13 @@ class RatedConv2d(hydra.ScoredConv2d):
 class Harp(Stages):
     """Controller with HYDRA's stages.
 
-    In the search, the penalty gamma max(keep ratio / wanted - 1, 0) reduces the fractions while the network is too large.
+    In the search, the penalty gamma max(keep ratio / target - 1, 0) reduces the fractions while the network is too large.
     """
 
     def __init__(self, network: nn.Module, options: Mapping[str, Any]) -> None:
         super().__init__(network, options)
         self.rated = [layer for layer in self.layers if isinstance(layer, RatedConv2d)]
-        self.wanted, self.gamma = float(options["keep_ratio"]), float(options["gamma"])
+        self.target, self.gamma = float(options["keep_ratio"]), float(options["gamma"])
 
     def keep_ratio(self) -> torch.Tensor:
         """Return the keep ratio of the whole network, a zero-dimensional tensor with a gradient."""
@@ -72,7 +72,7 @@ class Harp(Stages):
     def penalty(self) -> torch.Tensor | float:
         """Return the penalty on the fractions while they are learned, 0 otherwise."""
         is_learning = self.rated[0].logit.requires_grad
-        return self.gamma * torch.relu(self.keep_ratio() / self.wanted - 1.0) if is_learning else 0.0
+        return self.gamma * torch.relu(self.keep_ratio() / self.target - 1.0) if is_learning else 0.0
 
     def at_epoch(self, epoch: int, epochs: int) -> None:
         """Enter the stage that the epoch belongs to. The search ends near the budget; all fractions are then scaled to meet it."""
@@ -87,7 +87,7 @@ class Harp(Stages):
             else:
                 layer.train_weights()
         if stage == FINETUNE:
-            scale = self.wanted / self.keep_ratio().item()
+            scale = self.target / self.keep_ratio().item()
 
             def prune(layer: MaskedConv2d) -> None:
                 assert isinstance(layer, RatedConv2d)

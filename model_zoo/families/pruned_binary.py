@@ -36,7 +36,7 @@ def prepare(network: nn.Module, options: Mapping[str, Any]) -> None:
     """
     score_fan = options["score_fan"]
     if score_fan not in SCORE_FANS:
-        raise UsageError(f"score_fan is one of {', '.join(SCORE_FANS)}, not {score_fan!r}")
+        raise UsageError(f"score_fan must be one of {', '.join(SCORE_FANS)}, not {score_fan!r}")
     layers = _layers(network)
     for layer in layers:
         if score_fan == "all" or score_fan == ("only-last" if layer is layers[-1] else "except-last"):
@@ -64,7 +64,7 @@ class GradualPruning(Controller):
         """Set the kept numbers for the epoch's stage; done in every epoch, because a resumed run begins with those of the last stage."""
         stages = self.options["stages"]
         if not 1 <= stages <= epochs:
-            raise UsageError(f"stages of pruning: between 1 and the number of epochs, not {stages}")
+            raise UsageError(f"stages must be from 1 to the number of epochs, not {stages}")
         if stages > 1:
             stage = epoch * stages // epochs
             allocate(self.network, self.options, self.options["keep_ratio"] ** ((stage + 1) / stages))

@@ -16,7 +16,7 @@ from model_zoo.kernels.schedule import make_schedule
 class LiveNetwork:
     """Runner for images of one size, with the entries and folds that its taps were last filled with.
 
-    Whoever changes the weights sets `entries` to None, so that the next call of `filled` fills the taps again.
+    Code that changes the weights must set `entries` to None, so that the next call of `filled` fills the taps again.
     """
 
     def __init__(self, graph: Graph, rows: int, columns: int, lanes: int) -> None:

@@ -113,15 +113,15 @@ def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
         activation than ReLU or a classifier with a bias.
     """
     if not (isinstance(model, Classifier) and isinstance(model.network, ResNet)):
-        raise UnsuitedError(f"a {type(model).__name__} is no residual network of the zoo: only engine dense runs it")
+        raise UnsuitedError(f"a {type(model).__name__} is not a residual network of model_zoo: only engine dense supports it")
     network = model.network
     layers: list[Layer | Pool] = []
 
     def add(source: int, convolution: nn.Module, norm: nn.Module, activation: nn.Module | None, residual: int | None = None) -> int:
         if not hasattr(convolution, "stride"):
-            raise UnsuitedError(f"no engine but dense knows a {type(convolution).__name__}")
+            raise UnsuitedError(f"only engine dense supports a {type(convolution).__name__}")
         if activation is not None and type(activation) is not nn.ReLU:
-            raise UnsuitedError(f"no engine but dense knows the activation {type(activation).__name__}")
+            raise UnsuitedError(f"only engine dense supports the activation {type(activation).__name__}")
         # Stride and padding are pairs of numbers in `nn.Conv2d` and single numbers in the zoo's layers.
         stride, padding = (int(np.ravel(cast(Any, value))[0]) for value in (convolution.stride, convolution.padding))
         target = 1 + max((layer.target for layer in layers), default=0)
@@ -135,7 +135,7 @@ def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
     for number in range(1, network.stages + 1):
         for block in getattr(network, f"layer{number}"):
             if not isinstance(block, (BasicBlock, Bottleneck)):
-                raise UnsuitedError(f"no engine but dense knows a {type(block).__name__}")
+                raise UnsuitedError(f"only engine dense supports a {type(block).__name__}")
             shortcut = getattr(block, block.shortcut_name)
             skipped = value if isinstance(shortcut, nn.Identity) else add(value, shortcut[0], shortcut[1], None)
             names = ("1", "2", "3") if isinstance(block, Bottleneck) else ("1", "2")
@@ -144,7 +144,7 @@ def trace(model: nn.Module) -> tuple[Layer | Pool, ...]:
                 value = add(value, getattr(block, f"conv{name}"), getattr(block, f"bn{name}"), block.activation, residual)
     layers.append(Pool(value, value + 1))
     if not isinstance(network.fc_bias, nn.Identity):
-        raise UnsuitedError("no engine but dense knows a classifier with a bias")
+        raise UnsuitedError("only engine dense supports a classifier with a bias")
     add(value + 1, network.fc, network.last_bn, None)
     return tuple(layers)
 
@@ -159,7 +159,7 @@ def lower(model: nn.Module) -> Graph:
     """
     layers = trace(model)
     if model.training:
-        raise UnsuitedError("a network in training mode is not frozen: only engine dense runs it")
+        raise UnsuitedError("a network in training mode is not frozen: only engine dense supports it")
     assert isinstance(model, Classifier)
     steps = [layer if isinstance(layer, Pool) else _fold(layer) for layer in layers]
     return Graph(tuple(_simplify(steps)), *normalisation(model))
@@ -172,7 +172,7 @@ def normalisation(model: Classifier) -> tuple[np.ndarray, np.ndarray]:
 
 def _fold(layer: Layer) -> Convolution:
     if type(layer.convolution).forward is not nn.Conv2d.forward:
-        raise UnsuitedError(f"no engine but dense knows a {type(layer.convolution).__name__}")
+        raise UnsuitedError(f"only engine dense supports a {type(layer.convolution).__name__}")
     weight = cast(nn.Conv2d, layer.convolution).weight.detach().cpu().double().numpy()
     scale, bias = _scale_and_shift(layer.norm, len(weight))
     folded = weight * scale[:, None, None, None]
@@ -183,7 +183,7 @@ def _scale_and_shift(norm: nn.Module, channels: int) -> tuple[np.ndarray, np.nda
     if isinstance(norm, nn.Identity):
         return np.ones(channels), np.zeros(channels)
     if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
-        raise UnsuitedError(f"no engine but dense knows a {type(norm).__name__} behind a convolution")
+        raise UnsuitedError(f"only engine dense supports a {type(norm).__name__} after a convolution")
 
     def numbers(tensor: torch.Tensor | None, default: float) -> np.ndarray:
         return np.full(channels, default) if tensor is None else tensor.detach().cpu().double().numpy()

@@ -135,12 +135,12 @@ def value_shapes(graph: Graph, image: Shape) -> dict[int, Shape]:
         source = shapes[step.source]
         if isinstance(step, Pool):
             if step.window:
-                raise UnsuitedError("engine sparse has no maximum pooling")
+                raise UnsuitedError("engine sparse does not support maximum pooling")
             shapes[step.target] = Shape(source.channels, 1, 1, image.lanes)
             continue
         kernel = step.weight.shape[2]
         if step.padding > 1 or step.stride > 2:
-            raise UnsuitedError(f"engine sparse has no {kernel}x{kernel} convolution that pads by {step.padding}")
+            raise UnsuitedError(f"engine sparse does not support a {kernel}x{kernel} convolution that pads by {step.padding}")
         high, wide = ((size + 2 * step.padding - kernel) // step.stride + 1 for size in (source.rows, source.columns))
         shapes[step.target] = Shape(len(step.weight), high, wide, image.lanes)
     return shapes
@@ -200,12 +200,12 @@ def _backward(
         mask = masks.get(value)
         if pools:
             if len(readers) > 1 or mask is None:
-                raise UnsuitedError("engine sparse pools nothing but the last block")
+                raise UnsuitedError("engine sparse supports pooling of the last block only")
             target = buffers.take(shapes[value])
             work.append(Average(buffer_of[pools[0].target], target, shapes[value].channels, mask))
         elif not convolutions:
             if len(residuals) != 1 or mask is not None:
-                raise UnsuitedError("engine sparse does not know this residual")
+                raise UnsuitedError("engine sparse does not support this residual connection")
             buffer_of[value] = buffer_of[residuals[0].target]
             continue
         else:

@@ -18,6 +18,6 @@ class Bias(nn.Module):
         return inputs + self.bias.view(1, -1, 1, 1)
 
 
-def optional_bias(channels: int, wanted: bool) -> nn.Module:
-    """Return a `Bias` if `wanted`, else `nn.Identity`."""
-    return Bias(channels) if wanted else nn.Identity()
+def optional_bias(channels: int, enabled: bool) -> nn.Module:
+    """Return a `Bias` if `enabled`, else `nn.Identity`."""
+    return Bias(channels) if enabled else nn.Identity()

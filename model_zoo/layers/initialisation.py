@@ -34,7 +34,7 @@ def draw_weights(shape: Sequence[int], kind: str) -> torch.Tensor:
         If `kind` is none of these.
     """
     if kind not in WEIGHT_INITS:
-        raise UsageError(f"weight_init is one of {', '.join(WEIGHT_INITS)}, not {kind!r}")
+        raise UsageError(f"weight_init must be one of {', '.join(WEIGHT_INITS)}, not {kind!r}")
     weights = torch.empty(tuple(shape))
     if kind == "uniform":
         return weights.uniform_(-1.0, 1.0)

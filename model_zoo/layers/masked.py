@@ -107,7 +107,7 @@ class BinaryWeights(MaskedConv2d):
 def with_weights(layer: type[MaskedConv2d], kind: str) -> type[MaskedConv2d]:
     """Return `layer` for "real" weights, or a subclass of it with "binary" ones; UsageError for another kind."""
     if kind not in WEIGHTS:
-        raise UsageError(f"weights are one of {', '.join(WEIGHTS)}, not {kind!r}")
+        raise UsageError(f"weights must be one of {', '.join(WEIGHTS)}, not {kind!r}")
     return layer if kind == "real" else type(f"Binary{layer.__name__}", (BinaryWeights, layer), {})
 
 

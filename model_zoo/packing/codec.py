@@ -43,7 +43,7 @@ def decode_masks(words: np.ndarray, sizes: Sequence[int], kept: Sequence[int]) -
         If the stream does not decode to masks with those counts (a damaged file).
     """
     if words.ndim != 1 or words.dtype != np.uint32:
-        raise ValueError(f"a mask {words.dtype} {list(words.shape)} where uint32 words are expected")
+        raise ValueError(f"expected a mask of uint32 words, found {words.dtype} {list(words.shape)}")
     decoder = constriction.stream.queue.RangeDecoder(np.ascontiguousarray(words))
     masks = []
     for size, count in zip(sizes, kept, strict=True):
@@ -55,7 +55,7 @@ def decode_masks(words: np.ndarray, sizes: Sequence[int], kept: Sequence[int]) -
         else:
             mask = np.full(size, count == size)
         if int(mask.sum()) != count:
-            raise ValueError(f"a mask of {size} weights keeps {int(mask.sum())} where the header says {count}")
+            raise ValueError(f"a mask of {size} weights keeps {int(mask.sum())}, but the header says {count}")
         masks.append(mask)
     return masks
 

@@ -34,7 +34,7 @@ def draw_signs(architecture: Mapping[str, Any], drawn: Mapping[str, Any]) -> lis
         If this version does not know the generator.
     """
     if drawn["generator"] != GENERATOR:
-        raise ValueError(f"signs drawn by {drawn['generator']!r}, where {GENERATOR!r} is known")
+        raise ValueError(f"signs drawn by {drawn['generator']!r}, but only {GENERATOR!r} is known")
     family = get_family("pruned-binary")
     options = family.options({"keep_ratio": 1.0, "allocation_power": 1.0, "weight_init": drawn["weight_init"]})
     convolution = family.convolution(options)

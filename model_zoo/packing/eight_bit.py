@@ -36,7 +36,7 @@ def restore(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
     Raises a ValueError if the number of levels is not a multiple of the number of scales.
     """
     if len(scales) == 0 or levels.size % len(scales):
-        raise ValueError(f"{levels.size} weights do not fall into {len(scales)} channels")
+        raise ValueError(f"{levels.size} weights cannot be divided among {len(scales)} channels")
     return (levels.reshape(len(scales), -1).astype(np.float32) * scales[:, None]).reshape(-1)
 
 

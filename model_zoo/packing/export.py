@@ -59,7 +59,7 @@ def export(model: str, path: Path, drawn: bool, probe: torch.Tensor) -> bytes:
         copy_path = Path(folder) / path.name
         copy_path.write_bytes(content)
         if not torch.equal(load_packed(copy_path).model(probe), network(probe)):
-            raise DamagedFileError(path, "the logits of the model it was made from", "others")
+            raise DamagedFileError(path, "the logits of the model it was made from", "other logits")
     place(path, content)
     return content
 

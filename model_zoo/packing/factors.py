@@ -84,7 +84,7 @@ def decode_factors(header: Mapping[str, Any], tensors: Tensors, shapes: Sequence
 
 def _look_up(values: np.ndarray, members: np.ndarray) -> np.ndarray:
     if members.size and int(members.max()) >= len(values):
-        raise ValueError(f"a code names value {int(members.max())} of a codebook of {len(values)}")
+        raise ValueError(f"a code refers to value {int(members.max())} of a codebook of {len(values)}")
     return values[members]
 
 

@@ -168,5 +168,5 @@ def weights_sha256(model: nn.Module) -> str:
 
 def _fill(target: torch.Tensor, source: torch.Tensor) -> None:
     if target.shape != source.shape:
-        raise ValueError(f"a tensor of shape {tuple(source.shape)} where the architecture has {tuple(target.shape)}")
+        raise ValueError(f"a tensor has shape {tuple(source.shape)}, but the architecture needs {tuple(target.shape)}")
     target.copy_(source)

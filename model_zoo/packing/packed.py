@@ -42,7 +42,7 @@ LARGEST = 2**30
 
 
 class _Drawn(BaseModel):
-    """What signs are drawn from, see `model_zoo.packing.drawn`."""
+    """Source from which signs are drawn, see `model_zoo.packing.drawn`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,7 +74,7 @@ class _Header(BaseModel):
     @model_validator(mode="after")
     def _drawn_has_hash(self) -> Self:
         if (self.weights == "pruned-drawn") != (self.drawn is not None) or (self.drawn is None) != (self.weights_sha256 is None):
-            raise ValueError("drawn and weights_sha256 are for weights of the kind pruned-drawn, which needs both")
+            raise ValueError("weights of the kind pruned-drawn need drawn and weights_sha256, and no other kind may have them")
         return self
 
 
@@ -113,7 +113,7 @@ def pack(
         check_drawn(architecture, drawn, weights)
     factors = stored_factors(model)
     if any(not np.array_equal(stored.product().reshape(-1), weight.reshape(-1)) for stored, weight in zip(factors, weights, strict=False)):
-        raise UsageError("the model computes with other weights than its factors make")
+        raise UsageError("the model's weights are not the product of its factors")
     fields, tensors = encode_factors(factors) if factors else encode(weights, drawn)
     if drawn is not None and fields["weights"] != "pruned-drawn":
         raise UsageError(f"weights of the kind {fields['weights']} do not follow from drawn signs and a mask: store them (--signs stored)")
@@ -165,7 +165,7 @@ def load_packed(path: Path) -> Packed:
     try:
         packed = Packed(_unpack(fields, tensors), header)
         if fields.drawn is not None and weights_sha256(packed.model) != fields.weights_sha256:
-            raise ValueError("the signs drawn here are not those of the model: another torch has made this file")
+            raise ValueError("the drawn signs are not those of the model: the file was made with another version of torch")
         return packed
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise DamagedFileError(path, "tensors that fit the header", f"{type(error).__name__}: {error}") from None
@@ -182,7 +182,7 @@ def _unpack(fields: _Header, tensors: dict[str, np.ndarray]) -> Classifier:
     statistics = np.split(batch_norm, np.cumsum(lengths)[:-1]) if lengths else []
     weight_count = sum(math.prod(shape) for shape in shapes)
     if weight_count > LARGEST:
-        raise ValueError(f"{weight_count:,} weights, where {LARGEST:,} are the most that is read")
+        raise ValueError(f"{weight_count:,} weights, but at most {LARGEST:,} are read")
     factors: list[Factors] = []
     if header["weights"] == KIND:
         factors = decode_factors(header, tensors, shapes)

@@ -130,7 +130,7 @@ def value_bits(weights: Sequence[np.ndarray]) -> tuple[int, int]:
 def exact(array: np.ndarray, length: int, kind: type[np.generic]) -> np.ndarray:
     """Return `array` if it is flat and has `length` finite values of the type `kind`; raise a ValueError otherwise."""
     if array.ndim != 1 or array.size != length or array.dtype != kind:
-        raise ValueError(f"a tensor {array.dtype} {list(array.shape)} where {np.dtype(kind)} [{length}] is expected")
+        raise ValueError(f"expected a tensor {np.dtype(kind)} [{length}], found {array.dtype} {list(array.shape)}")
     if np.issubdtype(kind, np.floating) and not np.isfinite(array).all():
         raise ValueError(f"a tensor {array.dtype} {list(array.shape)} with values that are not finite")
     return array

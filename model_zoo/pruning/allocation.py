@@ -65,7 +65,7 @@ def layer_keep_counts(sizes: Sequence[int], keep_ratio: float, power: float) -> 
 def check_allocation(allocation: str) -> None:
     """Raise a UsageError unless `allocation` is "adaptive" or "global"."""
     if allocation not in (ADAPTIVE, GLOBAL):
-        raise UsageError(f"allocation is {ADAPTIVE} or {GLOBAL}, not {allocation!r}")
+        raise UsageError(f"allocation must be {ADAPTIVE} or {GLOBAL}, not {allocation!r}")
 
 
 def allocated_counts(rankings: Sequence[torch.Tensor], options: Mapping[str, Any]) -> list[int]:

@@ -103,4 +103,4 @@ def make_quantiser(bits: int) -> Quantiser:
         return Clusters(bits)
     if bits == 32:
         return Exact()
-    raise UsageError(f"bits of a value: between 1 and {CLUSTERED[-1]}, or 32, not {bits}")
+    raise UsageError(f"the bits of a value must be from 1 to {CLUSTERED[-1]}, or 32, not {bits}")

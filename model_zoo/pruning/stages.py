@@ -26,7 +26,7 @@ def stage_of(options: Mapping[str, Any], epoch: int, epochs: int) -> int:
     """
     first, second = options["pretrain_epochs"], options.get("search_epochs", 0)
     if first < 0 or second < 0 or first + second >= epochs:
-        raise UsageError(f"{first} epochs before pruning and {second} of search leave none of {epochs} for the kept weights")
+        raise UsageError(f"{first} epochs before pruning and {second} of search leave none of the {epochs} epochs for the kept weights")
     return PRETRAIN if epoch < first else SEARCH if epoch < first + second else FINETUNE
 
 

@@ -34,14 +34,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m model_zoo.training", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[1]
     )
-    parser.add_argument("recipe", help="the id of a recipe that ships, or a TOML file")
+    parser.add_argument("recipe", help="id of a shipped recipe, or a TOML file")
     parser.add_argument("--arrays", type=Path, required=True, help="an .npz file with x and y")
-    parser.add_argument("--out", type=Path, default=Path("trained"), help="where to write (default: trained)")
+    parser.add_argument("--out", type=Path, default=Path("trained"), help="folder to write to (default: trained)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, help="CPU threads; part of what decides the weights (default: torch's)")
+    parser.add_argument("--threads", type=int, help="CPU threads; another number gives other weights (default: torch's)")
     parser.add_argument("--compile", action="store_true", dest="compiled", help="compile the network")
-    parser.add_argument("--test-arrays", type=Path, help="an .npz file of test images, evaluated after every epoch for the curve alone")
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes the training (default: auto)")
+    parser.add_argument("--test-arrays", type=Path, help="an .npz file of test images, evaluated after every epoch, for the curve only")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="engine that computes the training (default: auto)")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO if first_process() else logging.ERROR)
     try:
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         parser.exit(error.exit_code, f"error: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "stopped; the same command goes on\n")
+        parser.exit(130, "stopped; the same command continues\n")
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ class Controller:
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore the tensors that `state` returned; raises ValueError if names or shapes differ."""
         if set(state) != set(self.stored):
-            raise ValueError(f"{type(self).__name__} stores {sorted(self.stored)}, not {sorted(state)}")
+            raise ValueError(f"{type(self).__name__} needs the state {sorted(self.stored)}, not {sorted(state)}")
         for name, tensor in state.items():
             current = self._tensor(name)
             if current.shape != tensor.shape:

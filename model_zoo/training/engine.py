@@ -158,7 +158,7 @@ def resolve_engine(recipe: Recipe, device: str, requested: str = "auto") -> str:
         The recipe to train.
     device : str
         "cpu" or "cuda".
-    asked : str
+    requested : str
         "auto", or the name of an engine.
 
     Raises
@@ -167,7 +167,7 @@ def resolve_engine(recipe: Recipe, device: str, requested: str = "auto") -> str:
         If the engine does not exist, cannot train this recipe on this device, or needs numba and numba is not installed.
     """
     if requested not in ENGINES:
-        raise UsageError(f"engine is one of {', '.join(ENGINES)}, not {requested!r}")
+        raise UsageError(f"engine must be one of {', '.join(ENGINES)}, not {requested!r}")
     reason = _reason_against_sparse(recipe, device)
     if requested == "sparse" and reason is not None:
         raise UsageError(f"engine sparse cannot train recipe {recipe.id!r}: {reason}; use --engine dense")
@@ -181,19 +181,19 @@ def resolve_engine(recipe: Recipe, device: str, requested: str = "auto") -> str:
 def _reason_against_sparse(recipe: Recipe, device: str) -> str | None:
     """Return the reason why engine sparse cannot train the recipe, or None if it can."""
     if device != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return "it runs on the CPU, in one process"
+        return "it runs only on the CPU, in one process"
     architecture = str(recipe.architecture["name"])
     if not architecture.startswith("cifar-") or "resnet" not in architecture:
-        return f"it knows the residual networks for CIFAR, not {architecture}"
+        return f"it supports only residual networks for CIFAR, not {architecture}"
     activation = recipe.architecture.get("activation", DEFAULT)
     if activation != "relu":
-        return f"it knows ReLU, not the activation {activation}"
+        return f"it supports only ReLU, not the activation {activation}"
     if recipe.architecture.get("head_bias"):
-        return "it knows no classifier with a bias"
+        return "it does not support a classifier with a bias"
     if recipe.attack.faithful:
         return "a faithful run attacks with the statistics of the attacked batch"
     if recipe.optimiser.batch % 16:
-        return f"its batches are multiples of 16, not {recipe.optimiser.batch}"
+        return f"its batches must be multiples of 16, not {recipe.optimiser.batch}"
     return None
 
 

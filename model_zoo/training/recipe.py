@@ -59,27 +59,27 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,199}", self.id):
-            raise UsageError(f"an id has lower-case letters, digits, dots and hyphens, which {self.id[:60]!r} is not")
+            raise UsageError(f"an id must consist of lower-case letters, digits, dots and hyphens, but is {self.id[:60]!r}")
         if not is_file_name(self.id):
-            raise UsageError(f"Windows has no file named {self.id[:60]!r}: another id is expected")
+            raise UsageError(f"the id {self.id[:60]!r} is reserved on Windows: choose another")
         if not 0 <= self.seed < 2**63:
-            raise UsageError(f"the seed is not negative, and less than 2^63, but {one_line(repr(self.seed), 60)}")
+            raise UsageError(f"the seed must be from 0 to 2^63 - 1, but is {one_line(repr(self.seed), 60)}")
         classes = self.architecture.get("classes")
         if not isinstance(self.architecture.get("name"), str) or type(classes) is not int or not 1 <= classes <= 2**20:
-            raise UsageError("an architecture has a name and a number of classes")
+            raise UsageError("an architecture needs a name and a number of classes")
         if self.select not in ("last", "hold-out"):
-            raise UsageError(f"select is last or hold-out, not {self.select!r}")
+            raise UsageError(f"select must be last or hold-out, not {self.select!r}")
         if self.select == "hold-out" and self.data.hold_out < 1:
             raise UsageError("selection on the hold-out needs held-out images")
         is_staged = self.options.get("stages", 1) > 1 or any(name in self.options for name in ("pretrain_epochs", "clean_epochs"))
         if self.select == "hold-out" and is_staged:
             raise UsageError("gradual or staged pruning reaches its keep ratio in the last stage: select = 'last'")
         if not 0 <= self.average < 1:
-            raise UsageError(f"average is the decay of a moving average, from 0 (none) to less than 1, not {self.average}")
+            raise UsageError(f"average, the decay of a moving average, must be from 0 (none) to less than 1, not {self.average}")
         if self.average and not get_family(self.family).averages:
             raise UsageError(f"parameters of family {self.family!r} cannot be averaged: their mean breaks its constraints")
         if any(strength.epoch >= self.optimiser.epochs for strength in self.attack.later):
-            raise UsageError(f"a later attack begins before the end of the {self.optimiser.epochs} epochs")
+            raise UsageError(f"a later attack must begin before the end of the {self.optimiser.epochs} epochs")
 
     @property
     def start_path(self) -> Path | None:

@@ -77,7 +77,7 @@ class InnerAttack:
         later = tuple(item if isinstance(item, Later) else section(Later, item, f"{label}, later") for item in self.later)
         object.__setattr__(self, "later", later)
         if ThreatModel.parse(self.threat).norm != "Linf":
-            raise UsageError("the inner attack of a recipe is Linf")
+            raise UsageError("the inner attack of a recipe must be Linf")
         if self.method not in method_names():
             raise UnknownNameError("training method", self.method, method_names(), "harness train --help")
         if self.method == CLEAN:
@@ -90,17 +90,17 @@ class InnerAttack:
             self._check(strength)
         epochs = [item.epoch for item in later]
         if epochs != sorted(set(epochs)) or any(epoch < 1 for epoch in epochs):
-            raise UsageError(f"later attacks begin at rising epochs, from 1 on, not at {epochs}")
+            raise UsageError(f"later attacks must begin at rising epochs, from 1 on, not at {epochs}")
         if self.nuclear_weight < 0 or self.noise < 0 or not 0 <= self.nuclear_ramp <= 1:
-            raise UsageError("nuclear_weight and noise are not negative, and nuclear_ramp is a share of the epochs")
+            raise UsageError("nuclear_weight and noise must not be negative, and nuclear_ramp must be from 0 to 1")
 
     def _check(self, strength: Later) -> None:
         try:
             is_positive = exact_fraction(strength.step) > 0
         except ValueError:
-            raise UsageError(f"the step of the inner attack is a fraction such as '2/255', not {_shortened(strength.step)}") from None
+            raise UsageError(f"the step of the inner attack must be a fraction such as '2/255', not {_shortened(strength.step)}") from None
         if strength.steps < 1 or not is_positive:
-            raise UsageError("the inner attack takes at least one step of positive size")
+            raise UsageError("the inner attack needs at least one step of positive size")
         if strength.steps > 1 and self.method in SINGLE_STEP:
             raise UsageError(f"{self.method} takes one step, not {strength.steps}")
 
@@ -149,26 +149,26 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         if self.kind not in ("sgd", "adam"):
-            raise UsageError(f"optimiser kind is sgd or adam, not {self.kind!r}")
+            raise UsageError(f"optimiser kind must be sgd or adam, not {self.kind!r}")
         if self.epochs < 1 or self.batch < 2:
             raise UsageError("a recipe needs at least one epoch and two images per batch")
         for name in ("learning_rate", "weight_decay", "momentum", "warmup", "decay"):
             if getattr(self, name) < 0:
-                raise UsageError(f"{name} is not negative")
+                raise UsageError(f"{name} must not be negative")
         for name in ("milestones", "restarts", "restart_rates"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.restarts) != len(self.restart_rates):
             raise UsageError("a restart of the learning rate needs its rate: as many restart_rates as restarts")
         if list(self.restarts) != sorted(set(self.restarts)) or any(not 0 < epoch < self.epochs for epoch in self.restarts):
-            raise UsageError(f"restarts rise, between the first epoch and the last of {self.epochs}")
+            raise UsageError(f"restarts must be rising epochs between the first and the last of {self.epochs}")
         if self.restarts and self.milestones:
-            raise UsageError("a learning rate has milestones or restarts, not both")
+            raise UsageError("a learning rate may have milestones or restarts, not both")
         if self.schedule not in SCHEDULES:
-            raise UsageError(f"schedule is {' or '.join(SCHEDULES)}, not {self.schedule!r}")
+            raise UsageError(f"schedule must be {' or '.join(SCHEDULES)}, not {self.schedule!r}")
         if self.schedule == "one-cycle" and (self.milestones or self.restarts):
-            raise UsageError("a one-cycle learning rate has neither milestones nor restarts")
+            raise UsageError("a one-cycle learning rate may have neither milestones nor restarts")
         if self.schedule == "one-cycle" and not 0 <= self.warmup < self.epochs:
-            raise UsageError(f"one cycle rises for fewer than its {self.epochs} epochs, not for {self.warmup}")
+            raise UsageError(f"the warm-up of one cycle must be shorter than its {self.epochs} epochs, not {self.warmup}")
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def section(kind: type[SectionType], fields: Mapping[str, Any], where: str) -> S
     hints = get_type_hints(kind)
     for name, value in fields.items():
         if not _is_of(hints[name], value):
-            raise UsageError(f"{where}: {name} is {_described(hints[name])}, not {_shortened(value)}")
+            raise UsageError(f"{where}: {name} must be {_described(hints[name])}, not {_shortened(value)}")
     return kind(**fields)
 
 

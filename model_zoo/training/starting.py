@@ -104,7 +104,7 @@ def _start_scores(layer: PrunedBinaryConv2d, weight: torch.Tensor) -> None:
     """Exchange scores so that those of largest magnitude are where `weight` [out, in, k, k] is nonzero."""
     kept = (weight != 0).flatten()
     if int(kept.sum()) != layer.kept:
-        raise UsageError(f"it keeps {int(kept.sum())} weights, the recipe {layer.kept}")
+        raise UsageError(f"it keeps {int(kept.sum())} weights, but the recipe keeps {layer.kept}")
     if not torch.equal(weight.sign().flatten()[kept], layer.signs.flatten()[kept]):
         raise UsageError("its signs are not those that the recipe's seed draws")
     scores = layer.scores.flatten().clone()

@@ -130,7 +130,7 @@ class _Run:
         pixels, targets = on_device(images[order], labels[order], device)
         classes = int(recipe.architecture["classes"])
         if test is not None and (test[0].shape[1:] != images.shape[1:] or int(test[1].max(initial=0)) >= classes):
-            raise UsageError(f"test images have the shape {list(images.shape[1:])} and the {classes} classes of the training images")
+            raise UsageError(f"test images must have the shape {list(images.shape[1:])} and the {classes} classes of the training images")
         self.test = None if test is None else on_device(*test, device)
         self.hold_out_images, self.hold_out_targets = pixels[: recipe.data.hold_out], targets[: recipe.data.hold_out]
         pixels, targets = pixels[recipe.data.hold_out :], targets[recipe.data.hold_out :]
@@ -200,7 +200,7 @@ class _Run:
                 if not torch.isfinite(loss.detach()):
                     raise UserError(
                         f"training diverged: the loss is {float(loss.detach())} in step {done} of {options.epochs * per_epoch}; "
-                        "what was stored before is as it was (a lower learning rate?)"
+                        "the last stored state is unchanged (try a lower learning rate)"
                     )
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()

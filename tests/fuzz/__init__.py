@@ -1,1 +1,1 @@
-"""Fuzzing of everything that the programs read; `python -m tests.fuzz` runs it (docs/robust-input.md)."""
+"""Fuzzing of all inputs of the programs; run it with `python -m tests.fuzz` (docs/robust-input.md)."""

@@ -1,4 +1,4 @@
-"""Run the doors and print a table: `python -m tests.fuzz [--door NAME]... [--counts full|ci] [--case NUMBER]`."""
+"""Run the doors and print a table of results: `python -m tests.fuzz [--door NAME]... [--counts full|ci] [--case NUMBER]`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.fuzz.frame import SEED, doors, run_door
 
 
 @click.command()
-@click.option("--door", "names", multiple=True, type=click.Choice(list(doors())), help="Only this door; repeatable.")
-@click.option("--counts", type=click.Choice(["full", "ci"]), default="full", show_default=True, help="How many cases.")
-@click.option("--case", "number", type=int, help="Only the case with this number, to see why it failed.")
+@click.option("--door", "names", multiple=True, type=click.Choice(list(doors())), help="Run only this door; repeatable.")
+@click.option("--counts", type=click.Choice(["full", "ci"]), default="full", show_default=True, help="Number of cases per door.")
+@click.option("--case", "number", type=int, help="Run only the case with this number, for example one that failed.")
 def run(names: tuple[str, ...], counts: str, number: int | None) -> None:
-    """Give thousands of damaged and unusual inputs to every door; exit with 1 if one of them was treated wrongly."""
+    """Test every door with thousands of damaged and unusual inputs; exit with status 1 if any case fails."""
     torch.set_num_threads(1)
     lines = ["| door | tried | failed | seeds | seconds |", "| --- | ---: | ---: | --- | ---: |"]
     has_failed = False

@@ -1,4 +1,4 @@
-"""Files of arrays for the door `images`, each with images and labels that must be read, or None if the file must be refused."""
+"""Array files for the door `images`, each with the images and labels that must be read, or None if the file must be rejected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Expected = tuple[np.ndarray, np.ndarray] | None
 
 
 class Trap:
-    """Object whose unpickling leaves a folder behind."""
+    """Object that creates a folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("trapped",)
@@ -32,7 +32,7 @@ def data(random: Random) -> tuple[np.ndarray, np.ndarray]:
 
 
 def npz(random: Random, path: Path) -> Expected:
-    """A valid .npz file in one of the accepted forms, or one with a fault."""
+    """Write a valid .npz file in one of the accepted forms, or one with a fault."""
     images, labels = data(random)
     stored, stored_labels = _laid_out(random, images), labels.astype(random.choice([np.int64, np.uint8, np.int32, np.float64]))
     if random.random() < 0.4:
@@ -55,7 +55,7 @@ def _laid_out(random: Random, images: np.ndarray) -> np.ndarray:
 
 
 def _spoil(random: Random, arrays: dict[str, object], images: str, labels: str) -> None:
-    """Change arrays in place so that the file must be refused."""
+    """Change the arrays in place so that the file must be rejected."""
     pixels, classes = np.asarray(arrays[images]), np.asarray(arrays[labels]).reshape(-1)
     floats = pixels / 255 if pixels.dtype == np.uint8 else pixels.copy()
     wrong = floats.copy()
@@ -89,7 +89,7 @@ def _spoil(random: Random, arrays: dict[str, object], images: str, labels: str) 
 
 
 def short_header(random: Random, path: Path) -> Expected:
-    """An .npz file whose header claims another size than it has, up to 10^12 elements."""
+    """Write an .npz file whose header claims a wrong size, up to 10^12 elements."""
     shape = random.choice([(10**12, 8, 8, 3), (2**62, 8, 8), (-1, 8, 8, 3), (3, 8, 8, 3), (1, 8, 8, 3), (10**6, 10**6), (0, 8, 8, 3)])
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(8 * 8 * 3 * 2)
@@ -102,7 +102,7 @@ def short_header(random: Random, path: Path) -> Expected:
 
 
 def mat(random: Random, path: Path) -> Expected:
-    """A valid .mat file in SVHN's form, with labels from 0 or SVHN's from 1 to 10, or one with a fault."""
+    """Write a valid .mat file like SVHN, with labels from 0 or from 1 to 10, or one with a fault."""
     images, labels = data(random)
     stored = images.transpose(1, 2, 3, 0)
     stored_labels = labels
@@ -136,8 +136,8 @@ def mat(random: Random, path: Path) -> Expected:
     return (images, labels) if is_valid else None
 
 
-def broken(random: Random, path: Path) -> Expected:
-    """A damaged file with checksums: refused, or read as before (the caller allows both)."""
+def damaged_file(random: Random, path: Path) -> Expected:
+    """Write a damaged file with checksums: it is rejected or read unchanged (the caller allows both)."""
     images, labels = data(random)
     if path.suffix == ".mat":
         scipy.io.savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": labels[:, None]}, do_compression=True)
@@ -148,7 +148,7 @@ def broken(random: Random, path: Path) -> Expected:
 
 
 def no_arrays(random: Random, path: Path) -> Expected:
-    """Other content under the name of a file of arrays."""
+    """Write other content into a file with the name of an array file."""
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
     contents = (b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\n", random.randbytes(300), empty.getvalue(), b"text")

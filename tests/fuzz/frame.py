@@ -1,8 +1,8 @@
-"""Frame of the fuzzing: doors, their cases, and what every refusal must look like.
+"""Framework of the fuzzing: doors, their cases, and checks of error messages.
 
-A door is a module in `tests/fuzz/doors` with an attribute `DOOR`. Its function `case` makes one input from a source of random numbers,
-gives it to the program and raises an AssertionError if the result is wrong. It knows what to expect of the input that it made: a valid
-one must be read as the expected value, an invalid one must be refused.
+A door is a module in `tests/fuzz/doors` with an attribute `DOOR`. Its function `case` creates one input from a source of random numbers,
+passes it to the program and raises an AssertionError if the result is wrong. The expected result is known by construction: a valid input
+must be read as the expected value, and an invalid one must be rejected.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from harness.runner.store import Store
 from harness.runner.verify import verify
 from model_zoo.errors import UserError
 
-# The seed of every door; case number i of a door has the random numbers of "SEED/NAME/i".
+# Seed of every door; case number i of a door uses the random numbers of "SEED/NAME/i".
 SEED = 19
-# A refusal is one line of at most this length.
+# Maximum length of an error message, which is one line.
 LINE = 300
-# Seconds after which a case has failed, unless its door has another limit.
+# Time limit of a case in seconds, unless its door has another limit.
 CASE_SECONDS = 120
 
 
@@ -43,13 +43,13 @@ class Door:
     Attributes
     ----------
     name : str
-        "packed": also the module's name.
+        Name, which is also the name of the module.
     full, ci : int
-        Numbers of cases: of the command, and of `pytest tests/fuzz` (a few seconds; 0 if one case takes longer).
+        Numbers of cases of the command and of `pytest tests/fuzz` (a few seconds; 0 if one case takes longer).
     case : callable
-        Runs one case from a source of random numbers, in an empty folder; raises an AssertionError if the result is wrong.
+        Function that runs one case from a source of random numbers, in an empty folder; raises AssertionError if the result is wrong.
     seconds : int
-        After which a case has failed.
+        Time limit of a case.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Door:
 
 @dataclass
 class Count:
-    """How many cases of a door were tried, and what was wrong with each that failed, by number."""
+    """Number of cases that ran, and the traceback of each failed case, by its number."""
 
     tried: int = 0
     failed: dict[int, str] = field(default_factory=dict)
@@ -70,18 +70,18 @@ class Count:
 def doors() -> dict[str, Door]:
     """Return all doors by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(tests.fuzz.doors.__path__))
-    found = (importlib.import_module(f"tests.fuzz.doors.{name}").DOOR for name in names)
-    return {door.name: door for door in found}
+    all_doors = (importlib.import_module(f"tests.fuzz.doors.{name}").DOOR for name in names)
+    return {door.name: door for door in all_doors}
 
 
 def run_case(door: Door, random: Random) -> None:
-    """Run one case in an empty folder that is deleted afterwards; raises whatever the case raises."""
+    """Run one case in an empty folder that is deleted afterwards; raise any exception of the case."""
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder, _limited(door.seconds):
         door.case(random, Path(folder).resolve())
 
 
 def run_door(door: Door, numbers: range, on_failure: Callable[[int, str], None]) -> Count:
-    """Run the cases with these numbers; an exception of any kind is a failure."""
+    """Run the cases with these numbers; any exception counts as a failure."""
     count = Count()
     for number in numbers:
         count.tried += 1
@@ -95,18 +95,18 @@ def run_door(door: Door, numbers: range, on_failure: Callable[[int, str], None])
 
 @contextmanager
 def _limited(seconds: int) -> Iterator[None]:
-    """Raise an AssertionError if the block takes longer."""
+    """Raise an AssertionError if the block takes longer than `seconds`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise AssertionError(f"more than {seconds} s")
 
-    earlier = signal.signal(signal.SIGALRM, stop)
+    previous = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, earlier)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def tree_sha256(folder: Path) -> str:
@@ -119,13 +119,13 @@ def tree_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def damage(store: Path) -> list[str]:
-    """Return what is wrong with a store, except temporary files: a process that was stopped may leave them, and nothing reads them."""
+def store_problems(store: Path) -> list[str]:
+    """Return the problems of a store except temporary files, which a stopped process may leave and which are never read."""
     return [problem for problem in verify(Store(store)).problems if ".tmp: left behind" not in problem]
 
 
 def command(*arguments: object) -> Result:
-    """Run `harness` with these arguments in this process."""
+    """Run `harness` with these arguments in this process and return its result."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
@@ -143,7 +143,7 @@ def check_accepted(result: Result) -> None:
 
 
 def check_line(message: str, name: str) -> None:
-    """Check that a message is one line of at most 300 characters that contains `name` and no control characters."""
+    """Check that a message is one line of at most 300 characters, contains `name` and has no control characters."""
     assert len(message.splitlines()) == 1, f"not one line: {message[:1000]!r}"
     assert len(message) <= LINE, f"{len(message)} characters: {message!r}"
     assert message.isprintable(), f"control characters: {message!r}"
@@ -151,7 +151,7 @@ def check_line(message: str, name: str) -> None:
 
 
 def refusal(action: Callable[[], object], name: str) -> UserError | None:
-    """Run a function of the library; return its UserError after checking the message, or None if it accepted its input."""
+    """Call a function of the library; return its UserError after checking the message, or None if it accepted its input."""
     try:
         action()
     except UserError as error:

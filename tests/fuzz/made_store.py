@@ -1,4 +1,4 @@
-"""A small sound store of made-up outcomes, working and packed, that the door of stores damages."""
+"""A small valid store of artificial outcomes, as files and packed, which the door `stores` modifies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Unit:
     table: pa.Table
 
 
-def made_identity(seed: int) -> dict[str, Any]:
+def example_identity(seed: int) -> dict[str, Any]:
     """Return the identity of a unit of a network that does not exist."""
     parameters = {"steps": 2, "step": "1/20", "batch_size": 250}
     return {
@@ -47,7 +47,7 @@ def made_identity(seed: int) -> dict[str, Any]:
     }
 
 
-def made_labels(unit: str, identity: dict[str, Any]) -> dict[str, Any]:
+def example_labels(unit: str, identity: dict[str, Any]) -> dict[str, Any]:
     """Return the labels that agree with an identity."""
     return {
         "unit": unit,
@@ -62,8 +62,8 @@ def made_labels(unit: str, identity: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def made_table(seed: int) -> pa.Table:
-    """Return sound outcomes of `IMAGES` images."""
+def example_table(seed: int) -> pa.Table:
+    """Return valid outcomes of `IMAGES` images."""
     robust = [bool((number + seed) % 2) for number in range(IMAGES)]
     columns = {name: list(range(IMAGES)) for name in ("image", "label", "clean_prediction", "adversarial_prediction", "forwards")}
     columns |= {"robust": robust, "robust_to_seen": robust, "broken_by": [None if good else "pgd" for good in robust]}
@@ -73,13 +73,13 @@ def made_table(seed: int) -> pa.Table:
 
 @cache
 def pristine_stores() -> tuple[Path, Path, dict[str, Unit]]:
-    """Return the folders of a working store and of the same store packed, and the units of both."""
+    """Return the folders of a store of files and of the same store packed, and the units of both."""
     root = Path(tempfile.mkdtemp(prefix="fuzz-stores"))
     store, units = Store(root / "working"), {}
     for seed in range(2):
-        identity = made_identity(seed)
-        name, table = unit_id(identity), made_table(seed)
-        labels = Labels(**made_labels(name, identity))
+        identity = example_identity(seed)
+        name, table = unit_id(identity), example_table(seed)
+        labels = Labels(**example_labels(name, identity))
         manifest = Manifest(
             unit=name, labels=labels, identity=identity, images=IMAGES, outcomes_sha256="", at_fault=False, boundary_flips=0, seconds=1.5
         )
@@ -87,7 +87,7 @@ def pristine_stores() -> tuple[Path, Path, dict[str, Unit]]:
         store.adopt(Stored(manifest, table), pictures)
         units[name] = Unit(store.manifest(name), table)
     marks = "1" * IMAGES
-    measured = {
+    diagnostics = {
         "predictions": " ".join(map(str, range(IMAGES))),
         "median_gap": 1.5,
         "saturated": 0.0,
@@ -97,11 +97,11 @@ def pristine_stores() -> tuple[Path, Path, dict[str, Unit]]:
         "sweep": {"8/255": marks, "1/2": marks},
         "sources": [],
     }
-    identity = {key: value for key, value in made_identity(0).items() if key in ("protocol", "model", "data", "threat")} | {
+    identity = {key: value for key, value in example_identity(0).items() if key in ("protocol", "model", "data", "threat")} | {
         "diagnostics": VERSION
     }
     labels = DiagnosisLabels(model="made-up", dataset="cifar10-sample", threat="Linf 8/255")
-    store.write_diagnosis(unit_id(identity), DiagnosisDocument(labels=labels, identity=identity, diagnostics=measured))
+    store.write_diagnosis(unit_id(identity), DiagnosisDocument(labels=labels, identity=identity, diagnostics=diagnostics))
     for folder, document in (
         ("claims", Claim(unit="a" * 64, host="x", pid=7, token="b" * 32, since=1.0)),
         ("failed", Failure(unit="a" * 64, message="x", when="2026-01-01T00:00:00Z")),

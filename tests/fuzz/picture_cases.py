@@ -1,4 +1,4 @@
-"""Picture files for the door `images`, each with the pixels that must be read, or None if the file must be refused."""
+"""Picture files for the door `images`, each with the pixels that must be read, or None if the file must be rejected."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LOSSLESS = ("png", "bmp", "tif", "ppm", "tga", "webp")
 
 
 def array(random: Random, *shape: int) -> np.ndarray:
-    """Return random bytes of a shape."""
+    """Return random bytes of the given shape."""
     return np.frombuffer(random.randbytes(int(np.prod(shape))), np.uint8).reshape(shape)
 
 
 def sides(random: Random) -> tuple[int, int]:
-    """Return a height and a width in pixels."""
+    """Return a random height and width in pixels."""
     return random.randint(1, 20), random.randint(1, 20)
 
 
@@ -40,7 +40,7 @@ def save(picture: Image.Image, path: Path, **options: object) -> None:
 
 
 def plain(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """Eight bits per sample in a lossless format, with one of many endings in either case."""
+    """Write eight bits per sample in a lossless format, with one of many suffixes in lower or upper case."""
     ending = random.choice(LOSSLESS)
     path = folder / f"0.{ending}"
     if random.random() < 0.5:
@@ -50,13 +50,13 @@ def plain(random: Random, folder: Path) -> tuple[Path, Expected]:
         grey = array(random, *sides(random))
         save(Image.fromarray(grey), path)
         pixels = rgb(grey)
-    # The content decides, whatever the ending says.
+    # The content determines the format, not the suffix.
     renamed = folder / f"0.{random.choice([*LOSSLESS, 'PNG', 'jpeg', 'JFIF', 'Gif', 'tiff'])}"
     return path.rename(renamed), pixels
 
 
 def few_bits(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """Pictures of one bit, and palettes."""
+    """Write a picture of one bit per pixel or with a palette."""
     height, width = sides(random)
     if random.random() < 0.5:
         bits = array(random, height, width) > 127
@@ -72,7 +72,7 @@ def few_bits(random: Random, folder: Path) -> tuple[Path, Expected]:
 
 
 def sixteen_bits(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """Grey of 16 bits; TIFF samples of which 0 is white are refused."""
+    """Write 16-bit grey; TIFF samples for which 0 is white are rejected."""
     values = array(random, *sides(random), 2).copy().view(np.uint16)[..., 0] >> random.choice([0, 0, 4, 9])
     expected = rgb(np.rint(values / 257.0).astype(np.uint8))
     ending = random.choice(["png", "tif", "pgm"])
@@ -85,7 +85,7 @@ def sixteen_bits(random: Random, folder: Path) -> tuple[Path, Expected]:
 
 
 def sixteen_bits_per_channel(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """RGB of 16 bits as PNG, of which the upper 8 count."""
+    """Write 16-bit RGB as PNG, of which the upper 8 bits are read."""
     height, width = sides(random)
     values = array(random, height, width, 3, 2)
     rows = b"".join(b"\0" + row.tobytes() for row in values)
@@ -95,7 +95,7 @@ def sixteen_bits_per_channel(random: Random, folder: Path) -> tuple[Path, Expect
 
 
 def write_png(path: Path, header: bytes, content: bytes) -> None:
-    """Write a PNG file with these contents of its chunks IHDR and IDAT."""
+    """Write a PNG file with the given contents of the chunks IHDR and IDAT."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -104,7 +104,7 @@ def write_png(path: Path, header: bytes, content: bytes) -> None:
 
 
 def floats(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """Grey floats, inside and outside [0, 1]."""
+    """Write grey floats inside or outside [0, 1]."""
     values = (array(random, *sides(random)) / 255).astype(np.float32)
     path = folder / "0.tif"
     if random.random() < 0.5:
@@ -117,7 +117,7 @@ def floats(random: Random, folder: Path) -> tuple[Path, Expected]:
 
 
 def whole_numbers(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """Integers of 32 bits, and signed ones of 8, whose scale nobody knows."""
+    """Write 32-bit integers or signed 8-bit integers, whose scale is unknown."""
     if random.random() < 0.5:
         Image.fromarray(array(random, *sides(random), 4).copy().view(np.int32)[..., 0]).save(folder / "0.tif")
     else:
@@ -125,8 +125,8 @@ def whole_numbers(random: Random, folder: Path) -> tuple[Path, Expected]:
     return folder / "0.tif", None
 
 
-def turned(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """A picture with an EXIF tag of its orientation."""
+def rotated(random: Random, folder: Path) -> tuple[Path, Expected]:
+    """Write a picture with an EXIF orientation tag."""
     upright, orientation = array(random, *sides(random), 3), random.randint(1, 8)
     turns: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         1: lambda pixels: pixels,
@@ -146,7 +146,7 @@ def turned(random: Random, folder: Path) -> tuple[Path, Expected]:
 
 
 def transparent(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """Pictures with an alpha channel, opaque or not, and palettes with a transparent colour."""
+    """Write a picture with an alpha channel, opaque or not, or a palette with a transparent colour."""
     height, width = sides(random)
     kind = random.choice(["RGBA", "LA", "palette"])
     if kind == "palette":
@@ -169,31 +169,31 @@ def transparent(random: Random, folder: Path) -> tuple[Path, Expected]:
 
 
 def animated(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """Several frames or pages."""
+    """Write several frames or pages."""
     frames = [Image.fromarray(array(random, 6, 7, 3)) for _ in range(random.randint(2, 4))]
     path = folder / f"0.{random.choice(['gif', 'png', 'webp', 'tif'])}"
     save(frames[0], path, save_all=True, append_images=frames[1:])
     return path, None
 
 
-def four_inks(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """CMYK, converted without a colour profile."""
+def cmyk(random: Random, folder: Path) -> tuple[Path, Expected]:
+    """Write CMYK, which is converted without a colour profile."""
     inks = array(random, *sides(random), 4)
     Image.fromarray(inks, "CMYK").save(folder / "0.tif")
     key = 255.0 - inks[..., 3:]
-    # Whole-number arithmetic of Pillow may differ by one from the exact value, which the door allows for this kind.
+    # Integer arithmetic in Pillow may differ by one from the exact value, so the expected pixels are those of Pillow.
     return folder / "0.tif", np.asarray(Image.fromarray(inks, "CMYK").convert("RGB")) if key.size else None
 
 
 def gigantic(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """A header that claims up to 2^31 x 2^31 pixels."""
+    """Write a header that claims up to 2^31 x 2^31 pixels."""
     width, height = (random.choice([0, 9_000, 20_000, 100_000, 2**31 - 1]) for _ in range(2))
     write_png(folder / "0.png", struct.pack(">IIBBBBB", width, height, 8, random.choice([0, 2]), 0, 0, 0), zlib.compress(bytes(1000)))
     return folder / "0.png", None
 
 
 def no_picture(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """Other content under a picture's name, and what is no regular file."""
+    """Write other content into a file with the name of a picture, or create a special file."""
     path = folder / f"0.{random.choice(LOSSLESS)}"
     content = {
         "page": b"<!DOCTYPE html><html></html>",
@@ -223,8 +223,8 @@ def no_picture(random: Random, folder: Path) -> tuple[Path, Expected]:
     return path, None
 
 
-def broken(random: Random, folder: Path) -> tuple[Path, Expected]:
-    """A PNG with damage: refused, or read as before if the damage does not touch what it shows (the caller allows both)."""
+def damaged_png(random: Random, folder: Path) -> tuple[Path, Expected]:
+    """Write a damaged PNG: it is rejected, or read unchanged if the damage does not affect its pixels (the caller allows both)."""
     pixels = array(random, *sides(random), 3)
     path = folder / "0.png"
     Image.fromarray(pixels).save(path, compress_level=random.choice([0, 6]))
@@ -232,8 +232,8 @@ def broken(random: Random, folder: Path) -> tuple[Path, Expected]:
     return path, pixels
 
 
-def broken_without_checksum(random: Random, folder: Path) -> Path:
-    """A damaged file in a format without checksums: refused, or read as Pillow reads it."""
+def damaged_without_checksum(random: Random, folder: Path) -> Path:
+    """Write a damaged file in a format without checksums: it is rejected, or read like Pillow reads it."""
     path = folder / f"0.{random.choice(['bmp', 'jpg', 'tif', 'tga', 'gif', 'webp', 'ppm'])}"
     Image.fromarray(array(random, *sides(random), 3)).save(path)
     path.write_bytes(damaged(random, path.read_bytes()))
@@ -247,10 +247,10 @@ KINDS = (
     sixteen_bits_per_channel,
     floats,
     whole_numbers,
-    turned,
+    rotated,
     transparent,
     animated,
-    four_inks,
+    cmyk,
     gigantic,
     no_picture,
 )

@@ -1,4 +1,4 @@
-"""A system that refuses to write: functions of `os` and `open` raise an OSError, as a disk does that is full or read-only."""
+"""Simulation of a full or read-only disk: functions of `os` and `open` raise an OSError."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 def refuse(error: int, after: int, root: str, on_refusal: Callable[[], None]) -> None:
     """Replace the functions that create, rename and delete files.
 
-    They raise the error with that number for files below `root`, from the call with the number `after` on, and call `on_refusal` first.
+    After `after` calls, they call `on_refusal` and raise the error with the number `error` for files in `root`.
     """
     count = 0
 

@@ -1,4 +1,4 @@
-"""A few cases of every door; hypothesis chooses the random numbers and shrinks those that fail."""
+"""A few cases of every door; hypothesis chooses the random numbers and shrinks failing cases."""
 
 from __future__ import annotations
 

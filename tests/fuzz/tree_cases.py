@@ -1,4 +1,4 @@
-"""Folders of pictures for the door `images`: class folders and tables of labels, with the class of every picture, or None if refused."""
+"""Folders of pictures for the door `images`: class folders and label tables, with the class of every picture, or None if rejected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.fuzz.picture_cases import array
 
-# Class of each picture by the bytes of its pixels, and the names of the classes in order; None if the folder must be refused.
+# Class of each picture by the bytes of its pixels, and the names of the classes in order; None if the folder must be rejected.
 Expected = tuple[dict[bytes, str], tuple[str, ...]] | None
 NAMES = ("cat", "dog", "é", "日本", "a b", "Zebra", "apple", "x,y", "[bold]", "a'b", "10%", "-1", "trainer")
 
@@ -24,7 +24,7 @@ def write_picture(random: Random, path: Path, size: int = 6) -> bytes:
 
 
 def class_folders(random: Random, root: Path) -> Expected:
-    """One folder per class, with litter, other files, subfolders, a class list, or a fault."""
+    """Write one folder per class, with hidden files, other files, subfolders, a class list, or a fault."""
     if random.random() < 0.4:
         names = [str(number) for number in random.sample(range(120), random.randint(2, 12))]
         ordered = sorted(names, key=int)
@@ -63,7 +63,7 @@ def class_folders(random: Random, root: Path) -> Expected:
 
 
 def table_of_labels(random: Random, root: Path) -> Expected:
-    """Pictures with labels.csv, with or without classes.txt, or with a fault in one of the two."""
+    """Write pictures with labels.csv, with or without classes.txt, or with a fault in one of the two."""
     names = [f"{random.choice(['', 'deep/'])}{stem}.png" for stem in random.sample(["a", "b c", "é", "日", "x,y", "10", "q'q"], 5)]
     pixels = {name: write_picture(random, root / name) for name in names}
     kind = random.choice(["names", "indices", "listed names", "listed indices"])
@@ -109,5 +109,5 @@ def table_of_labels(random: Random, root: Path) -> Expected:
 
 
 def as_expected(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> tuple[dict[bytes, str], tuple[str, ...]]:
-    """Return what was read in the form of `Expected`."""
+    """Return images that were read in the form of `Expected`."""
     return {image.tobytes(): classes[label] for image, label in zip(images, labels, strict=True)}, classes

@@ -1,4 +1,4 @@
-"""Values for documents: wrong types, huge numbers, deep nesting, and text that is damaged byte by byte."""
+"""Values for documents: wrong types, huge numbers, deep nesting, and bytes damaged at random."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, MutableMapping, MutableSequence
 from random import Random
 from typing import Any
 
-# A place in nested tables and lists, as keys and indices from the outside in.
+# Path to a value in nested tables and lists, as keys and indices from the outside in.
 Place = tuple[Any, ...]
 
 TEXTS = ("", " ", "../../x", "/etc/passwd", "a" * 400, "é", "\x1b[31m", "[bold]", "nan", "0", "\n", "CON", "a:b")
@@ -15,7 +15,7 @@ OTHERS = (True, False, [], {}, [[]], [1, "a"], {"": 1}, [{}])
 
 
 def places(document: object, at: Place = ()) -> Iterator[Place]:
-    """Yield the place of every value in a document, outer ones first, without the document itself."""
+    """Yield the place of every value in a document, outer ones first, excluding the document itself."""
     items = document.items() if isinstance(document, MutableMapping) else enumerate(document) if isinstance(document, list) else ()
     for key, value in items:
         yield (*at, key)
@@ -30,13 +30,13 @@ def value_at(document: Any, place: Place) -> Any:
 
 
 def set_at(document: Any, place: Place, value: object) -> None:
-    """Put a value at a place."""
+    """Set the value at a place."""
     container: MutableSequence[Any] | MutableMapping[Any, Any] = value_at(document, place[:-1])
     container[place[-1]] = value
 
 
 def of_another_type(random: Random, value: object) -> Any:
-    """Return a value that is no number, text, boolean, list or table if `value` is one; None is never returned."""
+    """Return a value of another type (number, text, boolean, list or table) than `value`; never None."""
     kinds = {"text": TEXTS, "number": NUMBERS, "boolean": OTHERS[:2], "list": ([], [[]], [1, "a"], [{}]), "table": ({}, {"": 1}, {"a": {}})}
     del kinds[kind_of(value)]
     return random.choice(kinds[random.choice(sorted(kinds))])
@@ -50,7 +50,7 @@ def kind_of(value: object) -> str:
 
 
 def damaged(random: Random, content: bytes) -> bytes:
-    """Return other bytes: cut short, with a flipped bit, or with bytes overwritten, inserted, repeated or removed."""
+    """Return changed bytes: truncated, with a flipped bit, or with bytes overwritten, inserted, repeated or removed."""
     first = random.randrange(len(content))
     last = min(len(content), first + random.randint(1, 64))
     changed = {
@@ -66,6 +66,6 @@ def damaged(random: Random, content: bytes) -> bytes:
 
 
 def nested(random: Random, opening: str = "[", closing: str = "]") -> str:
-    """Return hundreds to a hundred thousand brackets within each other, as JSON and TOML write them."""
+    """Return nested brackets, 300 to 100,000 deep, as in JSON and TOML."""
     depth = random.choice([300, 1_000, 5_000, 100_000])
     return opening * depth + closing * depth

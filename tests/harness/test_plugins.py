@@ -1,4 +1,4 @@
-"""A package outside this repository, and a plug-in folder, add attacks, data sets, suites, tables and models through their public doors."""
+"""Tests that an external package and a plug-in folder can add attacks, data sets, suites, tables and models."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ from harness.runner.suite import get_suite
 from model_zoo.errors import UsageError, UserError
 from model_zoo.plugin_folders import VARIABLE
 
-HERE = Path(__file__).parent / "plugins"
+PLUGINS = Path(__file__).parent / "plugins"
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(HERE / "folder", tmp_path / "plugins")
+    shutil.copytree(PLUGINS / "folder", tmp_path / "plugins")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "plugins"))
     return tmp_path / "plugins"
 
@@ -31,7 +31,7 @@ def harness(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def test_every_registry_of_the_benchmark_loads() -> None:
+def test_every_registry_loads() -> None:
     for registered in (ATTACKS, ATTACK_ADAPTERS, DATASETS, EXECUTORS, FIGURES, SUITES, TABLES):
         assert dict(registered.items()).keys() == set(registered.names()) and registered.names()
         assert not any(entry.is_plugin for entry in registered.entries().values())
@@ -40,8 +40,8 @@ def test_every_registry_of_the_benchmark_loads() -> None:
 def test_a_folder_adds_an_attack_a_data_set_a_suite_and_a_table(folder: Path, tmp_path: Path) -> None:
     assert {"fgsm", "one-pixel-shift"} <= set(attacks.names())
     assert "inverted-sample" in datasets.names() and len(datasets.load("inverted-sample", n=4)) == 4
-    places = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
-    done = harness("run", "--suite", "mine", "--workers", "1", *places)
+    options = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
+    done = harness("run", "--suite", "mine", "--workers", "1", *options)
     assert done.exit_code == 0, done.output
     rows = json.loads(harness("report", "--suite", "mine", "--json", "--store", str(tmp_path / "results"), "--out", str(tmp_path)).stdout)
     assert {row["dataset"] for row in rows} == {"inverted-sample"} and {"fgsm", "one-pixel-shift"} <= set(rows[0])
@@ -49,10 +49,10 @@ def test_a_folder_adds_an_attack_a_data_set_a_suite_and_a_table(folder: Path, tm
     assert "Only what matters" in table.output
 
 
-def test_the_same_through_entry_points_of_an_installed_package(tmp_path: Path) -> None:
+def test_an_installed_package_adds_the_same_through_entry_points(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    shutil.copytree(HERE / "package", site)
-    shutil.copytree(HERE / "folder", site / "robust_extras" / "data")
+    shutil.copytree(PLUGINS / "package", site)
+    shutil.copytree(PLUGINS / "folder", site / "robust_extras" / "data")
     code = (
         "import sys; from harness import attacks, datasets; from harness.plugins import ATTACK_ADAPTERS, SUITES, TABLES;"
         "from model_zoo.plugins import source_sha256;"
@@ -66,9 +66,9 @@ def test_the_same_through_entry_points_of_an_installed_package(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
 
 
-def test_the_option_names_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_option_plugins_names_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "")
-    listed = harness("--plugins", str(HERE / "folder"), "ls", "attacks", "--json")
+    listed = harness("--plugins", str(PLUGINS / "folder"), "ls", "attacks", "--json")
     assert {"fgsm", "one-pixel-shift"} <= {row["name"] for row in json.loads(listed.stdout)}
     monkeypatch.setenv(VARIABLE, "")
     missing = harness("--plugins", str(tmp_path / "none"), "ls", "attacks")
@@ -76,17 +76,19 @@ def test_the_option_names_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_suites_attacks_and_tables_may_be_paths(tmp_path: Path) -> None:
-    attack = HERE / "folder" / "attacks" / "fgsm.toml"
+    attack = PLUGINS / "folder" / "attacks" / "fgsm.toml"
     done = harness(
         "run", "--model", MODEL, "--attack", str(attack), "--n", "4", "--store", str(tmp_path), "--reports", str(tmp_path), "--json"
     )
     assert done.exit_code == 0 and "fgsm" in json.loads(done.stdout)[0]
-    assert get_suite(str(HERE / "folder" / "suites" / "mine.toml")).name == "mine"
-    table = harness("report", "--table", str(HERE / "folder" / "tables" / "short.toml"), "--store", str(tmp_path), "--out", str(tmp_path))
+    assert get_suite(str(PLUGINS / "folder" / "suites" / "mine.toml")).name == "mine"
+    table = harness(
+        "report", "--table", str(PLUGINS / "folder" / "tables" / "short.toml"), "--store", str(tmp_path), "--out", str(tmp_path)
+    )
     assert table.exit_code == 0 and "Only what matters" in table.output
 
 
-def test_the_source_of_a_plug_in_is_part_of_the_identity(folder: Path) -> None:
+def test_the_identity_contains_the_source_of_a_plug_in(folder: Path) -> None:
     before = attacks.get("one-pixel-shift").identity()
     assert "adapter_source" in before and "adapter_source" not in attacks.get("pgd").identity()
 
@@ -100,7 +102,7 @@ def test_the_source_of_a_plug_in_is_part_of_the_identity(folder: Path) -> None:
         ({"radius": "epsilon"}, "epsilon"),
     ],
 )
-def test_a_wrong_class_or_argument_of_torchattacks_is_one_line(folder: Path, change: dict[str, object], message: str) -> None:
+def test_invalid_torchattacks_classes_and_arguments_are_one_line_errors(folder: Path, change: dict[str, object], message: str) -> None:
     from dataclasses import replace
 
     import torch
@@ -115,7 +117,7 @@ def test_a_wrong_class_or_argument_of_torchattacks_is_one_line(folder: Path, cha
         attacks.run(replace(spec, parameters={**spec.parameters, **change}), call)
 
 
-def test_a_suite_whose_name_is_taken_is_named_with_both_places(folder: Path) -> None:
+def test_a_duplicate_suite_name_is_an_error_that_names_both_sources(folder: Path) -> None:
     shutil.copy(folder / "suites" / "mine.toml", folder / "suites" / "quick.toml")
     with pytest.raises(UserError, match=r"two entries are called suite 'quick': this project, and .*quick\.toml"):
         SUITES.names()

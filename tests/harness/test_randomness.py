@@ -14,7 +14,7 @@ def draw() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(1))
 
 
-def test_generators_continue_as_if_nothing_had_happened():
+def test_random_generators_are_restored():
     random.seed(1), np.random.seed(2), torch.manual_seed(3)
     draw()
     expected = [draw(), draw()]
@@ -30,7 +30,7 @@ def test_generators_continue_as_if_nothing_had_happened():
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 7, 2**64 - 1])
-def test_the_seed_decides_what_is_drawn_inside(seed):
+def test_the_seed_determines_the_random_numbers(seed):
     with isolated(seed):
         first = draw()
     with isolated(seed):
@@ -42,12 +42,12 @@ def test_the_seed_decides_what_is_drawn_inside(seed):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
-def test_a_seed_of_more_than_64_bits_is_refused(seed):
+def test_a_seed_beyond_64_bits_is_an_error(seed):
     with pytest.raises(ValueError, match="64-bit"), isolated(seed):
         pass
 
 
-def test_the_trace_function_comes_back():
+def test_the_trace_function_is_restored():
     before = sys.gettrace()
 
     def trace(frame, event, argument):

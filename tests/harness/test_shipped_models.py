@@ -1,4 +1,4 @@
-"""Tests of what the README claims about the shipped models and the committed results."""
+"""Tests of the README's claims about shipped models and committed results."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -29,13 +29,13 @@ def committed(suite: str) -> tuple[Plan, pd.DataFrame]:
     return plan, frame
 
 
-def test_the_committed_results_are_the_quick_suite_whole() -> None:
+def test_committed_results_cover_the_quick_suite() -> None:
     plan, frame = committed("quick")
     assert len(frame) == sum(len(unit.block) for unit in plan.units)
     assert set(frame["unit"]) == set(plan.ids)
 
 
-def test_robust_accuracy_falls_with_the_radius_and_vanishes_at_64() -> None:
+def test_robust_accuracy_decreases_with_the_radius_to_zero_at_64() -> None:
     plan, frame = committed("epsilon")
     models = catalogue({unit.record.id: unit.model for unit in plan.units})
     table = summary(frame, models, pd.DataFrame(plan.expected()))
@@ -50,7 +50,7 @@ def test_robust_accuracy_falls_with_the_radius_and_vanishes_at_64() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(get_suite("quick").models))
-def test_autoattack_is_what_the_package_reports_when_called_directly(model: str) -> None:
+def test_stored_autoattack_outcomes_equal_those_of_the_package(model: str) -> None:
     plan, frame = committed("quick")
     (unit,) = [unit for unit in plan.units if unit.model == model and unit.attack.name == "autoattack"]
     images, labels = datasets.load("cifar10-sample").first(len(unit.block)).tensors()

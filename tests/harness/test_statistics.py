@@ -1,4 +1,4 @@
-"""Tests of intervals and paired tests against formulas, published worked examples and enumeration."""
+"""Tests of intervals and paired tests against formulas, published examples and enumeration."""
 
 import itertools
 import math
@@ -17,18 +17,18 @@ def by_hand(successes: int, n: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("successes", "n"), [(10, 40), (0, 40), (40, 40), (1, 2), (333, 1000)])
-def test_the_interval_is_wilsons(successes: int, n: int) -> None:
+def test_wilson_interval_matches_its_formula(successes: int, n: int) -> None:
     assert wilson_interval(successes, n) == pytest.approx(by_hand(successes, n), abs=1e-12)
 
 
-def test_a_proportion_in_words() -> None:
+def test_proportion_as_text() -> None:
     assert str(Proportion(10, 40)) == "25.0 [14.2, 40.2]"
     assert Proportion(10, 40).value == 0.25
     assert str(Proportion(0, 0)) == "" and math.isnan(Proportion(0, 0).value)
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
-def test_what_is_not_a_proportion_is_refused() -> None:
+def test_an_invalid_proportion_is_an_error() -> None:
     with pytest.raises(ValueError, match="5 of 4"):
         wilson_interval(5, 4)
 
@@ -48,14 +48,14 @@ def pairs(both: int, only_left: int, only_right: int, neither: int) -> tuple[lis
         ((1, 1, 7, 12), (-0.286, -0.507, -0.026)),
     ],
 )
-def test_the_paired_interval_is_the_published_one(counts: tuple[int, int, int, int], published: tuple[float, float, float]) -> None:
+def test_paired_difference_matches_published_examples(counts: tuple[int, int, int, int], published: tuple[float, float, float]) -> None:
     left, right = pairs(*counts)
     assert paired_difference(left, right) == pytest.approx(published, abs=6e-4)
     difference, low, high = paired_difference(left, right)
     assert paired_difference(right, left) == pytest.approx((-difference, -high, -low))
 
 
-def test_pairs_that_agree_everywhere_do_not_differ() -> None:
+def test_paired_difference_of_identical_pairs_is_zero() -> None:
     assert paired_difference(*pairs(4, 0, 0, 4))[0] == 0.0
     difference, low, high = paired_difference(*pairs(5, 0, 0, 0))
     assert difference == 0.0 and low == pytest.approx(-high) and -0.5 < low < 0
@@ -64,7 +64,7 @@ def test_pairs_that_agree_everywhere_do_not_differ() -> None:
         paired_difference([True], [])
 
 
-def test_the_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_coverage_of_the_paired_interval_is_nominal() -> None:
     chances, n, covered = (0.3, 0.15, 0.1, 0.45), 24, 0.0
     truth = chances[1] - chances[2]
     for both, only_left, only_right in itertools.product(range(n + 1), repeat=3):
@@ -77,7 +77,7 @@ def test_the_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.94 < covered < 0.98
 
 
-def test_the_bootstrap_is_scipys_over_images() -> None:
+def test_bootstrap_agrees_with_scipy() -> None:
     from scipy.stats import bootstrap
 
     left, right = pairs(120, 40, 25, 65)
@@ -88,7 +88,7 @@ def test_the_bootstrap_is_scipys_over_images() -> None:
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.005)
 
 
-def test_the_bootstrap_is_the_same_twice_and_leaves_the_global_state_alone() -> None:
+def test_bootstrap_is_reproducible_and_leaves_the_global_state_unchanged() -> None:
     left, right = pairs(10, 6, 3, 21)
     before = np.random.get_state()[1].tolist()
     assert paired_bootstrap(left, right) == paired_bootstrap(left, right)
@@ -100,7 +100,7 @@ def test_the_bootstrap_is_the_same_twice_and_leaves_the_global_state_alone() -> 
         paired_bootstrap([True], [])
 
 
-def test_mcnemars_test_is_exact_on_the_images_that_differ() -> None:
+def test_mcnemar_is_exact_on_the_discordant_images() -> None:
     assert mcnemar(*pairs(1, 1, 7, 12)) == pytest.approx(2 * (1 + 8) / 2**8)
     assert mcnemar(*pairs(100, 0, 6, 3)) == pytest.approx(2 / 2**6)
     assert mcnemar(*pairs(9, 3, 3, 1)) == 1.0 and mcnemar(*pairs(9, 0, 0, 1)) == 1.0
@@ -109,7 +109,7 @@ def test_mcnemars_test_is_exact_on_the_images_that_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "adjusted"),
+    ("p_values", "adjusted"),
     [
         ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
         ([0.5, 0.9, 0.02], [1.0, 1.0, 0.06]),
@@ -117,11 +117,11 @@ def test_mcnemars_test_is_exact_on_the_images_that_differ() -> None:
         ([], []),
     ],
 )
-def test_the_correction_for_several_tests_is_holms(given: list[float], adjusted: list[float]) -> None:
-    assert holm(given) == pytest.approx(adjusted)
+def test_holm_adjusted_p_values(p_values: list[float], adjusted: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(adjusted)
 
 
-def test_no_more_than_one_family_of_tests_in_twenty_has_a_false_alarm() -> None:
+def test_holm_controls_the_family_wise_error_rate() -> None:
     import numpy as np
 
     p_values = np.random.default_rng(0).random((4000, 6))
@@ -129,8 +129,10 @@ def test_no_more_than_one_family_of_tests_in_twenty_has_a_false_alarm() -> None:
     assert 0.035 < alarms / len(p_values) < 0.065
 
 
-def test_the_correction_is_the_closed_test_of_bonferroni() -> None:
+def test_holm_equals_the_closed_bonferroni_test() -> None:
     p_values = [0.012, 0.2, 0.04, 0.011, 0.9]
     subsets = [subset for size in range(1, 6) for subset in itertools.combinations(range(5), size)]
-    closed = [max(min(1.0, len(s) * min(p_values[i] for i in s)) for s in subsets if position in s) for position in range(5)]
+    closed = [
+        max(min(1.0, len(subset) * min(p_values[i] for i in subset)) for subset in subsets if position in subset) for position in range(5)
+    ]
     assert holm(p_values) == pytest.approx(closed)

@@ -13,14 +13,14 @@ from tests.model_zoo.training.tiny import SAMPLE
 @pytest.mark.parametrize(
     "arrays", [{"x": SAMPLE.images}, {"x": SAMPLE.images[0], "y": SAMPLE.labels}, {"x": SAMPLE.images, "y": SAMPLE.labels[:9]}]
 )
-def test_arrays_of_another_kind_are_refused(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_arrays_of_wrong_shape_are_errors(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "arrays.npz"
     np.savez(path, **arrays)  # type: ignore[arg-type]
     with pytest.raises(DamagedFileError, match=r"arrays\.npz"):
         read_arrays(path)
 
 
-def test_pickled_arrays_and_absent_files_are_refused(tmp_path: Path) -> None:
+def test_pickled_arrays_and_absent_files_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "arrays.npz"
     np.savez(path, x=np.array([object()]), y=np.zeros(1))
     with pytest.raises(DamagedFileError, match=r"arrays\.npz"):

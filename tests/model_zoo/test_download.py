@@ -1,4 +1,4 @@
-"""Tests of downloads from a server on this machine: complete, interrupted and resumed, wrong, and absent."""
+"""Tests of downloads from a local server: complete, interrupted and resumed, wrong, and missing files."""
 
 import dataclasses
 import gzip
@@ -35,10 +35,10 @@ class Handler(BaseHTTPRequestHandler):
         server.ranges.append(byte_range)
         start = int(byte_range.removeprefix("bytes=").rstrip("-")) if byte_range and server.resumes else 0
         body = server.content[start:] if server.status is None else b""
-        # Servers answer a range that starts at the end of the file with status 416.
+        # A server answers a range that starts at the end of the file with status 416.
         self.send_response(server.status or (416 if start and not body else 206 if start else 200))
         if "gzip" in self.headers.get("Accept-Encoding", ""):
-            # Servers compress if they may; the bytes sent are then not those of the file.
+            # A server may compress; the bytes sent then differ from the file.
             body = gzip.compress(body)
             self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
@@ -66,7 +66,7 @@ def url(server: Server) -> str:
     return f"http://127.0.0.1:{server.server_address[1]}/file.bin"
 
 
-def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
     for _ in range(2):
         path = fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "", lambda done, total: reports.append((done, total)))
@@ -74,9 +74,9 @@ def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
     assert len(server.ranges) == 1 and reports[-1] == (len(CONTENT), len(CONTENT))
 
 
-def test_a_cut_connection_is_continued(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path) -> None:
     server.cut_after = 2 * 2**20
-    with pytest.raises(MissingDataError, match=r"2,097,152 bytes .*the next try continues.*Use the sample"):
+    with pytest.raises(MissingDataError, match=r"2,097,152 bytes .*the next attempt continues.*Use the sample"):
         fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "Use the sample.")
     server.cut_after = None
     assert fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "").read_bytes() == CONTENT
@@ -84,49 +84,49 @@ def test_a_cut_connection_is_continued(server: Server, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
 
 
-def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_file_is_an_error_and_deleted(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="md5"):
         fetch(url(server), "0" * 32, tmp_path, "")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_cannot_resume_sends_all_again(server: Server, tmp_path: Path) -> None:
+def test_a_server_without_resume_sends_the_whole_file(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
     server.resumes = False
     assert fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "").read_bytes() == CONTENT
 
 
-def test_a_partial_file_that_is_whole_only_wants_its_checksum(server: Server, tmp_path: Path) -> None:
+def test_a_complete_partial_file_is_only_verified(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
     assert fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "").read_bytes() == CONTENT
 
 
-def test_a_partial_file_of_something_else_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_partial_file_is_an_error_and_deleted(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.bin.part").write_bytes(b"something else")
     with pytest.raises(DamagedFileError, match="md5"):
         fetch(url(server), hashlib.md5(CONTENT).hexdigest(), tmp_path, "")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_the_server_refuses_is_reported_with_its_status(server: Server, tmp_path: Path) -> None:
+def test_an_http_error_is_reported_with_its_status(server: Server, tmp_path: Path) -> None:
     server.status = 404
     with pytest.raises(MissingDataError, match=r"status 404.*Use the sample"):
         fetch(url(server), "0" * 32, tmp_path, "Use the sample.")
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(server: Server, tmp_path: Path) -> None:
+def test_an_impossible_folder_is_a_one_line_error(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(MissingDataError, match="cannot be kept"):
+    with pytest.raises(MissingDataError, match="cannot be stored"):
         fetch(url(server), "0" * 32, tmp_path / "file", "")
 
 
-def test_no_server_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"ConnectionError\. Use the sample") as raised:
         fetch("http://127.0.0.1:9/file.bin", "0" * 32, tmp_path, "Use the sample.")
     assert "\n" not in str(raised.value)
 
 
-def test_an_archive_is_unpacked_to_the_files_we_know(server: Server, tmp_path: Path) -> None:
+def test_only_known_files_of_an_archive_are_extracted(server: Server, tmp_path: Path) -> None:
     data = small_set(tmp_path / "made")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -141,7 +141,7 @@ def test_an_archive_is_unpacked_to_the_files_we_know(server: Server, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "data").rglob("*") if path.is_file()) == ["file.bin", "test_batch"]
 
 
-def test_the_hash_of_the_first_download_is_recorded_and_holds_from_then_on(server: Server, tmp_path: Path) -> None:
+def test_the_hash_of_the_first_download_is_recorded_and_checked_later(server: Server, tmp_path: Path) -> None:
     path = fetch_recorded(url(server), tmp_path, "model.pth", "")
     digest = hashlib.sha256(CONTENT).hexdigest()
     assert path.read_bytes() == CONTENT
@@ -153,15 +153,15 @@ def test_the_hash_of_the_first_download_is_recorded_and_holds_from_then_on(serve
         fetch_recorded(url(server), tmp_path, "model.pth", "")
 
 
-def test_a_hash_that_is_known_is_compared_at_once(server: Server, tmp_path: Path) -> None:
+def test_a_known_hash_is_checked_immediately(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="sha256"):
         fetch_recorded(url(server), tmp_path, "model.pth", "", "0" * 64)
     assert not list(tmp_path.iterdir())
     assert fetch_recorded(url(server), tmp_path, "model.pth", "", hashlib.sha256(CONTENT).hexdigest()).is_file()
 
 
-def test_a_web_page_in_the_place_of_the_file_is_not_kept(server: Server, tmp_path: Path) -> None:
+def test_a_web_page_instead_of_the_file_is_an_error_and_deleted(server: Server, tmp_path: Path) -> None:
     server.content = b"\n<!DOCTYPE html><html>too many people have viewed this file</html>"
-    with pytest.raises(MissingDataError, match=r"web page and not the file\. Fetch it yourself"):
+    with pytest.raises(MissingDataError, match=r"web page, not the file\. Fetch it yourself"):
         fetch_recorded(url(server), tmp_path, "model.pth", "Fetch it yourself.")
     assert not list(tmp_path.iterdir())

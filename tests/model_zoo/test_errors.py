@@ -1,4 +1,4 @@
-"""Tests of messages: one printable line of at most 300 characters."""
+"""Tests of error messages: one printable line of at most 300 characters."""
 
 import copy
 
@@ -10,7 +10,7 @@ def test_control_characters_are_escaped() -> None:
     assert str(DamagedFileError("a\tb", "x", "y")) == r"a\tb: expected x, found y"
 
 
-def test_long_messages_keep_beginning_and_end() -> None:
+def test_long_messages_keep_their_beginning_and_end() -> None:
     text = str(DamagedFileError("/begin/" + 400 * "a", "one thing", "another"))
     assert len(text) <= 300 and text.startswith("/begin/") and text.endswith("expected one thing, found another")
 

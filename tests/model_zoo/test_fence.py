@@ -1,4 +1,4 @@
-"""Tests of the fence: what a user's network may not do, and that its side effects stay inside."""
+"""Tests of the fence: forbidden actions of a user's network are errors, and its side effects are undone."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def through_numpy(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("change", [through_data, under_no_grad, one_pixel, through_numpy])
 @pytest.mark.parametrize("gradients", [False, True])
-def test_a_network_that_writes_to_its_images_is_refused_and_ours_stay(
+def test_writing_to_the_input_images_is_an_error_and_does_not_change_them(
     change: Callable[[torch.Tensor], torch.Tensor], gradients: bool
 ) -> None:
     images = IMAGES.clone().requires_grad_(gradients)
@@ -66,7 +66,7 @@ def test_a_network_that_writes_to_its_images_is_refused_and_ours_stay(
     assert torch.equal(images.detach(), IMAGES)
 
 
-def test_logits_are_not_the_networks_own_tensor() -> None:
+def test_returned_logits_do_not_share_memory_with_the_network() -> None:
     buffer = torch.zeros(6, 10)
 
     def into_buffer(logits: torch.Tensor) -> torch.Tensor:
@@ -80,7 +80,7 @@ def test_logits_are_not_the_networks_own_tensor() -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_floating_logits_are_cast_with_their_gradients(kind: torch.dtype) -> None:
+def test_other_floating_types_are_cast_with_their_gradients(kind: torch.dtype) -> None:
     images = IMAGES.clone().requires_grad_(True)
     logits = Fenced(Net(after=lambda z: z.to(kind)))(images)
     assert logits.dtype == torch.float32
@@ -92,7 +92,7 @@ def test_other_floating_logits_are_cast_with_their_gradients(kind: torch.dtype) 
     ("after", "words"),
     [
         (lambda z: z.argmax(1), r"found \[6\]"),
-        (lambda z: z.long(), "floating-point numbers, found torch.int64"),
+        (lambda z: z.long(), "floating-point logits expected, found torch.int64"),
         (lambda z: (z,), "found tuple"),
         (lambda z: z[:3], r"found \[3, 10\]"),
         (lambda z: z.to(torch.complex64), "floating-point"),
@@ -100,12 +100,12 @@ def test_other_floating_logits_are_cast_with_their_gradients(kind: torch.dtype) 
         (lambda z: torch.manual_seed(3) and z, "random numbers"),
     ],
 )
-def test_what_is_not_a_function_to_logits_is_refused(after: Callable[[torch.Tensor], object], words: str) -> None:
+def test_outputs_other_than_deterministic_logits_are_errors(after: Callable[[torch.Tensor], object], words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         Fenced(Net(after=after))(IMAGES)
 
 
-def test_settings_of_torch_are_put_back_and_the_network_is_refused() -> None:
+def test_settings_of_torch_are_restored_and_changing_them_is_an_error() -> None:
     with pytest.raises(RefusedError, match="gradient mode"):
         Fenced(Net(after=lambda z: (torch.set_grad_enabled(False), z)[1]))(IMAGES)
     assert torch.is_grad_enabled()
@@ -118,7 +118,7 @@ def raising(error: BaseException) -> Callable[[torch.Tensor], torch.Tensor]:
     return run
 
 
-class Odd(Exception):
+class Unprintable(Exception):
     """An exception that cannot be printed."""
 
     def __str__(self) -> str:
@@ -126,46 +126,46 @@ class Odd(Exception):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("boom"), SystemExit(0), KeyboardInterrupt(), GeneratorExit(), AssertionError("one\ntwo"), Odd()]
+    "error", [KeyError("boom"), SystemExit(0), KeyboardInterrupt(), GeneratorExit(), AssertionError("one\ntwo"), Unprintable()]
 )
-def test_any_exception_is_one_line_with_a_traceback_next_to_it(error: BaseException) -> None:
+def test_any_exception_is_one_line_with_a_traceback(error: BaseException) -> None:
     with pytest.raises(UserCodeError, match=rf"model failed on images .*{type(error).__name__}.*test_fence\.py, line") as raised:
         Fenced(Net(raising(error)))(IMAGES)
     assert len(str(raised.value).splitlines()) == 1 and "Traceback" in raised.value.trace and "in run" in raised.value.trace
 
 
-def test_ending_the_process_is_an_exception_inside_alone() -> None:
+def test_ending_the_process_is_an_exception() -> None:
     end = os._exit
     with pytest.raises(UserCodeError, match=r"os\._exit\(0\)"):
         Fenced(Net(lambda x: os._exit(0)))(IMAGES)
     assert os._exit is end
 
 
-def test_who_presses_ctrl_c_means_the_run() -> None:
+def test_ctrl_c_interrupts_the_run() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), user_code("test"):
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
 
-class Mode(nn.Module):
-    """Returns other logits if a gradient is wanted."""
+class DependsOnMode(nn.Module):
+    """Returns different logits if a gradient is required."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = images.flatten(1)[:, :10]
         return logits.flip(1) if images.requires_grad else logits
 
 
-class Many(nn.Module):
-    """Returns other logits for large batches."""
+class DependsOnBatchSize(nn.Module):
+    """Returns different logits for large batches."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = images.flatten(1)[:, :10]
         return logits.flip(1) if len(images) > 4 else logits
 
 
-class Counting(nn.Module):
-    """Returns other logits at every other call."""
+class DependsOnCalls(nn.Module):
+    """Returns different logits at every other call."""
 
     calls = 0
 
@@ -175,13 +175,13 @@ class Counting(nn.Module):
         return logits.flip(1) if self.calls % 2 else logits
 
 
-@pytest.mark.parametrize("kind", [Mode, Many, Counting])
-def test_an_audit_finds_logits_that_depend_on_how_they_are_asked_for(kind: type[nn.Module]) -> None:
+@pytest.mark.parametrize("kind", [DependsOnMode, DependsOnBatchSize, DependsOnCalls])
+def test_an_audit_detects_logits_that_depend_on_the_kind_of_call(kind: type[nn.Module]) -> None:
     with pytest.raises(RefusedError, match="depend"):
         Fenced(kind().eval())(IMAGES.clone().requires_grad_(True))
 
 
-def test_an_honest_network_passes_every_audit_and_is_made_again() -> None:
+def test_a_sound_network_passes_every_audit_and_can_be_rebuilt() -> None:
     fenced = Fenced(Net(), Net)
     images = IMAGES.clone().requires_grad_(True)
     expected = Net()(IMAGES)
@@ -193,13 +193,13 @@ def test_an_honest_network_passes_every_audit_and_is_made_again() -> None:
     assert fresh.state_sha256() != fenced.state_sha256()
 
 
-def test_a_network_that_meets_images_without_numbers_is_not_blamed_for_writing() -> None:
+def test_nan_images_are_not_mistaken_for_modified_images() -> None:
     images = IMAGES.clone()
     images[2] = torch.nan
     assert not torch.isfinite(Fenced(Net())(images)[2]).any()
 
 
-def test_a_backward_pass_into_our_images_is_refused() -> None:
+def test_a_backward_pass_into_the_input_images_is_an_error() -> None:
     def backward(z: torch.Tensor) -> torch.Tensor:
         if z.requires_grad:
             z.sum().backward(retain_graph=True)
@@ -209,7 +209,7 @@ def test_a_backward_pass_into_our_images_is_refused() -> None:
         Fenced(Net(after=backward))(IMAGES.clone().requires_grad_(True))
 
 
-def test_the_working_folder_and_standard_output_are_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_working_folder_and_standard_output_are_restored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def chatty(x: torch.Tensor) -> torch.Tensor:
         print("hello")  # noqa: T201 - what a user's network may do
         os.chdir(tmp_path)
@@ -224,7 +224,7 @@ def test_the_working_folder_and_standard_output_are_ours(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("owner", "name"), [(torch.Tensor, "argmax"), (nn.functional, "cross_entropy"), (errors, "UserError"), (torch, "isfinite")]
 )
-def test_code_that_replaces_our_functions_is_refused_and_they_are_put_back(owner: object, name: str) -> None:
+def test_replaced_library_functions_are_an_error_and_restored(owner: object, name: str) -> None:
     original = getattr(owner, name)
     with pytest.raises(RefusedError, match=rf"replaces .*{name}"), libraries_restored():
         setattr(owner, name, lambda *arguments: None)

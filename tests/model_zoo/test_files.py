@@ -1,4 +1,4 @@
-"""Tests of files that appear whole, of errors that name them, and of names that are valid on every system."""
+"""Tests of atomic file creation, errors that name the file, and file names that are valid on every system."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ import pytest
 from model_zoo.files import file_name, is_file_name, place, placing
 
 
-def test_temporary_names_are_unique_in_one_process_too(tmp_path: Path) -> None:
+def test_temporary_names_are_unique_within_a_process(tmp_path: Path) -> None:
     with placing(tmp_path / "a") as first, placing(tmp_path / "a") as second:
         assert first != second
         first.write_text("1")
@@ -18,14 +18,14 @@ def test_temporary_names_are_unique_in_one_process_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "漢"])
-def test_a_name_may_be_as_long_as_the_system_allows(letter: str, tmp_path: Path) -> None:
+def test_file_names_may_have_the_maximum_length(letter: str, tmp_path: Path) -> None:
     path = tmp_path / (letter * (255 // len(letter.encode())))
     place(path, b"1")
     assert path.read_bytes() == b"1"
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_a_new_file_replaces_none(has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_file_does_not_replace_an_existing_one(has_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: object, target: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 

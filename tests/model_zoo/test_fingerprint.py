@@ -1,4 +1,4 @@
-"""Tests that fingerprints differ for networks that compute something else, and only for those."""
+"""Tests that fingerprints differ if and only if networks compute something different."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ class Net(nn.Module):
         return self.scale * (self.slope * logits + (1 - self.slope) * logits.detach())
 
 
-def test_a_fingerprint_is_the_same_every_time_and_leaves_torch_alone() -> None:
+def test_a_fingerprint_is_reproducible_and_leaves_the_random_state_unchanged() -> None:
     state = torch.get_rng_state()
     first, second = fingerprint(Net(), 32), fingerprint(Net(), 32)
     assert first == second and not differs(first, second) and torch.equal(torch.get_rng_state(), state)
@@ -29,12 +29,12 @@ def test_a_fingerprint_is_the_same_every_time_and_leaves_torch_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("net", "other"), [(Net(1.01), True), (Net(1.0, 1.01), True), (Net(1.0 + 1e-5), False), (Net(1.0, 1 - 1e-5), False)]
+    ("net", "expected"), [(Net(1.01), True), (Net(1.0, 1.01), True), (Net(1.0 + 1e-5), False), (Net(1.0, 1 - 1e-5), False)]
 )
-def test_other_logits_or_other_gradients_are_another_network(net: Net, other: bool) -> None:
-    assert differs(fingerprint(net, 32), fingerprint(Net(), 32)) == other
+def test_different_logits_or_gradients_give_different_fingerprints(net: Net, expected: bool) -> None:
+    assert differs(fingerprint(net, 32), fingerprint(Net(), 32)) == expected
 
 
-def test_another_number_of_classes_is_another_network() -> None:
+def test_a_different_number_of_classes_gives_a_different_fingerprint() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))
     assert differs(fingerprint(flat, 32), fingerprint(Net(), 32))

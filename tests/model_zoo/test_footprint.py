@@ -1,4 +1,4 @@
-"""Tests of footprints: the paper's networks have the sizes and operations derived for them, and parts add up."""
+"""Tests of footprints: sizes and operations of the paper's networks match the derived values, and parts add up."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from model_zoo.training.recipe import Recipe
 RECIPE = Recipe.load(package_folder("recipes") / "cifar10-rn34-pruned-binary-k01-p01.toml")
 
 
-def paper(power: float) -> Recipe:
+def recipe_with_power(power: float) -> Recipe:
     return Recipe.from_dict({**RECIPE.to_dict(), "options": {**RECIPE.options, "allocation_power": power}})
 
 
@@ -34,7 +34,7 @@ def resnet34(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]
     return model, path
 
 
-def test_resnet34_has_the_sizes_of_the_reference(resnet34: tuple[nn.Module, Path]) -> None:
+def test_sizes_of_resnet34_match_the_reference(resnet34: tuple[nn.Module, Path]) -> None:
     footprint = measure(*resnet34, drawn=True)
     assert (footprint.weights, footprint.kept_weights) == (21_265_088, 212_685)
     kib = {name: round(getattr(footprint, f"{name}_bytes") / 1024, 1) for name in ("bitmap", "index", "entropy", "seed", "batch_norm")}
@@ -42,7 +42,7 @@ def test_resnet34_has_the_sizes_of_the_reference(resnet34: tuple[nn.Module, Path
     assert round(footprint.dense_macs / 1e9, 3) == 1.159 and round(footprint.nonzero_macs / 1e6, 1) == 49.8
 
 
-def test_its_packed_file_is_as_small_as_its_information(resnet34: tuple[nn.Module, Path]) -> None:
+def test_the_packed_file_is_close_to_its_entropy(resnet34: tuple[nn.Module, Path]) -> None:
     model, path = resnet34
     footprint = measure(model, path, drawn=True)
     assert footprint.entropy_bytes is not None and footprint.seed_bytes is not None
@@ -60,13 +60,13 @@ def test_its_packed_file_is_as_small_as_its_information(resnet34: tuple[nn.Modul
 
 @pytest.mark.parametrize(("power", "millions"), [(0.0, 57.0), (1.0, 11.6)])
 def test_operations_follow_the_allocation(power: float, millions: float) -> None:
-    layers = measure_layers(freeze(build_model(paper(power)), RECIPE.architecture, False))
+    layers = measure_layers(freeze(build_model(recipe_with_power(power)), RECIPE.architecture, False))
     assert round(sum(layer.accumulations for layer in layers) / 1e6, 1) == millions
     assert [layer.name for layer in layers][:2] == ["network.conv1", "network.layer1.0.conv1"]
     assert layers[0].keep_ratio == layers[0].kept_weights / 1728
 
 
-def test_the_peak_of_activations_is_that_of_a_pass_one_can_follow() -> None:
+def test_peak_activations_of_small_networks() -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -78,17 +78,17 @@ def test_the_peak_of_activations_is_that_of_a_pass_one_can_follow() -> None:
             return out + images
 
     unit = 4 * 4 * 8 * 8
-    # The image and both results; the first result is freed before the sum is made, so there are three tensors again.
+    # The input and both results; the first result is freed before the sum, so again three tensors exist.
     assert peak_activation_bytes(Block().eval(), (4, 8, 8)) == 3 * unit
     assert peak_activation_bytes(nn.Sequential(nn.Conv2d(4, 8, 1, bias=False), nn.ReLU()).eval(), (4, 8, 8)) == 4 * unit
 
 
-def test_the_peak_of_resnet34_is_three_tensors_of_its_first_stage(resnet34: tuple[nn.Module, Path]) -> None:
-    # The block's input for the shortcut, an operation's input and its output: 64 channels of 32 x 32 each.
+def test_peak_activations_of_resnet34_are_three_tensors_of_the_first_stage(resnet34: tuple[nn.Module, Path]) -> None:
+    # The input of the block for the shortcut, the input of an operation and its output: 64 channels of 32 x 32 each.
     assert peak_activation_bytes(resnet34[0]) == measure(*resnet34).peak_activation_bytes == 3 * 4 * 64 * 32 * 32
 
 
-def test_a_dense_model_has_no_mask_to_store(tmp_path: Path) -> None:
+def test_a_dense_model_has_no_mask(tmp_path: Path) -> None:
     model = load_packed(package_folder("checkpoints") / "cifar10-rn8w32-dense-binary.safetensors").model
     footprint = measure(model, package_folder("checkpoints") / "cifar10-rn8w32-dense-binary.safetensors")
     assert footprint.bitmap_bytes is None and footprint.entropy_bytes is None and footprint.seed_bytes is None
@@ -98,8 +98,8 @@ def test_a_dense_model_has_no_mask_to_store(tmp_path: Path) -> None:
 TINY = {"name": "cifar-resnet8", "classes": 10, "width": 4, "normalisation": "none", "last_batch_norm": "none", "head_bias": True}
 
 
-def counted(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> tuple[Footprint, int, int, float]:
-    """Measure a tiny network of changed weights; return its footprint, weights, kept weights, and the entropy of its masks in bits."""
+def measure_changed(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> tuple[Footprint, int, int, float]:
+    """Measure a tiny network with changed weights; return its footprint, weights, kept weights, and the entropy of its masks in bits."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_classifier(TINY)
@@ -112,42 +112,42 @@ def counted(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> tuple[F
     return measure(model, path), sum(n for n, _ in counts), sum(k for _, k in counts), bits
 
 
-def half(array: np.ndarray) -> np.ndarray:
+def zero_half(array: np.ndarray) -> np.ndarray:
     return np.where(np.random.default_rng(array.size).random(array.shape) < 0.5, array, np.float32(0.0)).astype(np.float32)
 
 
 def test_sparse_float_weights_take_four_bytes_each(tmp_path: Path) -> None:
-    footprint, weights, kept, mask = counted(half, tmp_path)
+    footprint, weights, kept, mask = measure_changed(zero_half, tmp_path)
     assert (footprint.bitmap_bytes, footprint.entropy_bytes) == (math.ceil((weights + 32 * kept) / 8), math.ceil((mask + 32 * kept) / 8))
     assert footprint.dense_one_bit_bytes is None and footprint.dense_eight_bit_bytes is None
 
 
-def test_signs_with_one_constant_a_layer_take_a_bit_each_and_a_float_a_layer(tmp_path: Path) -> None:
+def test_signs_with_layer_constants_take_one_bit_each_and_one_float_per_layer(tmp_path: Path) -> None:
     def ticket(array: np.ndarray) -> np.ndarray:
-        return np.sign(half(array)).astype(np.float32) * np.float32(array.size**-0.5)
+        return np.sign(zero_half(array)).astype(np.float32) * np.float32(array.size**-0.5)
 
-    footprint, _, kept, mask = counted(ticket, tmp_path)
+    footprint, _, kept, mask = measure_changed(ticket, tmp_path)
     layers = sum(isinstance(module, nn.Conv2d) for module in build_classifier(TINY).modules())
     assert footprint.entropy_bytes == math.ceil((mask + kept + 32 * layers) / 8)
     # The file does not say how the constants were drawn.
     assert footprint.seed_bytes is None
-    dense, weights, _, _ = counted(lambda array: np.where(array < 0, -0.25, 0.25).astype(np.float32), tmp_path)
+    dense, weights, _, _ = measure_changed(lambda array: np.where(array < 0, -0.25, 0.25).astype(np.float32), tmp_path)
     assert dense.dense_one_bit_bytes == math.ceil((weights + 32 * layers) / 8)
 
 
-def test_eight_bit_weights_take_a_byte_each_and_a_float_a_channel(tmp_path: Path) -> None:
+def test_eight_bit_weights_take_one_byte_each_and_one_float_per_channel(tmp_path: Path) -> None:
     def rounded(array: np.ndarray) -> np.ndarray:
         scale = (np.abs(array).max((1, 2, 3), keepdims=True) / 127).astype(np.float32)
         return np.rint(array / scale).astype(np.float32) * scale
 
-    footprint, weights, _, _ = counted(rounded, tmp_path)
+    footprint, weights, _, _ = measure_changed(rounded, tmp_path)
     channels = sum(module.out_channels for module in build_classifier(TINY).modules() if isinstance(module, nn.Conv2d))
     assert footprint.dense_eight_bit_bytes == weights + 4 * channels
     assert footprint.file_bytes < footprint.dense_eight_bit_bytes + footprint.batch_norm_bytes + 1000
 
 
-def test_a_bias_is_stored_and_counted_with_the_batch_norms(tmp_path: Path) -> None:
-    footprint, _, _, _ = counted(half, tmp_path)
+def test_a_bias_is_counted_with_the_batch_norms(tmp_path: Path) -> None:
+    footprint, _, _, _ = measure_changed(zero_half, tmp_path)
     norms = sum(4 * module.num_features for module in build_classifier(TINY).modules() if isinstance(module, nn.BatchNorm2d))
     assert footprint.batch_norm_bytes == 4 * (norms + 10)
 
@@ -158,7 +158,7 @@ def other_network() -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(392, 10)).eval()
 
 
-def test_layers_of_every_kind_are_counted(tmp_path: Path) -> None:
+def test_convolutional_and_linear_layers_are_counted(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     footprint = measure(other_network(), tmp_path / "file")
     assert (footprint.weights, footprint.dense_float32_bytes, footprint.batch_norm_bytes, footprint.file_bytes) == (4520, 18080, 72, 5)
@@ -167,7 +167,7 @@ def test_layers_of_every_kind_are_counted(tmp_path: Path) -> None:
     assert [(row.shape, row.macs) for row in rows] == [((8, 3, 5, 5), 600 * 49), ((10, 392), 3920)]
 
 
-def test_a_transposed_a_grouped_and_a_shared_layer() -> None:
+def test_transposed_grouped_and_shared_layers() -> None:
     class Several(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -187,7 +187,7 @@ def test_a_transposed_a_grouped_and_a_shared_layer() -> None:
     assert rows["one"].macs == 128
 
 
-def test_a_seed_gives_signs_again_only_where_they_were_drawn(tmp_path: Path) -> None:
+def test_seed_bytes_require_signs_that_were_drawn(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     model = other_network()
     with torch.no_grad():
@@ -197,7 +197,7 @@ def test_a_seed_gives_signs_again_only_where_they_were_drawn(tmp_path: Path) -> 
     assert trained.seed_bytes is None and drawn.seed_bytes is not None and trained.entropy_bytes == drawn.entropy_bytes
 
 
-def test_bytes_of_a_pruned_network_are_those_kept() -> None:
+def test_bytes_of_a_pruned_network_are_those_of_kept_weights_and_masks() -> None:
     dense, pruned = other_network(), other_network()
     assert stored_size(dense) == (4 * (4520 + 18), "tensors")
     for layer in (pruned[0], pruned[3]):

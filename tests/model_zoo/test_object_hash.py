@@ -1,4 +1,4 @@
-"""Tests of the hash of an object: it covers everything that can be reached from the object, and nothing else."""
+"""Tests of the hash of an object: it covers everything reachable from the object, and nothing else."""
 
 import functools
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from model_zoo.object_hash import object_sha256
 
 
 class Box:
-    """An object that holds any value in a slot."""
+    """An object with a value in a slot."""
 
     __slots__ = ("value",)
 
@@ -23,7 +23,7 @@ class Box:
 
 
 class Net(nn.Module):
-    """A network that holds any value as a plain attribute."""
+    """A network with a value as a plain attribute."""
 
     def __init__(self, value: object) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def with_hook(value: float) -> nn.Module:
     return net
 
 
-WAYS: list[Callable[[float], object]] = [
+CONTAINERS: list[Callable[[float], object]] = [
     lambda v: v,
     lambda v: [1, (2, {"a": {v}})],
     lambda v: torch.full((3,), v),
@@ -79,13 +79,13 @@ WAYS: list[Callable[[float], object]] = [
 ]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_value_counts_wherever_it_is(way: Callable[[float], object]) -> None:
-    first, repeated, different = (object_sha256(Net(way(value))) for value in (1.0, 1.0, -1.0))
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_values_are_hashed_in_every_container(container: Callable[[float], object]) -> None:
+    first, repeated, different = (object_sha256(Net(container(value))) for value in (1.0, 1.0, -1.0))
     assert first == repeated != different
 
 
-def test_where_an_object_lies_and_what_points_to_itself_do_not_matter() -> None:
+def test_memory_addresses_and_cycles_do_not_matter() -> None:
     def ring() -> list[object]:
         items: list[object] = [object()]
         items.append(items)
@@ -101,7 +101,7 @@ def test_types_are_distinguished() -> None:
     assert len({object_sha256(kind) for kind in kinds}) == len(kinds)
 
 
-def test_classes_of_the_users_modules_count_with_what_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_of_user_modules_are_hashed_with_their_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     before, without_classes = object_sha256(Net(0), [__name__]), object_sha256(Net(0))
     monkeypatch.setattr(Net, "power", 3, raising=False)
     after = object_sha256(Net(0), [__name__])
@@ -110,6 +110,6 @@ def test_classes_of_the_users_modules_count_with_what_they_hold(monkeypatch: pyt
     assert len({before, after, patched}) == 3 and object_sha256(Net(0)) == without_classes
 
 
-def test_a_compiled_network_is_the_network_inside() -> None:
+def test_a_compiled_network_has_the_hash_of_the_original() -> None:
     first, second = (torch.compile(Net(value), backend="eager") for value in (1.0, 2.0))
     assert object_sha256(first) == object_sha256(torch.compile(Net(1.0), backend="eager")) != object_sha256(second)

@@ -1,4 +1,4 @@
-"""Registries: where entries come from, collisions, near misses and broken plug-ins."""
+"""Tests of registries: origins of entries, collisions, suggestions and broken plug-ins."""
 
 import os
 import sys
@@ -31,26 +31,26 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_every_registry_of_this_package_loads() -> None:
+def test_every_registry_loads() -> None:
     for registered in (FAMILIES, METHODS, ARCHITECTURES, FORMATS, RECIPES):
         assert dict(registered.items()).keys() == set(registered.names()) and registered.names()
         assert not any(entry.is_plugin for entry in registered.entries().values())
 
 
-def test_a_file_in_a_plug_in_folder_is_an_entry_and_says_where_it_is_from(folder: Path) -> None:
+def test_a_file_in_a_plug_in_folder_is_an_entry_with_its_origin(folder: Path) -> None:
     path = write(folder / "families" / "mine.py", FAMILY.format(name="mine"))
     assert FAMILIES.get("mine").name == "mine" and FAMILIES.origin("mine").origin == str(path)
     assert source_sha256(FAMILIES.origin("mine")) is not None and source_sha256(FAMILIES.origin("dense")) is None
 
 
-def test_folders_are_read_again_when_they_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_read_again_after_a_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / "families" / "mine.py", FAMILY.format(name="mine"))
     assert "mine" in FAMILIES.names()
     monkeypatch.delenv(VARIABLE)
     assert "mine" not in FAMILIES.names()
 
 
-def test_two_entries_of_one_name_are_refused_and_both_are_named(folder: Path) -> None:
+def test_duplicate_names_are_an_error_that_names_both_sources(folder: Path) -> None:
     path = write(folder / "families" / "again.py", FAMILY.format(name="dense"))
     with pytest.raises(UserError, match=f"'dense': this project, and {path}"):
         FAMILIES.get("dense")
@@ -65,36 +65,36 @@ def test_two_entries_of_one_name_are_refused_and_both_are_named(folder: Path) ->
         ("def", "SyntaxError"),
     ],
 )
-def test_a_broken_plug_in_is_one_line_that_names_its_file(folder: Path, text: str, message: str) -> None:
+def test_a_broken_plug_in_is_a_one_line_error_that_names_its_file(folder: Path, text: str, message: str) -> None:
     write(folder / "families" / "broken.py", text)
     with pytest.raises(UserError, match=message) as raised:
         dict(FAMILIES.items())
     assert "broken.py" in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_an_unknown_name_has_the_near_miss() -> None:
+def test_an_unknown_name_error_has_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match=r"'pruned-binary'.*harness ls families"):
         FAMILIES.get("pruned-binry")
 
 
-def test_entries_of_a_program_are_temporary_or_refused() -> None:
-    mine = FAMILIES.get("dense")
-    with FAMILIES.temporarily("mine", mine):
-        assert FAMILIES.get("mine") is mine
+def test_entries_can_be_temporary_and_invalid_ones_are_errors() -> None:
+    family = FAMILIES.get("dense")
+    with FAMILIES.temporarily("mine", family):
+        assert FAMILIES.get("mine") is family
         with pytest.raises(UsageError, match="is already registered"):
-            FAMILIES.add("mine", mine)
+            FAMILIES.add("mine", family)
     assert "mine" not in FAMILIES.names()
     with pytest.raises(UsageError, match="of type Family expected"):
         FAMILIES.add("number", 3)  # type: ignore[arg-type]
 
 
-def test_a_missing_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "none"))
     with pytest.raises(UsageError, match="no plug-in folder"):
         plugin_folders()
 
 
-def test_adding_a_folder_reaches_other_processes_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_added_folder_is_passed_to_other_processes_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     add_plugin_folder(tmp_path)
     add_plugin_folder(tmp_path)
@@ -113,7 +113,7 @@ def test_models_of_a_plug_in_folder_are_registered(folder: Path) -> None:
         registry.model_ids()
 
 
-def test_a_recipe_of_a_plug_in_folder_is_found_by_name(folder: Path) -> None:
+def test_recipes_of_a_plug_in_folder_are_available_by_name(folder: Path) -> None:
     name = RECIPES.names()[0]
     source = RECIPES.origin(name).file
     assert source is not None
@@ -124,7 +124,7 @@ def test_a_recipe_of_a_plug_in_folder_is_found_by_name(folder: Path) -> None:
         RECIPES.get("absent.toml")
 
 
-def test_registries_need_nothing_but_the_standard_library() -> None:
+def test_registries_import_only_the_standard_library() -> None:
     import subprocess
 
     code = "import sys, model_zoo.plugins; sys.exit(bool({'torch', 'numpy', 'pydantic', 'click'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""Tests that all published numbers are present, each with its source, and that similar threat models stay separate."""
+"""Tests that all published numbers are present with their sources, and that similar threat models stay separate."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from model_zoo.publications import published
 from model_zoo.threat import parse_radius
 
 HEADER = ",".join(publications.Published.model_fields)
-# Rows by file, data set and radius, counted in the sources; they reveal a row that is lost or changes its threat model.
+# Rows by file, data set and radius, counted in the sources; a lost row or a changed threat model changes these counts.
 COUNTS = {
     ("adversarial-pruning-benchmark", "cifar10", "0.031"): 84,
     ("adversarial-pruning-benchmark", "svhn", "0.031"): 70,
@@ -34,7 +34,7 @@ COUNTS = {
     ("robustbench-linf", "cifar100", "8/255"): 35,
     ("rst", "cifar10", "8/255"): 12,
 }
-# The model zoo of the official repository, README at 3c5bd5d: network, data set, training, clean and robust accuracy in per cent.
+# Model zoo of the official repository, README at 3c5bd5d: network, data set, training, clean and robust accuracy in per cent.
 LIU2022 = {
     ("ResNet-34", "cifar10", "pgd", 77.30, 45.06),
     ("ResNet-34", "cifar10", "fast", 81.63, 40.77),
@@ -49,24 +49,24 @@ LIU2022 = {
 
 
 @pytest.fixture(scope="module")
-def all_of_them() -> pd.DataFrame:
+def published_rows() -> pd.DataFrame:
     return published()
 
 
-def test_every_row_of_the_sources_is_there(all_of_them: pd.DataFrame) -> None:
-    counts = all_of_them.fillna({"radius": ""}).groupby(["file", "dataset", "radius"]).size()
+def test_every_row_of_the_sources_is_present(published_rows: pd.DataFrame) -> None:
+    counts = published_rows.fillna({"radius": ""}).groupby(["file", "dataset", "radius"]).size()
     assert counts.to_dict() == COUNTS
 
 
-def test_every_row_says_where_it_is_from(all_of_them: pd.DataFrame) -> None:
-    assert all_of_them[["source", "location"]].notna().all(axis=None)
+def test_every_row_has_a_source(published_rows: pd.DataFrame) -> None:
+    assert published_rows[["source", "location"]].notna().all(axis=None)
     # Code changes and needs a version; papers do not.
-    assert set(all_of_them.loc[all_of_them["version"].isna(), "source"]) == {"EED (CVPR 2025)"}
-    assert all_of_them.loc[all_of_them["robust"].notna(), "attack"].notna().all()
+    assert set(published_rows.loc[published_rows["version"].isna(), "source"]) == {"EED (CVPR 2025)"}
+    assert published_rows.loc[published_rows["robust"].notna(), "attack"].notna().all()
 
 
-def test_the_papers_own_numbers_are_those_of_its_model_zoo(all_of_them: pd.DataFrame) -> None:
-    rows = all_of_them[all_of_them["file"] == "liu2022"]
+def test_the_papers_numbers_match_its_model_zoo(published_rows: pd.DataFrame) -> None:
+    rows = published_rows[published_rows["file"] == "liu2022"]
     numbers = {
         (row["architecture"], row["dataset"], row["training"], round(100 * row["clean"], 2), round(100 * row["robust"], 2))
         for _, row in rows.iterrows()
@@ -78,22 +78,22 @@ def test_the_papers_own_numbers_are_those_of_its_model_zoo(all_of_them: pd.DataF
     assert rows["n"].value_counts().to_dict() == {10000: 8}
 
 
-def test_radii_that_are_nearly_alike_are_two(all_of_them: pd.DataFrame) -> None:
+def test_similar_radii_are_distinguished(published_rows: pd.DataFrame) -> None:
     assert parse_radius("0.031") < parse_radius("8/255")
-    cifar100 = all_of_them[all_of_them["dataset"] == "cifar100"]
+    cifar100 = published_rows[published_rows["dataset"] == "cifar100"]
     paper, others = cifar100[cifar100["file"] == "liu2022"], cifar100[cifar100["file"] != "liu2022"]
     assert set(paper["radius"]) == {"4/255"} and "4/255" not in set(others["radius"])
 
 
-def test_extra_data_is_reported_if_it_is_known(all_of_them: pd.DataFrame) -> None:
-    hydra = all_of_them[(all_of_them["file"] == "hydra") & (all_of_them["dataset"] == "cifar10")]
+def test_extra_data_is_recorded_if_known(published_rows: pd.DataFrame) -> None:
+    hydra = published_rows[(published_rows["file"] == "hydra") & (published_rows["dataset"] == "cifar10")]
     assert set(hydra["extra_data"]) == {True}
-    leaderboard = all_of_them[all_of_them["file"] == "robustbench-linf"]
+    leaderboard = published_rows[published_rows["file"] == "robustbench-linf"]
     assert leaderboard["extra_data"].map(bool).sum() == 35 and leaderboard["extra_data"].notna().all()
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "message"),
     [
         ({"source": ""}, "line 2, source"),
         ({"location": ""}, "line 2, location"),
@@ -102,18 +102,18 @@ def test_extra_data_is_reported_if_it_is_known(all_of_them: pd.DataFrame) -> Non
         ({"n": "many"}, "line 2, n"),
     ],
 )
-def test_a_row_that_cannot_be_traced_or_read_is_refused(
-    changes: dict[str, str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_row_without_source_or_with_invalid_values_is_an_error(
+    changes: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = {"key": "one", "family": "dense", "dataset": "cifar10", "source": "a paper", "location": "Table 1", **changes}
     line = ",".join(row.get(name, "") for name in HEADER.split(","))
     (tmp_path / "made-up.csv").write_text(f"{HEADER}\n{line}\n")
     monkeypatch.setattr(publications, "package_folder", lambda _: tmp_path)
-    with pytest.raises(DamagedFileError, match=why):
+    with pytest.raises(DamagedFileError, match=message):
         published()
 
 
-def test_a_key_stands_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicate_keys_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"key": "one", "family": "dense", "dataset": "cifar10", "source": "a paper", "location": "Table 1"}
     line = ",".join(row.get(name, "") for name in HEADER.split(","))
     (tmp_path / "made-up.csv").write_text(f"{HEADER}\n{line}\n{line}\n")

@@ -1,4 +1,4 @@
-"""Tests of references to models: what a text stands for, its normal form, and the descriptions and models that it leads to."""
+"""Tests of references to models: how texts are parsed, their normal form, and the descriptions and models they lead to."""
 
 import pickle
 import shutil
@@ -22,7 +22,7 @@ from model_zoo.references import (
 )
 
 SHIPPED = "cifar10-rn8w32-pruned-binary-k05-p01"
-HERE = Path.cwd()
+CURRENT = Path.cwd()
 
 
 @pytest.mark.parametrize(
@@ -33,64 +33,64 @@ HERE = Path.cwd()
         ("a/b.safetensors", RegisteredModel("a/b.safetensors")),
         ("robustbench:", RegisteredModel("robustbench:")),
         ("./my.toml", RecordFile("./my.toml")),
-        ("a/b.py:make", FactoryFile(HERE / "a/b.py", "make")),
-        ("b.py:make@w.pt", FactoryFile(HERE / "b.py", "make", HERE / "w.pt")),
-        ("b.py:make@w.toml", FactoryFile(HERE / "b.py", "make", HERE / "w.toml")),
-        ("net.onnx", ExportedFile(HERE / "net.onnx")),
-        ("net.pt2?scale=255", ExportedFile(HERE / "net.pt2", Preprocessing(scale=255.0))),
-        ("net.pt", ExportedFile(HERE / "net.pt")),
-        ("robustbench:Name", RobustBenchEntry("Name", "cifar10", "Linf", HERE / "models")),
+        ("a/b.py:make", FactoryFile(CURRENT / "a/b.py", "make")),
+        ("b.py:make@w.pt", FactoryFile(CURRENT / "b.py", "make", CURRENT / "w.pt")),
+        ("b.py:make@w.toml", FactoryFile(CURRENT / "b.py", "make", CURRENT / "w.toml")),
+        ("net.onnx", ExportedFile(CURRENT / "net.onnx")),
+        ("net.pt2?scale=255", ExportedFile(CURRENT / "net.pt2", Preprocessing(scale=255.0))),
+        ("net.pt", ExportedFile(CURRENT / "net.pt")),
+        ("robustbench:Name", RobustBenchEntry("Name", "cifar10", "Linf", CURRENT / "models")),
         ("robustbench:cifar100/L2/Name@/there", RobustBenchEntry("Name", "cifar100", "L2", Path("/there"))),
     ],
 )
-def test_a_text_is_one_kind_of_reference_and_its_normal_form_is_equal(text: str, reference: Reference) -> None:
+def test_a_text_is_parsed_and_its_normal_form_is_equal(text: str, reference: Reference) -> None:
     parsed = parse(text)
     assert parsed == reference and hash(parsed) == hash(reference)
     assert parse(str(parsed)) == parsed == pickle.loads(pickle.dumps(parsed))  # noqa: S301
     assert str(parsed) == text or isinstance(parsed, UserReference)
 
 
-def test_texts_of_user_models_are_valid_in_any_folder() -> None:
+def test_normal_forms_of_user_models_have_absolute_paths() -> None:
     texts = ("b.py:make@w.pt", "net.pt2?scale=255", "robustbench:Name")
     assert [str(parse(text)) for text in texts] == [
-        f"{HERE}/b.py:make@{HERE}/w.pt",
-        f"{HERE}/net.pt2?scale=255.0",
-        f"robustbench:cifar10/Linf/Name@{HERE}/models",
+        f"{CURRENT}/b.py:make@{CURRENT}/w.pt",
+        f"{CURRENT}/net.pt2?scale=255.0",
+        f"robustbench:cifar10/Linf/Name@{CURRENT}/models",
     ]
 
 
-def test_weights_and_preprocessing_are_parts_of_the_reference() -> None:
+def test_weights_and_preprocessing_are_part_of_the_reference() -> None:
     assert parse("b.py:make", Path("w.pt")) == parse("b.py:make@w.pt")
     assert parse("net.onnx?scale=2", preprocessing=Preprocessing(scale=255.0)) == parse("net.onnx?scale=255")
 
 
 @pytest.mark.parametrize("text", [SHIPPED, "my.toml", "b.py:make@other.pt", "net.onnx", "robustbench:Name"])
-def test_weights_go_with_a_function_alone(text: str) -> None:
+def test_weights_are_accepted_only_with_a_function(text: str) -> None:
     with pytest.raises(UsageError, match=r"FILE\.py:FUNCTION"):
         parse(text, Path("w.pt"))
 
 
 @pytest.mark.parametrize("text", [SHIPPED, "my.toml", "b.py:make", "robustbench:Name"])
-def test_preprocessing_goes_with_an_exported_network_alone(text: str) -> None:
+def test_preprocessing_is_accepted_only_with_an_exported_network(text: str) -> None:
     with pytest.raises(UsageError, match="exported network"):
         parse(text, preprocessing=Preprocessing(scale=255.0))
 
 
-def test_a_file_without_its_function_and_unknown_preprocessing_are_refused() -> None:
+def test_a_file_without_function_and_unknown_preprocessing_are_errors() -> None:
     with pytest.raises(UsageError, match=r"name the function of b\.py"):
         parse("b.py")
     with pytest.raises(UsageError, match="size=3"):
         parse("net.onnx?size=3")
 
 
-def test_what_is_not_there_is_named_when_it_is_described() -> None:
+def test_absent_models_are_errors_when_they_are_described() -> None:
     with pytest.raises(UsageError, match=r"no record file absent\.toml"):
         parse("absent.toml").describe()
     with pytest.raises(UnknownNameError, match=f"Did you mean '{SHIPPED}'"):
         parse(SHIPPED.replace("p01", "p1")).describe()
 
 
-def test_an_id_and_a_copy_of_its_record_lead_to_the_same_model(tmp_path: Path) -> None:
+def test_an_id_and_a_copy_of_its_record_give_the_same_model(tmp_path: Path) -> None:
     registered = parse(SHIPPED)
     assert isinstance(registered, RegisteredModel)
     shutil.copy(registered.checkpoint_path, tmp_path)
@@ -107,15 +107,15 @@ def test_an_id_and_a_copy_of_its_record_lead_to_the_same_model(tmp_path: Path) -
         copied.load()
 
 
-def test_opening_reads_the_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, original = list[Path](), registry.read_record
-    monkeypatch.setattr(registry, "read_record", lambda path: read.append(path) or original(path))  # type: ignore[func-returns-value]
+def test_opening_a_model_reads_its_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_paths, original = list[Path](), registry.read_record
+    monkeypatch.setattr(registry, "read_record", lambda path: read_paths.append(path) or original(path))  # type: ignore[func-returns-value]
     reference = parse(SHIPPED)
     record, _ = reference.open()
-    assert reference.describe() is record and len(read) == 1
+    assert reference.describe() is record and len(read_paths) == 1
 
 
-def test_a_function_is_described_by_what_it_makes(tmp_path: Path) -> None:
+def test_a_function_is_described_by_the_network_it_returns(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n")
     reference = parse(f"{tmp_path}/net.py:make")
     described, model = reference.open()

@@ -1,4 +1,4 @@
-"""Tests of every shipped record: it can be read, and its claims agree with its checkpoint file."""
+"""Tests of every shipped record: it can be read, and its fields agree with its checkpoint file."""
 
 import re
 import tomllib
@@ -24,7 +24,7 @@ MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
 
 
 @pytest.mark.parametrize("model", model_ids())
-def test_a_record_is_true_of_its_file(model: str) -> None:
+def test_a_record_agrees_with_its_checkpoint(model: str) -> None:
     record = get_record(model)
     loaded = load_model(model)
     layers = effective_weights(loaded)
@@ -32,7 +32,7 @@ def test_a_record_is_true_of_its_file(model: str) -> None:
     values = set(np.unique(weights).tolist())
     counts = value_counts(stored_factors(loaded))[0] or [(array.size, int(np.count_nonzero(array)), 0) for array in layers]
     if record.keep_ratio is not None:
-        # The ratio is to the dense network's weights, factored or not; a regrown weight may still be zero.
+        # The ratio is relative to the weights of the dense network, factored or not; a regrown weight may still be zero.
         assert sum(kept for _, kept, _ in counts) / weights.size == pytest.approx(record.keep_ratio, rel=0.01)
         assert record.family in ("pruned-binary", "sparse", "sparse-binary") and record.pruning is not None
     if record.family == "pruned-binary":
@@ -52,7 +52,7 @@ def test_a_record_is_true_of_its_file(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", model_ids())
-def test_a_record_names_the_recipe_that_the_file_was_made_by(model: str) -> None:
+def test_a_record_names_the_recipe_of_its_checkpoint(model: str) -> None:
     record = get_record(model)
     recipe = Recipe.load(package_folder("recipes") / f"{record.recipe}.toml")
     assert Recipe.from_dict(load_packed(checkpoint_path(model)).header["provenance"]["recipe"]) == recipe
@@ -74,7 +74,7 @@ def test_all_models_share_data_and_epochs() -> None:
     assert all(record.training and record.id.endswith(f"-e{record.training.epochs}") for record in longer)
 
 
-def test_the_footprint_adds_up() -> None:
+def test_sizes_of_the_footprint_are_consistent() -> None:
     footprint = measure(load_model(MODEL), checkpoint_path(MODEL), drawn=True)
     assert footprint.dense_float32_bytes == 4 * footprint.weights
     assert footprint.seed_bytes is not None and footprint.entropy_bytes is not None and footprint.bitmap_bytes is not None
@@ -85,13 +85,13 @@ def test_the_footprint_adds_up() -> None:
     assert footprint.nonzero_macs < footprint.dense_macs == 12_281_088
 
 
-def test_the_catalogue_has_a_row_a_model_and_forgives_unknown_ones() -> None:
+def test_the_catalogue_has_one_row_per_model_including_unknown_ones() -> None:
     frame = catalogue({MODEL: MODEL, "gone": "gone"})
     assert frame["id"].tolist() == [MODEL, "gone"]
     assert frame.loc[0, "sparsity"] == pytest.approx(0.95) and frame.loc[0, "bytes"] == get_record(MODEL).checkpoint.bytes
 
 
-def test_near_misses_are_suggested() -> None:
+def test_misspelled_ids_get_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match=f"Did you mean '{MODEL}'"):
         get_record(MODEL.replace("p01", "p1"))
 
@@ -111,7 +111,7 @@ def test_near_misses_are_suggested() -> None:
         ("classes = 10", 'classes = "10"', "architecture"),
     ],
 )
-def test_a_wrong_record_is_refused_by_file_and_field(old: str, new: str, words: str, tmp_path: Path) -> None:
+def test_an_invalid_record_is_an_error_that_names_file_and_field(old: str, new: str, words: str, tmp_path: Path) -> None:
     text = record_path(MODEL).read_text()
     assert old in text
     path = tmp_path / f"{MODEL}.toml"
@@ -121,7 +121,7 @@ def test_a_wrong_record_is_refused_by_file_and_field(old: str, new: str, words: 
     assert raised.value.path == path
 
 
-def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
+def test_a_record_of_other_weights_is_an_error(tmp_path: Path) -> None:
     record = tomllib.loads(record_path(MODEL).read_text())
     text = record_path(MODEL).read_text().replace(record["weights_sha256"], "0" * 64)
     (tmp_path / f"{MODEL}.toml").write_text(text)
@@ -131,7 +131,7 @@ def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", model_ids())
-def test_a_record_that_is_written_is_read_back(model: str, tmp_path: Path) -> None:
+def test_a_written_record_is_read_back_unchanged(model: str, tmp_path: Path) -> None:
     record = get_record(model)
     changed = record.model_copy(update={"title": 'é "quoted" \\ 32×32\nand a second line'})
     for written in (record, changed):

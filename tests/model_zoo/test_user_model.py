@@ -1,4 +1,4 @@
-"""Tests of models without a record: functions in files, with or without weights; what identifies them, and what is refused."""
+"""Tests of models without a record: functions in files, with or without weights; their identity, and errors."""
 
 from pathlib import Path
 
@@ -51,18 +51,18 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "my_Net.py"
 
 
-def test_a_function_makes_the_same_frozen_network_every_time(file: Path) -> None:
+def test_a_function_returns_the_same_frozen_network_every_time(file: Path) -> None:
     state = torch.get_rng_state()
-    own, model = parse(f"{file}:make_model").open()
-    again, _ = parse(f"{file}:make_model").open()
-    assert own == again and torch.equal(torch.get_rng_state(), state)
-    assert own.id.startswith("my-net-") and own.classes == 10 and own.data is None and own.family is None
-    assert own.convention == "tensors" and own.bytes == 4 * (3 * 4 * 25 + 4 + 1960 + 10)
+    user_model, model = parse(f"{file}:make_model").open()
+    repeated, _ = parse(f"{file}:make_model").open()
+    assert user_model == repeated and torch.equal(torch.get_rng_state(), state)
+    assert user_model.id.startswith("my-net-") and user_model.classes == 10 and user_model.data is None and user_model.family is None
+    assert user_model.convention == "tensors" and user_model.bytes == 4 * (3 * 4 * 25 + 4 + 1960 + 10)
     assert not any(module.training for module in model.modules()) and not any(p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt", "nested.pt"])
-def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path: Path) -> None:
+def test_weights_are_loaded_strictly_from_a_file(file: Path, suffix: str, tmp_path: Path) -> None:
     _, model = parse(f"{file}:make_model").open()
     state = {name: tensor + 1.0 for name, tensor in unfenced(model).state_dict().items()}
     weights = tmp_path / f"w.{suffix}"
@@ -75,11 +75,11 @@ def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path
 
     write(state)
     reference = parse(f"{file}:make_model", weights)
-    own, filled = reference.open()
+    user_model, filled = reference.open()
     assert torch.equal(unfenced(filled).state_dict()["1.weight"], state["1.weight"])
-    assert own.weights_sha256 != parse(f"{file}:make_model").describe().weights_sha256
+    assert user_model.weights_sha256 != parse(f"{file}:make_model").describe().weights_sha256
     for wrong, words in (
-        ({**state, "more": torch.ones(1)}, "also 'more'"),
+        ({**state, "more": torch.ones(1)}, "additional ones: 'more'"),
         ({name: tensor for name, tensor in state.items() if name != "1.bias"}, "'1.bias'"),
         ({**state, "1.bias": torch.ones(3)}, r"shape \[4\]"),
     ):
@@ -88,18 +88,18 @@ def test_weights_come_from_a_file_and_strictly(file: Path, suffix: str, tmp_path
             reference.open()
 
 
-def test_weights_that_would_have_to_be_executed_are_refused(file: Path, tmp_path: Path) -> None:
-    class Evil:
+def test_weights_that_execute_code_are_an_error(file: Path, tmp_path: Path) -> None:
+    class TouchesFile:
         def __reduce__(self) -> tuple[object, ...]:
             return Path.touch, (tmp_path / "executed",)
 
-    torch.save({"1.weight": Evil()}, tmp_path / "evil.pt")
+    torch.save({"1.weight": TouchesFile()}, tmp_path / "evil.pt")
     with pytest.raises(DamagedFileError, match="executed"):
         parse(f"{file}:make_model@{tmp_path / 'evil.pt'}").open()
     assert not (tmp_path / "executed").exists()
 
 
-def test_code_is_part_of_what_a_model_is_even_with_the_same_weights(file: Path) -> None:
+def test_code_is_part_of_the_identity(file: Path) -> None:
     before = parse(f"{file}:make_model").describe()
     helper = file.parent / "helper.py"
     helper.write_text(HELPER.replace("2.0", "3.0"))
@@ -107,18 +107,22 @@ def test_code_is_part_of_what_a_model_is_even_with_the_same_weights(file: Path) 
     file.write_text(FACTORY.replace("nn.ReLU()", "nn.GELU()"))
     other_file = parse(f"{file}:make_model").describe()
     assert before.weights_sha256 == other_layer.weights_sha256 == other_file.weights_sha256
-    assert len({str(one.architecture) for one in (before, other_layer, other_file)}) == 3
+    assert len({str(user_model.architecture) for user_model in (before, other_layer, other_file)}) == 3
 
 
-def test_a_network_of_this_package_is_what_a_record_of_it_would_be(tmp_path: Path) -> None:
+def test_a_network_of_this_package_is_described_like_its_record(tmp_path: Path) -> None:
     file = tmp_path / "ours.py"
     file.write_text(f"from model_zoo.loading import load_model\n\ndef make():\n    return load_model({SHIPPED!r})\n")
-    own, model = parse(f"{file}:make").open()
+    user_model, model = parse(f"{file}:make").open()
     record = get_record(SHIPPED)
-    assert isinstance(own, UserModel) and isinstance(model, Classifier)
-    assert (own.architecture, own.affine, own.weights_sha256) == (record.architecture, record.affine, record.weights_sha256)
-    # The record's file is larger by what its header says about its origin.
-    assert own.convention == "packed file" and 0.9 < own.bytes / record.checkpoint.bytes <= 1
+    assert isinstance(user_model, UserModel) and isinstance(model, Classifier)
+    assert (user_model.architecture, user_model.affine, user_model.weights_sha256) == (
+        record.architecture,
+        record.affine,
+        record.weights_sha256,
+    )
+    # The record's file is larger because its header contains the provenance.
+    assert user_model.convention == "packed file" and 0.9 < user_model.bytes / record.checkpoint.bytes <= 1
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(model(images), load_model(SHIPPED)(images))
 
@@ -140,14 +144,14 @@ def test_a_network_of_this_package_declares_the_gradient_of_its_activation(tmp_p
         ("absent", "no function 'absent'"),
     ],
 )
-def test_what_cannot_be_attacked_is_refused_in_one_line(file: Path, function: str, words: str) -> None:
+def test_unusable_functions_are_one_line_errors(file: Path, function: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         parse(f"{file}:{function}").open()
 
 
-def test_weights_alone_are_not_a_network(tmp_path: Path) -> None:
+def test_a_file_with_weights_only_is_an_error(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(1)}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="weights alone"):
+    with pytest.raises(UserError, match="contains no network"):
         parse(str(tmp_path / "w.pt")).open()
     (tmp_path / "cut.pt2").write_bytes(b"PK")
     with pytest.raises(DamagedFileError):
@@ -191,38 +195,36 @@ def integers():
 """
 
 
-def test_networks_that_differ_in_a_nested_attribute_alone_are_two(tmp_path: Path) -> None:
+def test_networks_that_differ_in_a_nested_attribute_are_distinguished(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
-    one, two = (parse(f"{tmp_path}/kinds.py:{function}").describe() for function in ("one", "two"))
-    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture and one.id != two.id
-    assert parse(f"{tmp_path}/kinds.py:one").describe() == one
+    first, second = (parse(f"{tmp_path}/kinds.py:{function}").describe() for function in ("one", "two"))
+    assert first.weights_sha256 == second.weights_sha256 and first.architecture != second.architecture and first.id != second.id
+    assert parse(f"{tmp_path}/kinds.py:one").describe() == first
 
 
-def test_weights_of_lower_precision_work(tmp_path: Path) -> None:
+def test_half_precision_weights_are_supported(tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
     _, exact = parse(f"{tmp_path}/kinds.py:one").open()
-    own, rounded = parse(f"{tmp_path}/kinds.py:half").open()
+    user_model, rounded = parse(f"{tmp_path}/kinds.py:half").open()
     images = torch.rand(4, 3, 32, 32, requires_grad=True)
     logits = rounded(images)
-    assert logits.dtype == torch.float32 and own.bytes == parse(f"{tmp_path}/kinds.py:one").describe().bytes // 2  # type: ignore[attr-defined]
+    assert logits.dtype == torch.float32 and user_model.bytes == parse(f"{tmp_path}/kinds.py:one").describe().bytes // 2  # type: ignore[attr-defined]
     assert torch.allclose(logits, exact(images), atol=0.05) and not torch.equal(logits, exact(images))
     (gradient,) = torch.autograd.grad(logits.sum(), images)
     assert gradient.abs().sum() > 0
 
 
-@pytest.mark.parametrize(
-    ("function", "words"), [("outside", "SystemExit: 0"), ("lazy", "lazy"), ("integers", "no gradient|does not run|runs on no")]
-)
-def test_networks_that_used_to_end_in_a_traceback_are_one_line(function: str, words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("function", "words"), [("outside", "SystemExit: 0"), ("lazy", "lazy"), ("integers", "no gradient|does not run")])
+def test_unsupported_networks_are_one_line_errors(function: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "kinds.py").write_text(KINDS)
     with pytest.raises(UserError, match=words) as raised:
         parse(f"{tmp_path}/kinds.py:{function}").open()
     assert len(str(raised.value).splitlines()) == 1
 
 
-def folders(tmp_path: Path, name: str) -> list[str]:
-    """Write two folders, each with a module of the same name but other contents and a file that imports it; return their models."""
-    made = []
+def write_folders(tmp_path: Path, name: str) -> list[str]:
+    """Write two folders with different modules of the same name, and files that import them; return references to the models."""
+    references = []
     for folder, factor in (("first", 1.0), ("second", -1.0)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.py").write_text(
@@ -232,44 +234,46 @@ def folders(tmp_path: Path, name: str) -> list[str]:
             f"from torch import nn\nfrom {name} import Scale\n\n"
             "def make():\n    return nn.Sequential(Scale(), nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))\n"
         )
-        made.append(f"{tmp_path}/{folder}/net.py:make")
-    return made
+        references.append(f"{tmp_path}/{folder}/net.py:make")
+    return references
 
 
 @pytest.mark.parametrize("name", ["parts", "model_zoo", "harness"])
-def test_two_files_do_not_share_modules_of_one_name(name: str, tmp_path: Path) -> None:
+def test_modules_of_the_same_name_are_not_shared_between_files(name: str, tmp_path: Path) -> None:
     import sys
 
     before, paths = dict(sys.modules), list(sys.path)
-    (first, one), (second, other) = (parse(model).open() for model in folders(tmp_path, name))
+    (first, first_model), (second, second_model) = (parse(model).open() for model in write_folders(tmp_path, name))
     assert sys.modules == before and sys.path == paths
     images = torch.rand(2, 3, 32, 32)
-    assert torch.allclose(one(images), unfenced(one)[1:](images)) and torch.allclose(other(images), unfenced(other)[1:](-images))
+    assert torch.allclose(first_model(images), unfenced(first_model)[1:](images)) and torch.allclose(
+        second_model(images), unfenced(second_model)[1:](-images)
+    )
     assert first.weights_sha256 == second.weights_sha256 and first.id != second.id
 
 
-def test_a_script_that_has_a_module_of_that_name_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_imported_module_of_the_same_name_is_preserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
     from types import ModuleType
 
-    mine = ModuleType("parts")
-    monkeypatch.setitem(sys.modules, "parts", mine)
-    parse(folders(tmp_path, "parts")[0]).open()
-    assert sys.modules["parts"] is mine
+    module = ModuleType("parts")
+    monkeypatch.setitem(sys.modules, "parts", module)
+    parse(write_folders(tmp_path, "parts")[0]).open()
+    assert sys.modules["parts"] is module
 
 
-def test_modules_that_are_imported_during_a_call_are_found(tmp_path: Path) -> None:
+def test_modules_imported_during_a_call_are_found(tmp_path: Path) -> None:
     (tmp_path / "late.py").write_text("FACTOR = 3.0\n")
     (tmp_path / "net.py").write_text(
         "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
         "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
     )
-    own, model = parse(f"{tmp_path}/net.py:make").open()
+    user_model, model = parse(f"{tmp_path}/net.py:make").open()
     images = torch.rand(2, 3, 32, 32)
-    assert own.classes == 10 and torch.equal(model(images), model(images))
+    assert user_model.classes == 10 and torch.equal(model(images), model(images))
 
 
-def test_a_network_made_again_remembers_nothing_not_even_in_its_modules(tmp_path: Path) -> None:
+def test_a_rebuilt_network_has_no_state_in_its_modules(tmp_path: Path) -> None:
     (tmp_path / "memory.py").write_text("SEEN = []\n")
     (tmp_path / "net.py").write_text(
         "from torch import nn\nimport memory\n\nclass Net(nn.Linear):\n    def forward(self, images):\n"
@@ -285,18 +289,18 @@ def test_a_network_made_again_remembers_nothing_not_even_in_its_modules(tmp_path
     assert torch.equal(factory.make(tmp_path / "net.py", "make").network(images), before)
 
 
-def test_a_network_of_this_package_that_computes_something_else_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_changed_network_of_this_package_is_a_user_model(tmp_path: Path) -> None:
     file = tmp_path / "changed.py"
     file.write_text(
         f"from model_zoo.loading import load_model\n\ndef make():\n    model = load_model({SHIPPED!r})\n"
         "    model.register_forward_hook(lambda module, inputs, logits: -logits)\n    return model\n"
     )
-    own, model = parse(f"{file}:make").open()
+    user_model, model = parse(f"{file}:make").open()
     images = torch.rand(2, 3, 32, 32)
-    assert own.architecture["name"] == "factory" and torch.allclose(model(images), -load_model(SHIPPED)(images))
+    assert user_model.architecture["name"] == "factory" and torch.allclose(model(images), -load_model(SHIPPED)(images))
 
 
-def test_code_that_replaces_functions_of_torch_is_refused_by_name(tmp_path: Path) -> None:
+def test_replacing_functions_of_torch_is_an_error_that_names_them(tmp_path: Path) -> None:
     original = torch.Tensor.argmax
     (tmp_path / "patch.py").write_text(
         "import torch\nfrom torch import nn\n\ntorch.Tensor.argmax = lambda self, *a, **k: torch.zeros(len(self)).long()\n\n"
@@ -307,16 +311,16 @@ def test_code_that_replaces_functions_of_torch_is_refused_by_name(tmp_path: Path
     assert torch.Tensor.argmax is original
 
 
-def test_a_module_that_is_imported_at_a_call_is_part_of_the_identity(tmp_path: Path) -> None:
+def test_modules_imported_during_a_call_are_part_of_the_identity(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, images):\n        from late import FACTOR\n\n"
         "        return FACTOR * super().forward(images.flatten(1))\n\ndef make():\n    return Net(3072, 10)\n"
     )
-    found = []
+    ids = []
     for factor in (3.0, 2.0):
         (tmp_path / "late.py").write_text(f"FACTOR = {factor}\n# {factor}\n")
-        found.append(parse(f"{tmp_path}/net.py:make").describe().id)
-    assert found[0] != found[1]
+        ids.append(parse(f"{tmp_path}/net.py:make").describe().id)
+    assert ids[0] != ids[1]
 
 
 GREY = """
@@ -327,7 +331,7 @@ def make():
 """
 
 
-def test_a_network_for_grey_images_is_described_as_one(tmp_path: Path) -> None:
+def test_a_network_for_grey_images_is_described_as_such(tmp_path: Path) -> None:
     (tmp_path / "grey.py").write_text(GREY)
     description, network = parse(f"{tmp_path / 'grey.py'}:make").open()
     assert isinstance(description, UserModel) and (description.channels, description.size, description.classes) == (1, 28, 10)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 
 from harness.attacks.native.losses import cross_entropy
-from harness.attacks.native.pool import Ask, State, best_others, columns
+from harness.attacks.native.pool import ModelQuery, State, best_others, columns
 from harness.threats import LINF
 
-# The paper's: momentum, and the checkpoints as shares of the iterations: the first period, the least, and what each is shorter by.
+# Constants of the paper: momentum; and as shares of the iterations, the first and the least period of checkpoints, and its decrease.
 MOMENTUM = 0.75
 FIRST, LEAST, SHORTER = 0.22, 0.06, 0.03
 
@@ -56,10 +56,10 @@ class APGD:
             "iteration": zero_counts,
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one iteration of every run."""
         query, label, iteration = state["query"], state["label"], state["iteration"]
-        logits, gradient = ask(query, lambda outputs: self._loss(outputs, label, state["target"]))
+        logits, gradient = query_model(query, lambda outputs: self._loss(outputs, label, state["target"]))
         assert gradient is not None
         is_adversarial = logits.argmax(1) != label
         is_first, is_last = iteration == 0, iteration == self.iterations
@@ -73,7 +73,7 @@ class APGD:
         state["checked_loss"] = torch.where(is_first, loss, state["checked_loss"])
         since = torch.where(is_first, 0, state["since"] + 1)
         point = query
-        # A checkpoint: too few steps that rose, or a best that has not moved under a step that was not halved, halve the step.
+        # At a checkpoint, halve the step if too few steps raised the loss, or if the best loss has not risen since a step that was kept.
         is_checkpoint = ~is_first & (since == state["period"])
         if is_checkpoint.any():
             is_slow = state["rises"] <= self.rho * state["period"]

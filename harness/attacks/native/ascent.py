@@ -11,7 +11,7 @@ from harness.attacks.native.losses import Loss, margin
 from harness.randomness import image_generator
 from harness.threats import LINF
 
-# From logits [N, classes] and labels int64 [N] to whether each image leaves the batch, bool [N].
+# Maps logits [N, classes] and labels int64 [N] to whether each image leaves the batch, bool [N].
 Stop = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -137,7 +137,7 @@ def climb(
         examples = iterate.points
         broken[iterate.rows[iterate.stopped]] = True
         if iteration == 0:
-            # On images already broken a zero gradient means nothing: they are done.
+            # A zero gradient on an image that is already broken is not counted.
             is_stuck = ~iterate.stopped if iterate.gradient is None else ~iterate.stopped & (iterate.gradient.flatten(1) == 0).all(1)
             stuck = int(is_stuck.sum())
     return Climb(examples, broken, stuck)

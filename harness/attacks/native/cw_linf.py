@@ -1,4 +1,4 @@
-"""PGD on the margin of Carlini and Wagner (arXiv 1608.04644, their loss f6) in Linf, implemented here as no package has it.
+"""PGD on the margin of Carlini and Wagner (arXiv 1608.04644, their loss f6) in Linf, implemented here because no package has it.
 
 Unlike the cross-entropy, the margin does not saturate: adding a constant to all logits or scaling them changes neither the sign of its
 gradient nor the outcome, so that this is the scale-invariant counterpart of `pgd`.

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.attacks.native.pool import Ask, State, best_others, columns
+from harness.attacks.native.pool import ModelQuery, State, best_others, columns
 from harness.threats import LINF
 
-# Newton's steps of a projection; it ends by itself, after a handful.
+# Maximum number of Newton steps of a projection; a handful are enough.
 STEPS = 50
 
 
@@ -41,14 +41,14 @@ class FAB:
             "iteration": torch.zeros(self.targets, dtype=torch.int64),
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one iteration of every run."""
         query, clean, label = state["query"], state["clean"], state["label"]
 
         def lead(logits: torch.Tensor) -> torch.Tensor:
             return (logits.gather(1, state["target"][:, None]) - logits.gather(1, label[:, None]))[:, 0]
 
-        logits, gradient = ask(query, lead)
+        logits, gradient = query_model(query, lead)
         assert gradient is not None
         is_adversarial = logits.argmax(1) != label
         distance = LINF.size(query - clean)
@@ -80,7 +80,7 @@ def project(point: torch.Tensor, normal: torch.Tensor, rise: torch.Tensor) -> to
     weight, upwards = normal.abs(), direction.clamp_min(0.0)
     room = (upwards - point) * (2.0 * upwards - 1.0)
     size = torch.zeros_like(rise)
-    # Most rows are done after two steps: the others go on alone.
+    # Most rows are done after two steps; the others continue alone.
     rows = torch.arange(len(point), device=point.device)
     active: tuple[torch.Tensor, ...] = (rise.abs(), size, room, weight, weight * room)
     for _ in range(STEPS):

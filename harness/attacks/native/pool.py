@@ -29,7 +29,7 @@ class Component(Protocol):
         `clean` is [1, 3, H, W], `labels` [1] and `logits` [1, classes], all on the CPU.
         """
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Evaluate every row's `query` and replace it by the next one.
 
         Returns
@@ -39,7 +39,7 @@ class Component(Protocol):
         """
 
 
-class Ask(Protocol):
+class ModelQuery(Protocol):
     """Evaluate the model at queries [M, 3, H, W]: the logits and, if a function of the logits is passed, its gradient (else None)."""
 
     def __call__(
@@ -78,7 +78,7 @@ def run(
     rows : torch.Tensor
         Indices of the images to attack, int64.
     """
-    device, ask = images.device, _query_function(model)
+    device, query_model = images.device, _query_function(model)
     broken, examples = torch.zeros(len(images), dtype=torch.bool, device=device), images.clone()
     waiting = rows.tolist()[::-1]
     state: State = {}
@@ -104,10 +104,10 @@ def run(
             parts = ([state] if state else []) + new_states
             state = {key: torch.cat([part[key] for part in parts]) for key in new_states[0]}
         queries = state["query"]
-        is_adversarial, is_over = component.advance(ask, state)
+        is_adversarial, is_over = component.advance(query_model, state)
         for index in is_adversarial.nonzero().flatten().tolist():
             row = int(state["row"][index])
-            # Of an image's runs the first counts.
+            # The first successful run of an image counts.
             if not broken[row]:
                 broken[row], examples[row] = True, queries[index]
         is_finished = is_over | broken[state["row"]]
@@ -117,8 +117,10 @@ def run(
     return Pooled(broken, examples)
 
 
-def _query_function(model: torch.nn.Module) -> Ask:
-    def ask(queries: torch.Tensor, value: Callable[[torch.Tensor], torch.Tensor] | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _query_function(model: torch.nn.Module) -> ModelQuery:
+    def query_model(
+        queries: torch.Tensor, value: Callable[[torch.Tensor], torch.Tensor] | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         inputs = queries.detach().clone().requires_grad_(value is not None)
         with torch.set_grad_enabled(value is not None):
             logits = model(inputs)
@@ -130,7 +132,7 @@ def _query_function(model: torch.nn.Module) -> Ask:
             (gradient,) = torch.autograd.grad(total, inputs, allow_unused=True)
         return logits.detach(), torch.zeros_like(queries) if gradient is None else gradient
 
-    return ask
+    return query_model
 
 
 def columns(values: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from harness.attacks.common import Adapter, AttackCall, AttackResult
 from harness.attacks.native import pool
-from harness.attacks.native.pool import Ask, State, columns
+from harness.attacks.native.pool import ModelQuery, State, columns
 from harness.attacks.parameters import Count
 from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
@@ -39,7 +39,7 @@ class RayS:
         direction = torch.ones(1, channels, height, width)
         return {
             "query": (clean + direction).clamp(0.0, 1.0),
-            # What is asked about: a direction at a radius; between `low` and `high` while it is bisected.
+            # The query: a direction at a radius, which is between `low` and `high` during a bisection.
             "direction": direction,
             "tried": direction.clone(),
             "radius": torch.ones(1),
@@ -52,23 +52,23 @@ class RayS:
             "iteration": torch.zeros(1, dtype=torch.int64),
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one query of every run."""
-        logits, _ = ask(state["query"], None)
+        logits, _ = query_model(state["query"], None)
         is_wrong = logits.argmax(1) != state["label"]
         radius, is_bisecting = state["asked_radius"], state["is_bisecting"]
         is_broken = is_wrong & (radius <= self.epsilon)
         low = torch.where(is_bisecting & ~is_wrong, radius, torch.where(is_bisecting, state["low"], 0.0))
         high = torch.where(is_wrong, radius, state["high"])
         is_continuing = torch.where(is_bisecting, True, is_wrong) & (high - low > PRECISION * high)
-        # The direction tried is the best one as soon as it is wrong at a radius no larger than the best one's.
+        # The tried direction becomes the best one if it is wrong at a radius no larger than the best one's.
         state["direction"] = torch.where(columns(is_wrong), state["tried"], state["direction"])
         state["radius"] = torch.where(is_wrong, radius, state["radius"])
         state["iteration"] = state["iteration"] + 1
         state["tried"] = self._next_direction(state, ~is_continuing)
         state["is_bisecting"] = is_continuing
         state["low"], state["high"] = low, torch.where(is_continuing, high, state["radius"])
-        # A bisection looks first at the radius that is asked for: nothing more is needed than to be wrong there.
+        # A bisection first tries the radius of the threat model: being wrong there is sufficient.
         middle = torch.where((low < self.epsilon) & (high > self.epsilon), self.epsilon, (low + high) / 2)
         state["asked_radius"] = torch.where(is_continuing, middle, state["radius"])
         perturbation = columns(state["asked_radius"]) * state["tried"]

@@ -11,7 +11,7 @@ from harness.attacks.native.ascent import iterates, never, random_start
 from harness.attacks.native.losses import Loss
 from model_zoo import registry
 
-# How many sources examples are made on.
+# Number of sources on which examples are made.
 COUNT = 3
 STEPS = 20
 BATCH = 250

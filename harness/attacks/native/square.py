@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.attacks.native.losses import margin
-from harness.attacks.native.pool import Ask, State
+from harness.attacks.native.pool import ModelQuery, State
 
 # After these many queries the square's area is halved.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -43,19 +43,19 @@ class Square:
             "best_margin": torch.full((1,), -torch.inf),
             "low": low,
             "high": high,
-            # Of every query the square's first row and column, those after its last, and what it adds to each channel.
+            # Per query: the square's first row and column, the row and column after its last, and the value added to each channel.
             "square": torch.cat([corners, corners + sides], dim=2).to(torch.int32),
             "change": 2.0 * self.epsilon * _signs(draws[..., 2:]),
             "iteration": torch.zeros(1, dtype=torch.int64),
         }
 
-    def advance(self, ask: Ask, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    def advance(self, query_model: ModelQuery, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         """Perform one query of every run."""
         query, iteration, label = state["query"], state["iteration"], state["label"]
-        logits, _ = ask(query, None)
+        logits, _ = query_model(query, None)
         margins = margin(logits, label)
         improved, best = (margins > state["best_margin"]).nonzero().flatten(), state["best"]
-        # In place: few queries are better, and `where` costs more than all the rest.
+        # In place: few queries are better, and `where` costs more than everything else.
         best[improved], state["best_margin"][improved] = query[improved], margins[improved]
         state["iteration"] = iteration + 1
         # Select each run's square for its current iteration.

@@ -20,7 +20,7 @@ Slope = Callable[[torch.Tensor], torch.Tensor]
 
 # Derivatives put in place of a step's, by name; a new one is a line here.
 SLOPES: Mapping[str, Slope] = {
-    # The identity (Bengio et al. 2013, arXiv 1308.3432), not clipped: a unit far from its step still tells where to go.
+    # The identity (Bengio et al. 2013, arXiv 1308.3432), not clipped: a unit far from its step still has a gradient.
     "ste": torch.ones_like,
     # The derivative of the piecewise quadratic of Bi-Real Net (Liu et al. 2018, arXiv 1808.00278).
     "bireal": lambda inputs: (2.0 - 2.0 * inputs.abs()).clamp(min=0.0),

@@ -20,9 +20,9 @@ from model_zoo import registry
 from model_zoo.errors import UsageError
 from model_zoo.loading import load_model
 
-# In a specification, for the sources of the data that is attacked.
+# Value in a specification that stands for the sources of the attacked data.
 AUTO = ["auto"]
-# Of `LOSSES`, those that every source is climbed with.
+# Names in `LOSSES` of the losses that are ascended on every source.
 CLIMBED = ("ce", "margin")
 
 

@@ -107,7 +107,7 @@ class Material:
 
 
 def draw_all(material: Material) -> Drawn:
-    """Every figure of every module of this package, in order of modules' names: the stem of its file, and the figure."""
+    """Yield every figure of every module of this package, in order of modules' names: the stem of its file, and the figure."""
     for _, figures in FIGURES.items():
         yield from figures(material)
 

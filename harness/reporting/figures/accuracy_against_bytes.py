@@ -66,7 +66,7 @@ def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
         axes.set_xscale("log")
         _byte_axis(axes, rows["bytes"])
         _accuracy_limit(axes, named)
-        # From the last of the front to the edge: nothing larger is better.
+        # From the last model of the front to the edge, because no larger model is better.
         corners = [*front, *((axes.get_xlim()[1], accuracy) for _, accuracy in front[-1:])]
         soft = [(x, y, next_x, y) for (x, y), (next_x, _) in pairwise(corners)]
         if front:
@@ -80,7 +80,7 @@ def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
 
 
 def _message(rows: pd.DataFrame, group: pd.DataFrame) -> str:
-    """Return the most robust model whose number means something, with its accuracy and size."""
+    """Return the most robust model whose number is not in doubt, with its accuracy and size."""
     candidates = _front_candidates(rows)
     if candidates.empty:
         return "Robust accuracy against the bytes that are stored"
@@ -90,7 +90,7 @@ def _message(rows: pd.DataFrame, group: pd.DataFrame) -> str:
 
 
 def _front_candidates(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the models with the most images whose accuracy means something."""
+    """Return the models with the most images whose accuracy is not in doubt."""
     most_images = int(rows["worst_n"].max()) if len(rows) else 0
     return rows[[may_lead(row, most_images) for _, row in rows.iterrows()]]
 
@@ -121,7 +121,7 @@ def _legend(rows: pd.DataFrame, has_front: bool) -> list[Line2D]:
 
 
 def _size(value: float) -> str:
-    """Return bytes as a reader of an axis or a title wants them: "9.4 KiB"."""
+    """Return bytes as text for axes and titles: "9.4 KiB"."""
     number, unit = (value / 2**20, "MiB") if value >= 2**20 else (value / 2**10, "KiB")
     return f"{number:.2g} {unit}" if number < 100 else f"{number:.0f} {unit}"
 

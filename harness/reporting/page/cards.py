@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.evaluation.diagnostics import BROKEN, NOT_ASKED, ROBUST
+from harness.evaluation.diagnostics import BROKEN, NOT_TESTED, ROBUST
 from harness.reporting import curves
 from harness.reporting.cells import accuracy_cell
 from harness.runner.diagnoses import Diagnosis
@@ -128,7 +128,7 @@ def diagnostic(diagnosis: Diagnosis) -> Diagnostic:
             (f"no gradient of {LOSSES.get(loss, loss)}", _percent(findings.share(marks)))
             for loss, marks in sorted(findings.no_gradient.items())
         ),
-        ("survivors of these that RayS breaks, which is shown decisions alone", _rays(findings.robust["decision"])),
+        ("survivors of these that RayS breaks, which sees only decisions", _rays(findings.robust["decision"])),
         ("saturated in float32", _percent(findings.saturated)),
         ("median gap of the two largest logits", f"{findings.median_gap:.3g}"),
         ("loss still rising at the last step", _percent(findings.share(findings.rising))),
@@ -148,7 +148,7 @@ def _share(name: str, robust: str, images: int) -> Measured:
 
 
 def _rays(marks: str) -> str:
-    return f"{marks.count(BROKEN)} of {len(marks) - marks.count(NOT_ASKED)}"
+    return f"{marks.count(BROKEN)} of {len(marks) - marks.count(NOT_TESTED)}"
 
 
 def _percent(fraction: float) -> str:

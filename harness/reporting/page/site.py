@@ -1,4 +1,4 @@
-"""Writing the page into a folder: HTML from boards and cards by Jinja templates, pictures, and the data behind; bytes are reproducible."""
+"""Writing the page into a folder: HTML from boards and cards by Jinja templates, pictures, and their data; bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class PaperTable:
 
 
 def _on_page(table: PaperTable) -> dict[str, Any]:
-    """Return what the template of the paper's tables needs."""
+    """Return the variables of the template of the paper's tables."""
     parts = [
         {
             **{name: getattr(part, name) for name in ("caption", "headings", "numeric", "notes", "starts")},

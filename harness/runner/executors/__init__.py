@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ProgressCallback = Callable[["Unit | TrainingUnit", float, str], None]
 # Number of attempts at a unit whose worker dies.
 ATTEMPTS = 3
+# Former names, which work until the next version.
+FORMER_NAMES = {"here": "in-process"}
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class Executor(Protocol):
 
 
 def names() -> list[str]:
-    """Names of all executors."""
+    """Return the names of all executors, sorted."""
     return EXECUTORS.names()
 
 
 def get(name: str) -> Executor:
-    """The executor of that name; an UnknownNameError otherwise."""
+    """Return the executor called `name`; raises an UnknownNameError if there is none."""
     return EXECUTORS.get(name)

@@ -43,7 +43,7 @@ def run(units: Sequence[Unit | TrainingUnit], store: Store, on_progress: Progres
         available = ray.cluster_resources()
         for resource, amount in (("CPU", resources.cpus), ("GPU", resources.gpus)):
             if amount > available.get(resource, 0.0):
-                raise UsageError(f"a unit asks for {amount:g} {resource}, and the cluster has {available.get(resource, 0.0):g}")
+                raise UsageError(f"a unit needs {amount:g} {resource}, but the cluster has {available.get(resource, 0.0):g}")
         work = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=ATTEMPTS - 1)(_run_in_task)
         root = store.root.resolve()
         waiting: dict[Any, Unit | TrainingUnit] = {work.remote(unit, root, resources): unit for unit in units}

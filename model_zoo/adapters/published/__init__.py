@@ -64,7 +64,7 @@ def locate(adapter: Adapter, requested: str, folder: Path, report: Report = lamb
     matches = [row for row in published_files(adapter.name) if row.name == name]
     if not matches:
         if Path(requested).suffix or "/" in requested or not published_files(adapter.name):
-            raise UsageError(f"no file {requested}; {adapter.name} files are to be had from: {adapter.files}")
+            raise UsageError(f"no file {requested}; {adapter.name} files are available from: {adapter.files}")
         names = {row.name for row in published_files(adapter.name)}
         raise UnknownNameError(
             f"file of the format {adapter.name}", requested, names, f"harness ls formats --json, or a path ({adapter.files})"

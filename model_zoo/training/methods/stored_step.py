@@ -25,7 +25,7 @@ class StoredStep(Method):
 
     def __init__(self, setting: Setting) -> None:
         if setting.draws.share.world > 1:
-            raise UsageError("stored perturbations stay in one process: train this recipe on one device")
+            raise UsageError("stored perturbations cannot be shared between processes: train this recipe on one device")
         number, channels, height, width = setting.images.shape
         padding = 2 * self.crop(setting.faithful).padding
         canvas = torch.empty((number, channels, height + padding, width + padding), dtype=torch.float16)

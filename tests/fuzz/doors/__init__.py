@@ -1,6 +1,6 @@
 """One module per door; its attribute `DOOR` is a `tests.fuzz.frame.Door`.
 
-A door's module is as short as this::
+A minimal module of a door::
 
     def case(random: Random, folder: Path) -> None:
         path = folder / "weights.pt"

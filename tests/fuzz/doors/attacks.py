@@ -1,4 +1,4 @@
-"""Attacks: TOML files of parameters that `harness run --attack` takes."""
+"""Door `attacks`: TOML files of attack parameters for `harness run --attack`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fuzz.frame import Door, check_refused, command, refusal
 from tests.fuzz.values import NUMBERS, TEXTS, damaged, kind_of, nested, of_another_type, places, set_at, value_at
 
 KINDS = ["value", "type", "type", "type", "number", "number", "text", "missing", "unknown", "nested", "damaged", "damaged"]
-# Few enough steps to run the attack.
+# Few steps, so that the attack can run.
 SMALL = {"steps": 2, "restarts": 1, "apgd_n_iter": 2, "fab_n_iter": 2, "square_n_queries": 3, "queries": 3, "targets": 2}
 
 
@@ -47,7 +47,7 @@ class _Tiny(nn.Module):
 
 
 def case(random: Random, folder: Path) -> None:
-    """Make one specification, read it, and sometimes run the attack on two images."""
+    """Create one specification, read it, and sometimes run the attack on two images."""
     fields = copy.deepcopy(random.choice(_attacks()))
     path = folder / f"{fields['name']}.toml"
     kind = random.choice(KINDS)

@@ -1,4 +1,4 @@
-"""Files of weights for a user's network: published in many forms, damaged, of another network, or with code in them."""
+"""Door `checkpoints`: weight files for a user's network in many forms, damaged, of another network, or containing code."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PLACES = ((), ("net",), ("model",), ("model_state_dict",), ("state_dict",), ("em
 
 
 class Settings:
-    """Object of a class that readers do not have."""
+    """Object of a class that is not available to readers."""
 
     def __init__(self) -> None:
         self.rate = 0.1
 
 
 class Config(dict[str, object]):
-    """Dictionary of a class that readers do not have, with attributes."""
+    """Dictionary of a class that is not available to readers, with attributes."""
 
     def __init__(self) -> None:
         super().__init__(rate=0.1, steps=[1, 2])
@@ -63,7 +63,7 @@ def network() -> nn.Sequential:
 
 
 def case(random: Random, folder: Path) -> None:
-    """Load one file into a network and compare its tensors with those that were written."""
+    """Load one file into a network and compare its tensors with the written ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random.getrandbits(32))
         state: State = dict(network().state_dict())
@@ -74,14 +74,14 @@ def case(random: Random, folder: Path) -> None:
 
 
 def _published(random: Random, path: Path, state: State, filled: nn.Module) -> None:
-    """A file that fits, whose tensors must be read exactly."""
+    """Write a matching file; its tensors must be read exactly."""
     stored = _layout(random, _as_floats(random, state))
     if random.random() < 0.3:
         del stored[COUNT]
     if random.random() < 0.1:
         save_file({name: tensor.detach().contiguous() for name, tensor in _prefixed(random, stored).items()}, path)
     else:
-        # torch cannot read eight-bit floats that it wrote in the old format.
+        # torch cannot read eight-bit floats that it wrote in the legacy format.
         _save(random, _content(random, stored), path, any(tensor.dtype == torch.float8_e5m2 for tensor in stored.values()))
     error = refusal(lambda: fill_user_network(filled, path), path.name)
     assert error is None, f"refused: {error}"
@@ -89,7 +89,7 @@ def _published(random: Random, path: Path, state: State, filled: nn.Module) -> N
 
 
 def _misfit(random: Random, path: Path, state: State, filled: nn.Module) -> None:
-    """A file with the tensors of another network, or with tensors of a wrong type: refused, and the network is as it was."""
+    """Write tensors of another network or of a wrong type: the file is rejected, and the network does not change."""
     before = {name: tensor.clone() for name, tensor in filled.state_dict().items()}
     name = random.choice([name for name in state if name != COUNT])
     tensor = state[name]
@@ -107,7 +107,7 @@ def _misfit(random: Random, path: Path, state: State, filled: nn.Module) -> None
     elif kind == "missing":
         del state[name]
     elif kind == "extra":
-        state[f"9.{random.choice(TEXTS)}bias"], words = torch.zeros(2), "also"
+        state[f"9.{random.choice(TEXTS)}bias"], words = torch.zeros(2), "additional"
     elif kind == "quantised":
         state[name], words = torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "quantised"
     elif kind == "meta":
@@ -117,16 +117,16 @@ def _misfit(random: Random, path: Path, state: State, filled: nn.Module) -> None
         "empty": lambda: {"epoch": 3, "names": list(state)},
         "list": lambda: {"state_dict": [state, state]},
     }.get(kind, lambda: _content(random, state))()
-    words = {"twice": "once", "empty": "something else", "list": "something else"}.get(kind, words)
+    words = {"twice": "one set", "empty": "something else", "list": "something else"}.get(kind, words)
     _save(random, content, path)
     error = refusal(lambda: fill_user_network(filled, path), path.name)
-    assert error is not None, f"accepted although: {kind} of {name}"
+    assert error is not None, f"accepted: {kind} of {name}"
     assert words in str(error), f"{words!r} is expected in: {error}"
     assert all(torch.equal(tensor, before[name]) for name, tensor in filled.state_dict().items()), "the network was changed"
 
 
 def _damaged(random: Random, path: Path, state: State, filled: nn.Module) -> None:
-    """A damaged file: refused, or read as it was written; only archives have checksums."""
+    """Write a damaged file: it is rejected or read unchanged; only archives have checksums."""
     stored = _layout(random, state)
     is_archive = random.random() < 0.7
     torch.save(_content(random, stored), path, _use_new_zipfile_serialization=is_archive)
@@ -139,9 +139,9 @@ def _damaged(random: Random, path: Path, state: State, filled: nn.Module) -> Non
 
 
 def _coded(random: Random, path: Path, state: State, filled: nn.Module) -> None:
-    """A file that would run code if it were unpickled: nothing runs, and what is read is what was written."""
+    """Write a file that runs code if it is unpickled: no code runs, and the tensors that are read are the written ones."""
     target = str(path.parent / "executed")
-    culprit = random.choice(
+    payload = random.choice(
         (
             Command(os.system, f"touch {target}"),
             Command(eval, f"open({target!r}, 'w')"),
@@ -157,12 +157,12 @@ def _coded(random: Random, path: Path, state: State, filled: nn.Module) -> None:
     name = random.choice(list(state))
     content: Any = random.choice(
         (
-            {"state_dict": state, "args": culprit},
-            {**state, "extra": culprit},
-            {**state, name: culprit},
-            {"state_dict": state, "args": [argparse.Namespace(run=culprit)]},
-            [state, culprit],
-            culprit,
+            {"state_dict": state, "args": payload},
+            {**state, "extra": payload},
+            {**state, name: payload},
+            {"state_dict": state, "args": [argparse.Namespace(run=payload)]},
+            [state, payload],
+            payload,
         )
     )
     if random.random() < 0.2:
@@ -174,7 +174,7 @@ def _coded(random: Random, path: Path, state: State, filled: nn.Module) -> None:
 
 
 def _another(random: Random, path: Path, state: State, filled: nn.Module) -> None:
-    """A file that contains no weights: refused and named for what it is."""
+    """Write a file without weights: it is rejected, and the message names its kind."""
     content, words = random.choice(
         (
             (b"", "empty"),
@@ -198,13 +198,13 @@ def _another(random: Random, path: Path, state: State, filled: nn.Module) -> Non
 
 
 def _as_floats(random: Random, state: State) -> State:
-    """Return the state with floats of one precision, or each of its own."""
+    """Return the state with floats of one common precision, or each of a random one."""
     common = random.choice(FLOATS) if random.random() < 0.7 else None
     return {name: tensor.to(common or random.choice(FLOATS)) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
 def _layout(random: Random, state: State) -> State:
-    """Return equal tensors that are laid out otherwise: parts of a larger tensor, other strides, parameters."""
+    """Return equal tensors in another layout: slices of a larger tensor, other strides, parameters."""
 
     def changed(tensor: torch.Tensor) -> torch.Tensor:
         kind = random.choice(("as it is", "as it is", "part", "strides", "parameter"))
@@ -225,7 +225,7 @@ def _prefixed(random: Random, state: State) -> State:
 
 
 def _content(random: Random, state: State) -> Any:
-    """Return the content of a file with these tensors under some keys, and other objects beside them."""
+    """Return the content of a file with these tensors under some keys, together with other objects."""
     content: Any = _prefixed(random, state)
     place = random.choice(PLACES)
     for key in reversed(place):
@@ -277,7 +277,7 @@ def _save(random: Random, content: object, path: Path, is_archive: bool = False)
 
 
 def _check_read(filled: nn.Module, stored: State) -> None:
-    """Check that the network has exactly the stored tensors, with floats as float32."""
+    """Check that the network has exactly the stored tensors, with floats cast to float32."""
     read = filled.state_dict()
     for name, tensor in stored.items():
         assert torch.equal(read[name], tensor.detach().to(read[name].dtype)), f"{name} is another tensor"

@@ -1,4 +1,4 @@
-"""Commands on users' networks whose code raises, exits, prints, returns something else or changes settings, at once or later."""
+"""Door `commands`: commands on networks whose code raises, exits, prints, returns something else or changes settings, at once or later."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.doors.networks import CHANGES, DEFAULTS, FILE, RAISES, RESULTS, process_state, restore
-from tests.fuzz.frame import Door, check_accepted, check_line, command, damage
+from tests.fuzz.frame import Door, check_accepted, check_line, command, store_problems
 
 RUN = ("run", "--attack", "pgd-20", "--n", "4", "--workers", "1")
 COMPARE = ("compare", "--against", "cifar10-rn8s29-dense", "--suite", "smoke", "--n", "4", "--workers", "1")
@@ -109,7 +109,7 @@ def _warm_up() -> None:
 
 def damage_of(store: Path) -> list[str]:
     """Return what is wrong with a store that may not exist."""
-    return damage(store) if store.is_dir() else []
+    return store_problems(store) if store.is_dir() else []
 
 
 DOOR = Door("commands", full=200, ci=2, case=case)

@@ -1,4 +1,4 @@
-"""Environments: commands in processes whose files, folders, variables and standard streams are not as usual."""
+"""Door `environments`: commands in processes with unusual files, folders, variables and standard streams."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.cli.main import main
 from harness.runner.execute import execute
 from harness.runner.plan import plan_request
 from harness.runner.store import Store
-from tests.fuzz.frame import Door, check_line, damage, tree_sha256
+from tests.fuzz.frame import Door, check_line, store_problems, tree_sha256
 from tests.fuzz.refusing_system import refuse
 
 RUN = ("run", "--model", "cifar10-rn8s29-dense", "--n", "4", "--attack", "pgd-20", "--workers", "1")
@@ -44,13 +44,13 @@ WRITING = (
 ERRORS = (errno.EROFS, errno.ENOSPC, errno.EIO, errno.EACCES, errno.EISDIR, errno.ENOTDIR)
 FAULTS = ("error", "error", "error", "full", "full", "file-for-folder", "folder-for-file")
 KINDS = (*FAULTS, "stream", "stream", "variable", "variable", "no-folder", "limit")
-# Of one case, on a busy machine.
+# Time limit of one case in seconds, on a busy machine.
 SECONDS = 600
-# Commands that may change the store: the others must leave it as it was, however they end.
+# Commands that may change the store; all others must leave it unchanged.
 CHANGING = ("run", "pack", "invalidate")
-# Each value is how a shell redirects the output, and whether the command may succeed.
+# Shell redirections of the output, each with whether the command may succeed.
 STREAMS = {">&-": True, "2>&-": True, ">&- 2>&-": True, ">/dev/full": False, "| true": True, "2>/dev/full": False}
-# What a shell sets before the command. Exhausted memory must be said in one line; the superuser may write what the mask forbids.
+# Shell commands before the command. Exhausted memory must give one line; the superuser may write files that the mask forbids.
 LIMITS = ("ulimit -v 400000", "ulimit -v 1500000", "ulimit -n 24", "umask 777")
 VARIABLES: dict[str, dict[str, str | None]] = {
     "no HOME": {"HOME": None, "XDG_CACHE_HOME": None},
@@ -66,7 +66,7 @@ VARIABLES: dict[str, dict[str, str | None]] = {
 
 
 def case(random: Random, folder: Path) -> None:
-    """Run one command in one environment; it must succeed, or fail with one line and leave the store as it was."""
+    """Run one command in one environment; it must succeed, or fail with one line and leave the store unchanged."""
     kind = random.choice(KINDS)
     command = random.choice({"stream": READING, "variable": READING + WRITING}.get(kind, WRITING))
     store, reports = folder / "results", folder / "reports"
@@ -79,7 +79,7 @@ def case(random: Random, folder: Path) -> None:
     }
     words += outputs.get(command[0], [])
     redirection, setting, may_succeed, name, before = "", "", False, "", tree_sha256(store)
-    # Memory that a forked process shares with this one.
+    # Memory that is shared with a forked process.
     has_refused = mmap.mmap(-1, 1)
     variables: dict[str, str | None] = {}
     change: Callable[[], None] = partial(_set, {})
@@ -101,7 +101,7 @@ def case(random: Random, folder: Path) -> None:
         (target / "a").touch()
         name, before = target.name, tree_sha256(store)
     elif kind == "full":
-        # A file that grows beyond the limit is refused in the middle of a write; the messages of the command are a file too.
+        # A write beyond the file-size limit fails in the middle; the messages of the command are written to a file, too.
         size = random.randrange(2_000, 20_000)
         change = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
         may_succeed, name = command[0] != "export", str(folder)
@@ -117,7 +117,7 @@ def case(random: Random, folder: Path) -> None:
     else:
         (folder / "gone").mkdir()
         change, may_succeed = (folder / "gone").rmdir, True
-    # Only a process that starts meets closed streams and another encoding; the others are copied from this one, which is faster.
+    # Closed streams and another encoding require a new process; all other cases run in a fork of this one, which is faster.
     if redirection or setting or {"LANG", "PYTHONIOENCODING"} & set(variables):
         status, stderr = _run(words, variables, setting, redirection, folder)
     else:
@@ -130,7 +130,7 @@ def case(random: Random, folder: Path) -> None:
     if not set(CHANGING) & set(command):
         assert _sha256(store) == before, "the store has changed"
     if store.is_dir() and kind != "folder-for-file":
-        assert not (problems := damage(store)), f"the store is damaged: {problems}"
+        assert not (problems := store_problems(store)), f"the store is damaged: {problems}"
     if status == 0:
         return
     if kind == "variable":
@@ -142,7 +142,7 @@ def case(random: Random, folder: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    """Return a hash of a file, or of all files below a folder."""
+    """Return a hash of a file, or of all files in a folder."""
     return tree_sha256(path) if path.is_dir() else path.read_bytes().hex()
 
 
@@ -155,16 +155,16 @@ def _set(variables: dict[str, str | None]) -> None:
 
 
 def _run(words: list[str], variables: dict[str, str | None], setting: str, redirection: str, folder: Path) -> tuple[int, str]:
-    """Return the exit status and the standard error of a command in a new process that runs in `folder`, after a shell's `setting`."""
+    """Run a command in a new process in `folder` after a shell's `setting`; return its exit status and standard error."""
     line = f"{setting or ':'}; {shlex.join([sys.executable, '-m', 'harness.cli.main', *words])} {redirection}"
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables
-    known = {name: value for name, value in environment.items() if value is not None}
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], env=known, cwd=folder, capture_output=True, check=False)
+    defined = {name: value for name, value in environment.items() if value is not None}
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], env=defined, cwd=folder, capture_output=True, check=False)
     return done.returncode, done.stderr.decode()
 
 
 def _fork(words: list[str], change: Callable[[], None], folder: Path) -> tuple[int, str]:
-    """Return the same of a command in a copy of this process, which has imported torch, after `change` was called in the copy."""
+    """Run a command in a fork of this process, after calling `change` in it; return its exit status and standard error."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as messages:
         child = os.fork()
         if child == 0:
@@ -207,7 +207,7 @@ def _remove(store: Path) -> None:
 
 @cache
 def _stored() -> dict[str, bytes]:
-    """Return the files of a store with one unit of `RUN`'s model, by name."""
+    """Return the files of a store with one unit of the model of `RUN`, by name."""
     with tempfile.TemporaryDirectory() as folder:
         execute(plan_request(["cifar10-rn8s29-dense"], ["pgd-20"], "cifar10-sample", 2), Store(Path(folder)))
         return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}

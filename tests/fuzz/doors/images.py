@@ -1,4 +1,4 @@
-"""Users' images: picture files, folders of classes, tables of labels, and arrays; every pixel and label is compared."""
+"""Door `images`: users' picture files, class folders, label tables and arrays; every pixel and label is compared."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MODEL = "cifar10-rn8w28-dense"
 
 
 def case(random: Random, folder: Path) -> None:
-    """Run one case of one of the four kinds of images."""
-    here = Path.cwd()
-    # What a pickle would do, it would do here.
+    """Run one case of one of the six kinds of images."""
+    working_folder = Path.cwd()
+    # A pickle that is executed creates a folder in the working folder.
     os.chdir(folder)
     try:
         random.choices([_picture, _broken_picture, _tree, _table, _arrays, _broken_arrays], [8, 3, 3, 4, 5, 2])[0](random, folder)
         assert not (folder / "trapped").exists(), "a pickle was executed"
     finally:
-        os.chdir(here)
+        os.chdir(working_folder)
 
 
 def _load(random: Random, text: str, name: str) -> ImageSet | None:
-    """Return the images, or None if they are refused in a line that contains `name`; some are also refused by a command."""
+    """Return the images, or None if they are rejected with a line that contains `name`; some are also passed to a command."""
     loaded: list[ImageSet] = []
     error = refusal(lambda: loaded.append(datasets.load(text)), name)
     if error is not None and random.random() < 0.1:
@@ -39,7 +39,7 @@ def _load(random: Random, text: str, name: str) -> ImageSet | None:
 
 
 def _check(images: ImageSet | None, expected: object) -> bool:
-    """Return whether images were read, which must be so if and only if something is expected."""
+    """Return whether images were read; they must be read if and only if something is expected."""
     assert images is not None or expected is None, "refused"
     assert images is None or expected is not None, f"accepted: {images.images.shape} {images.labels} {images.classes}"
     return images is not None
@@ -54,18 +54,18 @@ def _picture(random: Random, folder: Path) -> None:
     if expected is not None:
         size = random.randint(1, 40)
         resized = datasets.load(f"folder:{folder / 'set'}?resize={size}")
-        wanted = Image.fromarray(np.ascontiguousarray(expected)).resize((size, size), Image.Resampling.BILINEAR)
-        assert np.array_equal(resized.images[0], np.asarray(wanted)), "other pixels after resizing"
+        expected_resized = Image.fromarray(np.ascontiguousarray(expected)).resize((size, size), Image.Resampling.BILINEAR)
+        assert np.array_equal(resized.images[0], np.asarray(expected_resized)), "other pixels after resizing"
 
 
 def _broken_picture(random: Random, folder: Path) -> None:
     (folder / "set" / "a").mkdir(parents=True)
     if random.random() < 0.5:
-        path, expected = picture_cases.broken(random, folder / "set" / "a")
+        path, expected = picture_cases.damaged_png(random, folder / "set" / "a")
         images = _load(random, f"folder:{folder / 'set'}", path.name)
         assert images is None or np.array_equal(images.images[0], expected), "other pixels"
         return
-    path = picture_cases.broken_without_checksum(random, folder / "set" / "a")
+    path = picture_cases.damaged_without_checksum(random, folder / "set" / "a")
     images = _load(random, f"folder:{folder / 'set'}", path.name)
     if images is not None and not images.notes:
         with Image.open(path) as picture:
@@ -100,7 +100,7 @@ def _arrays(random: Random, folder: Path) -> None:
             (array_cases.no_arrays, random.choice(["a.npz", "a.mat"])),
         ]
     )
-    # numpy appends .npz to other endings, so the file is renamed.
+    # numpy appends .npz to other suffixes, so the file is renamed.
     path = folder / name.lower()
     expected = make(random, path)
     path.rename(folder / name)
@@ -111,7 +111,7 @@ def _arrays(random: Random, folder: Path) -> None:
 
 def _broken_arrays(random: Random, folder: Path) -> None:
     path = folder / random.choice(["a.npz", "a.mat"])
-    expected = array_cases.broken(random, path)
+    expected = array_cases.damaged_file(random, path)
     images = _load(random, str(path), path.name)
     if images is not None and expected is not None:
         _compare(images, *expected)

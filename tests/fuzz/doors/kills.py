@@ -1,4 +1,4 @@
-"""Kills: runs that are stopped, lose a worker, meet each other or damaged files, and continue when they are run again."""
+"""Door `kills`: runs that are stopped, lose a worker, meet each other or damaged files, and continue when they are run again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pathlib import Path
 from random import Random
 
 from harness.runner.claims import Claims
-from tests.fuzz.frame import Door, damage
+from tests.fuzz.frame import Door, store_problems
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-# Seconds after the death of a run within which its workers have ended too, even those that were still importing.
+# Seconds within which the workers of a killed run must end, including those that are still importing.
 GRACE = 120.0
-# Environment variable whose value marks the processes of one run, with the prefix of /proc/PID/environ.
+# Environment variable that marks the processes of one run; /proc/PID/environ shows it.
 MARK = "FUZZ_RUN"
 
 
@@ -136,7 +136,7 @@ def _check_ended(store: Path, label: str) -> None:
     while (workers := _processes(str(store.parent))) and time.monotonic() < end:
         time.sleep(0.1)
     assert not workers, f"left after {label}: {workers}"
-    assert not (problems := damage(store)), problems
+    assert not (problems := store_problems(store)), problems
 
 
 def _hit(process: subprocess.Popen[bytes], number: signal.Signals, moment: float) -> bool:

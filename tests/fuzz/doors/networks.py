@@ -1,4 +1,4 @@
-"""Python files of users: networks that work in unusual ways, and code that raises, prints, returns something else or changes settings."""
+"""Door `networks`: users' Python files with unusual networks, and code that raises, prints, returns other types or changes settings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ DEFAULTS = {
     "made": "pass",
     "network": "network",
 }
-# Statements that raise, with words of the message.
+# Statements that raise, with words of the expected message.
 RAISES = {
     'raise ValueError("several\\nlines")': "ValueError: several",
     'raise KeyError("\\x1b[31m" + "a" * 5000)': "KeyError",
@@ -76,7 +76,7 @@ RAISES = {
     "assert False": "AssertionError",
     "(lambda f: f(f))(lambda f: f(f))": "RecursionError",
 }
-# Statements that change settings of the process, of which nothing may be left.
+# Statements that change settings of the process; all of these must be restored.
 CHANGES = (
     "torch.set_default_dtype(torch.float64)",
     "torch.set_default_device('meta')",
@@ -95,7 +95,7 @@ CHANGES = (
     "sys.setrecursionlimit(500)",
     "warnings.simplefilter('error')",
 )
-# Results of a call that are no logits, with words of the message.
+# Expressions that do not return logits, with words of the expected message.
 RESULTS = {
     "(logits,)": "tuple",
     "{'logits': logits}": "dict",
@@ -114,7 +114,7 @@ RESULTS = {
     "logits.detach()": "gradient",
     "logits[:, :0]": "classes",
 }
-# Networks that are something else, with words of the message.
+# Expressions that are not usable networks, with words of the expected message.
 NETWORKS = {
     "5": "returns int",
     "None": "returns NoneType",
@@ -127,7 +127,7 @@ NETWORKS = {
     "nn.Sequential(nn.Flatten(), nn.Linear(100, 10))": "square images",
     "nn.Sequential()": "logits",
 }
-# Networks that work: what is returned, and the factor of the logits.
+# Expressions of usable networks, with the factor of their logits.
 WORKING = {
     "network": 1.0,
     "nn.DataParallel(network)": 1.0,
@@ -142,7 +142,7 @@ WORKING = {
 
 
 def case(random: Random, folder: Path) -> None:
-    """Open one file; compare the logits, or the refusal, and check that the process is as it was."""
+    """Open one file; check the logits or the error, and that the state of the process is unchanged."""
     kind = random.choice(("raises", "raises", "changes", "result", "network", "working", "odd"))
     path = folder / random.choice(["net.py", "my-net.py", "model_zoo.py", "harness.py", "torch_net.py"])
     if kind == "raises":
@@ -187,7 +187,7 @@ def case(random: Random, folder: Path) -> None:
 
 
 def _check_logits(path: Path, description: Any, model: Any) -> None:
-    """Check that the logits are those of the plain network, whose weights are drawn from the same seed."""
+    """Check that the logits equal those of the plain network, whose weights come from the same seed."""
     plain_path = path.with_name("plain.py")
     plain_path.write_text(FILE.format(**DEFAULTS))
     plain, expected = parse(f"{plain_path}:make").open()
@@ -199,7 +199,7 @@ def _check_logits(path: Path, description: Any, model: Any) -> None:
 
 
 def process_state() -> dict[str, Any]:
-    """Return what user code must not change."""
+    """Return the state of the process that user code must not change."""
     return {
         "type": torch.get_default_dtype(),
         "device": str(torch.get_default_device()),
@@ -222,7 +222,7 @@ def process_state() -> dict[str, Any]:
 
 
 def restore(before: dict[str, Any]) -> None:
-    """Put back what a failed case left."""
+    """Restore the state of the process after a failed case."""
     torch.set_default_dtype(before["type"])
     torch.set_default_device(None if before["device"] == "cpu" else before["device"])
     torch.set_grad_enabled(before["gradients"])

@@ -1,4 +1,4 @@
-"""ONNX files: of many kinds, each with its logits or the words of its refusal, and damaged ones."""
+"""Door `onnx`: many kinds of ONNX files, each with its expected logits or words of the expected error, and damaged ones."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from tests.fuzz.frame import Door, refusal
 from tests.fuzz.values import TEXTS, damaged
 
 FLOAT, UINT8, INT32, INT64, BOOL, FLOAT16, DOUBLE = 1, 2, 6, 7, 9, 10, 11
-DRAWN = np.random.default_rng(0)
-WEIGHT = DRAWN.normal(size=(8, 3, 5, 5)).astype(np.float32)
-LAST = (DRAWN.normal(size=(10, 392)) / 20).astype(np.float32)
-IMAGES = torch.from_numpy(DRAWN.integers(0, 256, (5, 3, 32, 32))).float() / 255
+RANDOM = np.random.default_rng(0)
+WEIGHT = RANDOM.normal(size=(8, 3, 5, 5)).astype(np.float32)
+LAST = (RANDOM.normal(size=(10, 392)) / 20).astype(np.float32)
+IMAGES = torch.from_numpy(RANDOM.integers(0, 256, (5, 3, 32, 32))).float() / 255
 SCALE = np.float32(np.abs(WEIGHT).max() / 127)
 LEVELS = np.round(WEIGHT / SCALE).astype(np.int8)
 
 
 @dataclass
 class Network:
-    """Parts of an ONNX file, with what is expected of it.
+    """Parts of an ONNX file, with the expected result.
 
     Attributes
     ----------
     nodes, weights, inputs, outputs : list, dict, list, list
-        As the file has them; inputs and outputs are (name, type, shape).
+        Content of the file; inputs and outputs are (name, type, shape).
     preprocessing : Preprocessing
-        Preprocessing that is stated with the file.
+        Preprocessing that is declared with the file.
     logits : callable or None
-        Function from images to the logits that are expected; None if the file is refused.
+        Function from images to the expected logits; None if the file must be rejected.
     words : str
-        Words of the refusal.
+        Words of the expected error.
     """
 
     nodes: list[Any]
@@ -52,7 +52,7 @@ class Network:
 
 
 def node(kind: str, inputs: Sequence[str], outputs: str | Sequence[str], **attributes: Any) -> Any:
-    """Return a node; `outputs` is one name or several."""
+    """Return a node; `outputs` is one name or several names."""
     from onnx import helper
 
     return helper.make_node(kind, list(inputs), [outputs] if isinstance(outputs, str) else list(outputs), **attributes)
@@ -75,18 +75,18 @@ def tail(source: str = "c", result: str = "y") -> list[Any]:
 
 
 def plain(**changes: Any) -> Network:
-    """Return a network that is read as it is, with some parts changed."""
+    """Return a valid network with some parts changed."""
     fields: dict[str, Any] = {"nodes": [convolution("x"), *tail()], "weights": {"W": WEIGHT, "L": LAST}, "logits": logits_of}
     return Network(**{**fields, **changes})
 
 
 def refused(words: str, **changes: Any) -> Network:
-    """Return a changed network that is refused with these words."""
+    """Return a changed network that is rejected with these words."""
     return plain(logits=None, words=words, **changes)
 
 
 def ending(words: str, *nodes: Any, weights: dict[str, np.ndarray] | None = None, **changes: Any) -> Network:
-    """Return a network with further nodes from "l" to "y" that is refused with these words."""
+    """Return a network with additional nodes from "l" to "y" that is rejected with these words."""
     return refused(
         words, nodes=[convolution("x"), *tail(result="l"), *nodes], weights={"W": WEIGHT, "L": LAST, **(weights or {})}, **changes
     )
@@ -137,17 +137,17 @@ def _fixed(batch: int) -> Network:
     return plain(nodes=nodes, weights=weights, inputs=[("x", FLOAT, (batch, 3, 32, 32))], outputs=[("y", FLOAT, (batch, 10))])
 
 
-def _last(**changes: Any) -> Network:
+def _channels_last(**changes: Any) -> Network:
     nodes = [node("Transpose", ["x"], "t", perm=[0, 3, 1, 2]), convolution("t"), *tail()]
     return plain(nodes=nodes, inputs=[("x", FLOAT, ("N", 32, 32, 3))], **changes)
 
 
-def _whole(kind: int, **changes: Any) -> Network:
+def _integer_images(kind: int, **changes: Any) -> Network:
     nodes = [node("Cast", ["x"], "xf", to=FLOAT), convolution("xf"), *tail()]
     return plain(nodes=nodes, inputs=[("x", kind, ("N", 3, 32, 32))], **changes)
 
 
-def _kind(kind: int, number: Any, tolerance: float) -> Network:
+def _float_kind(kind: int, number: Any, tolerance: float) -> Network:
     weights = {"W": WEIGHT.astype(number), "L": LAST.astype(number)}
     return plain(weights=weights, inputs=[("x", kind, ("N", 3, 32, 32))], outputs=[("y", kind, ("N", 10))], tolerance=tolerance)
 
@@ -159,7 +159,7 @@ def _sized(height: int, width: int, channels: int = 3, **changes: Any) -> Networ
     return plain(weights=weights, inputs=[("x", FLOAT, ("N", channels, height, width))], **changes)
 
 
-def _two(**changes: Any) -> Network:
+def _two_outputs(**changes: Any) -> Network:
     return plain(outputs=[("y", FLOAT, ("N", 10)), ("r", FLOAT, ("N", 8, 7, 7))], **changes)
 
 
@@ -208,18 +208,18 @@ KINDS: dict[str, Callable[[], Network]] = {
         weights={"L": LAST},
         logits=_rounded,
     ),
-    "half": lambda: _kind(FLOAT16, np.float16, 0.05),
-    "double": lambda: _kind(DOUBLE, np.float64, 1e-3),
-    "bytes": lambda: _whole(UINT8, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
-    "int32": lambda: _whole(INT32, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
-    "int64": lambda: _whole(INT64, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
-    "bytes without a scale": lambda: _whole(UINT8, logits=None, words="--scale 255"),
-    "two outputs": lambda: _two(logits=None, words="--output NAME"),
-    "the first output": lambda: _two(preprocessing=Preprocessing(output="y")),
-    "the wrong output": lambda: _two(preprocessing=Preprocessing(output="r"), logits=None, words="logits [2, classes]"),
-    "an absent output": lambda: _two(preprocessing=Preprocessing(output="z"), logits=None, words="no output 'z'"),
-    "channels last": lambda: _last(preprocessing=Preprocessing(channels_last=True)),
-    "channels last, not stated": lambda: _last(logits=None, words="--channels-last"),
+    "half": lambda: _float_kind(FLOAT16, np.float16, 0.05),
+    "double": lambda: _float_kind(DOUBLE, np.float64, 1e-3),
+    "bytes": lambda: _integer_images(UINT8, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
+    "int32": lambda: _integer_images(INT32, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
+    "int64": lambda: _integer_images(INT64, preprocessing=Preprocessing(scale=255.0), logits=lambda images: logits_of(255 * images)),
+    "bytes without a scale": lambda: _integer_images(UINT8, logits=None, words="--scale 255"),
+    "two outputs": lambda: _two_outputs(logits=None, words="--output NAME"),
+    "the first output": lambda: _two_outputs(preprocessing=Preprocessing(output="y")),
+    "the wrong output": lambda: _two_outputs(preprocessing=Preprocessing(output="r"), logits=None, words="logits [2, classes]"),
+    "an absent output": lambda: _two_outputs(preprocessing=Preprocessing(output="z"), logits=None, words="no output 'z'"),
+    "channels last": lambda: _channels_last(preprocessing=Preprocessing(channels_last=True)),
+    "channels last, not stated": lambda: _channels_last(logits=None, words="--channels-last"),
     "channels first, stated as last": lambda: refused("channels first", preprocessing=Preprocessing(channels_last=True)),
     "mean and std": lambda: plain(preprocessing=Preprocessing(255.0, (127.5,), (60.0, 61.5, 62.0)), logits=_scaled),
     "not square": lambda: _sized(32, 48, logits=None, words="48 x 32"),
@@ -261,7 +261,7 @@ KINDS: dict[str, Callable[[], Network]] = {
 
 
 def case(random: Random, folder: Path) -> None:
-    """Open one file and compare its logits with those expected, or the refusal."""
+    """Open one file and compare its logits, or its error, with the expected ones."""
     import onnx
 
     name = random.choice(list(KINDS))
@@ -272,7 +272,7 @@ def case(random: Random, folder: Path) -> None:
     is_damaged = random.random() < 0.4
     if is_damaged:
         content = damaged(random, content)
-        # Weights have no checksum, so that a changed one is another network.
+        # Weights have no checksum, so a changed weight gives a different network.
     elif random.random() < 0.2:
         model = onnx.load_from_string(content)
         onnx.save(model, path, save_as_external_data=True, size_threshold=16, location="tensors.bin")
@@ -296,7 +296,7 @@ def case(random: Random, folder: Path) -> None:
 
 
 def _model(random: Random, network: Network) -> Any:
-    """Return the ONNX model, with comments and names that do not matter."""
+    """Return the ONNX model, with random comments and names that do not matter."""
     from onnx import helper, numpy_helper
 
     values = [[helper.make_tensor_value_info(*value) for value in values] for values in (network.inputs, network.outputs)]

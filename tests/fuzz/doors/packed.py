@@ -1,4 +1,4 @@
-"""Packed checkpoints of every kind of weights, through the record that describes them."""
+"""Door `packed`: packed checkpoints with every kind of weights, loaded through their records."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NOT_IN_HEADERS = ("provenance",)
 
 @dataclass(frozen=True)
 class Sample:
-    """A packed checkpoint, with what it must be read as."""
+    """A packed checkpoint, with its expected state."""
 
     content: bytes
     state: dict[str, torch.Tensor]
@@ -90,7 +90,7 @@ def _joined(header: object, tensors: dict[str, np.ndarray]) -> bytes:
 
 
 def _changed_tensors(random: Random, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return other tensors that cannot be those of the model."""
+    """Return changed tensors that cannot be those of the model."""
     name = random.choice(sorted(tensors))
     array = tensors[name]
     change = random.choice(["dtype", "shape", "longer", "shorter", "drop", "extra", "nan"])
@@ -112,7 +112,7 @@ def _changed_tensors(random: Random, tensors: dict[str, np.ndarray]) -> dict[str
 
 
 def case(random: Random, folder: Path) -> None:
-    """Make one file and its record, whose hash and size are those of the file, and load the model."""
+    """Create one file and a record with its hash and size, and load the model."""
     sample = random.choice(_samples())
     header, tensors = copy.deepcopy(sample.split())
     kind = random.choice(KINDS)
@@ -129,7 +129,7 @@ def case(random: Random, folder: Path) -> None:
         place = random.choice(options)
         old = value_at(header, place)
         new = of_another_type(random, old) if kind == "type" else random.choice(NUMBERS)
-        # Seeds that are equal modulo 2^32 draw the same signs.
+        # Seeds that are equal modulo 2^32 give the same signs.
         must_fail = place != ("drawn", "seed") and (new != old or isinstance(new, bool) != isinstance(old, bool))
         set_at(header, place, new)
         content = _joined(header, tensors)
@@ -141,8 +141,10 @@ def case(random: Random, folder: Path) -> None:
         content = _joined(header, tensors)
     elif kind == "nested":
         text = nested(random) if random.random() < 0.5 else nested(random, '{"a":', "}").replace('{"a":}', '{"a":1}')
-        whole = f'{{"__metadata__":{text}}}'.encode()
-        content = random.choice([_joined(text, tensors), _joined(f'{{"format":{text}}}', tensors), struct.pack("<Q", len(whole)) + whole])
+        header_bytes = f'{{"__metadata__":{text}}}'.encode()
+        content = random.choice(
+            [_joined(text, tensors), _joined(f'{{"format":{text}}}', tensors), struct.pack("<Q", len(header_bytes)) + header_bytes]
+        )
     elif kind == "tensor":
         changed = _changed_tensors(random, tensors)
         is_mask = "mask" in changed and changed["mask"] is not tensors["mask"] and changed["mask"].dtype == np.uint32
@@ -150,7 +152,7 @@ def case(random: Random, folder: Path) -> None:
 
     path = folder / "mine.safetensors"
     path.write_bytes(content)
-    # A change that the record does not know is refused by the hash alone.
+    # A file that differs from its record is rejected by the hash.
     described = sample.content if kind == "changed" else content
     checkpoint = Checkpoint(file=path.name, sha256=hashlib.sha256(described).hexdigest(), bytes=max(len(described), 1))
     record = Record(

@@ -1,4 +1,4 @@
-"""Recipes: TOML files that `harness train` takes, of every family."""
+"""Door `recipes`: TOML files of every family for `harness train`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fuzz.frame import Door, check_line, check_refused, command, refusal
 from tests.fuzz.values import NUMBERS, damaged, kind_of, nested, of_another_type, places, set_at, value_at
 
 KINDS = ["value", "type", "type", "type", "number", "number", "missing", "unknown", "id", "nested", "damaged", "damaged"]
-# Fields with the values that are valid for them, whatever the family.
+# Fields with values that are valid for every family.
 VALUES = {
     ("title",): ["", "ü", "a" * 1000, "[bold]x[/bold]"],
     ("seed",): [0, 1, 2**63 - 1],
@@ -49,7 +49,7 @@ def _recipes() -> tuple[dict[str, Any], ...]:
 
 
 def case(random: Random, folder: Path) -> None:
-    """Make one recipe, read it, and build its network or train it for a step."""
+    """Create one recipe, read it, and build its network or train it for one step."""
     path = folder / "mine.toml"
     kind = random.choice(KINDS)
     fields = copy.deepcopy(random.choice(_recipes()))
@@ -82,7 +82,7 @@ def case(random: Random, folder: Path) -> None:
     elif kind in ("missing", "unknown", "id", "nested"):
         assert error is not None, f"accepted: {kind} {fields.get('id')!r}"
     elif place and place[0] == "architecture" and place[1:] not in ((), ("classes",)):
-        # Only its builder knows what else an architecture may contain.
+        # Only the builder of an architecture knows its other fields.
         pass
     elif kind == "type" or (kind == "number" and not math.isfinite(float_of(value_at(fields, place)))):
         assert error is not None, f"accepted: {place} = {value_at(fields, place)!r}"
@@ -96,7 +96,7 @@ def case(random: Random, folder: Path) -> None:
 
 
 def _use(recipe: Recipe, random: Random) -> None:
-    """Build the recipe's network, and sometimes train it; that may fail with one line and nothing else."""
+    """Build the network of the recipe, and sometimes train it; the only permitted failure is a one-line error."""
     try:
         build(recipe)
         if random.random() < 0.05 and recipe.optimiser.epochs <= 500 and recipe.attack.steps <= 20:
@@ -120,7 +120,7 @@ def _stop(event: object) -> None:
 
 
 def float_of(value: float) -> float:
-    """Return a number as a float, infinite if it is too large for one."""
+    """Return a number as a float, infinity if it is too large."""
     try:
         return float(value)
     except OverflowError:

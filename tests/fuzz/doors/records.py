@@ -1,4 +1,4 @@
-"""Records of models: TOML files that `harness show`, `run` and `footprint` take."""
+"""Door `records`: TOML records of models for `harness show`, `run` and `footprint`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fuzz.frame import Door, check_refused, command, refusal
 from tests.fuzz.values import damaged, nested, of_another_type, places, set_at, value_at
 
 MODEL = "cifar10-rn8s29-dense"
-# Free text, of which every value is valid.
+# Free text fields, for which every value is valid.
 TEXTS = (("title",), ("method",), ("selected_on",), ("training", "machine"))
 OUTSIDE = ("../x.safetensors", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "C:\\x", "a\0b", "\x1b[31m", "x" * 400)
 
@@ -28,7 +28,7 @@ def _valid() -> dict[str, Any]:
 
 
 def case(random: Random, folder: Path) -> None:
-    """Make one record and read it."""
+    """Create one record and read it."""
     path = folder / f"{MODEL}.toml"
     kind = random.choice(["value", "type", "type", "missing", "unknown", "file", "nested", "damaged", "damaged", "id"])
     fields = copy.deepcopy(_valid())
@@ -38,7 +38,7 @@ def case(random: Random, folder: Path) -> None:
         set_at(fields, random.choice(TEXTS), random.choice(["", "ü", "a" * 1000, "x [bold]y[/bold]", '"""']))
         expected = Record.model_validate(fields)
     elif kind == "type":
-        # What an architecture may contain depends on its name; loading it decides.
+        # The valid fields of an architecture depend on its name; they are checked when the model is loaded.
         place = random.choice([place for place in places(fields) if place[0] != "architecture" or len(place) == 1])
         set_at(fields, place, of_another_type(random, value_at(fields, place)))
     elif kind == "missing":
@@ -66,7 +66,7 @@ def case(random: Random, folder: Path) -> None:
 
 
 def _as_toml(content: bytes) -> Record | None:
-    """Return what damaged bytes still say, by the schema alone; None if they are no record of this name."""
+    """Return the record that damaged bytes still contain according to the schema; None if they are not a record of this name."""
     try:
         record = Record.model_validate(tomllib.loads(content.decode()), strict=True)
     except (ValueError, RecursionError):

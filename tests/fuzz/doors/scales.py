@@ -1,4 +1,4 @@
-"""Scales: TOML files that say at which size `harness reproduce` trains the cells of a paper."""
+"""Door `scales`: scales: TOML files that say at which size `harness reproduce` trains the cells of a paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores: manifests, outcomes, pictures, packs, diagnoses, claims and failures, whole or changed by somebody."""
+"""Door `stores`: manifests, outcomes, pictures, packs, diagnoses, claims and failures, valid or modified."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.fuzz.values import NUMBERS, damaged, nested, of_another_type, places,
 
 
 def case(random: Random, folder: Path) -> None:
-    """Change one file of a store, then read, verify, show and merge it."""
+    """Change one file of a store, then read, verify, show and merge the store."""
     working, packed, units = pristine_stores()
     is_packed = random.random() < 0.35
     shutil.copytree(packed if is_packed else working, folder / "store")
@@ -60,7 +60,7 @@ def case(random: Random, folder: Path) -> None:
     store.failures()
     store.claims.running()
 
-    # What the target has stays as it is, and what is damaged is named.
+    # The target does not change, and damaged units are reported.
     merged = merge(target, store)
     assert tree_sha256(target.root) == target_before, f"{change.__name__}: merged into the target"
     for line in merged.damaged + merged.conflicts:
@@ -87,7 +87,7 @@ Change = Callable[[Random, Store, str], tuple[str, str]]
 def _damaged_file(random: Random, store: Store, unit: str) -> tuple[str, str]:
     path = random.choice([store.units / f"{unit}.{suffix}" for suffix in ("json", "parquet", "safetensors")])
     path.write_bytes(damaged(random, path.read_bytes()))
-    # A manifest may still be one, if the damage is in words for readers.
+    # A manifest remains valid if only free text is damaged.
     return (path.name, "unless free") if path.suffix == ".json" else (path.name, "refused")
 
 
@@ -102,7 +102,7 @@ def _damaged_side_file(random: Random, store: Store, unit: str) -> tuple[str, st
 
 
 def _changed_document(random: Random, content: dict[str, Any]) -> str:
-    """Change a document in place in a way that must be noticed; return what was done."""
+    """Change a document in place in a way that must be detected; return the kind of change."""
     kind = random.choice(["type", "type", "number", "missing", "unknown", "identity", "label"])
     if kind == "type":
         options = [place for place in places(content) if place[:2] != ("identity", "attack") and value_at(content, place) is not None]
@@ -119,7 +119,7 @@ def _changed_document(random: Random, content: dict[str, Any]) -> str:
         label = random.choice(["dataset", "norm", "radius", "attack", "seed", "protocol", "unit"])
         content["labels"][label] = 7 if label in ("seed", "protocol") else "other"
     else:
-        # A unit of another identity under its own name: a foreign unit, complete but for what readers need.
+        # A unit with another identity under its correct name: complete except for fields that readers need.
         identity = content["identity"]
         place = random.choice(
             [("model",), ("data",), ("threat",), ("attack",), ("data", "dataset"), ("threat", "radius"), ("attack", "name")]
@@ -157,7 +157,7 @@ def _nested_manifest(random: Random, store: Store, unit: str) -> tuple[str, str]
     return path.name, "refused"
 
 
-def _twice_in_manifest(random: Random, store: Store, unit: str) -> tuple[str, str]:
+def _duplicate_key_in_manifest(random: Random, store: Store, unit: str) -> tuple[str, str]:
     path = store.units / f"{unit}.json"
     path.write_text(path.read_text().replace('"images": 6', '"images": 5, "images": 6', 1))
     return path.name, "refused"
@@ -171,7 +171,7 @@ def _renamed(random: Random, store: Store, unit: str) -> tuple[str, str]:
 
 
 def _changed_table(random: Random, table: pa.Table) -> tuple[pa.Table, str]:
-    """Return a table of outcomes that is not one, or the same rows in another order."""
+    """Return an invalid table of outcomes, or the same rows in another order."""
     kind = random.choice(["order", "type", "null", "drop", "extra", "fewer", "more", "twice", "range", "nan", "contradiction", "unnamed"])
     names = table.column_names
     name = random.choice([name for name in names if name != "broken_by"])
@@ -215,7 +215,7 @@ def _parquet(random: Random, table: pa.Table) -> bytes:
 
 
 def _changed_outcomes(random: Random, store: Store, unit: str) -> tuple[str, str]:
-    """Replace outcomes, with the right hash in the manifest."""
+    """Replace the outcomes, and their hash in the manifest."""
     path = store.units / f"{unit}.parquet"
     table, expected = _changed_table(random, pristine_stores()[2][unit].table)
     path.write_bytes(_parquet(random, table))
@@ -268,7 +268,7 @@ def _changed_diagnosis(random: Random, store: Store, unit: str) -> tuple[str, st
 def _damaged_pack(random: Random, store: Store, unit: str) -> tuple[str, str]:
     path = store.root / random.choice([OUTCOMES, MANIFESTS])
     path.write_bytes(damaged(random, path.read_bytes()))
-    # Parquet has bytes that nothing is read from.
+    # Parquet files contain some bytes that are never read.
     return path.name, "unless free"
 
 
@@ -328,7 +328,7 @@ WORKING_CHANGES: list[Change] = [
     _foreign_manifest,
     _free_manifest,
     _nested_manifest,
-    _twice_in_manifest,
+    _duplicate_key_in_manifest,
     _renamed,
     _changed_outcomes,
     _changed_outcomes,

@@ -1,4 +1,4 @@
-"""Suites: TOML files that `harness run` and `plan` take."""
+"""Door `suites`: TOML files for `harness run` and `plan`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _suites() -> tuple[dict[str, Any], ...]:
 
 
 def case(random: Random, folder: Path) -> None:
-    """Make one suite, read it, and plan it."""
+    """Create one suite, read it, and plan it."""
     path = folder / "mine.toml"
     kind = random.choice(KINDS)
     fields = copy.deepcopy(random.choice(_suites()))
@@ -70,12 +70,12 @@ def case(random: Random, folder: Path) -> None:
         actual = read[0].model_dump()
         assert value_at(actual, place) == value_at(fields, place), "read as another value"
     elif kind == "type":
-        # "all" is the only text that may stand for a list.
+        # The text "all" is the only text that is valid instead of a list.
         assert error is not None, f"accepted: {place} = {value_at(fields, place)!r}"
     elif kind in ("number", "missing", "unknown", "threat", "nested"):
         assert error is not None, f"accepted: {kind} {fields.get('evaluation')}"
     elif error is None and random.random() < 0.3:
-        # Names are looked up when the suite is planned.
+        # Names are checked when the suite is planned.
         error = refusal(lambda: plan_suite(read[0], n=2), "mine" if kind == "name" else "")
         assert error is not None or kind != "name", f"planned: {fields['evaluation'][0]}"
     if error is not None and random.random() < 0.02:

@@ -1,4 +1,4 @@
-"""Tables of papers: TOML files and their CSV files of published values, which `harness reproduce` takes by path."""
+"""Door `tables`: tables of papers: TOML files and their CSV files of published values, which `harness reproduce` takes by path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings of a store's cells: documents, packs of them and states of unfinished runs, whole or changed by somebody."""
+"""Door `trainings`: trainings of a store's cells: documents, packs of them and states of unfinished runs, whole or changed by somebody."""
 
 from __future__ import annotations
 

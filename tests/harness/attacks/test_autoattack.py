@@ -1,4 +1,4 @@
-"""Tests that the AutoAttack adapter gives the numbers of pyautoattack called directly, without the package's side effects."""
+"""Tests that the AutoAttack adapter reproduces pyautoattack called directly, without the side effects of the package."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def kinds(result):
 
 
 @pytest.mark.parametrize(("scale", "component"), [(1.0, "apgd-ce"), (1e4, "apgd-t")])
-def test_it_is_the_standard_version_bit_for_bit(victim, rewired, linf, scale, component):
-    """Check examples and broken images against the package; large logits blind the cross-entropy, so a later component is needed."""
+def test_reproduces_the_standard_version_bit_for_bit(victim, rewired, linf, scale, component):
+    """Compare examples and broken images with the package; large logits blind the cross-entropy, so a later component is needed."""
     images, labels = victim.first(6)
     model = rewired(victim.model, lambda logits: logits * scale)
     result = attacks.run(attacks.get("autoattack"), AttackCall(model, images, labels, linf, SEED))
@@ -46,8 +46,8 @@ def test_it_is_the_standard_version_bit_for_bit(victim, rewired, linf, scale, co
     assert component in result.broken_by
 
 
-def test_survivors_are_batched_as_the_package_batches_them(victim, linf):
-    """Check small batches against the package: later components see the survivors of several batches in one batch."""
+def test_surviving_images_are_batched_as_in_the_package(victim, linf):
+    """Compare with the package for small batches: later components get the survivors of several batches in one batch."""
     images, labels = victim.first(30)
     spec = shortened(components=["apgd-ce", "apgd-t", "square"], apgd_n_iter=100, batch_size=8, targets=9)
     result = attacks.run(spec, AttackCall(victim.model, images, labels, linf, SEED))
@@ -59,8 +59,8 @@ def test_survivors_are_batched_as_the_package_batches_them(victim, linf):
     assert torch.equal(result.adversarial, expected)
 
 
-def test_the_seed_is_the_low_half_of_the_unit_seed(victim, linf):
-    """Check with Square, which draws the most: examples of gradient attacks can end in the same corner of the ball for any seed."""
+def test_package_seed_is_the_low_half_of_the_unit_seed(victim, linf):
+    """Use Square, which draws the most random numbers: gradient attacks can end in the same corner of the ball for any seed."""
     images, labels = victim.first(40)
     spec = shortened(components=["square"])
     result = attacks.run(spec, AttackCall(victim.model, images, labels, linf, SEED))
@@ -74,23 +74,23 @@ def test_the_seed_is_the_low_half_of_the_unit_seed(victim, linf):
 
 
 @pytest.fixture
-def inspect(monkeypatch, victim, linf):
+def settings_of(monkeypatch, victim, linf):
     """Return a function that records the settings of the package's four attacks, as the adapter makes them, without running them."""
 
-    def look(spec):
-        seen = []
+    def run(spec):
+        recorded = []
 
         def record(package, images, labels, *, batch_size):
-            seen.append((settings(package), batch_size))
+            recorded.append((settings(package), batch_size))
             return images, labels
 
         with monkeypatch.context() as patch:
             patch.setattr(AutoAttack, "run_standard_evaluation", record)
             attacks.run(spec, AttackCall(victim.model, *victim.first(3), linf, SEED))
-        assert all(entry == seen[0] for entry in seen)
-        return seen[0]
+        assert all(entry == recorded[0] for entry in recorded)
+        return recorded[0]
 
-    return look
+    return run
 
 
 def settings(package):
@@ -108,16 +108,16 @@ def settings(package):
 def test_the_package_seed_fits_every_generator(seed, expected):
     assert package_seed(seed) == expected
     with isolated(seed):
-        ours = torch.rand(3)
+        expected_numbers = torch.rand(3)
         torch.manual_seed(package_seed(seed))
-        assert torch.equal(torch.rand(3), ours)
+        assert torch.equal(torch.rand(3), expected_numbers)
 
 
-def test_every_setting_is_that_of_the_standard_version(victim, linf, inspect):
+def test_default_settings_equal_the_standard_version(victim, linf, settings_of):
     package = AutoAttack(victim.model, eps=linf.epsilon, seed=package_seed(SEED), version="standard")
-    found, batch_size = inspect(attacks.get("autoattack"))
-    assert found == settings(package)
-    assert len(found) > 50
+    ours, batch_size = settings_of(attacks.get("autoattack"))
+    assert ours == settings(package)
+    assert len(ours) > 50
     assert batch_size == 250
 
 
@@ -141,25 +141,25 @@ def test_every_setting_is_that_of_the_standard_version(victim, linf, inspect):
         ("square_rescale_schedule", True, "square.rescale_schedule"),
     ],
 )
-def test_every_parameter_reaches_the_package(inspect, parameter, value, setting):
+def test_every_parameter_reaches_the_package(settings_of, parameter, value, setting):
     spec = attacks.get("autoattack")
-    before, _ = inspect(spec)
-    after, _ = inspect(replace(spec, parameters={**spec.parameters, parameter: value}))
+    before, _ = settings_of(spec)
+    after, _ = settings_of(replace(spec, parameters={**spec.parameters, parameter: value}))
     changed = {key for key in before if before[key] != after[key]}
     assert set(setting.split()) <= changed
     assert {key.split(".")[0] for key in changed} == {key.split(".")[0] for key in setting.split()}
 
 
-def test_components_take_credit_in_order(victim, linf):
+def test_images_are_credited_to_the_first_component_that_breaks_them(victim, linf):
     images, labels = victim.first(40)
     result = attacks.run(shortened(), AttackCall(victim.model, images, labels, linf, 1))
-    found = [component for component in result.broken_by if component is not None]
-    assert set(found) <= {"apgd-ce", "apgd-t", "fab-t", "square"}
+    components = [component for component in result.broken_by if component is not None]
+    assert set(components) <= {"apgd-ce", "apgd-t", "fab-t", "square"}
     first = attacks.run(shortened(components=["apgd-ce"]), AttackCall(victim.model, images, labels, linf, 1))
     assert [component == "apgd-ce" for component in result.broken_by] == [component is not None for component in first.broken_by]
 
 
-def test_an_image_that_was_wrong_without_an_attack_is_marked(victim, linf):
+def test_an_image_misclassified_without_attack_is_credited_to_clean(victim, linf):
     images, labels = victim.first(6)
     wrong = labels.clone()
     wrong[2] = (wrong[2] + 1) % 10
@@ -170,18 +170,18 @@ def test_an_image_that_was_wrong_without_an_attack_is_marked(victim, linf):
 
 
 @pytest.mark.parametrize(("classes", "components"), [(10, {"apgd-t", "fab-t"}), (4, {"apgd-t", "fab-t"}), (3, {"fab"}), (2, {"fab"})])
-def test_components_by_number_of_classes(victim, rewired, linf, classes, components):
+def test_components_depend_on_the_number_of_classes(victim, rewired, linf, classes, components):
     model = rewired(victim.model, lambda logits: logits[:, :classes])
     rows = ((victim.labels < classes) & (model(victim.images).argmax(1) == victim.labels)).nonzero().flatten()[:12]
-    seen = []
+    reported = []
     attacks.run(
         shortened(targets=9),
-        AttackCall(model, victim.images[rows], victim.labels[rows], linf, 1, lambda _, component: seen.append(component)),
+        AttackCall(model, victim.images[rows], victim.labels[rows], linf, 1, lambda _, component: reported.append(component)),
     )
-    assert set(seen) == {"apgd-ce", "square"} | components
+    assert set(reported) == {"apgd-ce", "square"} | components
 
 
-def test_a_dynamic_model_is_flagged_and_does_not_infect_the_next(victim, linf):
+def test_a_dynamic_model_is_flagged_and_later_runs_are_not(victim, linf):
     class Dynamic(torch.nn.Module):
         def forward(self, batch):
             with torch.enable_grad():
@@ -195,8 +195,8 @@ def test_a_dynamic_model_is_flagged_and_does_not_infect_the_next(victim, linf):
     assert pyautoattack.checks.funcs.keys() == {"grad", "backward", "_make_grads"}
 
 
-def test_a_meter_around_the_model_is_not_noticed(victim, linf):
-    """Check that a meter raises no flag: the check for dynamic models goes by the names of functions called in a forward pass."""
+def test_a_meter_around_the_model_raises_no_flag_and_changes_nothing(victim, linf):
+    """The package detects dynamic models by the names of functions that are called in a forward pass; the meter must not match."""
     images, labels = victim.first(12)
     meter = Meter(victim.model, images, labels, linf)
     expected = attacks.run(shortened(), AttackCall(victim.model, images, labels, linf, 1))
@@ -210,7 +210,7 @@ def test_a_meter_around_the_model_is_not_noticed(victim, linf):
     assert int(meter.forwards[survived].min()) >= 11 + 3 * 11 + 3 * 10 + 100
 
 
-def test_masked_gradients_and_a_helpful_square_are_flagged_once(victim, linf):
+def test_zero_gradients_and_images_broken_by_square_alone_are_flagged_once(victim, linf):
     class Steps(torch.nn.Module):
         def forward(self, batch):
             return victim.model((batch * 128).round() / 128)
@@ -225,7 +225,7 @@ def test_masked_gradients_and_a_helpful_square_are_flagged_once(victim, linf):
     assert f"{helped:.2%}" in messages["square-helps"]
 
 
-def test_a_randomised_model_and_probabilities_are_flagged(victim, rewired, linf):
+def test_randomised_models_and_probabilities_are_flagged(victim, rewired, linf):
     noisy = rewired(victim.model, lambda logits: logits + torch.randn_like(logits))
     spec = shortened(components=["apgd-ce"])
     assert "randomized" in kinds(attacks.run(spec, AttackCall(noisy, *victim.first(4), linf, 1)))
@@ -233,28 +233,28 @@ def test_a_randomised_model_and_probabilities_are_flagged(victim, rewired, linf)
     assert kinds(attacks.run(spec, AttackCall(soft, *victim.first(4), linf, 1))) == ["probabilities"]
 
 
-def test_the_logger_is_unchanged_and_prints_nothing(victim, linf, caplog, capfd):
+def test_logger_is_restored_and_nothing_is_printed(victim, linf, caplog, capfd):
     logger = logging.getLogger("auto-attack")
-    mine = logging.StreamHandler()
-    logger.addHandler(mine)
+    user_handler = logging.StreamHandler()
+    logger.addHandler(user_handler)
     logger.setLevel(logging.ERROR)
     try:
         with caplog.at_level(logging.DEBUG):
             soft = torch.nn.Sequential(victim.model, torch.nn.Softmax(1)).eval()
             result = attacks.run(shortened(components=["apgd-ce"]), AttackCall(soft, *victim.first(4), linf, 1))
         assert kinds(result) == ["probabilities"]
-        assert mine in logger.handlers
+        assert user_handler in logger.handlers
         assert not any(isinstance(handler, FlagCollector) for handler in logger.handlers)
         assert (logger.level, logger.propagate) == (logging.ERROR, True)
     finally:
-        logger.removeHandler(mine)
+        logger.removeHandler(user_handler)
         logger.setLevel(logging.NOTSET)
     assert caplog.records == []
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
 
 
-def test_of_several_counts_the_largest_is_kept():
+def test_repeated_flags_keep_the_largest_count():
     collector = FlagCollector()
     for count in (3, 12, 5):
         message = f"there are {count} points with zero gradient!"
@@ -266,7 +266,7 @@ def test_of_several_counts_the_largest_is_kept():
     ]
 
 
-def test_l2_works_too(victim):
+def test_attacks_in_the_l2_norm(victim):
     from fractions import Fraction
 
     from model_zoo.threat import ThreatModel

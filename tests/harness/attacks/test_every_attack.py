@@ -1,4 +1,4 @@
-"""Tests of what holds for every attack, whichever package it comes from."""
+"""Tests that run for every registered attack."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.attacks import AttackCall
 from model_zoo.threat import ThreatModel
 
 QUICK = {"apgd_n_iter": 10, "targets": 2, "fab_n_iter": 5, "square_n_queries": 50}
-EVERY = attacks.names()
+NAMES = attacks.names()
 WITHOUT_GRADIENTS = ("square", "rays", "transfer")
 
 
@@ -30,17 +30,17 @@ def threat_for(name):
     return ThreatModel("Linf", Fraction(4, 255)) if attacks.get(name).norm == "Linf" else ThreatModel("L2", Fraction(1, 2))
 
 
-@pytest.fixture(params=EVERY)
+@pytest.fixture(params=NAMES)
 def name(request):
     return request.param
 
 
-def test_what_comes_back_is_a_claim_that_holds(victim, name):
+def test_broken_by_agrees_with_the_returned_examples(victim, name):
     spec, threat = quick(name), threat_for(name)
     images, labels = victim.first(16)
-    given = images.clone()
+    original = images.clone()
     result = attacks.run(spec, AttackCall(victim.model, images, labels, threat, 7))
-    assert torch.equal(images, given)
+    assert torch.equal(images, original)
     assert result.adversarial.shape == images.shape
     assert result.adversarial.dtype == torch.float32
     assert not result.adversarial.requires_grad
@@ -60,7 +60,7 @@ def test_what_comes_back_is_a_claim_that_holds(victim, name):
         assert float(difference.norm(dim=1).max()) > threat.epsilon  # examples beyond the radius are returned, but not as broken
 
 
-def test_the_same_call_gives_the_same_bytes_and_leaves_no_trace(victim, name):
+def test_repeated_calls_are_bit_identical_and_have_no_side_effects(victim, name):
     def trace(frame, event, argument):
         return None
 
@@ -68,23 +68,23 @@ def test_the_same_call_gives_the_same_bytes_and_leaves_no_trace(victim, name):
     before, outer = (random.getstate(), np.random.get_state(), torch.get_rng_state()), sys.gettrace()
     sys.settrace(trace)
     try:
-        one = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1))
-        kept = sys.gettrace()
+        first = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1))
+        trace_during_run = sys.gettrace()
     finally:
         sys.settrace(outer)
     torch.rand(3), np.random.rand(3)
     with torch.no_grad():
-        two = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1), classes=10)
-    assert kept is trace
+        second = attacks.run(spec, AttackCall(victim.model, *victim.first(8), threat, 2**63 + 1), classes=10)
+    assert trace_during_run is trace
     assert random.getstate() == before[0]
     np.random.set_state(before[1])
     torch.set_rng_state(before[2])
-    assert one.adversarial.numpy().tobytes() == two.adversarial.numpy().tobytes()
-    assert one.broken_by == two.broken_by
+    assert first.adversarial.numpy().tobytes() == second.adversarial.numpy().tobytes()
+    assert first.broken_by == second.broken_by
     assert all(parameter.grad is None for parameter in victim.model.parameters())
 
 
-def test_random_state_is_as_before(victim, name):
+def test_global_random_state_is_unchanged(victim, name):
     numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
     attacks.run(quick(name), AttackCall(victim.model, *victim.first(2), threat_for(name), 3))
     assert torch.equal(torch.get_rng_state(), torch_state)
@@ -104,7 +104,7 @@ def test_progress_rises_to_one_and_nothing_is_printed(victim, name, capfd):
     assert captured.out + captured.err == ""
 
 
-def test_a_model_without_parameters_and_a_permuted_block_change_nothing(victim, name, capfd):
+def test_models_without_parameters_and_non_contiguous_images_give_the_same_result(victim, name, capfd):
     class Buffers(torch.nn.Module):
         def __init__(self, model):
             super().__init__()
@@ -127,7 +127,7 @@ def test_a_model_without_parameters_and_a_permuted_block_change_nothing(victim, 
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_models_of_few_classes_are_attacked(victim, rewired, name, classes):
+def test_models_with_few_classes_are_attacked(victim, rewired, name, classes):
     model = rewired(victim.model, lambda logits: logits[:, :classes])
     rows = ((victim.labels < classes) & (model(victim.images).argmax(1) == victim.labels)).nonzero().flatten()[:12]
     result = attacks.run(quick(name), AttackCall(model, victim.images[rows], victim.labels[rows], threat_for(name), 0))
@@ -136,14 +136,14 @@ def test_models_of_few_classes_are_attacked(victim, rewired, name, classes):
     assert "classes" not in [flag.kind for flag in result.flags]
 
 
-def test_no_images_and_one_image(victim, name):
-    nothing = attacks.run(quick(name), AttackCall(victim.model, *victim.first(0), threat_for(name), 0))
-    assert nothing.adversarial.shape == (0, 3, 32, 32)
-    assert nothing.broken_by == ()
+def test_empty_and_single_image_batches(victim, name):
+    empty = attacks.run(quick(name), AttackCall(victim.model, *victim.first(0), threat_for(name), 0))
+    assert empty.adversarial.shape == (0, 3, 32, 32)
+    assert empty.broken_by == ()
     assert len(attacks.run(quick(name), AttackCall(victim.model, *victim.first(1), threat_for(name), 0)).broken_by) == 1
 
 
-def test_batches_cover_every_image(victim, name):
+def test_every_batch_is_attacked(victim, name):
     spec = quick(name)
     spec = replace(spec, parameters={**spec.parameters, "batch_size": 5})
     images, labels = victim.first(60)

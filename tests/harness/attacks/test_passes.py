@@ -1,4 +1,4 @@
-"""Tests that the predicted numbers of passes of each attack agree with those that a meter counts."""
+"""Tests that the predicted numbers of passes of each attack agree with the counts of a meter."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ NAMES = ["pgd", "pgd-10x50", "cw-linf", "pgd-adaptive", "autoattack"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_image_that_survives_costs_what_was_estimated(name, victim, linf):
+def test_predicted_passes_of_surviving_images_match_the_meter(name, victim, linf):
     spec = attacks.get(name)
     overrides = {"steps": 5} if "steps" in spec.parameters else SHORT
     spec = replace(spec, parameters={**spec.parameters, **overrides})
@@ -32,11 +32,11 @@ def test_an_image_that_survives_costs_what_was_estimated(name, victim, linf):
     assert (broken.forwards, broken.backwards) <= (survives.forwards, survives.backwards)
 
 
-def test_the_standard_attack_costs_what_is_known_of_it():
+def test_predicted_passes_of_standard_autoattack():
     _, survives = passes(attacks.get("autoattack"), 10)
     assert survives.backwards == 1910
     assert abs(survives.forwards - 7865) < 20
 
 
-def test_every_attack_says_what_it_costs():
+def test_every_attack_predicts_its_passes():
     assert all(passes(attacks.get(name), 10)[1].forwards > 0 for name in attacks.names())

@@ -1,4 +1,4 @@
-"""Tests of transfer attacks: examples made on one network are tried on another."""
+"""Tests of transfer attacks: examples made on one network are applied to another."""
 
 import torch
 
@@ -12,7 +12,7 @@ from model_zoo import registry
 X, Y = (part[:40] for part in images())
 
 
-def test_a_network_without_gradients_is_broken_through_one_that_has_them() -> None:
+def test_transfer_breaks_a_network_without_gradients() -> None:
     masked, epsilon = toy("sign", sign(0.0)), THREAT.epsilon
     assert ascend(masked, X, Y, epsilon, margin, 20, 0).robust.sum() > 35
     examples = transfer_examples(toy("sign"), X, Y, epsilon, margin, 0)
@@ -21,7 +21,7 @@ def test_a_network_without_gradients_is_broken_through_one_that_has_them() -> No
     assert torch.equal(examples, transfer_examples(toy("sign"), X, Y, epsilon, margin, 0))
 
 
-def test_sources_ship_and_are_never_the_model_itself() -> None:
+def test_sources_are_shipped_models_other_than_the_attacked_one() -> None:
     for family, names in SOURCES.items():
         assert all(registry.absence(name) is None and registry.get_record(name).data.train == family for name in names)
         for name in names:

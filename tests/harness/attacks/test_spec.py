@@ -20,12 +20,12 @@ from model_zoo.threat import ThreatModel
 PROTOCOL = ["autoattack", "cw-l2", "cw-linf", "pgd", "pgd-10x50", "pgd-20"]
 
 
-def test_the_protocol_attacks_are_there():
+def test_protocol_attacks_exist():
     assert set(PROTOCOL) <= set(attacks.names())
 
 
 @pytest.mark.parametrize("name", attacks.names())
-def test_every_shipped_specification_fits_its_adapter(name):
+def test_shipped_specifications_are_valid(name):
     spec = attacks.get(name)
     ATTACK_ADAPTERS.get(spec.adapter).parse(spec.parameters)
     identity = spec.identity()
@@ -34,7 +34,7 @@ def test_every_shipped_specification_fits_its_adapter(name):
     assert pickle.dumps(spec)  # specifications are sent to worker processes
 
 
-def test_the_protocol_numbers():
+def test_protocol_parameters():
     pgd = attacks.get("pgd").parameters
     assert (pgd["steps"], Fraction(pgd["step"]), pgd["restarts"], pgd["random_start"]) == (50, Fraction("2.5") / 50, 1, True)
     assert attacks.get("pgd-10x50").parameters == {**pgd, "restarts": 10}
@@ -45,7 +45,7 @@ def test_the_protocol_numbers():
     assert all(attacks.get(name).parameters["batch_size"] == 250 for name in PROTOCOL)
 
 
-def test_every_part_of_what_an_attack_does_is_in_its_identity():
+def test_identity_covers_everything_that_affects_the_result():
     spec = attacks.get("pgd")
     changed = [
         replace(spec, name="other"),
@@ -59,13 +59,13 @@ def test_every_part_of_what_an_attack_does_is_in_its_identity():
     assert replace(spec, title="for people").identity() == spec.identity()
 
 
-def test_an_unknown_name_has_a_near_miss_and_a_listing():
+def test_unknown_name_error_suggests_a_match_and_the_listing():
     with pytest.raises(UnknownNameError, match=r"'autoattack'.*harness ls attacks"):
         attacks.get("auto-attack")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "found"),
+    ("old", "new", "message"),
     [
         ('title = "PGD', 'stepz = 3\ntitle = "PGD', "stepz"),
         ('adapter = "torchattacks-pgd"\n', "", "'adapter'"),
@@ -75,14 +75,14 @@ def test_an_unknown_name_has_a_near_miss_and_a_listing():
         ("[parameters]", "[parameters", "TOML"),
     ],
 )
-def test_a_damaged_specification_is_refused(tmp_path, old, new, found):
+def test_a_damaged_specification_is_an_error(tmp_path, old, new, message):
     text = (SPECS / "pgd.toml").read_text(encoding="utf-8")
     assert old in text
     path = tmp_path / "pgd.toml"
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(DamagedFileError, match=r"pgd\.toml") as error:
         load(path)
-    assert found in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_damaged_specification_is_refused(tmp_path, old, new, found):
         ({"confidence": float("nan")}, "finite"),
     ],
 )
-def test_parameters_are_strict(victim, linf, change, message):
+def test_invalid_parameters_are_errors(victim, linf, change, message):
     spec = attacks.get("cw-linf")
     parameters = {key: value for key, value in {**copy.copy(spec.parameters), **change}.items() if value is not None}
     with pytest.raises(UsageError, match=message):
@@ -108,12 +108,12 @@ def test_parameters_are_strict(victim, linf, change, message):
 
 
 @pytest.mark.parametrize("adapter", ["nothing-like-it", "spec", "../evil", "os.path"])
-def test_only_adapters_are_adapters(victim, linf, adapter):
+def test_unknown_adapters_are_errors(victim, linf, adapter):
     with pytest.raises(UsageError, match="adapter"):
         attacks.run(replace(attacks.get("pgd"), adapter=adapter), AttackCall(victim.model, *victim.first(1), linf, 0))
 
 
-def test_another_norm_or_too_few_classes_stop_the_attack_before_it_starts(victim, linf):
+def test_a_wrong_norm_or_too_few_classes_stop_the_attack_before_the_first_pass(victim, linf):
     def explode(images):
         raise AssertionError("the model was called")
 
@@ -121,14 +121,14 @@ def test_another_norm_or_too_few_classes_stop_the_attack_before_it_starts(victim
         attacks.run(attacks.get("pgd"), AttackCall(explode, *victim.first(1), ThreatModel("L2", Fraction(1, 2)), 0))
     with pytest.raises(UsageError, match="L2"):
         attacks.run(attacks.get("cw-l2"), AttackCall(explode, *victim.first(1), linf, 0))
-    needy = replace(attacks.get("pgd"), minimum_classes=11)
-    with pytest.raises(UsageError, match="at least 11 classes, and the model has 10"):
-        attacks.run(needy, AttackCall(explode, *victim.first(1), linf, 0), classes=10)
-    with pytest.raises(UsageError, match="at least 11 classes, and the model has 10"):
-        attacks.run(needy, AttackCall(victim.model, *victim.first(1), linf, 0))
+    eleven_classes = replace(attacks.get("pgd"), minimum_classes=11)
+    with pytest.raises(UsageError, match="at least 11 classes, but the model has 10"):
+        attacks.run(eleven_classes, AttackCall(explode, *victim.first(1), linf, 0), classes=10)
+    with pytest.raises(UsageError, match="at least 11 classes, but the model has 10"):
+        attacks.run(eleven_classes, AttackCall(victim.model, *victim.first(1), linf, 0))
 
 
-def test_looking_at_specifications_loads_nothing_heavy():
+def test_reading_specifications_imports_nothing_heavy():
     code = (
         "import sys; from harness import attacks; [attacks.get(name) for name in attacks.names()];"
         "heavy = {'torch', 'numpy', 'torchattacks', 'pyautoattack'} & set(sys.modules); assert not heavy, heavy"

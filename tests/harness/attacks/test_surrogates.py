@@ -1,4 +1,4 @@
-"""Tests of surrogate gradients: they replace slopes and leave values unchanged."""
+"""Tests of surrogate gradients: gradients of step functions are replaced, outputs stay the same."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ class Function(nn.Module):
 
 
 class Comparison(nn.Module):
-    """A step function that torch does not recognise; `is_step` declares it."""
+    """A step function that torch does not recognise; `is_step` marks it as one."""
 
     is_step = True
 
@@ -39,19 +39,19 @@ def slope(model, name, points=POINTS):
 
 @pytest.mark.parametrize("name", SLOPES)
 @pytest.mark.parametrize("model", [Function(torch.sign), Function(torch.Tensor.sign), Comparison()], ids=["sign", "method", "marked"])
-def test_the_values_stay_and_the_slope_is_the_surrogates(model, name):
+def test_outputs_are_unchanged_and_gradients_are_the_surrogates(model, name):
     outputs, gradient, replaced = slope(model, name)
     assert torch.equal(outputs, model(POINTS)) and replaced == 1
     assert gradient.tolist() == pytest.approx(EXPECTED[name])
 
 
 @pytest.mark.parametrize("name", SLOPES)
-def test_roundings_are_the_identity_backwards(name):
+def test_gradient_of_rounding_is_the_identity(name):
     outputs, gradient, _ = slope(Function(lambda inputs: (4 * inputs).round() / 4), name)
     assert torch.equal(outputs, (4 * POINTS).round() / 4) and gradient.tolist() == [1.0] * 5
 
 
-def test_a_model_without_steps_is_left_alone():
+def test_a_model_without_step_functions_is_unchanged():
     points = torch.randn(4, 3)
     model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
     outputs, gradient, replaced = slope(model, "ste", points)
@@ -60,7 +60,7 @@ def test_a_model_without_steps_is_left_alone():
     assert torch.equal(gradient, torch.autograd.grad(model(inputs).sum(), inputs)[0])
 
 
-def test_hooks_and_interception_end_with_the_call():
+def test_hooks_are_removed_after_the_call():
     model = Comparison()
     Surrogate(model, "ste")(POINTS)
     assert not model._forward_hooks
@@ -68,6 +68,6 @@ def test_hooks_and_interception_end_with_the_call():
     assert torch.autograd.grad(torch.sign(inputs).sum(), inputs)[0].tolist() == [0.0] * 5
 
 
-def test_an_unknown_surrogate_is_refused():
+def test_unknown_surrogate_is_an_error():
     with pytest.raises(UnknownNameError, match="bireal"):
         Surrogate(Comparison(), "birael")

@@ -13,7 +13,7 @@ from model_zoo.threat import ThreatModel
 L2 = ThreatModel("L2", Fraction(1, 2))
 
 
-def test_it_is_the_package_on_positive_logits_and_inner_pixels(victim, rewired):
+def test_reproduces_the_package_for_positive_logits_and_pixels_inside_the_range(victim, rewired):
     # A constant makes all logits of the victim positive; they stay positive along the attack.
     model = rewired(victim.model, lambda logits: logits + 64)
     inner = (victim.images.flatten(1).amin(1) > 1e-6) & (victim.images.flatten(1).amax(1) < 1 - 1e-6)
@@ -37,7 +37,7 @@ def test_a_constant_added_to_all_logits_changes_nothing(victim, rewired, shift):
     assert torch.allclose(result.adversarial, expected.adversarial, atol=1e-3)
 
 
-def test_black_and_white_pixels_move(victim):
+def test_pixels_at_the_bounds_of_the_range_change(victim):
     images, labels = victim.first(60)
     extreme = (images == 0) | (images == 1)
     assert extreme.any()
@@ -48,7 +48,7 @@ def test_black_and_white_pixels_move(victim):
     assert torch.equal(stuck[extreme], images[extreme])
 
 
-def test_an_image_for_which_nothing_is_found_comes_back_as_it_was(rewired, victim):
+def test_an_image_without_adversarial_example_is_returned_unchanged(rewired, victim):
     images, labels = victim.first(5)
     stubborn = rewired(victim.model, lambda logits: logits * 0 + torch.nn.functional.one_hot(labels, 10))
     result = attacks.run(attacks.get("cw-l2"), AttackCall(stubborn, images, labels, L2, 0))

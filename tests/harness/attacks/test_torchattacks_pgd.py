@@ -10,7 +10,7 @@ from harness.attacks import AttackCall
 from harness.randomness import isolated
 
 
-def test_it_is_what_the_package_gives(victim, linf):
+def test_reproduces_the_package(victim, linf):
     images, labels = victim.first(40)
     result = attacks.run(attacks.get("pgd"), AttackCall(victim.model, images, labels, linf, 2**40 + 11))
     with isolated(2**40 + 11):
@@ -21,11 +21,11 @@ def test_it_is_what_the_package_gives(victim, linf):
     assert [component == "pgd" for component in result.broken_by] == wrong.tolist()
 
 
-def test_restarts_keep_what_is_broken_and_work_on_the_rest(victim, linf):
+def test_restarts_keep_broken_images_and_attack_the_rest(victim, linf):
     spec = attacks.get("pgd-10x50")
     sizes = []
 
-    class Watched(torch.nn.Module):
+    class Recorded(torch.nn.Module):
         def forward(self, batch):
             sizes.append(len(batch))
             return victim.model(batch)
@@ -33,7 +33,7 @@ def test_restarts_keep_what_is_broken_and_work_on_the_rest(victim, linf):
     # One step from a random start, so that restarts matter.
     parameters = {**spec.parameters, "steps": 1, "step": "1"}
     images, labels = victim.first(200)
-    ten = attacks.run(replace(spec, parameters=parameters), AttackCall(Watched().eval(), images, labels, linf, 1), classes=10)
+    ten = attacks.run(replace(spec, parameters=parameters), AttackCall(Recorded().eval(), images, labels, linf, 1), classes=10)
     one = attacks.run(replace(spec, parameters={**parameters, "restarts": 1}), AttackCall(victim.model, images, labels, linf, 1))
     first = torch.tensor([component is not None for component in one.broken_by])
     all_ten = torch.tensor([component is not None for component in ten.broken_by])
@@ -45,7 +45,7 @@ def test_restarts_keep_what_is_broken_and_work_on_the_rest(victim, linf):
     assert sizes[2] == 200 - int(first.sum())
 
 
-def test_steps_and_start_are_really_passed_on(victim, linf):
+def test_steps_and_random_start_reach_the_package(victim, linf):
     spec = attacks.get("pgd")
     images, labels = victim.first(10)
     parameters = {**spec.parameters, "steps": 1, "step": "1/4", "random_start": False}

@@ -1,4 +1,4 @@
-"""Tests of the command line as a user meets it: help, listings, one-line errors and exit statuses."""
+"""Tests of the command line: help, listings, one-line errors and exit statuses."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ def harness(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def test_help_needs_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom harness.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
@@ -37,7 +37,7 @@ def test_every_command_has_help_with_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["models", "datasets", "attacks", "suites", "tables", "recipes"])
-def test_listings_exist_for_people_and_for_scripts(kind: str) -> None:
+def test_listings_as_tables_and_as_json(kind: str) -> None:
     rows = json.loads(harness("ls", kind, "--json").output)
     assert rows
     key = "id" if kind == "models" else "name"
@@ -45,11 +45,11 @@ def test_listings_exist_for_people_and_for_scripts(kind: str) -> None:
     assert table.exit_code == 0 and all(row[key] in table.output for row in rows)
 
 
-def test_show_says_what_a_model_is_and_costs(tmp_path: Path) -> None:
-    whole = json.loads(harness("show", MODEL, "--store", str(tmp_path), "--json").output)
-    assert whole["record"]["keep_ratio"] == 0.05 and whole["sparsity"] == pytest.approx(0.95)
-    assert whole["footprint"]["file_bytes"] == whole["record"]["checkpoint"]["bytes"]
-    assert whole["footprint"]["kept_weights"] == pytest.approx(0.05 * whole["footprint"]["weights"], rel=0.01)
+def test_show_prints_the_record_and_footprint_of_a_model(tmp_path: Path) -> None:
+    shown = json.loads(harness("show", MODEL, "--store", str(tmp_path), "--json").output)
+    assert shown["record"]["keep_ratio"] == 0.05 and shown["sparsity"] == pytest.approx(0.95)
+    assert shown["footprint"]["file_bytes"] == shown["record"]["checkpoint"]["bytes"]
+    assert shown["footprint"]["kept_weights"] == pytest.approx(0.05 * shown["footprint"]["weights"], rel=0.01)
     assert "95" in harness("show", MODEL, "--store", str(tmp_path)).output
 
 
@@ -67,7 +67,7 @@ def test_show_says_what_a_model_is_and_costs(tmp_path: Path) -> None:
         (("train", "cifar10-rn8w32-pruned-binary-k5-p01"), ("unknown recipe", "Did you mean")),
     ],
 )
-def test_what_is_wrong_is_one_line_and_exit_status_two(
+def test_usage_errors_are_one_line_with_exit_status_two(
     arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -78,13 +78,13 @@ def test_what_is_wrong_is_one_line_and_exit_status_two(
     assert all(word in result.stderr for word in words), result.stderr
 
 
-def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
+def test_report_of_an_empty_store_is_an_error(tmp_path: Path) -> None:
     result = harness("report", "--store", str(tmp_path / "empty"), "--out", str(tmp_path / "out"))
     assert result.exit_code == 1 and "no outcomes" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_run_stores_reports_and_continues(tmp_path: Path) -> None:
+def test_run_stores_outcomes_writes_a_report_and_continues(tmp_path: Path) -> None:
     store, reports = tmp_path / "results", tmp_path / "reports"
     arguments = ("run", "--model", MODEL, "--attack", "pgd", "--n", "6", "--store", str(store), "--reports", str(reports))
     first = harness(*arguments)
@@ -93,15 +93,15 @@ def test_run_stores_reports_and_continues(tmp_path: Path) -> None:
     assert list(store.glob("units/*.parquet")) and list(reports.rglob("*.md")) and not list(reports.rglob("*.png")), (
         "one model has no figure"
     )
-    again = harness(*arguments, "--json", "--compare", str(store))
-    assert "0 units run, 1 already" in again.stderr and "agree with" in again.stderr and "6 of 6 images" in again.stderr
-    (row,) = json.loads(again.stdout)
+    repeated = harness(*arguments, "--json", "--compare", str(store))
+    assert "0 units run, 1 already" in repeated.stderr and "agree with" in repeated.stderr and "6 of 6 images" in repeated.stderr
+    (row,) = json.loads(repeated.stdout)
     assert row["model"] == MODEL
 
 
-def test_figures_for_print(tmp_path: Path) -> None:
+def test_report_as_pdf_and_latex(tmp_path: Path) -> None:
     store = Path(__file__).parents[3] / "results"
-    made = harness(
+    result = harness(
         "report",
         "--suite",
         "quick",
@@ -116,23 +116,23 @@ def test_figures_for_print(tmp_path: Path) -> None:
         "--format",
         "tex",
     )
-    assert made.exit_code == 0, made.stderr
-    assert "Pruned robust networks of AdversarialPruningBenchmark" in made.stdout and "45.50" in made.stdout
+    assert result.exit_code == 0, result.stderr
+    assert "Pruned robust networks of AdversarialPruningBenchmark" in result.stdout and "45.50" in result.stdout
     suffixes = {path.suffix for path in (tmp_path / "quick").iterdir()}
     assert suffixes == {".tex", ".pdf"}
     assert {"masks_cifar10-sample.pdf", "bytes_cifar10-sample.pdf"} <= {path.name for path in (tmp_path / "quick").iterdir()}
     assert all(b"CreationDate" not in path.read_bytes() for path in tmp_path.rglob("*.pdf"))
 
 
-def test_a_damaged_checkpoint_is_named_and_the_exit_status_is_not_zero(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_fails_the_run(tmp_path: Path) -> None:
     from model_zoo.registry import checkpoint_path, record_path
 
     record = tmp_path / record_path(MODEL).name
     record.write_bytes(record_path(MODEL).read_bytes())
     checkpoint = tmp_path / checkpoint_path(MODEL).name
     checkpoint.write_bytes(checkpoint_path(MODEL).read_bytes()[:-7])
-    places = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
-    result = harness("run", "--model", str(record), "--model", "cifar10-rn8w32-pruned-binary-k20-p01", "--n", "3", *places)
+    options = ("--store", str(tmp_path / "results"), "--reports", str(tmp_path / "reports"))
+    result = harness("run", "--model", str(record), "--model", "cifar10-rn8w32-pruned-binary-k20-p01", "--n", "3", *options)
     assert result.exit_code == 1
     assert checkpoint.name in result.stderr and "bytes" in result.stderr
     assert "1 units run, 0 already" in result.stderr and "1 failed" in result.stderr

@@ -44,13 +44,13 @@ def compare(*arguments: str) -> Result:
 
 
 @pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_model.py").write_text(FACTORY)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_a_user_model_next_to_the_suites_models_in_one_command(there: Path) -> None:
+def test_a_user_model_is_compared_with_the_models_of_a_suite(folder: Path) -> None:
     first = compare("my_model.py:make_model")
     assert first.exit_code == 0, first.stderr
     assert "9 units run" in first.stderr and "lacks outcomes of 2 models" in first.stderr and "harness diagnose" in first.stderr
@@ -69,15 +69,15 @@ def test_a_user_model_next_to_the_suites_models_in_one_command(there: Path) -> N
     assert comparison["target"]["worst"]["images"] == 4 and comparison["target"]["size"]["convention"] == "tensors"
 
 
-def test_outcomes_of_longer_runs_are_used(there: Path) -> None:
-    store = Store(there / "results")
+def test_outcomes_on_more_images_are_reused(folder: Path) -> None:
+    store = Store(folder / "results")
     for unit in plan_request([DENSE], ["pgd", "cw-linf", "cw-l2"], "cifar10-sample", 6).units:
         run_unit(unit, store)
     result = compare("my_model.py:make_model", "--against", DENSE)
     assert "3 units run" in result.stderr and "lacks outcomes" not in result.stderr and "n = 4" in result.stdout
 
 
-def test_conditions_decide_the_exit_status(there: Path) -> None:
+def test_conditions_decide_the_exit_status(folder: Path) -> None:
     passing = compare(DENSE, "--against", PRUNED, "--fail-under", "0")
     assert passing.exit_code == 0, passing.stderr
     # The checks for gradient masking run without being requested.
@@ -103,16 +103,16 @@ def make():
 """
 
 
-def test_decisions_of_an_undefended_network_under_the_logits_of_another_are_found_out(there: Path) -> None:
-    (there / "hidden.py").write_text(HIDDEN)
+def test_decisions_of_one_network_under_the_logits_of_another_are_detected(folder: Path) -> None:
+    (folder / "hidden.py").write_text(HIDDEN)
     result = compare("hidden.py:make", "--against", DENSE, "--fail-under", "10")
     assert result.exit_code == 1 and "verdict masked" in result.stderr
     assert "decisions-better" in result.stdout and "Better" not in result.stdout
 
 
-def test_a_refused_model_is_attacked_by_nothing(there: Path) -> None:
+def test_a_rejected_model_is_not_attacked(folder: Path) -> None:
     result = compare("my_model.py:probabilities")
-    assert result.exit_code == 1 and "probabilities" in result.stderr and not (there / "results").exists()
+    assert result.exit_code == 1 and "probabilities" in result.stderr and not (folder / "results").exists()
 
 
 @pytest.mark.parametrize(
@@ -127,17 +127,17 @@ def test_a_refused_model_is_attacked_by_nothing(there: Path) -> None:
         (("cifar100-rn8w28-dense",), "has no data for"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], words: str, there: Path) -> None:
+def test_usage_errors_are_one_line(arguments: tuple[str, ...], words: str, folder: Path) -> None:
     result = compare(*arguments)
     assert result.exit_code == 2 and words in result.stderr and len(result.stderr.strip().splitlines()) == 1
 
 
-def test_run_says_what_to_do_with_a_model_without_a_record(there: Path) -> None:
+def test_run_suggests_add_for_a_model_without_a_record(folder: Path) -> None:
     result = harness("run", "--model", "my_model.py:make_model")
     assert result.exit_code == 2 and "harness add" in result.stderr
 
 
-def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there: Path) -> None:
+def test_an_added_model_of_this_package_is_packed_and_reuses_its_outcomes(folder: Path) -> None:
     options = (
         "--id",
         "mine",
@@ -166,7 +166,7 @@ def test_an_added_network_of_this_package_is_packed_and_keeps_its_outcomes(there
     attacked = harness("run", "--model", "added/mine.toml", "--attack", "pgd", "--n", "4", "--workers", "1")
     assert attacked.exit_code == 0 and "1 already" in attacked.stderr and "mine" in attacked.stdout
     repeated = harness("add", "my_model.py:ours", *options)
-    assert repeated.exit_code == 2 and "there already" in repeated.stderr
+    assert repeated.exit_code == 2 and "already exists" in repeated.stderr
     mismatched = harness("add", "my_model.py:ours", *("1" if item == "32" else "other" if item == "mine" else item for item in options))
     assert mismatched.exit_code == 1 and "one-bit weights" in mismatched.stderr
     shipped = harness("add", DENSE, *options)
@@ -193,8 +193,8 @@ def make():
 """
 
 
-def test_a_masked_model_meets_no_condition_and_is_marked(there: Path) -> None:
-    (there / "masked.py").write_text(MASKED)
+def test_a_masked_model_meets_no_condition_and_is_marked(folder: Path) -> None:
+    (folder / "masked.py").write_text(MASKED)
     result = compare("masked.py:make", "--against", DENSE, "--must-beat", DENSE, "--fail-under", "0")
     assert result.exit_code == 1 and result.stderr.count("verdict masked") == 2
     assert "zero-gradient" in result.stdout and "Better" not in result.stdout and "not placed on the Pareto front" in result.stdout
@@ -202,8 +202,8 @@ def test_a_masked_model_meets_no_condition_and_is_marked(there: Path) -> None:
     assert content["comparisons"][0]["target"]["flags"] == ["zero-gradient"] and "masked" in content["comparisons"][0]["target"]["doubt"]
 
 
-def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -> None:
-    store = Store(there / "results")
+def test_all_common_images_count_by_default(folder: Path) -> None:
+    store = Store(folder / "results")
     for unit in plan_request([DENSE, PRUNED], ["pgd", "cw-linf", "cw-l2"], "cifar10-sample", 20).units:
         run_unit(unit, store)
     options = ("compare", DENSE, "--against", PRUNED, "--suite", "smoke", "--workers", "1")
@@ -212,12 +212,12 @@ def test_all_images_that_both_have_count_unless_a_number_is_given(there: Path) -
     assert "n = 20" in all_images.stdout and "n = 4" in four_images.stdout
 
 
-def test_user_images_at_an_explicit_radius(there: Path) -> None:
+def test_user_images_need_a_radius(folder: Path) -> None:
     sample = datasets.load("cifar10-sample", n=10)
     for label in range(10):
-        (there / "pictures" / str(label)).mkdir(parents=True)
+        (folder / "pictures" / str(label)).mkdir(parents=True)
     for row, label in enumerate(sample.labels):
-        Image.fromarray(sample.images[row]).resize((40, 40)).save(there / "pictures" / str(label) / f"{row}.png")
+        Image.fromarray(sample.images[row]).resize((40, 40)).save(folder / "pictures" / str(label) / f"{row}.png")
     data = ("--dataset", "folder:pictures", "--resize", "32", "--suite", "smoke", "--n", "4", "--workers", "1")
     without_radius = harness("compare", "my_model.py:make_model", *data)
     assert without_radius.exit_code == 2 and "--radius" in without_radius.stderr
@@ -251,8 +251,8 @@ def make():
 """
 
 
-def test_a_network_that_fails_when_it_is_probed_is_in_doubt(there: Path) -> None:
-    (there / "evasive.py").write_text(EVASIVE)
+def test_a_network_that_fails_in_a_probe_is_doubtful(folder: Path) -> None:
+    (folder / "evasive.py").write_text(EVASIVE)
     result = compare("evasive.py:make", "--against", DENSE)
     assert result.exit_code == 1 and "not for you" in result.stderr
     assert "an attack without its gradients failed on it" in result.stdout and "Traceback" not in result.output

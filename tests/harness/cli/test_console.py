@@ -1,4 +1,4 @@
-"""Tests that titles and names are printed as text, in the terminal and in files."""
+"""Tests that titles and names are printed as plain text, in the terminal and in files."""
 
 import io
 
@@ -14,7 +14,7 @@ SHOWN = r"[red]x[/red] :smile: \x1b[31m\r\x07"
 
 
 @pytest.mark.parametrize("style", ["", "dim"])
-def test_neither_markup_nor_control_characters_reach_the_terminal(style: str) -> None:
+def test_markup_and_control_characters_are_escaped(style: str) -> None:
     stream = io.StringIO()
     console = TextConsole(file=stream, width=200, force_terminal=False)
     console.print(NASTY, style=style)
@@ -26,7 +26,7 @@ def test_neither_markup_nor_control_characters_reach_the_terminal(style: str) ->
     assert stream.getvalue().count(SHOWN) == 5 and "\x1b" not in stream.getvalue()
 
 
-def test_a_table_in_files_shows_the_text() -> None:
+def test_text_is_escaped_in_files() -> None:
     assert cells.markdown(Cell("text", "a|b<script>`x`*y*\n[l](u)")) == r"a\|b\<script>\`x\`\*y\*\\n[l\](u)"
     assert cells.markdown(Cell("text", "<0.001, rn8_w32 [2]")) == "<0.001, rn8_w32 [2]"
     assert cells.latex(Cell("text", "a_b & 5 % \x1b")) == r"a\_b \& 5 \% \textbackslash{}x1b"

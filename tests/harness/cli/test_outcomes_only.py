@@ -1,4 +1,4 @@
-"""Tests of models too large to ship: they are listed, and left out by name if a command needs their checkpoint."""
+"""Tests of models that are too large to ship: they are listed, and skipped with a message if a command needs their checkpoint."""
 
 import json
 from pathlib import Path
@@ -36,41 +36,41 @@ def run(*arguments: Any) -> Any:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_it_is_listed_as_outcomes_only() -> None:
+def test_the_model_is_listed_as_outcomes_only() -> None:
     rows = {row["id"]: row["present"] for row in json.loads(run("ls", "models", "--json").stdout)}
     assert rows == {SMALL: True, LARGE: "outcomes only"}
     assert "outcomes only" in run("ls", "models").stdout
 
 
-def test_loading_it_says_which_recipe_makes_it() -> None:
+def test_loading_the_model_names_its_recipe() -> None:
     with pytest.raises(MissingDataError, match=f"outcomes only.*43 MiB.*harness train {SMALL}"):
         load_model(LARGE)
     # A shipped model has its file, so no reason for absence is reported.
     assert registry.absence(SMALL) is None
 
 
-def test_verify_leaves_it_out_by_name(tmp_path: Path) -> None:
+def test_verify_skips_the_model_with_a_message(tmp_path: Path) -> None:
     result = run("store", "verify", "--store", tmp_path / "store")
     assert result.exit_code == 0 and LARGE in result.stderr and "outcomes only" in result.stderr
-    assert "1 registered models are as they were written, 0 problems" in result.stdout
+    assert "1 registered models are unchanged, 0 problems" in result.stdout
 
 
-def test_show_prints_its_record_without_a_footprint(tmp_path: Path) -> None:
+def test_show_prints_the_record_without_a_footprint(tmp_path: Path) -> None:
     result = run("show", LARGE, "--store", tmp_path / "store")
     assert result.exit_code == 0 and "outcomes only" in result.stdout
     assert json.loads(run("show", LARGE, "--store", tmp_path / "store", "--json").stdout)["footprint"] is None
 
 
-def test_a_plan_runs_without_it_and_names_it(tmp_path: Path) -> None:
+def test_a_plan_runs_the_other_models_and_reports_the_absent_one(tmp_path: Path) -> None:
     plan, store = plan_request([SMALL, LARGE], ["pgd"], "cifar10-sample", 4), Store(tmp_path / "store")
     before = status(plan, store)
-    assert (before.units, before.done, before.left) == (1, 0, 1)
+    assert (before.units, before.done, before.remaining) == (1, 0, 1)
     assert [entry.model for entry in estimate(plan.units, store)] == [SMALL]
     report = execute(plan, store)
     assert [unit.model for unit in report.finished] == [SMALL] and not report.failed
     assert [unit.model for unit in report.not_run] == [LARGE] and len(report.absent) == 1 and LARGE in report.absent[0]
 
 
-def test_asked_for_by_name_it_is_an_error_of_one_line(tmp_path: Path) -> None:
+def test_running_the_model_by_name_is_a_one_line_error(tmp_path: Path) -> None:
     result = run("run", "--model", LARGE, "--n", 4, "--store", tmp_path / "store", "--reports", tmp_path / "reports")
     assert result.exit_code == 1 and f"harness train {SMALL}" in result.stderr and "Traceback" not in result.output

@@ -1,4 +1,4 @@
-"""Tests of the commands `harness export`, `footprint` and `import`, as a user types them."""
+"""Tests of the commands `harness export`, `footprint` and `import`."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from harness.cli.main import main
 from model_zoo.loading import load_model
 from model_zoo.registry import get_record, read_record
-from tests.model_zoo.adapters.official import WideResNet, prune, saved, seeded
-from tests.model_zoo.adapters.test_ivrl import network, official, written
+from tests.model_zoo.adapters.official import WideResNet, prune, save_checkpoint, seeded
+from tests.model_zoo.adapters.test_ivrl import network, official, write_checkpoint
 
 PRUNED, DENSE = "cifar10-rn8w32-pruned-binary-k05-p01", "cifar10-rn8s29-dense"
 
@@ -20,7 +20,7 @@ def harness(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def test_export_writes_one_file_and_says_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_writes_one_file_and_prints_its_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = harness("export", PRUNED)
     assert result.exit_code == 0, result.output
@@ -34,7 +34,7 @@ def test_export_writes_one_file_and_says_what_is_in_it(tmp_path: Path, monkeypat
     assert refused.exit_code == 2 and "never trained" in refused.output
 
 
-def test_footprint_puts_models_side_by_side() -> None:
+def test_footprint_compares_models() -> None:
     result = harness("footprint", PRUNED, DENSE, "--layers")
     assert result.exit_code == 0, result.output
     assert "the file, measured" in result.output and "16,950" in result.output and "221,420" in result.output
@@ -44,10 +44,10 @@ def test_footprint_puts_models_side_by_side() -> None:
     assert 0 < rows[0]["layers"][1]["keep_ratio"] < 1
 
 
-def test_import_makes_a_model_that_can_be_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_imported_model_can_be_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = network("pruned-binary", "plain")
-    path = written(official(model), tmp_path)
+    path = write_checkpoint(official(model), tmp_path)
     options = ["--id", "mine", "--dataset", "cifar10", "--keep-ratio", "0.1", "--allocation-power", "0.1"]
     misshapen = harness("import", "ivrl", str(path), *options, "--architecture", "cifar-resnet8", "--radius", "8/255")
     assert misshapen.exit_code == 1 and "conv1.weight" in misshapen.output
@@ -61,10 +61,10 @@ def test_import_makes_a_model_that_can_be_attacked(tmp_path: Path, monkeypatch: 
     assert bad_radius.exit_code == 2
 
 
-def test_an_imported_wide_resnet_is_attacked_and_its_dead_block_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_imported_wide_resnet_can_be_attacked_and_its_dead_block_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pruned = prune(seeded(lambda: WideResNet(count=1)))
-    path = saved({"state_dict": pruned.state_dict()}, tmp_path)
+    path = save_checkpoint({"state_dict": pruned.state_dict()}, tmp_path)
     options = [str(path), "--id", "wide", "--dataset", "cifar10", "--radius", "0.031", "--extra-data"]
     result = harness("import", "hydra", *options)
     assert result.exit_code == 0, result.output
@@ -80,7 +80,7 @@ def test_an_imported_wide_resnet_is_attacked_and_its_dead_block_named(tmp_path: 
     assert without_scores.exit_code == 2 and "has no scores" in without_scores.output
 
 
-def test_formats_and_published_files_are_listed_and_names_have_near_misses() -> None:
+def test_formats_and_published_files_are_listed_and_misspellings_get_suggestions() -> None:
     formats = {row["name"]: row for row in json.loads(harness("ls", "formats", "--json").stdout)}
     assert formats.keys() == {"apbench", "bcs", "biprop", "flying-bird", "harp", "hydra", "ivrl", "rst"}
     assert len(formats["apbench"]["published"]) == 84 and "cifar10_resnet34_sparse1_at" in formats["bcs"]["published"]

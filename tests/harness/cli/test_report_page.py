@@ -1,4 +1,4 @@
-"""Tests of `harness report --html`: it writes the page of a store, or one clear error line."""
+"""Tests of `harness report --html`: it writes the page of a store or prints a one-line error."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from harness.runner.plan import plan_suite
 from harness.runner.store import Store
 from harness.runner.suite import get_suite
 from model_zoo.registry import model_ids
-from tests.harness.reporting.page.conftest import keep
+from tests.harness.reporting.page.conftest import store_outcome
 
 
-def test_a_page_of_nothing_says_so(tmp_path: Path) -> None:
+def test_page_of_an_empty_store_is_an_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["report", "--html", "--store", str(tmp_path / "empty"), "--out", str(tmp_path / "out")])
     assert result.exit_code == 1 and "no outcomes" in result.stderr and len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
@@ -23,7 +23,7 @@ def test_a_page_of_nothing_says_so(tmp_path: Path) -> None:
 def test_every_registered_model_has_a_page_and_no_table_is_written(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for unit in plan_suite(get_suite("smoke")).units:
-        keep(store, unit, 5)
+        store_outcome(store, unit, 5)
     arguments = ["report", "--html", "--suite", "smoke", "--store", str(store.root), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Tests that outcomes outside every suite reach a report, with a user's model and shipped models in one table."""
+"""Tests that outcomes outside every suite appear in a report, with a user's model and shipped models in one table."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ DENSE = "cifar10-rn8s29-dense"
 THREAT = ThreatModel.parse("Linf 3/255")
 
 
-def test_a_report_has_what_no_suite_asks_for(tmp_path: Path) -> None:
+def test_a_report_contains_outcomes_outside_the_suites(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     (unit,) = plan_request([DENSE], ["pgd"], "cifar10-sample", 4, [THREAT]).units
     outcome = evaluate_unit(load_model(DENSE), unit.block, unit.threat, unit.attack, unit.seed)

@@ -1,4 +1,4 @@
-"""Tests of `harness reproduce`, of the paper's tables in reports, and of the same from Python."""
+"""Tests of `harness reproduce`, of the paper's tables in reports, and of `harness.reproduce` in Python."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from harness.reproduction.made import make
 from harness.reproduction.settings import Settings
 from harness.reproduction.specification import get, names
 from harness.runner.store import Store
-from tests.harness.reproduction.test_layout import ALL
+from tests.harness.reproduction.test_layout import MEASUREMENTS
 
 
 def call(*arguments: str) -> Result:
@@ -23,30 +23,30 @@ def call(*arguments: str) -> Result:
 
 
 @pytest.fixture
-def some_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurements, "stored", lambda store, *arguments: ALL)
+def measured_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurements, "stored", lambda store, *arguments: MEASUREMENTS)
 
 
 def test_the_status_counts_every_table(tmp_path: Path) -> None:
     rows = json.loads(call("reproduce", "--store", str(tmp_path), "--json").output)
     by_name = {row["table"]: row for row in rows if "table" in row}
     assert list(by_name) == names()
-    assert by_name["liu2022-9"]["published"] == 108 and by_name["liu2022-9"]["left"] == {"paper": 108, "small": 108}
+    assert by_name["liu2022-9"]["published"] == 108 and by_name["liu2022-9"]["missing"] == {"paper": 108, "small": 108}
     assert by_name["liu2022-7"]["computed"] and not by_name["liu2022-1"]["computed"]
     text = call("reproduce", "--store", str(tmp_path)).output
     assert all(name in text for name in names()) and "computed" in text
 
 
-@pytest.mark.usefixtures("some_measured")
-def test_the_status_counts_what_is_measured(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("measured_cells")
+def test_the_status_counts_measured_cells(tmp_path: Path) -> None:
     rows = json.loads(call("reproduce", "--store", str(tmp_path), "--json").output)
     table = next(row for row in rows if row["table"] == "liu2022-2")
-    assert table["measured"] == {"paper": 1, "small": 4} and table["left"] == {"paper": 7, "small": 4}
+    assert table["measured"] == {"paper": 1, "small": 4} and table["missing"] == {"paper": 7, "small": 4}
 
 
-@pytest.mark.usefixtures("some_measured")
+@pytest.mark.usefixtures("measured_cells")
 @pytest.mark.parametrize("command", [["reproduce", "table-2"], ["report", "--table", "liu2022-2"]])
-def test_a_table_is_printed_with_what_is_measured(tmp_path: Path, command: list[str]) -> None:
+def test_a_table_shows_measured_cells(tmp_path: Path, command: list[str]) -> None:
     out = ["--out", str(tmp_path / "out"), "--format", "md"] if command[0] == "report" else []
     result = call(*command, "--store", str(tmp_path), *out)
     assert result.exit_code == 0, result.output
@@ -62,14 +62,14 @@ def test_json_and_python_have_the_same_cells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["reproduce", "tabel-3"], ["report", "--table", "liu2022-33"]])
-def test_an_unknown_table_is_one_line_with_the_near_miss(tmp_path: Path, command: list[str]) -> None:
+def test_an_unknown_table_is_a_one_line_error_with_a_suggestion(tmp_path: Path, command: list[str]) -> None:
     result = call(*command, "--store", str(tmp_path))
     assert result.exit_code == 2
     assert "unknown table" in result.stderr and "Did you mean" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.usefixtures("some_measured")
-def test_the_folder_of_the_paper_is_read_from_top_to_bottom(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("measured_cells")
+def test_the_paper_report_lists_tables_in_order_and_is_reproducible(tmp_path: Path) -> None:
     result = call("report", "--table", "table-2", "--store", str(tmp_path), "--out", str(tmp_path), "--format", "md", "--format", "tex")
     assert result.exit_code == 0, result.output
     folder = tmp_path / "paper"
@@ -84,17 +84,17 @@ def test_the_folder_of_the_paper_is_read_from_top_to_bottom(tmp_path: Path) -> N
     assert before == {path: path.read_bytes() for path in folder.iterdir()}, "the same bytes every time"
 
 
-def test_the_committed_tables_are_those_of_the_committed_store() -> None:
+def test_committed_tables_match_the_committed_store() -> None:
     root = Path(__file__).parents[3]
-    made = make(get("table-1"), measurements.stored(Store(root / "results")))
-    assert (root / "reports" / "paper" / "liu2022-1.csv").read_text() == renderers.csv(made.frame)
+    table = make(get("table-1"), measurements.stored(Store(root / "results")))
+    assert (root / "reports" / "paper" / "liu2022-1.csv").read_text() == renderers.csv(table.frame)
 
 
-def test_a_table_asks_for_settings_and_measure_and_scale() -> None:
-    asked: list[tuple[Settings, str, str]] = []
+def test_filling_a_table_requests_settings_measure_and_scale() -> None:
+    requests: list[tuple[Settings, str, str]] = []
 
     def measurement(settings: Settings, measure: str, scale: str) -> None:
-        asked.append((settings, measure, scale))
+        requests.append((settings, measure, scale))
 
     fill(get("table-10"), measurement)
-    assert {(measure, scale) for _, measure, scale in asked} == {("clean", "paper"), ("clean", "small")} and len(asked) == 122
+    assert {(measure, scale) for _, measure, scale in requests} == {("clean", "paper"), ("clean", "small")} and len(requests) == 122

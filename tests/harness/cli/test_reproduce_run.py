@@ -1,4 +1,4 @@
-"""A table is trained, attacked and printed by one command, which continues after it was killed."""
+"""Tests that one command trains, attacks and prints a table, and continues after it was killed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import harness
 from harness.cli.main import main
 from harness.runner.store import Store
 
-HERE = Path(__file__).parents[1] / "reproduction"
-TABLE, TINY = str(HERE / "two-cells.toml"), str(HERE / "tiny.toml")
+FOLDER = Path(__file__).parents[1] / "reproduction"
+TABLE, TINY = str(FOLDER / "two-cells.toml"), str(FOLDER / "tiny.toml")
 
 
 def call(*arguments: str) -> Result:
@@ -25,7 +25,7 @@ def call(*arguments: str) -> Result:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a store in which a run of the table was killed in its first training, and then finished."""
+    """Return a store in which a run of the table was killed during its first training and then completed."""
     store = tmp_path_factory.mktemp("store")
     command = [sys.executable, "-m", "harness.cli.main", "reproduce", TABLE, "--scale", TINY, "--store", str(store)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-def test_nothing_is_done_twice(store: Path) -> None:
+def test_completed_units_are_not_repeated(store: Path) -> None:
     result = call(TABLE, "--scale", TINY, "--store", str(store))
     assert "0 models trained, 0 blocks of images attacked" in result.stderr
     assert len(Store(store / "cells").trainings.ids()) == 2
@@ -68,7 +68,7 @@ def test_trained_cells_are_listed_on_request(store: Path) -> None:
     assert CliRunner().invoke(main, ["ls", "suites", "--cells"]).exit_code == 2
 
 
-def test_the_plan_names_what_is_missing(store: Path, tmp_path: Path) -> None:
+def test_the_plan_lists_missing_trainings(store: Path, tmp_path: Path) -> None:
     done = json.loads(call(TABLE, "--scale", TINY, "--store", str(store), "--plan", "--json").stdout)
     assert done["trainings"] == []
     assert done["attack_seconds"] == 0
@@ -79,14 +79,14 @@ def test_the_plan_names_what_is_missing(store: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "cells").exists()
 
 
-def test_without_a_scale_nothing_is_started(tmp_path: Path) -> None:
+def test_without_a_scale_nothing_runs(tmp_path: Path) -> None:
     result = call(TABLE, "--store", str(tmp_path))
     assert result.exit_code == 0
     assert "10.00" in result.stdout
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cell_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+def test_a_cell_without_counterpart_is_reported(tmp_path: Path) -> None:
     result = call("table-5", "--column", "RN50", "--scale", TINY, "--store", str(tmp_path), "--plan")
     assert result.exit_code == 0, result.output
     assert "no counterpart of the architecture rn50" in result.stderr
@@ -101,7 +101,7 @@ def test_a_cell_that_cannot_be_had_is_named(tmp_path: Path) -> None:
         (["figure-9"], "unknown figure"),
     ],
 )
-def test_what_does_not_exist_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+def test_unknown_names_are_one_line_errors(arguments: list[str], words: str, tmp_path: Path) -> None:
     result = call(*arguments, "--store", str(tmp_path))
     assert result.exit_code == 2
     assert words in result.stderr

@@ -1,4 +1,4 @@
-"""Tests that commands report what the system refuses as one line with the file."""
+"""Tests that commands report errors of the operating system as one line that names the file."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ COMMAND = f"{sys.executable} -m harness.cli.main --help"
         (RuntimeError("DefaultCPUAllocator: not enough memory: x"), "harness: out of memory (DefaultCPUAllocator: not enough memory: x)"),
     ],
 )
-def test_an_error_of_the_system_is_one_line(error: Exception, line: str) -> None:
+def test_a_system_error_is_one_line(error: Exception, line: str) -> None:
     group = Main("harness", commands={})
 
     def fail() -> None:

@@ -20,7 +20,7 @@ from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def load_train(name: str, *_: object) -> ImageSet:
         assert name == "cifar10"
         return SAMPLE
@@ -35,7 +35,7 @@ def harness(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def test_a_recipe_becomes_a_model_with_record_and_curve(here: Path) -> None:
+def test_training_a_recipe_writes_model_record_and_curve(folder: Path) -> None:
     done = harness("train", "tiny.toml", "--threads", "1")
     assert done.exit_code == 0, done.output
     assert "epoch 2" in done.output and "model: trained/tiny.safetensors" in done.output
@@ -47,8 +47,8 @@ def test_a_recipe_becomes_a_model_with_record_and_curve(here: Path) -> None:
         assert load_model("trained/tiny.toml")(SAMPLE.first(2).tensors()[0]).shape == (2, 10)
 
 
-def test_a_stopped_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = harness("train", "tiny.toml", "--threads", "1", "--out", "whole")
+def test_an_interrupted_training_continues(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uninterrupted = harness("train", "tiny.toml", "--threads", "1", "--out", "uninterrupted")
     monkeypatch.setattr("harness.runner.train.train", partial(train, save_every=0.0))
     steps, loss = iter(range(100)), Madry.loss
 
@@ -62,13 +62,13 @@ def test_a_stopped_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
         stopped = harness("train", "tiny.toml", "--threads", "1")
     assert stopped.exit_code == 130 and "same command continues" in stopped.output
     assert Path("trained/tiny.state.pt").is_file() and not Path("trained/tiny.toml").is_file()
-    again = harness("train", "tiny.toml", "--threads", "1")
-    assert "continuing trained/tiny.state.pt" in again.output and "epoch 1" not in again.output
-    assert whole.exit_code == again.exit_code == 0
-    assert read_record(Path("trained/tiny.toml")).weights_sha256 == read_record(Path("whole/tiny.toml")).weights_sha256
+    resumed = harness("train", "tiny.toml", "--threads", "1")
+    assert "continuing trained/tiny.state.pt" in resumed.output and "epoch 1" not in resumed.output
+    assert uninterrupted.exit_code == resumed.exit_code == 0
+    assert read_record(Path("trained/tiny.toml")).weights_sha256 == read_record(Path("uninterrupted/tiny.toml")).weights_sha256
 
 
-def test_a_state_finished_elsewhere_becomes_a_model_without_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_state_becomes_a_model_without_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = train(recipe(), SAMPLE.images, SAMPLE.labels, state=Path("trained/tiny.state.pt"))
 
     def absent(*_: object) -> None:
@@ -81,14 +81,14 @@ def test_a_state_finished_elsewhere_becomes_a_model_without_images(here: Path, m
     assert record.training is not None and record.training.hold_out_pgd_accuracy == trained.selected.hold_out_pgd_accuracy
 
 
-def test_an_absent_device_is_one_line(here: Path) -> None:
+def test_an_absent_device_is_a_one_line_error(folder: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     done = harness("train", "tiny.toml", "--device", "cuda")
     assert done.exit_code == 2 and "no CUDA device" in done.output
 
 
-def test_test_images_join_the_curve(here: Path) -> None:
+def test_test_images_are_added_to_the_curve(folder: Path) -> None:
     done = harness("train", "tiny.toml", "--threads", "1", "--test", "cifar10-sample", "--engine", "dense")
     assert done.exit_code == 0, done.output
     assert "test clean" in done.output
@@ -96,6 +96,6 @@ def test_test_images_join_the_curve(here: Path) -> None:
     assert Path("trained/tiny.png").is_file()
 
 
-def test_an_engine_that_cannot_train_the_recipe_is_one_line(here: Path) -> None:
+def test_an_engine_that_cannot_train_the_recipe_is_a_one_line_error(folder: Path) -> None:
     done = harness("train", "tiny.toml", "--engine", "sparse")
     assert done.exit_code == 2 and "sparse" in done.output

@@ -68,7 +68,7 @@ def compare(function: str) -> Result:
 
 
 @pytest.fixture(autouse=True)
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bad.py").write_text(FILE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -78,34 +78,34 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("function", "words"),
     [("raises", "LookupError: not here"), ("leaves", "SystemExit: 0"), ("interrupts", "KeyboardInterrupt"), ("ends", "os._exit(0)")],
 )
-def test_a_failed_unit_is_a_line_with_its_traceback_in_the_store(function: str, words: str, there: Path) -> None:
+def test_a_failed_unit_is_one_line_and_its_traceback_is_stored(function: str, words: str, folder: Path) -> None:
     result = compare(function)
     assert result.exit_code == 1, result.output
     lines = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
     assert len(lines) == 3 and all(words in line for line in lines)
     assert "Traceback" not in result.stderr and "3 failed" in result.stderr
-    failures = [json.loads(path.read_text()) for path in (there / "results" / "failed").iterdir()]
+    failures = [json.loads(path.read_text()) for path in (folder / "results" / "failed").iterdir()]
     assert len(failures) == 3 and all("Traceback" in failure["traceback"] and "bad.py" in failure["traceback"] for failure in failures)
 
 
 @pytest.mark.parametrize("function", ["at_import", "at_once"])
-def test_a_function_that_ends_the_process_is_a_line_too(function: str) -> None:
+def test_a_function_that_exits_the_process_is_one_line(function: str) -> None:
     result = compare(function)
     assert result.exit_code == 1 and "failed: SystemExit" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
-def test_a_worker_that_user_code_ends_is_reported_by_the_parent(there: Path) -> None:
-    plan = plan_request([f"{there}/bad.py:really_ends"], ["pgd"], "cifar10-sample", 2)
-    report = execute(plan, Store(there / "results"), executor="processes")
+def test_a_worker_ended_by_user_code_is_reported_by_the_parent(folder: Path) -> None:
+    plan = plan_request([f"{folder}/bad.py:really_ends"], ["pgd"], "cifar10-sample", 2)
+    report = execute(plan, Store(folder / "results"), executor="processes")
     assert len(report.failed) == 1 and "worker died 3 times (out of memory, or ended by the model's code?)" in report.failed[0][1]
 
 
-def test_a_run_says_that_the_one_before_ended_in_the_middle(there: Path) -> None:
-    plan, store = plan_request([DENSE], ["pgd"], "cifar10-sample", 2), Store(there / "results")
+def test_a_run_reports_that_the_previous_one_was_interrupted(folder: Path) -> None:
+    plan, store = plan_request([DENSE], ["pgd"], "cifar10-sample", 2), Store(folder / "results")
     code = (
         f"import os\nfrom pathlib import Path\nfrom harness.runner.claims import Claims\nc = Claims(Path({str(store.claims.folder)!r}))\n"
     )
-    subprocess.run([sys.executable, "-c", f"{code}held = c.claimed({plan.units[0].id!r})\nheld.__enter__()\nos._exit(0)"], check=True)
+    subprocess.run([sys.executable, "-c", f"{code}claim = c.claimed({plan.units[0].id!r})\nclaim.__enter__()\nos._exit(0)"], check=True)
     assert [claim.unit for claim in Claims(store.claims.folder).abandoned()] == plan.ids
     events: list[Event] = []
     execute(plan, store, events.append)
@@ -113,13 +113,13 @@ def test_a_run_says_that_the_one_before_ended_in_the_middle(there: Path) -> None
     assert not store.claims.abandoned()
 
 
-def test_another_network_under_the_same_identity_is_refused_by_name(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (there / "outside.py").write_text(
+def test_another_network_with_the_same_identity_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "outside.py").write_text(
         "import os\nfrom torch import nn\n\nclass Net(nn.Sequential):\n    def forward(self, images):\n"
         "        return float(os.environ['FACTOR']) * super().forward(images)\n\n"
         "def make():\n    return Net(nn.Conv2d(3, 4, 5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(196, 10))\n"
     )
-    model = f"{there}/outside.py:make"
+    model = f"{folder}/outside.py:make"
     monkeypatch.setenv("FACTOR", "1")
     first = harness.evaluate(model, n=2, store="results")
     assert harness.evaluate(model, n=2, store="results").equals(first)
@@ -157,8 +157,8 @@ def moving():
 
 
 @pytest.mark.parametrize(("function", "words"), [("make", "SystemExit: 0"), ("moving", "LookupError: stays")])
-def test_methods_that_are_not_calls_may_fail_too(function: str, words: str, there: Path) -> None:
-    (there / "odd.py").write_text(ODD)
+def test_methods_other_than_forward_may_fail(function: str, words: str, folder: Path) -> None:
+    (folder / "odd.py").write_text(ODD)
     result = CliRunner().invoke(main, ["compare", f"odd.py:{function}", "--suite", "smoke", "--n", "2", "--workers", "1"])
     assert result.exit_code == 1 and words in result.stderr and "Traceback" not in result.stderr, result.output
     assert not isinstance(result.exception, LookupError)

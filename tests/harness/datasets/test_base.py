@@ -24,14 +24,14 @@ def image_set(**change: object) -> ImageSet:
     return ImageSet(**fields)  # type: ignore[arg-type]
 
 
-def test_tensors_are_the_pixels_over_255() -> None:
+def test_tensors_are_pixels_divided_by_255() -> None:
     images, labels = image_set().tensors()
     assert images.shape == (5, 3, 4, 6) and images.dtype == torch.float32 and images.is_contiguous()
     assert images[3, 2, 1, 5].item() == pytest.approx(IMAGES[3, 1, 5, 2] / 255)
     assert labels.tolist() == [0, 1, 2, 3, 4] and labels.dtype == torch.int64
 
 
-def test_the_hash_is_of_content_and_not_of_memory_layout() -> None:
+def test_the_hash_depends_on_content_and_not_on_memory_layout() -> None:
     original = image_set()
     assert image_set(images=np.asfortranarray(IMAGES)).sha256 == original.sha256
     changed = IMAGES.copy()
@@ -40,11 +40,11 @@ def test_the_hash_is_of_content_and_not_of_memory_layout() -> None:
     assert len({original.sha256, *(variant.sha256 for variant in variants)}) == 5
 
 
-def test_parts_keep_their_indices() -> None:
+def test_slices_keep_their_indices() -> None:
     assert image_set().slice(2, 4).index.tolist() == [12, 13]
     assert len(image_set().first(5)) == 5
     for n in (0, 6):
-        with pytest.raises(UsageError, match="between 1 and 5"):
+        with pytest.raises(UsageError, match="from 1 to 5"):
             image_set().first(n)
 
 
@@ -61,12 +61,12 @@ def test_parts_keep_their_indices() -> None:
         {"index": np.arange(6)},
     ],
 )
-def test_what_does_not_fit_is_refused(change: dict[str, object]) -> None:
+def test_inconsistent_fields_are_errors(change: dict[str, object]) -> None:
     with pytest.raises(RefusedError):
         image_set(**change)
 
 
-def test_names_and_near_misses() -> None:
+def test_names_and_suggestions() -> None:
     assert {"cifar10", "cifar10-sample", "cifar100", "cifar100-sample", "imagenet100"} <= set(datasets.names())
     with pytest.raises(UnknownNameError, match="Did you mean 'cifar10-sample'"):
         datasets.load("cifar10-smaple")
@@ -86,7 +86,7 @@ def test_the_data_folder_comes_from_the_environment(tmp_path: Path, monkeypatch:
     assert datasets.data_folder().name == "robust-binary-harness"
 
 
-def test_naming_data_sets_imports_nothing_heavy() -> None:
+def test_listing_names_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom harness import datasets\ndatasets.names()\n"
         "sys.exit(', '.join({'torch', 'pandas', 'PIL', 'pooch', 'torchvision'} & set(sys.modules)) or 0)"
@@ -94,7 +94,7 @@ def test_naming_data_sets_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).returncode == 0
 
 
-def test_kinds_of_data_fit_their_data_sets_and_have_the_protocols_radii() -> None:
+def test_data_kinds_match_their_data_sets_and_the_radii_of_the_protocol() -> None:
     kinds = datasets.kinds()
     assert {name: dict(kind.radii) for name, kind in kinds.items() if name in ("cifar10", "cifar100", "imagenet100")} == {
         "cifar10": {"Linf": Fraction(8, 255)},
@@ -109,7 +109,7 @@ def test_kinds_of_data_fit_their_data_sets_and_have_the_protocols_radii() -> Non
     assert all(kind.normalisation in NORMALISATIONS for kind in kinds.values())
 
 
-def test_a_data_set_brings_its_kind_with_its_radius() -> None:
+def test_a_data_set_defines_its_kind_and_default_radius() -> None:
     sample = datasets.DATASETS.get("cifar10-sample")
     kind = DataKind("mine", 10, (3, 32, 32), {"Linf": Fraction(3, 255)})
     with datasets.DATASETS.temporarily("my-data", replace(sample, info=replace(sample.info, name="my-data", kind=kind))):

@@ -28,7 +28,7 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def test_an_official_batch_is_read_after_its_md5(tmp_path: Path) -> None:
+def test_an_official_batch_is_read_after_an_md5_check(tmp_path: Path) -> None:
     path = tmp_path / "test_batch"
     path.write_bytes(official_bytes())
     images, labels = read_batch(path, md5(official_bytes()), b"labels")
@@ -38,7 +38,7 @@ def test_an_official_batch_is_read_after_its_md5(tmp_path: Path) -> None:
         read_batch(path, md5(official_bytes()), b"labels")
 
 
-def test_nothing_else_is_unpickled(tmp_path: Path) -> None:
+def test_types_outside_an_official_batch_are_not_unpickled(tmp_path: Path) -> None:
     class Harmful:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "touched",)  # type: ignore[return-value]
@@ -51,7 +51,7 @@ def test_nothing_else_is_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
-def test_arrays_are_compared_by_content(tmp_path: Path) -> None:
+def test_arrays_are_checked_by_content(tmp_path: Path) -> None:
     path = tmp_path / "cifar10_test.npz"
     np.savez(path, x=SAMPLE.images, y=SAMPLE.labels)
     images, labels = read_published(path, content_sha256(SAMPLE.images, SAMPLE.labels, True), True)
@@ -76,14 +76,14 @@ def test_arrays_are_compared_by_content(tmp_path: Path) -> None:
         {"y": np.array(["cat"] * 20)},
     ],
 )
-def test_arrays_of_the_same_bytes_but_another_kind_are_refused(change: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_arrays_of_another_type_or_shape_are_errors(change: dict[str, np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "cifar10_test.npz"
     np.savez(path, **{"x": SAMPLE.images, "y": SAMPLE.labels, **change})  # type: ignore[arg-type]
     with pytest.raises(DamagedFileError, match=r"x uint8|from 0 to 99|content sha256"):
         read_published(path, content_sha256(SAMPLE.images, SAMPLE.labels, True), True)
 
 
-def test_a_damaged_archive_is_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+def test_a_damaged_archive_is_an_error_at_every_offset(tmp_path: Path) -> None:
     path = tmp_path / "cifar10_test.npz"
     np.savez_compressed(path, x=SAMPLE.images, y=SAMPLE.labels)
     content, expected = path.read_bytes(), content_sha256(SAMPLE.images, SAMPLE.labels, True)
@@ -98,7 +98,7 @@ def test_a_damaged_archive_is_refused_wherever_the_damage_is(tmp_path: Path) -> 
         read_published(path, expected, True)
 
 
-def test_order_counts_only_where_it_is_official() -> None:
+def test_the_order_counts_only_if_it_is_official() -> None:
     forwards, backwards = (SAMPLE.images, SAMPLE.labels), (SAMPLE.images[::-1], SAMPLE.labels[::-1])
     assert content_sha256(*forwards, False) == content_sha256(*backwards, False)
     assert content_sha256(*forwards, True) != content_sha256(*backwards, True)
@@ -117,14 +117,14 @@ def test_a_split_is_read_in_order(tmp_path: Path) -> None:
     assert images.index.tolist() == list(range(20)) and np.array_equal(images.images, SAMPLE.images)
 
 
-def test_what_is_absent_is_one_line_with_a_way_out(tmp_path: Path) -> None:
+def test_missing_files_are_an_error_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"HARNESS_DATA_DIR.*cifar10-sample"):
         read_split(SETS["cifar10"], TEST, tmp_path)
     with pytest.raises(UnknownNameError, match="cifar10"):
         load_train("cifar1", tmp_path)
 
 
-def test_copies_of_cifar100_in_any_order_are_the_same_set(tmp_path: Path) -> None:
+def test_copies_of_cifar100_in_any_order_give_the_same_set(tmp_path: Path) -> None:
     sample = datasets.load("cifar100-sample").first(100)
     expected = content_sha256(sample.images, sample.labels, False)
     data = dataclasses.replace(SETS["cifar100"], content={TEST: expected})
@@ -139,13 +139,13 @@ def test_copies_of_cifar100_in_any_order_are_the_same_set(tmp_path: Path) -> Non
 
 
 @pytest.mark.needs_cifar
-def test_the_first_images_of_cifar100_are_of_many_classes() -> None:
+def test_the_first_images_of_cifar100_cover_many_classes() -> None:
     assert len(set(datasets.load("cifar100", n=250).labels.tolist())) > 80
 
 
 @pytest.mark.needs_cifar
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_the_whole_splits_are_balanced(name: str) -> None:
+def test_the_test_splits_are_balanced(name: str) -> None:
     test = datasets.load(name)
     assert len(test) == 10_000 and len(set(np.bincount(test.labels).tolist())) == 1
     assert len(datasets.load(name, n=3)) == 3
@@ -153,5 +153,5 @@ def test_the_whole_splits_are_balanced(name: str) -> None:
 
 @pytest.mark.needs_cifar
 @pytest.mark.parametrize(("name", "counts"), [("cifar10", [5000] * 10), ("cifar100", [500] * 100)])
-def test_the_training_splits_are_whole(name: str, counts: list[int]) -> None:
+def test_the_training_splits_are_complete(name: str, counts: list[int]) -> None:
     assert np.bincount(load_train(name, Path(os.environ["HARNESS_DATA_DIR"])).labels).tolist() == counts

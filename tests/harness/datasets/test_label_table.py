@@ -1,4 +1,4 @@
-"""Tests of pictures with `labels.csv` and `classes.txt`: every label belongs to its picture, or the line that does not is named."""
+"""Tests of pictures with `labels.csv` and `classes.txt`: labels are read correctly, or the error names the offending line."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def write_pictures(root: Path) -> None:
 
 
 def labels_by_picture(root: Path) -> dict[str, str]:
-    """Return the class of each picture by its name; the pixels are compared."""
+    """Return the class of each picture by its file name, matched by pixels."""
     images = datasets.load(f"folder:{root}")
     positions = {pixels.tobytes(): name for name, pixels in zip(NAMES, PIXELS, strict=True)}
     return {positions[image.tobytes()]: images.classes[label] for image, label in zip(images.images, images.labels, strict=True)}
@@ -32,17 +32,17 @@ EXPECTED = {"b.png": "dog", "a.png": "cat", "deep/c.png": "dog", "d.png": "cat",
 @pytest.mark.parametrize("header", ["", "file,label\n", "Filename,class\n"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_names_of_classes(tmp_path: Path, header: str, separator: str, mark: str) -> None:
+def test_class_names_with_every_header_separator_and_byte_order_mark(tmp_path: Path, header: str, separator: str, mark: str) -> None:
     write_pictures(tmp_path)
     rows = [f'"{name}"{separator}{label}\r\n' for name, label in EXPECTED.items()]
     (tmp_path / "labels.csv").write_bytes((mark + header.replace(",", separator) + "".join(rows) + "\n").encode())
     assert labels_by_picture(tmp_path) == EXPECTED
     images = datasets.load(f"folder:{tmp_path}")
     assert images.classes == ("cat", "dog") and images.labels.tolist() == [0, 1, 0, 1, 0]
-    assert images.notes == ("its labels are those of labels.csv", "1 picture passed over that labels.csv does not name")
+    assert images.notes == ("its labels are those of labels.csv", "1 picture skipped that labels.csv does not list")
 
 
-def test_indices_with_and_without_a_class_list(tmp_path: Path) -> None:
+def test_class_indices_with_and_without_a_class_list(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     (tmp_path / "labels.csv").write_text("a.png,2\nb.png,0\n")
     images = datasets.load(f"folder:{tmp_path}")
@@ -82,13 +82,13 @@ def test_indices_with_and_without_a_class_list(tmp_path: Path) -> None:
         ("a.png,0\nb.png\n", None, "1 cells in line 2"),
         ("a.png,0,5\nb.png,1,5\n", None, "3 cells in line 1"),
         ("a.png\nb.png\n", None, "1 cells in line 1"),
-        ("file,label\n", None, "a header only"),
+        ("file,label\n", None, "only a header"),
         ("", None, "an empty file"),
         ('a.png,"0\nb.png,1\n', None, "unexpected end of data"),
         ("a.png,\x07\n", None, r"'\\x07' in line 1"),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_line(tmp_path: Path, table: str, classes: str | None, words: str) -> None:
+def test_invalid_tables_are_errors_that_name_the_line(tmp_path: Path, table: str, classes: str | None, words: str) -> None:
     write_pictures(tmp_path)
     (tmp_path / "labels.csv").write_text(table)
     if classes is not None:
@@ -98,21 +98,21 @@ def test_what_does_not_fit_is_named_with_its_line(tmp_path: Path, table: str, cl
     assert len(str(caught.value)) <= 300 and str(caught.value).isprintable()
 
 
-def test_another_encoding_is_named(tmp_path: Path) -> None:
+def test_another_encoding_is_an_error(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     (tmp_path / "labels.csv").write_bytes("a.png,föhn\n".encode("latin-1"))
     with pytest.raises(DamagedFileError, match=r"labels\.csv.*UTF-8"):
         datasets.load(f"folder:{tmp_path}")
 
 
-def test_pictures_without_labels_are_named(tmp_path: Path) -> None:
+def test_pictures_without_labels_are_an_error(tmp_path: Path) -> None:
     write_pictures(tmp_path / "x")
     (tmp_path / "x" / "deep" / "c.png").unlink()
-    with pytest.raises(MissingDataError, match=r"5 pictures beside no folder of a class, and no labels\.csv"):
+    with pytest.raises(MissingDataError, match=r"5 pictures without class folders and without labels\.csv"):
         datasets.load(f"folder:{tmp_path / 'x'}")
 
 
-def test_separators_in_file_names_do_not_hide_those_of_columns(tmp_path: Path) -> None:
+def test_separators_in_file_names_are_not_taken_for_column_separators(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     (tmp_path / "labels.csv").write_text("é, f.png;0\na.png;1\n", encoding="utf-8")
     assert labels_by_picture(tmp_path) == {"é, f.png": "0", "a.png": "1"}

@@ -1,4 +1,4 @@
-"""Tests of RobustBench's images, loaded by the package from files that the tests write in the official format."""
+"""Tests of RobustBench's images, loaded by the package from small files in the official format."""
 
 import dataclasses
 import io
@@ -30,7 +30,7 @@ __all__ = ["server"]
 pytestmark = pytest.mark.needs_robustbench
 # More than the hundred images that the package loads per batch.
 IMAGES = 120
-BOTH = pytest.mark.parametrize("family", ["cifar10", "cifar100"])
+each_family = pytest.mark.parametrize("family", ["cifar10", "cifar100"])
 
 
 def sample(family: str) -> ImageSet:
@@ -66,8 +66,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@BOTH
-def test_images_and_labels_are_those_of_the_files_in_their_order(family: str, folder: Path) -> None:
+@each_family
+def test_images_and_labels_match_the_files_in_order(family: str, folder: Path) -> None:
     state = torch.get_rng_state()
     loaded, expected = datasets.load(f"robustbench-{family}", folder), sample(family)
     assert np.array_equal(loaded.images, expected.images) and np.array_equal(loaded.labels, expected.labels)
@@ -75,16 +75,16 @@ def test_images_and_labels_are_those_of_the_files_in_their_order(family: str, fo
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_first_n_are_loaded(folder: Path) -> None:
+def test_the_first_n_images_are_loaded(folder: Path) -> None:
     for n in (1, 100, 110):
         loaded = datasets.load("robustbench-cifar10", folder, n)
         assert np.array_equal(loaded.images, sample("cifar10").images[:n]) and loaded.index.tolist() == list(range(n))
-    with pytest.raises(UsageError, match=f"between 1 and {IMAGES}"):
+    with pytest.raises(UsageError, match=f"from 1 to {IMAGES}"):
         datasets.load("robustbench-cifar10", folder, IMAGES + 1)
 
 
-@BOTH
-def test_what_is_absent_is_refused_and_not_downloaded(family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_family
+def test_missing_files_are_an_error_and_not_downloaded(family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(robustbench, "fetch_batches", lambda *args: pytest.fail("a download"))
     data = SETS[family]
     for file in (*data.batches[TEST], *data.batches[TRAIN], data.meta):
@@ -98,7 +98,7 @@ def test_what_is_absent_is_refused_and_not_downloaded(family: str, folder: Path,
     assert datasets.present(f"robustbench-{family}", folder)
 
 
-def test_a_changed_byte_is_refused_and_not_downloaded(folder: Path) -> None:
+def test_a_changed_byte_is_an_error_and_not_downloaded(folder: Path) -> None:
     for file in ("test_batch", "data_batch_3", "batches.meta"):
         path = folder / "cifar-10-batches-py" / file
         content = path.read_bytes()
@@ -108,7 +108,7 @@ def test_a_changed_byte_is_refused_and_not_downloaded(folder: Path) -> None:
         path.write_bytes(content)
 
 
-def test_what_is_not_official_is_not_unpickled(folder: Path) -> None:
+def test_unofficial_files_are_not_unpickled(folder: Path) -> None:
     class Harmful:
         def __reduce__(self) -> tuple[object, tuple[Path]]:
             return Path.touch, (folder / "touched",)
@@ -123,7 +123,7 @@ def test_what_is_not_official_is_not_unpickled(folder: Path) -> None:
     assert not (folder / "touched").exists()
 
 
-def test_a_download_brings_all_that_the_package_reads(folder: Path, server: Server, tmp_path: Path) -> None:
+def test_a_download_contains_every_file_that_the_package_reads(folder: Path, server: Server, tmp_path: Path) -> None:
     data = SETS["cifar100"]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -134,14 +134,14 @@ def test_a_download_brings_all_that_the_package_reads(folder: Path, server: Serv
     assert np.array_equal(loaded.images, sample("cifar100").images[:5])
 
 
-def test_a_failed_download_is_one_line(folder: Path, tmp_path: Path) -> None:
+def test_a_failed_download_is_a_one_line_error(folder: Path, tmp_path: Path) -> None:
     unreachable = dataclasses.replace(SETS["cifar10"], url="http://127.0.0.1:9/file.tar.gz")
     with pytest.raises(MissingDataError, match="could not be downloaded") as raised:
         read(unreachable, tmp_path / "data", download=True)
     assert "\n" not in str(raised.value)
 
 
-def test_floats_become_the_bytes_they_were_or_are_refused() -> None:
+def test_floats_are_converted_to_bytes_exactly_or_are_an_error() -> None:
     all_bytes = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
     assert np.array_equal(to_uint8(all_bytes.float().div(255)), all_bytes.permute(0, 2, 3, 1).numpy())
     for value in (0.5, -1 / 255, 256 / 255, float("nan"), 0.2 + 1e-7):
@@ -151,7 +151,7 @@ def test_floats_become_the_bytes_they_were_or_are_refused() -> None:
         to_uint8(torch.zeros(1, 3, 2, 2, dtype=torch.float64))
 
 
-def test_a_listing_imports_no_package() -> None:
+def test_listing_data_sets_imports_no_package() -> None:
     code = (
         "import sys\nfrom harness import datasets\n"
         "found = [datasets.present(name) for name in datasets.names()]\n"
@@ -161,7 +161,7 @@ def test_a_listing_imports_no_package() -> None:
     assert not process.stderr.strip()
 
 
-def test_a_leaderboard_model_is_run_on_its_own_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leaderboard_model_runs_on_the_data_of_robustbench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "models" / "cifar10" / "Linf").mkdir(parents=True)
     torch.save(architecture().state_dict(), folder / "models" / "cifar10" / "Linf" / f"{NAME}.pt")
     monkeypatch.chdir(folder)

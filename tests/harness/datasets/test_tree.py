@@ -1,4 +1,4 @@
-"""Tests of image trees: a user's folders and ImageNet-100, with real images written as files."""
+"""Tests of image trees (users' folders and ImageNet-100) with real images written as files."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def write_tree(root: Path, classes: int = 3, per_class: int = 2, size: tuple[int
             Image.fromarray(SAMPLE.images[row]).resize(size).save(folder / f"{number}.png")
 
 
-def test_a_folder_of_images_is_a_data_set(tmp_path: Path) -> None:
+def test_a_folder_of_class_folders_is_a_data_set(tmp_path: Path) -> None:
     write_tree(tmp_path)
     images = datasets.load(f"folder:{tmp_path}")
     assert images.classes == ("class000", "class001", "class002")
@@ -31,26 +31,26 @@ def test_a_folder_of_images_is_a_data_set(tmp_path: Path) -> None:
     assert np.array_equal(images.images[1], first)
 
 
-def test_the_name_of_a_folder_says_nothing_of_where_it_lies(tmp_path: Path) -> None:
-    for parent in ("here", "there"):
+def test_the_name_of_a_folder_does_not_depend_on_its_location(tmp_path: Path) -> None:
+    for parent in ("first", "second"):
         write_tree(tmp_path / parent / "birds")
-    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}") for parent in ("here", "there"))
+    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}") for parent in ("first", "second"))
     assert first.name == second.name and first.name.startswith("folder:birds-")
     assert first.sha256 == second.sha256
 
 
-def test_two_folders_of_one_name_are_two_data_sets(tmp_path: Path) -> None:
-    for parent in ("here", "there"):
+def test_folders_with_the_same_name_and_different_content_have_different_names(tmp_path: Path) -> None:
+    for parent in ("first", "second"):
         write_tree(tmp_path / parent / "birds")
-    changed = tmp_path / "there" / "birds" / "class001" / "1.png"
-    name_before = datasets.describe(f"folder:{tmp_path / 'there' / 'birds'}").name
+    changed = tmp_path / "second" / "birds" / "class001" / "1.png"
+    name_before = datasets.describe(f"folder:{tmp_path / 'second' / 'birds'}").name
     Image.fromarray(SAMPLE.images[0][::-1]).save(changed)
-    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}", n=2) for parent in ("here", "there"))
+    first, second = (datasets.load(f"folder:{tmp_path / parent / 'birds'}", n=2) for parent in ("first", "second"))
     # The two images that are loaded are equal; the data sets differ.
     assert first.sha256 == second.sha256 and first.name == name_before != second.name
 
 
-def test_the_first_n_are_balanced_and_only_they_are_read(tmp_path: Path) -> None:
+def test_the_first_n_are_balanced_and_no_others_are_decoded(tmp_path: Path) -> None:
     write_tree(tmp_path)
     (tmp_path / "class001" / "1.png").write_bytes(b"not an image")
     assert datasets.load(f"folder:{tmp_path}", n=4).labels.tolist() == [0, 1, 2, 0]
@@ -65,7 +65,7 @@ def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
         datasets.load(f"folder:{tmp_path}")
 
 
-def test_more_than_there_are_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+def test_too_large_n_is_an_error_before_any_image_is_decoded(tmp_path: Path) -> None:
     write_tree(tmp_path)
     (tmp_path / "class000" / "0.png").write_bytes(b"not an image")
     with pytest.raises(UsageError, match="6 images"):
@@ -81,7 +81,7 @@ def test_hidden_files_and_folders_are_neither_images_nor_classes(tmp_path: Path)
     assert len(images) == 6 and len(images.classes) == 3
 
 
-def test_a_cut_image_is_named_whatever_its_format(tmp_path: Path) -> None:
+def test_a_truncated_image_is_named_in_every_format(tmp_path: Path) -> None:
     for suffix in ("png", "jpg", "webp", "bmp", "tiff"):
         path = tmp_path / suffix / "class000" / f"0.{suffix}"
         path.parent.mkdir(parents=True)
@@ -91,7 +91,7 @@ def test_a_cut_image_is_named_whatever_its_format(tmp_path: Path) -> None:
             datasets.load(f"folder:{tmp_path / suffix}")
 
 
-def test_nothing_to_read_says_so(tmp_path: Path) -> None:
+def test_missing_and_empty_folders_are_errors(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no images"):
         datasets.load(f"folder:{tmp_path}")
     with pytest.raises(MissingDataError, match="no folder"):
@@ -118,7 +118,7 @@ def test_a_class_list_fixes_the_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"class000\nclass001\nclass000\n", b"\xff\xfe"])
-def test_a_class_list_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
+def test_an_invalid_class_list_is_an_error(content: bytes, tmp_path: Path) -> None:
     write_tree(tmp_path / "imagenet100", per_class=1)
     (tmp_path / "imagenet100" / "classes.txt").write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"classes\.txt"):
@@ -126,7 +126,7 @@ def test_a_class_list_that_is_none_is_named(content: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("size", [(256, 256), (500, 375), (375, 500), (64, 48), (333, 500)])
-def test_the_crop_is_central_whatever_the_shape(size: tuple[int, int]) -> None:
+def test_the_crop_is_central_for_every_shape(size: tuple[int, int]) -> None:
     width, height = size
     ramp = np.zeros((height, width, 3), np.uint8)
     ramp[..., 0] = np.linspace(0, 255, width).astype(np.uint8)
@@ -136,8 +136,8 @@ def test_the_crop_is_central_whatever_the_shape(size: tuple[int, int]) -> None:
     assert cropped[..., 0].mean() == pytest.approx(127.5, abs=1.5) and cropped[..., 1].mean() == pytest.approx(127.5, abs=1.5)
 
 
-def test_the_resize_is_bilinear_with_antialias() -> None:
-    # Halved with a triangle filter: each pixel is the mean of four with weights 1, 3, 3, 1, along each axis.
+def test_resizing_is_bilinear_with_antialiasing() -> None:
+    # Halving with a triangle filter: each pixel is the mean of four with weights 1, 3, 3, 1 along each axis.
     picture = np.concatenate(list(SAMPLE.images[:256].reshape(16, 16, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(16, 32, 512, 3)))
     halved = picture.astype(float)
     for _ in range(2):
@@ -147,12 +147,12 @@ def test_the_resize_is_bilinear_with_antialias() -> None:
     assert np.abs(cropped - halved[16:240, 16:240]).max() <= 1
 
 
-def test_no_imagenet_says_where_to_put_it() -> None:
+def test_missing_imagenet_is_an_error_that_gives_the_expected_path() -> None:
     with pytest.raises(MissingDataError, match="imagenet100/val/CLASS/FILE"):
         datasets.load("imagenet100", Path("absent"))
 
 
-def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
+def test_skipped_files_are_counted_in_notes(tmp_path: Path) -> None:
     write_tree(tmp_path)
     for name in ("class000/notes.txt", "class001/more.txt", "class001/film.mp4", "class002/.DS_Store"):
         (tmp_path / name).write_bytes(b"")
@@ -167,7 +167,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     assert images.first(2).notes == images.notes
 
 
-def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_numbered_classes_are_ordered_numerically(tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / str(number)).mkdir()
         Image.fromarray(SAMPLE.images[number]).save(tmp_path / str(number) / "0.png")
@@ -177,7 +177,7 @@ def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("validation",)])
-def test_parts_of_a_data_set_are_not_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+def test_splits_are_not_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
     for part in parts:
         write_tree(tmp_path / part)
     with pytest.raises(UsageError, match=f"parts of a data set.*folder:.*{sorted(parts)[-1]}"):
@@ -185,13 +185,13 @@ def test_parts_of_a_data_set_are_not_classes(tmp_path: Path, parts: tuple[str, .
     assert len(datasets.load(f"folder:{tmp_path / parts[0]}")) == 6
 
 
-def test_a_folder_around_the_classes_is_not_a_class(tmp_path: Path) -> None:
+def test_a_parent_of_the_data_set_is_an_error_with_a_hint(tmp_path: Path) -> None:
     write_tree(tmp_path / "pictures")
     with pytest.raises(UsageError, match=r"one folder deeper, folder:.*pictures"):
         datasets.load(f"folder:{tmp_path}")
 
 
-def test_images_are_brought_to_one_size(tmp_path: Path) -> None:
+def test_images_can_be_resized_to_one_size(tmp_path: Path) -> None:
     write_tree(tmp_path, size=(40, 30))
     Image.new("RGB", (31, 32)).save(tmp_path / "class002" / "0.png")
     with pytest.raises(DamagedFileError, match="--resize"):
@@ -200,17 +200,17 @@ def test_images_are_brought_to_one_size(tmp_path: Path) -> None:
     assert resized.images.shape == (6, 24, 24, 3) and resized.name.endswith("-24px")
     assert datasets.describe(f"folder:{tmp_path}").name != resized.name
     for wrong in ("0", "x", "99999"):
-        with pytest.raises(UsageError, match="resized to a number of pixels"):
+        with pytest.raises(UsageError, match="resize must be a number of pixels"):
             datasets.load(f"folder:{tmp_path}?resize={wrong}")
 
 
-def test_a_class_list_orders_the_folders(tmp_path: Path) -> None:
+def test_a_class_list_orders_and_selects_the_folders(tmp_path: Path) -> None:
     write_tree(tmp_path)
     name = datasets.load(f"folder:{tmp_path}").name
     (tmp_path / "classes.txt").write_text("class002\nclass000\n")
     images = datasets.load(f"folder:{tmp_path}")
     assert images.classes == ("class002", "class000") and images.name != name
-    assert images.notes == ("1 folder passed over that classes.txt does not name: class001",)
+    assert images.notes == ("1 folder skipped that classes.txt does not list: class001",)
     first = SAMPLE.images[np.flatnonzero(SAMPLE.labels == 2)[0]]
     assert np.array_equal(images.images[0], first)
     (tmp_path / "classes.txt").write_text("class000\nclass009\n")
@@ -218,13 +218,13 @@ def test_a_class_list_orders_the_folders(tmp_path: Path) -> None:
         datasets.load(f"folder:{tmp_path}")
 
 
-def test_pictures_in_no_class_folder_are_counted(tmp_path: Path) -> None:
+def test_pictures_outside_class_folders_are_counted(tmp_path: Path) -> None:
     write_tree(tmp_path)
     Image.new("RGB", (32, 32)).save(tmp_path / "loose.png")
-    assert datasets.load(f"folder:{tmp_path}").notes == ("1 picture passed over in no class folder: loose.png",)
+    assert datasets.load(f"folder:{tmp_path}").notes == ("1 picture skipped outside the class folders: loose.png",)
 
 
-def test_links_to_folders_are_not_followed_and_counted(tmp_path: Path) -> None:
+def test_links_to_folders_are_counted_and_not_followed(tmp_path: Path) -> None:
     write_tree(tmp_path)
     (tmp_path / "class000" / "again").symlink_to(tmp_path / "class000")
     (tmp_path / "class001" / "more").symlink_to(tmp_path / "class000")
@@ -235,7 +235,7 @@ def test_links_to_folders_are_not_followed_and_counted(tmp_path: Path) -> None:
         datasets.load(f"folder:{tmp_path}")
 
 
-def test_names_that_cannot_be_printed_are_shown_escaped(tmp_path: Path) -> None:
+def test_unprintable_names_are_escaped(tmp_path: Path) -> None:
     write_tree(tmp_path / "a\nb")
     (tmp_path / "a\nb" / "class000" / "x\x1b[31m.png").write_bytes(b"not an image")
     with pytest.raises(DamagedFileError) as caught:
@@ -247,14 +247,14 @@ def test_names_that_cannot_be_printed_are_shown_escaped(tmp_path: Path) -> None:
         datasets.load(f"folder:{tmp_path / 'a'}\nb")
 
 
-def test_names_that_are_not_text_are_read(tmp_path: Path) -> None:
+def test_names_that_are_not_valid_utf8_are_read(tmp_path: Path) -> None:
     write_tree(tmp_path)
     source = tmp_path / "class000" / "0.png"
     source.rename(os.fsdecode(os.fsencode(tmp_path / "class000") + b"/\xff.png"))
     assert len(datasets.load(f"folder:{tmp_path}")) == 6
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree(tmp_path)
     (tmp_path / "class001" / "locked").mkdir()
     scan = os.scandir
@@ -269,7 +269,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
         datasets.load(f"folder:{tmp_path}")
 
 
-def test_grey_pictures_have_one_channel_if_wanted(tmp_path: Path) -> None:
+def test_grey_pictures_have_one_channel_on_request(tmp_path: Path) -> None:
     write_tree(tmp_path)
     with pytest.raises(DamagedFileError, match=r"a grey picture.*colours"):
         datasets.load(f"folder:{tmp_path}?channels=1")
@@ -282,6 +282,6 @@ def test_grey_pictures_have_one_channel_if_wanted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", ["channels=2", "channels=", "resize=24&channels=x", "resize=24&colour=1", "channels=1e9"])
-def test_options_that_are_none_are_refused(tmp_path: Path, options: str) -> None:
+def test_invalid_options_are_errors(tmp_path: Path, options: str) -> None:
     with pytest.raises(UsageError, match="channel"):
         datasets.load(f"folder:{tmp_path}?{options}")

@@ -1,4 +1,4 @@
-"""Fixtures for the engine tests: a small frozen network with channels that keep no weights, and images."""
+"""Fixtures for the engine tests: a small frozen network in which some channels have no weights, and images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.randomness import isolated
 from model_zoo.packing.frozen import empty
 
 
-def network(name="cifar-resnet18", width=6, kept=0.3, affine=True, **fields):
-    """Return a network of random signs; a third of its channels keep no weights and give a constant, and a fourth are never read."""
+def network(name="cifar-resnet18", width=6, keep_ratio=0.3, affine=True, **fields):
+    """Return a network with random signs; every third channel is pruned to a constant, and every fourth is never read."""
     architecture = {"name": name, "classes": 10, "width": width, "normalisation": "cifar10", **fields}
     model = empty(architecture, affine)
     with isolated(0), torch.no_grad():
@@ -19,7 +19,7 @@ def network(name="cifar-resnet18", width=6, kept=0.3, affine=True, **fields):
             if isinstance(module, torch.nn.Conv2d):
                 weight = module.weight
                 signs = torch.where(torch.rand(weight.shape) < 0.5, -1.0, 1.0)
-                weight.copy_(signs * (torch.rand(weight.shape) < (1.0 if len(weight) == 10 else kept)))
+                weight.copy_(signs * (torch.rand(weight.shape) < (1.0 if len(weight) == 10 else keep_ratio)))
                 if len(weight) != 10:
                     weight[::3] = 0.0
                 if weight.shape[1] > 3:

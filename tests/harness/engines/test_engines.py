@@ -1,4 +1,4 @@
-"""Tests that engines agree with the models they replace, and that an engine that disagrees is refused."""
+"""Tests that engines agree with the models they replace, and that an engine that disagrees is rejected."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from model_zoo.loading import load_model
 from tests.harness.engines.conftest import network
 
 MODEL = "cifar10-rn8w32-pruned-binary-k05-p01"
-exact = ["folded", pytest.param("sparse", marks=pytest.mark.needs_numba)]
-both = pytest.mark.parametrize("engine", exact)
-every = pytest.mark.parametrize("engine", [*exact, "bf16"])
+EXACT = ["folded", pytest.param("sparse", marks=pytest.mark.needs_numba)]
+each_exact_engine = pytest.mark.parametrize("engine", EXACT)
+each_engine = pytest.mark.parametrize("engine", [*EXACT, "bf16"])
 
 
 def run(model, images):
@@ -36,9 +36,9 @@ def run(model, images):
     return logits.detach(), gradient
 
 
-@both
+@each_exact_engine
 @pytest.mark.parametrize(
-    "fields", [{}, {"last_batch_norm": "none"}, {"stem_stride": 2}, {"name": "cifar-resnet50", "width": 8, "kept": 0.7}]
+    "fields", [{}, {"last_batch_norm": "none"}, {"stem_stride": 2}, {"name": "cifar-resnet50", "width": 8, "keep_ratio": 0.7}]
 )
 @pytest.mark.parametrize("affine", [True, False])
 def test_a_network_with_dead_channels_is_computed_exactly(images, engine, fields, affine):
@@ -51,7 +51,7 @@ def test_a_network_with_dead_channels_is_computed_exactly(images, engine, fields
     assert float(((outputs[1] - gradient).abs() / gradient.abs().amax()).flatten(1).median()) < 1e-5
 
 
-def test_dead_channels_are_taken_out():
+def test_dead_channels_are_removed():
     from harness.engines.folded import narrowed
 
     graph = lower(network())
@@ -61,8 +61,8 @@ def test_dead_channels_are_taken_out():
     assert narrowed(graph)[1].weight.shape[0] < inner.weight.shape[0]
 
 
-@both
-def test_shipped_models_are_equal_in_logits_and_gradients(images, engine):
+@each_exact_engine
+def test_logits_and_gradients_of_shipped_models_are_equal(images, engine):
     for name in registry.model_ids():
         if name.startswith("cifar10"):
             model = load_model(name)
@@ -71,7 +71,7 @@ def test_shipped_models_are_equal_in_logits_and_gradients(images, engine):
 
 
 @pytest.mark.needs_numba
-def test_an_image_gets_the_same_bits_in_any_batch_on_any_number_of_threads(images):
+def test_results_are_bit_identical_for_every_batch_size_and_number_of_threads(images):
     model = engines.build(load_model(MODEL), "sparse")
     logits, gradient = run(model, images)
     for count in (1, 2, 15, 16, 17, 33):
@@ -100,8 +100,8 @@ def test_gradients_of_single_logits_from_one_forward_pass(images):
         torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-3)
 
 
-@every
-def test_an_engine_of_a_tampered_model_is_refused(images, engine):
+@each_engine
+def test_an_engine_built_from_a_tampered_model_is_rejected(images, engine):
     model, tampered = load_model(MODEL), load_model(MODEL)
     weight = tampered.network.layer2[0].conv1.weight
     index = tuple(np.argwhere(weight.numpy() != 0)[40])
@@ -114,7 +114,7 @@ def test_an_engine_of_a_tampered_model_is_refused(images, engine):
     assert engines.prepare(model, engines.build(model, engine), engine, images).engine == engine
 
 
-def test_shipped_models_may_be_rounded_to_bfloat16(images):
+def test_shipped_models_can_run_in_bfloat16(images):
     for name in registry.model_ids():
         if name.startswith("cifar10"):
             model = load_model(name)
@@ -122,7 +122,7 @@ def test_shipped_models_may_be_rounded_to_bfloat16(images):
             assert result.engine == "bf16", f"{name}: {result.finding}"
 
 
-def test_at_the_boundary_bf16_decides_as_float32(images):
+def test_bf16_predicts_the_float32_class_near_the_decision_boundary(images):
     model, engine = load_model(MODEL), engines.build(load_model(MODEL), "bf16")
     with torch.no_grad():
         # Bisect between neighbouring images to points at which the prediction changes.
@@ -144,17 +144,17 @@ def test_at_the_boundary_bf16_decides_as_float32(images):
     assert gradient.any() and torch.equal(gradient, rounded)
 
 
-def test_a_difference_that_is_not_a_number_is_refused(images):
+def test_a_nan_difference_is_rejected(images):
     model = load_model(MODEL)
 
-    class Broken(torch.nn.Module):
+    class NaN(torch.nn.Module):
         def forward(self, batch):
             return model(batch) * torch.nan
 
-    assert compare(model, Broken(), images[:2]).refusal is not None
+    assert compare(model, NaN(), images[:2]).refusal is not None
 
 
-def test_other_modules_are_not_taken_for_ours():
+def test_foreign_modules_are_rejected():
     with pytest.raises(UnsuitedError, match="Linear"):
         lower(torch.nn.Linear(3, 3).eval())
     changed = network()
@@ -164,12 +164,12 @@ def test_other_modules_are_not_taken_for_ours():
 
 
 @pytest.mark.parametrize("engine", ["folded", "bf16", pytest.param("sparse", marks=pytest.mark.needs_numba)])
-def test_another_activation_than_relu_is_refused_not_computed_as_relu(engine):
+def test_activations_other_than_relu_are_rejected(engine):
     with pytest.raises(UnsuitedError, match="SignSTE"):
         engines.build(network(activation="sign-ste"), engine)
 
 
-def test_one_block_with_another_activation_is_refused():
+def test_another_activation_in_a_single_block_is_rejected():
     changed = network("cifar-resnet50")
     changed.network.layer2[1].activation = SignSTE()
     with pytest.raises(UnsuitedError, match="SignSTE"):
@@ -177,7 +177,7 @@ def test_one_block_with_another_activation_is_refused():
 
 
 @pytest.mark.needs_numba
-def test_a_stem_that_the_sparse_engine_lacks_is_unsuited_and_folded_runs_it():
+def test_a_stem_unsupported_by_the_sparse_engine_runs_on_the_folded_engine():
     model = network("imagenet-resnet18", normalisation="imagenet")
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with pytest.raises(UnsuitedError, match=r"maximum pooling|pads by 3"):
@@ -185,7 +185,7 @@ def test_a_stem_that_the_sparse_engine_lacks_is_unsuited_and_folded_runs_it():
     assert compare(model, engines.build(model, "folded"), images).refusal is None
 
 
-def test_the_engine_is_resolved_by_record_and_attack_alone():
+def test_the_engine_depends_on_record_and_attack_only():
     record, spec = registry.get_record(MODEL), attacks.get("autoattack")
     assert [engines.resolve(name, record, spec) for name in engines.NAMES] == ["dense", "dense", "folded", "sparse", "bf16"]
     steps = record.model_copy(update={"backward": "ste"})
@@ -197,7 +197,7 @@ def test_the_engine_is_resolved_by_record_and_attack_alone():
     assert ENGINES == engines.NAMES
 
 
-def test_what_is_stored_is_found_again_and_another_engine_is_another_unit():
+def test_stored_units_keep_their_identity_and_each_engine_has_a_different_one():
     stored_ids = set(Store(Path(__file__).parents[3] / "results").ids())
     plan = plan_suite(get_suite("quick"))
     assert set(plan.ids) <= stored_ids
@@ -206,8 +206,8 @@ def test_what_is_stored_is_found_again_and_another_engine_is_another_unit():
     assert len({ids[engine][0] for engine in ("dense", "folded", "sparse")}) == 3
 
 
-@every
-def test_a_unit_is_run_with_its_engine_and_says_so(tmp_path, engine, monkeypatch):
+@each_engine
+def test_a_unit_runs_with_its_engine_and_records_it(tmp_path, engine, monkeypatch):
     plan = plan_request([MODEL], ["pgd-20"], "cifar10-sample", 8, engine=engine)
     store = Store(tmp_path)
     assert not execute(plan, store).failed
@@ -222,7 +222,7 @@ def test_a_unit_is_run_with_its_engine_and_says_so(tmp_path, engine, monkeypatch
     assert "refused" in store.manifest(plan.ids[0]).engine.finding
 
 
-def test_a_model_that_no_engine_can_express_is_attacked_as_it_is(tmp_path):
+def test_a_model_without_an_equivalent_engine_runs_unchanged(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))\n")
     (unit,) = plan_request([f"{file}:make"], ["fast-autoattack"], "cifar10-sample", 4).units

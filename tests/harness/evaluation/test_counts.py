@@ -8,7 +8,7 @@ from tests.harness.reporting.conftest import outcomes, planned
 __all__ = ["outcomes", "planned"]
 
 
-def test_there_is_one_row_per_model_and_measure_with_its_counts(outcomes: pd.DataFrame, planned: pd.DataFrame) -> None:
+def test_one_row_per_model_and_measure_with_its_counts(outcomes: pd.DataFrame, planned: pd.DataFrame) -> None:
     long = long_frame(outcomes, planned)
     assert list(long.columns) == COLUMNS
     counts = long.set_index(["model", "measure"])[["successes", "n", "planned"]]
@@ -24,12 +24,12 @@ def test_there_is_one_row_per_model_and_measure_with_its_counts(outcomes: pd.Dat
     }
 
 
-def test_a_planned_attack_without_outcomes_has_a_row_of_no_images(outcomes: pd.DataFrame, planned: pd.DataFrame) -> None:
+def test_a_planned_attack_without_outcomes_has_zero_images(outcomes: pd.DataFrame, planned: pd.DataFrame) -> None:
     long = long_frame(outcomes[outcomes["attack"] == "pgd"], planned).set_index(["model", "measure"])
     assert long.loc[("large", "cw-linf"), ["successes", "n", "planned"]].tolist() == [0, 0, 16]
 
 
-def test_flags_are_those_of_the_units_behind_the_number(outcomes: pd.DataFrame) -> None:
+def test_flags_come_from_the_units_of_the_number(outcomes: pd.DataFrame) -> None:
     marked = outcomes.assign(
         flags=outcomes["attack"].map({"pgd": "saturated", "cw-linf": "non-finite"}).where(outcomes["model"] == "large", "")
     )

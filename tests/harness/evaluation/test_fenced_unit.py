@@ -1,4 +1,4 @@
-"""Tests of units of users' networks: misbehaving networks are refused by name, and non-finite logits count as broken."""
+"""Tests of units of users' networks: misbehaving networks are errors, and non-finite logits count as broken."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from harness import attacks, datasets
-from harness.evaluation.consistency import ask_again
+from harness.evaluation.consistency import classify_again
 from harness.evaluation.gates import check_model
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.unit import evaluate_unit
@@ -28,7 +28,7 @@ def off_grid(images: torch.Tensor) -> torch.Tensor:
 
 
 class Net(nn.Module):
-    """A shipped network that subclasses change."""
+    """A shipped network; subclasses change its behaviour."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,25 +42,25 @@ class Net(nn.Module):
 
 
 class Remembers(Net):
-    """For an image near an earlier one, returns the logits of the earlier one."""
+    """Returns, for an image near an earlier one, the logits of the earlier one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.answered: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = self.net(images)
         answers = []
         for image, row in zip(images.detach(), logits, strict=True):
-            similar = [answer for query, answer in self.asked if float((query - image).abs().max()) < 0.07]
+            similar = [answer for query, answer in self.answered if float((query - image).abs().max()) < 0.07]
             if not similar:
-                self.asked.append((image.clone(), row.detach().clone()))
+                self.answered.append((image.clone(), row.detach().clone()))
             answers.append(0.01 * row + (similar[0] if similar else row.detach()))
         return torch.stack(answers)
 
 
 class RemembersClasses(Net):
-    """The class given to the first image of a neighbourhood is given to all of it, with a margin that small steps do not overcome."""
+    """Predicts for a whole neighbourhood the class of its first image, with a margin that small steps do not overcome."""
 
     keys = torch.zeros(0, 3 * 32 * 32)
     classes = torch.zeros(0, dtype=torch.int64)
@@ -109,15 +109,15 @@ class Infinite(NoNumbers):
 
 
 class Large(Net):
-    """Returns other logits for batches with gradients whose size the gates do not use."""
+    """Returns different logits for batches that require gradients and have a size that the gates do not use."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = super().forward(images)
         return logits.roll(1, 1) if images.requires_grad and len(images) not in (1, 7, 16) else logits
 
 
-class Wanted(Net):
-    """Returns other logits if a gradient is wanted and the image is off the pixel grid."""
+class Differentiated(Net):
+    """Returns different logits if the image requires gradients and is off the pixel grid."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits = super().forward(images)
@@ -160,62 +160,62 @@ def unit(kind: Callable[[], nn.Module], attack: str = "pgd") -> UnitOutcome:
 
 
 @pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
-def test_an_honest_network_has_the_numbers_it_has_without_a_fence(attack: str) -> None:
+def test_a_sound_network_has_the_same_outcome_with_and_without_a_fence(attack: str) -> None:
     plain = evaluate_unit(BASE, BLOCK, THREAT, attacks.get(attack), 0).frame
     assert unit(Net, attack).frame.equals(plain) and 0 < plain["robust"].sum() < len(plain)
 
 
 @pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
-def test_a_network_that_remembers_does_not_profit(attack: str) -> None:
-    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+def test_a_network_that_memorises_logits_is_rejected(attack: str) -> None:
+    with pytest.raises(RefusedError, match=r"at fault: rebuilt and queried|earlier calls"):
         unit(Remembers, attack)
 
 
 @pytest.mark.parametrize("attack", ["pgd", "autoattack-l2"])
-def test_a_network_that_remembers_classes_does_not_profit_under_any_norm(attack: str) -> None:
+def test_a_network_that_memorises_classes_is_rejected_under_every_norm(attack: str) -> None:
     spec = attacks.get(attack)
     threat = THREAT if attack == "pgd" else ThreatModel("L2", Fraction(3, 2))
     if attack == "autoattack-l2":
         spec = replace(spec, parameters={**spec.parameters, "components": ["apgd-ce"]})
     assert evaluate_unit(BASE, BLOCK, threat, spec, 0).frame["robust"].sum() < 12
-    with pytest.raises(RefusedError, match=r"at fault: made again|earlier calls"):
+    with pytest.raises(RefusedError, match=r"at fault: rebuilt and queried|earlier calls"):
         evaluate_unit(Fenced(RemembersClasses(), RemembersClasses), BLOCK, threat, spec, 0)
 
 
-def test_a_network_made_again_is_asked_alone_and_in_another_order() -> None:
+def test_a_rebuilt_network_is_evaluated_per_image_and_in_reverse_order() -> None:
     images, _ = BLOCK.tensors()
-    predictions = ask_again(Fenced(Net(), Net), images, BASE(images))
+    predictions = classify_again(Fenced(Net(), Net), images, BASE(images))
     assert predictions.shape == (2, 20) and (predictions == BASE(images).argmax(1)).all()
-    with pytest.raises(RefusedError, match=r"made again .* for 20 of 20 images"):
-        ask_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
+    with pytest.raises(RefusedError, match=r"rebuilt .* for 20 of 20 images"):
+        classify_again(Fenced(Net(), Net), images, BASE(images).roll(1, 1))
 
 
-def test_a_network_that_changes_its_state_is_at_fault() -> None:
-    with pytest.raises(RefusedError, match="at fault: its parameters or buffers"):
+def test_a_network_that_changes_its_buffers_is_rejected() -> None:
+    with pytest.raises(RefusedError, match="at fault: the attack changed its parameters or buffers"):
         unit(Counts)
 
 
-@pytest.mark.parametrize("kind", [Large, Wanted])
-def test_a_network_that_answers_attacks_otherwise_is_refused(kind: type[Net]) -> None:
+@pytest.mark.parametrize("kind", [Large, Differentiated])
+def test_a_network_that_detects_attacks_is_rejected(kind: type[Net]) -> None:
     with pytest.raises(RefusedError, match="depend"):
         unit(kind)
 
 
-def test_a_gate_asks_whether_the_pixel_grid_matters() -> None:
+def test_a_network_that_detects_the_pixel_grid_is_rejected() -> None:
     with pytest.raises(RefusedError, match="multiples of 1/255"):
         check_model(Fenced(OnGrid()), BLOCK.tensors()[0], 10)
 
 
 @pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
 @pytest.mark.parametrize("kind", [NoNumbers, Infinite])
-def test_logits_that_are_not_numbers_break_an_image_and_flag_the_unit(kind: type[Net], attack: str) -> None:
+def test_non_finite_logits_break_the_image_and_flag_the_unit(kind: type[Net], attack: str) -> None:
     outcome = unit(kind, attack)
     assert not outcome.at_fault and "non-finite" in dict(outcome.flags)
     assert not outcome.frame["robust"].any() and not outcome.frame["robust_to_seen"].any()
 
 
 @pytest.mark.parametrize(("kind", "words"), [(Leaves, "SystemExit: 0"), (Later, "SystemExit: 0")])
-def test_whatever_user_code_raises_forwards_or_backwards_is_one_error(kind: type[Net], words: str) -> None:
+def test_an_exception_in_forward_or_backward_is_a_user_code_error(kind: type[Net], words: str) -> None:
     with pytest.raises(UserCodeError, match=words) as raised:
         unit(kind)
     assert "SystemExit" in raised.value.trace

@@ -1,4 +1,4 @@
-"""Tests of the gates: invalid images, labels and models are refused by name before any attack runs."""
+"""Tests of the gates: invalid images, labels and models are errors before any attack runs."""
 
 from pathlib import Path
 
@@ -16,17 +16,17 @@ LABELS = torch.arange(5)
 
 
 class Linear(nn.Module):
-    """A frozen linear model, with a fault if `wrong` names one."""
+    """A frozen linear model, with the fault that `fault` names."""
 
-    def __init__(self, wrong: str = "") -> None:
+    def __init__(self, fault: str = "") -> None:
         super().__init__()
         self.layer = nn.Linear(192, 10)
-        self.wrong = wrong
+        self.fault = fault
         self.eval().requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.layer(images.flatten(1))
-        match self.wrong:
+        match self.fault:
             case "nan":
                 return logits / 0.0 - logits / 0.0
             case "probabilities":
@@ -40,7 +40,7 @@ class Linear(nn.Module):
         return logits
 
 
-def test_honest_images_and_models_pass() -> None:
+def test_valid_images_and_models_pass() -> None:
     check_images(IMAGES, LABELS, 10)
     check_model(Linear(), IMAGES, 10)
 
@@ -56,44 +56,44 @@ def test_honest_images_and_models_pass() -> None:
         (IMAGES[0], "float32"),
     ],
 )
-def test_bad_images_are_refused(images: torch.Tensor, words: str) -> None:
+def test_invalid_images_are_errors(images: torch.Tensor, words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         check_images(images, LABELS, 10)
 
 
 @pytest.mark.parametrize("labels", [LABELS - 1, LABELS + 6, LABELS[:4]])
-def test_labels_that_do_not_fit_are_refused(labels: torch.Tensor) -> None:
+def test_invalid_labels_are_errors(labels: torch.Tensor) -> None:
     with pytest.raises(RefusedError, match="labels refused"):
         check_images(IMAGES, labels, 10)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("fault", "words"),
     [("nan", "NaN"), ("probabilities", "probabilities"), ("random", "stochastic"), ("shape", "logits"), ("tuple", "logits")],
 )
-def test_bad_models_are_refused(wrong: str, words: str) -> None:
+def test_invalid_models_are_errors(fault: str, words: str) -> None:
     with pytest.raises(RefusedError, match=words):
-        check_model(Linear(wrong), IMAGES, 10)
+        check_model(Linear(fault), IMAGES, 10)
 
 
-def test_a_model_in_training_mode_is_refused_wherever_the_mode_hides() -> None:
+def test_a_submodule_in_training_mode_is_an_error() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).eval().requires_grad_(False)
     model[1].train()
     with pytest.raises(RefusedError, match="training mode"):
         check_model(model, IMAGES, 10)
 
 
-def test_a_model_that_is_not_frozen_is_refused() -> None:
+def test_a_model_that_is_not_frozen_is_an_error() -> None:
     with pytest.raises(RefusedError, match="not frozen"):
         check_model(Linear().requires_grad_(True), IMAGES, 10)
 
 
-def test_a_model_for_other_images_is_refused() -> None:
+def test_a_model_for_other_image_sizes_is_an_error() -> None:
     with pytest.raises(RefusedError, match="does not run"):
         check_model(Linear(), torch.rand(2, 3, 16, 16), 10)
 
 
-class Mates(nn.Module):
+class BatchDependent(nn.Module):
     """Logits minus the mean of the batch."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -101,9 +101,9 @@ class Mates(nn.Module):
         return logits - logits.mean(0)
 
 
-def test_logits_that_depend_on_batch_mates_are_refused() -> None:
+def test_logits_that_depend_on_the_batch_are_an_error() -> None:
     with pytest.raises(RefusedError, match="batch mates"):
-        check_model(Mates().eval(), IMAGES, 10)
+        check_model(BatchDependent().eval(), IMAGES, 10)
 
 
 class Stored(nn.Module):
@@ -123,24 +123,24 @@ class Stored(nn.Module):
         return nn.functional.conv2d(images, self.get_buffer("weight"))
 
 
-def test_weights_that_are_not_those_stored_are_refused() -> None:
+def test_computing_with_other_weights_than_the_stored_ones_is_an_error() -> None:
     check_model(nn.Sequential(Stored(1.0), nn.Flatten()).eval(), IMAGES, 10)
     with pytest.raises(RefusedError, match="weights that are stored"):
         check_model(nn.Sequential(Stored(1.1), nn.Flatten()).eval(), IMAGES, 10)
 
 
-def test_one_bit_weights_have_one_magnitude_and_no_zero_that_was_not_removed() -> None:
+def test_one_bit_weights_have_one_magnitude_and_zeros_only_if_pruned() -> None:
     signs = np.array([[-1.0, 1.0], [1.0, -1.0]], np.float32)
     check_alphabet([signs, 0.3 * signs], 1, pruned=False)
     check_alphabet([np.array([0.0, 1.0, -1.0])], 1, pruned=True)
     check_alphabet([np.array([0.0, 0.1, -0.7])], 32, pruned=False)
-    with pytest.raises(RefusedError, match="layer 1 holds 1 zeros"):
+    with pytest.raises(RefusedError, match="layer 1 has 1 zeros"):
         check_alphabet([signs, np.array([0.0, 1.0])], 1, pruned=False)
     with pytest.raises(RefusedError, match="2 magnitudes"):
         check_alphabet([np.array([0.5, 1.0])], 1, pruned=False)
 
 
-def test_clean_accuracy_far_from_the_record_is_refused_and_chance_is_not() -> None:
+def test_clean_accuracy_far_from_the_record_is_an_error() -> None:
     check_clean_accuracy(0.42, 100, 250)
     check_clean_accuracy(0.42, 10, 40)
     check_clean_accuracy(0.42, 2, 8)
@@ -149,7 +149,7 @@ def test_clean_accuracy_far_from_the_record_is_refused_and_chance_is_not() -> No
             check_clean_accuracy(0.42, correct, n)
 
 
-def test_images_of_another_shape_are_named_with_the_models(tmp_path: Path) -> None:
+def test_images_of_another_shape_are_an_error_with_the_expected_shape(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 5, 4), nn.Flatten(), nn.Linear(196, 10)).eval().requires_grad_(False)
     words = "does not run on images of 1 channel, 20 x 28 pixels; it takes 3 channels, 32 x 32 pixels"
     with pytest.raises(RefusedError, match=words):

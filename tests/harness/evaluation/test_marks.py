@@ -1,4 +1,4 @@
-"""Tests of marks: which flags of a unit accompany its number."""
+"""Tests of marks: which flags of a unit are shown beside its number."""
 
 from fractions import Fraction
 
@@ -23,7 +23,7 @@ def outcomes(square: int, correct: int = 250, n: int = 250) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("message", "marked"),
+    ("message", "is_marked"),
     [
         ("1 of 94 images had a zero gradient of the margin at the start point", False),
         ("5 of 94 images had a zero gradient", True),
@@ -32,23 +32,23 @@ def outcomes(square: int, correct: int = 250, n: int = 250) -> pd.DataFrame:
         ("no number at all", True),
     ],
 )
-def test_a_few_images_without_a_gradient_set_no_mark(message: str, marked: bool) -> None:
-    assert marks([("zero-gradient", message)], outcomes(0, correct=100), "pgd") == (("zero-gradient",) if marked else ())
+def test_zero_gradients_of_a_few_images_set_no_mark(message: str, is_marked: bool) -> None:
+    assert marks([("zero-gradient", message)], outcomes(0, correct=100), "pgd") == (("zero-gradient",) if is_marked else ())
 
 
-def test_square_alone_has_to_break_more_than_chance_allows() -> None:
+def test_square_sets_a_mark_if_it_breaks_more_images_than_chance_allows() -> None:
     assert marks([], outcomes(2), "autoattack") == () and marks([], outcomes(6), "autoattack") == ("black-box-better",)
-    assert marks([], outcomes(6), "square") == (), "alone it says nothing of gradients"
+    assert marks([], outcomes(6), "square") == (), "Square as the attack itself tests no gradients"
     assert marks([("square-helps", "x"), ("other", "y")], outcomes(0), "pgd") == ()
 
 
-def test_marks_are_joined_in_one_order_and_have_words() -> None:
+def test_marks_are_merged_in_a_fixed_order_and_have_descriptions() -> None:
     assert union(["non-finite, saturated", "", "zero-gradient"]) == ("zero-gradient", "saturated", "non-finite")
     assert all(mark in MARKS for mark in MASKING) and in_words(["saturated"]) == MARKS["saturated"]
 
 
-class Changed(nn.Module):
-    """A shipped network whose gradients are masked as `how` says."""
+class Masked(nn.Module):
+    """A shipped network whose gradients are masked by the method `how`."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Changed(nn.Module):
     ("how", "expected"), [("", ()), ("rounded", ("zero-gradient",)), ("detached", ("zero-gradient",)), ("saturated", ("saturated",))]
 )
 @pytest.mark.parametrize("attack", ["pgd", "cw-linf"])
-def test_whatever_attack_runs_masked_gradients_are_noticed(how: str, expected: tuple[str, ...], attack: str) -> None:
+def test_masked_gradients_are_marked_under_every_attack(how: str, expected: tuple[str, ...], attack: str) -> None:
     block = datasets.load("cifar10-sample").first(20)
-    outcome = evaluate_unit(Changed(how), block, ThreatModel("Linf", Fraction(8, 255)), attacks.get(attack), 0)
+    outcome = evaluate_unit(Masked(how), block, ThreatModel("Linf", Fraction(8, 255)), attacks.get(attack), 0)
     assert marks(outcome.flags, outcome.frame, "pgd") == expected

@@ -1,4 +1,4 @@
-"""Tests of the meter: passes count for the image they were made for, and the best query per image is kept."""
+"""Tests of the meter: passes are attributed to the right image, and the best query per image is recorded."""
 
 from fractions import Fraction
 
@@ -25,12 +25,12 @@ def perturbed(rows: list[int]) -> torch.Tensor:
     return (IMAGES[rows] + noise * 8 / 255).clamp(0, 1)
 
 
-def test_logits_are_the_models() -> None:
+def test_logits_are_unchanged() -> None:
     metered = meter()
     assert torch.equal(metered(IMAGES), metered.model(IMAGES))
 
 
-def test_whole_batches_and_reordered_survivors_count_for_their_images() -> None:
+def test_full_batches_and_reordered_survivors_count_for_their_images() -> None:
     metered = meter()
     metered(IMAGES)
     metered(perturbed([4, 1]))
@@ -39,7 +39,7 @@ def test_whole_batches_and_reordered_survivors_count_for_their_images() -> None:
     assert metered.backwards.tolist() == [0] * 6
 
 
-def test_a_backward_pass_counts_when_a_gradient_reaches_the_logits() -> None:
+def test_a_backward_pass_is_counted_when_a_gradient_reaches_the_logits() -> None:
     metered = meter()
     queries = perturbed([5, 0]).requires_grad_(True)
     metered(queries).sum().backward()
@@ -48,7 +48,7 @@ def test_a_backward_pass_counts_when_a_gradient_reaches_the_logits() -> None:
     assert metered.backwards.tolist() == [1, 0, 0, 0, 0, 1]
 
 
-def test_the_meter_has_the_models_mode() -> None:
+def test_the_meter_has_the_mode_of_the_model() -> None:
     assert not meter().training
 
 
@@ -61,7 +61,7 @@ def pushed(metered: Meter, rows: list[int], size: float) -> torch.Tensor:
     return (IMAGES[rows] + size * direction).clamp(0, 1)
 
 
-def test_the_best_query_inside_the_threat_model_is_kept() -> None:
+def test_the_best_query_within_the_threat_model_is_recorded() -> None:
     metered = meter()
     near, far = pushed(metered, [2, 3], 12 / 255), pushed(metered, [2, 3], 16 / 255)
     outside = pushed(metered, [2, 3], 17 / 255)
@@ -76,14 +76,14 @@ def test_the_best_query_inside_the_threat_model_is_kept() -> None:
     assert (metered.margins[[0, 1, 4, 5]] == -torch.inf).all()
 
 
-def test_of_two_queries_of_one_image_the_better_is_kept() -> None:
+def test_the_better_of_two_queries_in_a_batch_is_recorded() -> None:
     metered = meter()
     near, far = pushed(metered, [4], 12 / 255), pushed(metered, [4], 16 / 255)
     metered(torch.cat([far, near]))
     assert torch.equal(metered.examples[4], far[0])
 
 
-def test_an_example_outside_the_box_is_not_kept() -> None:
+def test_a_query_outside_the_box_is_not_recorded() -> None:
     metered = meter()
     queries = pushed(metered, [1], 16 / 255)
     queries[0, 0, 0, 0] = -1e-3
@@ -91,13 +91,13 @@ def test_an_example_outside_the_box_is_not_kept() -> None:
     assert torch.equal(metered.examples[1], IMAGES[1])
 
 
-def test_as_many_runs_as_images_of_a_few_images_count_for_those() -> None:
+def test_repeated_images_in_a_full_size_batch_are_counted_each() -> None:
     metered = meter()
     metered(perturbed([3, 3, 3, 0, 0, 5]))
     assert metered.forwards.tolist() == [2, 0, 0, 3, 0, 1]
 
 
-def test_all_images_in_order_count_once_however_far_two_of_them_have_gone() -> None:
+def test_images_in_order_count_once_even_if_two_have_moved_to_other_images() -> None:
     metered = meter()
     queries = perturbed([0, 1, 2, 3, 4, 5])
     queries[[1, 2]] = IMAGES[[4, 5]]
@@ -105,7 +105,7 @@ def test_all_images_in_order_count_once_however_far_two_of_them_have_gone() -> N
     assert metered.forwards.tolist() == [1] * 6
 
 
-def test_a_restored_meter_goes_on_counting_and_keeping() -> None:
+def test_a_restored_meter_continues() -> None:
     first, second = meter(), meter()
     first(pushed(first, [2, 3], 12 / 255))
     second.restore(first.state())
@@ -114,14 +114,14 @@ def test_a_restored_meter_goes_on_counting_and_keeping() -> None:
     assert second.margins[2] > first.margins[2] and torch.equal(second.examples[3], first.examples[3])
 
 
-def test_another_image_after_one_in_a_query_of_the_same_size_is_noticed() -> None:
+def test_a_changed_selection_of_the_same_size_is_detected() -> None:
     metered = meter()
     for rows in ([4, 1], [4, 1], [4, 2], [2, 4]):
         metered(perturbed(rows))
     assert metered.forwards.tolist() == [0, 2, 2, 0, 4, 0]
 
 
-def test_an_iterate_that_has_gone_over_to_another_image_counts_for_that() -> None:
+def test_an_iterate_close_to_another_image_counts_for_that_image() -> None:
     metered = meter()
     metered(IMAGES[[0, 3]])
     metered(torch.lerp(IMAGES[[0, 3]], IMAGES[[1, 3]], 0.6))

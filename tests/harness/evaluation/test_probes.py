@@ -1,4 +1,4 @@
-"""Tests of the probes on networks for which the result is known."""
+"""Tests of the probes on networks with known results."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ class Bias(nn.Module):
         return torch.arange(10.0).expand(len(batch), 10)
 
 
-def test_losses_are_what_their_papers_say() -> None:
+def test_losses_match_their_definitions() -> None:
     logits, labels = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 4.0, 2.0, 1.0]]), torch.tensor([0, 2])
     assert margin(logits, labels).tolist() == [-2.0, 2.0]
     assert dlr(logits, labels).tolist() == pytest.approx([-2 / 3, 2 / 3])
@@ -31,7 +31,7 @@ def test_losses_are_what_their_papers_say() -> None:
     assert torch.allclose(dlr(100.0 * logits, labels), dlr(logits, labels))
 
 
-def test_zero_gradients_are_found_where_they_are() -> None:
+def test_zero_gradients_are_detected() -> None:
     assert not any(zero_gradient(toy("relu"), X, Y, loss).any() for loss in LOSSES.values())
     assert all(zero_gradient(toy("sign", sign(0.0)), X, Y, loss).all() for loss in LOSSES.values())
     assert zero_gradient(Bias(), X, Y, margin).all()
@@ -40,13 +40,13 @@ def test_zero_gradients_are_found_where_they_are() -> None:
     assert not zero_gradient(saturated, X, Y, margin).any()
 
 
-def test_the_scale_of_logits_is_that_of_the_logits() -> None:
+def test_logit_scale_and_saturation() -> None:
     plain, large = logit_scale(toy("relu"), X), logit_scale(toy("relu", scale=1000.0), X)
     assert large.median_gap == pytest.approx(1000 * plain.median_gap, rel=1e-3)
     assert plain.saturated < 0.2 and large.saturated > 0.9
 
 
-def test_ascent_breaks_what_noise_does_not() -> None:
+def test_gradient_ascent_breaks_images_that_survive_noise() -> None:
     model = toy("relu")
     robust = {name: ascend(model, X, Y, THREAT.epsilon, loss, 20, 0).robust for name, loss in LOSSES.items()}
     noise = survives_noise(model, X, Y, THREAT.epsilon, 5, 0)
@@ -56,13 +56,13 @@ def test_ascent_breaks_what_noise_does_not() -> None:
     assert torch.equal(ascend(model, X, Y, THREAT.epsilon, margin, 20, 0).robust, robust["margin"])
 
 
-def test_an_attack_that_ends_too_early_is_still_rising() -> None:
+def test_too_few_steps_are_reported_as_still_rising() -> None:
     model = toy("relu")
     early = ascend(model, X, Y, THREAT.epsilon / 8, margin, 1, 0)
     assert early.robust.any() and float(early.rising[early.robust].float().mean()) > 0.5
 
 
-def test_what_becomes_of_an_image_does_not_depend_on_the_others() -> None:
+def test_the_result_of_an_image_does_not_depend_on_the_others() -> None:
     model = toy("relu")
     full = ascend(model, X, Y, 0.75 * THREAT.epsilon, margin, 5, 0)
     subset = ascend(model, X[:7], Y[:7], 0.75 * THREAT.epsilon, margin, 5, 0)
@@ -70,7 +70,7 @@ def test_what_becomes_of_an_image_does_not_depend_on_the_others() -> None:
     assert torch.equal(full.robust[:7], subset.robust)
 
 
-def test_rays_breaks_with_decisions_alone_what_has_no_gradient() -> None:
+def test_rays_breaks_a_model_without_gradients() -> None:
     masked, epsilon = toy("sign", sign(0.0)), THREAT.epsilon
     assert ascend(masked, X, Y, epsilon, margin, 20, 0).robust.sum() > 35
     all_images = block().first(len(X))

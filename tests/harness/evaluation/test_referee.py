@@ -1,4 +1,4 @@
-"""Tests of the referee: it recomputes norms and predictions, whatever the attack claims."""
+"""Tests of the referee: norms and predictions are recomputed and do not depend on what the attack reports."""
 
 from fractions import Fraction
 
@@ -24,7 +24,7 @@ IMAGES = torch.full((6, 3, 4, 4), 0.49)
 LABELS = torch.zeros(6, dtype=torch.int64)
 
 
-def test_norms_box_and_prediction_are_recomputed() -> None:
+def test_norms_box_and_predictions_are_recomputed() -> None:
     adversarial = IMAGES.clone()
     adversarial[0] += 8 / 255  # legal, changes the prediction
     adversarial[1] += 9 / 255  # outside the ball
@@ -40,7 +40,7 @@ def test_norms_box_and_prediction_are_recomputed() -> None:
     assert verdict.linf[5].item() == 0.0
 
 
-def test_an_l2_ball_is_measured_in_l2() -> None:
+def test_the_l2_threat_model_uses_the_l2_norm() -> None:
     adversarial = IMAGES + 0.05
     length = 0.05 * 48**0.5
     inside = judge(Brightness(), IMAGES, adversarial, LABELS, ThreatModel("L2", Fraction(1, 2)))
@@ -49,7 +49,7 @@ def test_an_l2_ball_is_measured_in_l2() -> None:
     assert bool(inside.broken.all()) and not bool(outside.legal.any())
 
 
-def test_predictions_come_in_fixed_batches() -> None:
+def test_predictions_are_made_in_fixed_batches() -> None:
     sizes: list[int] = []
 
     class Recorder(Brightness):

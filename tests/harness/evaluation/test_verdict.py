@@ -1,4 +1,4 @@
-"""Tests of the verdict: it follows from the measurements and the thresholds, and names the checks that failed."""
+"""Tests of the verdict: it follows from measurements and thresholds and names the failed checks."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,17 +11,17 @@ from harness.evaluation.diagnostics import Diagnostics
 from harness.evaluation.verdict import CHECKS, SIGNIFICANCE, judge, p_value
 
 N = 250
-# Of 500 images, the second half is misclassified without an attack.
+# The second half of the 500 images is misclassified without an attack.
 WRONG = "-" * N
 
 
 def first(count: int, n: int = N) -> str:
-    """Return marks of n images, the first `count` robust and the others broken, followed by those of the misclassified images."""
+    """Return marks of `n` images, the first `count` robust and the rest broken, followed by marks of the misclassified images."""
     return "1" * count + "0" * (n - count) + WRONG
 
 
-def but_first(count: int, robust: int = N) -> str:
-    """Return marks of N images of which only those from `count` up to `robust` are robust, and of the misclassified images."""
+def from_count(count: int, robust: int = N) -> str:
+    """Return marks of N images of which those from `count` to `robust` are robust, followed by marks of the misclassified images."""
     return "0" * count + "1" * (robust - count) + "0" * (N - robust) + WRONG
 
 
@@ -53,7 +53,7 @@ def without_gradient(**shares: int) -> dict[str, Any]:
     return {"no_gradient": {**HONEST.no_gradient, **{loss: first(count) for loss, count in shares.items()}}}
 
 
-def test_an_honest_model_is_ok() -> None:
+def test_a_sound_model_is_ok() -> None:
     verdict = judge(HONEST)
     assert (verdict.level, verdict.reasons, str(verdict)) == ("ok", (), "ok")
     assert (HONEST.images, HONEST.n) == (500, 250)
@@ -62,11 +62,11 @@ def test_an_honest_model_is_ok() -> None:
 @pytest.mark.parametrize(
     ("change", "level", "kind"),
     [
-        (changed("square", but_first(20, 150)), "masked", "square-helps"),
-        (changed("transfer", but_first(20)), "masked", "transfer-helps"),
-        (changed("descent", but_first(20)), "masked", "descent-helps"),
+        (changed("square", from_count(20, 150)), "masked", "square-helps"),
+        (changed("transfer", from_count(20)), "masked", "transfer-helps"),
+        (changed("descent", from_count(20)), "masked", "descent-helps"),
         (changed("decision", "0" * 10 + "1" * 54 + "-" * 436), "masked", "decisions-help"),
-        (changed("noise", but_first(12)), "suspicious", "noise-helps"),
+        (changed("noise", from_count(12)), "suspicious", "noise-helps"),
         (without_gradient(ce=75, margin=40), "masked", "zero-gradient"),
         (without_gradient(ce=75), "suspicious", "saturated"),
         (changed("ce", first(200)), "suspicious", "loss-gap"),
@@ -76,7 +76,7 @@ def test_an_honest_model_is_ok() -> None:
         ({"sweep": {**HONEST.sweep, "4/255": first(60)}}, "masked", "not-monotone"),
     ],
 )
-def test_each_fault_is_named(change: dict[str, Any], level: str, kind: str) -> None:
+def test_each_failed_check_is_named(change: dict[str, Any], level: str, kind: str) -> None:
     verdict = judge(replace(HONEST, **change))
     assert (verdict.level, [reason.kind for reason in verdict.reasons]) == (level, [kind])
     assert str(verdict).startswith(f"{level}: ") and "honest models" in str(verdict)
@@ -85,11 +85,11 @@ def test_each_fault_is_named(change: dict[str, Any], level: str, kind: str) -> N
 @pytest.mark.parametrize(
     "change",
     [
-        changed("square", but_first(2, 150)),
-        changed("transfer", but_first(3)),
-        changed("descent", but_first(3)),
+        changed("square", from_count(2, 150)),
+        changed("transfer", from_count(3)),
+        changed("descent", from_count(3)),
         changed("decision", "0" + "1" * 63 + "-" * 436),
-        changed("noise", but_first(1)),
+        changed("noise", from_count(1)),
         without_gradient(ce=5, margin=3, dlr=3),
         changed("ce", first(140)),
         {"rising": "1" * 20 + "0" * 80 + "-" * 400},
@@ -97,24 +97,24 @@ def test_each_fault_is_named(change: dict[str, Any], level: str, kind: str) -> N
         {"sweep": {**HONEST.sweep, "64/255": first(6)}},
     ],
 )
-def test_what_chance_can_do_accuses_no_model(change: dict[str, Any]) -> None:
+def test_deviations_within_chance_are_ok(change: dict[str, Any]) -> None:
     assert judge(replace(HONEST, **change)).level == "ok"
 
 
-def test_the_worst_reason_gives_the_level() -> None:
+def test_the_level_is_that_of_the_worst_reason() -> None:
     verdict = judge(replace(HONEST, rising="1" * 100 + "-" * 400, **without_gradient(ce=250, margin=250)))
     assert verdict.level == "masked" and {reason.level for reason in verdict.reasons} == {"masked", "suspicious"}
 
 
-def test_without_models_to_transfer_from_it_says_so() -> None:
+def test_missing_transfer_sources_are_reported_as_untested() -> None:
     robust = {name: marks for name, marks in HONEST.robust.items() if name != "transfer"}
     verdict = judge(replace(HONEST, robust=robust))
     assert (verdict.level, verdict.untested, str(verdict)) == ("ok", ("transfer",), "ok; transfer: not tested")
 
 
 @pytest.mark.parametrize("n", [60, 250, 1000])
-def test_all_checks_of_a_hundred_honest_models_together_accuse_one_in_at_most_one_run_of_twenty(n: int) -> None:
-    """Check with every share at its limit, the worst honest case; the alarm probability is the tail of a binomial distribution."""
+def test_false_alarms_of_100_sound_models_stay_below_the_family_error(n: int) -> None:
+    """Set every share to its limit, the worst case of a sound model; the false-alarm probability is a binomial tail."""
     alarms = 0.0
     for check in CHECKS:
         share = check.share.value
@@ -123,18 +123,18 @@ def test_all_checks_of_a_hundred_honest_models_together_accuse_one_in_at_most_on
     assert alarms * thresholds.MODELS.value <= thresholds.FAMILY_ERROR.value
 
 
-def test_the_first_images_of_a_diagnosis_are_a_diagnosis_of_theirs() -> None:
+def test_the_first_images_of_a_diagnosis_form_a_diagnosis() -> None:
     fewer = HONEST.first(120)
     assert (fewer.images, fewer.n, fewer.robust["ce"]) == (120, 120, "1" * 110 + "0" * 10)
     assert judge(fewer).level == "ok"
 
 
 @pytest.mark.parametrize("damage", [{"robust": {}}, {"rising": "01"}, {"rising": "2" * 500}, {"sweep": {"0": 3}}])
-def test_measurements_of_other_images_are_refused(damage: dict[str, Any]) -> None:
+def test_inconsistent_measurements_are_errors(damage: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         Diagnostics.from_dict(HONEST.to_dict() | damage)
 
 
-def test_every_threshold_has_its_reason() -> None:
+def test_every_threshold_has_a_reason() -> None:
     rows = thresholds.table()
     assert len(rows) >= len(CHECKS) and all(len(str(row["reason"])) > 20 for row in rows)

@@ -1,4 +1,4 @@
-"""Fixtures for the reporting tests: a few outcomes whose numbers can be checked by hand."""
+"""Fixtures for the reporting tests: a few outcomes whose numbers can be verified by hand."""
 
 import pandas as pd
 import pytest

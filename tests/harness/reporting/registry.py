@@ -1,4 +1,4 @@
-"""Records of a few pruned and dense models, with outcomes whose numbers can be counted by hand."""
+"""Records of a few pruned and dense models, with outcomes whose numbers can be verified by hand."""
 
 from typing import Any
 
@@ -40,7 +40,10 @@ def dense(name: str, family: str, weights: int, **changes: Any) -> dict[str, Any
 
 
 def ablated() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return outcomes on 40 images, and models: a base, nine neighbours, one with two differences, one of another setting, four dense."""
+    """Return outcomes on 40 images, and models.
+
+    The models are a base, its nine neighbours, one that differs in two traits, one of another setting, and four dense ones.
+    """
     models = [
         (pruned("k10"), 16),
         (pruned("k50", keep_ratio=0.5, bytes=45_000), 17),

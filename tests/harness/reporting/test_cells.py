@@ -1,4 +1,4 @@
-"""Tests of cells: every kind of value in every kind of output."""
+"""Tests of cells: each kind of value in each output format."""
 
 import pytest
 
@@ -29,13 +29,13 @@ SPREAD = Cell("spread", 0.05, (0.3, 0.4))
         (value_cell("p", 0.0001), "<0.001", "<0.001"),
         (value_cell("integer", None), "–", "–"),
         (value_cell("count", float("nan")), "", ""),
-        # Text that looks like a number with an interval, or like markup, stays as it is.
+        # Text that resembles a number with an interval, or markup, is unchanged.
         (value_cell("text", "ResNet-8 (width 32)"), "ResNet-8 (width 32)", "ResNet-8 (width 32)"),
         (value_cell("text", "a [1, 2]"), "a [1, 2]", "a [1, 2]"),
         (value_cell("text", "[bold]x"), "[bold]x", "[bold]x"),
     ],
 )
-def test_a_cell_in_one_line_and_in_a_narrow_column(cell: Cell, line: str, below: str) -> None:
+def test_cell_on_one_line_and_in_a_narrow_column(cell: Cell, line: str, below: str) -> None:
     assert str(cell) == cells.markdown(cell) == line
     assert cells.terminal(cell).plain == below
 
@@ -45,7 +45,7 @@ def test_special_characters_are_escaped() -> None:
     assert cells.latex(accuracy_cell(5, 8, flags=("saturated",), verdict="masked")) == r"62.5\ddag{}\S{} [30.6, 86.3]"
 
 
-def test_a_page_has_the_parts_and_the_sort_key() -> None:
+def test_page_cells_have_parts_and_a_sort_key() -> None:
     shown = cells.page(accuracy_cell(5, 8, 16, ("zero-gradient",)))
     assert (shown.text, shown.interval, shown.note, shown.sort) == ("62.5§", "[30.6, 86.3]", "partial 8/16", "0.625")
     assert shown.ends is not None and shown.ends == pytest.approx((30.57, 62.5, 86.32), abs=0.01)
@@ -53,7 +53,7 @@ def test_a_page_has_the_parts_and_the_sort_key() -> None:
     assert (unknown.text, unknown.note, unknown.sort, unknown.ends) == ("", "partial 0/8", "", None)
 
 
-def test_notes_explain_the_marks_that_are_used() -> None:
+def test_notes_explain_the_marks_in_use() -> None:
     marked = accuracy_cell(5, 8, flags=("non-finite", "saturated"), verdict="suspicious")
     other = accuracy_cell(5, 8, flags=("zero-gradient",))
     assert cells.verdict_notes([marked, other]) == ["†: suspicious."]
@@ -62,7 +62,7 @@ def test_notes_explain_the_marks_that_are_used() -> None:
     assert not cells.flag_notes([accuracy_cell(5, 8, flags=("non-finite",)), accuracy_cell(0, 0, 8, ("saturated",))])
 
 
-def test_the_best_number_is_bold_and_one_of_a_smaller_scale_in_parentheses() -> None:
+def test_best_numbers_are_bold_and_small_scale_numbers_in_parentheses() -> None:
     best = Cell("published", 0.4506, suffix="¹", is_best=True)
     assert (str(best), cells.markdown(best), cells.latex(best)) == ("45.06¹", "**45.06**¹", r"\textbf{45.06}\textsuperscript{1}")
     assert cells.terminal(best).plain == "45.06¹" and "bold" in str(cells.terminal(best).spans)
@@ -70,4 +70,4 @@ def test_the_best_number_is_bold_and_one_of_a_smaller_scale_in_parentheses() -> 
     small = Cell(small.kind, small.value, small.interval, small.successes, small.n, small.planned, is_best=True, is_small=True)
     assert cells.markdown(small) == "(**62.5** [30.6, 86.3] partial 8/16)"
     assert cells.terminal(small).plain == "(62.5)\n31–86\npartial\n8/16"
-    assert str(Cell("accuracy", is_small=True)) == "", "nothing is in no parentheses"
+    assert str(Cell("accuracy", is_small=True)) == "", "an empty cell has no parentheses"

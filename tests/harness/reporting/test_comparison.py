@@ -25,38 +25,38 @@ def planned(*models: str, attacks: tuple[str, ...] = ("pgd",), radius: str = "8/
 
 
 def with_autoattack(*outcomes: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the outcomes, and the same outcomes under AutoAttack, as another suite would have them."""
+    """Return the outcomes together with the same outcomes under AutoAttack, as if from another suite."""
     frame = pd.DataFrame([row for part in outcomes for row in part])
     return pd.concat([frame, frame.drop_duplicates(["model", "image"]).assign(attack="autoattack")], ignore_index=True)
 
 
-def found(**robust: str) -> Comparison:
+def comparison_of(**robust: str) -> Comparison:
     outcomes = [rows(model, "pgd", marks) for model, marks in robust.items()]
     return compare(pd.DataFrame(list(chain(*outcomes))), "mine", planned(*robust), SIZES, with_autoattack(*outcomes))[0]
 
 
-def test_a_verdict_follows_from_the_paired_test_corrected_for_all_opponents() -> None:
+def test_the_verdict_follows_from_the_paired_test_corrected_for_all_opponents() -> None:
     weak, close = "1" * 20 + "0" * 20, "1" * 28 + "0" * 12
-    comparison = found(mine=MINE, weak=weak, close=close)
+    comparison = comparison_of(mine=MINE, weak=weak, close=close)
     by_model = {opponent.result.model: opponent for opponent in comparison.opponents}
     assert [opponent.result.model for opponent in comparison.opponents] == ["close", "weak"]
     assert by_model["weak"].p == pytest.approx(2 / 2**10) and by_model["weak"].adjusted == pytest.approx(4 / 2**10)
     assert by_model["weak"].verdict == "better" and by_model["weak"].difference == pytest.approx(0.25)
     assert by_model["close"].verdict == "no difference shown" and by_model["close"].p == 0.5
     assert by_model["weak"].low < 0.25 < by_model["weak"].high and by_model["weak"].images == 40
-    exchanged = found(mine=weak, close=MINE)
+    exchanged = comparison_of(mine=weak, close=MINE)
     assert exchanged.opponents[0].verdict == "worse"
 
 
-def test_the_correction_can_take_a_difference_back() -> None:
+def test_the_correction_can_make_a_difference_insignificant() -> None:
     weak = "1" * 24 + "0" * 16
-    single = found(mine=MINE, weak=weak)
+    single = comparison_of(mine=MINE, weak=weak)
     assert single.opponents[0].p < 0.05 and single.opponents[0].verdict == "better"
-    corrected = found(mine=MINE, weak=weak, close="1" * 29 + "0" * 11)
+    corrected = comparison_of(mine=MINE, weak=weak, close="1" * 29 + "0" * 11)
     assert [opponent.verdict for opponent in corrected.opponents] == ["no difference shown"] * 2
 
 
-def test_only_images_that_both_have_met_under_all_attacks_count() -> None:
+def test_only_images_attacked_by_all_attacks_on_both_models_count() -> None:
     attacks = ("pgd", "cw-linf")
     outcomes = pd.DataFrame(
         rows("mine", "pgd", MINE)
@@ -70,25 +70,25 @@ def test_only_images_that_both_have_met_under_all_attacks_count() -> None:
     assert comparison.front == ("mine",)
 
 
-def test_who_is_on_the_front_and_who_is_below() -> None:
-    assert found(mine=MINE, weak="1" * 20 + "0" * 20, close=MINE).front == ("weak", "mine")
-    below = found(mine=MINE, weak="1" * 35 + "0" * 5)
+def test_pareto_front() -> None:
+    assert comparison_of(mine=MINE, weak="1" * 20 + "0" * 20, close=MINE).front == ("weak", "mine")
+    below = comparison_of(mine=MINE, weak="1" * 35 + "0" * 5)
     assert below.front == ("weak",)
     assert (
         "below the Pareto front" in sentences(below)[-1] and "weak withstands 35 of 40 at 1,000 bytes (packed file)" in sentences(below)[-1]
     )
 
 
-def test_a_model_that_always_says_the_same_is_named_and_on_no_front() -> None:
+def test_a_near_constant_model_is_named_and_not_on_the_front() -> None:
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE)).assign(clean_prediction=3)
     combined = pd.concat([outcomes, pd.DataFrame(rows("weak", "pgd", "1" * 5 + "0" * 35))], ignore_index=True)
     all_outcomes = with_autoattack(combined.to_dict("records"))
     comparison = compare(combined, "mine", planned("mine", "weak"), SIZES, all_outcomes)[0]
     assert comparison.target.near_constant and comparison.front == ("weak",)
-    assert any("means nothing" in line for line in sentences(comparison))
+    assert any("is meaningless" in line for line in sentences(comparison))
 
 
-def test_an_opponent_without_outcomes_is_named_and_tested_against_nothing() -> None:
+def test_an_opponent_without_outcomes_is_named_and_not_tested() -> None:
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("weak", "pgd", "1" * 24 + "0" * 16))
     comparison = compare(outcomes, "mine", planned("mine", "weak", "absent"), SIZES, with_autoattack(outcomes.to_dict("records")))[0]
     assert [opponent.verdict for opponent in comparison.opponents] == ["better", "no outcomes"]
@@ -96,7 +96,7 @@ def test_an_opponent_without_outcomes_is_named_and_tested_against_nothing() -> N
     assert any("No outcomes to compare with of absent." in line for line in sentences(comparison))
 
 
-def test_an_empty_comparison_has_no_numbers() -> None:
+def test_an_empty_comparison() -> None:
     comparison = compare(pd.DataFrame(), "mine", planned("mine", "weak"), SIZES)[0]
     assert comparison.target.worst.n == 0 and "no images" in sentences(comparison)[0]
 
@@ -107,16 +107,16 @@ def test_the_threat_model_with_most_attacks_comes_first() -> None:
     assert [comparison.threat for comparison in compare(outcomes, "mine", plan, SIZES)] == ["Linf 8/255", "Linf 4/255"]
 
 
-def test_the_words_give_difference_interval_and_bytes() -> None:
-    lines = sentences(found(mine=MINE, weak="1" * 20 + "0" * 20))
+def test_sentences_give_difference_interval_and_bytes() -> None:
+    lines = sentences(comparison_of(mine=MINE, weak="1" * 20 + "0" * 20))
     assert lines[0].startswith("mine withstands pgd under Linf 8/255 on 30 of 40 images of cifar10-sample (75.0 [")
     assert lines[2].startswith("Better than weak: +25.0 points [+") and lines[2].endswith(
         "on 40 images, p = 0.002, at 2.0 times its bytes."
     )
 
 
-def doubted(flags: str = "", black_box: bool = True, opponent_flags: str = "") -> Comparison:
-    """Compare a model with one that withstands ten images fewer; either may carry flags, under an attack of another suite."""
+def flagged(flags: str = "", black_box: bool = True, opponent_flags: str = "") -> Comparison:
+    """Compare a model with one that withstands ten images fewer; either may have flags under an attack of another suite."""
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("weak", "pgd", "1" * 20 + "0" * 20)).assign(flags="")
     other_suite = outcomes.assign(
         attack="autoattack" if black_box else "pgd-adaptive", flags=outcomes["model"].map({"mine": flags, "weak": opponent_flags})
@@ -125,24 +125,24 @@ def doubted(flags: str = "", black_box: bool = True, opponent_flags: str = "") -
 
 
 @pytest.mark.parametrize("flags", ["zero-gradient", "saturated", "black-box-better", "saturated, black-box-better"])
-def test_a_masked_model_is_better_than_none_and_on_no_front(flags: str) -> None:
-    comparison = doubted(flags)
+def test_a_masked_model_is_in_doubt_and_not_on_the_front(flags: str) -> None:
+    comparison = flagged(flags)
     assert comparison.target.flags == tuple(flags.split(", ")) and comparison.target.doubt.startswith("verdict masked")
     assert comparison.opponents[0].verdict == "in doubt" and comparison.front == ("weak",)
     text = " ".join(sentences(comparison))
     assert "Better" not in text and "in doubt (verdict masked" in text and "not placed on the Pareto front" in text
 
 
-def test_without_an_attack_that_uses_no_gradients_nothing_is_better() -> None:
-    comparison = doubted(black_box=False)
+def test_a_gradient_free_attack_is_required() -> None:
+    comparison = flagged(black_box=False)
     assert comparison.target.doubt == "no gradient-free attack on these images" and comparison.front == ()
     assert comparison.opponents[0].verdict == "in doubt"
     outcomes = pd.DataFrame(rows("mine", "pgd", MINE) + rows("mine", "autoattack", MINE[:39]))
     assert not compare(outcomes[outcomes["attack"] == "pgd"], "mine", planned("mine"), SIZES, outcomes)[0].target.is_tested
 
 
-def test_a_masked_opponent_makes_no_model_worse_and_can_be_beaten() -> None:
-    assert doubted(opponent_flags="zero-gradient").opponents[0].verdict == "better"
+def test_a_masked_opponent_can_be_beaten_but_not_lost_to() -> None:
+    assert flagged(opponent_flags="zero-gradient").opponents[0].verdict == "better"
     weak = "1" * 20 + "0" * 20
     outcomes = pd.DataFrame(rows("mine", "pgd", weak) + rows("close", "pgd", MINE)).assign(flags="")
     all_outcomes = pd.concat(
@@ -151,34 +151,34 @@ def test_a_masked_opponent_makes_no_model_worse_and_can_be_beaten() -> None:
     assert compare(outcomes, "mine", planned("mine", "close"), SIZES, all_outcomes)[0].opponents[0].verdict == "in doubt"
 
 
-def test_logits_that_are_not_numbers_are_shown_and_decide_nothing() -> None:
-    comparison = doubted("non-finite")
+def test_non_finite_logits_are_reported_and_do_not_affect_the_verdict() -> None:
+    comparison = flagged("non-finite")
     assert comparison.target.flags == ("non-finite",) and comparison.opponents[0].verdict == "better"
 
 
-def test_numbers_of_others_are_of_the_compared_models_images() -> None:
+def test_opponents_are_evaluated_on_the_images_of_the_compared_model() -> None:
     outcomes = [rows("mine", "pgd", "1" * 10 + "0" * 10), rows("weak", "pgd", "1" * 10 + "0" * 30)]
     comparison = compare(pd.DataFrame(list(chain(*outcomes))), "mine", planned("mine", "weak"), SIZES, with_autoattack(*outcomes))[0]
     assert comparison.opponents[0].result.worst.n == comparison.opponents[0].images == comparison.target.worst.n == 20
 
 
-def test_a_difference_that_the_correction_takes_back_is_explained() -> None:
-    comparison = found(mine=MINE, weak="1" * 24 + "0" * 16, close="1" * 29 + "0" * 11)
+def test_an_insignificant_difference_after_correction_is_explained() -> None:
+    comparison = comparison_of(mine=MINE, weak="1" * 24 + "0" * 16, close="1" * 29 + "0" * 11)
     assert any("interval of weak excludes 0" in line and "after Holm" in line for line in sentences(comparison))
 
 
 @pytest.mark.parametrize(
     ("attack", "mark"), [("square", "black-box-better"), ("rays", "decisions-better"), ("transfer", "transfer-better")]
 )
-def test_what_probes_break_beyond_the_suite_puts_a_model_in_doubt(attack: str, mark: str) -> None:
+def test_probes_that_break_more_images_than_the_suite_cause_doubt(attack: str, mark: str) -> None:
     suite = [rows("mine", "pgd", MINE), rows("weak", "pgd", "1" * 10 + "0" * 30)]
     one_broken, six_broken = "0" + MINE[1:], "0" * 6 + MINE[6:]
     for marks, is_in_doubt in ((MINE, False), (six_broken, True)):
         all_outcomes = with_autoattack(*suite, rows("mine", attack, marks))
-        ours = compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].target
-        assert ours.worst.successes == 30, "not part of the worst case"
-        assert [(probe.attack, probe.broken, probe.images) for probe in ours.probes] == [(attack, marks[:30].count("0"), 30)]
-        assert (mark in ours.flags, bool(ours.doubt)) == (is_in_doubt, is_in_doubt)
+        target = compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].target
+        assert target.worst.successes == 30, "probes are not part of the worst case"
+        assert [(probe.attack, probe.broken, probe.images) for probe in target.probes] == [(attack, marks[:30].count("0"), 30)]
+        assert (mark in target.flags, bool(target.doubt)) == (is_in_doubt, is_in_doubt)
     # A probe on fewer images than are compared is ignored.
     all_outcomes = with_autoattack(*suite, rows("mine", attack, one_broken[:20]))
     assert compare(pd.DataFrame(list(chain(*suite))), "mine", planned("mine", "weak"), SIZES, all_outcomes)[0].target.probes == ()

@@ -15,7 +15,10 @@ MODELS = pd.DataFrame([{"id": "m", "family": "dense", "bytes": 1}])
 
 @pytest.fixture
 def attacked() -> pd.DataFrame:
-    """Ten images: two clean errors; pgd breaks two others; AutoAttack breaks four, including those two; one query seen breaks another."""
+    """Return outcomes of ten images.
+
+    Two are clean errors; pgd breaks two others, AutoAttack four including those two, and a query that was seen breaks one more.
+    """
     pgd, auto = (
         pd.DataFrame(rows("m", attack, marks, clean_wrong=2)) for attack, marks in (("pgd", "0011111100"), ("autoattack", "0000111100"))
     )
@@ -25,7 +28,7 @@ def attacked() -> pd.DataFrame:
     return pd.concat([pgd, auto], ignore_index=True)
 
 
-def test_every_image_counts_once_for_the_first_that_broke_it(attacked: pd.DataFrame) -> None:
+def test_every_image_counts_for_the_first_component_that_broke_it(attacked: pd.DataFrame) -> None:
     row = components(attacked, summary(attacked, MODELS, PLANNED)).iloc[0]
     shares = {name.removeprefix("by "): row[name] for name in row.index if str(name).startswith("by ")}
     expected = {"clean errors": 0.2, "pgd": 0.2, "apgd-ce": 0.1, "apgd-t": 0.1, "seen, not returned": 0.1, "left": 0.3}
@@ -33,19 +36,19 @@ def test_every_image_counts_once_for_the_first_that_broke_it(attacked: pd.DataFr
     assert row["worst"] == pytest.approx(shares["left"])
 
 
-def test_only_images_that_all_attacks_met_count(attacked: pd.DataFrame) -> None:
+def test_only_images_attacked_by_all_attacks_count(attacked: pd.DataFrame) -> None:
     fewer = attacked[(attacked["attack"] == "pgd") | (attacked["image"] > 4)]
     row = components(fewer, summary(fewer, MODELS, PLANNED)).iloc[0]
     assert row["worst_n"] == 5 and row["by left"] == pytest.approx(3 / 5) and row["by clean errors"] == pytest.approx(2 / 5)
 
 
-def test_the_table_has_a_column_for_each_component(attacked: pd.DataFrame) -> None:
+def test_the_table_has_a_column_per_component(attacked: pd.DataFrame) -> None:
     (table,) = tables.render(tables.get("components"), components(attacked, summary(attacked, MODELS, PLANNED)))
     assert table.headings == ["model", "clean errors", "pgd", "apgd-ce", "apgd-t", "seen, not returned", "left", "n"]
     assert [[str(cell) for cell in row] for row in table.rows] == [["m", "20.0", "20.0", "10.0", "10.0", "10.0", "30.0", "10"]]
 
 
-def test_no_outcomes_in_common_give_no_row() -> None:
+def test_without_common_images_there_is_no_row() -> None:
     pgd_rows = pd.DataFrame(rows("m", "pgd", "11"))
     cw_rows = pd.DataFrame(rows("m", "cw-linf", "1111"))
     frame = pd.concat([pgd_rows[pgd_rows["image"] == 0], cw_rows[cw_rows["image"] == 3]], ignore_index=True)

@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def test_it_shows_the_losses_and_the_accuracies_in_per_cent(path: Path) -> None:
+def test_losses_and_accuracies_are_drawn(path: Path) -> None:
     loss, accuracy = curve_figure(read(path), "model").axes
     assert [list(line.get_ydata()) for line in loss.lines] == [[2.25, 2.0]]  # type: ignore[arg-type]
     curves = {str(line.get_label()): list(line.get_ydata()) for line in accuracy.lines}  # type: ignore[arg-type]
@@ -31,7 +31,7 @@ def test_it_shows_the_losses_and_the_accuracies_in_per_cent(path: Path) -> None:
     assert all(list(line.get_xdata()) == [1, 2] for axes in (loss, accuracy) for line in axes.lines)  # type: ignore[arg-type]
 
 
-def test_it_is_written_where_it_was_asked_for_the_same_every_time(path: Path, tmp_path: Path) -> None:
+def test_the_figure_file_is_reproducible(path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new"
     draw(path, folder / "model-p0.1.png")
     first = (folder / "model-p0.1.png").read_bytes()
@@ -40,13 +40,13 @@ def test_it_is_written_where_it_was_asked_for_the_same_every_time(path: Path, tm
     assert (folder / "model-p0.1.png").read_bytes() == first and len(first) < 300 * 1024
 
 
-def test_what_was_not_measured_is_left_out(path: Path) -> None:
+def test_missing_measurements_are_not_drawn(path: Path) -> None:
     path.write_text(HEADER + "1,0.1,2.25,0.15,,,10\n")
     figure = curve_figure(read(path), "model")
     assert [line.get_label() for line in figure.axes[1].lines] == ["training images, attack of the training"]
 
 
-def test_test_accuracies_are_drawn_if_there_are_any(path: Path) -> None:
+def test_test_accuracies_are_drawn_if_present(path: Path) -> None:
     path.write_text(
         HEADER.strip() + ",test_clean_accuracy,test_pgd_accuracy\n1,0.1,2.25,0.15,0.3,0.2,10,nan,nan\n2,0.1,2,0.2,0.3,0.2,20,0.5,0.25\n"
     )
@@ -56,18 +56,18 @@ def test_test_accuracies_are_drawn_if_there_are_any(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "message"),
     [("epoch\n1\n", "no column 'train_loss'"), (HEADER, "no epoch"), ("", "No columns"), (CURVE.replace("2.25", "x"), "'x'")],
 )
-def test_what_is_not_a_curve_is_refused(text: str, why: str, path: Path) -> None:
+def test_an_invalid_curve_is_an_error(text: str, message: str, path: Path) -> None:
     path.write_text(text)
-    with pytest.raises(DamagedFileError, match=why):
+    with pytest.raises(DamagedFileError, match=message):
         read(path)
     with pytest.raises(DamagedFileError, match="absent"):
         read(path.with_name("absent.csv"))
 
 
-def test_the_curves_that_ship_can_be_drawn() -> None:
+def test_shipped_curves_can_be_drawn() -> None:
     folder = Path(__file__).parents[3] / "model_zoo" / "checkpoints"
     curves = sorted(folder.glob("*.csv"))
     assert curves and all(isinstance(read(curve), pd.DataFrame) for curve in curves)

@@ -1,4 +1,4 @@
-"""Tests of the summary's numbers, each checked by hand."""
+"""Tests of the numbers in the summary, compared with values computed by hand."""
 
 import pandas as pd
 import pytest
@@ -8,13 +8,13 @@ from model_zoo.errors import UserError
 from tests.harness.reporting.conftest import rows
 
 
-def of(frame: pd.DataFrame, model: str) -> pd.Series:
+def row_of(frame: pd.DataFrame, model: str) -> pd.Series:
     return frame[frame["model"] == model].iloc[0]
 
 
-def test_each_attack_alone_and_the_pointwise_worst_case(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_accuracy_per_attack_and_pointwise_worst_case(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes, models)
-    small, large = of(frame, "small_one"), of(frame, "large")
+    small, large = row_of(frame, "small_one"), row_of(frame, "large")
     assert (small["clean"], small["pgd"], small["cw-linf"], small["worst"]) == (7 / 8, 4 / 8, 3 / 8, 3 / 8)
     # Each attack leaves six images robust; together they leave five.
     assert (large["pgd"], large["cw-linf"], large["worst"]) == (6 / 8, 6 / 8, 5 / 8)
@@ -23,36 +23,34 @@ def test_each_attack_alone_and_the_pointwise_worst_case(outcomes: pd.DataFrame, 
     assert set(attacks_of(frame)) == {"cw-linf", "pgd"}
 
 
-def test_a_cell_that_misses_images_is_partial_and_so_is_its_worst_case(
-    outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame
-) -> None:
-    large = of(summary(outcomes, models, planned), "large")
+def test_missing_images_make_a_cell_and_its_worst_case_partial(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame) -> None:
+    large = row_of(summary(outcomes, models, planned), "large")
     assert (large["cw-linf_n"], large["cw-linf_planned"]) == (8, 16)
     assert (large["worst_n"], large["worst_planned"]) == (8, 16)
 
 
-def test_the_worst_case_waits_for_every_planned_attack(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame) -> None:
+def test_the_worst_case_requires_every_planned_attack(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame) -> None:
     incomplete = outcomes[(outcomes["model"] != "large") | (outcomes["attack"] != "cw-linf")]
-    large = of(summary(incomplete, models, planned), "large")
+    large = row_of(summary(incomplete, models, planned), "large")
     assert large["worst_n"] == 0 and pd.isna(large["worst"]) and large["cw-linf_n"] == 0
     assert large["pgd"] == 6 / 8
 
 
-def test_only_images_that_all_attacks_saw_count_for_the_worst_case(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_the_worst_case_covers_only_images_attacked_by_all_attacks(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     cut = outcomes[(outcomes["attack"] != "cw-linf") | (outcomes["image"] < 4)]
-    small = of(summary(cut, models), "small_one")
+    small = row_of(summary(cut, models), "small_one")
     assert (small["worst"], small["worst_n"]) == (3 / 4, 4)
 
 
-def test_without_a_plan_a_model_is_held_to_what_others_have(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_without_a_plan_the_other_models_define_the_expected_images(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes[(outcomes["model"] != "large") | (outcomes["attack"] == "pgd")], models)
-    large = of(frame, "large")
+    large = row_of(frame, "large")
     assert large["worst_n"] == 0 and large["worst_planned"] == 8 and pd.isna(large["worst"]), "pgd alone would pass for the worst case"
-    fewer = of(summary(outcomes[(outcomes["model"] != "large") | (outcomes["image"] < 6)], models), "large")
+    fewer = row_of(summary(outcomes[(outcomes["model"] != "large") | (outcomes["image"] < 6)], models), "large")
     assert (fewer["pgd_n"], fewer["pgd_planned"], fewer["worst_n"], fewer["worst_planned"]) == (6, 8, 6, 8)
 
 
-def test_mixtures_are_refused(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_duplicates_and_mixed_protocols_are_errors(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     with pytest.raises(UserError, match="small_one · pgd · 0"):
         summary(pd.concat([outcomes, outcomes.iloc[:1]]), models)
     with pytest.raises(UserError, match="protocols 1, 2"):
@@ -61,7 +59,7 @@ def test_mixtures_are_refused(outcomes: pd.DataFrame, models: pd.DataFrame) -> N
         summary(outcomes.iloc[:0], models)
 
 
-def test_a_near_constant_predictor_is_named_given_enough_images(models: pd.DataFrame) -> None:
+def test_a_near_constant_model_is_flagged_given_enough_images(models: pd.DataFrame) -> None:
     frame = pd.DataFrame(rows("small_one", "pgd", "0" * 40) + rows("large", "pgd", "1" * 40, clean_wrong=0))
     frame.loc[(frame["model"] == "small_one") & (frame["image"] < 20), "clean_prediction"] = 3
     computed = summary(frame, models).set_index("model")["near_constant"]
@@ -70,25 +68,25 @@ def test_a_near_constant_predictor_is_named_given_enough_images(models: pd.DataF
     assert recorded.tolist() == [True, True] and recorded.dtype == bool
 
 
-def test_a_model_that_is_not_registered_keeps_its_numbers(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_an_unregistered_model_has_numbers_without_properties(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     frame = summary(outcomes, models[models["id"] == "large"])
-    assert of(frame, "small_one")["worst"] == 3 / 8 and pd.isna(of(frame, "small_one")["bytes"])
+    assert row_of(frame, "small_one")["worst"] == 3 / 8 and pd.isna(row_of(frame, "small_one")["bytes"])
 
 
-def test_threat_models_stay_apart(models: pd.DataFrame) -> None:
+def test_threat_models_are_separate_groups(models: pd.DataFrame) -> None:
     frame = summary(pd.DataFrame(rows("large", "pgd", "1100") + rows("large", "pgd", "1000", radius="16/255")), models)
     assert [key for key, _ in groups_of(frame)] == [("cifar10-sample", "Linf", "8/255"), ("cifar10-sample", "Linf", "16/255")]
     assert frame["worst"].tolist() == [2 / 4, 1 / 4]
 
 
-def test_all_numbers_of_a_row_are_over_the_images_that_all_attacks_met(models: pd.DataFrame) -> None:
+def test_numbers_of_a_row_cover_the_images_attacked_by_all_attacks(models: pd.DataFrame) -> None:
     frame = pd.DataFrame(rows("large", "pgd", "00001111", clean_wrong=0) + rows("large", "cw-linf", "10001111", clean_wrong=0)[:4])
     row = summary(frame, models).iloc[0]
-    # pgd breaks the first four of eight images, which are all the images that cw-linf has met.
+    # pgd breaks the first four of eight images; these are all the images that cw-linf was run on.
     assert (row["pgd"], row["cw-linf"], row["worst"], row["pgd_n"], row["pgd_planned"]) == (0.0, 0.25, 0.0, 4, 8)
 
 
-def test_marks_of_all_units_stand_in_a_row(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_flags_of_all_units_are_joined(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     assert set(summary(outcomes, models)["flags"]) == {""}
     marked = outcomes.assign(flags=outcomes["attack"].map({"pgd": "saturated", "cw-linf": ""}).where(outcomes["model"] == "large", ""))
     assert summary(marked, models).set_index("model")["flags"].to_dict() == {"large": "saturated", "small_one": ""}

@@ -1,4 +1,4 @@
-"""Tests of the figure of accuracy against sparsity: it shows the summary's numbers, and its labels do not overlap."""
+"""Tests of the figure of accuracy against sparsity: it shows the numbers of the summary, and its labels do not overlap."""
 
 from itertools import combinations
 from pathlib import Path
@@ -31,21 +31,21 @@ def line_of(axes: Axes, index: int) -> tuple[list[float], list[float]]:
     return numbers(line.get_xdata()), numbers(line.get_ydata())
 
 
-def test_a_series_differs_in_keep_ratio_alone(group: pd.DataFrame) -> None:
+def test_a_series_differs_in_the_keep_ratio_only(group: pd.DataFrame) -> None:
     assert series(group)["model"].tolist() == ["k50", "k20", "k10", "k01"]
     assert series(group[group["model"].isin(["k20", "p0", "w28-dense"])]).empty
     assert series(group.drop(columns=["setting"])).empty
     assert series(group.assign(worst=group["worst"].where(group["model"] != "k50")))["model"].tolist() == ["k20", "k10", "k01"]
 
 
-def test_of_two_equal_series_the_one_of_the_lowest_seed_counts(group: pd.DataFrame) -> None:
+def test_the_series_with_the_lowest_seed_is_chosen_on_ties(group: pd.DataFrame) -> None:
     pair = group[group["model"].isin(["k50", "k10"])]
     combined = pd.concat([pair.assign(seed=5, model=["a", "b"]), pair])
     assert set(series(combined)["model"]) == {"k50", "k10"}
 
 
-def swept() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the outcomes and models of `ablated`, with three models of a longer setting whose p follows the keep ratio."""
+def outcomes_and_models_with_varying_p() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the outcomes and models of `ablated` with three models of a longer setting in which p follows the keep ratio."""
     outcomes, models = ablated()
     longer = [
         pruned(f"{name}-e15", keep_ratio=keep, allocation_power=power, setting="longer", epochs=15)
@@ -55,12 +55,12 @@ def swept() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat([outcomes, *copies], ignore_index=True), pd.concat([models.assign(epochs=5), pd.DataFrame(longer)], ignore_index=True)
 
 
-def test_a_series_whose_p_follows_the_keep_ratio_is_drawn_next_to_the_other() -> None:
-    group = summary(*swept())
+def test_a_series_with_varying_p_is_drawn_as_a_second_line() -> None:
+    group = summary(*outcomes_and_models_with_varying_p())
     line = series(group)
     assert following(group, line)["model"].tolist() == ["k50-e15", "k05-e15", "k01-e15"]
     assert following(summary(*ablated()), line).empty
-    # Models with one power p form a series themselves, and two models are too few for one.
+    # Models with the same p form a series themselves, and two models are too few for a series.
     assert following(group.assign(allocation_power=0.1), line).empty
     assert following(group[group["model"] != "k05-e15"], line).empty
     axes = accuracy_against_sparsity(group, "title").axes[0]
@@ -73,7 +73,7 @@ def test_a_series_whose_p_follows_the_keep_ratio_is_drawn_next_to_the_other() ->
     assert any("p follows the keep ratio (15 epochs, not 5)" in label for label in labels)
 
 
-def test_the_lines_are_the_frames_and_seeds_are_dots(group: pd.DataFrame) -> None:
+def test_lines_match_the_frame_and_seeds_are_dots(group: pd.DataFrame) -> None:
     axes = accuracy_against_sparsity(group, "title").axes[0]
     assert axes.get_xscale() == "log"
     x, worst = line_of(axes, 1)
@@ -84,7 +84,7 @@ def test_the_lines_are_the_frames_and_seeds_are_dots(group: pd.DataFrame) -> Non
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["100\n(0)", "50\n(50)", "20\n(80)", "10\n(90)", "1\n(99)"]
 
 
-def test_dense_models_have_a_line_and_a_name_at_the_edge(group: pd.DataFrame) -> None:
+def test_dense_models_have_a_line_and_a_label_at_the_edge(group: pd.DataFrame) -> None:
     axes = accuracy_against_sparsity(group, "title").axes[0]
     names = [text.get_text() for text in axes.texts if text.get_text()]
     assert names == [
@@ -97,7 +97,7 @@ def test_dense_models_have_a_line_and_a_name_at_the_edge(group: pd.DataFrame) ->
     assert across == pytest.approx([50.0, 45.0, 45.0, 37.5])
 
 
-def test_dense_models_for_another_task_are_not_compared() -> None:
+def test_dense_models_of_another_task_are_excluded() -> None:
     outcomes, models = ablated()
     other_task = pd.DataFrame(
         [dense("w28-dense", "dense", 240_000, trained_for="Linf 4/255"), dense("s29-dense", "dense", 54_000, architecture="wrn")]
@@ -107,7 +107,7 @@ def test_dense_models_for_another_task_are_not_compared() -> None:
     assert not any("float32" in name for name in names) and "dense binary (300k weights)" in names
 
 
-def test_labels_at_the_edge_do_not_touch_and_are_inside(group: pd.DataFrame, tmp_path: Path) -> None:
+def test_labels_at_the_edge_do_not_overlap_and_are_inside_the_figure(group: pd.DataFrame, tmp_path: Path) -> None:
     figure = accuracy_against_sparsity(group, "title")
     (path,) = save(figure, tmp_path / "figure", ("png",))
     assert path.stat().st_size < 300 * 1024
@@ -115,13 +115,13 @@ def test_labels_at_the_edge_do_not_touch_and_are_inside(group: pd.DataFrame, tmp
     figure.set_dpi(160)
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    # Text.get_window_extent leaves out the lines that lead to the labels, which may meet.
+    # Text.get_window_extent excludes the leader lines of the labels, which may cross.
     boxes = [Text.get_window_extent(text, renderer) for text in figure.axes[0].texts if text.get_text()]
     assert len(boxes) == 4 and not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
     assert all(box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in boxes)
 
 
-def test_partial_and_near_constant_models_say_so() -> None:
+def test_partial_and_near_constant_models_are_labelled() -> None:
     outcomes, models = ablated()
     cut = outcomes[~outcomes["model"].isin(["k01", "w28-dense"]) | (outcomes["image"] < 32)]
     frame = summary(cut, models.assign(near_constant=models["id"] == "k01"))
@@ -129,14 +129,14 @@ def test_partial_and_near_constant_models_say_so() -> None:
     assert "partial 32/40, near-constant" in texts and "dense float32 (240k weights)\n(partial 32/40)" in texts
 
 
-def test_the_figure_is_the_same_every_time(group: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_figure_is_reproducible(group: pd.DataFrame, tmp_path: Path) -> None:
     first, second = (
         save(accuracy_against_sparsity(group.sample(frac=1.0, random_state=seed), "title"), tmp_path / str(seed)) for seed in (1, 2)
     )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-def test_labels_are_moved_apart_around_their_middle() -> None:
+def test_overlapping_labels_are_spread_around_their_centre() -> None:
     assert _apart([100.0, 50.0], [10.0, 10.0]) == [100.0, 50.0]
     assert _apart([51.0, 50.0, 49.0], [10.0, 10.0, 10.0]) == pytest.approx([60.0, 50.0, 40.0])
     assert _apart([60.0, 50.0, 49.0], [10.0, 10.0, 20.0]) == pytest.approx([64 + 2 / 3, 54 + 2 / 3, 39 + 2 / 3])

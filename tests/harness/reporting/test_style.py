@@ -45,26 +45,26 @@ def lab(colour: str, vision: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_families_have_colours_that_every_eye_distinguishes(vision: str) -> None:
+def test_family_colours_differ_for_every_type_of_colour_vision(vision: str) -> None:
     colours = {name: lab(colour, vision) for name, (colour, _, _) in FAMILIES.items()}
     closest = min(combinations(colours, 2), key=lambda pair: float(np.linalg.norm(colours[pair[0]] - colours[pair[1]])))
     assert np.linalg.norm(colours[closest[0]] - colours[closest[1]]) > 12, closest
 
 
-def test_families_and_attacks_have_shapes_of_their_own_for_grey() -> None:
+def test_families_and_attacks_have_distinct_markers() -> None:
     assert len({marker for _, marker, _ in FAMILIES.values()}) == len(FAMILIES)
     assert len({marker for _, marker in ATTACKS}) == len(ATTACKS)
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_segments_next_to_each_other_differ_in_lightness_for_every_eye(vision: str) -> None:
+def test_adjacent_segments_differ_in_lightness_for_every_type_of_colour_vision(vision: str) -> None:
     for first, second in pairwise(SEGMENTS):
         assert abs(lab(first, vision)[0] - lab(second, vision)[0]) > 20, (first, second)
     components = list(COMPONENTS.values())
     assert len(set(components)) == len(components)
 
 
-def test_text_on_a_segment_has_contrast() -> None:
+def test_text_on_segments_has_sufficient_contrast() -> None:
     for colour in SEGMENTS:
         light, dark = sorted((luminance(colour), luminance(readable_on(colour))), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.0, colour
@@ -72,7 +72,7 @@ def test_text_on_a_segment_has_contrast() -> None:
 
 
 @pytest.mark.parametrize("labels", [["a"], ["ten letters"] * 9, ["a rather long name of a model with a remark (partial 40/1000)"] * 5])
-def test_a_legend_fits_under_its_figure(labels: list[str]) -> None:
+def test_a_legend_fits_under_the_figure(labels: list[str]) -> None:
     figure, _ = new_figure(7.2, 3.0, "title", "subtitle")
     legend_below(figure, [Patch(label=label) for label in labels])
     figure.draw_without_rendering()
@@ -80,7 +80,7 @@ def test_a_legend_fits_under_its_figure(labels: list[str]) -> None:
     assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
 
 
-def test_a_picture_has_the_colours_and_the_size_it_was_drawn_with(tmp_path: Path) -> None:
+def test_a_saved_picture_has_the_requested_size_and_colours(tmp_path: Path) -> None:
     from PIL import Image
 
     figure, axes = new_figure(4.0, 3.0, "title", "subtitle")

@@ -1,4 +1,4 @@
-"""Tests that tables filter models by how they were pruned, in AdversarialPruningBenchmark's fields, as the records state it."""
+"""Tests that tables can filter models by how they were pruned, using the taxonomy of AdversarialPruningBenchmark in the records."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ def model(name: str, **changes: Any) -> dict[str, Any]:
     return {"id": name, **common, **dict.fromkeys(pruned(get_record("cifar10-rn8w28-dense"))), **changes}
 
 
-def test_a_record_says_how_its_model_was_pruned() -> None:
+def test_a_record_gives_the_taxonomy_of_its_model() -> None:
     taxonomy = pruned(get_record(SHIPPED))
     assert taxonomy == {"pruned_when": "before", "pruned_scored": "learned", "pruned_structured": False, "pruned_scope": "local"}
     assert set(pruned(get_record("cifar10-rn8w28-dense")).values()) == {None}
 
 
-def test_models_stand_where_their_record_says_and_dense_ones_nowhere() -> None:
+def test_sections_filter_by_taxonomy_and_exclude_dense_models() -> None:
     models = [
         model("hydra", pruned_when="after", pruned_scored="learned", pruned_scope="local"),
         model("bird", pruned_when="during", pruned_scored="magnitude", pruned_scope="local"),

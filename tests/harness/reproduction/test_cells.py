@@ -1,4 +1,4 @@
-"""Cells are trained, attacked and found again by recipe and data; trainings are units of work."""
+"""Tests of table cells: models are trained, attacked and identified by recipe and data; trainings are units of work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from model_zoo.references import RecordFile
 TINY = Path(__file__).with_name("tiny.toml")
 
 
-def ours(**fields: object) -> Settings:
+def ours_settings(**fields: object) -> Settings:
     return Settings.model_validate(
         {
             "method": "ours",
@@ -51,7 +51,7 @@ def ours(**fields: object) -> Settings:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> CellStore:
     cells = CellStore(Store(tmp_path_factory.mktemp("cells")), read_scale(TINY))
-    units, obstacles = cells.missing_trainings([ours(), ours()])
+    units, obstacles = cells.missing_trainings([ours_settings(), ours_settings()])
     assert len(units) == 1
     assert not obstacles
     assert run_unit(units[0], cells.store).kind == "finished"
@@ -61,24 +61,36 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> CellStore:
 
 
 def test_a_training_is_stored_with_its_model(trained: CellStore) -> None:
-    document = trained.training(ours())
+    document = trained.training(ours_settings())
     assert document is not None
     assert trained.store.trainings.record_path(document).is_file()
     assert document.curve.count("\n") == 3
     assert not list(trained.store.root.rglob("*.state.pt"))
-    assert not trained.missing_trainings([ours()])[0]
+    assert not trained.missing_trainings([ours_settings()])[0]
 
 
-def test_the_model_is_attacked_and_its_outcomes_are_found(trained: CellStore) -> None:
-    report = execute(trained.attacks([ours()]), trained.store)
+def test_the_model_is_attacked_and_its_outcomes_are_returned(trained: CellStore) -> None:
+    report = execute(trained.attacks([ours_settings()]), trained.store)
     assert not report.failed
-    frame, planned, marks = trained.outcomes(ours())
+    frame, planned, marks = trained.outcomes(ours_settings())
     assert frame is not None
     assert (len(frame), planned, marks) == (20, 20, ())
 
 
-def test_outcomes_need_no_checkpoint(trained: CellStore, tmp_path: Path) -> None:
-    execute(trained.attacks([ours()]), trained.store)
+def test_clean_training_is_judged_at_the_protocols_radius(tmp_path: Path) -> None:
+    cells, settings = CellStore(Store(tmp_path), read_scale(TINY)), ours_settings(radius="0")
+    units, _ = cells.missing_trainings([settings])
+    assert run_unit(units[0], cells.store).kind == "finished"
+    cells.refresh()
+    document = cells.training(settings)
+    assert document is not None
+    assert document.model().threat.radius == "0/255"
+    assert "nan" not in document.curve
+    assert [str(unit.threat) for unit in cells.units(settings)] == ["Linf 8/255"]
+
+
+def test_outcomes_are_readable_without_a_checkpoint(trained: CellStore, tmp_path: Path) -> None:
+    execute(trained.attacks([ours_settings()]), trained.store)
     copy = Store(tmp_path / "copy")
     merged = merge(copy, trained.store)
     assert (merged.trainings, len(merged.copied), merged.damaged) == (1, 1, [])
@@ -90,15 +102,15 @@ def test_outcomes_need_no_checkpoint(trained: CellStore, tmp_path: Path) -> None
     copy = Store(copy.root)
     assert verify(copy).trainings == 1
     assert not verify(copy).problems
-    frame, planned, _ = CellStore(copy, trained.scale).outcomes(ours())
+    frame, planned, _ = CellStore(copy, trained.scale).outcomes(ours_settings())
     assert frame is not None
     assert planned == len(frame) == 20
 
 
-def test_a_changed_checkpoint_is_a_problem(trained: CellStore, tmp_path: Path) -> None:
+def test_a_changed_checkpoint_is_reported(trained: CellStore, tmp_path: Path) -> None:
     copy = Store(tmp_path / "copy")
     merge(copy, trained.store)
-    document = trained.training(ours())
+    document = trained.training(ours_settings())
     assert document is not None
     checkpoint = copy.trainings.record_path(document).with_suffix(".safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
@@ -106,19 +118,19 @@ def test_a_changed_checkpoint_is_a_problem(trained: CellStore, tmp_path: Path) -
     assert checkpoint.name in problem
 
 
-def test_names_and_engine_do_not_matter_but_seeds_do(trained: CellStore) -> None:
-    assert trained.training(ours(seed=1)) is None
-    document = trained.training(ours())
+def test_cells_are_matched_by_seed_but_not_by_name_or_engine(trained: CellStore) -> None:
+    assert trained.training(ours_settings(seed=1)) is None
+    document = trained.training(ours_settings())
     assert document is not None
     other = Store(trained.store.root / "other")
     other.trainings.write(
         document.model_copy(update={"training": "0" * 64, "identity": {**document.identity, "engine": "other"}, "recipe": "renamed"})
     )
-    assert CellStore(other, trained.scale).training(ours()) is not None
+    assert CellStore(other, trained.scale).training(ours_settings()) is not None
 
 
 def test_layers_and_classes_without_weights_are_marked(trained: CellStore) -> None:
-    document = trained.training(ours())
+    document = trained.training(ours_settings())
     assert document is not None
     model = RecordFile(str(trained.store.trainings.record_path(document))).load()
     assert marks(model) == ()
@@ -130,23 +142,23 @@ def test_layers_and_classes_without_weights_are_marked(trained: CellStore) -> No
         assert marks(model) == ("empty layer", "empty class")
 
 
-def test_what_cannot_be_trained_is_an_obstacle(trained: CellStore) -> None:
-    units, obstacles = trained.missing_trainings([ours(architecture="rn50"), ours(keep_ratio=0.2)])
+def test_settings_that_cannot_be_trained_are_obstacles(trained: CellStore) -> None:
+    units, obstacles = trained.missing_trainings([ours_settings(architecture="rn50"), ours_settings(keep_ratio=0.2)])
     assert len(units) == 1
     assert [obstacle.settings.architecture for obstacle in obstacles] == ["rn50"]
     assert "rn50" in obstacles[0].reason
 
 
-def test_a_training_that_fails_does_not_stop_the_others(trained: CellStore, tmp_path: Path) -> None:
+def test_a_failed_training_does_not_stop_the_others(trained: CellStore, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    (diverging, sound), _ = trained.missing_trainings([ours(seed=3), ours(seed=4)])
-    broken = trained.store.trainings.work_folder(diverging.id)
-    assert not broken.exists()
+    (diverging, sound), _ = trained.missing_trainings([ours_settings(seed=3), ours_settings(seed=4)])
+    work_folder = trained.store.trainings.work_folder(diverging.id)
+    assert not work_folder.exists()
     state = store.trainings.work_folder(diverging.id) / f"{diverging.recipe.id}.state.pt"
     state.parent.mkdir(parents=True)
     state.write_bytes(b"not a state")
     events = []
-    results = list(run_until_done([diverging, sound], store, "here", Resources(), events.append))
+    results = list(run_until_done([diverging, sound], store, "in-process", Resources(), events.append))
     assert [result.kind for result in results] == ["failed", "finished"]
     assert "Weights only load failed" in str(results[0].message)
     assert {event.kind for event in events} == {"progress"}
@@ -155,8 +167,8 @@ def test_a_training_that_fails_does_not_stop_the_others(trained: CellStore, tmp_
 
 def test_a_killed_training_continues_to_the_same_weights(trained: CellStore, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    document = trained.training(ours())
-    (unit,), _ = CellStore(store, trained.scale).missing_trainings([ours()])
+    document = trained.training(ours_settings())
+    (unit,), _ = CellStore(store, trained.scale).missing_trainings([ours_settings()])
     process = multiprocessing.get_context("spawn").Process(target=run_unit, args=(unit, store))
     process.start()
     state = store.trainings.work_folder(unit.id) / f"{unit.recipe.id}.state.pt"
@@ -190,7 +202,7 @@ def test_damaged_documents_are_reported(tmp_path: Path) -> None:
 
 def test_global_state_is_unchanged(trained: CellStore) -> None:
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    (unit,), _ = trained.missing_trainings([ours(seed=5)])
+    (unit,), _ = trained.missing_trainings([ours_settings(seed=5)])
     run_unit(unit, trained.store)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.random.get_rng_state(), state)

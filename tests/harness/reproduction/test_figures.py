@@ -1,4 +1,4 @@
-"""The paper's figures are drawn of what is at hand, and say of which model."""
+"""Tests of the paper's figures: each is drawn from an available model and names it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.runner.trainings import TrainingDocument
 from model_zoo.errors import MissingDataError
 from model_zoo.registry import get_record
 from model_zoo.training.curve import EpochRecord, curve_csv
-from tests.harness.reproduction.test_cells import TINY, ours
+from tests.harness.reproduction.test_cells import TINY, ours_settings
 
 CURVE = curve_csv([EpochRecord(1, 0.1, 2.0, 0.1, 0.5, 0.2, 1.0, 0.5, 0.3), EpochRecord(2, 0.1, 1.9, 0.2, 0.5, 0.3, 2.0, 0.5, 0.4)])
 
@@ -30,7 +30,7 @@ def text_of(figure: Figure) -> str:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
-def test_masks_are_drawn_of_a_small_model_and_it_is_reported(number: int, cells: CellStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_figures_use_a_small_model_and_name_it(number: int, cells: CellStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "PAPER_SIZE", ())
     figure = figures.FIGURES[f"liu2022-figure-{number}"](cells)
     assert f"{figures.SMALL}, a small network" in text_of(figure)
@@ -44,7 +44,7 @@ def test_empty_channels_are_counted(cells: CellStore, monkeypatch: pytest.Monkey
     assert f"{int((second.mask.sum((0, 2, 3)) == 0).sum())} of {second.mask.shape[1]} input channels" in text_of(figures.figure_5(cells))
 
 
-def test_curves_count_the_runs_that_are_there(cells: CellStore) -> None:
+def test_curves_count_the_available_runs(cells: CellStore) -> None:
     with pytest.raises(MissingDataError, match="harness reproduce table-1"):
         figures.figure_4(cells)
     settings = figures.PRUNED.model_copy(update={"p": 0.5})
@@ -60,4 +60,4 @@ def test_curves_count_the_runs_that_are_there(cells: CellStore) -> None:
     assert line.get_ydata().tolist() == pytest.approx([10, 20])
     assert len(figure.axes[0].lines) == 3
     assert not figure.axes[1].lines
-    assert cells.training(ours()) is None
+    assert cells.training(ours_settings()) is None

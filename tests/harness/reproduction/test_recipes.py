@@ -1,4 +1,4 @@
-"""Recipes derived at the paper's scale are the recipe files of the registry; impossible settings are refused."""
+"""Tests of derived recipes: at the paper's scale they equal the shipped recipe files; impossible settings are errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def settings(**fields: Any) -> Settings:
         ("cifar10-small-rn34-p01-dense-binary", {"method": "at", "weights": "binary", "architecture": "small-rn34-p0.1"}),
     ],
 )
-def test_paper_scale_gives_the_registered_recipes(name: str, fields: dict[str, Any]) -> None:
+def test_paper_scale_gives_the_shipped_recipes(name: str, fields: dict[str, Any]) -> None:
     derived = derive(settings(**fields), get_scale("paper")).to_dict()
     registered = Recipe.load(recipe_path(name)).to_dict()
     for field in ("id", "title"):
@@ -42,18 +42,18 @@ def test_paper_scale_gives_the_registered_recipes(name: str, fields: dict[str, A
     assert derived == registered
 
 
-def test_clean_training_has_no_attack() -> None:
+def test_clean_training_has_no_attack_and_is_selected_by_clean_accuracy() -> None:
     recipe = derive(settings(**{**OURS, "radius": "0"}), get_scale("small"))
-    assert recipe.attack.method == "clean"
+    assert (recipe.attack.method, recipe.attack.threat) == ("clean", "Linf 0/255")
     assert recipe.attack.strength(0) == (0, 0.0)
 
 
-def test_step_follows_the_radius() -> None:
+def test_step_size_is_a_fraction_of_the_radius() -> None:
     recipe = derive(settings(**{**OURS, "dataset": "cifar100", "radius": "4/255"}), get_scale("paper"))
     assert (recipe.attack.threat, recipe.attack.step) == ("Linf 4/255", "1/255")
 
 
-def test_signed_constant_has_the_scores_of_edge_popup() -> None:
+def test_signed_constant_initialisation_uses_the_scores_of_edge_popup() -> None:
     recipe = derive(settings(**{**OURS, "init": "signed-constant", "score_scale": None}), get_scale("small"))
     assert {name: recipe.options[name] for name in ("weight_init", "score_scale", "score_fan")} == {
         "weight_init": "signed-constant-scaled",
@@ -62,29 +62,29 @@ def test_signed_constant_has_the_scores_of_edge_popup() -> None:
     }
 
 
-def test_all_cells_of_a_scale_take_the_same_epochs() -> None:
+def test_all_cells_of_a_scale_train_for_the_same_epochs() -> None:
     scale = get_scale("small")
     schedules = [*scale.schedules.values(), *(stages["schedule"] for stages in scale.stages.values())]
     assert {schedule["epochs"] for schedule in schedules} == {5}
 
 
 @pytest.mark.parametrize("table", ["table-1", "table-2", "table-3", "table-8"])
-def test_the_small_scale_has_every_cell_of_the_methods_own_tables(table: str) -> None:
+def test_the_small_scale_covers_the_tables_of_the_method(table: str) -> None:
     for item in get(table).trainings():
         assert derive(item, get_scale("small")).optimiser.epochs == 5
 
 
-def test_the_small_scale_has_every_cifar_10_cell_of_the_comparison() -> None:
+def test_the_small_scale_covers_the_cifar_10_cells_of_the_comparison() -> None:
     recipes = [derive(item, get_scale("small")) for item in get("table-9").trainings(columns=["CIFAR-10"])]
     assert len(recipes) == 54
     assert {recipe.family for recipe in recipes} == {rule.family for rule in RULES.values()}
 
 
-def test_seeds_are_added() -> None:
+def test_seeds_are_added_to_the_seed_of_the_scale() -> None:
     assert derive(settings(**OURS, seed=2), get_scale("paper")).seed == 1236
 
 
-def test_missing_data_and_rules_are_named() -> None:
+def test_missing_data_and_rules_are_errors_that_name_them() -> None:
     with pytest.raises(MissingDataError, match="scale small has no images of imagenet100"):
         derive(settings(**{**OURS, "dataset": "imagenet100", "radius": "2/255"}), get_scale("small"))
     with pytest.raises(MissingDataError, match="no counterpart of the architecture rn50"):
@@ -93,26 +93,26 @@ def test_missing_data_and_rules_are_named() -> None:
         derive(settings(**{**OURS, "weights": "fp"}), get_scale("small"))
 
 
-def test_unknown_scale_is_a_near_miss() -> None:
+def test_an_unknown_scale_error_has_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="small"):
         get_scale("smal")
 
 
-def test_a_scale_names_its_wrong_field(tmp_path: Any) -> None:
+def test_an_invalid_scale_is_an_error_that_names_the_field(tmp_path: Any) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('title = "x"\nhold_out = "many"\nselect = "last"\n')
     with pytest.raises(DamagedFileError, match="hold_out"):
         read_scale(path)
 
 
-def test_contradictory_settings_are_refused() -> None:
+def test_contradictory_settings_are_errors() -> None:
     with pytest.raises(ValueError, match="allocation power"):
         settings(method="ours", weights="binary", strategy="adaptive", keep_ratio=0.01)
     with pytest.raises(ValueError, match="keep ratio"):
         settings(method="ours", weights="binary", keep_ratio=0.01)
 
 
-def test_slugs_differ() -> None:
+def test_slugs_of_different_settings_differ() -> None:
     variants = [{}, {"p": 1.0}, {"keep_ratio": 0.5}, {"last_bn": False}, {"score_scale": 0.1}, {"seed": 1}, {"radius": "0"}]
     variants.append({"init": "signed-constant", "score_scale": None})
     slugs = [settings(**{**OURS, **variant}).slug for variant in variants]

@@ -1,4 +1,4 @@
-"""Tests of the paper's tables as data: every published cell, its settings, its footnotes, and what a damaged file says."""
+"""Tests of the paper's tables as data: published cells, settings, footnotes, and errors for damaged files."""
 
 import hashlib
 from collections import defaultdict
@@ -12,7 +12,7 @@ from harness.reproduction.specification import PaperTable, get
 from model_zoo.errors import DamagedFileError, UnknownNameError
 from model_zoo.plugin_folders import VARIABLE
 
-# Number of cells, their sum, and the hash of the sorted numbers as printed, of the numbers that were checked against the paper's text.
+# Number of cells, their sum, and the hash of the sorted printed numbers; these were checked against the paper's text.
 CHECKED = {
     "liu2022-1": (49, 1625.82, "005a3c5b6b9e"),
     "liu2022-2": (8, 324.07, "57589dce9679"),
@@ -47,19 +47,19 @@ published = { percent = "12.30", page = "p. 1", note = "A note." }
 """
 
 
-def test_all_tables_are_there_in_order() -> None:
+def test_all_tables_are_listed_in_order() -> None:
     assert specification.names() == list(CHECKED)
     assert sum(len(get(name).grid) for name in specification.names()) == 482
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_published_numbers_are_those_of_the_paper(name: str) -> None:
+def test_published_numbers_match_the_paper(name: str) -> None:
     printed = [cell.published.percent for cell in get(name).grid.values()]
     digest = hashlib.sha256(" ".join(sorted(printed)).encode()).hexdigest()
     assert (len(printed), round(sum(map(float, printed)), 2), digest[:12]) == CHECKED[name]
 
 
-def test_numbers_stand_where_the_paper_has_them() -> None:
+def test_cells_have_the_published_numbers() -> None:
     assert get("table-1").grid["p = 0.1", "r = 0.99"].published.percent == "44.88"
     assert get("table-2").grid["a = 0.1", "no LBN"].published.percent == "41.01"
     assert get("table-3").grid["p = 0.2", "Signed KC LBN"].published.percent == "45.04"
@@ -78,7 +78,7 @@ def test_tables_1_to_3_have_82_models() -> None:
     assert settings == get("table-9").grid["Ours RN34-LBN p=0.1", "CIFAR-10 binary"].settings
 
 
-def test_one_model_has_one_number_except_where_the_paper_contradicts_itself() -> None:
+def test_settings_have_one_number_except_for_contradictions_in_the_paper() -> None:
     numbers = defaultdict(set)
     for name in CHECKED:
         table = get(name)
@@ -89,7 +89,7 @@ def test_one_model_has_one_number_except_where_the_paper_contradicts_itself() ->
     assert len(slugs) == len({settings for settings, _ in numbers})
 
 
-def test_settings_of_a_cell_add_up_row_column_and_exceptions() -> None:
+def test_settings_of_a_cell_combine_row_column_and_exceptions() -> None:
     cells = get("table-4").grid
     assert cells["AT Small RN34", "CIFAR-10 FP"].settings.architecture == "small-rn34-p1.0", "the number is that of the p = 1.0 network"
     assert cells["AT Small RN34", "ImageNet-100 FP"].settings.architecture == "small-rn34-p0.1"
@@ -126,11 +126,11 @@ def test_settings_of_a_cell_add_up_row_column_and_exceptions() -> None:
         ("table-3", "p = 1", "binary LBN", "34.57"),
     ],
 )
-def test_every_contradiction_is_a_footnote_at_its_cell(table: str, row: str, column: str, words: str) -> None:
+def test_every_contradiction_has_a_footnote(table: str, row: str, column: str, words: str) -> None:
     assert words in get(table).grid[row, column].published.note
 
 
-def test_rows_and_columns_are_chosen_by_name_or_label() -> None:
+def test_rows_and_columns_are_selected_by_name_or_label() -> None:
     table = get("table-9")
     assert len(table.choose(columns=["CIFAR-10"])) == 54
     assert len(table.choose(columns=["CIFAR-10 binary"])) == 28
@@ -141,10 +141,10 @@ def test_rows_and_columns_are_chosen_by_name_or_label() -> None:
         table.choose(rows=["HIDRA"])
 
 
-def test_an_alias_and_a_full_name_give_one_table_and_others_have_a_near_miss() -> None:
+def test_tables_have_aliases_and_unknown_names_get_suggestions() -> None:
     assert get("table-4") is get("liu2022-4")
-    for name, near in (("tabel-4", "table-4"), ("liu202-4", "liu2022-4"), ("table-14", "table-4")):
-        with pytest.raises(UnknownNameError, match=f"unknown table '{name}'. Did you mean '{near}'"):
+    for name, suggestion in (("tabel-4", "table-4"), ("liu202-4", "liu2022-4"), ("table-14", "table-4")):
+        with pytest.raises(UnknownNameError, match=f"unknown table '{name}'. Did you mean '{suggestion}'"):
             get(name)
 
 
@@ -169,9 +169,13 @@ def read(tmp_path: Path, old: str, new: str) -> PaperTable:
     [
         ('rows = ["p = 0"]', 'rows = ["p = 00"]', "expected a row, found 'p = 00' .did you mean 'p = 0'"),
         ('columns = ["r = 0.9"]', 'columns = ["r = 9"]', "expected a column, found 'r = 9' .did you mean 'r = 0.9'"),
-        ('percent = "12.30"', 'percent = "1230"', "no percentage"),
+        ('percent = "12.30"', 'percent = "1230"', "not a percentage"),
         ("last_bn = true", "last_bm = true", "row 'p = 0', column 'r = 0.9'.*last_bm"),
-        ("p = 0.0 }", 'p = 0.0, strategy = "global" }', "an allocation power goes with strategy 'adaptive'"),
+        (
+            "p = 0.0 }",
+            'p = 0.0, strategy = "global" }',
+            "strategy 'adaptive', and no other, needs an allocation power",
+        ),
         ('stub = ["p"]', 'stub = ["p", "q"]', "expected 2 labels in row 'p = 0', found 1"),
         ('name = "p = 1"', 'name = "p = 0"', "several called 'p = 0'"),
         ('title = "A table"', "", "title: Field required"),
@@ -180,13 +184,13 @@ def read(tmp_path: Path, old: str, new: str) -> PaperTable:
         ("[[cells]]", '[[claims]]\nkind = "hihger"\ntext = "t"\n[[cells]]', "claims.0"),
     ],
 )
-def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_damaged_file_is_an_error_that_names_the_fault(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(DamagedFileError, match=message) as caught:
         read(tmp_path, old, new)
     assert "\n" not in str(caught.value) and "t.toml" in str(caught.value)
 
 
-def test_published_values_of_a_file_are_checked(tmp_path: Path) -> None:
+def test_published_values_from_a_file_are_checked(tmp_path: Path) -> None:
     for line, message in (
         ("1,p = 2,r = 0.9,autoattack,5,,", "'p = 2' .did you mean"),
         ("1,p = 1,r = 0.9,clean,5,,", "measure 'autoattack'"),

@@ -1,4 +1,4 @@
-"""Tests of claims: a unit has one owner at a time, and its claim is free once the owner is gone."""
+"""Tests of claims: a unit has one owner at a time, and its claim becomes free when the owner is gone."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from harness.runner import claims
 from harness.runner.claims import Claims
 
 
-def test_a_claim_is_held_by_one_and_free_afterwards(tmp_path: Path) -> None:
+def test_a_claim_has_one_owner_and_is_free_afterwards(tmp_path: Path) -> None:
     owner, rival = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
     with owner.claimed("unit") as lease:
         assert lease is not None and [claim.unit for claim in rival.running()] == ["unit"]
@@ -25,13 +25,13 @@ def test_a_claim_is_held_by_one_and_free_afterwards(tmp_path: Path) -> None:
         assert retaken is not None
 
 
-def dead() -> int:
+def dead_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
 
 
-def planted(folder: Path, **changes: object) -> Path:
+def write_claim(folder: Path, **changes: object) -> Path:
     """Write a claim as another process would have left it, and return its path."""
     folder.mkdir(exist_ok=True)
     path = folder / "unit.json"
@@ -40,15 +40,15 @@ def planted(folder: Path, **changes: object) -> Path:
     return path
 
 
-def test_a_dead_owner_on_this_machine_loses_its_claim_at_once(tmp_path: Path) -> None:
-    planted(tmp_path / "claims", pid=dead())
+def test_a_dead_local_owner_loses_its_claim_immediately(tmp_path: Path) -> None:
+    write_claim(tmp_path / "claims", pid=dead_pid())
     assert Claims(tmp_path / "claims").running() == []
     with Claims(tmp_path / "claims").claimed("unit") as lease:
         assert lease is not None
 
 
-def test_an_owner_elsewhere_keeps_its_claim_for_the_lease(tmp_path: Path) -> None:
-    path = planted(tmp_path / "claims", host="elsewhere", pid=dead())
+def test_a_remote_owner_keeps_its_claim_until_the_lease_expires(tmp_path: Path) -> None:
+    path = write_claim(tmp_path / "claims", host="elsewhere", pid=dead_pid())
     with Claims(tmp_path / "claims").claimed("unit") as lease:
         assert lease is None
     expired = time.time() - claims.LEASE - 5
@@ -57,8 +57,8 @@ def test_an_owner_elsewhere_keeps_its_claim_for_the_lease(tmp_path: Path) -> Non
         assert lease is not None
 
 
-def test_a_file_that_is_not_a_claim_yet_is_left_alone_until_it_is_old(tmp_path: Path) -> None:
-    path = planted(tmp_path / "claims")
+def test_a_partially_written_claim_is_respected_until_it_expires(tmp_path: Path) -> None:
+    path = write_claim(tmp_path / "claims")
     path.write_text("")
     with Claims(tmp_path / "claims").claimed("unit") as lease:
         assert lease is None
@@ -68,7 +68,7 @@ def test_a_file_that_is_not_a_claim_yet_is_left_alone_until_it_is_old(tmp_path: 
         assert lease is not None
 
 
-def test_a_heartbeat_keeps_a_claim_fresh_and_records_progress(tmp_path: Path) -> None:
+def test_a_heartbeat_refreshes_a_claim_and_records_progress(tmp_path: Path) -> None:
     owner = Claims(tmp_path / "claims", heartbeat=0.02)
     with owner.claimed("unit") as lease:
         assert lease is not None
@@ -83,18 +83,18 @@ def test_a_heartbeat_keeps_a_claim_fresh_and_records_progress(tmp_path: Path) ->
         assert running[0].component == "square" and running[0].fraction == 0.5
 
 
-def test_of_many_that_come_at_once_one_gets_an_abandoned_claim(tmp_path: Path) -> None:
-    planted(tmp_path / "claims", pid=dead())
+def test_one_of_many_simultaneous_processes_gets_an_abandoned_claim(tmp_path: Path) -> None:
+    write_claim(tmp_path / "claims", pid=dead_pid())
     barrier, ended, winners = threading.Barrier(8), threading.Barrier(8), []
 
-    def come() -> None:
+    def take() -> None:
         barrier.wait()
         with Claims(tmp_path / "claims").claimed("unit") as lease:
             if lease is not None:
                 winners.append(lease)
             ended.wait()
 
-    threads = [threading.Thread(target=come) for _ in range(8)]
+    threads = [threading.Thread(target=take) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -102,16 +102,16 @@ def test_of_many_that_come_at_once_one_gets_an_abandoned_claim(tmp_path: Path) -
     assert len(winners) == 1
 
 
-def test_a_claim_that_was_taken_over_is_not_removed_by_its_first_owner(tmp_path: Path) -> None:
+def test_the_first_owner_does_not_remove_a_claim_that_was_taken_over(tmp_path: Path) -> None:
     owner = Claims(tmp_path / "claims")
     with owner.claimed("unit") as lease:
         assert lease is not None
-        planted(tmp_path / "claims")
+        write_claim(tmp_path / "claims")
     assert json.loads((tmp_path / "claims" / "unit.json").read_text())["token"] == "theirs"
 
 
-def test_a_claim_from_the_future_expires(tmp_path: Path) -> None:
-    path = planted(tmp_path / "claims", host="elsewhere", pid=dead())
+def test_a_claim_with_a_future_time_expires(tmp_path: Path) -> None:
+    path = write_claim(tmp_path / "claims", host="elsewhere", pid=dead_pid())
     later = time.time() + 86400
     os.utime(path, (later, later))
     with Claims(tmp_path / "claims").claimed("unit") as lease:

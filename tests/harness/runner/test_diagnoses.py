@@ -39,12 +39,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return filled
 
 
-def test_diagnostics_come_back_as_they_were() -> None:
+def test_diagnostics_round_trip() -> None:
     plain = json.loads(json.dumps(HONEST.to_dict()))
     assert Diagnostics.from_dict(plain) == HONEST
 
 
-def test_what_the_store_holds_is_not_measured_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_diagnoses_are_not_measured_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     (path,) = (store.root / "diagnostics").glob("*.json")
     before = path.read_bytes()
     monkeypatch.setattr(diagnoses, "diagnose", None)
@@ -55,7 +55,7 @@ def test_what_the_store_holds_is_not_measured_again(store: Store, monkeypatch: p
     assert repeated.diagnostics.robust["transfer"].count("-") == 12 - repeated.diagnostics.n
 
 
-def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_is_reproducible(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnoses, "diagnose", QUICK)
     run_diagnosis(MODEL, BLOCK, THREAT, Store(tmp_path))
     (first,), (second,) = ((folder / "diagnostics").glob("*.json") for folder in (store.root, tmp_path))
@@ -63,9 +63,9 @@ def test_measuring_twice_gives_the_same_bytes(store: Store, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("check", "words"), [("check_alphabet", "one-bit weights"), ("check_clean_accuracy", "where its record says"), ("check_model", "mode")]
+    ("check", "words"), [("check_alphabet", "one-bit weights"), ("check_clean_accuracy", "but its record says"), ("check_model", "mode")]
 )
-def test_what_a_run_refuses_is_not_diagnosed(check: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_rejected_by_a_run_are_not_diagnosed(check: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RefusedError(f"model refused: {words}")
 
@@ -78,14 +78,14 @@ def test_what_a_run_refuses_is_not_diagnosed(check: str, words: str, tmp_path: P
     assert not (tmp_path / "diagnostics").exists()
 
 
-def test_a_verdict_is_read_for_every_model(store: Store) -> None:
+def test_verdicts_are_read_for_all_models(store: Store) -> None:
     verdicts = diagnosed(store, {MODEL: MODEL, "cifar10-rn8s29-dense": "cifar10-rn8s29-dense", "gone": "gone"})
     assert verdicts["id"].tolist() == [MODEL]
     assert verdicts.loc[0, "verdict"] in ("ok", "suspicious", "masked") and verdicts.loc[0, "verdict_images"] == 12
 
 
 @pytest.mark.parametrize("change", [{"backward": "ste"}, {"stochastic": True}, {"affine": True}])
-def test_a_verdict_is_that_of_the_whole_model_and_not_of_its_weights(store: Store, change: dict[str, object]) -> None:
+def test_a_diagnosis_applies_only_to_the_same_record_and_weights(store: Store, change: dict[str, object]) -> None:
     record = registry.get_record(MODEL)
     stored = diagnoses.diagnoses(store)
     assert [diagnosis.model for diagnosis in diagnoses.of_model(stored, record)] == [MODEL]
@@ -93,7 +93,7 @@ def test_a_verdict_is_that_of_the_whole_model_and_not_of_its_weights(store: Stor
     assert changed != record and diagnoses.of_model(stored, changed) == []
 
 
-def test_a_verdict_says_nothing_of_another_radius_or_data_set(store: Store) -> None:
+def test_a_verdict_applies_only_to_its_radius_and_data_set(store: Store) -> None:
     verdicts = diagnosed(store, {MODEL: MODEL})
     outcomes = pd.concat([_outcomes("8/255", "cifar10-sample"), _outcomes("4/255", "cifar10-sample"), _outcomes("8/255", "cifar10-test")])
     frame = summary(outcomes, pd.DataFrame({"id": [MODEL]}), verdicts=verdicts).set_index(["dataset", "radius"])
@@ -122,7 +122,7 @@ def _outcomes(radius: str, dataset: str) -> pd.DataFrame:
     )
 
 
-def test_the_table_of_diagnostics_has_shares_of_all_images(store: Store, tmp_path: Path) -> None:
+def test_the_diagnostics_table_contains_shares_of_all_images(store: Store, tmp_path: Path) -> None:
     (path,) = (store.root / "diagnostics").glob("*.json")
     content = json.loads(path.read_text())["diagnostics"]
     frame = diagnosed(store, {MODEL: MODEL, "gone": "gone"})
@@ -135,7 +135,7 @@ def test_the_table_of_diagnostics_has_shares_of_all_images(store: Store, tmp_pat
     assert str(rendered[0].rows[0][2]).startswith(f"{100 * row['margin']:.1f}")
 
 
-def test_damaged_diagnostics_are_named_or_passed_over(store: Store, tmp_path: Path) -> None:
+def test_damaged_and_outdated_diagnoses_are_ignored_with_an_error(store: Store, tmp_path: Path) -> None:
     (path,) = (store.root / "diagnostics").glob("*.json")
     copy = tmp_path / "diagnostics" / path.name
     copy.parent.mkdir()
@@ -147,10 +147,10 @@ def test_damaged_diagnostics_are_named_or_passed_over(store: Store, tmp_path: Pa
     outdated = path.read_bytes().replace(b'"diagnostics": 2', b'"diagnostics": 1')
     assert outdated != path.read_bytes()
     copy.write_bytes(outdated)
-    assert diagnosed(Store(tmp_path), {MODEL: MODEL}).empty, "a verdict of older probes is none"
+    assert diagnosed(Store(tmp_path), {MODEL: MODEL}).empty, "verdicts from older probes do not count"
 
 
-def test_the_command_prints_verdicts_and_reasons(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_measurements_and_verdicts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnoses, "diagnose", None)
     result = CliRunner().invoke(main, ["diagnose", MODEL, "--n", "12", "--store", str(store.root)])
     assert result.exit_code == 0, result.output

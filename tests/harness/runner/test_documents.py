@@ -1,4 +1,4 @@
-"""Documents: damage of every kind is one line that names the file, and versions are brought up to date or refused."""
+"""Tests of documents: any damage is a one-line error that names the file; old versions are updated, newer ones are errors."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def content() -> dict[str, object]:
 
 @pytest.mark.parametrize("kind", [Manifest, DiagnosisDocument, Claim, Failure])
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"schema": true}', '{"schema": "1"}', "[" * 100_000, '{"schema": 99}'])
-def test_what_is_not_a_document_is_one_line(kind: type[Manifest], text: str, tmp_path: Path) -> None:
+def test_invalid_documents_are_one_line_errors(kind: type[Manifest], text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(DamagedFileError, match=r"a\.json: expected") as raised:
@@ -40,14 +40,14 @@ def test_what_is_not_a_document_is_one_line(kind: type[Manifest], text: str, tmp
         {"history": 3},
     ],
 )
-def test_a_field_of_another_kind_is_named(change: dict[str, object], tmp_path: Path) -> None:
+def test_a_field_of_the_wrong_type_is_named(change: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({**content(), **change}))
     with pytest.raises(DamagedFileError, match=next(iter(change))):
         Manifest.read(path)
 
 
-def test_an_older_version_is_brought_up_to_date_and_round_trips(tmp_path: Path) -> None:
+def test_an_older_version_is_updated_and_round_trips(tmp_path: Path) -> None:
     manifest = Manifest.read(OLD)
     assert manifest.broken_sha256 is None and manifest.content()["schema"] == 2
     path = tmp_path / "a.json"
@@ -58,7 +58,7 @@ def test_an_older_version_is_brought_up_to_date_and_round_trips(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("part", "words"), [("model", "model"), ("data", "data"), ("threat", "threat"), ("attack", "attack"), ("base_seed", "base_seed")]
 )
-def test_an_identity_without_what_readers_need_is_refused_even_if_its_hash_is_right(part: str, words: str, tmp_path: Path) -> None:
+def test_an_identity_with_missing_parts_is_an_error_even_if_its_hash_is_correct(part: str, words: str, tmp_path: Path) -> None:
     foreign = content()
     identity = {name: value for name, value in dict(foreign["identity"]).items() if name != part}
     unit = unit_id(identity)
@@ -69,14 +69,14 @@ def test_an_identity_without_what_readers_need_is_refused_even_if_its_hash_is_ri
 
 
 @pytest.mark.parametrize("label", ["dataset", "norm", "radius", "attack", "unit"])
-def test_labels_say_what_the_identity_says(label: str, tmp_path: Path) -> None:
+def test_labels_must_match_the_identity(label: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({**content(), "labels": {**dict(content()["labels"]), label: "another"}}))
     with pytest.raises(DamagedFileError, match=f"label {label} is 'another'"):
         Manifest.read(path)
 
 
-def test_an_identity_of_another_unit_is_refused(tmp_path: Path) -> None:
+def test_an_identity_with_a_wrong_hash_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({**content(), "identity": {**dict(content()["identity"]), "attack_batch": 7}}))
     with pytest.raises(DamagedFileError, match="hash"):

@@ -39,7 +39,7 @@ def copy(finished: Store, tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def test_outcomes_have_a_row_an_image_and_add_up(plan: Plan, finished: Store) -> None:
+def test_outcomes_have_one_consistent_row_per_image(plan: Plan, finished: Store) -> None:
     frame, damaged = outcomes(finished)
     assert not damaged and len(frame) == 24
     assert set(frame["model"]) == set(MODELS)
@@ -54,14 +54,14 @@ def test_outcomes_have_a_row_an_image_and_add_up(plan: Plan, finished: Store) ->
     assert (frame.loc[~wrong, "forwards"] >= 1).all()
 
 
-def test_running_again_finds_everything_and_changes_nothing(plan: Plan, copy: Store) -> None:
+def test_running_again_uses_the_stored_units(plan: Plan, copy: Store) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in copy.units.iterdir()}
     report = execute(plan, copy)
     assert (len(report.stored), len(report.finished)) == (2, 0)
     assert {path.name: path.stat().st_mtime_ns for path in copy.units.iterdir()} == before
 
 
-def test_a_second_run_gives_the_same_outcome_bytes(plan: Plan, finished: Store, tmp_path: Path) -> None:
+def test_outcome_files_are_reproducible(plan: Plan, finished: Store, tmp_path: Path) -> None:
     execute(plan, Store(tmp_path))
     for unit in plan.units:
         assert (tmp_path / "units" / f"{unit.id}.parquet").read_bytes() == (finished.units / f"{unit.id}.parquet").read_bytes()
@@ -75,7 +75,7 @@ def test_an_interrupted_run_continues(plan: Plan, copy: Store) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "json"])
-def test_a_damaged_file_is_named_and_its_unit_run_again(suffix: str, plan: Plan, copy: Store) -> None:
+def test_a_damaged_file_is_named_and_its_unit_runs_again(suffix: str, plan: Plan, copy: Store) -> None:
     path = copy.units / f"{plan.units[0].id}.{suffix}"
     path.write_bytes(path.read_bytes()[:100])
     frame, damaged = outcomes(copy)
@@ -93,7 +93,7 @@ def test_foreign_and_newer_files_are_named_and_skipped(copy: Store, plan: Plan) 
     assert sorted(error.path.name for error in damaged) == sorted(["notes.json", path.name])
 
 
-def test_one_failing_model_does_not_stop_the_other(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_model_does_not_stop_the_others(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_model = RegisteredModel.open
     work.open_checked.cache_clear()
 
@@ -108,7 +108,7 @@ def test_one_failing_model_does_not_stop_the_other(plan: Plan, tmp_path: Path, m
     assert [unit.model for unit in report.finished] == [MODELS[1]]
 
 
-def test_broken_images_are_kept_and_are_the_stored_ones(plan: Plan, finished: Store) -> None:
+def test_broken_images_are_stored(plan: Plan, finished: Store) -> None:
     for unit in plan.units:
         frame = finished.read(unit.id).frame
         saved = load_file(finished.units / f"{unit.id}.safetensors")
@@ -117,13 +117,13 @@ def test_broken_images_are_kept_and_are_the_stored_ones(plan: Plan, finished: St
         assert float(np.abs(saved["perturbation"]).max()) <= 8 / 255 + 1e-4
 
 
-def test_an_attack_at_fault_is_recorded_and_not_used(plan: Plan, copy: Store) -> None:
+def test_outcomes_of_an_attack_at_fault_are_not_used(plan: Plan, copy: Store) -> None:
     path = copy.units / f"{plan.units[0].id}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "at_fault": True}))
     assert set(outcomes(copy)[0]["model"]) == {plan.units[1].record.id}
 
 
-def test_agreement_counts_images_that_both_have(finished: Store) -> None:
+def test_agreement_counts_common_images(finished: Store) -> None:
     frame, _ = outcomes(finished)
     changed = frame.iloc[4:].copy()
     changed.loc[changed.index[0], "robust"] = ~changed.loc[changed.index[0], "robust"]
@@ -131,20 +131,20 @@ def test_agreement_counts_images_that_both_have(finished: Store) -> None:
     assert agreement(frame, frame.iloc[:0]) == (0, 0)
 
 
-def test_frames_can_be_narrowed(finished: Store) -> None:
+def test_frames_can_be_filtered(finished: Store) -> None:
     frame, _ = outcomes(finished)
     assert len(select(frame, model=MODELS[0])) == 12
     assert select(frame, attack="pgd").empty
 
 
-def test_where_runs_of_different_length_overlap_the_longer_counts(copy: Store) -> None:
+def test_the_longer_of_two_overlapping_runs_counts(copy: Store) -> None:
     execute(plan_request(MODELS[:1], ["cw-linf"], "cifar10-sample", 5), copy)
     frame, _ = outcomes(copy)
     assert len(frame) == 24
     assert frame.groupby("model")["unit"].nunique().tolist() == [1, 1]
 
 
-def test_global_random_state_is_left_alone(plan: Plan, tmp_path: Path) -> None:
+def test_global_random_state_is_unchanged(plan: Plan, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -152,7 +152,7 @@ def test_global_random_state_is_left_alone(plan: Plan, tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_two_workers_give_the_same_outcome_bytes(plan: Plan, finished: Store, tmp_path: Path) -> None:
+def test_two_workers_give_the_same_outcome_files(plan: Plan, finished: Store, tmp_path: Path) -> None:
     events: list[str] = []
     report = execute(plan, Store(tmp_path), lambda event: events.append(event.kind), workers=2)
     assert {unit.id for unit in report.finished} == set(plan.ids) and events.count("finished") == 2
@@ -160,7 +160,7 @@ def test_two_workers_give_the_same_outcome_bytes(plan: Plan, finished: Store, tm
         assert (tmp_path / "units" / f"{unit.id}.parquet").read_bytes() == (finished.units / f"{unit.id}.parquet").read_bytes()
 
 
-def test_a_plan_is_served_by_runs_of_fewer_images_and_by_its_own_first(copy: Store) -> None:
+def test_a_plan_uses_its_own_units_first_and_shorter_runs_otherwise(copy: Store) -> None:
     short, long, pgd_plan = (
         plan_request(MODELS[:1], [attack], "cifar10-sample", n) for attack, n in (("cw-linf", 5), ("cw-linf", 30), ("pgd", 12))
     )

@@ -10,13 +10,16 @@ import threading
 import time
 from pathlib import Path
 
+import click
 import pytest
 import torch
+from click.testing import CliRunner
 
 from harness.cli import run as run_command
+from harness.cli.options import executor_options
 from harness.runner import executors, work
 from harness.runner import store as store_module
-from harness.runner.execute import EXISTING, Event, execute
+from harness.runner.execute import EXISTING, Event, choose_executor, execute
 from harness.runner.executors import processes
 from harness.runner.plan import Plan, plan_request
 from harness.runner.store import Store
@@ -38,22 +41,33 @@ def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def same(plan: Plan, first: Store, second: Store) -> bool:
+def have_same_outcomes(plan: Plan, first: Store, second: Store) -> bool:
     return all(first.read(unit.id).table.equals(second.read(unit.id).table) for unit in plan.units)
 
 
-def test_executors_are_found_by_name() -> None:
-    assert {"here", "processes", "ray"} <= set(executors.names())
+def test_executors_are_selected_by_name() -> None:
+    assert {"in-process", "processes", "ray"} <= set(executors.names())
     with pytest.raises(UnknownNameError, match="processes"):
         executors.get("proceses")
 
 
-def test_the_command_offers_what_the_executor_knows() -> None:
+def test_the_former_name_of_an_executor_works_with_a_hint() -> None:
+    @click.command()
+    @executor_options
+    def command(executor: str, **options: object) -> None:
+        click.echo(f"runs {executor}")
+
+    result = CliRunner().invoke(command, ["--executor", "here"])
+    assert result.stdout == "runs in-process\n" and "executor `here` is now `in-process`" in result.stderr
+    assert choose_executor("here", 1, executors.Resources()) == "in-process"
+
+
+def test_the_command_offers_the_choices_of_the_executor() -> None:
     assert tuple(EXISTING) == run_command.EXISTING
 
 
 @pytest.mark.needs_ray
-def test_ray_gives_the_same_outcomes_and_survives_a_worker(plan: Plan, finished: Store, tmp_path: Path) -> None:
+def test_ray_gives_the_same_outcomes_and_survives_a_dead_worker(plan: Plan, finished: Store, tmp_path: Path) -> None:
     store, killed = Store(tmp_path), []
 
     def kill(event: Event) -> None:
@@ -65,16 +79,16 @@ def test_ray_gives_the_same_outcomes_and_survives_a_worker(plan: Plan, finished:
 
     report = execute(plan, store, kill, 2, executor="ray")
     assert len(report.finished) + len(report.stored) == 4 and not report.failed
-    assert killed and same(plan, store, finished)
+    assert killed and have_same_outcomes(plan, store, finished)
 
 
 @pytest.mark.needs_ray
-def test_ray_refuses_what_the_cluster_can_never_place(plan: Plan, tmp_path: Path) -> None:
+def test_a_request_that_the_ray_cluster_cannot_place_is_an_error(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="GPU"):
         execute(plan, Store(tmp_path), workers=1, executor="ray", gpus=0.5)
 
 
-def test_cuda_is_refused_where_there_is_none(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_is_an_error_without_a_cuda_device(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UsageError, match="no CUDA device"):
         execute(plan, Store(tmp_path), device="cuda")
@@ -82,21 +96,21 @@ def test_cuda_is_refused_where_there_is_none(plan: Plan, tmp_path: Path, monkeyp
         execute(plan, Store(tmp_path), device="cuda", executor="ray")
 
 
-def test_a_unit_whose_worker_dies_is_tried_again_and_one_that_kills_them_all_fails_alone(
+def test_a_unit_is_retried_when_its_worker_dies_and_fails_after_three_deaths(
     plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "run_unit", dies)
+    monkeypatch.setattr(processes, "run_unit", run_or_kill_worker)
     monkeypatch.setenv("DIED", str(tmp_path / "died"))
     store = Store(tmp_path / "store")
     report = execute(plan, store, workers=2)
     assert [(unit.model, unit.attack.name) for unit, _ in report.failed] == [(MODELS[0], "pgd-20")]
     assert "worker died 3 times" in report.failed[0][1] and list(store.failures()) == [report.failed[0][0].id]
     assert (tmp_path / "died").exists() and len(report.finished) == 3
-    assert same(Plan(tuple(report.finished)), store, finished)
+    assert have_same_outcomes(Plan(tuple(report.finished)), store, finished)
 
 
-def dies(unit, store, progress, rerun, device):
-    """Run a unit in a worker, but kill the worker at one unit every time, and at another the first time."""
+def run_or_kill_worker(unit, store, progress, rerun, device):
+    """Run a unit in a worker; kill the worker at every attempt of one unit, and at the first attempt of another."""
     died = Path(os.environ["DIED"])
     if unit.attack.name == "pgd-20" and (unit.model == MODELS[0] or not died.exists()):
         if unit.model != MODELS[0]:
@@ -105,26 +119,28 @@ def dies(unit, store, progress, rerun, device):
     return run_unit(unit, store, progress, rerun, device)
 
 
-def test_a_full_disk_stops_the_run_and_loses_nothing(plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, suffixes = store_module.place, []
+def test_a_full_disk_stops_the_run_and_loses_no_outcome(
+    plan: Plan, finished: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file, suffixes = store_module.place, []
 
-    def full(path: Path, content: bytes) -> None:
+    def fail_after_first_manifest(path: Path, content: bytes) -> None:
         suffixes.append(path.suffix)
         if ".json" in suffixes[:-1]:
             raise OSError(errno.ENOSPC, "No space left on device")
-        place(path, content)
+        write_file(path, content)
 
-    monkeypatch.setattr(store_module, "place", full)
+    monkeypatch.setattr(store_module, "place", fail_after_first_manifest)
     store = Store(tmp_path)
     report = execute(plan, store)
     assert len(report.finished) == 1 and len(report.failed) == 1 and len(report.not_run) == 2
     assert "No space left" in report.failed[0][1]
-    monkeypatch.setattr(store_module, "place", place)
+    monkeypatch.setattr(store_module, "place", write_file)
     report = execute(plan, store)
-    assert len(report.stored) == 1 and len(report.finished) == 3 and same(plan, store, finished)
+    assert len(report.stored) == 1 and len(report.finished) == 3 and have_same_outcomes(plan, store, finished)
 
 
-def test_what_another_run_is_at_is_waited_for_and_not_done_twice(plan: Plan, finished: Store, tmp_path: Path) -> None:
+def test_a_unit_claimed_by_another_run_is_awaited_and_not_repeated(plan: Plan, finished: Store, tmp_path: Path) -> None:
     store, kinds, reports = Store(tmp_path), [], []
     unit = plan.units[0]
     with store.claims.claimed(unit.id):
@@ -143,23 +159,25 @@ def test_what_another_run_is_at_is_waited_for_and_not_done_twice(plan: Plan, fin
     assert "waiting" in kinds and reports[0].stored == [unit] and not reports[0].finished
 
 
-@pytest.mark.parametrize(("existing", "ran", "found"), [("only-missing", 1, 3), ("always", 4, 0), ("never", 1, 3), ("only-cache", 0, 3)])
-def test_what_is_done_about_existing_outcomes(existing: str, ran: int, found: int, plan: Plan, finished: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("existing", "n_run", "n_stored"), [("only-missing", 1, 3), ("always", 4, 0), ("never", 1, 3), ("only-cache", 0, 3)]
+)
+def test_choices_for_existing_outcomes(existing: str, n_run: int, n_stored: int, plan: Plan, finished: Store, tmp_path: Path) -> None:
     (tmp_path / "units").mkdir()
     for path in finished.units.iterdir():
         if path.stem != plan.units[0].id:
             (tmp_path / "units" / path.name).write_bytes(path.read_bytes())
     report = execute(plan, Store(tmp_path), existing=existing)
-    assert (len(report.finished), len(report.stored)) == (ran, found)
+    assert (len(report.finished), len(report.stored)) == (n_run, n_stored)
     assert len(report.not_run) == (1 if existing == "only-cache" else 0)
 
 
-def test_never_leaves_alone_what_has_outcomes_of_other_images(plan: Plan, finished: Store) -> None:
+def test_never_repeats_no_unit_with_outcomes_of_fewer_images(plan: Plan, finished: Store) -> None:
     more = plan_request(MODELS[:1], ["cw-linf"], "cifar10-sample", 9)
     assert len(execute(more, finished, existing="never").stored) == 1
 
 
-def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Path) -> None:
+def test_control_c_prints_how_to_continue_and_exits_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness.cli.main", "run", "--suite", "quick", "--workers", "2", "--store", str(tmp_path / "s")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -179,17 +197,17 @@ def test_control_c_finishes_says_how_to_continue_and_exits_with_130(tmp_path: Pa
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError(), RuntimeError("not enough memory: you tried")]
 )
-def test_out_of_memory_is_reported_and_costs_one_unit(
+def test_out_of_memory_is_reported_and_fails_one_unit(
     error: Exception, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate = work.evaluate_unit
 
-    def greedy(model, block, threat, spec, *args, **kwargs):
+    def raise_for_pgd_20(model, block, threat, spec, *args, **kwargs):
         if spec.name == "pgd-20":
             raise error
         return evaluate(model, block, threat, spec, *args, **kwargs)
 
-    monkeypatch.setattr(work, "evaluate_unit", greedy)
+    monkeypatch.setattr(work, "evaluate_unit", raise_for_pgd_20)
     store = Store(tmp_path)
     report = execute(plan, store)
     assert len(report.finished) == 2 and len(report.failed) == 2

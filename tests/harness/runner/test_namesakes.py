@@ -1,4 +1,4 @@
-"""Tests of two models with one id, and of two folders with one name: they are distinguished or refused, never merged."""
+"""Tests of models with the same id and folders with the same name: they are distinguished or an error, never merged."""
 
 from pathlib import Path
 
@@ -35,48 +35,48 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a store that contains outcomes of two records with one id, on a different number of images each."""
-    folder = tmp_path_factory.mktemp("there")
-    (folder / "nets.py").write_text(FILE)
+    root = tmp_path_factory.mktemp("there")
+    (root / "nets.py").write_text(FILE)
     for name, n in (("first", 6), ("second", 4)):
-        run("add", f"{folder}/nets.py:{name}", "--id", "again", *PROPERTIES, "--out", str(folder / name))
-        harness.evaluate(f"{folder}/{name}/again.toml", radius="2/255", n=n, store=folder / "store")
-    return folder
+        run("add", f"{root}/nets.py:{name}", "--id", "again", *PROPERTIES, "--out", str(root / name))
+        harness.evaluate(f"{root}/{name}/again.toml", radius="2/255", n=n, store=root / "store")
+    return root
 
 
-def test_results_distinguish_two_models_of_one_id(there: Path) -> None:
-    frame = harness.results(there / "store", model="again")
+def test_results_distinguish_models_with_the_same_id(records: Path) -> None:
+    frame = harness.results(records / "store", model="again")
     assert frame.groupby("model_sha256").size().sort_values().tolist() == [4, 6]
 
 
-def test_a_summary_refuses_to_merge_them(there: Path) -> None:
-    frame = harness.results(there / "store")
+def test_a_summary_of_models_with_the_same_id_is_an_error(records: Path) -> None:
+    frame = harness.results(records / "store")
     disjoint = frame[frame["image"].isin([4, 5]) | (frame.groupby("model_sha256")["image"].transform("size") == 4)]
     for outcomes in (frame, disjoint):
         with pytest.raises(UserError, match="2 models called again"):
-            summary(outcomes, catalogue({"again": str(there / "first" / "again.toml")}))
+            summary(outcomes, catalogue({"again": str(records / "first" / "again.toml")}))
 
 
-def test_each_record_shows_its_own_outcomes_and_mentions_others(there: Path) -> None:
+def test_show_separates_outcomes_by_record(records: Path) -> None:
     for name, n in (("first", "6"), ("second", "4")):
-        result = run("show", str(there / name / "again.toml"), "--store", str(there / "store"))
+        result = run("show", str(records / name / "again.toml"), "--store", str(records / "store"))
         assert result.stdout.splitlines()[-1].split()[-2] == n and "1 other model(s) called again" in result.stderr
 
 
-def test_they_do_not_share_a_plan(there: Path) -> None:
-    models = [option for name in ("first", "second") for option in ("--model", str(there / name / "again.toml"))]
-    result = CliRunner().invoke(main, ["run", *models, "--n", "2", "--store", str(there / "other")])
+def test_models_with_the_same_id_cannot_share_a_plan(records: Path) -> None:
+    models = [option for name in ("first", "second") for option in ("--model", str(records / name / "again.toml"))]
+    result = CliRunner().invoke(main, ["run", *models, "--n", "2", "--store", str(records / "other")])
     assert result.exit_code == 2 and "two models are called again" in result.stderr
 
 
-def test_taking_back_by_an_ambiguous_id_is_refused(there: Path) -> None:
-    command = ["store", "invalidate", "--reason", "x", "--dry-run", "--store", str(there / "store"), "--model"]
+def test_invalidating_an_ambiguous_id_is_an_error(records: Path) -> None:
+    command = ["store", "invalidate", "--reason", "x", "--dry-run", "--store", str(records / "store"), "--model"]
     assert "2 models are called again" in CliRunner().invoke(main, [*command, "again"]).output
-    assert "1 units" in CliRunner().invoke(main, [*command, str(there / "first" / "again.toml")]).output
+    assert "1 units" in CliRunner().invoke(main, [*command, str(records / "first" / "again.toml")]).output
 
 
-def test_two_folders_of_one_name_are_two_data_sets(tmp_path: Path) -> None:
+def test_folders_with_the_same_name_are_different_data_sets(tmp_path: Path) -> None:
     images = datasets.load("cifar10-sample", n=40)
     for number, root in enumerate(("one", "two")):
         for position, (pixels, label) in enumerate(zip(images.images, images.labels, strict=True)):

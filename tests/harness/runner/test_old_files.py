@@ -1,4 +1,4 @@
-"""Tests that files written by earlier versions still load; a file of each version stays in `old_files` permanently."""
+"""Tests that files written by earlier versions still load; `old_files` contains a file of each version permanently."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def test_version_1_knows_only_what_the_attacks_returned(store: Store) -> None:
+def test_version_1_contains_only_the_returned_examples(store: Store) -> None:
     frame = store.read(UNITS[1]).frame
     assert set(COLUMNS) <= set(frame.columns) and len(frame) == 40
     assert frame["robust_to_seen"].equals(frame["robust"].rename("robust_to_seen"))
@@ -28,7 +28,7 @@ def test_version_1_knows_only_what_the_attacks_returned(store: Store) -> None:
     assert store.holds(UNITS[1])
 
 
-def test_an_old_file_is_still_held_to_its_hash(store: Store) -> None:
+def test_the_hash_of_an_old_file_is_checked(store: Store) -> None:
     path = store.units / f"{UNITS[1]}.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DamagedFileError, match="sha256"):

@@ -1,4 +1,4 @@
-"""Packed stores: the same outcomes as before, readable with newer files beside them, and damage that is named."""
+"""Tests of packed stores: unchanged outcomes, newer files next to a pack, and errors for damage."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def contents(store: Store) -> list[tuple[dict[str, object], pd.DataFrame]]:
     return [(item.manifest.content(), item.frame) for item in items if isinstance(item, Stored)]
 
 
-def test_a_packed_store_reads_as_before_and_has_two_files(store: Store, plan: Plan) -> None:
+def test_a_packed_store_has_the_same_content_in_two_files(store: Store, plan: Plan) -> None:
     before = contents(store)
     broken = {unit: store.broken(unit) for unit in plan.ids}
     result = pack(store)
@@ -66,14 +66,14 @@ def test_a_packed_store_reads_as_before_and_has_two_files(store: Store, plan: Pl
     assert verify(store).problems == []
 
 
-def test_packing_again_gives_the_same_bytes(store: Store) -> None:
+def test_packing_is_reproducible(store: Store) -> None:
     pack(store)
     first = [(store.root / name).read_bytes() for name in (OUTCOMES, MANIFESTS)]
     pack(store)
     assert [(store.root / name).read_bytes() for name in (OUTCOMES, MANIFESTS)] == first
 
 
-def test_new_and_invalid_units_are_stored_next_to_a_pack_until_it_is_packed_again(store: Store, plan: Plan) -> None:
+def test_new_and_invalidated_units_are_stored_next_to_the_pack_until_repacking(store: Store, plan: Plan) -> None:
     pack(store)
     unit = plan.ids[0]
     store.invalidate(unit, "faulty memory")
@@ -88,7 +88,7 @@ def test_new_and_invalid_units_are_stored_next_to_a_pack_until_it_is_packed_agai
     assert store.holds(unit) and not (store.units / f"{unit}.parquet").exists()
 
 
-def test_packing_that_is_interrupted_loses_nothing(store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_packing_loses_nothing(store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(store)
     before = contents(store)
     store.invalidate(plan.ids[0], "faulty memory")
@@ -108,7 +108,7 @@ def test_packing_that_is_interrupted_loses_nothing(store: Store, plan: Plan, mon
     pack(store)
     for path, content in files.items():
         path.write_bytes(content)
-    assert len(contents(store)) == len(before), "the files that were packed and are still there"
+    assert len(contents(store)) == len(before), "files that are packed but not yet deleted count once"
     pack(store)
     assert not list(store.units.glob("*.json"))
 
@@ -126,7 +126,7 @@ def test_pictures_may_be_deleted(store: Store, plan: Plan) -> None:
 
 @pytest.mark.parametrize("name", [OUTCOMES, MANIFESTS])
 @pytest.mark.parametrize("damage", [b"", b"cut", None])
-def test_damage_is_one_line_and_never_packed_over(store: Store, plan: Plan, name: str, damage: bytes | None) -> None:
+def test_damage_is_a_one_line_error_and_prevents_packing(store: Store, plan: Plan, name: str, damage: bytes | None) -> None:
     pack(store)
     path = store.root / name
     content = path.read_bytes()
@@ -141,7 +141,7 @@ def test_damage_is_one_line_and_never_packed_over(store: Store, plan: Plan, name
     assert result.exit_code == 1 and name in result.stderr.replace("\n", "")
 
 
-def test_outcomes_that_were_changed_are_not_the_ones_that_were_packed(store: Store, plan: Plan) -> None:
+def test_changed_outcomes_in_a_pack_are_detected(store: Store, plan: Plan) -> None:
     pack(store)
     path = store.root / OUTCOMES
     table = pq.read_table(path)
@@ -149,16 +149,16 @@ def test_outcomes_that_were_changed_are_not_the_ones_that_were_packed(store: Sto
     robust[0] = not robust[0]
     pq.write_table(table.set_column(table.column_names.index("robust"), "robust", pa.array(robust)), path)
     errors = [item for item in store.read_all() if isinstance(item, DamagedFileError)]
-    assert len(errors) == 1 and "packed" in str(errors[0]), "the unit of the first row, and it alone"
+    assert len(errors) == 1 and "packed" in str(errors[0]), "only the unit of the first row is damaged"
 
 
-def test_a_missing_pack_of_outcomes_is_named(store: Store) -> None:
+def test_a_missing_outcomes_pack_is_reported(store: Store) -> None:
     pack(store)
     (store.root / OUTCOMES).unlink()
     assert any(isinstance(item, DamagedFileError) for item in store.read_all())
 
 
-def test_a_newer_pack_is_refused(store: Store) -> None:
+def test_a_newer_pack_is_an_error(store: Store) -> None:
     pack(store)
     text = json.dumps({"schema": 99, "units": [], "diagnoses": {}}).encode()
     (store.root / MANIFESTS).write_bytes(pa.Codec("zstd").compress(text, asbytes=True))
@@ -171,7 +171,7 @@ def test_a_store_in_use_is_not_packed(store: Store, plan: Plan) -> None:
         pack(store)
 
 
-def test_packed_units_are_merged_like_others(store: Store, plan: Plan, tmp_path: Path) -> None:
+def test_packed_units_can_be_merged(store: Store, plan: Plan, tmp_path: Path) -> None:
     pack(store)
     result = CliRunner().invoke(main, ["store", "merge", str(store.root), "--store", str(tmp_path / "mine")])
     assert result.exit_code == 0 and "4 units copied" in result.output
@@ -179,7 +179,7 @@ def test_packed_units_are_merged_like_others(store: Store, plan: Plan, tmp_path:
     assert verify(Store(tmp_path / "mine")).problems == []
 
 
-def test_the_hash_of_outcomes_goes_by_values_alone(store: Store, plan: Plan) -> None:
+def test_the_hash_of_outcomes_depends_on_values_only(store: Store, plan: Plan) -> None:
     table = store.read(plan.ids[0]).table
     chunked = pa.concat_tables([table.slice(0, 5), table.slice(5)])
     assert rows_sha256(chunked) == rows_sha256(table) != rows_sha256(table.slice(1))
@@ -187,7 +187,7 @@ def test_the_hash_of_outcomes_goes_by_values_alone(store: Store, plan: Plan) -> 
     assert rows_sha256(encoded) == rows_sha256(table)
 
 
-def test_the_command_says_what_it_did_and_refuses_other_folders(store: Store, tmp_path: Path) -> None:
+def test_the_command_reports_its_result_and_rejects_other_folders(store: Store, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["store", "pack", "--store", str(store.root)])
     assert result.exit_code == 0 and "4 units" in result.output
     assert "is not a store" in CliRunner().invoke(main, ["store", "pack", "--store", str(tmp_path / "none")]).output

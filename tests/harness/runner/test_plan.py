@@ -1,4 +1,4 @@
-"""Tests of plans: suites become units, and what cannot run is reported before anything runs."""
+"""Tests of plans: suites are expanded to units, and invalid requests are errors before anything runs."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def suite(**change: object) -> Suite:
     return Suite.model_validate({"name": "test", "title": "test", "models": [MODEL], "evaluation": [{**evaluation, **change}]})
 
 
-def test_blocks_are_those_of_the_protocol_and_radii_its_defaults() -> None:
+def test_blocks_and_default_radii_follow_the_protocol() -> None:
     units = plan_suite(suite()).units
     assert [(unit.attack.name, len(unit.block), str(unit.threat)) for unit in units] == [
         ("pgd", 250, "Linf 8/255"),
@@ -29,25 +29,25 @@ def test_blocks_are_those_of_the_protocol_and_radii_its_defaults() -> None:
     ]
 
 
-def test_n_and_whole_replace_the_suites_number() -> None:
+def test_n_and_all_images_override_the_suite() -> None:
     assert sum(len(unit.block) for unit in plan_suite(suite(attacks=["pgd"]), n=7).units) == 7
     assert sum(len(unit.block) for unit in plan_suite(suite(attacks=["pgd"]), all_images=True).units) == 1000
 
 
-def test_quick_runs_five_models_on_the_same_images() -> None:
+def test_the_quick_suite_runs_five_models_on_the_same_images() -> None:
     units = plan_suite(get_suite("quick")).units
     assert len({unit.record.id for unit in units}) == 5
     assert len({unit.block.sha256 for unit in units}) == 1
     assert {unit.attack.name for unit in units} == {"pgd", "cw-linf", "autoattack", "cw-l2"}
 
 
-def test_full_covers_every_registered_model_that_fits() -> None:
+def test_the_full_suite_covers_every_registered_model() -> None:
     plan = plan_suite(get_suite("full"), n=2)
     assert {unit.model for unit in plan.units} == set(model_ids())
-    assert any("imagenet100" in line for line in plan.left_out)
+    assert any("imagenet100" in line for line in plan.omitted)
 
 
-def test_every_suite_that_ships_reads() -> None:
+def test_every_shipped_suite_can_be_read() -> None:
     assert {"smoke", "quick", "full", "paper"} <= set(suite_names())
     for name in suite_names():
         assert get_suite(name).name == name
@@ -61,18 +61,18 @@ def test_every_suite_that_ships_reads() -> None:
         ("dataset", {"dataset": "cifar10-sampel"}),
     ],
 )
-def test_unknown_names_are_refused_with_the_near_miss(kind: str, change: dict[str, object]) -> None:
+def test_unknown_names_are_errors_with_suggestions(kind: str, change: dict[str, object]) -> None:
     request = {"models": [MODEL], "attack_names": ["pgd"], "dataset": "cifar10-sample", "n": 2, **change}
     with pytest.raises(UnknownNameError, match=f"unknown {kind}.*Did you mean"):
         plan_request(**request)  # type: ignore[arg-type]
 
 
-def test_a_model_for_other_classes_is_refused() -> None:
+def test_a_model_for_other_classes_is_an_error() -> None:
     with pytest.raises(UserError, match="not for cifar100-sample"):
         plan_request([MODEL], ["pgd"], "cifar100-sample", 2)
 
 
-def test_an_unknown_suite_and_a_wrong_field_are_refused(tmp_path: Path) -> None:
+def test_unknown_suites_and_invalid_fields_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="quick"):
         get_suite("quik")
     path = tmp_path / "mine.toml"
@@ -81,7 +81,7 @@ def test_an_unknown_suite_and_a_wrong_field_are_refused(tmp_path: Path) -> None:
         read_suite(path)
 
 
-def test_transfer_is_planned_from_models_other_than_the_attacked_one_and_refused_without_any(tmp_path: Path) -> None:
+def test_transfer_uses_other_models_and_is_an_error_without_any(tmp_path: Path) -> None:
     (unit,) = plan_request(["cifar10-rn8s29-dense"], ["transfer"], "cifar10-sample", 4).units
     parameters = unit.identity["attack"]["parameters"]
     assert len(parameters["sources"]) == len(parameters["weights"]) == 3 and "cifar10-rn8s29-dense" not in parameters["sources"]

@@ -20,46 +20,46 @@ BLOCK = datasets.load("cifar10-sample").first(60)
 
 
 class Killed(BaseException):
-    """Exception that stands for a signal; no code catches it."""
+    """Stands for SIGKILL: no code catches it."""
 
 
-# Per attack: the module, its function that runs one component, and the position of the component's name in the arguments.
+# Per attack: its module, the function that runs one component, and the position of the component's name in the arguments.
 ATTACKS = {"autoattack": (autoattack, "run_component", 0), "fast-autoattack": (pool, "run", 1)}
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_killed_unit_goes_on_with_the_next_component(name: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_unit_resumes_with_the_next_component(name: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = replace(attacks.get(name), parameters={**attacks.get(name).parameters, **SHORT})
     module, function, position = ATTACKS[name]
     expected = evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5)
     memory, run, attacked = PartialFile(tmp_path / "unit.safetensors"), getattr(module, function), []
 
-    def killed(*args, **kwargs):
+    def run_until_killed(*args, **kwargs):
         if len(attacked) == after:
             raise Killed
         attacked.append(args[position])
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(module, function, killed)
+    monkeypatch.setattr(module, function, run_until_killed)
     with pytest.raises(Killed):
         evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5, memory=memory)
     assert attacked == spec.parameters["components"][:after]
 
-    def counted(*args, **kwargs):
+    def run_and_record(*args, **kwargs):
         attacked.append(args[position])
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(module, function, counted)
+    monkeypatch.setattr(module, function, run_and_record)
     outcome = evaluate_unit(toy("relu"), BLOCK, THREAT, spec, 5, memory=memory)
     assert attacked == spec.parameters["components"]
     assert outcome.frame.equals(expected.frame)
     assert outcome.flags == expected.flags and outcome.boundary_flips == expected.boundary_flips
-    # Every component had images to attack: the first broke some, and some survived all.
+    # Every component had images to attack: the first one broke some, and some survived all components.
     assert "apgd-ce" in set(expected.frame["broken_by"]) and expected.frame["broken_by"].isna().any()
 
 
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+def test_partial_state_round_trip(tmp_path: Path) -> None:
     saved = Saved(("apgd-ce",), {"adversarial": torch.rand(2, 3, 4, 4), "broken_in": torch.tensor([0, 4])}, (Flag("dynamic", "why"),))
     memory = PartialFile(tmp_path / "deep" / "unit.safetensors")
     assert memory.load() is None
@@ -72,7 +72,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:50], lambda content: b"", lambda content: content[:-7]])
-def test_a_damaged_memory_counts_as_none(damage, tmp_path: Path) -> None:
+def test_a_damaged_partial_state_is_ignored(damage, tmp_path: Path) -> None:
     memory = PartialFile(tmp_path / "unit.safetensors")
     memory.save(Saved((), {"adversarial": torch.rand(2, 3, 4, 4)}))
     memory.path.write_bytes(damage(memory.path.read_bytes()))

@@ -11,7 +11,7 @@ from harness.cli.surroundings import termination_interrupts
 from harness.runner.signals import deferred_signals, ignored
 
 
-def test_an_interrupt_waits_for_the_end_of_the_write() -> None:
+def test_an_interrupt_is_delivered_after_the_block() -> None:
     written = []
     with pytest.raises(KeyboardInterrupt):  # noqa: SIM117 - what comes after the signal is the point
         with deferred_signals():
@@ -21,7 +21,7 @@ def test_an_interrupt_waits_for_the_end_of_the_write() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_termination_waits_too() -> None:
+def test_a_termination_is_delivered_after_the_block() -> None:
     code = (
         "import os, signal, sys\nfrom harness.runner.signals import deferred_signals\n"
         "with deferred_signals():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('written', flush=True)\nprint('not reached')"
@@ -31,14 +31,14 @@ def test_a_termination_waits_too() -> None:
     assert process.stdout == "written\n" and process.returncode == -signal.SIGTERM
 
 
-def test_nothing_is_felt_where_it_is_ignored_and_everything_afterwards() -> None:
+def test_an_ignored_signal_is_lost_and_later_ones_are_delivered() -> None:
     with ignored(signal.SIGINT):
         os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_command_takes_a_termination_as_an_interrupt_even_in_the_background() -> None:
+def test_termination_of_a_command_is_an_interrupt_even_in_the_background() -> None:
     with ignored(signal.SIGINT), pytest.raises(KeyboardInterrupt), termination_interrupts():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

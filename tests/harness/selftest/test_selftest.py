@@ -12,11 +12,11 @@ from harness.evaluation import verdict
 from harness.selftest import Case, Finding, Result, report
 
 ALL = selftest.cases()
-# These run all diagnostics, half a minute each; of such cases only those of pitfalls 5 and 22 run by default.
+# These cases run all diagnostics, half a minute each; of such cases, only those of pitfalls 5 and 22 run by default.
 LONG = [case for case in ALL if case.pitfall in (0, 1, 3, 4, 21)]
 
 
-def test_all_pitfalls_are_planted_and_there_are_honest_models() -> None:
+def test_every_pitfall_has_a_case_and_there_are_sound_controls() -> None:
     assert {case.pitfall for case in ALL} == set(range(23))
     assert sum(case.kind == "control" for case in ALL) >= 5
     assert len({case.name for case in ALL}) == len(ALL)
@@ -30,19 +30,19 @@ def test_a_planted_fault_is_caught(case: Case) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", LONG, ids=lambda case: f"{case.pitfall} {case.name}")
-def test_a_masked_model_is_caught_and_an_honest_one_is_not(case: Case) -> None:
+def test_a_masked_model_is_detected_and_a_sound_one_is_not(case: Case) -> None:
     result = selftest.run(case)
     assert result.passed, result.finding
 
 
-def test_a_harness_that_is_blind_fails_its_own_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_test_fails_if_the_verdict_is_always_ok(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.selftest.machinery.judge", lambda diagnostics: verdict.Verdict("ok", ()))
     result = CliRunner().invoke(main, ["selftest", "--pitfall", "16", "--json"])
     assert result.exit_code == 1
     assert json.loads(result.stdout)[0]["result"] == "missed"
 
 
-def test_the_table_says_what_was_caught_and_by_what() -> None:
+def test_the_table_shows_results_and_what_detected_the_fault() -> None:
     fault, control = (Case(number, "planted | thing", kind, lambda: None) for number, kind in ((3, "model"), (0, "control")))
     results = [
         Result(fault, Finding(True, "the gate", 0.97)),

@@ -1,4 +1,4 @@
-"""Small networks written as the official codes of published methods write them, for the tests of the adapters to save and compare."""
+"""Small networks written in the style of the official codes of published methods; adapter tests save them and compare logits."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from model_zoo.schema import Threat, TrainedOn
 
 
 def images(count: int, seed: int) -> torch.Tensor:
-    """Return random images of colour patches, [count, 3, 32, 32]; averages of uniform noise would be nearly equal for all images."""
+    """Return random images of colour patches, [count, 3, 32, 32]; images of uniform noise would have nearly equal averages."""
     return F.interpolate(torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(seed)), (32, 32))
 
 
@@ -107,7 +107,7 @@ class PreBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Network of Flying Bird and Robust Bird: normalisation inside, shortcut after bn1 and ReLU, batch norm at the end."""
+    """Network of Flying Bird and Robust Bird: normalisation inside the network, shortcut after bn1 and ReLU, batch norm at the end."""
 
     def __init__(self, normalisation: str = "flying-bird-cifar10", width: int = 4) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class WideGroup(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """TRADES' wide ResNet; if `dead`, with the second first block, which `forward` never calls."""
+    """Wide ResNet of TRADES; if `dead`, with a second first block that `forward` never calls."""
 
     def __init__(
         self, widths: Sequence[int] = (4, 8, 12, 16), count: int = 2, dead: bool = True, head: str = "linear", affine: bool = True
@@ -178,7 +178,7 @@ VGG = (4, 4, "M", 4, 6, "M", 6, 6, 8, "M", 8, 8, 8, "M", 8, 8, 8)
 
 
 class VGG16(nn.Module):
-    """VGG-16 of HYDRA and HARP (2x2 positions, three linear layers), or if `flat`, with a fifth max-pooling and one linear layer."""
+    """VGG-16 of HYDRA and HARP (2x2 positions, three linear layers); if `flat`, with a fifth max-pooling and one linear layer."""
 
     def __init__(self, flat: bool = False, bias: bool = False, affine: bool = True, head: str = "linear") -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class VGG16(nn.Module):
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 1) -> Any:
-    """Return a network in eval mode whose batch norms have seen images and whose logits vary between images."""
+    """Return a network in eval mode with batch-norm statistics of real data and logits that vary between images."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = make()
@@ -218,7 +218,7 @@ def seeded(make: Callable[[], nn.Module], seed: int = 1) -> Any:
 
 
 def settle(network: nn.Module) -> Any:
-    """Freeze the network and set its batch-norm statistics on images; with those from before pruning the signal would fade."""
+    """Freeze the network and set its batch-norm statistics on images; with statistics from before pruning, the signal would fade."""
     network.requires_grad_(False).train()(images(32, 3))
     return network.eval()
 
@@ -236,20 +236,21 @@ def prune(network: nn.Module, keep_ratio: float = 0.4) -> Any:
     return settle(network)
 
 
-def saved(content: object, folder: Path, name: str = "model_best.pth.tar") -> Path:
+def save_checkpoint(content: object, folder: Path, name: str = "model_best.pth.tar") -> Path:
     path = folder / name
     torch.save(content, path)
     return path
 
 
 def check(imported: Imported, network: Callable[[torch.Tensor], torch.Tensor], folder: Path, normalisation: str) -> None:
-    """Check that logits equal those of the network after its normalisation, in memory and packed, and differ with any other."""
+    """Check that logits equal those of the network behind `normalisation`, in memory and packed, and differ for any other normalisation."""
     mean, deviation = NORMS[normalisation]
     expected = network((IMAGES - mean) / deviation)
-    # Constant logits would be equal whatever the adapter does.
+    # Constant logits would be equal for any adapter.
     assert expected.std(0).mean() > 0.01
     with torch.no_grad():
-        # The tolerance is relative to the largest logit, which can be 1e10 in random networks; small logits may differ by as much.
+        # The tolerance is relative to the largest logit, which can be 1e10 in random networks; small logits may differ by the same
+        # amount.
         rounding = 1e-5 * max(1.0, float(expected.abs().max()))
         assert torch.allclose(imported.model(IMAGES), expected, atol=rounding)
         record = keep_imported(
@@ -270,14 +271,14 @@ def check(imported: Imported, network: Callable[[torch.Tensor], torch.Tensor], f
     assert imported.architecture["normalisation"] == normalisation
 
 
-def broken(state: dict[str, torch.Tensor], layer: str) -> list[Any]:
-    """Return state dicts in which a tensor of `layer` is missing, extra, misshapen or NaN, with words of the expected error."""
+def damaged_states(state: dict[str, torch.Tensor], layer: str) -> list[Any]:
+    """Return state dicts in which a tensor of `layer` is missing, extra, misshapen or NaN, each with words of the expected error."""
     incomplete = {name: tensor for name, tensor in state.items() if name != f"{layer}.weight"}
     shape = list(state[f"{layer}.weight"].shape)
     misshapen = torch.zeros([shape[0], shape[1] + 1, *shape[2:]])
     return [
         pytest.param(incomplete, "none of that name", id="missing"),
-        pytest.param({**state, "another.weight": torch.zeros(3)}, "also", id="extra"),
+        pytest.param({**state, "another.weight": torch.zeros(3)}, "additional", id="extra"),
         pytest.param({**state, f"{layer}.weight": misshapen}, "of shape", id="misshapen"),
         pytest.param({**state, f"{layer}.weight": torch.full(shape, float("nan"))}, "finite", id="nan"),
     ]

@@ -1,6 +1,6 @@
-"""Imitation, without TensorFlow, of what Bayesian connectivity sampling's code computes and pickles: variables, layers, order, names.
+"""Imitation, without TensorFlow, of the code of Bayesian connectivity sampling: variables, layers, order, names and pickles.
 
-Images are [N, H, W, C] and kernels [k, k, in, out]. Convolutions are sums over patches, so that none of them is PyTorch's convolution.
+Images are [N, H, W, C] and kernels [k, k, in, out]. Convolutions are sums over patches, so they do not use PyTorch's convolution.
 """
 
 import functools
@@ -31,7 +31,7 @@ class DType:
 
 
 class ResourceVariable:
-    """A variable that pickles as TensorFlow 2's does."""
+    """A variable that pickles like that of TensorFlow 2."""
 
     def __init__(self, initial_value: np.ndarray, name: str, **_: object) -> None:
         self.value, self.name = initial_value, name
@@ -74,7 +74,7 @@ def pickled(content: object, protocol: int = 4) -> bytes:
 
 
 class Network:
-    """Layers that are called in turn, with a list of their variables in the order in which they are made."""
+    """Builder of layers that records their variables in the order of creation."""
 
     def __init__(self, name: str, seed: int = 3) -> None:
         self.name, self.generator = name, np.random.default_rng(seed)
@@ -86,7 +86,7 @@ class Network:
         return torch.from_numpy(array)
 
     def weights(self, scope: str, *shape: int) -> torch.Tensor:
-        """Return magnitudes times signs, zero for the 28 % of the magnitudes that are 0 or below (not connected)."""
+        """Return magnitudes times signs; 28 % of the magnitudes are 0 or below and give a zero weight (not connected)."""
         fan = int(np.prod(shape[:-1]))
         theta = np.abs(self.generator.standard_normal(shape)) * (3 / fan) ** 0.5
         theta[self.generator.random(shape) < 0.2] = 0.0

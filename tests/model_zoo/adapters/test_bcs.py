@@ -15,7 +15,7 @@ from model_zoo.errors import DamagedFileError, UsageError
 from tests.model_zoo.adapters.official import IMAGES, VGG, check
 from tests.model_zoo.adapters.tensorflow_like import Network, ResourceVariable, pickled, resnet, vgg16, wide_resnet
 
-ASKED = Request("cifar10")
+REQUEST = Request("cifar10")
 NETWORKS: dict[str, Callable[[], tuple[Network, Any]]] = {
     "bcs-resnet18": lambda: resnet("resnet18", (2, 2, 2, 2)),
     "bcs-resnet34": lambda: resnet("resnet34", (3, 4, 6, 3), width=2),
@@ -25,16 +25,16 @@ NETWORKS: dict[str, Callable[[], tuple[Network, Any]]] = {
 }
 
 
-def written(content: object, folder: Path, protocol: int = 4) -> Path:
+def write_pickle(content: object, folder: Path, protocol: int = 4) -> Path:
     path = folder / "sparse1_at_best_weights.pickle"
     path.write_bytes(pickled(content, protocol))
     return path
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_logits_are_those_of_the_tensorflow_code(name: str, tmp_path: Path) -> None:
+def test_logits_equal_those_of_the_tensorflow_code(name: str, tmp_path: Path) -> None:
     network, call = NETWORKS[name]()
-    imported = load_bcs(written(network.content(), tmp_path), ASKED)
+    imported = load_bcs(write_pickle(network.content(), tmp_path), REQUEST)
     assert (imported.architecture["name"], imported.family, imported.method) == (name, "sparse", "ozdenizci2021")
     check(imported, lambda images: call(images.permute(0, 2, 3, 1)), tmp_path, "none")
     thetas = [variable.value for variable in network.variables if variable.name.endswith("/T")]
@@ -42,36 +42,36 @@ def test_the_logits_are_those_of_the_tensorflow_code(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_every_protocol_and_the_published_zip(protocol: int, tmp_path: Path) -> None:
+def test_every_pickle_protocol_and_the_published_zip_can_be_read(protocol: int, tmp_path: Path) -> None:
     network, call = resnet("resnet18", (2, 2, 2, 2))
-    path = written(network.content(), tmp_path, protocol)
+    path = write_pickle(network.content(), tmp_path, protocol)
     if protocol == 2:
         # Protocol 2 stores bytes as text, which takes another name to decode; the official code writes the highest protocol.
         with pytest.raises(DamagedFileError, match=r"_codecs\.encode"):
-            load_bcs(path, ASKED)
+            load_bcs(path, REQUEST)
         return
     if protocol == 3:
         # Module names that NumPy had before release 2.
         path.write_bytes(path.read_bytes().replace(b"numpy._core.", b"numpy.core."))
     expected = call(IMAGES.permute(0, 2, 3, 1))
     with torch.no_grad():
-        assert torch.allclose(load_bcs(path, ASKED).model(IMAGES), expected, atol=1e-5)
+        assert torch.allclose(load_bcs(path, REQUEST).model(IMAGES), expected, atol=1e-5)
         with zipfile.ZipFile(tmp_path / "published.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.write(path, f"results/{path.name}")
             archive.writestr("__MACOSX/._x.pickle", b"")
-        assert torch.allclose(load_bcs(tmp_path / "published.zip", ASKED).model(IMAGES), expected, atol=1e-5)
+        assert torch.allclose(load_bcs(tmp_path / "published.zip", REQUEST).model(IMAGES), expected, atol=1e-5)
 
 
-def test_pytorchs_own_padding_would_be_another_network(tmp_path: Path) -> None:
+def test_symmetric_padding_gives_a_different_network(tmp_path: Path) -> None:
     source, _ = resnet("resnet18", (2, 2, 2, 2))
-    network = load_bcs(written(source.content(), tmp_path), ASKED).model.network
+    network = load_bcs(write_pickle(source.content(), tmp_path), REQUEST).model.network
     strided = network.layer2[0].conv1  # type: ignore[index,union-attr]
     inputs = torch.rand(1, 4, 32, 32)
     symmetric = torch.nn.functional.conv2d(inputs, strided.convolution.weight, stride=2, padding=1)
     assert strided(inputs).shape == symmetric.shape and not torch.allclose(strided(inputs), symmetric, atol=1e-2)
 
 
-def test_variables_missing_left_over_or_out_of_order_are_an_error(tmp_path: Path) -> None:
+def test_missing_extra_and_unordered_variables_are_errors(tmp_path: Path) -> None:
     network, _ = resnet("resnet18", (2, 2, 2, 2))
     complete = network.variables
     swapped = [*complete[:2], complete[3], complete[2], *complete[4:]]
@@ -79,7 +79,7 @@ def test_variables_missing_left_over_or_out_of_order_are_an_error(tmp_path: Path
     nan = ResourceVariable(np.full_like(complete[2].value, np.nan), complete[2].name)
     for variables, words in (
         (complete[:-1], "the end of the list"),
-        ([*complete, complete[-1]], "also"),
+        ([*complete, complete[-1]], "additional"),
         (swapped, "a variable .../gamma"),
         ([*complete[:6], wide, *complete[7:]], "magnitudes and signs"),
         ([*complete[:2], nan, *complete[3:]], "finite"),
@@ -88,12 +88,12 @@ def test_variables_missing_left_over_or_out_of_order_are_an_error(tmp_path: Path
         ([1, 2], "param_list"),
     ):
         with pytest.raises(DamagedFileError, match=words):
-            load_bcs(written({"param_list": variables}, tmp_path), ASKED)
+            load_bcs(write_pickle({"param_list": variables}, tmp_path), REQUEST)
     with pytest.raises(DamagedFileError, match="param_list"):
-        load_bcs(written(complete, tmp_path), ASKED)
+        load_bcs(write_pickle(complete, tmp_path), REQUEST)
 
 
-def test_an_archive_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> None:
+def test_an_archive_that_expands_too_much_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "published.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("weights.pickle", bytes(2_000_000))
@@ -101,6 +101,6 @@ def test_an_archive_that_unfolds_to_too_much_is_not_unfolded(tmp_path: Path) -> 
         pickle_in(path, 1_000_000)
 
 
-def test_a_keep_ratio_is_not_taken_where_the_file_says_what_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no keep ratio is needed"):
-        load_bcs(written(resnet("resnet18", (2, 2, 2, 2))[0].content(), tmp_path), Request("cifar10", keep_ratio=0.1))
+def test_a_keep_ratio_is_an_error_if_the_file_determines_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="omit --keep-ratio"):
+        load_bcs(write_pickle(resnet("resnet18", (2, 2, 2, 2))[0].content(), tmp_path), Request("cifar10", keep_ratio=0.1))

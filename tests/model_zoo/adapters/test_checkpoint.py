@@ -1,4 +1,4 @@
-"""Tests of hostile, damaged and too large checkpoint files: one clear line each, nothing executed, nothing large allocated."""
+"""Tests of hostile, damaged and oversized checkpoint files: one-line errors, nothing executed, nothing large allocated."""
 
 import argparse
 import io
@@ -15,23 +15,27 @@ from model_zoo.adapters import Request, formats
 from model_zoo.adapters.checkpoint import read_checkpoint, tensors
 from model_zoo.adapters.hydra import load_hydra
 from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
-from tests.model_zoo.adapters.official import PostActResNet, saved, seeded
+from tests.model_zoo.adapters.official import PostActResNet, save_checkpoint, seeded
 
 NAMES = [name for name in formats() if name not in ("bcs", "ivrl")]
 
 
-class Evil:
+class RunsCommand:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch executed",)
 
 
 @pytest.mark.parametrize("name", formats())
 @pytest.mark.parametrize("legacy", [False, True])
-def test_no_format_executes_what_is_in_a_file(name: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_format_executes_code_in_a_file(name: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "HARP_Zhao2023Holistic_R18_CIFAR10_US_50.pth"
     request = Request("cifar10", keep_ratio=0.5)
-    for content in (Evil(), {"state_dict": {"conv1.weight": Evil()}}, {"state_dict": seeded(PostActResNet).state_dict(), "args": Evil()}):
+    for content in (
+        RunsCommand(),
+        {"state_dict": {"conv1.weight": RunsCommand()}},
+        {"state_dict": seeded(PostActResNet).state_dict(), "args": RunsCommand()},
+    ):
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
         with pytest.raises(DamagedFileError):
             formats()[name].load(path, request)
@@ -46,14 +50,14 @@ def test_no_format_executes_what_is_in_a_file(name: str, legacy: bool, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_old_format_of_torch_and_objects_next_to_tensors_are_read(tmp_path: Path) -> None:
+def test_the_legacy_format_and_objects_next_to_tensors_are_read(tmp_path: Path) -> None:
     network = seeded(PostActResNet)
     path = tmp_path / "model.pth"
     torch.save({"net": network.state_dict(), "args": argparse.Namespace(k=0.1)}, path, _use_new_zipfile_serialization=False)
     assert load_hydra(path, Request("cifar10")).family == "dense"
 
 
-def test_a_storage_longer_than_its_file_is_an_error_and_not_filled(tmp_path: Path) -> None:
+def test_a_storage_longer_than_its_file_is_an_error_without_allocation(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save({"a": torch.zeros(6)}, path, _use_new_zipfile_serialization=False)
     content = path.read_bytes()
@@ -66,7 +70,7 @@ def test_a_storage_longer_than_its_file_is_an_error_and_not_filled(tmp_path: Pat
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
-def test_entries_that_are_compressed_are_refused_unread(tmp_path: Path) -> None:
+def test_compressed_entries_are_errors_without_decompression(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"state_dict": {"a": torch.zeros(1000, 1000)}}, buffer)
     path = tmp_path / "bomb.pth"
@@ -74,12 +78,12 @@ def test_entries_that_are_compressed_are_refused_unread(tmp_path: Path) -> None:
         for entry in source.infolist():
             packed.writestr(entry.filename, source.read(entry))
     assert path.stat().st_size < 20_000
-    with pytest.raises(DamagedFileError, match="unfold to 4,00"):
+    with pytest.raises(DamagedFileError, match="decompress to 4,00"):
         read_checkpoint(path)
 
 
-def test_a_view_of_one_number_counts_as_what_it_becomes(tmp_path: Path) -> None:
-    path = saved({"state_dict": {"conv1.weight": torch.zeros(1).expand(40_000, 40_000)}}, tmp_path)
+def test_an_expanded_view_counts_with_its_full_size(tmp_path: Path) -> None:
+    path = save_checkpoint({"state_dict": {"conv1.weight": torch.zeros(1).expand(40_000, 40_000)}}, tmp_path)
     tracemalloc.start()
     try:
         with pytest.raises(DamagedFileError, match=r"conv1\.weight.*40000, 40000"):
@@ -89,7 +93,7 @@ def test_a_view_of_one_number_counts_as_what_it_becomes(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_a_file_larger_than_any_checkpoint_is_refused_unread(tmp_path: Path) -> None:
+def test_a_file_above_the_size_limit_is_an_error_without_reading(tmp_path: Path) -> None:
     path = tmp_path / "large.pth"
     with path.open("wb") as file:
         file.truncate((2 << 30) + 1)
@@ -98,8 +102,8 @@ def test_a_file_larger_than_any_checkpoint_is_refused_unread(tmp_path: Path) -> 
             formats()[name].load(Path(path), Request("cifar10", "HARP_Zhao2023Holistic_R18_CIFAR10_US_50", keep_ratio=0.5))
 
 
-def test_two_names_that_become_one_are_an_error(tmp_path: Path) -> None:
-    path = saved({"state_dict": {}}, tmp_path)
+def test_inconsistent_name_prefixes(tmp_path: Path) -> None:
+    path = save_checkpoint({"state_dict": {}}, tmp_path)
     tensor = torch.zeros(1)
     with pytest.raises(DamagedFileError, match="something else"):
         tensors(path, {"state_dict": {"a": tensor, "b": 3}})
@@ -113,14 +117,16 @@ def test_two_names_that_become_one_are_an_error(tmp_path: Path) -> None:
     [("conv1.weight",), ("layer1.0.conv1.weight", "fc.weight"), ("block1.0.conv1.weight",), ("layer99999999999.0.conv1.weight",)],
 )
 @pytest.mark.parametrize("format_name", NAMES)
-def test_tensors_of_no_known_network_are_one_clear_line(names: tuple[str, ...], format_name: str, tmp_path: Path) -> None:
-    path = saved({"state_dict": {name: torch.zeros(2, 2, 3, 3) for name in names}}, tmp_path, "HARP_Zhao2023Holistic_R18_CIFAR10_US_50.pth")
+def test_tensors_of_an_unknown_network_are_a_one_line_error(names: tuple[str, ...], format_name: str, tmp_path: Path) -> None:
+    path = save_checkpoint(
+        {"state_dict": {name: torch.zeros(2, 2, 3, 3) for name in names}}, tmp_path, "HARP_Zhao2023Holistic_R18_CIFAR10_US_50.pth"
+    )
     with pytest.raises((DamagedFileError, UsageError)) as refusal:
         formats()[format_name].load(path, Request("cifar10"))
     assert "\n" not in str(refusal.value)
 
 
-def test_an_unknown_format_has_its_near_miss() -> None:
+def test_an_unknown_format_error_has_a_suggestion() -> None:
     from model_zoo.adapters import get_format
 
     with pytest.raises(UnknownNameError, match="flying-bird"):

@@ -1,4 +1,4 @@
-"""Tests of networks in one file: they have the logits and gradients of the exported network, and records contain no programs."""
+"""Tests of networks in a single file: logits and gradients equal those of the exported network, and records contain no programs."""
 
 import warnings
 from pathlib import Path
@@ -77,7 +77,7 @@ def gradient(model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("write", "name", "kind"), [(program, "n.pt2", "torch-export"), (scripted, "n.ts", "torchscript")])
-def test_a_program_gives_the_logits_and_gradients_it_was_made_from(write: Any, name: str, kind: str, tmp_path: Path) -> None:
+def test_a_program_has_the_logits_and_gradients_of_its_network(write: Any, name: str, kind: str, tmp_path: Path) -> None:
     model = network()
     user_model, loaded = parse(str(write(tmp_path / name, model))).open()
     assert user_model.architecture["name"] == kind and user_model.classes == 10 and user_model.convention == "given file"
@@ -90,19 +90,19 @@ def test_a_program_gives_the_logits_and_gradients_it_was_made_from(write: Any, n
     assert torch.allclose(loaded.eval()(IMAGES[:1]), model(IMAGES[:1]), atol=1e-6)
 
 
-def test_two_networks_with_the_same_weights_are_two_models(tmp_path: Path) -> None:
+def test_networks_with_equal_weights_and_different_code_are_distinguished(tmp_path: Path) -> None:
     model, other = network(), network()
     other[2] = nn.Hardtanh()  # type: ignore[index]
-    one, two = (parse(str(program(tmp_path / f"{number}.pt2", net))).describe() for number, net in enumerate((model, other)))
-    assert one.weights_sha256 == two.weights_sha256 and one.architecture != two.architecture
+    first, second = (parse(str(program(tmp_path / f"{number}.pt2", net))).describe() for number, net in enumerate((model, other)))
+    assert first.weights_sha256 == second.weights_sha256 and first.architecture != second.architecture
 
 
-def test_a_fixed_batch_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_fixed_batch_size_is_an_error_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dynamic batch"):
         parse(str(program(tmp_path / "n.pt2", network(), None))).open()
 
 
-def test_a_program_enters_no_record(tmp_path: Path) -> None:
+def test_a_program_cannot_be_added_as_a_record(tmp_path: Path) -> None:
     path = scripted(tmp_path / "n.ts", network())
     with pytest.raises(UserError, match="program"):
         keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, PROPERTIES)
@@ -110,7 +110,7 @@ def test_a_program_enters_no_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_onnx
-def test_onnx_gives_logits_gradients_and_layers(tmp_path: Path) -> None:
+def test_onnx_preserves_logits_gradients_and_layers(tmp_path: Path) -> None:
     model, path = network(), tmp_path / "n.onnx"
     path.write_bytes(to_onnx(model, IMAGES))
     loaded = load_exported(path)
@@ -157,7 +157,7 @@ def test_a_stored_file_does_not_depend_on_the_folder_and_names_no_path(tmp_path:
 
 
 @pytest.mark.needs_onnx
-def test_tensors_next_to_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
+def test_external_data_of_an_onnx_file_is_part_of_its_hash(tmp_path: Path) -> None:
     import onnx
 
     (tmp_path / "one.onnx").write_bytes(to_onnx(network(), IMAGES))
@@ -170,7 +170,7 @@ def test_tensors_next_to_an_onnx_file_are_part_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_onnx
-def test_what_is_not_an_onnx_file_is_damaged(tmp_path: Path) -> None:
+def test_an_invalid_onnx_file_is_a_damaged_file_error(tmp_path: Path) -> None:
     (tmp_path / "n.onnx").write_bytes(b"\x08\x0a" + b"nonsense")
     with pytest.raises(DamagedFileError, match="ONNX"):
         load_onnx(tmp_path / "n.onnx")
@@ -178,7 +178,7 @@ def test_what_is_not_an_onnx_file_is_damaged(tmp_path: Path) -> None:
 
 @pytest.mark.needs_onnx
 @pytest.mark.parametrize("name", ["n.pt2", "n.onnx"])
-def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path) -> None:
+def test_an_added_file_can_be_loaded_as_a_model(name: str, tmp_path: Path) -> None:
     model, path = network(), tmp_path / name
     path.write_bytes(to_onnx(model, IMAGES)) if name == "n.onnx" else program(path, model)
     record = keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, PROPERTIES)
@@ -191,7 +191,7 @@ def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path)
             record.affine,
             record.weights_sha256,
         )
-    with pytest.raises(UsageError, match="there already"):
+    with pytest.raises(UsageError, match="already exists"):
         keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, PROPERTIES)
     with pytest.raises(UsageError, match="family"):
         keep_user_model(parse(str(path)), tmp_path / "out", IMAGES, {**PROPERTIES, "id": "other", "family": "dens"})
@@ -202,7 +202,7 @@ def test_a_record_of_a_file_is_a_model_like_any_other(name: str, tmp_path: Path)
 
 
 @pytest.mark.needs_onnx
-def test_a_network_whose_backward_pass_onnx_would_lose_is_refused(tmp_path: Path) -> None:
+def test_a_network_with_a_custom_backward_pass_cannot_be_exported_to_onnx(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(OWN_BACKWARD)
     reference = parse(f"{tmp_path / 'net.py'}:make")
     assert float(gradient(reference.open()[1]).abs().max()) > 0

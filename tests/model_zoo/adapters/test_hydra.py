@@ -1,4 +1,4 @@
-"""Tests of the HYDRA and HARP adapters: dense files, files with scores, no normalisation, wide ResNets' dead block, VGG's 2x2 positions."""
+"""Tests of the HYDRA and HARP adapters: dense files, files with scores, dead blocks of wide ResNets, 2x2 positions of VGG."""
 
 import copy
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from tests.model_zoo.adapters.official import (
     VGG16,
     PostActResNet,
     WideResNet,
-    broken,
     check,
+    damaged_states,
     layers,
     prune,
-    saved,
+    save_checkpoint,
     seeded,
     settle,
 )
 
-ASKED = Request("cifar10")
+REQUEST = Request("cifar10")
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cifar-resnet18": PostActResNet,
     "cifar-resnet34": lambda: PostActResNet((3, 4, 6, 3)),
@@ -49,9 +49,9 @@ def content(network: nn.Module, prefix: str = "module.") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_dense_file_gives_the_logits_and_its_zeros_are_the_mask(name: str, tmp_path: Path) -> None:
+def test_zeros_of_a_dense_file_are_the_mask(name: str, tmp_path: Path) -> None:
     network = prune(seeded(NETWORKS[name]))
-    imported = load_hydra(saved(content(network), tmp_path), ASKED)
+    imported = load_hydra(save_checkpoint(content(network), tmp_path), REQUEST)
     assert (imported.architecture["name"], imported.family, imported.method) == (name, "sparse", "sehwag2020")
     check(imported, network, tmp_path, "none")
     weights = [module.weight for layer, module in layers(network) if not layer.startswith("sub_block1")]
@@ -59,16 +59,16 @@ def test_a_dense_file_gives_the_logits_and_its_zeros_are_the_mask(name: str, tmp
     assert imported.keep_ratio == kept / sum(weight.numel() for weight in weights)
 
 
-def test_the_dead_block_is_left_out_and_named(tmp_path: Path) -> None:
+def test_the_dead_block_is_excluded_and_reported(tmp_path: Path) -> None:
     network = prune(seeded(WideResNet))
-    imported = load_hydra(saved(content(network), tmp_path), ASKED)
+    imported = load_hydra(save_checkpoint(content(network), tmp_path), REQUEST)
     assert imported.left_out == {"sub_block1": sum(parameter.numel() for parameter in network.sub_block1.parameters())}
     for parameter in network.sub_block1.parameters():
         parameter.fill_(7.0)
     assert torch.allclose(imported.model(IMAGES), network(IMAGES), atol=1e-5)
 
 
-def test_wrn_28_4_has_as_many_dead_parameters_as_published() -> None:
+def test_dead_parameters_match_the_published_numbers() -> None:
     # Published: 1,640,672 for WRN-28-10 and 269,216 for WRN-28-4.
     for widths, dead in (((16, 64, 128, 256), 269_216), ((16, 160, 320, 640), 1_640_672)):
         with torch.device("meta"):
@@ -89,36 +89,36 @@ def scored(network: nn.Module, kept: Callable[[str, int], int]) -> tuple[nn.Modu
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_file_with_scores_needs_its_keep_ratio(name: str, tmp_path: Path) -> None:
+def test_a_file_with_scores_needs_a_keep_ratio(name: str, tmp_path: Path) -> None:
     pruned, state = scored(seeded(NETWORKS[name]), lambda layer, weights: weights - int((1 - 0.63) * weights))
-    path = saved({"state_dict": state}, tmp_path)
+    path = save_checkpoint({"state_dict": state}, tmp_path)
     imported = load_hydra(path, Request("cifar10", keep_ratio=0.63))
     check(imported, pruned, tmp_path, "none")
     assert imported.ties == 0
     with pytest.raises(UsageError, match="has scores"):
-        load_hydra(path, ASKED)
+        load_hydra(path, REQUEST)
     with pytest.raises(UsageError, match="has no scores"):
-        load_hydra(saved(content(prune(seeded(NETWORKS[name]))), tmp_path), Request("cifar10", keep_ratio=0.63))
+        load_hydra(save_checkpoint(content(prune(seeded(NETWORKS[name]))), tmp_path), Request("cifar10", keep_ratio=0.63))
 
 
-def test_scores_that_belong_to_no_layer_or_lack_are_an_error(tmp_path: Path) -> None:
+def test_extra_misshapen_and_missing_scores_are_errors(tmp_path: Path) -> None:
     _, state = scored(seeded(PostActResNet), lambda layer, weights: weights // 2 + 1)
-    for change, words in (({"other.popup_scores": torch.zeros(1)}, "also"), ({"conv1.popup_scores": torch.zeros(1)}, "of shape")):
+    for change, words in (({"other.popup_scores": torch.zeros(1)}, "additional"), ({"conv1.popup_scores": torch.zeros(1)}, "of shape")):
         with pytest.raises(DamagedFileError, match=words):
-            load_hydra(saved({"state_dict": {**state, **change}}, tmp_path), Request("cifar10", keep_ratio=0.5))
+            load_hydra(save_checkpoint({"state_dict": {**state, **change}}, tmp_path), Request("cifar10", keep_ratio=0.5))
     del state["layer2.0.conv1.popup_scores"]
     with pytest.raises(DamagedFileError, match=r"layer2\.0\.conv1\.scores"):
-        load_hydra(saved({"state_dict": state}, tmp_path), Request("cifar10", keep_ratio=0.5))
+        load_hydra(save_checkpoint({"state_dict": state}, tmp_path), Request("cifar10", keep_ratio=0.5))
 
 
-@pytest.mark.parametrize(("state", "words"), broken(seeded(PostActResNet).state_dict(), "layer3.0.conv2"))
-def test_a_missing_extra_or_misshapen_tensor_is_an_error(state: dict[str, torch.Tensor], words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("state", "words"), damaged_states(seeded(PostActResNet).state_dict(), "layer3.0.conv2"))
+def test_a_damaged_state_is_an_error(state: dict[str, torch.Tensor], words: str, tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match=words):
-        load_hydra(saved({"state_dict": state}, tmp_path), ASKED)
+        load_hydra(save_checkpoint({"state_dict": state}, tmp_path), REQUEST)
 
 
-def test_a_network_that_was_not_pruned_is_dense(tmp_path: Path) -> None:
-    imported = load_hydra(saved(seeded(VGG16).state_dict(), tmp_path), ASKED)
+def test_an_unpruned_network_is_dense(tmp_path: Path) -> None:
+    imported = load_hydra(save_checkpoint(seeded(VGG16).state_dict(), tmp_path), REQUEST)
     assert (imported.family, imported.keep_ratio, imported.weight_bits, dict(imported.taxonomy)) == ("dense", None, 32, {})
 
 
@@ -127,7 +127,7 @@ def rates(network: nn.Module, target: float) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["cifar-resnet18", "vgg16"])
-def test_harps_layers_keep_what_their_learned_rate_says(name: str, tmp_path: Path) -> None:
+def test_layers_of_harp_have_their_learned_keep_ratios(name: str, tmp_path: Path) -> None:
     network = seeded(NETWORKS[name])
     learned_rates = rates(network, 0.1)
 
@@ -137,7 +137,7 @@ def test_harps_layers_keep_what_their_learned_rate_says(name: str, tmp_path: Pat
 
     pruned, state = scored(network, kept)
     state |= {f"{layer}.k_score": rate for layer, rate in learned_rates.items()}
-    path = saved({"state_dict": state}, tmp_path)
+    path = save_checkpoint({"state_dict": state}, tmp_path)
     imported = load_harp(path, Request("cifar10", keep_ratio=0.1))
     check(imported, pruned, tmp_path, "none")
     assert imported.method == "zhao2023"
@@ -145,25 +145,25 @@ def test_harps_layers_keep_what_their_learned_rate_says(name: str, tmp_path: Pat
     assert not torch.allclose(looser.model(IMAGES), imported.model(IMAGES), atol=1e-2)
     del state["conv1.k_score" if name == "cifar-resnet18" else "features.0.k_score"]
     with pytest.raises(DamagedFileError, match="conv1"):
-        load_harp(saved({"state_dict": state}, tmp_path), Request("cifar10", keep_ratio=0.1))
+        load_harp(save_checkpoint({"state_dict": state}, tmp_path), Request("cifar10", keep_ratio=0.1))
 
 
-def test_a_rate_of_one_keeps_all_and_the_lowest_is_a_tenth_of_the_target() -> None:
+def test_keep_ratio_of_a_layer_ranges_from_a_tenth_of_the_target_to_one() -> None:
     assert kept_by_rate(torch.tensor(100.0), 0.1, 1000) == 1000
     assert kept_by_rate(torch.tensor(-100.0), 0.1, 1000) == 10
 
 
-def test_scores_of_channels_are_refused(tmp_path: Path) -> None:
+def test_channel_scores_are_an_error(tmp_path: Path) -> None:
     _, state = scored(seeded(PostActResNet), lambda layer, weights: weights)
     state |= {f"{layer}.k_score": torch.tensor(1.0) for layer, _ in layers(seeded(PostActResNet))}
     state["conv1.popup_scores"] = torch.zeros(1, 3, 1, 1)
     with pytest.raises(DamagedFileError, match=r"conv1\.scores.*of shape"):
-        load_harp(saved({"state_dict": state}, tmp_path), Request("cifar10", keep_ratio=0.1))
+        load_harp(save_checkpoint({"state_dict": state}, tmp_path), Request("cifar10", keep_ratio=0.1))
 
 
-def test_harps_dense_file_is_read_and_doubted(tmp_path: Path) -> None:
+def test_a_dense_harp_file_is_loaded_with_a_note(tmp_path: Path) -> None:
     network = prune(seeded(PostActResNet))
     state = {**network.state_dict(), **{f"{layer}.k_score": torch.tensor(1.0) for layer, _ in layers(network)}}
-    imported = load_harp(saved({"state_dict": state}, tmp_path), ASKED)
+    imported = load_harp(save_checkpoint({"state_dict": state}, tmp_path), REQUEST)
     check(imported, network, tmp_path, "none")
     assert len(imported.notes) == 1 and "one keep ratio for all layers" in imported.notes[0]

@@ -1,4 +1,4 @@
-"""Tests of ONNX files of many kinds: each is loaded, or refused with the right reason."""
+"""Tests of many kinds of ONNX files: each is loaded or is an error with the right reason."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.needs_onnx
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(size=(8, 3, 5, 5)).astype(np.float32)
 LAST = (RANDOM.normal(size=(10, 392)) / 20).astype(np.float32)
-BOTH = {"W": WEIGHT, "L": LAST}
+WEIGHTS = {"W": WEIGHT, "L": LAST}
 X = torch.from_numpy(RANDOM.integers(0, 256, (5, 3, 32, 32))).float() / 255
 
 
 def save(
     path: Path,
     nodes: Sequence[Any],
-    weights: dict[str, np.ndarray] = BOTH,
+    weights: dict[str, np.ndarray] = WEIGHTS,
     shape: Sequence[int | str] = ("N", 3, 32, 32),
     kind: int = 1,
     extra_outputs: Sequence[Any] = (),
@@ -61,13 +61,13 @@ def logits(images: torch.Tensor) -> torch.Tensor:
     return hidden.flatten(1) @ torch.from_numpy(LAST).T
 
 
-def second() -> Any:
+def second_output() -> Any:
     from onnx import helper
 
     return helper.make_tensor_value_info("r", 1, ["N", 8, 7, 7])
 
 
-def test_whole_numbers_need_their_scale(tmp_path: Path) -> None:
+def test_integer_images_need_a_scale(tmp_path: Path) -> None:
     path = save(tmp_path / "n.onnx", [node("Cast", ["x"], "xf", to=1), convolution("xf"), *tail()], kind=2)
     with pytest.raises(UserError, match=r"whole numbers.*--scale 255"):
         load_onnx(path)
@@ -77,8 +77,8 @@ def test_whole_numbers_need_their_scale(tmp_path: Path) -> None:
     assert torch.autograd.grad(module(point).sum(), point)[0].abs().sum() > 0
 
 
-def test_of_several_outputs_one_has_to_be_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "n.onnx", [convolution("x"), *tail()], extra_outputs=[second()])
+def test_one_of_several_outputs_must_be_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "n.onnx", [convolution("x"), *tail()], extra_outputs=[second_output()])
     with pytest.raises(UserError, match=r"2 outputs \(y, r\).*--output NAME"):
         load_onnx(path)
     with pytest.raises(UserError, match=r"no output 'z'; it has y, r"):
@@ -86,17 +86,17 @@ def test_of_several_outputs_one_has_to_be_named(tmp_path: Path) -> None:
     assert torch.allclose(load_onnx(path, Preprocessing(output="y")).module(X), logits(X), atol=1e-4)
 
 
-def test_channels_last_have_to_be_declared_and_only_then(tmp_path: Path) -> None:
+def test_channels_last_must_be_declared(tmp_path: Path) -> None:
     nodes = [node("Transpose", ["x"], "t", perm=[0, 3, 1, 2]), convolution("t"), *tail()]
     last, first = save(tmp_path / "l.onnx", nodes, shape=("N", 32, 32, 3)), save(tmp_path / "f.onnx", [convolution("x"), *tail()])
     with pytest.raises(UserError, match=r"channels last.*--channels-last"):
         load_onnx(last)
-    with pytest.raises(UserError, match=r"--channels-last was said.*channels first"):
+    with pytest.raises(UserError, match=r"--channels-last is wrong.*channels first"):
         load_onnx(first, Preprocessing(channels_last=True))
     assert torch.allclose(load_onnx(last, Preprocessing(channels_last=True)).module(X), logits(X), atol=1e-4)
 
 
-def test_weights_stored_as_integers_are_read_and_rounded_activations_refused(tmp_path: Path) -> None:
+def test_quantised_weights_are_read_and_quantised_activations_are_an_error(tmp_path: Path) -> None:
     scale = np.float32(np.abs(WEIGHT).max() / 127)
     quantised = {"Wq": np.round(WEIGHT / scale).astype(np.int8), "s": np.asarray(scale), "z": np.asarray(np.int8(0)), "L": LAST}
     dequantise = node("DequantizeLinear", ["Wq", "s", "z"], "Wd")
@@ -108,29 +108,29 @@ def test_weights_stored_as_integers_are_read_and_rounded_activations_refused(tmp
         load_onnx(path)
 
 
-def test_a_batch_that_is_written_into_the_file_is_kept_to(tmp_path: Path) -> None:
+def test_a_fixed_batch_size_is_respected(tmp_path: Path) -> None:
     flat = [node("Relu", ["c"], "r"), node("Reshape", ["r", "size"], "f"), node("Gemm", ["f", "L"], "y", transB=1)]
     for batch in (1, 4):
-        weights = {**BOTH, "size": np.array([batch, 392])}
+        weights = {**WEIGHTS, "size": np.array([batch, 392])}
         path = save(tmp_path / f"{batch}.onnx", [convolution("x"), *flat], weights, (batch, 3, 32, 32), batch=batch)
         module = load_onnx(path).module
         assert torch.allclose(module(X), logits(X), atol=1e-4) and module(X[:1]).shape == (1, 10)
         assert parse(str(path)).open()[0].classes == 10
 
 
-def test_half_precision_is_asked_in_half_precision(tmp_path: Path) -> None:
-    halved = {name: array.astype(np.float16) for name, array in BOTH.items()}
+def test_half_precision_networks_are_supported(tmp_path: Path) -> None:
+    halved = {name: array.astype(np.float16) for name, array in WEIGHTS.items()}
     path = save(tmp_path / "h.onnx", [convolution("x"), *tail()], halved, kind=10, output_kind=10)
     module = load_onnx(path).module
     assert module(X).dtype == torch.float32 and torch.allclose(module(X), logits(X), atol=0.05)
 
 
-def test_sizes_that_are_left_open_are_accepted(tmp_path: Path) -> None:
+def test_dynamic_image_sizes_are_supported(tmp_path: Path) -> None:
     path = save(tmp_path / "n.onnx", [convolution("x"), *tail()], shape=("N", 3, "H", "W"))
     assert torch.allclose(load_onnx(path).module(X), logits(X), atol=1e-4)
 
 
-def test_an_endless_loop_is_refused_before_it_runs(tmp_path: Path) -> None:
+def test_a_loop_is_an_error_before_it_runs(tmp_path: Path) -> None:
     from onnx import helper
 
     condition = [helper.make_tensor_value_info("i", 7, []), helper.make_tensor_value_info("go", 9, [])]
@@ -144,10 +144,10 @@ def test_an_endless_loop_is_refused_before_it_runs(tmp_path: Path) -> None:
     nodes = [convolution("x"), node("Relu", ["c"], "r"), node("Flatten", ["r"], "f"), node("Gemm", ["f", "L"], "l", transB=1)]
     loop = node("Loop", ["", "yes", "l"], "y", body=body)
     with pytest.raises(UserError, match=r"loop \(Loop\)"):
-        load_onnx(save(tmp_path / "n.onnx", [*nodes, loop], {**BOTH, "yes": np.array(True)}))
+        load_onnx(save(tmp_path / "n.onnx", [*nodes, loop], {**WEIGHTS, "yes": np.array(True)}))
 
 
-def test_two_inputs_are_named(tmp_path: Path) -> None:
+def test_a_second_input_is_an_error(tmp_path: Path) -> None:
     import onnx
     from onnx import helper
 
@@ -168,41 +168,41 @@ def test_two_inputs_are_named(tmp_path: Path) -> None:
         (b"\x80\x02}q\x00.", "a pickle"),
     ],
 )
-def test_a_file_that_is_not_onnx_is_named_by_its_kind(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_of_another_kind_is_an_error_that_names_the_kind(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "n.onnx").write_bytes(content)
     with pytest.raises(DamagedFileError, match=words):
         load_onnx(tmp_path / "n.onnx")
 
 
-def test_preprocessing_is_part_of_a_networks_identity(tmp_path: Path) -> None:
+def test_preprocessing_is_part_of_the_identity(tmp_path: Path) -> None:
     path = save(tmp_path / "n.onnx", [convolution("x"), *tail()])
     preprocessing = Preprocessing(255.0, (127.5,), (60.0, 61.5, 62.0), False, "y")
     assert (
         Preprocessing.from_text(preprocessing.to_text().removeprefix("?")) == preprocessing
         and Preprocessing.from_text("") == NO_PREPROCESSING
     )
-    plain, dressed = parse(str(path)).open(), parse(str(path), preprocessing=preprocessing).open()
-    assert plain[0].id != dressed[0].id and plain[0].architecture == {
-        name: value for name, value in dressed[0].architecture.items() if name != "outside"
+    plain, preprocessed = parse(str(path)).open(), parse(str(path), preprocessing=preprocessing).open()
+    assert plain[0].id != preprocessed[0].id and plain[0].architecture == {
+        name: value for name, value in preprocessed[0].architecture.items() if name != "outside"
     }
     expected = logits((255 * X - 127.5) / torch.tensor([60.0, 61.5, 62.0]).view(3, 1, 1))
-    assert torch.allclose(dressed[1](X), expected, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(preprocessed[1](X), expected, rtol=1e-3, atol=1e-3)
     for text in ("scale=x", "size=3", "scale=0", "mean=1,2", "std=0"):
         with pytest.raises(UserError, match=r"scale|mean"):
             Preprocessing.from_text(text)
 
 
-def test_a_short_last_batch_is_filled_up() -> None:
-    class Four(torch.nn.Module):
+def test_the_last_batch_is_padded_to_the_fixed_size() -> None:
+    class BatchOfFour(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             assert len(images) == 4
             return images.flatten(1)[:, :3]
 
-    dressed = PreprocessedNetwork(Four(), NO_PREPROCESSING, torch.float32, 4, 0)
-    assert torch.equal(dressed(X), X.flatten(1)[:, :3])
+    network = PreprocessedNetwork(BatchOfFour(), NO_PREPROCESSING, torch.float32, 4, 0)
+    assert torch.equal(network(X), X.flatten(1)[:, :3])
 
 
-def test_a_file_we_write_says_nothing_of_the_machine(tmp_path: Path) -> None:
+def test_written_files_contain_no_local_paths(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5, 4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(196, 10)).eval()
     content = to_onnx(model, X)
     assert str(Path(__file__).parent).encode() not in content and b".py" not in content and b"stack_trace" not in content

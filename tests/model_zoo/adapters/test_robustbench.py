@@ -1,4 +1,4 @@
-"""Tests of models loaded by the robustbench package, from a state that the tests write."""
+"""Tests of models loaded by the robustbench package from files that the tests write."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_loaded_model_computes_what_the_saved_one_did(folder: Path) -> None:
+def test_the_loaded_model_equals_the_saved_one(folder: Path) -> None:
     original = architecture()
     torch.save({f"module.{name}": tensor for name, tensor in original.state_dict().items()}, folder / "cifar10" / "Linf" / f"{NAME}.pt")
     loaded = load_robustbench(NAME, folder)
@@ -42,7 +42,7 @@ def test_the_loaded_model_computes_what_the_saved_one_did(folder: Path) -> None:
     assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_a_leaderboard_name_is_a_model_of_ones_own(folder: Path) -> None:
+def test_a_leaderboard_name_is_a_user_model(folder: Path) -> None:
     original = architecture()
     path = folder / "cifar10" / "Linf" / f"{NAME}.pt"
     torch.save({f"module.{name}": tensor for name, tensor in original.state_dict().items()}, path)
@@ -59,7 +59,7 @@ def test_a_leaderboard_name_is_a_model_of_ones_own(folder: Path) -> None:
         parse(f"robustbench:cifar11/Linf/{NAME}").open()
 
 
-def test_a_state_that_lacks_a_tensor_is_refused_by_file(folder: Path) -> None:
+def test_a_state_with_a_missing_tensor_is_an_error_that_names_the_file(folder: Path) -> None:
     state = architecture().state_dict()
     state.pop(next(iter(state)))
     torch.save(state, folder / "cifar10" / "Linf" / f"{NAME}.pt")
@@ -67,7 +67,7 @@ def test_a_state_that_lacks_a_tensor_is_refused_by_file(folder: Path) -> None:
         load_robustbench(NAME, folder)
 
 
-def test_a_truncated_file_is_refused_by_file(folder: Path) -> None:
+def test_a_truncated_file_is_an_error_that_names_the_file(folder: Path) -> None:
     path = folder / "cifar10" / "Linf" / f"{NAME}.pt"
     torch.save(architecture().state_dict(), path)
     path.write_bytes(path.read_bytes()[:1000])
@@ -75,12 +75,12 @@ def test_a_truncated_file_is_refused_by_file(folder: Path) -> None:
         load_robustbench(NAME, folder)
 
 
-def test_an_unknown_name_has_its_near_miss() -> None:
+def test_an_unknown_name_error_has_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match=NAME):
         load_robustbench("Addepalli2022Eficient_RN18", Path("models"))
 
 
-def test_no_network_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_an_error_with_a_hint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import_robustbench()
     from robustbench import utils
 
@@ -92,13 +92,13 @@ def test_no_network_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPa
         load_robustbench(NAME, folder)
 
 
-def test_the_leaderboard_is_listed() -> None:
+def test_leaderboard_names_are_listed() -> None:
     assert NAME in robustbench_names("cifar10", "Linf")
     assert len(robustbench_names("cifar10", "L2")) > 5
 
 
-def written_elsewhere() -> dict[str, torch.nn.Module]:
-    """Return RobustBench's wide ResNet with the dead block, its ResNet-18 and Rice et al.'s pre-activation variant, by our names."""
+def robustbench_networks() -> dict[str, torch.nn.Module]:
+    """Return RobustBench's wide ResNet with dead block, ResNet-18 and pre-activation ResNet-18 of Rice et al., by our names."""
     import_robustbench()
     from robustbench.model_zoo.architectures.resnet import BasicBlock, PreActBlockV2, PreActResNet, ResNet
     from robustbench.model_zoo.architectures.wide_resnet import WideResNet
@@ -111,10 +111,10 @@ def written_elsewhere() -> dict[str, torch.nn.Module]:
 
 
 @pytest.mark.parametrize("name", ["wide-resnet", "cifar-resnet18", "preact-resnet18"])
-def test_its_networks_are_ours_by_the_hydra_adapter(name: str, tmp_path: Path) -> None:
+def test_networks_of_robustbench_match_ours_after_hydra_import(name: str, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        original = written_elsewhere()[name]
+        original = robustbench_networks()[name]
         original.train()(torch.rand(16, 3, 32, 32))
     torch.save({"state_dict": original.eval().state_dict()}, tmp_path / "model.pt")
     imported = load_hydra(tmp_path / "model.pt", Request("cifar10"))

@@ -1,4 +1,4 @@
-"""Tests of hostile and damaged pickles: they are refused before anything in them is called and before anything large is allocated."""
+"""Tests of hostile and damaged pickles: errors before anything in them is called or anything large is allocated."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ PATH = Path("weights.pickle")
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def test_a_variable_becomes_its_name_and_array() -> None:
+def test_a_variable_is_read_as_name_and_array() -> None:
     variables = [
         ResourceVariable(ARRAY, "vgg16/conv1/T:0"),
         ResourceVariable(np.asfortranarray(ARRAY), "b"),
@@ -34,7 +34,7 @@ def test_a_variable_becomes_its_name_and_array() -> None:
 
 
 class Calls:
-    """An object that pickles as a call of `function`."""
+    """An object that is pickled as a call of `function`."""
 
     def __init__(self, function: Any, *arguments: object) -> None:
         self.call = function, arguments
@@ -58,7 +58,7 @@ class Calls:
     ],
     ids=["system", "eval", "partial", "whole-partial", "getattr", "load", "bytearray", "open"],
 )
-def test_what_would_have_to_be_executed_is_refused(hostile: object, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickles_that_call_functions_are_errors(hostile: object, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DamagedFileError, match=r"weights\.pickle"):
         read_variables(PATH, pickle.dumps(hostile, protocol))
@@ -87,14 +87,14 @@ def array(shape: bytes, content: bytes = bytes(8)) -> bytes:
     ("stream", "words"),
     [
         # A partial call of another function, with arguments, or with an invalid state.
-        (PARTIAL + name("numpy", "ndarray") + b"\x85R", "partial call of something else"),
-        (PARTIAL + RESOURCE + b"\x85R" + b"(" + RESOURCE + b"K\x01\x85}Ntb", "partial call of something else"),
+        (PARTIAL + name("numpy", "ndarray") + b"\x85R", "partial call of another function"),
+        (PARTIAL + RESOURCE + b"\x85R" + b"(" + RESOURCE + b"K\x01\x85}Ntb", "partial call of another function"),
         (PARTIAL + RESOURCE + b"\x85R)R", "without name and array"),
-        # Calls of what only serves as a name, and states set on names, which would change how the next file is read.
-        (RESOURCE + b")R", "no function"),
-        (name("numpy", "ndarray") + b"K\x02\x85R", "no function"),
-        (FROM_BUFFER + b"}" + text("_make") + RESOURCE + b"s" + b"b", "state of its own"),
-        (FROM_BUFFER + b"N}" + text("_make") + RESOURCE + b"s\x86b", "state of its own"),
+        # Calls of objects that only serve as names, and states set on names, which would change how the next file is read.
+        (RESOURCE + b")R", "not a function"),
+        (name("numpy", "ndarray") + b"K\x02\x85R", "not a function"),
+        (FROM_BUFFER + b"}" + text("_make") + RESOURCE + b"s" + b"b", "pickled state"),
+        (FROM_BUFFER + b"N}" + text("_make") + RESOURCE + b"s\x86b", "pickled state"),
         # Arrays whose shape or type does not fit their bytes.
         (array(b"K\x02K\x02\x86"), r"shape \[2, 2\] with 8 bytes"),
         (array(b"J\xff\xff\xff\xffJ\xfe\xff\xff\xff\x86"), "without bytes and shape"),
@@ -103,23 +103,23 @@ def array(shape: bytes, content: bytes = bytes(8)) -> bytes:
         (array(b"K\x02\x85").replace(text("f4"), text("f8")), "'f8'"),
         (array(b"K\x02\x85").replace(text("f4"), text("O8")), "'O8'"),
         (array(b"K\x02\x85").replace(text("<"), text(">")), "byte order"),
-        # Persistent ids, extension codes and old call opcodes, which no variable needs.
+        # Persistent ids, extension codes and legacy call opcodes, which no variable needs.
         (b"K\x01Q", "opcode BINPERSID"),
         (b"\x82\x01", "opcode EXT1"),
         (b"(ios\nsystem\n", "opcode INST"),
         (b"(" + RESOURCE + b"o", "opcode OBJ"),
         (RESOURCE + b")\x81", "opcode NEWOBJ"),
         (b"\x97", "opcode NEXT_BUFFER"),
-        # A memo with four thousand million places.
+        # A memo index of four thousand million.
         (b"K\x01r" + struct.pack("<I", 2**32 - 1), "memo"),
         (b"\x95" + struct.pack("<Q", 2**50) + b"K\x01", "frame|FRAME"),
         (b"\x96" + struct.pack("<Q", 2**40), "pickle"),
         (b"\x8e" + struct.pack("<Q", 2**40), "pickle"),
-        (b"K\x01.K\x02", "more behind its end"),
+        (b"K\x01.K\x02", "data after its end"),
     ],
     ids=range(25),
 )
-def test_streams_that_no_tensorflow_writes_are_refused_and_nothing_large_is_made(stream: bytes, words: str) -> None:
+def test_streams_that_tensorflow_never_writes_are_errors_without_large_allocations(stream: bytes, words: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(DamagedFileError, match=words):
@@ -127,16 +127,16 @@ def test_streams_that_no_tensorflow_writes_are_refused_and_nothing_large_is_made
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
-    # The refused stream has not changed how the next one is read.
+    # The rejected stream has not changed how the next one is read.
     assert np.array_equal(read_variables(PATH, pickled([ResourceVariable(ARRAY, "T")], 5))[0].value, ARRAY)
 
 
-def test_the_hand_written_stream_is_one_that_can_be_read() -> None:
+def test_the_hand_written_array_stream_is_valid() -> None:
     loaded = read_variables(PATH, b"\x80\x04" + array(b"K\x02\x85") + b".")
     assert isinstance(loaded, np.ndarray) and loaded.tolist() == [0.0, 0.0]
 
 
-def test_a_damaged_pickle_is_one_line() -> None:
+def test_a_damaged_pickle_is_a_one_line_error() -> None:
     complete = pickled({"param_list": [ResourceVariable(ARRAY, "T")]})
     for content in (b"", b"not a pickle", complete[:-1], complete[: len(complete) // 2], complete[10:]):
         with pytest.raises(DamagedFileError) as refusal:

@@ -1,4 +1,4 @@
-"""Tests of published weights for a user's network: found anywhere in the file, matched by name, refused if their type does not fit."""
+"""Tests of published weights for a user's network: searched in the whole file, matched by name, an error if types do not fit."""
 
 import argparse
 import collections
@@ -28,14 +28,14 @@ STATE = network(1).state_dict()
 
 
 class Settings:
-    """An object stored with the tensors, of a class that readers do not have."""
+    """An object stored with the tensors, of a class that is not available to readers."""
 
     def __init__(self) -> None:
         self.rate = 0.1
 
 
 class Config(dict[str, object]):
-    """A dictionary of a class that readers do not have, with an attribute."""
+    """A dictionary with an attribute, of a class that is not available to readers."""
 
     def __init__(self) -> None:
         super().__init__(rate=0.1)
@@ -73,18 +73,18 @@ READ: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("what", READ)
+@pytest.mark.parametrize("case", READ)
 @pytest.mark.parametrize("zipped", [True, False])
-def test_weights_are_found_where_they_lie(tmp_path: Path, what: str, zipped: bool) -> None:
+def test_weights_are_found_anywhere_in_the_file(tmp_path: Path, case: str, zipped: bool) -> None:
     path = tmp_path / "weights.pth"
-    torch.save(READ[what], path, _use_new_zipfile_serialization=zipped)
+    torch.save(READ[case], path, _use_new_zipfile_serialization=zipped)
     filled = network()
     fill_user_network(filled, path)
     assert all(torch.equal(tensor, STATE[name]) for name, tensor in filled.state_dict().items() if "tracked" not in name)
     assert all(parameter.dtype == torch.float32 for parameter in filled.parameters())
 
 
-def test_half_precision_is_cast_and_safetensors_go_by_any_name(tmp_path: Path) -> None:
+def test_half_precision_is_cast_and_safetensors_may_have_any_suffix(tmp_path: Path) -> None:
     halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in STATE.items()}
     torch.save(halved, tmp_path / "half.pt")
     save_file(STATE, tmp_path / "weights.bin")
@@ -94,7 +94,7 @@ def test_half_precision_is_cast_and_safetensors_go_by_any_name(tmp_path: Path) -
         assert (filled[4].weight - STATE["4.weight"]).abs().max() <= tolerance
 
 
-def test_a_wrapped_network_takes_the_weights_of_the_plain_one(tmp_path: Path) -> None:
+def test_a_wrapped_network_accepts_the_weights_of_the_plain_one(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "plain.pt")
     wrapped = nn.DataParallel(network())
     fill_user_network(wrapped, tmp_path / "plain.pt")
@@ -111,8 +111,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "floats for counts": (changed("1.num_batches_tracked", torch.tensor(3.0)), r"num_batches_tracked' of int64, found float32"),
     "another shape": (changed("0.bias", torch.zeros(5)), r"'0\.bias' of shape \[4\], found \[5\]"),
     "a missing tensor": ({name: tensor for name, tensor in STATE.items() if name != "0.bias"}, r"a tensor '0\.bias', found none"),
-    "one too many": ({"state_dict": changed("5.bias", torch.zeros(2))}, r"under 'state_dict', found also '5\.bias'"),
-    "two that fit": ({"state_dict": STATE, "ema": prefixed("module.")}, r"once, found them under 'ema' and 'state_dict'"),
+    "one too many": ({"state_dict": changed("5.bias", torch.zeros(2))}, r"under 'state_dict', found additional ones: '5\.bias'"),
+    "two that fit": ({"state_dict": STATE, "ema": prefixed("module.")}, r"found several, under 'ema' and 'state_dict'"),
     "no values": (changed("0.bias", torch.zeros(4, device="meta")), r"'0\.bias' with all its values, found a meta tensor"),
     "sparse": (changed("4.weight", STATE["4.weight"].to_sparse()), r"'4\.weight' with all its values, found a sparse tensor"),
     "quantised": (
@@ -124,9 +124,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_does_not_fit_is_one_line_that_says_why(tmp_path: Path, what: str) -> None:
-    content, words = REFUSED[what]
+@pytest.mark.parametrize("case", REFUSED)
+def test_weights_that_do_not_fit_are_a_one_line_error(tmp_path: Path, case: str) -> None:
+    content, words = REFUSED[case]
     torch.save(content, tmp_path / "weights.pth")
     filled = network()
     before = {name: tensor.clone() for name, tensor in filled.state_dict().items()}
@@ -147,20 +147,20 @@ FILES: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", FILES)
-def test_a_file_that_is_not_a_checkpoint_is_named_by_its_kind(tmp_path: Path, what: str) -> None:
-    content, words = FILES[what]
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_of_another_kind_is_an_error_that_names_the_kind(tmp_path: Path, case: str) -> None:
+    content, words = FILES[case]
     (tmp_path / "weights.pth").write_bytes(content)
     with pytest.raises(DamagedFileError, match=words):
         fill_user_network(network(), tmp_path / "weights.pth")
 
 
-def test_a_flipped_bit_in_an_archive_is_found_and_archives_without_checksums_are_read(tmp_path: Path) -> None:
+def test_bit_flips_are_detected_and_archives_without_checksums_are_read(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(STATE, path)
     content, values = path.read_bytes(), STATE["4.weight"].numpy().tobytes()
-    at = content.index(values)
-    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    offset = content.index(values)
+    path.write_bytes(content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :])
     with pytest.raises(DamagedFileError, match="damaged"):
         fill_user_network(network(), path)
     torch.serialization.set_crc32_options(False)
@@ -171,14 +171,14 @@ def test_a_flipped_bit_in_an_archive_is_found_and_archives_without_checksums_are
     fill_user_network(network(), path)
 
 
-def test_a_mapping_that_contains_itself_is_searched_once(tmp_path: Path) -> None:
+def test_recursive_mappings_are_searched_once(tmp_path: Path) -> None:
     content: dict[str, Any] = {"state_dict": STATE}
     content |= {f"again{number}": content for number in range(1_000)}
     torch.save(content, tmp_path / "weights.pt")
     fill_user_network(network(), tmp_path / "weights.pt")
 
 
-def test_networks_and_arrays_given_as_weights_are_named(tmp_path: Path) -> None:
+def test_networks_and_arrays_instead_of_weights_are_errors(tmp_path: Path) -> None:
     torch.jit.trace(network().eval(), torch.zeros(1, 3, 32, 32)).save(str(tmp_path / "script.pt"))
     np.savez(tmp_path / "arrays.npz", weight=np.zeros(3))
     for name, words in (("script.pt", "TorchScript"), ("arrays.npz", "arrays of numpy")):
@@ -189,7 +189,7 @@ def test_networks_and_arrays_given_as_weights_are_named(tmp_path: Path) -> None:
 
 
 class Command:
-    """An object that would run a command if it were unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -199,7 +199,7 @@ class Command:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_nothing_in_a_file_is_executed(tmp_path: Path, zipped: bool) -> None:
+def test_code_in_a_file_is_not_executed(tmp_path: Path, zipped: bool) -> None:
     torch.save({"state_dict": STATE, "args": Command(tmp_path / "run")}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(DamagedFileError, match=r"executed \(.*system\)"):
         fill_user_network(network(), tmp_path / "w.pth")

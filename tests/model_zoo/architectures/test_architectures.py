@@ -1,4 +1,4 @@
-"""Tests of the networks of the paper and of other methods: sizes, shapes, widths, and refused descriptions."""
+"""Tests of the networks of the paper and of other methods: sizes, shapes, widths, and errors for invalid descriptions."""
 
 import pytest
 import torch
@@ -40,13 +40,15 @@ def weights_of(network: nn.Module) -> list[int]:
         ("cifar-small-resnet50-p01", 10, 227_718, 3_001),
     ],
 )
-def test_weights_and_batch_norm_channels_are_those_of_the_official_networks(name: str, classes: int, weights: int, channels: int) -> None:
+def test_numbers_of_weights_and_batch_norm_channels_match_the_official_networks(
+    name: str, classes: int, weights: int, channels: int
+) -> None:
     network = meta_network(name=name, classes=classes)
     assert sum(weights_of(network)) == weights
     assert sum(module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d)) == channels
 
 
-def test_a_network_takes_images_to_logits_and_any_width() -> None:
+def test_networks_of_any_width_map_images_to_logits() -> None:
     images = torch.rand(2, 3, 32, 32)
     for architecture in (
         {"name": "cifar-resnet18", "width": 4},
@@ -59,7 +61,7 @@ def test_a_network_takes_images_to_logits_and_any_width() -> None:
 
 
 @pytest.mark.parametrize(("last", "affine"), [("plain", False), ("affine", True), ("none", None)])
-def test_the_last_batch_norm_is_on_the_logits(last: str, affine: bool | None) -> None:
+def test_the_last_batch_norm_is_applied_to_the_logits(last: str, affine: bool | None) -> None:
     network = build_network({"name": "cifar-resnet8", "classes": 10, "width": 4, "last_batch_norm": last})
     norms = [module for name, module in network.named_modules() if name == "last_bn" and isinstance(module, nn.BatchNorm2d)]
     assert [norm.affine for norm in norms] == ([] if affine is None else [affine])
@@ -68,7 +70,7 @@ def test_the_last_batch_norm_is_on_the_logits(last: str, affine: bool | None) ->
         assert logits.var(0, unbiased=False).detach() == pytest.approx(torch.ones(10), rel=0.05)
 
 
-def test_small_widths_follow_from_the_pruned_networks_allocation() -> None:
+def test_widths_of_small_networks_follow_the_allocation_of_the_pruned_network() -> None:
     network = meta_network(name="cifar-resnet34", classes=10)
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     square = [names.index(f"layer{stage}.1.conv1") for stage in (1, 2, 3, 4)]
@@ -88,7 +90,7 @@ def test_normalisation_is_inside_the_model() -> None:
     assert not any(name in ("mean", "deviation") for name in model.state_dict())
 
 
-def test_bad_descriptions_are_refused_by_name() -> None:
+def test_invalid_descriptions_are_errors() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean"):
         build_network({"name": "cifar-resnet19", "classes": 10})
     with pytest.raises(UsageError, match="depth"):
@@ -113,7 +115,7 @@ def test_bad_descriptions_are_refused_by_name() -> None:
         ({"name": "wide-resnet", "depth": 34, "widths": [16, 160, 320, 640]}, 46_138_000),
     ],
 )
-def test_other_peoples_networks_have_their_published_sizes(architecture: dict[str, object], weights: int) -> None:
+def test_networks_of_other_methods_have_their_published_sizes(architecture: dict[str, object], weights: int) -> None:
     network = meta_network(classes=10, **architecture)
     assert sum(weights_of(network)) == pytest.approx(weights, abs=1000)
     biases = [module for module in network.modules() if isinstance(module, Bias)]
@@ -133,7 +135,7 @@ NETWORKS: tuple[dict[str, object], ...] = (
 
 
 @pytest.mark.parametrize("architecture", NETWORKS, ids=lambda architecture: architecture["name"])
-def test_the_activation_is_a_choice_of_the_architecture(architecture: dict[str, object]) -> None:
+def test_the_activation_is_part_of_the_architecture(architecture: dict[str, object]) -> None:
     networks = {}
     for name in (None, "relu", "sign-ste"):
         torch.manual_seed(0)
@@ -150,7 +152,7 @@ def test_the_activation_is_a_choice_of_the_architecture(architecture: dict[str, 
 
 
 @pytest.mark.parametrize("size", [32, 31])
-def test_same_padding_makes_as_many_positions_as_tensorflow(size: int) -> None:
+def test_same_padding_gives_the_output_size_of_tensorflow(size: int) -> None:
     layer = same_padded(lambda *sizes, **placed: nn.Conv2d(*sizes, bias=False, **placed))(3, 4, 3, stride=2, padding=1)
     images = torch.rand(1, 3, size, size)
     assert layer(images).shape == (1, 4, (size + 1) // 2, (size + 1) // 2)
@@ -170,6 +172,6 @@ def test_same_padding_makes_as_many_positions_as_tensorflow(size: int) -> None:
         ({"name": "preact-resnet18", "widths": [4]}, "4 widths"),
     ],
 )
-def test_what_these_networks_cannot_be_is_refused(architecture: dict[str, object], words: str) -> None:
+def test_invalid_sizes_of_these_networks_are_errors(architecture: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build_network({"classes": 10, **architecture})

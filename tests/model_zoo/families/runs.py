@@ -48,23 +48,23 @@ def tiny(family: str, epochs: int = 3, **options: Any) -> Recipe:
     return recipe(family, top={"options": {**OPTIONS[family], **options}, "data": data}, epochs=epochs, batch=25, **kind)
 
 
-def trained(recipe: Recipe) -> Trained:
+def train_tiny(recipe: Recipe) -> Trained:
     """Train the recipe on a few real images and return the result."""
     return train(recipe, SAMPLE.images, SAMPLE.labels)
 
 
-def watched(recipe: Recipe, on_step: Callable[[nn.Module, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """Train, and after every step call `on_step` with the model and the number of the step, counted from 1."""
-    return watched_with_controller(recipe, lambda model, controller, step: on_step(model, step), monkeypatch)
+def train_with_callback(recipe: Recipe, on_step: Callable[[nn.Module, int], None], monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Train, and call `on_step` after every step with the model and the number of the step, counted from 1."""
+    return train_with_controller_callback(recipe, lambda model, controller, step: on_step(model, step), monkeypatch)
 
 
-def watched_with_controller(
+def train_with_controller_callback(
     recipe: Recipe, on_step: Callable[[nn.Module, Controller, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> Trained:
-    """Train as `watched` does; `on_step` gets the model, its controller and the number of the step."""
+    """Train as `train_with_callback` does; `on_step` gets the model, its controller and the number of the step."""
     build, built = trainer.build, []
 
-    def remembered(recipe: Recipe) -> tuple[Classifier, Controller]:
+    def build_and_record(recipe: Recipe) -> tuple[Classifier, Controller]:
         built.append(build(recipe))
         return built[-1]
 
@@ -72,17 +72,17 @@ def watched_with_controller(
         if isinstance(event, Step):
             on_step(*built[-1], event.done)
 
-    monkeypatch.setattr(trainer, "build", remembered)
+    monkeypatch.setattr(trainer, "build", build_and_record)
     return train(recipe, SAMPLE.images, SAMPLE.labels, report=report)
 
 
-def kept(model: nn.Module) -> list[int]:
-    """Return the number of weights that the mask of each layer keeps."""
+def kept_counts(model: nn.Module) -> list[int]:
+    """Return the number of kept weights per masked layer."""
     return [int(layer.mask.sum()) for layer in masked_layers(model)]
 
 
 def sizes(model: nn.Module) -> list[int]:
-    """Return the number of weights of each masked layer."""
+    """Return the number of weights per masked layer."""
     return [layer.mask.numel() for layer in masked_layers(model)]
 
 

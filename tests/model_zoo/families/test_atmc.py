@@ -1,4 +1,4 @@
-"""Tests of ATMC: a global budget of nonzeros at every step from ADMM on, and at most 2^bits values per tensor at the end."""
+"""Tests of ATMC: a global budget of nonzeros from ADMM on, and at most 2^bits values per tensor at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from model_zoo.pruning.stages import FINETUNE, SEARCH
 from model_zoo.training.building import build, build_model
 from model_zoo.training.controller import Controller
 from model_zoo.training.outcome import keep
-from tests.model_zoo.families.runs import tiny, watched_with_controller
+from tests.model_zoo.families.runs import tiny, train_with_controller_callback
 
 IMAGE = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -33,17 +33,17 @@ def compression(**options: Any) -> Compression:
     return controller
 
 
-def test_the_budget_holds_over_all_factors_after_every_step_and_values_are_few_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_holds_after_every_admm_step_and_values_are_quantised_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny("atmc")
     history: list[torch.Tensor] = []
     controllers: list[Compression] = []
 
-    def look(model: nn.Module, controller: Controller, step: int) -> None:
+    def record(model: nn.Module, controller: Controller, step: int) -> None:
         assert isinstance(controller, Compression)
         controllers.append(controller)
         history.append(controller.entries().detach().clone())
 
-    model = watched_with_controller(recipe, look, monkeypatch).model
+    model = train_with_controller_callback(recipe, record, monkeypatch).model
     controller = controllers[0]
     (budget,) = controller.budgets
     assert budget == round(0.2 * sum(layer.rest.numel() for layer in factored_layers(model)))
@@ -70,7 +70,7 @@ def test_the_projection_keeps_the_largest_entries_of_the_whole_network() -> None
     assert float(projected[projected != 0].abs().min()) >= float(entries[projected == 0].abs().max())
 
 
-def test_admm_pulls_to_targets_of_few_values_and_duals_gather_the_difference() -> None:
+def test_admm_targets_are_quantised_and_duals_accumulate_the_difference() -> None:
     controller = compression(rho=0.4)
     assert controller.penalty() == 0.0
     controller.enter(SEARCH)
@@ -89,7 +89,7 @@ def test_admm_pulls_to_targets_of_few_values_and_duals_gather_the_difference() -
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "size"), [(3, 8, 3), (2, 30, 3), (8, 8, 1), (16, 4, 1)])
-def test_a_factored_convolution_begins_as_a_dense_one_and_has_the_weight_its_factors_make(inputs: int, outputs: int, size: int) -> None:
+def test_a_factored_convolution_starts_as_a_dense_one_and_computes_with_the_product(inputs: int, outputs: int, size: int) -> None:
     torch.manual_seed(0)
     layer = FactoredConv2d(inputs, outputs, size)
     torch.manual_seed(0)
@@ -104,7 +104,7 @@ def test_a_factored_convolution_begins_as_a_dense_one_and_has_the_weight_its_fac
     assert np.allclose(stored.product(), layer.effective_weight().detach().flatten(1).numpy(), atol=1e-5)
 
 
-def test_the_product_does_not_depend_on_how_a_library_adds() -> None:
+def test_the_product_does_not_depend_on_the_order_of_summation() -> None:
     generator = np.random.default_rng(0)
     left, right, rest = (generator.standard_normal(shape).astype(np.float32) for shape in ((20, 20), (20, 50), (20, 50)))
     expected = rest.astype(np.float64)
@@ -118,28 +118,28 @@ def test_the_product_does_not_depend_on_how_a_library_adds() -> None:
 
 
 @pytest.mark.parametrize("power", [0.1, 1.0])
-def test_an_allocation_power_gives_every_layer_its_own_budget(power: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_allocation_power_gives_every_layer_a_budget(power: float, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[list[int]] = []
 
-    def look(model: nn.Module, controller: Controller, step: int) -> None:
+    def record(model: nn.Module, controller: Controller, step: int) -> None:
         counts.append([sum(int((part != 0).sum()) for part in layer.factors()) for layer in factored_layers(model)])
 
-    model = watched_with_controller(tiny("atmc", allocation="adaptive", allocation_power=power), look, monkeypatch).model
+    model = train_with_controller_callback(tiny("atmc", allocation="adaptive", allocation_power=power), record, monkeypatch).model
     sizes = [layer.rest.numel() for layer in factored_layers(model)]
     budgets = layer_keep_counts(sizes, 0.2, power)
     for count in counts[10:]:
         assert all(0.9 * budget - 1 <= kept <= budget + 1 for kept, budget in zip(count, budgets, strict=True))
 
 
-def test_one_bit_makes_layers_of_one_magnitude_that_are_stored_as_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_bit_layers_are_stored_as_signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny("atmc", bits=1)
     history: list[torch.Tensor] = []
 
-    def look(model: nn.Module, controller: Controller, step: int) -> None:
+    def record_entries(model: nn.Module, controller: Controller, step: int) -> None:
         assert isinstance(controller, Compression)
         history.append(controller.entries().detach().clone())
 
-    result = watched_with_controller(recipe, look, monkeypatch)
+    result = train_with_controller_callback(recipe, record_entries, monkeypatch)
     budget = round(0.2 * len(history[0]))
     assert all(int((entries != 0).sum()) == budget for entries in history[10:])
     assert all(torch.equal(entries.sign(), history[20].sign()) for entries in history[21:])
@@ -150,15 +150,15 @@ def test_one_bit_makes_layers_of_one_magnitude_that_are_stored_as_signs(tmp_path
     assert all(len(np.unique(np.abs(weight[weight != 0]))) == 1 for weight in effective_weights(loaded.model))
 
 
-def test_32_bits_quantise_nothing_and_train_what_is_kept_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_32_bits_weights_are_not_quantised_and_are_trained_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny("atmc", bits=32)
     history: list[torch.Tensor] = []
 
-    def look(model: nn.Module, controller: Controller, step: int) -> None:
+    def record_entries(model: nn.Module, controller: Controller, step: int) -> None:
         assert isinstance(controller, Compression) and controller.penalty() == 0.0
         history.append(controller.entries().detach().clone())
 
-    result = watched_with_controller(recipe, look, monkeypatch)
+    result = train_with_controller_callback(recipe, record_entries, monkeypatch)
     assert torch.equal(history[20] == 0, history[29] == 0)
     before, after = (entries[history[29] != 0] for entries in (history[20], history[29]))
     assert float((before != after).float().mean()) > 0.9
@@ -168,7 +168,7 @@ def test_32_bits_quantise_nothing_and_train_what_is_kept_to_the_end(tmp_path: Pa
 
 
 @pytest.mark.parametrize("family", ["atmc", "hydra"])
-def test_other_allocations_are_refused(family: str) -> None:
+def test_unknown_allocations_are_errors(family: str) -> None:
     with pytest.raises(UsageError, match="adaptive or global"):
         build_model(tiny(family, allocation="layerwise"))
     with pytest.raises(UsageError, match="from 0 to 1"):
@@ -184,7 +184,7 @@ def test_stages_are_entered_once() -> None:
     assert torch.equal(controller.codes, codes) and torch.equal(controller.entries().detach(), entries)
 
 
-def test_bits_outside_what_a_code_holds_are_refused() -> None:
+def test_unsupported_bits_are_an_error() -> None:
     for bits in (9, 33):
-        with pytest.raises(UsageError, match="between 1 and 8, or 32"):
+        with pytest.raises(UsageError, match="from 1 to 8, or 32"):
             build_model(tiny("atmc", bits=bits))

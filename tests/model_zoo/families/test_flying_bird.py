@@ -1,4 +1,4 @@
-"""Tests of FlyingBird, which keeps the count of every layer and grows random places at zero, and of FlyingBird+, which adapts the count."""
+"""Tests of FlyingBird, which keeps the number of weights per layer and grows at random positions, and of FlyingBird+, which adapts it."""
 
 import pytest
 import torch
@@ -12,22 +12,22 @@ from model_zoo.pruning.regrowth import balanced_counts
 from model_zoo.training.building import build, build_model
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.outcome import describe
-from tests.model_zoo.families.runs import kept, masks, sizes, tiny, trained, watched
+from tests.model_zoo.families.runs import kept_counts, masks, sizes, tiny, train_tiny, train_with_callback
 
 
-def test_every_exchange_keeps_the_count_of_every_layer_and_moves_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exchanges_keep_the_counts_per_layer_and_change_positions(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny("flying-bird")
     counts: list[list[int]] = []
     moves: list[int] = []
     before = masks(build_model(recipe))
 
-    def look(model: nn.Module, step: int) -> None:
+    def record(model: nn.Module, step: int) -> None:
         nonlocal before
-        counts.append(kept(model))
+        counts.append(kept_counts(model))
         moves.append(sum(int((mask != previous).sum()) for mask, previous in zip(masks(model), before, strict=True)))
         before = masks(model)
 
-    result = watched(recipe, look, monkeypatch)
+    result = train_with_callback(recipe, record, monkeypatch)
     assert all(count == balanced_counts(sizes(result.model), 0.2) for count in counts)
     assert [step for step, changes in enumerate(moves[:30], 1) if changes] == [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
     # The rate is half a cosine: many places early, very few at the end.
@@ -35,7 +35,7 @@ def test_every_exchange_keeps_the_count_of_every_layer_and_moves_places(monkeypa
     assert exchanged[0] > exchanged[1] > exchanged[2] > 0 and exchanged[2] < 0.03 * sum(counts[0])
 
 
-def test_an_exchange_drops_the_smallest_and_grows_at_random_at_zero() -> None:
+def test_an_exchange_drops_the_smallest_weights_and_grows_random_positions_at_zero() -> None:
     model, rewiring = build(tiny("flying-bird"))
     assert isinstance(rewiring, Rewiring)
     layer = max(masked_layers(model), key=lambda layer: layer.mask.numel())
@@ -47,7 +47,7 @@ def test_an_exchange_drops_the_smallest_and_grows_at_random_at_zero() -> None:
     assert torch.equal(layer.weight.detach().abs()[survivors].sort().values, magnitudes[dropped:])
     grown = (layer.mask > 0) & (layer.weight.detach() == 0)
     assert int(grown.sum()) == dropped and int(layer.mask.sum()) == int(mask.sum())
-    # Places are random: another seed gives others, and free places have the same chance as those just dropped.
+    # Positions are random: another seed gives others, and free positions have the same chance as those just dropped.
     second_model, second_rewiring = build(tiny("flying-bird"))
     assert isinstance(second_rewiring, Rewiring)
     second_layer = max(masked_layers(second_model), key=lambda layer: layer.mask.numel())
@@ -57,7 +57,7 @@ def test_an_exchange_drops_the_smallest_and_grows_at_random_at_zero() -> None:
     assert chance == pytest.approx(dropped / (mask.numel() - magnitudes.numel() + dropped), abs=0.08)
 
 
-def plus() -> AdaptiveRewiring:
+def adaptive_rewiring() -> AdaptiveRewiring:
     controller = build(tiny("flying-bird-plus"))[1]
     assert isinstance(controller, AdaptiveRewiring)
     return controller
@@ -79,21 +79,21 @@ def record(robust: float, held_out: float) -> EpochRecord:
         ([record(0.3, 0.3), record(0.5, 0.2), record(0.5, 0.3), record(0.5, 0.4), record(0.5, 0.45), record(0.5, 0.5)], False, False),
     ],
 )
-def test_the_curve_decides_what_the_plus_does(curve: list[EpochRecord], overfits: bool, falls: bool) -> None:
-    rewiring = plus()
+def test_the_training_curve_controls_flying_bird_plus(curve: list[EpochRecord], overfits: bool, falls: bool) -> None:
+    rewiring = adaptive_rewiring()
     rewiring.after_epoch(curve)
     assert (bool(rewiring.overfits), bool(rewiring.falls)) == (overfits, falls)
 
 
 @pytest.mark.parametrize(("overfits", "falls", "progress"), [(True, False, 0.9), (False, True, 0.9), (True, True, 0.9), (True, True, 0.2)])
-def test_the_plus_drops_or_grows_more_late_in_training(overfits: bool, falls: bool, progress: float) -> None:
+def test_flying_bird_plus_drops_or_grows_more_late_in_training(overfits: bool, falls: bool, progress: float) -> None:
     model, rewiring = build(tiny("flying-bird-plus", death_rate=0.3, last_death_rate=0.3, every=1))
     assert isinstance(rewiring, AdaptiveRewiring)
     rewiring.overfits.fill_(overfits)
     rewiring.falls.fill_(falls)
-    before = kept(model)
+    before = kept_counts(model)
     rewiring.after_step(progress)
-    for count, after in zip(before, kept(model), strict=True):
+    for count, after in zip(before, kept_counts(model), strict=True):
         exchanged = -(-count * 3 // 10)
         is_late = progress > 0.3
         dropped = -(-count * 12 // 100) if overfits and is_late else 0
@@ -101,25 +101,25 @@ def test_the_plus_drops_or_grows_more_late_in_training(overfits: bool, falls: bo
         assert after == pytest.approx(count - dropped + grown, abs=1)
 
 
-def test_the_record_says_the_keep_ratio_that_training_ended_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_contains_the_final_keep_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny("flying-bird-plus")
     monkeypatch.setattr(AdaptiveRewiring, "after_epoch", lambda self, curve: self.overfits.fill_(True))
-    result = trained(recipe)
+    result = train_tiny(recipe)
     described = describe(result, recipe, result.model, b"packed")
     nonzero = sum(int((layer.effective_weight() != 0).sum()) for layer in masked_layers(result.model))
     assert described.keep_ratio == pytest.approx(nonzero / sum(sizes(result.model)), abs=1e-4)
     assert described.keep_ratio < 0.18
 
 
-def test_the_plus_wants_held_out_images() -> None:
+def test_flying_bird_plus_requires_held_out_images() -> None:
     with pytest.raises(UsageError, match="held-out images"):
-        plus().after_epoch([record(0.3, float("nan"))])
+        adaptive_rewiring().after_epoch([record(0.3, float("nan"))])
 
 
-def test_no_layer_loses_its_last_weight() -> None:
+def test_the_last_weight_of_a_layer_is_never_dropped() -> None:
     layer = MaskedConv2d(2, 2, 1)
     layer.keep_top(layer.weight, 1)
-    rewiring = plus()
+    rewiring = adaptive_rewiring()
     rewiring.late = True
     rewiring.overfits.fill_(True)
     rewiring.update(layer, 1.0, torch.Generator().manual_seed(0))

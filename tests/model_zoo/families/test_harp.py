@@ -1,4 +1,4 @@
-"""Tests of HARP: the layers' keep ratios are learned with the scores and together meet the budget."""
+"""Tests of HARP: keep ratios of layers are learned with the scores, and together they meet the budget."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from torch import nn
 from model_zoo.families.harp import RatedConv2d
 from model_zoo.layers.masked import masked_layers
 from model_zoo.training.building import build, build_model
-from tests.model_zoo.families.runs import kept, sizes, tiny, trained, watched
+from tests.model_zoo.families.runs import kept_counts, sizes, tiny, train_tiny, train_with_callback
 
 
 def layers(model: nn.Module) -> list[RatedConv2d]:
@@ -18,34 +18,36 @@ def layers(model: nn.Module) -> list[RatedConv2d]:
 
 # With a weak pull the search ends above the budget, with a strong pull below it.
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 3.0])
-def test_the_network_keeps_what_the_budget_allows_and_layers_differ(gamma: float) -> None:
-    model = trained(tiny("harp", gamma=gamma)).model
+def test_the_network_meets_the_budget_and_layers_differ(gamma: float) -> None:
+    model = train_tiny(tiny("harp", gamma=gamma)).model
     # Every layer rounds up by less than one weight.
-    assert 0 <= sum(kept(model)) - 0.2 * sum(sizes(model)) < len(sizes(model))
+    assert 0 <= sum(kept_counts(model)) - 0.2 * sum(sizes(model)) < len(sizes(model))
     if gamma > 1.0:
-        shares = [count / size for count, size in zip(kept(model), sizes(model), strict=True)]
+        shares = [count / size for count, size in zip(kept_counts(model), sizes(model), strict=True)]
         assert max(shares) > 1.5 * min(shares)
 
 
-def test_fractions_are_learned_throughout_the_search_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keep_ratios_are_learned_only_during_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     fractions: list[list[float]] = []
-    watched(tiny("harp"), lambda model, step: fractions.append([float(layer.logit.detach()) for layer in layers(model)]), monkeypatch)
+    train_with_callback(
+        tiny("harp"), lambda model, step: fractions.append([float(layer.logit.detach()) for layer in layers(model)]), monkeypatch
+    )
     assert all(current == fractions[0] for current in fractions[:10])
     assert all(current != before for before, current in pairwise(fractions[9:20]))
     assert all(current == fractions[19] for current in fractions[19:])
 
 
-def test_masks_follow_the_fractions_during_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(model: nn.Module, step: int) -> None:
+def test_masks_follow_the_keep_ratios_during_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_step(model: nn.Module, step: int) -> None:
         if 10 < step <= 20:
             for layer in layers(model):
                 size = layer.mask.numel()
                 assert int(layer.mask.sum()) == size - int((1.0 - layer.keep_ratio().item()) * size)
 
-    watched(tiny("harp"), look, monkeypatch)
+    train_with_callback(tiny("harp"), check_step, monkeypatch)
 
 
-def test_a_fraction_starts_where_it_should_stays_above_its_least_and_gets_the_summed_gradient_of_the_mask() -> None:
+def test_the_keep_ratio_has_initial_value_minimum_and_the_summed_gradient_of_the_mask() -> None:
     model = build_model(tiny("harp", initial_keep_ratio=0.4))
     assert all(layer.keep_ratio().item() == pytest.approx(0.4) for layer in layers(model))
     layer = layers(model)[2]

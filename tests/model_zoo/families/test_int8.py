@@ -1,4 +1,4 @@
-"""Tests of eight-bit weights: at most 255 levels per output channel, a straight-through gradient, one byte per weight in the file."""
+"""Tests of eight-bit weights: at most 255 levels per output channel, straight-through gradient, one byte per weight in the file."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from model_zoo.footprint import measure
 from model_zoo.packing.frozen import effective_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.training.building import build_model
-from tests.model_zoo.families.runs import tiny, trained
+from tests.model_zoo.families.runs import tiny, train_tiny
 
 
-def test_a_channel_has_at_most_255_levels_all_multiples_of_one_step() -> None:
+def test_a_channel_has_at_most_255_multiples_of_one_step() -> None:
     layer = Int8Conv2d(64, 16, 7)
     rounded = layer.effective_weight().detach()
     for row, real in zip(rounded.flatten(1), layer.weight.detach().flatten(1), strict=True):
@@ -27,16 +27,16 @@ def test_a_channel_has_at_most_255_levels_all_multiples_of_one_step() -> None:
     assert layer.weight.grad is not None and torch.equal(layer.weight.grad, slope)
 
 
-def test_a_channel_of_zeros_stays_one() -> None:
+def test_a_channel_of_zeros_stays_zero() -> None:
     layer = Int8Conv2d(2, 2, 3)
     with torch.no_grad():
         layer.weight[0] = 0.0
     assert not layer.effective_weight()[0].any() and bool(torch.isfinite(layer.effective_weight()).all())
 
 
-def test_the_file_holds_a_byte_a_weight(tmp_path: Path) -> None:
+def test_the_file_has_one_byte_per_weight(tmp_path: Path) -> None:
     recipe = tiny("int8")
-    result = trained(recipe)
+    result = train_tiny(recipe)
     with torch.no_grad():
         next(layer for layer in result.model.modules() if isinstance(layer, Int8Conv2d)).weight[0] = 0.0
     frozen = freeze(result.model, recipe.architecture, True)
@@ -52,7 +52,7 @@ def test_the_file_holds_a_byte_a_weight(tmp_path: Path) -> None:
     assert 0 < footprint.file_bytes - footprint.dense_eight_bit_bytes - footprint.batch_norm_bytes < 2000
 
 
-def test_real_weights_are_not_taken_for_levels(tmp_path: Path) -> None:
+def test_real_weights_are_stored_as_float32(tmp_path: Path) -> None:
     recipe = tiny("dense")
     path = tmp_path / "tiny.safetensors"
     path.write_bytes(pack(build_model(recipe), recipe.architecture, True, {"id": "tiny"}))

@@ -1,7 +1,7 @@
-"""Tests that every setting in the tables of Liu et al. (2022) is a recipe that trains, is packed, and computes the same once loaded.
+"""Tests that every setting in the tables of Liu et al. (2022) is a recipe that trains, can be packed, and computes the same once loaded.
 
-A setting is a method, its weights, the allocation of kept weights, the initialisation, the last batch norm, and training at a radius or
-on clean images. Architectures, data sets and keep ratios are fields of every recipe, so one tiny network stands for all of them.
+A setting consists of a method, its weights, the allocation of kept weights, the initialisation, the last batch norm, and training at a
+radius or on clean images. Architecture, data set and keep ratio are fields of every recipe, so one tiny network represents all of them.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.model_zoo.training.tiny import SAMPLE
 
 
 class Row(NamedTuple):
-    """Columns of the published tables that decide a recipe; `allocation` is the strategy or its power p."""
+    """Columns of the published tables that determine a recipe; `allocation` is the strategy or its power p."""
 
     method: str
     weights: str = "fp"
@@ -31,24 +31,24 @@ class Row(NamedTuple):
     is_clean: bool = False
 
 
-BOTH = (False, True)
+LAST_BN = (False, True)
 POWERS = (0.0, 0.1, 0.2, 0.5, 0.8, 0.9, 1.0)
 PRECISIONS = ("fp", "binary")
 ROWS = [
     # Tables 1 to 3 and 8.
-    *(Row("ours", "binary", p, last_bn, init) for p in POWERS for last_bn in BOTH for init in ("binary", "signed-constant")),
+    *(Row("ours", "binary", p, last_bn, init) for p in POWERS for last_bn in LAST_BN for init in ("binary", "signed-constant")),
     # Tables 4, 5, 9 and 10.
     *(Row("ours fast", "binary", p, True) for p in (0.1, 1.0)),
-    *(Row(method, weights, "none", last_bn) for method in ("AT", "TRADES") for weights in PRECISIONS for last_bn in BOTH),
+    *(Row(method, weights, "none", last_bn) for method in ("AT", "TRADES") for weights in PRECISIONS for last_bn in LAST_BN),
     *(
         Row(method, weights, "dynamic", last_bn)
         for method in ("FlyingBird", "FlyingBird+", "BCS")
         for weights in PRECISIONS
-        for last_bn in BOTH
+        for last_bn in LAST_BN
     ),
-    *(Row("RST", "fp", 1.0, last_bn) for last_bn in BOTH),
-    *(Row("HYDRA", weights, p, last_bn) for weights in PRECISIONS for p in (0.1, 1.0) for last_bn in BOTH),
-    *(Row("ATMC", weights, p, last_bn) for weights in PRECISIONS for p in ("global", 0.1, 1.0) for last_bn in BOTH),
+    *(Row("RST", "fp", 1.0, last_bn) for last_bn in LAST_BN),
+    *(Row("HYDRA", weights, p, last_bn) for weights in PRECISIONS for p in (0.1, 1.0) for last_bn in LAST_BN),
+    *(Row("ATMC", weights, p, last_bn) for weights in PRECISIONS for p in ("global", 0.1, 1.0) for last_bn in LAST_BN),
     # Table 11, and the two initialisations of table 8.
     *(Row("AT", weights, is_clean=True) for weights in PRECISIONS),
     *(Row(method, weights, "dynamic", is_clean=True) for method in ("FlyingBird", "FlyingBird+") for weights in PRECISIONS),
@@ -60,7 +60,7 @@ ROWS = [
 ]
 STAGES = {"pretrain_epochs": 1}
 LATENT = {"FlyingBird": "flying-bird", "FlyingBird+": "flying-bird-plus", "BCS": "bcs"}
-# Architectures of the tables, as they are called there.
+# Names of architectures in the tables, and the architectures they denote.
 ARCHITECTURES = {
     "RN18": "cifar-resnet18",
     "RN34": "cifar-resnet34",
@@ -74,7 +74,7 @@ ARCHITECTURES = {
 
 
 def family_and_options(row: Row) -> tuple[str, dict[str, Any]]:
-    """Return the family and the options of a row, at keep ratio 0.1."""
+    """Return the family and the options of a row for keep ratio 0.1."""
     pruned = {"keep_ratio": 0.1}
     adaptive = {"allocation": "adaptive", "allocation_power": row.allocation}
     allocation = {"allocation": "global"} if row.allocation == "global" else adaptive
@@ -95,7 +95,7 @@ def family_and_options(row: Row) -> tuple[str, dict[str, Any]]:
 
 
 def attack_of(row: Row) -> dict[str, Any]:
-    """Return the inner attack of a row for CIFAR-10, with one step where the paper has ten."""
+    """Return the inner attack of a row for CIFAR-10, with one step instead of the paper's ten."""
     if row.is_clean:
         return {"threat": "Linf 0/255", "method": "clean"}
     method = {"TRADES": "trades", "ours fast": "stored-step"}.get(row.method, "pgd")
@@ -130,11 +130,11 @@ def name_of(row: Row) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
-def test_a_published_setting_trains_and_is_stored_exactly(row: Row, tmp_path: Path) -> None:
+def test_a_published_setting_can_be_trained_and_is_stored_exactly(row: Row, tmp_path: Path) -> None:
     recipe = recipe_of(row)
     result = train(recipe, SAMPLE.images, SAMPLE.labels)
     record = keep(result, recipe, tmp_path)
-    # RST's constants count as full precision in the tables; they are stored as signs.
+    # The constants of RST count as full precision in the tables; they are stored as signs.
     assert record.weight_bits == (32 if row.weights == "fp" and row.method != "RST" else 1)
     loaded = load_packed(tmp_path / record.checkpoint.file).model
     probe = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -154,7 +154,7 @@ def test_a_published_setting_trains_and_is_stored_exactly(row: Row, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", sorted(set(ARCHITECTURES.values())))
-def test_architectures_of_the_tables_exist_with_and_without_the_last_batch_norm(name: str) -> None:
+def test_architectures_of_the_tables_exist_for_every_last_batch_norm(name: str) -> None:
     with torch.device("meta"):
         for last_batch_norm in ("none", "plain", "affine"):
             build_network({"name": name, "classes": 10, "last_batch_norm": last_batch_norm})

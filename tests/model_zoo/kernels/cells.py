@@ -1,4 +1,4 @@
-"""Conversion of images to cells of sixteen, and small residual networks, for the tests of the training kernels."""
+"""Conversion of images to cells of sixteen, and small residual networks for the tests of the training kernels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def from_cells(cells: np.ndarray) -> np.ndarray:
 
 
 def difference(actual: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray, floor: float = 0.0) -> float:
-    """Return the norm of the difference over the norm of `expected` or `floor`, whichever is larger; 0 if there is no difference."""
+    """Return the norm of the difference relative to the norm of `expected` or `floor`, whichever is larger; 0 for equal arrays."""
     actual, expected = (np.asarray(values, np.float64) for values in (actual, expected))
     assert actual.shape == expected.shape
     distance = float(np.linalg.norm(actual - expected))
@@ -46,9 +46,9 @@ def network(
     keep: float = 0.3,
     empty: int = 0,
 ) -> Classifier:
-    """Return a network in training mode that keeps a share `keep` of its weights.
+    """Return a network in training mode with a share `keep` of nonzero weights.
 
-    The first `empty` output channels of every layer keep no weights. Affine batch norms have scales and shifts of both signs.
+    The first `empty` output channels of every layer have no weights. Affine batch norms have scales and shifts of both signs.
     """
     generator = torch.Generator().manual_seed(5)
     convolution = partial(nn.Conv2d, bias=False)

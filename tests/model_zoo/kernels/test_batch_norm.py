@@ -16,7 +16,7 @@ SHAPES = [(1, 1, 1), (10, 1, 1), (3, 5, 7), (4, 8, 8), (2, 9, 1)]
 NONE = np.zeros((0, 0, 0, 0), np.float32)
 
 
-def drawn(shape, cells=2, seed=0):
+def random_values(shape, cells=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn((16 * cells, *shape), generator=generator) * 2.0 + 1.0
 
@@ -27,10 +27,10 @@ def has_empty_border(cells):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("offset", [0.0, 100.0])
-def test_moments_are_means_and_squared_deviations_of_each_cell(shape, offset):
+def test_moments_are_mean_and_squared_deviations_per_cell(shape, offset):
     from model_zoo.kernels.batch_norm import moments
 
-    values = drawn(shape) + offset
+    values = random_values(shape) + offset
     for cell, part in zip(to_cells(values), values.double().split(16), strict=True):
         sums = np.full((shape[0], 2), np.nan)
         moments(cell, sums)
@@ -39,7 +39,7 @@ def test_moments_are_means_and_squared_deviations_of_each_cell(shape, offset):
         np.testing.assert_allclose(sums[:, 1], (part - mean).square().sum((0, 2, 3)).numpy(), rtol=1e-5)
 
 
-def test_a_constant_channel_has_no_variance():
+def test_a_constant_channel_has_zero_variance():
     from model_zoo.kernels.batch_norm import moments
 
     sums = np.zeros((3, 2))
@@ -51,15 +51,15 @@ def test_a_constant_channel_has_no_variance():
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
-def test_a_value_is_scaled_shifted_added_to_and_rectified(shape, relu, residual):
+def test_normalise_scales_shifts_adds_and_rectifies(shape, relu, residual):
     from model_zoo.kernels.batch_norm import normalise
     from model_zoo.kernels.taps import Shape
     from model_zoo.kernels.weight_gradient import Operand
 
-    values, added = drawn(shape), drawn(shape, seed=1)
+    values, added = random_values(shape), random_values(shape, seed=1)
     scale, shift = np.linspace(-2.0, 2.0, shape[0]).astype(np.float32), np.linspace(1.0, -1.0, shape[0]).astype(np.float32)
     cells, out = to_cells(values), np.zeros_like(to_cells(values))
-    # The operand leaves out the last channel and has the rows of the others in their order.
+    # The operand omits the last channel and has the rows of the others in order.
     rows = np.append(np.arange(shape[0] - 1), -1)
     operand, reference = (Operand(Shape(*shape), 2, 1, torch.float32) for _ in range(2))
     for cell, (z, added_cell, output) in enumerate(zip(cells, to_cells(added), out, strict=True)):
@@ -76,12 +76,12 @@ def test_a_value_is_scaled_shifted_added_to_and_rectified(shape, relu, residual)
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("slope", ["LINEAR", "RELU_OF_NORM", "RELU_OF_OUTPUT"])
-def test_gradients_by_input_scale_and_shift_are_those_of_pytorch(shape, slope):
+def test_gradients_of_input_scale_and_shift_match_pytorch(shape, slope):
     from model_zoo.kernels import batch_norm
     from model_zoo.kernels.taps import Shape
     from model_zoo.kernels.weight_gradient import Operand
 
-    values, upstream, added = (drawn(shape, seed=seed) for seed in range(3))
+    values, upstream, added = (random_values(shape, seed=seed) for seed in range(3))
     channels, eps = shape[0], 1e-5
     z = values.double().requires_grad_(True)
     weight = torch.linspace(-2.0, 2.0, channels).double().requires_grad_(True)
@@ -126,8 +126,8 @@ def test_gradients_by_input_scale_and_shift_are_those_of_pytorch(shape, slope):
 def test_the_gradient_of_a_mean_is_spread_over_all_positions(shape):
     from model_zoo.kernels.batch_norm import spread_mean
 
-    values = drawn(shape).double().requires_grad_(True)
-    upstream = drawn((shape[0], 1, 1), seed=1)
+    values = random_values(shape).double().requires_grad_(True)
+    upstream = random_values((shape[0], 1, 1), seed=1)
     (expected,) = torch.autograd.grad((values.mean((2, 3), keepdim=True) * upstream).sum(), values)
     out = np.zeros_like(to_cells(values.detach()))
     for pooled, output in zip(to_cells(upstream), out, strict=True):
@@ -136,10 +136,10 @@ def test_the_gradient_of_a_mean_is_spread_over_all_positions(shape):
     assert has_empty_border(out)
 
 
-def test_a_number_that_is_not_finite_stays_visible():
+def test_non_finite_values_propagate():
     from model_zoo.kernels.batch_norm import moments
 
-    values = drawn((3, 4, 4), cells=1)
+    values = random_values((3, 4, 4), cells=1)
     values[3, 0, 1, 2], values[5, 1, 0, 0] = torch.nan, torch.inf
     sums = np.zeros((3, 2))
     moments(to_cells(values)[0], sums)

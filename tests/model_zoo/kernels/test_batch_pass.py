@@ -1,4 +1,4 @@
-"""Tests of the kernels' passes in training mode against autograd on the same network in float64."""
+"""Tests of the kernels' passes in training mode, compared with autograd on the same network in float64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def images(count=32, rows=9, columns=7, seed=0):
 
 
 def passes(model, count=32, rows=9, columns=7):
-    """Return the kernels' passes through `model`, and its batch norms by target value."""
+    """Return the passes through `model` by the kernels, and its batch norms by target value."""
     from model_zoo.kernels.batch_pass import BatchPass
     from model_zoo.kernels.graph import lower, normalisation
     from model_zoo.kernels.live_taps import Entries
@@ -37,8 +37,8 @@ def passes(model, count=32, rows=9, columns=7):
     return batch, {layer.target: Norm.of(layer.norm) for layer in convolutions}
 
 
-def expected(model, x, upstream):
-    """Return the logits, the convolved values and every layer with its gradients, by target value, in float64."""
+def autograd_reference(model, x, upstream):
+    """Return the logits, the convolved values and every layer with its gradients, by target value, computed by autograd in float64."""
     exact = copy.deepcopy(model).double()
     convolved = {}
     layers = [layer for layer in trace(exact) if isinstance(layer, Layer)]
@@ -53,7 +53,7 @@ def expected(model, x, upstream):
 
 def check(batch, norms, model, x, tolerance):
     upstream = torch.randn((len(x), 10), generator=torch.Generator().manual_seed(9))
-    reference = expected(model, x, upstream)
+    reference = autograd_reference(model, x, upstream)
     logits, tape = batch.forward(x.numpy(), norms)
     assert difference(logits, reference.logits) < 1e-4
     for target, values in reference.convolved.items():
@@ -63,7 +63,7 @@ def check(batch, norms, model, x, tolerance):
         np.testing.assert_allclose(statistics.variance, values.var((0, 2, 3), unbiased=False).numpy(), rtol=1e-4, atol=1e-4)
     gradients = batch.backward(upstream.numpy(), tape)
     assert gradients.keys() == reference.layers.keys()
-    # Some gradients vanish, such as that of a shift before another batch norm, so compare them on the scale of the other layers.
+    # Some gradients vanish, such as that of a shift before another batch norm, so compare on the scale of the other layers.
     parameters = [layer.norm.weight.grad for layer in reference.layers.values() if getattr(layer.norm, "weight", None) is not None]
     floor = 0.1 * max([float(upstream.norm()), *(float(gradient.norm()) for gradient in parameters)])
     smallest = max(
@@ -84,7 +84,7 @@ def check(batch, norms, model, x, tolerance):
 @pytest.mark.parametrize("last", ["plain", "affine", "none"])
 @pytest.mark.parametrize("operands", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("empty", [0, 2])
-def test_logits_statistics_and_gradients_are_those_of_autograd(block, affine, last, operands, empty, monkeypatch):
+def test_logits_statistics_and_gradients_match_autograd(block, affine, last, operands, empty, monkeypatch):
     from model_zoo.kernels import batch_pass
 
     monkeypatch.setattr(batch_pass, "half_type", lambda: operands)
@@ -93,11 +93,11 @@ def test_logits_statistics_and_gradients_are_those_of_autograd(block, affine, la
     check(batch, norms, model, images(), 1e-3 if operands == torch.float32 else 2e-2)
 
 
-# Single pixels are left out: there the gradients of shifts vanish up to rounding.
+# Single pixels are excluded, because the gradients of shifts vanish there up to rounding.
 @pytest.mark.parametrize("size", [(8, 8), (5, 6), (7, 1), (2, 1)])
 @pytest.mark.parametrize("count", [16, 48])
 @pytest.mark.parametrize("stem_stride", [1, 2])
-def test_any_size_of_image_and_number_of_cells(size, count, stem_stride, monkeypatch):
+def test_image_sizes_and_numbers_of_cells(size, count, stem_stride, monkeypatch):
     from model_zoo.kernels import batch_pass
 
     monkeypatch.setattr(batch_pass, "half_type", lambda: torch.float32)
@@ -108,7 +108,7 @@ def test_any_size_of_image_and_number_of_cells(size, count, stem_stride, monkeyp
 
 @pytest.mark.parametrize("keep", [0.0, 0.02, 1.0])
 @pytest.mark.parametrize("affine", [False, True])
-def test_networks_that_keep_nothing_or_everything(keep, affine, monkeypatch):
+def test_networks_with_no_or_all_weights(keep, affine, monkeypatch):
     from model_zoo.kernels import batch_pass
 
     monkeypatch.setattr(batch_pass, "half_type", lambda: torch.float32)
@@ -117,7 +117,7 @@ def test_networks_that_keep_nothing_or_everything(keep, affine, monkeypatch):
     check(batch, norms, model, images(), 1e-3)
 
 
-def test_weights_are_filled_again_and_leave_nothing_of_the_old_ones(monkeypatch):
+def test_refilled_weights_replace_the_old_ones_completely(monkeypatch):
     from model_zoo.kernels import batch_pass
     from model_zoo.kernels.live_taps import Entries
 
@@ -147,7 +147,7 @@ def assert_same(first, second):
 
 
 @pytest.mark.parametrize("first_back", [0, 1])
-def test_two_tapes_may_be_open_at_once(first_back):
+def test_two_tapes_may_be_open_simultaneously(first_back):
     model = network("bottleneck", affine=True)
     batch, norms = passes(model)
     upstream = torch.randn((32, 10))
@@ -160,19 +160,19 @@ def test_two_tapes_may_be_open_at_once(first_back):
         assert_same(batch.backward(upstream.numpy(), interleaved[index][1]), separate[index][1])
 
 
-def test_tapes_and_gradients_are_used_again():
+def test_tapes_and_gradients_are_reused():
     batch, norms = passes(network("bottleneck"))
     upstream = torch.randn((32, 10))
 
-    def held():
+    def counts():
         return len(batch._tapes), sum(len(free) for free in batch._free.values())
 
     run(batch, norms, images(), upstream)
-    first = held()
+    first = counts()
     for seed in range(3):
         run(batch, norms, images(seed=seed), upstream)
         batch.release(batch.forward(images(seed=seed).numpy(), norms)[1])
-        assert held() == first
+        assert counts() == first
     assert first[0] == 1
 
 
@@ -189,7 +189,7 @@ def test_logits_and_statistics_outlive_their_tape():
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
-def test_threads_change_nothing_but_the_weight_gradients_rounding(block):
+def test_the_number_of_threads_affects_only_the_rounding_of_weight_gradients(block):
     model = network(block, affine=True)
     batch, norms = passes(model, 80)
     upstream = torch.randn((80, 10))
@@ -210,7 +210,7 @@ def test_threads_change_nothing_but_the_weight_gradients_rounding(block):
 
 
 @pytest.mark.parametrize("bias", [3.0, 30.0])
-def test_a_channel_that_is_nearly_constant_is_computed_as_well_as_pytorch_does_in_float32(bias, monkeypatch):
+def test_nearly_constant_channels_are_computed_as_accurately_as_in_pytorch(bias, monkeypatch):
     from model_zoo.kernels import batch_pass
 
     monkeypatch.setattr(batch_pass, "half_type", lambda: torch.float32)
@@ -219,7 +219,7 @@ def test_a_channel_that_is_nearly_constant_is_computed_as_well_as_pytorch_does_i
         model.network.bn1.weight.mul_(1e-3)
         model.network.bn1.bias.fill_(bias)
     x, upstream = images(), torch.randn((32, 10), generator=torch.Generator().manual_seed(9))
-    reference, float32_model = expected(model, x, upstream), copy.deepcopy(model)
+    reference, float32_model = autograd_reference(model, x, upstream), copy.deepcopy(model)
     float32_model(x).backward(upstream)
     batch, norms = passes(model)
     _, tape = batch.forward(x.numpy(), norms)
@@ -232,7 +232,7 @@ def test_a_channel_that_is_nearly_constant_is_computed_as_well_as_pytorch_does_i
 
 
 @pytest.mark.parametrize("affine", [False, True])
-def test_statistics_fold_as_a_batch_norm_in_training_mode(affine):
+def test_statistics_fold_into_scale_and_shift_of_a_batch_norm(affine):
     from model_zoo.kernels.statistics import Norm, Statistics
 
     norm = nn.BatchNorm2d(4, affine=affine, eps=1e-3)
@@ -247,6 +247,6 @@ def test_statistics_fold_as_a_batch_norm_in_training_mode(affine):
     assert [array.tolist() for array in Statistics(mean, variance, 72).fold(Norm.of(nn.Identity()))] == [[1.0] * 4, [0.0] * 4]
 
 
-def test_a_batch_that_is_not_a_multiple_of_sixteen_is_refused():
+def test_a_batch_size_that_is_not_a_multiple_of_sixteen_is_an_error():
     with pytest.raises(UnsuitedError, match="multiples of 16, not 40"):
         passes(network(), 40)

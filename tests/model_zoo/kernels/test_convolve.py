@@ -1,4 +1,4 @@
-"""Tests of the convolution kernels against PyTorch's dense convolution in float64."""
+"""Tests of the convolution kernels, compared with PyTorch's dense convolution in float64."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(values, shape):
     return stored
 
 
-def drawn(inputs, outputs, kernel, density, seed=0):
+def random_signs(inputs, outputs, kernel, density, seed=0):
     generator = np.random.default_rng(seed)
     kept = generator.random((outputs, inputs, kernel, kernel)) < density
     return np.where(kept, generator.choice([-1.0, 1.0], kept.shape), 0.0)
@@ -53,13 +53,13 @@ def run(taps, source, target, residual=None, mask=None):
 @pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("lanes", [16, 8])
-def test_forward_and_gradient_are_those_of_a_dense_convolution(lanes, layer, density):
+def test_forward_and_gradient_match_a_dense_convolution(lanes, layer, density):
     from model_zoo.kernels.convolve import ADD, MASKED, RELU
     from model_zoo.kernels.taps import Shape, backward_taps, forward_taps
 
     rows, columns, kernel, stride, padding = layer
     inputs, outputs = 37, 10
-    weight, generator = drawn(inputs, outputs, kernel, density), np.random.default_rng(1)
+    weight, generator = random_signs(inputs, outputs, kernel, density), np.random.default_rng(1)
     x = generator.standard_normal((lanes, inputs, rows, columns)).astype(np.float32)
     bias = generator.standard_normal(outputs)
     ones = generator.standard_normal((outputs, kernel, kernel))
@@ -84,33 +84,33 @@ def test_forward_and_gradient_are_those_of_a_dense_convolution(lanes, layer, den
     (gradient,) = torch.autograd.grad(
         F.conv2d(point, torch.from_numpy(weight), None, stride, padding), point, torch.from_numpy(upstream).double()
     )
-    added = generator.standard_normal(x.shape).astype(np.float32)
+    addend = generator.standard_normal(x.shape).astype(np.float32)
     mask_bits = generator.integers(0, 2**16, x[0].size).astype(np.uint16)
     is_passed = ((mask_bits.reshape(x.shape[1:])[None] >> np.arange(lanes)[:, None, None, None]) & 1).astype(bool)
-    for end, reference in ((ADD, gradient.numpy() + added), (MASKED, np.where(is_passed, gradient.numpy() + added, 0.0))):
+    for end, reference in ((ADD, gradient.numpy() + addend), (MASKED, np.where(is_passed, gradient.numpy() + addend, 0.0))):
         input_gradient = store(np.full(x.shape, 7.0, np.float32), source)
         for part in backward_taps(weight, stride, padding, source, target, end):
-            run(part, store(upstream, target), input_gradient, store(added, source), mask_bits if end == MASKED else None)
+            run(part, store(upstream, target), input_gradient, store(addend, source), mask_bits if end == MASKED else None)
         np.testing.assert_allclose(input_gradient[:-1, 1:-1, 1:-1].transpose(3, 0, 1, 2), reference, atol=1e-4)
 
 
-def test_only_the_channels_asked_for_are_written():
+def test_only_the_requested_channels_are_written():
     from model_zoo.kernels.convolve import ADD
     from model_zoo.kernels.taps import Shape, forward_taps
 
     shape = Shape(6, 8, 8)
-    taps = forward_taps(drawn(6, 6, 3, 0.3), None, np.ones(6), 1, 1, shape, shape, np.array([1, 4]), ADD)
+    taps = forward_taps(random_signs(6, 6, 3, 0.3), None, np.ones(6), 1, 1, shape, shape, np.array([1, 4]), ADD)
     actual = run(taps, store(np.zeros((16, 6, 8, 8)), shape), store(np.full((16, 6, 8, 8), 7.0), shape))
     assert [bool((actual[:, channel] == 7.0).all()) for channel in range(6)] == [True, False, True, True, False, True]
 
 
-def test_the_rule_takes_dense_tiles_where_most_is_kept_and_groups_where_sums_are_long():
+def test_tiles_depend_on_density_and_group_length():
     from model_zoo.kernels.convolve import ADD, DENSE, SINGLE, SPARSE
     from model_zoo.kernels.taps import Shape, forward_taps
 
     def taps(density, size):
         shape = Shape(64, size, size)
-        return forward_taps(drawn(64, 64, 3, density), None, np.zeros(64), 1, 1, shape, shape, np.arange(64), ADD)
+        return forward_taps(random_signs(64, 64, 3, density), None, np.zeros(64), 1, 1, shape, shape, np.arange(64), ADD)
 
     assert tuple(taps(0.9, 32).shape[2:5]) == DENSE
     assert tuple(taps(0.5, 32).shape[2:5]) == SPARSE[0]

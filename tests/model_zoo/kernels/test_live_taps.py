@@ -1,24 +1,24 @@
-"""Tests that refilled taps equal those that are made from dense weights."""
+"""Tests that refilled taps equal taps made from dense weights."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.model_zoo.kernels.test_convolve import LAYERS, drawn
+from tests.model_zoo.kernels.test_convolve import LAYERS, random_signs
 
 pytestmark = pytest.mark.needs_numba
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.3])
-def test_the_taps_are_those_made_from_dense_weights(layer, density):
+def test_refilled_taps_match_those_of_dense_weights(layer, density):
     from model_zoo.kernels.convolve import ADD
     from model_zoo.kernels.live_taps import Entries, empty_taps, fill_taps
     from model_zoo.kernels.taps import Shape, backward_passes, backward_taps, forward_pass, forward_taps
 
     rows, columns, kernel, stride, padding = layer
-    weight = drawn(20, 12, kernel, density).astype(np.float32)
+    weight = random_signs(20, 12, kernel, density).astype(np.float32)
     scale = np.linspace(0.5, 2.0, 12).astype(np.float32)
     source = Shape(20, rows, columns)
     height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
@@ -32,11 +32,11 @@ def test_the_taps_are_those_made_from_dense_weights(layer, density):
     dense += backward_taps(folded, stride, padding, source, target, ADD)
     for (geometry, backward, outputs), expected in zip(passes, dense, strict=True):
         taps = empty_taps(geometry, outputs)
-        for attempt in range(2):  # the second filling must leave nothing of the first
+        for attempt in range(2):  # The second filling must replace the first completely.
             fill_taps(taps, geometry, backward, entries, scale if attempt else -scale)
         np.testing.assert_array_equal(taps.at, expected.at)
         np.testing.assert_array_equal(taps.shape, expected.shape)
-        # The groups follow from an estimate of how many entries take part, so only the sums must agree.
+        # Groups depend on an estimated number of entries, so only the sums must agree.
         assert _sums(taps) == _sums(expected)
 
 

@@ -1,4 +1,4 @@
-"""Tests that the kernels compile for processors without AVX-512 or without its float16 instructions."""
+"""Tests that the kernels compile for processors without AVX-512 or without float16 instructions."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def test_kernels_compile_and_compute_without_float16(processor: str, tmp_path: P
     features = llvmlite.binding.get_host_cpu_features()
     if not features.get("avx2", False) or (processor == "znver4" and not features.get("avx512f", False)):
         pytest.skip(f"this processor does not run code for {processor}")
-    left_out = ("avx512", "avx10", "amx") if processor == "haswell" else ("avx512fp16", "avx10", "amx")
+    disabled = ("avx512", "avx10", "amx") if processor == "haswell" else ("avx512fp16", "avx10", "amx")
     cpu_features = ",".join(
-        f"{'+' if is_available and not name.startswith(left_out) else '-'}{name}" for name, is_available in features.items()
+        f"{'+' if is_available and not name.startswith(disabled) else '-'}{name}" for name, is_available in features.items()
     )
     environment = {**os.environ, "NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": cpu_features, "NUMBA_CACHE_DIR": str(tmp_path)}
     root = str(Path(__file__).parents[3])

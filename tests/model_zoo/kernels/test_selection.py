@@ -1,4 +1,4 @@
-"""Tests of the selection of the largest scores, step after step, against a stable sort, and of gradients of scores against PyTorch."""
+"""Tests of the selection of the largest scores over several steps against a stable sort, and of gradients of scores against PyTorch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ pytestmark = pytest.mark.needs_numba
 
 
 def reference(scores, kept):
-    """Return the positions of the largest magnitudes; of equal ones the first come first, and NaN comes last."""
+    """Return the positions of the largest magnitudes; ties are resolved by position, and NaN comes last."""
     magnitudes = np.where(np.isnan(scores), -1.0, np.abs(scores))
     return np.sort(np.argsort(-magnitudes, kind="stable")[:kept])
 
 
 def select(selection, scores, kept):
-    places = selection.largest(np.asarray(scores, np.float32), kept)
-    assert places.dtype == np.int64 and len(places) == kept
-    return places
+    positions = selection.largest(np.asarray(scores, np.float32), kept)
+    assert positions.dtype == np.int64 and len(positions) == kept
+    return positions
 
 
 @pytest.mark.parametrize("kept", [1, 2, 37, 999, 1000])
-def test_scores_that_move_are_selected_again_at_every_step(kept):
+def test_changing_scores_are_selected_correctly_at_every_step(kept):
     from model_zoo.kernels.selection import Selection
 
     generator, selection = np.random.default_rng(0), Selection()
@@ -35,24 +35,24 @@ def test_scores_that_move_are_selected_again_at_every_step(kept):
         mask = np.zeros(1000, np.float32)
         mask[reference(scores, kept)] = 1.0
         assert np.array_equal(top_mask(expected, kept).numpy(), mask)
-        # Small steps, then larger ones; every seventh step shrinks all scores below the bound or grows them over it.
+        # Small steps, then larger ones; every seventh step scales all scores below or above the bound.
         scores = scores + generator.normal(0.0, 1e-4 * 2.0 ** (step % 10), 1000).astype(np.float32)
         if step % 7 == 6:
             scores *= np.float32(1e-3 if step % 2 else 1e3)
 
 
 @pytest.mark.parametrize("kept", [1, 3, 5, 8])
-def test_of_equal_magnitudes_the_first_are_kept(kept):
+def test_ties_are_resolved_by_position(kept):
     from model_zoo.kernels.selection import Selection
 
     selection = Selection()
     for scores in ([1, -1, 2, 1, -1, 0, 1, 1], [0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1], [-0.0, 0.0, 1, 0, 0, 0, 0, 2]):
-        for _ in range(2):  # the second time with the bound of the first selection
+        for _ in range(2):  # The second selection uses the bound of the first.
             np.testing.assert_array_equal(select(selection, scores, kept), reference(np.asarray(scores, np.float32), kept))
 
 
 @pytest.mark.parametrize("kept", [1, 2, 4, 6])
-def test_what_is_not_a_number_is_kept_last_and_infinity_first(kept):
+def test_nan_is_selected_last_and_infinity_first(kept):
     from model_zoo.kernels.selection import Selection
 
     selection = Selection()
@@ -62,7 +62,7 @@ def test_what_is_not_a_number_is_kept_last_and_infinity_first(kept):
             np.testing.assert_array_equal(select(selection, scores, kept), reference(scores, kept))
 
 
-def test_the_number_kept_may_change_from_step_to_step():
+def test_the_number_of_selected_scores_may_change():
     from model_zoo.kernels.selection import Selection
 
     scores, selection = np.random.default_rng(1).standard_normal(500).astype(np.float32), Selection()
@@ -70,7 +70,7 @@ def test_the_number_kept_may_change_from_step_to_step():
         np.testing.assert_array_equal(select(selection, scores, kept), reference(scores, kept))
 
 
-def test_gradients_by_scores_are_those_of_the_layer():
+def test_gradients_of_scores_match_the_layer():
     from model_zoo.kernels.selection import by_scores
 
     torch.manual_seed(0)

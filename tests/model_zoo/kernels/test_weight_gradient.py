@@ -1,4 +1,4 @@
-"""Tests of the gradient of a convolution's weight against autograd in float64."""
+"""Tests of the gradient of a convolution's weight, compared with autograd in float64."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TYPES = [torch.float32, torch.bfloat16]
 
 
 def rows_of(live, channels):
-    """Return the row of each channel in the matrices, -1 for channels that are left out."""
+    """Return the row of each channel in the matrices, -1 for excluded channels."""
     rows = np.full(channels, -1, np.int64)
     rows[list(live)] = np.arange(len(live))
     return rows
@@ -34,13 +34,13 @@ def gradients(layer, dtype, cells, live, inputs=7, outputs=6):
     weight = torch.zeros((outputs, inputs, kernel, kernel), dtype=torch.float64, requires_grad=True)
     height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (rows, columns))
     upstream = torch.randn((16 * cells, outputs, height, width), generator=generator)
-    # The kernel multiplies rounded numbers, so the reference does too.
+    # The kernel multiplies rounded numbers, and so does the reference.
     exact = F.conv2d(values.to(dtype).double(), weight, None, stride, padding)
     (expected,) = torch.autograd.grad((exact * upstream.to(dtype).double()).sum(), weight)
 
     operand = Operand(Shape(inputs, rows, columns), cells, stride, dtype)
     by_output = Operand(Shape(outputs, height, width), cells, 1, dtype)
-    # Write twice, because what an earlier batch has left must not matter.
+    # Write twice: values of an earlier batch must not matter.
     for attempt in range(2):
         for cell, (cell_values, cell_gradients) in enumerate(zip(to_cells(values), to_cells(upstream), strict=True)):
             operand.write(cell_values if attempt else cell_values + 3.0, cell, rows_of(live if attempt else range(inputs), inputs))
@@ -52,31 +52,31 @@ def gradients(layer, dtype, cells, live, inputs=7, outputs=6):
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("cells", [1, 2, 3])
-def test_it_is_that_of_a_dense_convolution(layer, dtype, cells):
+def test_weight_gradient_matches_a_dense_convolution(layer, dtype, cells):
     actual, expected = gradients(layer, dtype, cells, range(7))
     assert actual.dtype == torch.float32 and actual.is_contiguous()
-    # Products of bfloat16 numbers are rounded once more.
+    # Products of bfloat16 numbers are rounded an additional time.
     assert difference(actual, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
 
 
 @pytest.mark.parametrize("live", [[0], [6], [1, 2, 5], []])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("layer", [(9, 11, 3, 2, 1), (5, 4, 3, 1, 1), (7, 5, 1, 2, 0)])
-def test_channels_left_out_have_no_gradient(layer, dtype, live):
+def test_excluded_channels_have_no_gradient(layer, dtype, live):
     actual, expected = gradients(layer, dtype, 2, live)
     assert difference(actual, expected) < (1e-5 if dtype == torch.float32 else 4e-3)
     assert not actual[:, [channel for channel in range(7) if channel not in live]].any()
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_numbers_are_rounded_as_pytorch_rounds(stride):
+def test_bfloat16_rounding_matches_pytorch(stride):
     from model_zoo.kernels.taps import Shape
     from model_zoo.kernels.weight_gradient import Operand
 
     rows, columns = 5, 4
     generator = np.random.default_rng(0)
     bits = generator.integers(0, 2**32, (16, 2, rows, columns), dtype=np.uint32)
-    # Ties, and the largest finite numbers, which round to infinity.
+    # Ties, and the largest finite numbers, which are rounded to infinity.
     bits[0], bits[1], bits[2] = bits[0] & 0xFFFF0000 | 0x8000, bits[1] & 0xFFFF0000 | 0x7FFF, 0x7F7FFFFF
     values = bits.view(np.float32)
     values[np.isnan(values)] = np.float32(1.0) / 3
@@ -93,7 +93,7 @@ def test_numbers_are_rounded_as_pytorch_rounds(stride):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_a_number_that_is_not_finite_stays_visible(dtype):
+def test_non_finite_values_propagate(dtype):
     from model_zoo.kernels.taps import Shape
     from model_zoo.kernels.weight_gradient import Operand, weight_gradient
 

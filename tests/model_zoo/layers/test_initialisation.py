@@ -1,4 +1,4 @@
-"""Tests that frozen weights and scores are drawn as the recipe says."""
+"""Tests of the initialisation of frozen weights and scores by recipe options."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ def layers(**options: Any) -> list[PrunedBinaryConv2d]:
 
 
 @pytest.mark.parametrize("kind", WEIGHT_INITS)
-def test_effective_weights_are_the_drawn_ones_where_kept(kind: str) -> None:
+def test_effective_weights_are_the_initial_ones_times_the_mask(kind: str) -> None:
     for layer in layers(weight_init=kind):
         weight = layer.effective_weight().detach()
         assert int((weight != 0).sum()) == layer.kept
@@ -31,7 +31,7 @@ def test_effective_weights_are_the_drawn_ones_where_kept(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "ratio"), [("signed-constant", 1.0), ("signed-constant-scaled", 0.1)])
-def test_signed_constants_have_one_magnitude_a_layer(kind: str, ratio: float) -> None:
+def test_signed_constants_have_one_magnitude_per_layer(kind: str, ratio: float) -> None:
     for layer in layers(weight_init=kind):
         kept = layer.kept / layer.scores.numel() if ratio < 1 else 1.0
         expected = math.sqrt(2.0 / (layer.scores[0].numel() * kept))
@@ -39,12 +39,12 @@ def test_signed_constants_have_one_magnitude_a_layer(kind: str, ratio: float) ->
         assert torch.allclose(magnitudes[magnitudes > 0], torch.tensor(expected))
 
 
-def test_the_signs_of_a_constant_are_those_of_the_binary_network() -> None:
+def test_signed_constants_have_the_signs_of_the_binary_network() -> None:
     for first, second in zip(layers(), layers(weight_init="signed-constant"), strict=True):
         assert torch.equal(first.signs, second.signs) and torch.equal(first.scores, second.scores)
 
 
-def test_drawn_magnitudes_have_the_spread_they_are_named_after() -> None:
+def test_initial_magnitudes_have_the_expected_spread() -> None:
     torch.manual_seed(0)
     normal, uniform = draw_weights((64, 64, 3, 3), "kaiming-normal"), draw_weights((64, 64, 3, 3), "uniform")
     assert float(normal.std()) == pytest.approx(math.sqrt(2 / 576), rel=0.02)
@@ -54,14 +54,14 @@ def test_drawn_magnitudes_have_the_spread_they_are_named_after() -> None:
 
 
 @pytest.mark.parametrize(("fans", "scaled"), [("none", ()), ("all", (0, 1, 2)), ("except-last", (0, 1)), ("only-last", (2,))])
-def test_scores_are_bounded_by_a_over_the_root_of_the_fan_where_asked(fans: str, scaled: tuple[int, ...]) -> None:
+def test_scores_are_bounded_by_scale_and_fan(fans: str, scaled: tuple[int, ...]) -> None:
     for position, layer in enumerate(layers(score_fan=fans, score_scale=0.5)):
         bound = 0.5 / math.sqrt(layer.scores[0].numel()) if position in scaled else 0.5
         assert 0.9 * bound < float(layer.scores.abs().max()) <= bound
         assert int(layer.mask.sum()) == layer.kept
 
 
-def test_the_gradient_to_a_score_goes_through_the_drawn_weight() -> None:
+def test_the_gradient_of_scores_is_multiplied_by_the_initial_weights() -> None:
     layer = layers(weight_init="uniform")[0]
     images = torch.rand(2, 8, 8, 8)
     layer(images).square().sum().backward()

@@ -1,4 +1,4 @@
-"""Tests of the binary layers: the convention for signs, exact counts, and gradients."""
+"""Tests of the binary layers: sign of zero, exact counts, and gradients."""
 
 import pytest
 import torch
@@ -14,11 +14,11 @@ def test_the_sign_of_zero_is_plus_one() -> None:
 
 
 @pytest.mark.parametrize(("weights", "keep_ratio", "kept"), [(100, 0.1, 10), (1728, 1.0, 1728), (10, 0.01, 1), (7, 0.5, 4)])
-def test_rounding_keeps_n_minus_the_floor_of_what_is_removed(weights: int, keep_ratio: float, kept: int) -> None:
+def test_keep_count_is_n_minus_the_floor_of_the_pruned_number(weights: int, keep_ratio: float, kept: int) -> None:
     assert keep_count(weights, keep_ratio) == kept
 
 
-def test_the_mask_keeps_the_largest_magnitudes_of_either_sign() -> None:
+def test_the_mask_keeps_the_largest_magnitudes_of_both_signs() -> None:
     scores = torch.tensor([[[[0.1]], [[-5.0]]], [[[0.3]], [[-0.2]]]])
     assert top_mask(scores, 2).flatten().tolist() == [0.0, 1.0, 1.0, 0.0]
 
@@ -28,7 +28,7 @@ def test_the_mask_count_is_exact_with_ties() -> None:
 
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_the_mask_ranks_values_not_memory(memory: torch.memory_format) -> None:
+def test_the_mask_does_not_depend_on_the_memory_format(memory: torch.memory_format) -> None:
     scores = torch.randn(8, 6, 3, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(top_mask(scores.contiguous(memory_format=memory), 50), top_mask(scores, 50))
 
@@ -41,7 +41,7 @@ def layer(kept: int = 20) -> PrunedBinaryConv2d:
     return conv
 
 
-def test_effective_weights_are_ternary_with_exactly_the_kept_ones_nonzero() -> None:
+def test_effective_weights_are_ternary_with_the_exact_number_of_nonzeros() -> None:
     weight = layer(20).effective_weight()
     assert set(weight.unique().tolist()) == {-1.0, 0.0, 1.0}
     assert int(weight.count_nonzero()) == 20
@@ -53,7 +53,7 @@ def test_scores_start_uniform_within_their_scale() -> None:
     assert float(scores.detach().std()) == pytest.approx(0.01 / 3**0.5, rel=0.05)
 
 
-def test_dropped_and_kept_scores_get_the_straight_through_gradient() -> None:
+def test_scores_of_kept_and_pruned_weights_get_the_straight_through_gradient() -> None:
     pruned = layer()
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     pruned(images).square().sum().backward()
@@ -65,7 +65,7 @@ def test_dropped_and_kept_scores_get_the_straight_through_gradient() -> None:
     assert bool((pruned.scores.grad[pruned.mask == 0] != 0).any())
 
 
-def test_the_mask_follows_the_scores_at_refresh() -> None:
+def test_refresh_recomputes_the_mask_from_the_scores() -> None:
     pruned = layer(1)
     with torch.no_grad():
         pruned.scores.zero_()
@@ -74,12 +74,12 @@ def test_the_mask_follows_the_scores_at_refresh() -> None:
     assert pruned.effective_weight().nonzero().tolist() == [[2, 1, 0, 0]]
 
 
-def test_keeping_nothing_is_refused() -> None:
+def test_keeping_no_weights_is_an_error() -> None:
     with pytest.raises(ValueError, match="cannot keep 0"):
         layer().set_kept(0)
 
 
-def test_binary_connect_convolves_with_signs_and_passes_the_gradient_on() -> None:
+def test_binary_connect_convolves_with_signs_and_passes_the_gradient_through() -> None:
     binary = BinaryConnectConv2d(3, 4, 3, padding=1)
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     binary(images).square().sum().backward()

@@ -15,28 +15,28 @@ from model_zoo.packing.frozen import dense_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.trained import Trained
-from tests.model_zoo.families.runs import tiny, trained
+from tests.model_zoo.families.runs import tiny, train_tiny
 
 GENERATOR = np.random.default_rng(0)
 SHAPES = [(4, 3, 3, 3), (30, 2, 3, 3), (10, 8, 1, 1)]
 
 
-def few(shape: tuple[int, int], values: int, share: float = 0.3) -> np.ndarray:
+def random_factor(shape: tuple[int, int], values: int, share: float = 0.3) -> np.ndarray:
     codebook = GENERATOR.standard_normal(max(values, 1)).astype(np.float32)
-    drawn = codebook[GENERATOR.integers(0, max(values, 1), shape)]
-    return np.where((GENERATOR.random(shape) < share) & (values > 0), drawn, np.float32(0.0)).astype(np.float32)
+    entries = codebook[GENERATOR.integers(0, max(values, 1), shape)]
+    return np.where((GENERATOR.random(shape) < share) & (values > 0), entries, np.float32(0.0)).astype(np.float32)
 
 
 def layers() -> list[Factors]:
     return [
-        Factors(few((4, 4), 3), few((4, 27), 15), few((4, 27), 7)),
-        # A codebook of one value, an empty one, and one whose codes end within a byte.
-        Factors(few((30, 18), 1), few((18, 18), 0), few((30, 18), 5)),
-        Factors(few((10, 8), 15), few((8, 8), 2), few((10, 8), 255, 1.0)),
+        Factors(random_factor((4, 4), 3), random_factor((4, 27), 15), random_factor((4, 27), 7)),
+        # A codebook with one value, an empty one, and one whose codes end within a byte.
+        Factors(random_factor((30, 18), 1), random_factor((18, 18), 0), random_factor((30, 18), 5)),
+        Factors(random_factor((10, 8), 15), random_factor((8, 8), 2), random_factor((10, 8), 255, 1.0)),
     ]
 
 
-def test_factors_come_back_bit_for_bit() -> None:
+def test_factors_round_trip_bit_for_bit() -> None:
     original = layers()
     header, tensors = encode_factors(original)
     assert set(tensors) == {"mask", "codebooks", "codes"} and header["values"][4] == 0
@@ -48,7 +48,7 @@ def test_factors_come_back_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("change", [{"values": [1] * 9}, {"kept": [1] * 9}, {"values": [3, 15]}, {"kept": None}])
-def test_what_does_not_fit_is_an_error(change: dict[str, Any]) -> None:
+def test_inconsistent_headers_are_errors(change: dict[str, Any]) -> None:
     header, tensors = encode_factors(layers())
     with pytest.raises((ValueError, TypeError)):
         decode_factors({**header, **change}, tensors, SHAPES)
@@ -57,10 +57,10 @@ def test_what_does_not_fit_is_an_error(change: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def run() -> tuple[Recipe, Trained]:
     recipe = tiny("atmc")
-    return recipe, trained(recipe)
+    return recipe, train_tiny(recipe)
 
 
-def test_the_file_is_as_large_as_what_is_stored(run: tuple[Recipe, Trained], tmp_path: Path) -> None:
+def test_the_file_size_matches_the_stored_content(run: tuple[Recipe, Trained], tmp_path: Path) -> None:
     recipe, result = run
     frozen = freeze(result.model, recipe.architecture, True)
     path = tmp_path / "tiny.safetensors"
@@ -84,10 +84,10 @@ def test_the_file_is_as_large_as_what_is_stored(run: tuple[Recipe, Trained], tmp
     assert len(pack(plain, recipe.architecture, True, {"id": "tiny"})) > 2 * footprint.file_bytes
 
 
-def test_factors_that_do_not_make_the_weights_are_not_packed(run: tuple[Recipe, Trained]) -> None:
+def test_factors_that_contradict_the_weights_are_an_error(run: tuple[Recipe, Trained]) -> None:
     recipe, result = run
     frozen = freeze(result.model, recipe.architecture, True)
     with torch.no_grad():
         dense_weights(frozen)[3][0, 0, 0, 0] += 1.0
-    with pytest.raises(UsageError, match="other weights than its factors make"):
+    with pytest.raises(UsageError, match="not the product of its factors"):
         pack(frozen, recipe.architecture, True, {"id": "tiny"})

@@ -1,4 +1,4 @@
-"""Tests of packed checkpoints: they load exactly what was stored, or raise an error that names the file."""
+"""Tests of packed checkpoints: they load exactly as stored, or raise an error that names the file."""
 
 import hashlib
 import json
@@ -35,8 +35,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def trained(kind: str) -> tuple[Classifier, bool]:
-    """Return a model in its training form whose batch norms have seen images, and whether they are affine."""
+def training_model(kind: str) -> tuple[Classifier, bool]:
+    """Return a model in its training form with batch-norm statistics of random images, and whether its batch norms are affine."""
     family = get_family(kind)
     options = family.options(OPTIONS[kind])
     with torch.random.fork_rng():
@@ -49,13 +49,13 @@ def trained(kind: str) -> tuple[Classifier, bool]:
 
 @pytest.fixture(params=OPTIONS)
 def packed(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Classifier, Path]:
-    model, affine = trained(request.param)
+    model, affine = training_model(request.param)
     path = tmp_path / "model.safetensors"
     path.write_bytes(pack(freeze(model, ARCHITECTURE, affine), ARCHITECTURE, affine, {"id": "test"}))
     return model, path
 
 
-def test_the_loaded_model_gives_the_same_logits_bit_for_bit(packed: tuple[Classifier, Path]) -> None:
+def test_the_loaded_model_has_the_same_logits_bit_for_bit(packed: tuple[Classifier, Path]) -> None:
     model, path = packed
     loaded = load_packed(path).model
     with torch.no_grad():
@@ -66,8 +66,8 @@ def test_the_loaded_model_gives_the_same_logits_bit_for_bit(packed: tuple[Classi
     assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_an_eight_bit_network_takes_a_byte_for_each_weight() -> None:
-    model, affine = trained("int8")
+def test_an_eight_bit_network_takes_one_byte_per_weight() -> None:
+    model, affine = training_model("int8")
     content = pack(model, ARCHITECTURE, affine, {})
     size = int.from_bytes(content[:8], "little")
     assert json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["harness"])["weights"] == "int8"
@@ -76,14 +76,14 @@ def test_an_eight_bit_network_takes_a_byte_for_each_weight() -> None:
     assert load(content)["scales"].nbytes == 4 * sum(len(array) for array in weights)
 
 
-def test_packing_twice_gives_the_same_bytes(packed: tuple[Classifier, Path]) -> None:
+def test_packing_is_reproducible(packed: tuple[Classifier, Path]) -> None:
     model, path = packed
     header = load_packed(path).header
     assert pack(model, ARCHITECTURE, header["affine"], {"id": "test"}) == path.read_bytes()
 
 
-def test_a_pruned_binary_file_is_mask_entropy_plus_signs_plus_statistics(tmp_path: Path) -> None:
-    model, affine = trained("pruned-binary")
+def test_a_pruned_binary_file_consists_of_mask_entropy_signs_and_statistics(tmp_path: Path) -> None:
+    model, affine = training_model("pruned-binary")
     content = pack(model, ARCHITECTURE, affine, {})
     weights = effective_weights(model)
     bits = 0.0
@@ -95,8 +95,8 @@ def test_a_pruned_binary_file_is_mask_entropy_plus_signs_plus_statistics(tmp_pat
     assert len(content) < sum(array.nbytes for array in weights) / 8
 
 
-def test_the_hash_is_of_values_not_of_memory_layout() -> None:
-    model, affine = trained("dense")
+def test_the_hash_depends_on_values_and_not_on_memory_layout() -> None:
+    model, affine = training_model("dense")
     frozen = freeze(model, ARCHITECTURE, affine)
     before = weights_sha256(frozen)
     assert weights_sha256(frozen.to(memory_format=torch.channels_last)) == before  # type: ignore[call-overload]
@@ -115,8 +115,8 @@ def repack(path: Path, header_change: dict[str, Any], **tensors: np.ndarray | No
     )
 
 
-def test_missing_extra_or_misshapen_content_is_refused_by_file(tmp_path: Path) -> None:
-    model, affine = trained("pruned-binary")
+def test_missing_extra_and_misshapen_content_is_an_error(tmp_path: Path) -> None:
+    model, affine = training_model("pruned-binary")
     content = pack(model, ARCHITECTURE, affine, {})
     path = tmp_path / "model.safetensors"
     cases: list[tuple[dict[str, Any], dict[str, np.ndarray | None]]] = [
@@ -137,8 +137,8 @@ def test_missing_extra_or_misshapen_content_is_refused_by_file(tmp_path: Path) -
             load_packed(path)
 
 
-def test_a_header_that_asks_for_a_network_too_large_is_refused_before_it_is_built(tmp_path: Path) -> None:
-    model, affine = trained("dense")
+def test_a_header_with_a_huge_network_is_an_error_before_it_is_built(tmp_path: Path) -> None:
+    model, affine = training_model("dense")
     path = tmp_path / "model.safetensors"
     path.write_bytes(pack(model, ARCHITECTURE, affine, {}))
     with torch.device("meta"):
@@ -146,14 +146,14 @@ def test_a_header_that_asks_for_a_network_too_large_is_refused_before_it_is_buil
     statistics = np.zeros(sum(tensor.numel() for tensor in batch_norm_tensors(wide)), np.float32)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     repack(path, {"architecture": {**ARCHITECTURE, "width": 6000}}, batch_norm=statistics)
-    with pytest.raises(DamagedFileError, match="weights, where"):
+    with pytest.raises(DamagedFileError, match="weights, but at most"):
         load_packed(path)
     # The weights would take forty gigabytes; ru_maxrss is in KiB (on macOS in bytes, which makes the bound stricter).
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20
 
 
-def test_a_truncated_or_foreign_file_is_refused_by_file(tmp_path: Path) -> None:
-    model, affine = trained("dense")
+def test_truncated_and_foreign_files_are_errors(tmp_path: Path) -> None:
+    model, affine = training_model("dense")
     content = pack(model, ARCHITECTURE, affine, {})
     path = tmp_path / "model.safetensors"
     for damaged in (content[: len(content) // 2], b"", b"\x80\x04not safetensors", content[:4]):

@@ -1,4 +1,4 @@
-"""Tests of the split of a packed file's bytes into parts."""
+"""Tests of the breakdown of a packed file's bytes into parts."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ def test_parts_add_up_to_the_file(model: str) -> None:
     assert all(size >= 0 for size in parts.values()) and parts["header"] > 8
 
 
-def test_a_pruned_binary_file_has_masks_and_signs_and_a_dense_one_values() -> None:
+def test_parts_of_pruned_binary_and_dense_files() -> None:
     pruned, dense = file_parts(checkpoint_path(PRUNED)), file_parts(checkpoint_path(DENSE))
     # One sign bit per kept weight (30,746 of them); masks take more bytes than signs.
     assert pruned["value"] == 0 and 30_000 / 8 < pruned["sign"] < 31_500 / 8 < pruned["mask"]
     assert dense["mask"] == dense["sign"] == 0 and dense["value"] > 0.95 * sum(dense.values())
 
 
-def test_what_is_not_a_packed_file_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(DamagedFileError, match="a packed checkpoint"):

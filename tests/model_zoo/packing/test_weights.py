@@ -1,4 +1,4 @@
-"""Tests that weights of every kind are decoded exactly, and that the smallest kind that holds them is chosen."""
+"""Tests that weights of every kind are decoded exactly, and that the smallest suitable kind is chosen."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def scaled(arrays: list[np.ndarray]) -> list[np.ndarray]:
         (masked(normal(), 0.99), "float32", {"dense"}),
     ],
 )
-def test_weights_come_back(weights: list[np.ndarray], kind: str, tensors: set[str]) -> None:
+def test_weights_round_trip(weights: list[np.ndarray], kind: str, tensors: set[str]) -> None:
     header, stored = encode(weights)
     assert header["weights"] == kind and set(stored) == tensors
     decoded = decode(header, stored, [array.size for array in weights])
@@ -48,7 +48,7 @@ def test_weights_come_back(weights: list[np.ndarray], kind: str, tensors: set[st
         assert actual.dtype == np.float32 and actual.tobytes() == array.reshape(-1).tobytes()
 
 
-def test_an_empty_layer_is_accepted() -> None:
+def test_a_layer_without_weights_round_trips() -> None:
     weights = masked(signs())
     weights[1][:] = 0.0
     header, stored = encode(weights)
@@ -57,7 +57,7 @@ def test_an_empty_layer_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("change", [{"weights": "ternary"}, {"kept": [1, 1, 1]}, {"kept": [1, 1]}, {"weights": "signs"}])
-def test_what_does_not_fit_is_an_error(change: dict[str, Any]) -> None:
+def test_inconsistent_headers_are_errors(change: dict[str, Any]) -> None:
     weights = masked(signs())
     header, stored = encode(weights)
     with pytest.raises((ValueError, KeyError)):
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_an_error(change: dict[str, Any]) -> None:
 
 
 def eight_bit(share: float = 1.0) -> list[np.ndarray]:
-    """Return weights as an int8 network has them: integer levels times one float32 per channel."""
+    """Return weights like those of an int8 network: integer levels times one float32 per channel."""
     layers = []
     for shape in SHAPES:
         levels = GENERATOR.integers(-127, 128, shape) * (GENERATOR.random(shape) < share)
@@ -79,7 +79,7 @@ def eight_bit(share: float = 1.0) -> list[np.ndarray]:
     ("share", "kind", "names"),
     [(1.0, "int8", {"levels", "scales"}), (0.2, "pruned-int8", {"mask", "levels", "scales"})],
 )
-def test_eight_bit_weights_take_a_byte_each_and_a_float_a_channel(share: float, kind: str, names: set[str]) -> None:
+def test_eight_bit_weights_take_one_byte_each_and_one_float_per_channel(share: float, kind: str, names: set[str]) -> None:
     weights = eight_bit(share)
     header, stored = encode(weights)
     assert header["weights"] == kind and set(stored) == names
@@ -90,13 +90,13 @@ def test_eight_bit_weights_take_a_byte_each_and_a_float_a_channel(share: float, 
         assert actual.tobytes() == array.reshape(-1).tobytes()
 
 
-def test_one_weight_between_two_levels_makes_it_float32() -> None:
+def test_a_single_weight_between_two_levels_requires_float32() -> None:
     weights = eight_bit()
     weights[1][0, 1, 1, 1] *= np.float32(1.003)
     assert encode(weights)[0]["weights"] == "float32" and value_bits(weights) == (32, 0)
 
 
-def test_levels_that_do_not_fit_are_an_error() -> None:
+def test_inconsistent_levels_are_errors() -> None:
     header, stored = encode(eight_bit())
     for change in ({"channels": [4, 8, 9]}, {"channels": [5, 8, 10]}):
         with pytest.raises(ValueError):
@@ -105,9 +105,9 @@ def test_levels_that_do_not_fit_are_an_error() -> None:
         decode(header, {**stored, "levels": stored["levels"].astype(np.float32)}, [int(np.prod(shape)) for shape in SHAPES])
 
 
-def test_a_kept_weight_takes_what_its_method_stores() -> None:
+def test_bits_per_kept_weight_by_kind() -> None:
     assert value_bits(masked(signs())) == (1, 0)
-    # One float per layer: robust scratch tickets' constants, or biprop's alpha.
+    # One float per layer: the constant of robust scratch tickets or the alpha of biprop.
     assert value_bits(scaled(masked(signs()))) == (1, 3 * 32)
     assert value_bits(masked(normal())) == (32, 0)
     assert value_bits(eight_bit(0.2)) == (8, 32 * sum(shape[0] for shape in SHAPES))

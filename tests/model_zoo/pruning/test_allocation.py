@@ -1,4 +1,4 @@
-"""Tests of the allocation rule against the official code's counts (layer_allocation.csv: 8 networks, 4 powers, keep ratio 0.01)."""
+"""Tests of the allocation rule against the counts of the official code (layer_allocation.csv: 8 networks, 4 powers, keep ratio 0.01)."""
 
 import csv
 import itertools
@@ -16,7 +16,7 @@ CASES = {key: list(rows) for key, rows in itertools.groupby(ROWS, key=lambda row
 
 
 @pytest.mark.parametrize("case", CASES, ids="-p".join)
-def test_every_layer_of_every_network_keeps_what_the_official_code_keeps(case: tuple[str, str]) -> None:
+def test_counts_match_the_official_code(case: tuple[str, str]) -> None:
     name, classes = case[0].split("/")
     with torch.device("meta"):
         network = build_network({"name": name, "classes": int(classes)})
@@ -26,19 +26,19 @@ def test_every_layer_of_every_network_keeps_what_the_official_code_keeps(case: t
     assert counts == [int(row["kept"]) for row in CASES[case]]
 
 
-def test_the_table_is_whole() -> None:
+def test_the_reference_table_is_complete() -> None:
     assert len(CASES) == 32
     assert len(ROWS) == 4 * (2 * (21 + 37 + 54) + 37 + 54)
 
 
-def test_power_one_keeps_the_same_fraction_and_power_zero_the_same_number() -> None:
+def test_power_one_gives_equal_ratios_and_power_zero_equal_counts() -> None:
     sizes = [1000, 50_000, 2_000_000]
     assert layer_keep_ratios(sizes, 0.2, 1.0) == pytest.approx([0.2, 0.2, 0.2], rel=1e-4)
     counts = layer_keep_counts(sizes, 0.001, 0.0)
     assert max(counts) - min(counts) <= 2
 
 
-def test_what_a_full_layer_cannot_take_goes_to_the_larger_ones() -> None:
+def test_the_excess_of_a_full_layer_goes_to_larger_layers() -> None:
     sizes = [100, 100_000]
     counts = layer_keep_counts(sizes, 0.01, 0.0)
     assert counts[0] == 100
@@ -46,12 +46,12 @@ def test_what_a_full_layer_cannot_take_goes_to_the_larger_ones() -> None:
 
 
 @pytest.mark.parametrize(("keep_ratio", "power"), [(0.0, 0.5), (1.1, 0.5), (0.1, -0.1), (0.1, 1.5)])
-def test_ratios_and_powers_outside_their_range_are_refused(keep_ratio: float, power: float) -> None:
+def test_ratios_and_powers_out_of_range_are_errors(keep_ratio: float, power: float) -> None:
     with pytest.raises(ValueError, match="is not in"):
         layer_keep_ratios([10, 20], keep_ratio, power)
 
 
-def test_layers_are_given_what_the_allocation_says() -> None:
+def test_allocated_counts_of_adaptive_and_global_allocation() -> None:
     generator = torch.Generator().manual_seed(0)
     rankings = [scale * torch.randn(shape, generator=generator) for scale, shape in ((1.0, (10, 3)), (5.0, (40, 5)), (0.01, (7, 7)))]
     sizes = [30, 200, 49]

@@ -1,4 +1,4 @@
-"""Tests of one-dimensional k-means with zero as one of the centres."""
+"""Tests of one-dimensional k-means with a fixed centre at zero."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from model_zoo.pruning.clustering import assign, codes, fit_centres, means
 
 
-def test_clusters_that_are_there_are_found_and_zero_stays() -> None:
+def test_clusters_are_recovered_and_zero_is_a_centre() -> None:
     noise = 0.001 * torch.randn(300, generator=torch.Generator().manual_seed(0))
     values = torch.tensor([-1.0, 0.5, 2.0]).repeat(100) + noise
     centres = fit_centres(values, 4)
@@ -14,11 +14,11 @@ def test_clusters_that_are_there_are_found_and_zero_stays() -> None:
 
 
 @pytest.mark.parametrize("number", [2, 4, 16, 256])
-def test_there_are_never_more_centres_than_asked_for_and_each_is_the_mean_of_what_it_got(number: int) -> None:
+def test_the_number_of_centres_is_bounded_and_centres_are_means(number: int) -> None:
     values = torch.randn(5000, generator=torch.Generator().manual_seed(1))
     centres = fit_centres(values, number)
     assert len(centres) <= number and 0.0 in centres.tolist() and torch.equal(centres, centres.sort().values)
-    # Lloyd's iterations stop early, so the error is only near that of the fixed point.
+    # Lloyd's iterations stop early, so the error is only close to that of the fixed point.
     members = assign(values, centres)
     better = means(values, members, centres)
     error = float((values - centres[members]).square().sum())
@@ -26,7 +26,7 @@ def test_there_are_never_more_centres_than_asked_for_and_each_is_the_mean_of_wha
     assert error < float(values.square().sum())
 
 
-def test_few_values_are_their_own_centres_and_none_is_zero_alone() -> None:
+def test_few_values_are_centres_themselves() -> None:
     assert fit_centres(torch.tensor([3.0, -1.0]), 16).tolist() == [-1.0, 0.0, 3.0]
     assert fit_centres(torch.zeros(0), 16).tolist() == [0.0]
     assert fit_centres(torch.tensor([3.0]), 1).tolist() == [0.0]

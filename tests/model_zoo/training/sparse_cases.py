@@ -1,4 +1,4 @@
-"""Recipes, networks and gradients that the tests of engine sparse share."""
+"""Recipes, networks and gradients shared by the tests of engine sparse."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BATCH = 48
 numba = pytest.mark.needs_numba
 MASKED = sorted(name for name, family in families().items() if family.is_masked)
 FAMILIES = ["pruned-binary", "rst", "biprop", "flying-bird", "bcs", "hydra"]
-# Index of the epoch, of three, in which the network is masked, if it is not the first.
+# For families that are not masked from the first epoch: index of the epoch, of three, from which the network is masked.
 MASKED_EPOCH = {"hydra": 1}
 
 
-def masked(family: str, attack: dict[str, Any] | None = None, options: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    """Return a tiny recipe that engine sparse trains; `changes` apply to its architecture."""
+def masked_recipe(family: str, attack: dict[str, Any] | None = None, options: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Return a tiny recipe that engine sparse supports; `changes` apply to its architecture."""
     architecture = {"name": "cifar-resnet8", "classes": 10, "width": 8, "stem_stride": 2, "last_batch_norm": "plain"}
     kind = {"kind": "adam", "learning_rate": 0.01} if family in BY_ADAM else SGD
     top = {
@@ -42,7 +42,7 @@ def masked(family: str, attack: dict[str, Any] | None = None, options: dict[str,
 
 
 def engines(chosen: Recipe) -> tuple[Engine, DenseEngine]:
-    """Return engine sparse and the float32 dense engine, on networks of the same weights in training mode and a masked stage."""
+    """Return engine sparse and the float32 dense engine on networks with the same weights, in training mode and a masked stage."""
     pair = []
     for name in ("sparse", "dense"):
         model, controller = build(chosen)
@@ -67,18 +67,18 @@ def labels(number: int) -> torch.Tensor:
     return LABELS[number * BATCH : (number + 1) * BATCH]
 
 
-def folded(model: Classifier, images: torch.Tensor) -> nn.Module:
-    """Return a copy in evaluation mode whose running statistics are those of one batch, with the biased variance."""
+def with_batch_statistics(model: Classifier, images: torch.Tensor) -> nn.Module:
+    """Return a copy in evaluation mode with the statistics of one batch (biased variance) as running statistics."""
     model = copy.deepcopy(model).train()
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            norm.register_forward_hook(_keep_statistics)
+            norm.register_forward_hook(_set_running_statistics)
     with torch.no_grad():
         model(images)
     return model.eval()
 
 
-def _keep_statistics(norm: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+def _set_running_statistics(norm: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
     if norm.training:
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))

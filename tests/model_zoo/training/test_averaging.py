@@ -19,8 +19,8 @@ from model_zoo.training.sharing import Draws, Share
 from model_zoo.training.state import read_state
 from model_zoo.training.trainer import finished, train
 from tests.model_zoo.families.runs import OPTIONS, SGD
-from tests.model_zoo.training.test_state import interrupted
-from tests.model_zoo.training.test_trainer import weights
+from tests.model_zoo.training.test_state import train_with_interruptions
+from tests.model_zoo.training.test_trainer import hash_of_weights
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 EPSILON = 8 / 255
@@ -49,29 +49,29 @@ def test_the_decay_warms_up() -> None:
         assert float(average.values["weight"]) == pytest.approx(expected)
 
 
-def test_a_parameter_that_is_not_trained_is_its_own_average_and_starts_again() -> None:
+def test_the_average_of_an_untrained_parameter_is_its_value() -> None:
     layer = nn.Linear(1, 1, bias=False)
     average = ParameterAverage(layer, 0.9)
 
-    def moved(value: float, trained: bool) -> float:
+    def move(value: float, trained: bool) -> float:
         layer.weight.requires_grad_(trained)
         with torch.no_grad():
             layer.weight.fill_(value)
         average.update()
         return float(average.values["weight"])
 
-    moved(1.0, True)
-    assert moved(5.0, False) == 5.0
+    move(1.0, True)
+    assert move(5.0, False) == 5.0
     # A method changes the parameter before the epoch in which it is trained again.
     with torch.no_grad():
         layer.weight.fill_(10.0)
     average.at_epoch()
-    assert moved(20.0, True) == pytest.approx(0.1 * 10 + 0.9 * 20)
+    assert move(20.0, True) == pytest.approx(0.1 * 10 + 0.9 * 20)
     average.at_epoch()
     assert float(average.values["weight"]) == pytest.approx(19.0)
 
 
-def test_the_network_is_exactly_as_before_afterwards_and_its_masks_follow_the_average_inside() -> None:
+def test_masks_follow_the_average_inside_the_context_and_the_network_is_restored() -> None:
     dense = engine(recipe())
     average = ParameterAverage(dense.model, 0.9)
     layers = [layer for layer in dense.model.modules() if isinstance(layer, PrunedBinaryConv2d)]
@@ -98,7 +98,7 @@ def test_the_network_is_exactly_as_before_afterwards_and_its_masks_follow_the_av
 
 
 @pytest.mark.parametrize("epsilon", [EPSILON, 0.0])
-def test_running_statistics_are_the_mean_over_attacked_batches(epsilon: float) -> None:
+def test_running_statistics_are_means_over_attacked_batches(epsilon: float) -> None:
     dense = engine(recipe())
     norm: Any = dense.model.network.bn1
     norm_inputs: list[torch.Tensor] = []
@@ -107,7 +107,7 @@ def test_running_statistics_are_the_mean_over_attacked_batches(epsilon: float) -
     dense.model.register_forward_hook(lambda module, inputs, _: passes.append((inputs[0].detach().clone(), norm_inputs[-1])))
     image_sampler = sampler(100, 20)
     recompute_statistics(dense, dense.model, image_sampler, epsilon)
-    # An epoch has five batches; an attacked batch takes one pass for the attack's step and one with its result.
+    # An epoch has five batches; an attacked batch needs one pass for the attack step and one with the result.
     assert len(passes) == (10 if epsilon else 5)
     attacked = passes[1::2] if epsilon else passes
     means = torch.stack([inputs.mean((0, 2, 3)) for _, inputs in attacked]).mean(0)
@@ -120,7 +120,7 @@ def test_running_statistics_are_the_mean_over_attacked_batches(epsilon: float) -
         assert all(EPSILON < float(move) <= 2 * EPSILON + 1e-6 for move in moves)
 
 
-def test_at_most_sixteen_batches_are_used_and_draws_follow_from_seed_and_epoch() -> None:
+def test_statistics_use_at_most_sixteen_batches_seeded_by_seed_and_epoch() -> None:
     dense = engine(recipe())
     passes: list[None] = []
     dense.model.register_forward_hook(lambda *_: passes.append(None))
@@ -135,22 +135,22 @@ def test_at_most_sixteen_batches_are_used_and_draws_follow_from_seed_and_epoch()
 
 
 @pytest.mark.parametrize("family", ["pruned-binary", "dense"])
-def test_training_goes_the_same_way_and_another_network_is_returned(family: str) -> None:
+def test_averaging_does_not_change_the_training_but_the_returned_network(family: str) -> None:
     plain, averaged = recipe(family), recipe(family, top={"average": 0.9})
     plain_run, averaged_run = train(plain, SAMPLE.images, SAMPLE.labels), train(averaged, SAMPLE.images, SAMPLE.labels)
     assert [record.train_loss for record in plain_run.curve] == [record.train_loss for record in averaged_run.curve]
-    assert weights(plain_run, plain) != weights(averaged_run, averaged)
+    assert hash_of_weights(plain_run, plain) != hash_of_weights(averaged_run, averaged)
     assert plain_run.curve[-1].hold_out_clean_accuracy != averaged_run.curve[-1].hold_out_clean_accuracy or family != "dense"
 
 
-def test_what_is_evaluated_is_what_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_evaluated_network_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     states: list[dict[str, torch.Tensor]] = []
 
-    def noted(engine: DenseEngine, *_: object) -> tuple[float, float]:
+    def recorded_accuracy(engine: DenseEngine, *_: object) -> tuple[float, float]:
         states.append({name: tensor.clone() for name, tensor in engine.model.state_dict().items()})
         return 0.5, (0.3, 0.2)[len(states) % 2]
 
-    monkeypatch.setattr(trainer, "hold_out_accuracy", noted)
+    monkeypatch.setattr(trainer, "hold_out_accuracy", recorded_accuracy)
     for select, expected in (("last", 1), ("hold-out", 1)):
         states.clear()
         result = train(recipe(top={"average": 0.9, "select": select}), SAMPLE.images, SAMPLE.labels)
@@ -175,7 +175,7 @@ def test_a_resumed_run_returns_the_same_average(family: str, tmp_path: Path, mon
     chosen = recipe(family, top={"average": 0.8, "data": data, **options, **CASES[family]}, epochs=3, batch=25, **kind)
     uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
     path = tmp_path / "tiny.state.pt"
-    resumed = interrupted(chosen, path, [4, 10, 14, 21, 30], monkeypatch)
+    resumed = train_with_interruptions(chosen, path, [4, 10, 14, 21, 30], monkeypatch)
     expected = uninterrupted.model.state_dict()
     assert all(torch.equal(resumed.model.state_dict()[name], tensor) for name, tensor in expected.items())
     assert [record.hold_out_pgd_accuracy for record in resumed.curve] == [record.hold_out_pgd_accuracy for record in uninterrupted.curve]
@@ -184,7 +184,7 @@ def test_a_resumed_run_returns_the_same_average(family: str, tmp_path: Path, mon
     state = read_state(path)["average"]
     assert set(state["values"]) == {name for name, _ in uninterrupted.model.named_parameters()}
     if family == "hydra":
-        # Scores are trained in the second epoch only; afterwards their average is their value.
+        # Scores are trained only in the second epoch; afterwards their average is their value.
         scores = [name for name in state["updates"] if name.endswith("scores")]
         assert all(state["updates"][name] == 0 for name in scores)
         layers = [layer for layer in uninterrupted.model.modules() if isinstance(layer, MaskedConv2d)]

@@ -1,4 +1,4 @@
-"""Tests that controllers keep the state of methods out of networks, and restore it."""
+"""Tests that controllers store the state of methods outside networks, and restore it."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from model_zoo.training.building import build, build_model
 from model_zoo.training.controller import Controller
 from tests.model_zoo.families.runs import tiny
 
-# Families whose controllers store tensors, and the names of these.
+# Names of the tensors that controllers store, by family; other families store none.
 STORED = {
     "atmc": {"targets", "duals", "codes", "steps", "stage"},
     "bcs": {"steps"},
@@ -34,7 +34,7 @@ class Counting(Controller):
         self.values += progress
 
 
-def test_a_plain_controller_does_nothing() -> None:
+def test_the_base_controller_does_nothing() -> None:
     plain = Controller()
     plain.at_epoch(0, 1)
     plain.after_step(0.5)
@@ -43,7 +43,7 @@ def test_a_plain_controller_does_nothing() -> None:
     plain.restore({})
 
 
-def test_state_is_a_copy_that_restores_another_controller() -> None:
+def test_the_state_is_a_copy_and_can_be_restored() -> None:
     first, second = Counting(), Counting()
     first.after_step(0.5)
     state = first.state()
@@ -58,15 +58,15 @@ def test_state_is_a_copy_that_restores_another_controller() -> None:
 @pytest.mark.parametrize(
     "state", [{}, {"steps": torch.zeros(())}, {"steps": torch.zeros(()), "values": torch.zeros(3), "more": torch.zeros(())}]
 )
-def test_a_state_of_another_controller_is_refused(state: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match="stores"):
+def test_a_state_of_another_controller_is_an_error(state: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="needs the state"):
         Counting().restore(state)
     with pytest.raises(ValueError, match="shape"):
         Counting().restore({"steps": torch.zeros(()), "values": torch.zeros(4)})
 
 
 @pytest.mark.parametrize("name", sorted(families()))
-def test_networks_hold_weights_and_nothing_of_their_method(name: str) -> None:
+def test_networks_contain_weights_and_no_state_of_the_method(name: str) -> None:
     model, controller = build(tiny(name))
     assert set(controller.state()) == STORED.get(name, set())
     assert {key.split(".")[0] for key in model.state_dict()} == {"network"}
@@ -75,7 +75,7 @@ def test_networks_hold_weights_and_nothing_of_their_method(name: str) -> None:
     assert all(torch.equal(rebuilt[key], tensor) for key, tensor in model.state_dict().items())
 
 
-def test_stored_tensors_move_to_the_device_and_single_numbers_stay() -> None:
+def test_stored_tensors_move_to_the_device_and_scalars_stay() -> None:
     counting = Counting()
     counting.to(torch.device("meta"))
     assert counting.values.device.type == "meta" and counting.steps.device.type == "cpu"

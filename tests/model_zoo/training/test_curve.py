@@ -1,4 +1,4 @@
-"""Tests of training curves: as text they have the columns that were measured, and a stored run restores them unchanged."""
+"""Tests of training curves: CSV columns, and restoring stored records."""
 
 import csv
 import dataclasses
@@ -11,7 +11,7 @@ PLAIN = EpochRecord(1, 0.1, 2.0, 0.3, math.nan, math.nan, 10.0)
 TESTED = EpochRecord(2, 0.1, 1.5, 0.4, 0.5, 0.4, 20.0, 0.45, 0.35)
 
 
-def test_columns_of_test_images_are_there_if_any_epoch_has_them() -> None:
+def test_test_columns_are_present_if_any_epoch_has_them() -> None:
     header = "epoch,learning_rate,train_loss,train_robust_accuracy,hold_out_clean_accuracy,hold_out_pgd_accuracy,seconds"
     assert curve_csv([PLAIN]) == f"{header}\n1,0.1,2,0.3,nan,nan,10\n"
     rows = list(csv.DictReader(io.StringIO(curve_csv([PLAIN, TESTED]))))

@@ -1,4 +1,4 @@
-"""Tests of the dense engine, which computes with the model itself, and of how engines are chosen and stored with a run."""
+"""Tests of the dense engine, which computes with the model itself, and of how engines are selected and stored with a run."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def engine() -> DenseEngine:
     return built
 
 
-def test_only_the_trained_pass_reaches_parameters_and_running_statistics() -> None:
+def test_only_the_trained_pass_affects_parameters_and_running_statistics() -> None:
     dense = engine()
     norm = dense.model.network.bn1  # type: ignore[union-attr]
     before = norm.running_var.clone()  # type: ignore[union-attr,operator]
@@ -41,7 +41,7 @@ def test_only_the_trained_pass_reaches_parameters_and_running_statistics() -> No
     assert not torch.equal(norm.running_var, before)  # type: ignore[union-attr,arg-type]
 
 
-def test_the_evaluated_pass_is_that_of_the_frozen_network_and_leaves_the_mode_alone() -> None:
+def test_the_evaluated_pass_equals_evaluation_mode_and_does_not_change_the_mode() -> None:
     dense = engine()
     for _ in range(20):
         dense.trained(IMAGES)
@@ -53,12 +53,12 @@ def test_the_evaluated_pass_is_that_of_the_frozen_network_and_leaves_the_mode_al
     assert images.grad is not None and bool((images.grad != 0).any())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in dense.model.parameters())
     assert all(torch.equal(dense.model.state_dict()[name], tensor) for name, tensor in state.items())
-    # An image alone has the logits that it has in a batch; in training mode it would not.
+    # The logits of an image do not depend on its batch; in training mode they would.
     assert torch.allclose(dense.evaluated(IMAGES[:1]), logits[:1], atol=1e-4)
     assert torch.equal(dense.model.eval()(IMAGES), logits)
 
 
-def test_refresh_brings_masks_up_to_date() -> None:
+def test_refresh_updates_masks() -> None:
     dense = engine()
     layers = [layer for layer in dense.model.modules() if isinstance(layer, PrunedBinaryConv2d)]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Tests of `python -m model_zoo.training` with torch and numpy only, in one process and in several."""
+"""Tests of `python -m model_zoo.training` with torch and numpy only, in one and in several processes."""
 
 import dataclasses
 import json
@@ -15,10 +15,10 @@ from model_zoo.training.__main__ import main
 from model_zoo.training.recipe import Recipe
 from model_zoo.training.state import read_state
 from model_zoo.training.trainer import finished, train
-from tests.model_zoo.training.test_trainer import weights
+from tests.model_zoo.training.test_trainer import hash_of_weights
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
-# Packages that other parts of the project need.
+# Packages that only other parts of the project need.
 ABSENT = (
     "click constriction harness matplotlib pandas PIL pooch pyarrow pyautoattack pydantic rich robustbench safetensors scipy "
     "tomli_w torchattacks torchvision"
@@ -51,21 +51,21 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_the_recipe_of_the_test_is_read_back(folder: Path) -> None:
+def test_the_recipe_of_the_tests_round_trips(folder: Path) -> None:
     assert Recipe.load(folder / "tiny.toml") == recipe()
 
 
-def test_it_trains_with_torch_and_numpy_alone_and_the_state_becomes_a_model(folder: Path) -> None:
+def test_training_needs_only_torch_and_numpy_and_the_state_becomes_a_model(folder: Path) -> None:
     process = run(folder, sys.executable, "-c", ALONE)
     assert process.returncode == 0, process.stderr
     assert "epoch 2" in process.stderr
     assert (folder / "trained" / "tiny.csv").read_text().count("\n") == 3
     trained = finished(recipe(), folder / "trained" / "tiny.state.pt")
     assert trained is not None
-    assert weights(trained, recipe()) == weights(train(recipe(), SAMPLE.images, SAMPLE.labels), recipe())
+    assert hash_of_weights(trained, recipe()) == hash_of_weights(train(recipe(), SAMPLE.images, SAMPLE.labels), recipe())
 
 
-def test_test_arrays_join_the_curve(folder: Path) -> None:
+def test_test_arrays_are_added_to_the_curve(folder: Path) -> None:
     np.savez(folder / "test.npz", x=SAMPLE.images[:50], y=SAMPLE.labels[:50])
     process = run(folder, sys.executable, "-c", ALONE, "--test-arrays", "test.npz", "--engine", "dense")
     assert process.returncode == 0, process.stderr
@@ -73,7 +73,7 @@ def test_test_arrays_join_the_curve(folder: Path) -> None:
     assert (folder / "trained" / "tiny.csv").read_text().splitlines()[0].endswith("test_clean_accuracy,test_pgd_accuracy")
 
 
-def test_starting_from_a_checkpoint_says_what_is_missing(folder: Path) -> None:
+def test_starting_from_a_checkpoint_names_missing_packages(folder: Path) -> None:
     (folder / "mask.safetensors").write_bytes(b"")
     (folder / "tiny.toml").write_text(toml(dataclasses.replace(recipe(), start_from="mask.safetensors")))
     process = run(folder, sys.executable, "-c", ALONE)
@@ -89,10 +89,10 @@ def test_two_processes_train_one_model(folder: Path) -> None:
     assert state["processes"] == 2 and len(state["curve"]) == 2
     trained = finished(recipe(), folder / "trained" / "tiny.state.pt")
     assert trained is not None
-    # The gradient is that of the whole batch up to the batch statistics of each half, so the loss is near one process's, not equal.
+    # The gradient is that of the whole batch up to the batch statistics of each half, so the loss is close to that of one process.
     single = train(recipe(), SAMPLE.images, SAMPLE.labels)
     assert trained.curve[-1].train_loss == pytest.approx(single.curve[-1].train_loss, rel=0.2)
-    assert weights(trained, recipe()) != weights(single, recipe())
+    assert hash_of_weights(trained, recipe()) != hash_of_weights(single, recipe())
 
 
 def test_two_processes_average_one_model(folder: Path) -> None:
@@ -104,7 +104,7 @@ def test_two_processes_average_one_model(folder: Path) -> None:
     assert finished(chosen, folder / "trained" / "tiny.state.pt") is not None
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(folder: Path) -> None:
+def test_an_indivisible_batch_is_an_error(folder: Path) -> None:
     indivisible = recipe(batch=51)
     (folder / "tiny.toml").write_text(toml(dataclasses.replace(indivisible)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
@@ -113,14 +113,14 @@ def test_a_batch_that_cannot_be_divided_is_refused(folder: Path) -> None:
     assert "a batch of 51 cannot be divided among 2 processes" in process.stderr
 
 
-def test_several_processes_write_and_speak_once(folder: Path) -> None:
+def test_several_processes_print_and_write_once(folder: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "model_zoo.training"]
     process = run(folder, *launcher)
     assert process.stderr.count("epoch 2") == 1
     assert process.stderr.count("curve: ") == 1
 
 
-def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_input_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([str(tmp_path / "absent.toml"), "--arrays", str(tmp_path / "absent.npz")])
     assert stopped.value.code == UsageError.exit_code

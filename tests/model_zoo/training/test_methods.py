@@ -1,4 +1,4 @@
-"""Tests of the defining property of each training method: where the attack ends, what it moves, and what the loss is."""
+"""Tests of the defining properties of each training method: the result of its attack, its changes of state, and its loss."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -20,7 +20,7 @@ PIXELS = torch.from_numpy(SAMPLE.images.copy()).permute(0, 3, 1, 2).contiguous()
 
 
 class Setup:
-    """A method on an untrained network, with the images that went through its attacked and trained passes."""
+    """A method on an untrained network, with recorded inputs of its attacked and trained passes."""
 
     def __init__(
         self, name: str, steps: int = 1, step: float = EPSILON, faithful: bool = False, world: int = 1, progress: float = 0.5
@@ -30,9 +30,9 @@ class Setup:
         self.trained: list[torch.Tensor] = []
         draws = Draws(torch.Generator().manual_seed(0), Share(0, world))
 
-        def watched(recorded: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def recording(inputs: list[torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
             def forward(images: torch.Tensor) -> torch.Tensor:
-                recorded.append(images.detach().clone())
+                inputs.append(images.detach().clone())
                 logits: torch.Tensor = self.model(images)
                 return logits
 
@@ -40,7 +40,7 @@ class Setup:
 
         kind = get_method(name)
         images = PIXELS[:100]
-        attacked, trained = watched(self.attacked), watched(self.trained)
+        attacked, trained = recording(self.attacked), recording(self.trained)
         setting = Setting(self.model, attacked, trained, EPSILON, step, steps, faithful, 6.0, images, draws, progress=progress)
         self.method: Method = kind(setting)
         labels = torch.from_numpy(SAMPLE.labels[:100].copy())
@@ -50,7 +50,7 @@ class Setup:
         return next(self.sampler.epoch())
 
 
-def test_the_inner_attack_stays_in_the_ball_raises_the_loss_and_touches_nothing() -> None:
+def test_the_inner_attack_raises_the_loss_within_the_ball_without_side_effects() -> None:
     model = build_model(recipe()).train()
     images, labels = SAMPLE.first(40).tensors()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items() if "num_batches" not in name}
@@ -66,7 +66,7 @@ def test_the_inner_attack_stays_in_the_ball_raises_the_loss_and_touches_nothing(
     assert model.network.bn1.momentum == 0.1  # type: ignore[union-attr]
 
 
-def test_the_best_point_is_the_one_of_highest_loss_among_those_evaluated() -> None:
+def test_the_returned_point_has_the_highest_loss_of_the_evaluated_ones() -> None:
     setup = Setup("pgd", steps=5, step=4 / 255, faithful=True)
     setup.model.eval()
     batch = setup.batch()
@@ -78,7 +78,7 @@ def test_the_best_point_is_the_one_of_highest_loss_among_those_evaluated() -> No
     assert torch.allclose(trained_loss, losses.max(0).values, atol=1e-5)
 
 
-def test_only_faithful_attacks_move_the_running_statistics() -> None:
+def test_only_faithful_attacks_change_the_running_statistics() -> None:
     for faithful, forwards in ((False, 1), (True, 4)):
         setup = Setup("pgd", steps=3, faithful=faithful)
         norm = setup.model.network.bn1  # type: ignore[union-attr]
@@ -91,7 +91,7 @@ def test_only_faithful_attacks_move_the_running_statistics() -> None:
         assert float(excess.min()) > 0.0 and (forwards > 1 or float(excess.min()) < 0.9)
 
 
-def test_one_step_of_five_quarters_of_the_radius_is_fgsm_rs() -> None:
+def test_pgd_with_one_step_of_five_quarters_of_the_radius_is_fgsm_rs() -> None:
     setup = Setup("pgd", steps=1, step=10 / 255)
     batch = setup.batch()
     loss, logits = setup.method.loss(batch)
@@ -104,7 +104,7 @@ def test_one_step_of_five_quarters_of_the_radius_is_fgsm_rs() -> None:
     assert torch.allclose(loss, F.cross_entropy(logits, batch.labels))
 
 
-def test_n_fgsm_starts_from_twice_the_radius_and_does_not_project() -> None:
+def test_n_fgsm_starts_within_twice_the_radius_and_does_not_project() -> None:
     setup = Setup("n-fgsm")
     batch = setup.batch()
     setup.method.loss(batch)
@@ -114,7 +114,7 @@ def test_n_fgsm_starts_from_twice_the_radius_and_does_not_project() -> None:
     assert float(adversarial.min()) >= 0.0 and float(adversarial.max()) <= 1.0
 
 
-def test_stored_perturbations_go_on_where_they_were_aligned_with_their_image() -> None:
+def test_stored_perturbations_are_continued_aligned_with_their_images() -> None:
     setup = Setup("stored-step", step=4 / 255)
     canvas = setup.method.memory["perturbations"]
     before = canvas.clone()
@@ -122,13 +122,13 @@ def test_stored_perturbations_go_on_where_they_were_aligned_with_their_image() -
     assert 0.99 * EPSILON < float(canvas.abs().max()) <= EPSILON * 1.001
     batch = setup.batch()
     setup.method.loss(batch)
-    # The attack starts at the perturbation stored for each image, cut and flipped as the image is.
+    # The attack starts at the stored perturbation of each image, cropped and flipped like the image.
     initial = (setup.attacked[0] - batch.images).abs()
     assert torch.allclose(
         setup.attacked[0], (batch.images + cut(before[batch.index].float(), batch.rows, batch.columns)).clamp(0, 1), atol=1e-6
     )
     assert float(initial.max()) > 0.5 * EPSILON
-    # The perturbation at its end is stored, for the images of the batch only.
+    # The final perturbation is stored, for the images of the batch only.
     final = cut(canvas[batch.index].float(), batch.rows, batch.columns)
     assert torch.allclose(setup.trained[0] - batch.images, final, atol=1e-4)
     others = torch.ones(100, dtype=torch.bool)
@@ -143,15 +143,15 @@ def test_faithful_fast_training_pads_with_grey_and_never_uses_the_last_offset() 
     assert (kind.crop(False).value, kind.crop(False).offsets) == (0.0, 9)
 
 
-def test_stored_perturbations_refuse_to_be_shared() -> None:
-    with pytest.raises(UsageError, match="one process"):
+def test_stored_perturbations_require_one_process() -> None:
+    with pytest.raises(UsageError, match="between processes"):
         Setup("stored-step", world=2)
 
 
-def test_trades_attacks_the_divergence_in_eval_mode_and_adds_it() -> None:
+def test_trades_attacks_the_divergence_in_evaluation_mode_and_adds_it_to_the_loss() -> None:
     setup = Setup("trades", steps=3, step=4 / 255)
     with torch.no_grad():
-        # With the initial running statistics, a network of +1 and -1 is saturated in eval mode.
+        # With the initial running statistics, a network of +1 and -1 is saturated in evaluation mode.
         for _ in range(40):
             setup.model(PIXELS[:100].float() / 255)
     modes: list[bool] = []
@@ -171,7 +171,7 @@ def test_trades_attacks_the_divergence_in_eval_mode_and_adds_it() -> None:
     assert torch.allclose(logits.log_softmax(1), robust, atol=1e-5)
 
 
-def test_every_method_lowers_its_loss() -> None:
+def test_every_method_decreases_its_loss() -> None:
     assert method_names() == ["clean", "n-fgsm", "nuat", "pgd", "stored-step", "trades"]
     for name in method_names():
         setup = Setup(name, step=4 / 255)
@@ -189,7 +189,7 @@ def test_every_method_lowers_its_loss() -> None:
         assert losses[-1] < losses[0], name
 
 
-def test_clean_training_attacks_nothing() -> None:
+def test_clean_training_runs_no_attack() -> None:
     setup = Setup("clean", steps=0, step=0.0)
     batch = setup.batch()
     loss, logits = setup.method.loss(batch)
@@ -198,22 +198,22 @@ def test_clean_training_attacks_nothing() -> None:
     assert torch.equal(loss, F.cross_entropy(logits, batch.labels))
 
 
-def warm(setup: Setup) -> None:
-    """Update running statistics until logits in eval mode are not saturated."""
+def update_statistics(setup: Setup) -> None:
+    """Update running statistics until logits in evaluation mode are not saturated."""
     with torch.no_grad():
         for _ in range(40):
             setup.model(PIXELS[:100].float() / 255)
 
 
-def test_nuat_takes_one_step_from_random_signs_of_half_the_radius_in_eval_mode() -> None:
+def test_nuat_takes_one_step_from_random_signs_of_half_the_radius_in_evaluation_mode() -> None:
     setup = Setup("nuat")
-    warm(setup)
+    update_statistics(setup)
     frozen = deepcopy(setup.model).eval()
     modes: list[bool] = []
     setup.model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
     batch = setup.batch()
     setup.method.loss(batch)
-    # The first batch is attacked on the cross-entropy alone, which needs no clean logits.
+    # The first batch is attacked with the cross-entropy alone, which needs no clean logits.
     assert modes == [False, True, True] and setup.model.training
     (start,), (adversarial, clean) = setup.attacked, setup.trained
     inside = (batch.images > 0.02) & (batch.images < 0.98)
@@ -227,9 +227,9 @@ def test_nuat_takes_one_step_from_random_signs_of_half_the_radius_in_eval_mode()
     assert torch.allclose(adversarial, expected, atol=1e-6)
 
 
-def test_nuat_raises_the_nuclear_norm_in_every_other_batch() -> None:
+def test_nuat_increases_the_nuclear_norm_in_every_second_batch() -> None:
     setup = Setup("nuat", progress=1.0)
-    warm(setup)
+    update_statistics(setup)
     setup.method.loss(setup.batch())
     setup.attacked.clear()
     setup.trained.clear()
@@ -246,13 +246,13 @@ def test_nuat_raises_the_nuclear_norm_in_every_other_batch() -> None:
         (gradient,) = torch.autograd.grad(objective, point)
         (plain_gradient,) = torch.autograd.grad(F.cross_entropy(frozen(point), batch.labels), point)
     expected = (batch.images + (start + EPSILON * gradient.sign() - batch.images).clamp(-EPSILON, EPSILON)).clamp(0, 1)
-    # Signs of gradients near zero may differ.
+    # Signs of gradients close to zero may differ.
     assert float(((setup.trained[0] - expected).abs() > 1e-6).float().mean()) < 0.01
     assert float((gradient.sign() != plain_gradient.sign()).float().mean()) > 0.05
 
 
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.0), (0.45, 2.25), (0.9, 4.5), (1.0, 4.5)])
-def test_nuats_loss_is_clean_and_its_smoothness_rises(progress: float, weight: float) -> None:
+def test_the_loss_of_nuat_is_clean_cross_entropy_plus_increasing_smoothness(progress: float, weight: float) -> None:
     setup = Setup("nuat", progress=progress)
     batch = setup.batch()
     loss, logits = setup.method.loss(batch)
@@ -263,7 +263,7 @@ def test_nuats_loss_is_clean_and_its_smoothness_rises(progress: float, weight: f
     assert torch.allclose(logits, robust, atol=1e-5)
 
 
-def test_an_epoch_changes_the_strength_of_the_attack() -> None:
+def test_at_epoch_changes_the_strength_of_the_attack() -> None:
     setup = Setup("pgd", steps=1)
     setup.method.at_epoch(3, 2 / 255, 0.5)
     batch = setup.batch()

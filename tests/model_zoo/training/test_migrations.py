@@ -1,4 +1,4 @@
-"""Tests that runs stored by an older version are resumed to the weights of an uninterrupted run.
+"""Tests that runs stored by an older version resume to the weights of an uninterrupted run.
 
 The states in `version1` were written in the middle of a run, on one thread, before methods had controllers.
 """
@@ -32,19 +32,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def unpacked(path: Path, folder: Path) -> Path:
+def unpack(path: Path, folder: Path) -> Path:
     target = folder / path.name.removesuffix(".gz")
     target.write_bytes(gzip.decompress(path.read_bytes()))
     return target
 
 
 def step_of(state: dict[str, Any]) -> int:
-    """Return the number of steps done when the state was stored, at five steps per epoch."""
+    """Return the number of steps done when the state was stored, with five steps per epoch."""
     return 5 * len(state["curve"]) + int(state["position"])
 
 
 def stored_at(recipe: Recipe, step: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return the state that the present version stores after `step` steps."""
+    """Return the state that the current version stores after `step` steps."""
 
     def die(event: Step | EpochRecord) -> None:
         if isinstance(event, Step) and event.done == step + 1:
@@ -56,12 +56,12 @@ def stored_at(recipe: Recipe, step: int, path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("packed", STATES, ids=lambda path: path.name.split(".")[0])
-def test_a_run_of_version_1_goes_on_to_the_same_weights(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = unpacked(packed, tmp_path)
+def test_a_run_of_version_1_resumes_to_the_same_weights(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = unpack(packed, tmp_path)
     assert torch.load(path, weights_only=True)["version"] == 1
     state = read_state(path)
     recipe = Recipe.from_dict(state["recipe"])
-    # Another processor's arithmetic gives other bits long before the state was stored, and then nothing can be compared.
+    # Another processor may round differently before the state was stored; then nothing can be compared.
     current = stored_at(recipe, step_of(state), tmp_path / "present.state.pt", monkeypatch)
     if any(not torch.equal(current["model"][name], tensor) for name, tensor in state["model"].items()):
         pytest.skip("this processor computes other bits than the one that stored the state")
@@ -77,11 +77,11 @@ def test_a_run_of_version_1_goes_on_to_the_same_weights(packed: Path, tmp_path: 
     assert finished(recipe, path) is not None
 
 
-def test_every_step_of_migration_leads_to_the_next_version() -> None:
+def test_migrations_lead_from_each_version_to_the_next() -> None:
     assert sorted(STEPS) == list(range(1, VERSION))
 
 
-def test_newer_versions_are_refused(tmp_path: Path) -> None:
+def test_newer_versions_are_errors(tmp_path: Path) -> None:
     torch.save({"format": "robust-binary-training", "version": VERSION + 1}, tmp_path / "newer.state.pt")
     with pytest.raises(DamagedFileError, match=f"version {VERSION + 1}"):
         read_state(tmp_path / "newer.state.pt")

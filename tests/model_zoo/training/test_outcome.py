@@ -1,4 +1,4 @@
-"""Tests that a kept run loads as the model that was trained, and that its record says how it was trained."""
+"""Tests that a stored run loads as the trained model, and that its record describes the training."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from model_zoo.training.trainer import train
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 
-def test_what_is_kept_loads_as_what_was_trained(tmp_path: Path) -> None:
+def test_a_stored_run_loads_as_the_trained_model(tmp_path: Path) -> None:
     chosen = recipe()
     trained = train(chosen, SAMPLE.images, SAMPLE.labels)
     record = keep(trained, chosen, tmp_path)
@@ -39,7 +39,7 @@ def test_what_is_kept_loads_as_what_was_trained(tmp_path: Path) -> None:
     ("kind", "family", "bits"),
     [("kaiming-normal", "sparse", 32), ("signed-constant", "pruned-binary", 1), ("signed-constant-scaled", "pruned-binary", 1)],
 )
-def test_other_initialisations_are_called_what_they_are(kind: str, family: str, bits: int, tmp_path: Path) -> None:
+def test_records_of_other_initialisations(kind: str, family: str, bits: int, tmp_path: Path) -> None:
     chosen = recipe(top={"options": {"keep_ratio": 0.2, "allocation_power": 0.1, "weight_init": kind}}, epochs=1)
     trained = train(chosen, SAMPLE.images, SAMPLE.labels)
     record = keep(trained, chosen, tmp_path)
@@ -51,7 +51,7 @@ def test_other_initialisations_are_called_what_they_are(kind: str, family: str, 
 
 
 @pytest.mark.parametrize("family", ["dense", "pruned-binary"])
-def test_a_network_of_binary_activations_is_trained_packed_and_loaded_as_itself(family: str, tmp_path: Path) -> None:
+def test_a_network_with_binary_activations_is_trained_packed_and_loaded(family: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), 30)
     # One colour per class, with noise.
@@ -61,8 +61,8 @@ def test_a_network_of_binary_activations_is_trained_packed_and_loaded_as_itself(
     before = build_model(chosen)
     trained = train(chosen, images, labels)
     assert trained.engine == "dense"
-    moved = zip(before.parameters(), trained.model.parameters(), strict=True)
-    assert all(not torch.equal(old, new) for old, new in moved)
+    parameter_pairs = zip(before.parameters(), trained.model.parameters(), strict=True)
+    assert all(not torch.equal(old, new) for old, new in parameter_pairs)
     assert trained.curve[-1].hold_out_clean_accuracy > 0.2
     record = keep(trained, chosen, tmp_path)
     assert (record.architecture["activation"], record.activation_bits, record.backward) == ("sign-ste", 1, "ste")
@@ -74,7 +74,7 @@ def test_a_network_of_binary_activations_is_trained_packed_and_loaded_as_itself(
         assert torch.allclose(loaded(pixels), trained.model(pixels), atol=1e-5)
 
 
-def test_selection_on_the_hold_out_is_reported(tmp_path: Path) -> None:
+def test_selection_on_the_hold_out_is_recorded(tmp_path: Path) -> None:
     chosen = recipe(top={"select": "hold-out"})
     trained = train(chosen, SAMPLE.images, SAMPLE.labels)
     record = keep(trained, chosen, tmp_path)

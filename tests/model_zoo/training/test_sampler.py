@@ -1,4 +1,4 @@
-"""Tests of batches (complete, shuffled, cut from the padded image) and of random numbers, equal for any number of processes."""
+"""Tests of batches (complete, shuffled, cropped from padded images) and of random numbers for any number of processes."""
 
 import torch
 
@@ -17,7 +17,7 @@ def sampler(**share: int) -> Sampler:
     return Sampler(PIXELS, torch.arange(len(PIXELS)), 250, Crop(), draws(**share))
 
 
-def test_augmentation_cuts_the_padded_image_or_its_mirror() -> None:
+def test_augmentation_crops_the_padded_image_or_its_mirror_image() -> None:
     image = torch.arange(1, 1 + 3 * 8 * 8).view(1, 3, 8, 8).repeat(64, 1, 1, 1).float()
     padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
     augmented = cut(padded, *cuts(image, Crop(padding=2, offsets=5), draws()))
@@ -27,7 +27,7 @@ def test_augmentation_cuts_the_padded_image_or_its_mirror() -> None:
     assert len(crop_numbers) > 20
 
 
-def test_batches_are_shuffled_whole_and_scaled() -> None:
+def test_batches_are_shuffled_complete_and_scaled() -> None:
     batches = list(sampler().epoch())
     assert [len(batch.images) for batch in batches] == [250, 250]
     assert len(torch.cat([batch.index for batch in batches]).unique()) == 500
@@ -35,7 +35,7 @@ def test_batches_are_shuffled_whole_and_scaled() -> None:
     assert all(float(batch.images.min()) >= 0.0 and float(batch.images.max()) <= 1.0 for batch in batches)
 
 
-def test_an_epoch_goes_on_where_it_was() -> None:
+def test_an_interrupted_epoch_continues() -> None:
     expected = [batch.images for batch in sampler().epoch()]
     first = sampler()
     assert torch.equal(next(first.epoch()).images, expected[0])
@@ -46,14 +46,14 @@ def test_an_epoch_goes_on_where_it_was() -> None:
     assert torch.equal(remaining.images, expected[1])
 
 
-def test_processes_divide_each_batch_among_them() -> None:
+def test_processes_divide_each_batch() -> None:
     full, *halves = (next(sampler(**share).epoch()) for share in ({}, {"rank": 0, "world": 2}, {"rank": 1, "world": 2}))
     for rank, part in enumerate(halves):
         assert torch.equal(part.images, full.images[rank::2])
         assert torch.equal(part.index, full.index[rank::2])
 
 
-def test_random_numbers_are_those_of_the_whole_batch() -> None:
+def test_random_numbers_do_not_depend_on_the_number_of_processes() -> None:
     template = torch.empty(6, 3, 2, 2)
     for kind in ("uniform", "normal"):
         full = getattr(draws(), kind)(template)

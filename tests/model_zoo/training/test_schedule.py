@@ -1,4 +1,4 @@
-"""Tests of the learning rate: warm-up, cosine, milestones, one cycle, and the official code's rate per epoch."""
+"""Tests of the learning rate: warm-up, cosine, milestones, one cycle, and the per-epoch rate of the official code."""
 
 import math
 
@@ -8,7 +8,7 @@ from model_zoo.training.recipe import Optimiser
 from model_zoo.training.schedule import learning_rate
 
 
-def test_the_schedule_warms_up_and_ends_at_zero() -> None:
+def test_the_cosine_schedule_warms_up_and_ends_at_zero() -> None:
     options = Optimiser(kind="sgd", learning_rate=1.0, epochs=10, batch=8, warmup=2.0)
     assert learning_rate(options, 0.0) < 0.01
     assert learning_rate(options, 2.0) == 1.0
@@ -16,7 +16,7 @@ def test_the_schedule_warms_up_and_ends_at_zero() -> None:
     assert learning_rate(options, 10.0) == pytest.approx(0.0)
 
 
-def test_per_epoch_the_rate_is_the_official_cosine_of_whole_epochs() -> None:
+def test_the_per_epoch_rate_is_the_official_cosine_of_whole_epochs() -> None:
     options = Optimiser(kind="sgd", learning_rate=0.1, epochs=400, batch=256, per_epoch=True)
     for epoch in (0, 1, 123, 399):
         expected = 0.1 * (1 + math.cos(math.pi * epoch / 400)) / 2

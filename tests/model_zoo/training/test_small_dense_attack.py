@@ -1,4 +1,4 @@
-"""Tests of engine sparse on small dense networks: the kernels attack them and the dense engine trains them."""
+"""Tests of engine sparse on small dense networks, which are attacked with the kernels and trained by the dense engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.model_zoo.training.tiny import SAMPLE, recipe
 pytestmark = pytest.mark.needs_numba
 
 
-def made(family: str = "dense", **changes: Any) -> Recipe:
+def dense_recipe(family: str = "dense", **changes: Any) -> Recipe:
     data = {"dataset": "cifar10", "hold_out": 20, "images": 340}
     return recipe(family, top={"data": data}, batch=32, epochs=2, **changes)
 
@@ -34,10 +34,10 @@ def images(count: int = 32, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("momentum", [0.1, None, 1.0])
 @pytest.mark.parametrize("family", ["dense", "dense-binary"])
-def test_the_attack_has_the_statistics_of_the_batch_before(family: str, momentum: float | None) -> None:
+def test_the_attack_uses_the_statistics_of_the_previous_batch(family: str, momentum: float | None) -> None:
     from model_zoo.kernels.convolve import LANES
 
-    chosen = made(family)
+    chosen = dense_recipe(family)
     model = build_model(chosen).train()
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -58,7 +58,7 @@ def test_the_attack_has_the_statistics_of_the_batch_before(family: str, momentum
             expected(images(seed=seed))
         point, reference_point = images(5, seed=9).requires_grad_(True), images(5, seed=9).requires_grad_(True)
         logits, reference_logits = engine.attacked(point), expected.eval()(reference_point)
-        # PyTorch's running variance is the unbiased one.
+        # The running variance of PyTorch is the unbiased one.
         torch.testing.assert_close(logits, reference_logits, atol=0.05, rtol=0.02)
         (gradient,), (reference_gradient,) = (
             torch.autograd.grad(logits.sum(), point),
@@ -70,7 +70,7 @@ def test_the_attack_has_the_statistics_of_the_batch_before(family: str, momentum
 def test_a_large_dense_network_is_attacked_by_the_dense_engine() -> None:
     from model_zoo.training.sparse_engine import SparseEngine
 
-    chosen = made()
+    chosen = dense_recipe()
     model = build_model(chosen).train()
     engine = SparseEngine(model, DenseEngine(model, Share(), chosen.optimiser.batch), attacked_below=10.0)
     engine.trained(images())
@@ -79,15 +79,15 @@ def test_a_large_dense_network_is_attacked_by_the_dense_engine() -> None:
         torch.testing.assert_close(engine.attacked(images(16)), engine.dense.attacked(images(16)))
 
 
-def test_dense_families_are_trained_sparsely_only_if_asked() -> None:
-    assert resolve_engine(made(), "cpu") == "dense"
-    assert resolve_engine(made(), "cpu", "sparse") == "sparse"
+def test_dense_families_use_engine_sparse_only_on_request() -> None:
+    assert resolve_engine(dense_recipe(), "cpu") == "dense"
+    assert resolve_engine(dense_recipe(), "cpu", "sparse") == "sparse"
     with pytest.raises(UsageError, match="multiples of 16"):
         resolve_engine(recipe("dense", batch=25), "cpu", "sparse")
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    chosen, state = made(), tmp_path / "state.pt"
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    chosen, state = dense_recipe(), tmp_path / "state.pt"
     uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels, engine="sparse")
 
     class Stopped(Exception):

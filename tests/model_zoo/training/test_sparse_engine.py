@@ -1,4 +1,4 @@
-"""Tests that engine sparse computes what the model computes: logits, gradients, statistics and masks."""
+"""Tests that engine sparse computes the same logits, gradients, statistics and masks as the model."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from tests.model_zoo.training.sparse_cases import (
     IMAGES,
     batch,
     engines,
-    folded,
     labels,
     logits_and_gradient,
-    masked,
+    masked_recipe,
     named_gradients,
     numba,
+    with_batch_statistics,
 )
 
 
 @numba
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("last", ["plain", "affine", "none"])
-def test_gradients_are_within_one_percent_of_autograds(family: str, last: str) -> None:
-    sparse, dense = engines(masked(family, last_batch_norm=last))
+def test_gradients_are_within_one_per_cent_of_autograd(family: str, last: str) -> None:
+    sparse, dense = engines(masked_recipe(family, last_batch_norm=last))
     actual, expected = named_gradients(sparse), named_gradients(dense)
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         if gradient.dim() == 4:
             assert difference(actual[name], gradient) < 0.01, name
         else:
-            # Some gradients of batch norms' parameters vanish, such as that of a shift before another batch norm.
+            # Some gradients of batch-norm parameters vanish, such as that of a shift before another batch norm.
             assert difference(actual[name], gradient, 0.05 * len(gradient) ** 0.5) < 0.01, name
 
 
 @numba
 @pytest.mark.parametrize("architecture", ["cifar-resnet18", "cifar-resnet50"])
-def test_so_are_those_of_a_deep_network(architecture: str) -> None:
-    sparse, dense = engines(masked("pruned-binary", name=architecture))
-    # Compare in float64, because PyTorch's float32 is itself 2 % off in so deep an untrained network.
+def test_gradients_of_deep_networks_are_within_one_per_cent_of_autograd(architecture: str) -> None:
+    sparse, dense = engines(masked_recipe("pruned-binary", name=architecture))
+    # Compare in float64, because float32 in PyTorch has an error of 2 % for such a deep untrained network.
     exact = copy.deepcopy(dense.model).double()
     for layer in exact.modules():
         if isinstance(layer, PrunedBinaryConv2d):
@@ -57,10 +57,10 @@ def test_so_are_those_of_a_deep_network(architecture: str) -> None:
 
 @numba
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_attacks_network_has_the_statistics_of_the_batch_before(family: str) -> None:
-    sparse, dense = engines(masked(family))
+def test_the_attacked_network_has_the_statistics_of_the_previous_batch(family: str) -> None:
+    sparse, dense = engines(masked_recipe(family))
     sparse.trained(batch(0))
-    reference = folded(dense.model, batch(0))  # type: ignore[arg-type]
+    reference = with_batch_statistics(dense.model, batch(0))  # type: ignore[arg-type]
     for images in (batch(1), batch(2)[:10]):
         with input_gradients_only(sparse.model):  # type: ignore[attr-defined]
             logits, gradient = logits_and_gradient(sparse.attacked, images)
@@ -70,10 +70,10 @@ def test_the_attacks_network_has_the_statistics_of_the_batch_before(family: str)
 
 
 @numba
-def test_the_first_attack_has_the_statistics_of_its_own_images_and_moves_nothing() -> None:
-    sparse, dense = engines(masked("pruned-binary"))
+def test_the_first_attack_uses_the_statistics_of_its_images_and_has_no_side_effects() -> None:
+    sparse, dense = engines(masked_recipe("pruned-binary"))
     before = {name: tensor.clone() for name, tensor in sparse.model.state_dict().items()}  # type: ignore[attr-defined]
-    expected, by_images = logits_and_gradient(folded(dense.model, batch(0)), batch(0))  # type: ignore[arg-type]
+    expected, by_images = logits_and_gradient(with_batch_statistics(dense.model, batch(0)), batch(0))  # type: ignore[arg-type]
     logits, gradient = logits_and_gradient(sparse.attacked, batch(0))
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     assert difference(gradient, by_images) < 1e-3
@@ -82,8 +82,8 @@ def test_the_first_attack_has_the_statistics_of_its_own_images_and_moves_nothing
 
 @numba
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_evaluated_network_is_the_model_in_evaluation_mode(family: str) -> None:
-    sparse, dense = engines(masked(family))
+def test_the_evaluated_network_equals_the_model_in_evaluation_mode(family: str) -> None:
+    sparse, dense = engines(masked_recipe(family))
     for number in range(4):
         for engine in (sparse, dense):
             engine.trained(batch(number))
@@ -99,8 +99,8 @@ def test_the_evaluated_network_is_the_model_in_evaluation_mode(family: str) -> N
 
 @numba
 @pytest.mark.parametrize("momentum", [0.1, 0.5, None])
-def test_running_statistics_move_as_pytorchs(momentum: float | None) -> None:
-    sparse, dense = engines(masked("flying-bird"))
+def test_running_statistics_are_updated_like_in_pytorch(momentum: float | None) -> None:
+    sparse, dense = engines(masked_recipe("flying-bird"))
     norms = [[module for module in engine.model.modules() if isinstance(module, nn.BatchNorm2d)] for engine in (sparse, dense)]  # type: ignore[attr-defined]
     for norm in norms[0] + norms[1]:
         norm.momentum = momentum  # type: ignore[assignment]
@@ -115,8 +115,8 @@ def test_running_statistics_move_as_pytorchs(momentum: float | None) -> None:
 
 
 @numba
-def test_a_pass_without_gradients_leaves_its_tape_to_the_next() -> None:
-    sparse, _ = engines(masked("pruned-binary"))
+def test_a_pass_without_gradients_releases_its_tape() -> None:
+    sparse, _ = engines(masked_recipe("pruned-binary"))
     for _ in range(3):
         with torch.no_grad():
             logits = sparse.trained(batch(0))
@@ -127,7 +127,7 @@ def test_a_pass_without_gradients_leaves_its_tape_to_the_next() -> None:
 
 @numba
 def test_a_tape_serves_one_backward_pass() -> None:
-    sparse, _ = engines(masked("pruned-binary"))
+    sparse, _ = engines(masked_recipe("pruned-binary"))
     loss = F.cross_entropy(sparse.trained(batch(0)), labels(0))
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="second time"):
@@ -135,13 +135,13 @@ def test_a_tape_serves_one_backward_pass() -> None:
 
 
 @numba
-def test_no_gradient_is_computed_with_the_weights_of_a_later_pass() -> None:
-    sparse, _ = engines(masked("pruned-binary"))
+def test_a_backward_pass_after_a_change_of_weights_is_an_error() -> None:
+    sparse, _ = engines(masked_recipe("pruned-binary"))
     sparse.trained(batch(0))
     point = batch(1).requires_grad_(True)
     attacked = sparse.attacked(point).sum()
     (before,) = torch.autograd.grad(attacked, point, retain_graph=True)
-    sparse.attacked(batch(2))  # weights and statistics are still the same
+    sparse.attacked(batch(2))  # Weights and statistics are still the same.
     assert torch.equal(torch.autograd.grad(attacked, point, retain_graph=True)[0], before)
     sparse.evaluated(batch(2))
     with pytest.raises(RuntimeError, match="have changed since the forward pass"):
@@ -150,7 +150,7 @@ def test_no_gradient_is_computed_with_the_weights_of_a_later_pass() -> None:
 
 @numba
 def test_two_training_passes_before_one_backward_pass() -> None:
-    sparse, dense = engines(masked("pruned-binary"))
+    sparse, dense = engines(masked_recipe("pruned-binary"))
     gradients = []
     for engine in (sparse, dense):
         first, second = engine.trained(batch(0)), engine.trained(batch(1))
@@ -163,9 +163,9 @@ def test_two_training_passes_before_one_backward_pass() -> None:
 @numba
 @pytest.mark.parametrize("family", ["pruned-binary", "rst", "biprop"])
 def test_masks_are_those_of_the_largest_scores(family: str) -> None:
-    sparse, _ = engines(masked(family))
+    sparse, _ = engines(masked_recipe(family))
     layers = [layer for layer in sparse.model.modules() if isinstance(layer, PrunedBinaryConv2d)]  # type: ignore[attr-defined]
-    # The seed gives no ties, because any of several equal scores may be kept.
+    # The scores of this seed have no ties, because any of several equal scores may be kept.
     generator = torch.Generator().manual_seed(0)
     for step in range(4):
         with torch.no_grad():
@@ -181,14 +181,14 @@ def test_masks_are_those_of_the_largest_scores(family: str) -> None:
     sparse.refresh()
     for layer in layers:
         # Any of several equal scores may be kept.
-        kept, dropped = layer.scores.abs()[layer.mask > 0], layer.scores.abs()[layer.mask == 0]
-        assert len(kept) == layer.kept and (not len(dropped) or kept.min() >= dropped.max())
+        kept, pruned = layer.scores.abs()[layer.mask > 0], layer.scores.abs()[layer.mask == 0]
+        assert len(kept) == layer.kept and (not len(pruned) or kept.min() >= pruned.max())
 
 
 @numba
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_computed_follows_the_weights(family: str) -> None:
-    sparse, dense = engines(masked(family))
+def test_results_follow_changed_weights(family: str) -> None:
+    sparse, dense = engines(masked_recipe(family))
     for number in range(2):
         for engine in (sparse, dense):
             engine.trained(batch(number))
@@ -207,8 +207,8 @@ def test_what_is_computed_follows_the_weights(family: str) -> None:
 
 
 @numba
-def test_the_state_is_the_statistics_of_the_batch_before() -> None:
-    chosen = masked("pruned-binary")
+def test_the_state_contains_the_statistics_of_the_previous_batch() -> None:
+    chosen = masked_recipe("pruned-binary")
     sparse, restored = engines(chosen)[0], engines(chosen)[0]
     assert sparse.state() == {}
     sparse.trained(batch(0))

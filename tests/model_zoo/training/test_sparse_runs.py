@@ -1,4 +1,4 @@
-"""Tests of training runs on engine sparse: they resume, switch engines between stages and leave global state alone."""
+"""Tests of training runs on engine sparse: they resume, switch engines between stages and do not change global state."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from model_zoo.training import trainer
 from model_zoo.training.engine import Engine, make_engine
 from model_zoo.training.trained import Step, Trained
 from model_zoo.training.trainer import train
-from tests.model_zoo.training.sparse_cases import FAMILIES, masked, numba
-from tests.model_zoo.training.test_state import Killed, interrupted
+from tests.model_zoo.training.sparse_cases import FAMILIES, masked_recipe, numba
+from tests.model_zoo.training.test_state import Killed, train_with_interruptions
 from tests.model_zoo.training.tiny import SAMPLE
 
 
-def same(first: Trained, second: Trained) -> bool:
+def are_equal(first: Trained, second: Trained) -> bool:
     """Return whether two runs have the same model and training losses."""
     state = second.model.state_dict()
     is_equal = all(torch.equal(tensor, state[name]) for name, tensor in first.model.state_dict().items())
@@ -30,49 +30,49 @@ def same(first: Trained, second: Trained) -> bool:
 
 @numba
 @pytest.mark.parametrize("family", [*FAMILIES, "harp", "lwm", "robust-bird", "flying-bird-plus"])
-def test_a_killed_run_goes_on_to_the_same_weights(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = masked(family)
+def test_a_killed_run_resumes_to_the_same_weights(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = masked_recipe(family)
     uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
     assert uninterrupted.engine == "sparse"
-    # An epoch has five steps: kill the run inside one, at the end of one, and at the beginning of the next stage.
-    assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5, 6, 13], monkeypatch), uninterrupted)
+    # An epoch has five steps: kill the run inside an epoch, at the end of one, and at the beginning of the next stage.
+    assert are_equal(train_with_interruptions(chosen, tmp_path / "tiny.state.pt", [2, 5, 6, 13], monkeypatch), uninterrupted)
 
 
 @numba
-def test_so_does_one_on_two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, before = masked("pruned-binary"), torch.get_num_threads()
+def test_a_killed_run_on_two_threads_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, before = masked_recipe("pruned-binary"), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
         assert uninterrupted.threads == 2
-        assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [2, 5], monkeypatch), uninterrupted)
+        assert are_equal(train_with_interruptions(chosen, tmp_path / "tiny.state.pt", [2, 5], monkeypatch), uninterrupted)
     finally:
         torch.set_num_threads(before)
 
 
 @numba
 @pytest.mark.parametrize("method", ["trades", "n-fgsm", "stored-step"])
-def test_so_does_one_of_another_method(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = masked("pruned-binary", {"method": method, "steps": 2 if method == "trades" else 1})
+def test_a_killed_run_of_another_method_resumes_to_the_same_weights(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = masked_recipe("pruned-binary", {"method": method, "steps": 2 if method == "trades" else 1})
     uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
     assert uninterrupted.engine == "sparse"
-    assert same(interrupted(chosen, tmp_path / "tiny.state.pt", [3, 5, 11], monkeypatch), uninterrupted)
+    assert are_equal(train_with_interruptions(chosen, tmp_path / "tiny.state.pt", [3, 5, 11], monkeypatch), uninterrupted)
 
 
 @numba
 def test_a_staged_method_is_dense_until_its_network_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     from model_zoo.training.sparse_engine import SparseEngine
 
-    chosen, calls = masked("hydra"), []
+    chosen, calls = masked_recipe("hydra"), []
     created: list[SparseEngine] = []
 
-    def remembered(*args: Any) -> Engine:
+    def make_and_record(*args: Any) -> Engine:
         created.append(make_engine(*args))  # type: ignore[arg-type]
         for name in ("attacked", "trained"):
-            monkeypatch.setattr(created[0].dense, name, counted(name, getattr(created[0].dense, name)))
+            monkeypatch.setattr(created[0].dense, name, counting(name, getattr(created[0].dense, name)))
         return created[0]
 
-    def counted(name: str, work: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def counting(name: str, work: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def call(images: torch.Tensor) -> torch.Tensor:
             calls.append(name)
             return work(images)
@@ -80,7 +80,7 @@ def test_a_staged_method_is_dense_until_its_network_is_masked(monkeypatch: pytes
         return call
 
     passes: list[int] = []
-    monkeypatch.setattr(trainer, "make_engine", remembered)
+    monkeypatch.setattr(trainer, "make_engine", make_and_record)
     train(chosen, SAMPLE.images, SAMPLE.labels, report=lambda event: passes.append(len(calls)) if isinstance(event, Step) else None)
     # The dense engine makes the training passes of the first epoch's five steps, and the first attack, before which no statistics exist.
     assert passes == [chosen.attack.steps + min(step, 5) for step in range(1, 16)]
@@ -88,8 +88,8 @@ def test_a_staged_method_is_dense_until_its_network_is_masked(monkeypatch: pytes
 
 
 @numba
-def test_the_engine_trains_to_nearly_the_loss_of_the_dense_one() -> None:
-    chosen = masked("pruned-binary")
+def test_the_loss_is_close_to_that_of_the_dense_engine() -> None:
+    chosen = masked_recipe("pruned-binary")
     sparse_run, dense_run = (train(chosen, SAMPLE.images, SAMPLE.labels, engine=engine) for engine in ("sparse", "dense"))
     assert (sparse_run.engine, dense_run.engine) == ("sparse", "dense")
     assert "training pass float32, weight gradients " in sparse_run.precision
@@ -111,7 +111,7 @@ def test_global_state_is_unchanged(fails: bool) -> None:
     state, threads, numbers = torch.get_rng_state(), torch.get_num_threads(), np.random.get_state()[1].copy()
     assert not flushes_denormals()
     try:
-        train(masked("pruned-binary"), SAMPLE.images, SAMPLE.labels, report=die)
+        train(masked_recipe("pruned-binary"), SAMPLE.images, SAMPLE.labels, report=die)
     except Killed:
         assert fails
     assert not flushes_denormals()
@@ -122,8 +122,8 @@ def test_global_state_is_unchanged(fails: bool) -> None:
 
 
 @numba
-def test_a_run_begun_on_one_engine_is_not_finished_on_the_other(tmp_path: Path) -> None:
-    chosen, path = masked("rst"), tmp_path / "tiny.state.pt"
+def test_a_run_cannot_be_continued_with_another_engine(tmp_path: Path) -> None:
+    chosen, path = masked_recipe("rst"), tmp_path / "tiny.state.pt"
     train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
     with pytest.raises(UsageError, match="another"):
         train(chosen, SAMPLE.images, SAMPLE.labels, state=path, engine="dense")

@@ -1,4 +1,4 @@
-"""Tests that a run that is killed at any moment and started again gives the weights of an uninterrupted run."""
+"""Tests that a run that is killed at any moment and started again has the weights of an uninterrupted run."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ from model_zoo.training.sections import SINGLE_STEP
 from model_zoo.training.state import read_state, state_path, write_state
 from model_zoo.training.trained import Step, Trained
 from model_zoo.training.trainer import finished, train
-from tests.model_zoo.training.test_trainer import weights
+from tests.model_zoo.training.test_trainer import hash_of_weights
 from tests.model_zoo.training.tiny import SAMPLE, recipe
 
 
@@ -27,8 +27,8 @@ class Killed(Exception):
     pass
 
 
-def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """Train, killing the run right after each of the given steps and resuming it; the state is stored at every step."""
+def train_with_interruptions(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Train; kill the run right after each of the given steps and resume it; the state is stored at every step."""
     for moment in moments:
 
         def die(event: Step | EpochRecord, moment: int = moment) -> None:
@@ -41,11 +41,11 @@ def interrupted(chosen: Recipe, path: Path, moments: list[int], monkeypatch: pyt
 
 
 @pytest.mark.parametrize("method", method_names())
-def test_a_resumed_run_gives_the_same_weights(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_has_the_same_weights(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = recipe(attack={"method": method, "steps": 1 if method in SINGLE_STEP else 2})
     uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
-    resumed = interrupted(chosen, tmp_path / "tiny.state.pt", [1, 4, 10, 11, 20], monkeypatch)
-    assert weights(resumed, chosen) == weights(uninterrupted, chosen)
+    resumed = train_with_interruptions(chosen, tmp_path / "tiny.state.pt", [1, 4, 10, 11, 20], monkeypatch)
+    assert hash_of_weights(resumed, chosen) == hash_of_weights(uninterrupted, chosen)
     for actual, expected in zip(resumed.curve, uninterrupted.curve, strict=True):
         assert (actual.train_loss, actual.hold_out_pgd_accuracy, actual.learning_rate) == (
             expected.train_loss,
@@ -55,21 +55,23 @@ def test_a_resumed_run_gives_the_same_weights(method: str, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("options", [{"stages": 2}, {"weight_init": "kaiming-normal"}, {"weight_init": "signed-constant-scaled"}])
-def test_so_does_one_with_other_options_and_selection(options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_with_other_options_has_the_same_weights(
+    options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     top = {"options": {"keep_ratio": 0.2, "allocation_power": 0.1, **options}, "select": "last" if "stages" in options else "hold-out"}
     chosen = recipe(top=top)
     uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
-    resumed = interrupted(chosen, tmp_path / "tiny.state.pt", [3, 14], monkeypatch)
-    assert weights(resumed, chosen) == weights(uninterrupted, chosen)
+    resumed = train_with_interruptions(chosen, tmp_path / "tiny.state.pt", [3, 14], monkeypatch)
+    assert hash_of_weights(resumed, chosen) == hash_of_weights(uninterrupted, chosen)
     assert resumed.selected.epoch == uninterrupted.selected.epoch
 
 
-def test_a_run_resumed_within_a_stage_of_gradual_pruning_keeps_as_many_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_resumed_within_a_stage_of_gradual_pruning_has_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = recipe(top={"options": {"keep_ratio": 0.2, "allocation_power": 0.1, "stages": 2}}, epochs=4)
     uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels)
     # Kill the run in the second of the two epochs of the first stage.
-    resumed = interrupted(chosen, tmp_path / "tiny.state.pt", [14], monkeypatch)
-    assert weights(resumed, chosen) == weights(uninterrupted, chosen)
+    resumed = train_with_interruptions(chosen, tmp_path / "tiny.state.pt", [14], monkeypatch)
+    assert hash_of_weights(resumed, chosen) == hash_of_weights(uninterrupted, chosen)
 
 
 def test_a_finished_run_is_read_without_images(tmp_path: Path) -> None:
@@ -78,11 +80,11 @@ def test_a_finished_run_is_read_without_images(tmp_path: Path) -> None:
     uninterrupted = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
     reloaded = finished(chosen, path)
     assert reloaded is not None
-    assert weights(reloaded, chosen) == weights(uninterrupted, chosen)
+    assert hash_of_weights(reloaded, chosen) == hash_of_weights(uninterrupted, chosen)
     assert reloaded.curve == uninterrupted.curve and reloaded.images == 600
 
 
-def test_another_recipe_or_other_images_are_refused(tmp_path: Path) -> None:
+def test_another_recipe_and_other_images_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "tiny.state.pt"
     train(recipe(epochs=1), SAMPLE.images, SAMPLE.labels, state=path)
     with pytest.raises(UsageError, match="another recipe"):
@@ -93,7 +95,7 @@ def test_another_recipe_or_other_images_are_refused(tmp_path: Path) -> None:
         finished(recipe(epochs=2), path)
 
 
-def test_a_field_that_a_stored_recipe_does_not_have_means_its_default(tmp_path: Path) -> None:
+def test_missing_fields_of_a_stored_recipe_have_their_defaults(tmp_path: Path) -> None:
     path = tmp_path / "tiny.state.pt"
     train(recipe(epochs=1), SAMPLE.images, SAMPLE.labels, state=path)
     state = read_state(path)
@@ -108,17 +110,17 @@ def test_a_field_that_a_stored_recipe_does_not_have_means_its_default(tmp_path: 
         finished(recipe(epochs=1), path)
 
 
-class Evil:
+class RunsCommand:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("echo executed",)
 
 
-def test_files_that_are_not_states_are_refused_and_nothing_is_executed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_files_are_errors_and_nothing_is_executed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "tiny.state.pt"
     write_state(path, {"recipe": {"id": "tiny"}, "tensor": torch.arange(10_000)})
     assert read_state(path)["recipe"] == {"id": "tiny"}
     complete = path.read_bytes()
-    for content in (b"", complete[:100], complete[: len(complete) // 2], b"not a state", pickle.dumps(Evil())):
+    for content in (b"", complete[:100], complete[: len(complete) // 2], b"not a state", pickle.dumps(RunsCommand())):
         path.write_bytes(content)
         with pytest.raises(DamagedFileError, match=r"tiny\.state\.pt"):
             read_state(path)
@@ -131,8 +133,7 @@ def test_files_that_are_not_states_are_refused_and_nothing_is_executed(tmp_path:
     assert "executed" not in capfd.readouterr().out
 
 
-def test_a_process_killed_without_warning_goes_on(tmp_path: Path) -> None:
-    """Check that a process killed by SIGKILL from outside, at an arbitrary moment, resumes to the same weights."""
+def test_a_process_killed_by_sigkill_resumes_to_the_same_weights(tmp_path: Path) -> None:
     chosen = recipe(epochs=3)
     script = tmp_path / "run.py"
     script.write_text(
@@ -155,5 +156,5 @@ def test_a_process_killed_without_warning_goes_on(tmp_path: Path) -> None:
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     resumed = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
-    assert weights(resumed, chosen) == weights(train(chosen, SAMPLE.images, SAMPLE.labels), chosen)
+    assert hash_of_weights(resumed, chosen) == hash_of_weights(train(chosen, SAMPLE.images, SAMPLE.labels), chosen)
     assert [file.name for file in tmp_path.glob("*.pt")] == [path.name]

@@ -11,7 +11,7 @@ SAMPLE = datasets.load("cifar10-sample").first(600)
 def recipe(
     family: str = "pruned-binary", attack: dict[str, Any] | None = None, top: dict[str, Any] | None = None, **optimiser: Any
 ) -> Recipe:
-    """Return a recipe of two epochs of ten steps on the 500 images outside the hold-out; the other parameters change its fields."""
+    """Return a recipe with two epochs of ten steps on 500 images outside the hold-out; the other parameters change its fields."""
     options = {"keep_ratio": 0.2, "allocation_power": 0.1} if family == "pruned-binary" else {}
     kind = {"kind": "adam", "learning_rate": 0.01} if family != "dense" else {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9}
     architecture = {"name": "cifar-resnet8", "classes": 10, "width": 8, "stem_stride": 2, "last_batch_norm": "plain"}

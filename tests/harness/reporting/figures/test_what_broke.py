@@ -1,4 +1,4 @@
-"""Tests of the figure of which component broke which share of the images."""
+"""Tests of the figure that shows the share of images broken by each component."""
 
 import pandas as pd
 import pytest
@@ -17,7 +17,7 @@ def widths(axes: object) -> dict[str, float]:
     return {str(bar.get_facecolor()): round(bar.get_width(), 6) for bar in axes.patches}  # type: ignore[attr-defined]
 
 
-def test_it_has_a_panel_for_autoattack_and_one_for_all_attacks(attacked: pd.DataFrame) -> None:
+def test_panels_for_autoattack_and_for_all_attacks(attacked: pd.DataFrame) -> None:
     material = Material(attacked, summary(attacked, MODELS, PLANNED))
     ((stem, figure),) = figures(material)
     assert stem == "components_cifar10-sample_linf-8-255"
@@ -29,16 +29,16 @@ def test_it_has_a_panel_for_autoattack_and_one_for_all_attacks(attacked: pd.Data
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["clean errors", "pgd", "apgd-ce", "apgd-t", "seen, not returned", "left"]
     assert set(widths(alone)) < set(widths(together))
-    assert [text.get_text() for text in alone.texts] == ["2", "3", "1", "3"], "images, where nothing is hatched"
+    assert [text.get_text() for text in alone.texts] == ["2", "3", "1", "3"], "numbers of images in the bars that are not hatched"
 
 
-def test_an_attack_alone_is_looked_at_on_the_images_that_all_met(attacked: pd.DataFrame) -> None:
+def test_a_single_attack_is_evaluated_on_images_common_to_all_attacks(attacked: pd.DataFrame) -> None:
     fewer = attacked[(attacked["attack"] == "autoattack") | (attacked["image"] > 4)]
     row = components(fewer, summary(fewer, MODELS, PLANNED), ["autoattack"]).iloc[0]
     assert row["worst_n"] == 5 and row["by left"] == pytest.approx(3 / 5) and row["by clean errors"] == pytest.approx(2 / 5)
 
 
-def test_the_most_robust_model_is_on_top_and_one_without_numbers_is_left_out(attacked: pd.DataFrame) -> None:
+def test_the_most_robust_model_is_on_top(attacked: pd.DataFrame) -> None:
     better = attacked.assign(model="n", robust=True, robust_to_seen=True, broken_by=None)
     outcomes = pd.concat([attacked, better])
     group = summary(outcomes, pd.DataFrame([{"id": name, "family": "dense", "bytes": 1} for name in "mn"]))

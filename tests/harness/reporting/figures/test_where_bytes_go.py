@@ -1,4 +1,4 @@
-"""Tests of the figure of bytes: the bars of a model add up to the size of its file."""
+"""Tests of the figure of file sizes: the bars of a model add up to the size of its file."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def lengths(axes: Any) -> dict[int, float]:
     return total
 
 
-def test_the_smallest_is_on_top_and_much_larger_ones_are_cut_off(group: pd.DataFrame) -> None:
+def test_models_are_sorted_by_size_and_large_bars_are_cut_off(group: pd.DataFrame) -> None:
     kib, shares = where_bytes_go(group, "title").axes
     assert [text.get_text() for text in kib.get_yticklabels()] == ["rn8w28-dense", "rn8w32-dense-binary", "rn8w32-k10-p01"]
     sizes = sorted((group["bytes"] / 1024).tolist(), reverse=True)

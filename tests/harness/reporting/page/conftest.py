@@ -1,4 +1,4 @@
-"""Fixtures for the page tests: a small store made by hand, without running an attack, and its page."""
+"""Fixtures for the page tests: a small store of constructed outcomes (no attack runs) and its page."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ class Material:
 
 
 def hostile_record(folder: Path) -> Path:
-    """Write the record of a shipped model under another id, with markup in its title and another pruning score; return the path."""
+    """Write the record of a shipped model with another id, markup in its title and another pruning score; return its path."""
     original = "cifar10-rn8w32-pruned-binary-k20-p01"
     text = registry.record_path(original).read_text().replace(f'id = "{original}"', f'id = "{HOSTILE}"')
     title = next(line for line in text.splitlines() if line.startswith("title"))
@@ -59,8 +59,8 @@ def hostile_record(folder: Path) -> Path:
     return path
 
 
-def keep(store: Store, unit: Unit, robust: int, at_fault: bool = False) -> None:
-    """Store an outcome with the first `robust` images robust, the last four misclassified without an attack, and the others broken."""
+def store_outcome(store: Store, unit: Unit, robust: int, at_fault: bool = False) -> None:
+    """Store an outcome: the first `robust` images are robust, the last four misclassified without an attack, the others broken."""
     n, classes = len(unit.block), len(unit.block.classes)
     label = unit.block.labels
     broken = np.arange(robust, n - 4)
@@ -79,7 +79,7 @@ def keep(store: Store, unit: Unit, robust: int, at_fault: bool = False) -> None:
     store.write(unit, UnitOutcome(frame, unit.block.index[broken[:8]], change, (), at_fault, 0), {"seconds": 1.0})
 
 
-def planned(*plans: Plan) -> Plan:
+def joined(*plans: Plan) -> Plan:
     return Plan(tuple(unit for plan in plans for unit in plan.units))
 
 
@@ -89,20 +89,20 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     store = Store(root / "store")
     hostile = str(hostile_record(root))
     cifar10_models, attacks = [PRUNED, DENSE, hostile], ["pgd", "cw-linf", "cw-l2"]
-    full = planned(plan_request(cifar10_models, attacks, "cifar10-sample", 40), plan_request([HUNDRED], ["pgd"], "cifar100-sample", 40))
+    full = joined(plan_request(cifar10_models, attacks, "cifar10-sample", 40), plan_request([HUNDRED], ["pgd"], "cifar100-sample", 40))
     short = plan_request(cifar10_models, ["pgd"], "cifar10-sample", 12)
     for unit in full.units:
         if unit.record.id != DENSE:
-            keep(store, unit, {PRUNED: 10, HOSTILE: 14, HUNDRED: 5}[unit.record.id] + (unit.attack.name == "pgd"))
+            store_outcome(store, unit, {PRUNED: 10, HOSTILE: 14, HUNDRED: 5}[unit.record.id] + (unit.attack.name == "pgd"))
     # The dense model has outcomes for fewer images than planned.
     for unit in plan_request([DENSE], attacks, "cifar10-sample", 12).units:
-        keep(store, unit, 4)
+        store_outcome(store, unit, 4)
     for unit in short.units:
-        keep(store, unit, 4)
+        store_outcome(store, unit, 4)
     extra = plan_request([PRUNED], ["pgd", "cw-linf"], "cifar10-sample", 16).units
-    keep(store, extra[0], 8)
+    store_outcome(store, extra[0], 8)
     store.invalidate(extra[0].id, REASON)
-    keep(store, extra[1], 8, at_fault=True)
+    store_outcome(store, extra[1], 8, at_fault=True)
     (store.units / f"{'0' * 64}.json").write_text("{}")
     _diagnose(store)
     _selftest(store)
@@ -117,7 +117,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 
 def _diagnose(store: Store) -> None:
-    """Store diagnoses: the pruned model is ok, the model with 100 classes is masked, and the others are not diagnosed."""
+    """Store diagnoses: the pruned model is ok, the model with 100 classes is masked; other models have none."""
     (store.root / "diagnostics").mkdir()
     masked = HONEST.to_dict() | {"no_gradient": dict.fromkeys(("ce", "margin", "dlr"), "1" * 250 + "-" * 250)}
     for model, diagnosis in ((PRUNED, HONEST.to_dict()), (HUNDRED, masked)):

@@ -1,4 +1,4 @@
-"""Tests of boards: their cells have the summary's numbers, and the values that filters, sorting and the picture use."""
+"""Tests of boards: cells contain the numbers of the summary and the values used by filters, sorting and the picture."""
 
 import pandas as pd
 
@@ -6,12 +6,12 @@ from harness.reporting.page.boards import Results, boards, slug
 from tests.harness.reporting.conftest import rows
 
 
-def made(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame | None = None) -> dict[str, dict[str, str]]:
+def row_data(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame | None = None) -> dict[str, dict[str, str]]:
     (board,), _ = boards([Results("some", outcomes, models, planned)], {})
     return {row.model: row.data for row in board.rows}
 
 
-def test_cells_are_those_of_the_tables(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame) -> None:
+def test_cells_match_those_of_tables(outcomes: pd.DataFrame, models: pd.DataFrame, planned: pd.DataFrame) -> None:
     (board,), frames = boards([Results("some", outcomes, models, planned)], {})
     assert (board.suite, board.dataset, board.threat, board.slug) == (
         "some",
@@ -30,15 +30,15 @@ def test_cells_are_those_of_the_tables(outcomes: pd.DataFrame, models: pd.DataFr
     assert frames["some"].set_index("model").loc["small_one", "worst"] == 0.375
 
 
-def test_only_models_with_most_images_that_mean_something_are_on_a_front(models: pd.DataFrame) -> None:
+def test_only_sufficiently_tested_non_constant_models_are_on_the_front(models: pd.DataFrame) -> None:
     constant = [{**row, "clean_prediction": 3} for row in rows("constant", "pgd", "1" * 40)]
     outcomes = pd.DataFrame(rows("small_one", "pgd", "1" * 20 + "0" * 20) + rows("large", "pgd", "1" * 8) + constant)
-    data = made(outcomes, pd.concat([models, pd.DataFrame([{"id": "constant", "bytes": 10}])]))
+    data = row_data(outcomes, pd.concat([models, pd.DataFrame([{"id": "constant", "bytes": 10}])]))
     assert {name: row["fit"] for name, row in data.items()} == {"small_one": "1", "large": "0", "constant": "0"}
     assert data["constant"]["family"] == "" and data["small_one"]["family"] == "pruned-binary"
 
 
-def test_a_cell_without_outcomes_says_so_and_has_no_number(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_a_cell_without_outcomes_shows_partial_and_no_number(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     plan = pd.DataFrame(
         [
             {"dataset": "cifar10-sample", "norm": "Linf", "radius": "8/255", "model": "large", "attack": name, "images": 8}
@@ -51,12 +51,12 @@ def test_a_cell_without_outcomes_says_so_and_has_no_number(outcomes: pd.DataFram
     assert row.data["worst"] == row.data["low"] == "" and row.cells["pgd"].ends is not None
 
 
-def test_a_slug_is_a_file_name_wherever_it_comes_from() -> None:
+def test_a_slug_is_a_valid_file_name() -> None:
     assert slug("full-CIFAR 10-Linf-8/255") == "full-cifar-10-linf-8-255"
     assert slug("../../etc/<x>") == "etc-x"
 
 
-def test_a_number_of_units_with_a_masking_flag_has_its_mark_and_a_note(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
+def test_a_number_with_a_masking_flag_has_a_mark_and_a_note(outcomes: pd.DataFrame, models: pd.DataFrame) -> None:
     flags = pd.Series("", index=outcomes.index).mask((outcomes["model"] == "large") & (outcomes["attack"] == "pgd"), "zero-gradient")
     (board,), _ = boards([Results("some", outcomes.assign(flags=flags), models)], {})
     large, small = board.rows

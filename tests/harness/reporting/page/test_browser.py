@@ -24,7 +24,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-EVERY = ["index.html", f"models/{PRUNED}.html", f"models/{HUNDRED}.html", "selftest.html", "notes.html"]
+PAGES = ["index.html", f"models/{PRUNED}.html", f"models/{HUNDRED}.html", "selftest.html", "notes.html"]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(browser: Any, page: Path) -> Any:
-    """Function that opens a page of the site at a given width, in light or dark mode."""
+def open_page(browser: Any, page: Path) -> Any:
+    """Return a function that opens a page of the site at a given width, in light or dark mode."""
 
-    def at(name: str, width: int = 1280, dark: bool = False) -> Any:
+    def open_at(name: str, width: int = 1280, dark: bool = False) -> Any:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -58,16 +58,16 @@ def opened(browser: Any, page: Path) -> Any:
         browser.get((page / name.partition("#")[0]).as_uri() + "".join(name.partition("#")[1:]))
         return browser
 
-    return at
+    return open_at
 
 
-def shown(browser: Any, attribute: str = "model") -> list[str]:
+def visible_rows(browser: Any, attribute: str = "model") -> list[str]:
     """Return a data attribute of the visible rows of the visible board."""
     script = "return [...document.querySelectorAll('.board:not([hidden]) tbody tr:not([hidden])')].map(row => row.dataset[arguments[0]])"
     return list(browser.execute_script(script, attribute))
 
 
-def board(browser: Any) -> list[str]:
+def visible_boards(browser: Any) -> list[str]:
     return list(browser.execute_script("return [...document.querySelectorAll('.board:not([hidden])')].map(one => one.id)"))
 
 
@@ -84,9 +84,9 @@ def set_value(browser: Any, selector: str, value: str) -> None:
     browser.execute_script(script, selector, value)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_it_loads_from_a_disk_without_an_error_and_without_a_network(name: str, opened: Any) -> None:
-    browser = opened(name)
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_load_from_disk_without_errors_or_network(name: str, open_page: Any) -> None:
+    browser = open_page(name)
     assert [line["message"] for line in browser.get_log("browser")] == []
     events = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
     requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -98,9 +98,9 @@ def test_it_loads_from_a_disk_without_an_error_and_without_a_network(name: str, 
     assert browser.execute_script(script) == []
 
 
-def test_the_scatter_has_a_point_a_model_and_its_click_opens_the_model(opened: Any) -> None:
-    browser = opened("index.html")
-    assert board(browser) == [BOARD] and points(browser) == len(shown(browser)) == 3
+def test_a_click_on_a_scatter_point_opens_its_model(open_page: Any) -> None:
+    browser = open_page("index.html")
+    assert visible_boards(browser) == [BOARD] and points(browser) == len(visible_rows(browser)) == 3
     links = browser.execute_script(
         "return document.querySelector('.board:not([hidden]) .plot').data.flatMap(trace => trace.customdata ?? [])"
     )
@@ -112,33 +112,33 @@ def test_the_scatter_has_a_point_a_model_and_its_click_opens_the_model(opened: A
     WebDriverWait(browser, 10).until(lambda driver: driver.current_url.endswith(f"models/{PRUNED}.html"))
 
 
-def test_a_heading_sorts_both_ways_by_keyboard(opened: Any) -> None:
+def test_a_heading_sorts_in_both_directions_by_keyboard(open_page: Any) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
-    browser = opened("index.html")
-    assert shown(browser) == [HOSTILE, DENSE, PRUNED]
+    browser = open_page("index.html")
+    assert visible_rows(browser) == [HOSTILE, DENSE, PRUNED]
     head = browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=bytes] button")
     for order in ("ascending", "descending"):
         head.send_keys(Keys.ENTER)
-        sizes = [int(size) for size in shown(browser, "bytes")]
+        sizes = [int(size) for size in visible_rows(browser, "bytes")]
         assert sizes == sorted(sizes, reverse=order == "descending") and len(set(sizes)) == 3
         assert browser.execute_script("return arguments[0].parentNode.ariaSort", head) == order
     browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=model] button").click()
-    assert shown(browser) == sorted(shown(browser))
+    assert visible_rows(browser) == sorted(visible_rows(browser))
     # Unknown values come last in both directions: the dense model has no sparsity.
     for _ in range(2):
         browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] th[data-field=sparsity] button").click()
-        assert shown(browser)[-1] == DENSE
+        assert visible_rows(browser)[-1] == DENSE
 
 
-def test_filters_hide_rows_and_points(opened: Any) -> None:
+def test_filters_hide_rows_and_points(open_page: Any) -> None:
     from selenium.webdriver.common.by import By
 
-    browser = opened("index.html")
+    browser = open_page("index.html")
 
-    def left() -> set[str]:
-        models = shown(browser)
+    def visible_models() -> set[str]:
+        models = visible_rows(browser)
         assert points(browser) == len(models)
         assert browser.find_element(By.ID, "said").text == f"{len(models)} of 3 models"
         return set(models)
@@ -147,49 +147,49 @@ def test_filters_hide_rows_and_points(opened: Any) -> None:
         browser.find_element(By.ID, "reset").click()
         from selenium.webdriver.support.ui import WebDriverWait
 
-        WebDriverWait(browser, 10).until(lambda driver: len(shown(driver)) == 3)
+        WebDriverWait(browser, 10).until(lambda driver: len(visible_rows(driver)) == 3)
 
     browser.find_element(By.ID, "name").send_keys("k05")
-    assert left() == {PRUNED}
+    assert visible_models() == {PRUNED}
     reset()
     set_value(browser, "#bits", "32")
-    assert left() == {DENSE}
+    assert visible_models() == {DENSE}
     reset()
     browser.find_element(By.CSS_SELECTOR, "[name=family][value=pruned-binary]").click()
-    assert left() == {DENSE}
+    assert visible_models() == {DENSE}
     reset()
     set_value(browser, "#bytes", "0")
-    assert left() == {PRUNED} and browser.find_element(By.ID, "bytes-said").text == "16,950"
+    assert visible_models() == {PRUNED} and browser.find_element(By.ID, "bytes-said").text == "16,950"
     reset()
     set_value(browser, "[data-taxonomy=scored]", "random")
-    assert left() == {HOSTILE}
+    assert visible_models() == {HOSTILE}
     browser.find_element(By.ID, "name").send_keys("nothing is called so")
-    assert shown(browser) == []
+    assert visible_rows(browser) == []
     assert browser.find_element(By.CSS_SELECTOR, f"[id='{BOARD}'] .none").is_displayed()
     reset()
 
 
-def test_data_set_threat_model_and_suite_choose_the_board(opened: Any) -> None:
-    browser = opened("index.html")
+def test_data_set_threat_model_and_suite_select_the_board(open_page: Any) -> None:
+    browser = open_page("index.html")
     set_value(browser, "#threat", "L2 1/2")
-    assert board(browser) == ["full-cifar10-sample-l2-1-2"]
+    assert visible_boards(browser) == ["full-cifar10-sample-l2-1-2"]
     set_value(browser, "#dataset", "cifar100-sample")
-    assert board(browser) == ["full-cifar100-sample-linf-4-255"] and shown(browser) == [HUNDRED]
+    assert visible_boards(browser) == ["full-cifar100-sample-linf-4-255"] and visible_rows(browser) == [HUNDRED]
     set_value(browser, "#dataset", "cifar10-sample")
     set_value(browser, "#suite", "short")
-    assert board(browser) == ["short-cifar10-sample-linf-8-255"]
-    assert board(opened(browser.current_url.rpartition("/")[2])) == ["short-cifar10-sample-linf-8-255"]
+    assert visible_boards(browser) == ["short-cifar10-sample-linf-8-255"]
+    assert visible_boards(open_page(browser.current_url.rpartition("/")[2])) == ["short-cifar10-sample-linf-8-255"]
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_nothing_is_wider_than_a_phone(name: str, opened: Any) -> None:
-    browser = opened(name, width=390)
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_fit_the_width_of_a_phone(name: str, open_page: Any) -> None:
+    browser = open_page(name, width=390)
     assert browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
 
 
-@pytest.mark.parametrize(("name", "dark"), [*((name, False) for name in EVERY), (EVERY[0], True), (EVERY[2], True)])
-def test_axe_finds_no_serious_fault(name: str, dark: bool, opened: Any) -> None:
-    browser = opened(name, dark=dark)
+@pytest.mark.parametrize(("name", "dark"), [*((name, False) for name in PAGES), (PAGES[0], True), (PAGES[2], True)])
+def test_axe_reports_no_serious_violations(name: str, dark: bool, open_page: Any) -> None:
+    browser = open_page(name, dark=dark)
     browser.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true })")
     browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     report = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")

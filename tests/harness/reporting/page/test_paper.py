@@ -1,4 +1,4 @@
-"""The page of the paper's tables has every number as it is printed, and distinguishes the scales."""
+"""Tests that the page of the paper's tables shows every published number and distinguishes the scales."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from harness.reproduction.made import make
 from harness.reproduction.specification import get
-from tests.harness.reproduction.test_layout import ALL
+from tests.harness.reproduction.test_layout import MEASUREMENTS
 
 pytestmark = pytest.mark.needs_page
 
@@ -15,7 +15,7 @@ def test_published_and_measured_numbers_are_distinguished() -> None:
     from harness.reporting.page.site import PaperTable, _environment, _on_page
 
     table = get("table-2")
-    parts = make(table, ALL).parts
+    parts = make(table, MEASUREMENTS).parts
     html = (
         _environment()
         .get_template("paper.html")

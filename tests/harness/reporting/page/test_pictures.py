@@ -1,4 +1,4 @@
-"""Tests of the pictures of broken images: they show the image, the adversarial image and the difference."""
+"""Tests of the pictures of broken images: each shows the image, the adversarial image and their difference."""
 
 import io
 
@@ -18,7 +18,7 @@ def units_of(material: Material, attack: str, norm: str) -> tuple[pd.DataFrame, 
     return selected, sorted(set(selected["unit"]))
 
 
-def test_a_picture_shows_the_stored_perturbation_amplified(material: Material) -> None:
+def test_a_picture_shows_the_amplified_perturbation(material: Material) -> None:
     outcomes, units = units_of(material, "cw-linf", "Linf")
     pictures = Gallery(material.store).pictures("cifar10-sample", outcomes, units)
     assert [picture.image for picture in pictures] == datasets.load("cifar10-sample").index[10:18].tolist()
@@ -36,12 +36,12 @@ def test_a_picture_shows_the_stored_perturbation_amplified(material: Material) -
     assert first.label in first.alt and first.taken_for in first.alt and first.label != first.taken_for
 
 
-def test_a_distance_is_in_the_norm_of_the_threat_model(material: Material) -> None:
+def test_distances_use_the_norm_of_the_threat_model(material: Material) -> None:
     outcomes, units = units_of(material, "cw-l2", "L2")
     assert {picture.size for picture in Gallery(material.store).pictures("cifar10-sample", outcomes, units)} == {"L2 0.40"}
 
 
-def test_what_is_damaged_or_not_here_has_no_picture(material: Material) -> None:
+def test_missing_units_and_data_sets_have_no_pictures(material: Material) -> None:
     outcomes, units = units_of(material, "cw-linf", "Linf")
     gallery = Gallery(material.store)
     assert gallery.pictures("cifar10-sample", outcomes, ["0" * 64]) == []
@@ -50,6 +50,6 @@ def test_what_is_damaged_or_not_here_has_no_picture(material: Material) -> None:
 
 
 @pytest.mark.parametrize("value", [-1.0, 2.0])
-def test_values_beyond_the_box_are_clipped(value: float) -> None:
+def test_values_outside_the_box_are_clipped(value: float) -> None:
     with Image.open(io.BytesIO(strip([np.full((2, 2, 3), value)]))) as opened:
         assert set(np.asarray(opened)[..., 0].ravel().tolist()) == {255 if value > 1 else 0}

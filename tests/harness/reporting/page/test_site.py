@@ -1,4 +1,4 @@
-"""Tests of the page without a browser: its links, its content, and that nothing loads from a network."""
+"""Tests of the page without a browser: its links, its content, and that nothing is loaded from a network."""
 
 import csv
 import re
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs_page
 
 
 class Parsed(HTMLParser):
-    """Tags with their attributes, and text; asserts that every tag is closed."""
+    """Tags with their attributes and the text of an HTML file; asserts that every tag is closed."""
 
     VOID = ("meta", "link", "img", "input", "br", "path", "circle")
 
@@ -52,7 +52,7 @@ def htmls(page: Path) -> list[Path]:
     return sorted(page.rglob("*.html"))
 
 
-def test_every_link_leads_to_a_file_and_every_fragment_to_an_element(page: Path) -> None:
+def test_every_link_and_fragment_has_a_target(page: Path) -> None:
     parsed = {path: Parsed(path) for path in htmls(page)}
     links = 0
     for path, html in parsed.items():
@@ -67,7 +67,7 @@ def test_every_link_leads_to_a_file_and_every_fragment_to_an_element(page: Path)
     assert links > 100
 
 
-def test_nothing_is_loaded_from_a_network(page: Path) -> None:
+def test_pages_load_nothing_from_a_network(page: Path) -> None:
     for path in [*htmls(page), *page.rglob("*.css")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"""(?:src|href|srcset|action)\s*=\s*["']?\s*(?:https?:)?//|@import|url\(\s*["']?(?:https?:)?//""", text), (
@@ -76,7 +76,7 @@ def test_nothing_is_loaded_from_a_network(page: Path) -> None:
     assert (page / "assets" / "plotly.min.js").stat().st_size > 1_000_000
 
 
-def test_every_model_has_a_page_and_every_file_is_of_use(page: Path, material: Material) -> None:
+def test_every_model_has_a_page_and_every_file_is_linked(page: Path, material: Material) -> None:
     assert {path.stem for path in (page / "models").iterdir()} == set(material.models)
     linked = {
         (path.parent / link).resolve() for path in htmls(page) for tag in (("a", "href"), ("img", "src")) for link in Parsed(path).all(*tag)
@@ -90,14 +90,14 @@ def test_every_model_has_a_page_and_every_file_is_of_use(page: Path, material: M
     assert not unused
 
 
-def test_built_twice_it_is_the_same_bytes(page: Path, material: Material, tmp_path: Path) -> None:
+def test_building_is_reproducible(page: Path, material: Material, tmp_path: Path) -> None:
     material.build(tmp_path)
     first, second = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()} for root in (page, tmp_path))
     assert first == second
     assert str(material.store.root).encode() not in b"".join(content for name, content in first.items() if name.name != "plotly.min.js")
 
 
-def test_what_an_older_page_had_goes_and_what_others_put_there_stays(material: Material, tmp_path: Path) -> None:
+def test_rebuilding_removes_old_pages_and_keeps_foreign_files(material: Material, tmp_path: Path) -> None:
     build(material.store, [], [], {IDLE: IDLE, DENSE: DENSE}, tmp_path / "page")
     outside, cname = tmp_path / "outside.txt", tmp_path / "page" / "CNAME"
     for path in (outside, cname):
@@ -110,7 +110,7 @@ def test_what_an_older_page_had_goes_and_what_others_put_there_stays(material: M
     assert outside.read_text() == "mine"
 
 
-def test_markup_in_a_record_or_a_store_is_text(page: Path) -> None:
+def test_markup_in_records_and_stores_is_escaped(page: Path) -> None:
     model, notes = Parsed(page / "models" / f"{HOSTILE}.html"), Parsed(page / "notes.html")
     assert TITLE in model.text and REASON in notes.text
     assert "logits <i>too large</i>" in Parsed(page / "selftest.html").text
@@ -119,7 +119,7 @@ def test_markup_in_a_record_or_a_store_is_text(page: Path) -> None:
         assert "<script>alert" not in source and "<b>too hot" not in source and "<i>too" not in source
 
 
-def test_numbers_are_the_summarys_and_say_where_they_are_partial(page: Path, material: Material) -> None:
+def test_numbers_match_the_summary_and_partial_ones_are_marked(page: Path, material: Material) -> None:
     cells = rows_of(page, "full-cifar10-sample-linf-8-255")
     frame = summary(material.results[0].outcomes, material.results[0].models, material.results[0].expected)
     selected = frame[(frame["dataset"] == "cifar10-sample") & (frame["norm"] == "Linf")].set_index("model")
@@ -159,7 +159,7 @@ def test_no_table_mixes_threat_models(page: Path) -> None:
     ]
 
 
-def test_the_taxonomy_of_a_record_can_be_filtered_by(page: Path) -> None:
+def test_taxonomy_filters_and_row_attributes(page: Path) -> None:
     html = Parsed(page / "index.html")
     assert html.all("select", "data-taxonomy") == ["when", "scored", "structured", "scope"]
     rows = rows_of(page, "full-cifar10-sample-linf-8-255")
@@ -172,7 +172,7 @@ def test_the_taxonomy_of_a_record_can_be_filtered_by(page: Path) -> None:
     assert rows[PRUNED]["scored"] == "learned" and rows[DENSE]["when"] == ""
 
 
-def test_a_model_page_says_what_there_is(page: Path) -> None:
+def test_model_pages_show_footprint_attacks_and_diagnosis(page: Path) -> None:
     text = Parsed(page / "models" / f"{PRUNED}.html").text
     for phrase in ("bitmap + kept values", "16,950", "PGD on the margin", "pgd", "cw-linf", "taken for", "epochs = 5"):
         assert phrase in text
@@ -182,7 +182,7 @@ def test_a_model_page_says_what_there_is(page: Path) -> None:
     assert "250 of 250 images have no gradient at all" in masked
 
 
-def test_data_behind_a_model_is_the_stores(page: Path, material: Material) -> None:
+def test_data_files_of_a_model_match_the_store(page: Path, material: Material) -> None:
     with (page / "data" / "outcomes" / f"{DENSE}.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     frames = [result.outcomes for result in material.results]
@@ -193,21 +193,21 @@ def test_data_behind_a_model_is_the_stores(page: Path, material: Material) -> No
     assert (page / "data" / "summary-full.csv").is_file()
 
 
-def test_notes_name_what_does_not_count(page: Path) -> None:
+def test_notes_list_excluded_units(page: Path) -> None:
     text = Parsed(page / "notes.html").text
     assert f"{PRUNED} · pgd · cifar10-sample, 16 images: {REASON}" in text
     assert f"{PRUNED} · cw-linf · cifar10-sample" in text
     assert f"{'0' * 64}.json: expected a unit's manifest" in text
 
 
-def test_without_a_selftest_and_diagnostics_there_is_a_page_too(material: Material, tmp_path: Path) -> None:
+def test_a_page_can_be_built_without_selftest_and_diagnostics(material: Material, tmp_path: Path) -> None:
     empty = Store(tmp_path / "bare")
     Material(empty, [], {IDLE: IDLE}).build(tmp_path / "page")
     assert "harness selftest" in Parsed(tmp_path / "page" / "selftest.html").text
     assert "No outcomes are stored" in Parsed(tmp_path / "page" / "index.html").text
 
 
-def test_without_the_extra_it_is_one_clear_line(material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_a_one_line_error(material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "jinja2", None)

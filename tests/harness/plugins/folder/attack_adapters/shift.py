@@ -1,11 +1,11 @@
-"""An attack of somebody else: moves every pixel by the radius."""
+"""An external attack that moves every pixel by the radius."""
 
 from harness.attacks.common import Adapter, AttackCall, AttackResult
 from harness.attacks.parameters import Parameters
 
 
 class Shift(Parameters):
-    """Direction of the shift."""
+    """Parameters of the attack: the direction of the shift."""
 
     upwards: bool
 

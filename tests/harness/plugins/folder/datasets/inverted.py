@@ -1,4 +1,4 @@
-"""A data set of somebody else: the sample with inverted pixels."""
+"""An external data set: the shipped sample with inverted pixels."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ INFO = datasets.describe("cifar10-sample")
 
 
 def read(data_dir: object, n: int | None, download: bool) -> ImageSet:
-    """Invert the shipped sample."""
+    """Return the shipped sample with inverted pixels."""
     sample = datasets.load("cifar10-sample")
     return replace(sample, name="inverted-sample", images=255 - sample.images)
 
