@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from harness.plugins import PAPER_TABLES
 from harness.reproduction.claims import Claim
@@ -23,6 +24,9 @@ DEFAULT_PAPER = "liu2022"
 ALIAS = "table-"
 LISTING = "harness reproduce"
 PUBLISHED_COLUMNS = ["table", "row", "column", "measure", "percent", "page", "note"]
+
+# A number as papers print it.
+_NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]{1,10})?")
 
 Measure = Literal["autoattack", "clean"]
 
@@ -52,15 +56,15 @@ class Published(_Strict):
         What a reader of the number must know, such as another value elsewhere in the paper; printed as a footnote.
     """
 
-    percent: str = Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,10})?$")
+    percent: str
     page: str = ""
     note: str = ""
 
     @field_validator("percent")
     @classmethod
     def _is_percentage(cls, percent: str) -> str:
-        if not 0 <= float(percent) <= 100:
-            raise ValueError(f"{percent} is not a percentage")
+        if not _NUMBER.fullmatch(percent) or float(percent) > 100:
+            raise ValueError(f"{percent!r} is not a percentage")
         return percent
 
     @property

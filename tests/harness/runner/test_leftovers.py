@@ -71,8 +71,8 @@ def test_claims_of_the_dead_are_removed(dead: int, tmp_path: Path) -> None:
 
 def test_a_run_sweeps_and_a_store_that_does_not_exist_is_not_made(dead: int, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    assert not list(run_until_done([], store, "here", Resources(1), lambda event: None))
+    assert not list(run_until_done([], store, "in-process", Resources(1), lambda event: None))
     assert not store.root.exists()
     path = claim(store, "dead", dead, _host(), 1.0)
-    assert not list(run_until_done([], store, "here", Resources(1), lambda event: None))
+    assert not list(run_until_done([], store, "in-process", Resources(1), lambda event: None))
     assert not path.exists()
