@@ -112,4 +112,4 @@ def damage_of(store: Path) -> list[str]:
     return store_problems(store) if store.is_dir() else []
 
 
-DOOR = Door("commands", full=200, ci=2, case=case)
+DOOR = Door("commands", full=200, ci=1, case=case, seconds=600)
