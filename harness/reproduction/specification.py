@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -273,13 +274,15 @@ def _in_file(path: Path, table: PaperTable) -> Iterator[tuple[tuple[str, str], P
 def _in_csv(path: Path, table: PaperTable) -> Iterator[tuple[tuple[str, str], Published, Path]]:
     if table.published is None:
         return
-    file = (path.parent / table.published).resolve()
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            rows, header = list(reader), list(reader.fieldnames or ())
-    except OSError as error:
-        raise DamagedFileError(path, f"published values in {table.published}", str(error.strerror)) from None
+        file = (path.parent / table.published).resolve()
+        content = file.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise DamagedFileError(path, f"published values in {table.published}", reason) from None
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True)
+        rows, header = list(reader), list(reader.fieldnames or ())
     except (ValueError, csv.Error) as error:
         raise DamagedFileError(file, "published values as CSV in UTF-8", str(error)) from None
     if sorted(header) != sorted(PUBLISHED_COLUMNS):

@@ -180,7 +180,7 @@ def read(tmp_path: Path, old: str, new: str) -> PaperTable:
         ('name = "p = 1"', 'name = "p = 0"', "several called 'p = 0'"),
         ('title = "A table"', "", "title: Field required"),
         ('radius = "8/255"', 'radius = "nan"', "not a radius"),
-        ('radius = "8/255"', 'radius = "8"', "more than the whole range"),
+        ('radius = "8/255"', 'radius = "8"', "larger than the range of pixels"),
         ("keep_ratio = 0.1", "keep_ratio = 0.1, score_scale = inf", "score_scale"),
         ("p = 1.0", 'p = "1.0"', "p: Input should be a valid number"),
         ('number = "1"', "number = 1", "number: Input should be a valid string"),
