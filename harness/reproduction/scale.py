@@ -27,16 +27,16 @@ class Data(_Section):
 
     train: str
     test: str
-    images: int | None = Field(default=None, ge=1)
+    images: int | None = Field(default=None, ge=1, lt=2**31)
     curve: str | None = None
     attack: str
-    classes: int = Field(ge=2)
+    classes: int = Field(ge=2, lt=2**31)
 
 
 class InnerSteps(_Section):
     """Attack inside training: number of steps, and their size as a fraction of the radius."""
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, lt=2**31)
     step: str
 
     @field_validator("step")
