@@ -182,7 +182,7 @@ def read(tmp_path: Path, old: str, new: str) -> PaperTable:
         ('radius = "8/255"', 'radius = "nan"', "not a radius"),
         ('radius = "8/255"', 'radius = "8"', "larger than the range of pixels"),
         ("keep_ratio = 0.1", "keep_ratio = 0.1, score_scale = inf", "score_scale"),
-        ("p = 1.0", 'p = "1.0"', "p: Input should be a valid number"),
+        ("p = 0.0", 'p = "0.0"', "p: Input should be a valid number"),
         ('number = "1"', "number = 1", "number: Input should be a valid string"),
         (
             "[[cells]]",
