@@ -65,11 +65,11 @@ def test_show_prints_the_record_and_footprint_of_a_model(tmp_path: Path) -> None
         (("run",), ("--suite", "--model")),
         (("run", "--suite", "quick", "--attack", "pgd"), ("a suite fixes",)),
         (("train", "cifar10-rn8w32-pruned-binary-k5-p01"), ("unknown recipe", "Did you mean")),
-        (("run", "--no-such"), ("no such option", "--no-such", "harness run --help")),
-        (("run", "--suite", "quick", "--n", "x"), ("--n", "'x'", "harness run --help")),
+        (("run", "--no-such"), ("no such option", "--no-such", "run --help")),
+        (("run", "--suite", "quick", "--n", "x"), ("--n", "'x'", "run --help")),
         (("export", MODEL, "--out", "."), ("--out", "is a directory")),
         (("rnu",), ("'rnu'", "'run'")),
-        (("--no-such", "run"), ("--no-such", "harness --help")),
+        (("--no-such", "run"), ("--no-such", "--help")),
     ],
 )
 def test_usage_errors_are_one_line_with_exit_status_two(
