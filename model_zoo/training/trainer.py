@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from model_zoo.training.sampler import Sampler, on_device
 from model_zoo.training.schedule import learning_rate
 from model_zoo.training.sharing import Draws, Share, joined
 from model_zoo.training.starting import start_from, start_sha256
-from model_zoo.training.state import arrays_sha256, check_same, read_state, write_state
+from model_zoo.training.state import arrays_sha256, check_same, read_state, restoring, write_state
 from model_zoo.training.trained import Step, Trained, make_trained
 
 # Minimum time between two stored states, in seconds and as a multiple of the time that storing takes.
@@ -95,12 +96,13 @@ def finished(recipe: Recipe, state: Path) -> Trained | None:
     if not state.is_file():
         return None
     stored = read_state(state)
-    check_same(state, stored, {"recipe": recipe.to_dict()})
-    if len(stored["curve"]) < recipe.optimiser.epochs:
-        return None
-    model = build_model(recipe)
-    model.load_state_dict(stored["model"])
-    return make_trained(model, [EpochRecord.restored(record) for record in stored["curve"]], stored["best"], stored["selected"], stored)
+    with restoring(state):
+        check_same(state, stored, {"recipe": recipe.to_dict()})
+        if len(stored["curve"]) < recipe.optimiser.epochs:
+            return None
+        model = build_model(recipe)
+        model.load_state_dict(stored["model"])
+        return make_trained(model, [EpochRecord.restored(record) for record in stored["curve"]], stored["best"], stored["selected"], stored)
 
 
 class _Run:
@@ -283,6 +285,10 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Restore a stored run."""
         state = read_state(path)
+        with restoring(path):
+            self._restore(path, state)
+
+    def _restore(self, path: Path, state: Mapping[str, Any]) -> None:
         check_same(path, state, self.facts)
         self.curve = [EpochRecord.restored(record) for record in state["curve"]]
         if len(self.curve) < self.recipe.optimiser.epochs:
