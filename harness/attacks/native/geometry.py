@@ -96,8 +96,8 @@ def _towards(point: torch.Tensor, normal: torch.Tensor, rise: torch.Tensor) -> t
 def _least_scale(goal: torch.Tensor, rate: torch.Tensor, reach: torch.Tensor, most: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
     """Return the scale, [N], at which the sum over pixels of rate * scale, or of `most` once scale exceeds `reach`, equals `goal`.
 
-    The sum is piecewise linear and concave in the scale, so that Newton's iterates from below reach the root. `rate`, `reach` and `most` are
-    [N, D]; `goal` and `largest`, the scale that is returned if the goal is out of reach, are [N].
+    The sum is piecewise linear and concave in the scale, so that Newton's iterates from below reach the root. `rate`, `reach` and `most`
+    are [N, D]; `goal` and `largest`, the scale that is returned if the goal is out of reach, are [N].
     """
     scale = torch.zeros_like(goal)
     # Most rows are done after two steps; the others continue alone.

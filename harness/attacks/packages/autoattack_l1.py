@@ -13,7 +13,7 @@ from harness.attacks.parameters import Count
 
 
 class Parameters(autoattack.Parameters):
-    """Parameters that the package's version "standard" sets in L1; `apgd_t_restarts` and `apgd_t_targets` are those of the targeted APGD."""
+    """Parameters that the package's version "standard" sets in L1; `apgd_t_restarts` and `apgd_t_targets` are of the targeted APGD."""
 
     apgd_t_restarts: Count
     apgd_t_targets: Count

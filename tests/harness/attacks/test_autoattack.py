@@ -283,10 +283,13 @@ def test_the_l1_specification_equals_the_standard_version(victim, monkeypatch):
     """Compare all settings of the package's attacks with those of its standard version in L1."""
     threat, images, labels = ThreatModel("L1", Fraction(12)), *victim.first(3)
     recorded = []
+
+    def record(package, images, labels, *, batch_size):
+        recorded.append(settings(package))
+        return images, labels
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            AutoAttack, "run_standard_evaluation", lambda package, x, y, *, batch_size: (recorded.append(settings(package)), x)[1:] + (y,)
-        )
+        patch.setattr(AutoAttack, "run_standard_evaluation", record)
         attacks.run(attacks.get("autoattack-l1"), AttackCall(victim.model, images, labels, threat, SEED))
     standard = AutoAttack(victim.model, norm="L1", eps=12.0, seed=package_seed(SEED), version="standard")
     assert all(each == settings(standard) for each in recorded)
