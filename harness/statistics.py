@@ -30,6 +30,23 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the distribution-free 95 % interval of a median: two order statistics, the extremes if there are fewer than six values.
+
+    Raises
+    ------
+    ValueError
+        If there are no values.
+    """
+    from scipy.stats import binom
+
+    if not values:
+        raise ValueError("the median of no values")
+    ordered = sorted(values)
+    skipped = max(int(binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)) - 1, 0)
+    return float(ordered[skipped]), float(ordered[-1 - skipped])
+
+
 @dataclass(frozen=True)
 class Proportion:
     """Proportion of `successes` among `n` images."""

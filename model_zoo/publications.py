@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from model_zoo.documents import first_fault
 from model_zoo.errors import DamagedFileError, UsageError
 from model_zoo.registry import package_folder
-from model_zoo.threat import parse_radius
+from model_zoo.threat import NormName, parse_radius
 
 
 class Published(BaseModel):
@@ -62,7 +62,7 @@ class Published(BaseModel):
     last_batch_norm: str | None
     training: str | None
     extra_data: bool | None
-    norm: Literal["Linf", "L2"] | None
+    norm: NormName | None
     radius: str | None
     attack: str | None
     clean: float | None = Field(ge=0, le=1)

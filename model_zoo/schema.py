@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from model_zoo.errors import UsageError
 from model_zoo.files import is_file_name
-from model_zoo.threat import ThreatModel, parse_radius
+from model_zoo.threat import NormName, ThreatModel, parse_radius
 
 # One component of a path, on every operating system; it does not begin with a dot.
 _FILE_NAME = re.compile(r"[^./\\:*?\"<>|][^/\\:*?\"<>|]{0,199}")
@@ -66,7 +66,7 @@ def usual_shape(train: str) -> tuple[int, int, int]:
 class Threat(_Strict):
     """Threat model that a model was trained for; `radius` is an exact fraction such as "8/255"."""
 
-    norm: Literal["Linf", "L2"]
+    norm: NormName
     radius: str
 
     @field_validator("radius")

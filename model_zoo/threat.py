@@ -6,16 +6,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal, get_args
 
 from model_zoo.errors import UsageError
 
-NORMS = ("Linf", "L2")
+NormName = Literal["Linf", "L2", "L1"]
+NORMS: tuple[str, ...] = get_args(NormName)
 _FRACTION = re.compile(r"[+-]?(\d+/\d+|(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """Set of all perturbations whose `norm` ("Linf" or "L2") is at most `radius`, inside the [0, 1] box.
+    """Set of all perturbations whose `norm` ("Linf", "L2" or "L1") is at most `radius`, inside the [0, 1] box.
 
     Raises a UsageError for another norm, a negative radius, or an Linf radius above 1.
 

@@ -20,6 +20,7 @@ REASONS = {
     "needs_chromium": "Chromium, its driver, Selenium, axe-core and the extra `page`",
     "needs_onnx": "the extra `onnx`",
     "needs_numba": "the extra `fast`",
+    "needs_secmlt": "the extra `minimum-norm`",
     "needs_cuda": "a GPU that PyTorch can use",
 }
 

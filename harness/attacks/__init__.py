@@ -41,7 +41,8 @@ def run(spec: AttackSpec, call: AttackCall, classes: int | None = None) -> Attac
     Raises
     ------
     UsageError
-        Before anything runs: another norm, too few classes, an unknown adapter, parameters that the adapter does not know or lacks.
+        Before anything runs: another norm, too few classes, an unknown adapter, a package that is not installed, parameters that the
+        adapter does not know or lacks.
     """
     from dataclasses import replace
 
@@ -52,6 +53,7 @@ def run(spec: AttackSpec, call: AttackCall, classes: int | None = None) -> Attac
 
     check(spec, call.threat, classes)
     adapter = ATTACK_ADAPTERS.get(spec.adapter)
+    adapter.package_version()
     parameters = adapter.parse(spec.parameters)
     if not len(call.images):
         return AttackResult(call.images.clone(), (), ())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.attacks.parameters import Parameters
+from model_zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +101,8 @@ class Adapter(Generic[P]):
         attack is not possible on that data.
     engine : str
         The engine that it runs on if none is asked for, see `harness.engines`.
+    extra : str or None
+        The extra of this project that installs the package; None if it is always installed.
     """
 
     name: str
@@ -109,7 +113,18 @@ class Adapter(Generic[P]):
     passes: Callable[[P, int], tuple[Passes, Passes]] | None = None
     bind: Callable[[P, str, str], Mapping[str, Any]] | None = None
     engine: str = "dense"
+    extra: str | None = None
 
     def parse(self, values: Mapping[str, Any]) -> P:
         """Check the parameters of a specification; raises a UsageError for an unknown, a missing or a mistyped one."""
         return self.parameters.parse(values, self.name)
+
+    def package_version(self) -> str | None:
+        """Return the version of the installed package, None without a package; raises a UsageError if it is not installed."""
+        if self.package is None:
+            return None
+        try:
+            return importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            hint = f"the extra: pip install 'robust-binary-harness[{self.extra}]'" if self.extra else f"the package {self.package}"
+            raise UsageError(f"attack adapter {self.name!r} needs {hint} (missing: {self.package})") from None

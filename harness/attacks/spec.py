@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ class AttackSpec:
     adapter : str
         "torchattacks-pgd": a name in the registry `harness.plugins.ATTACK_ADAPTERS`.
     norm : str
-        "Linf" or "L2": the threat models it applies to.
+        "Linf", "L2" or "L1": the threat models it applies to.
     parameters : mapping
         Every default spelled out; step sizes as exact fractions of the radius ("1/20").
     minimum_classes : int
@@ -54,7 +53,7 @@ class AttackSpec:
         """Everything that decides what the attack does, ready for canonical JSON: also the adapter's and the package's version.
 
         `package` and `package_version` are None for an attack of this project, which the adapter's version describes in full. For an
-        adapter from a plug-in, the hash of its source is part of the identity.
+        adapter from a plug-in, the hash of its source is part of the identity. Raises a UsageError if the package is not installed.
         """
         adapter = ATTACK_ADAPTERS.get(self.adapter)
         plugin_sha256 = source_sha256(ATTACK_ADAPTERS.origin(self.adapter))
@@ -63,7 +62,7 @@ class AttackSpec:
             "adapter": self.adapter,
             "adapter_version": adapter.version,
             "package": adapter.package,
-            "package_version": None if adapter.package is None else importlib.metadata.version(adapter.package),
+            "package_version": adapter.package_version(),
             "norm": self.norm,
             "bounded": self.bounded,
             "parameters": dict(self.parameters),

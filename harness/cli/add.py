@@ -10,6 +10,7 @@ import click
 from harness.cli.options import data_dir_option, image_options
 from harness.cli.planned import print_note
 from harness.cli.preprocessing import preprocessing_options
+from model_zoo.threat import NORMS
 
 if TYPE_CHECKING:
     from harness.datasets import ImageSet
@@ -35,7 +36,7 @@ PROBE = 16
 @click.option("--extra-data", is_flag=True, help="The model was also trained on images outside that data set.")
 @click.option(
     "--norm",
-    type=click.Choice(["Linf", "L2"]),
+    type=click.Choice(NORMS),
     default="Linf",
     show_default=True,
     help="Norm of the threat model that the model was trained for.",

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.evaluation.referee import TOLERANCE
 from harness.threats import NORMS
 from model_zoo.threat import ThreatModel
 
@@ -79,8 +78,9 @@ class Meter(nn.Module):
         # If no grid pixel is farther than this from an image's, the distance is less than half of that to the nearest other image.
         self._certain = _to_numpy(0.499 * distances.amin(1) / self._grids.shape[1] ** 0.5)
         self._last_assignment: _Assignment | None = None
-        self._norm_size = NORMS[threat.norm].size_of_array
-        self._limit = threat.epsilon + TOLERANCE
+        norm = NORMS[threat.norm]
+        self._norm_size = norm.size_of_array
+        self._limit = threat.epsilon + norm.tolerance
         self.train(model.training)
 
     def forward(self, queries: torch.Tensor) -> torch.Tensor:

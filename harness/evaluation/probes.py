@@ -10,7 +10,8 @@ from torch import nn
 from harness.attacks.native.ascent import iterates, misclassified, random_start
 from harness.attacks.native.losses import Loss, cross_entropy, margin
 from harness.evaluation import thresholds
-from harness.threats import LINF
+from harness.threats import L1, LINF
+from model_zoo.threat import ThreatModel
 
 # Images per batch.
 BATCH = 250
@@ -112,13 +113,15 @@ def survives_noise(model: nn.Module, images: torch.Tensor, labels: torch.Tensor,
     return is_correct
 
 
-def gradient_flags(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float) -> list[tuple[str, str]]:
+def gradient_flags(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> list[tuple[str, str]]:
     """Return the flag "zero-gradient" or "saturated" with a sentence if too many gradients are zero; an empty list otherwise.
 
     The model must classify `images` [N, 3, H, W] correctly. Zero gradients are counted at the images and at a random point within
-    `epsilon` of each, and the smaller count is used.
+    the radius of each, and the smaller count is used.
     """
-    noise = LINF.noise(images.shape, epsilon, torch.Generator().manual_seed(_NOISE_SEED)).to(images)
+    # Protocol 1 takes the noise of Linf under L2, too.
+    norm = L1 if threat.norm == "L1" else LINF
+    noise = norm.noise(images.shape, threat.epsilon, torch.Generator().manual_seed(_NOISE_SEED)).to(images)
     points = (images, (images + noise).clamp(0.0, 1.0))
     without_margin, without_ce = (
         min(int(zero_gradient(model, batch, labels, loss).sum()) for batch in points) for loss in (margin, cross_entropy)

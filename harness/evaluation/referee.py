@@ -11,8 +11,6 @@ from torch import nn
 from harness.threats import L2, LINF, NORMS
 from model_zoo.threat import ThreatModel
 
-# Allows for float32 rounding of x + delta clipped to [0, 1]; far below one step of a pixel (1/255 = 4e-3), so no attack gains by it.
-TOLERANCE = 1e-6
 # Predictions are always made in batches of this size, in the order of the block, whatever the attack did.
 BATCH = 50
 
@@ -74,7 +72,8 @@ def judge(model: nn.Module, images: torch.Tensor, adversarial: torch.Tensor, lab
     examples = torch.where(finite[:, None, None, None], adversarial.detach(), images)
     difference = examples.double() - images.double()
     box = (examples.flatten(1).amin(1) >= 0.0) & (examples.flatten(1).amax(1) <= 1.0)
-    legal = finite & box & (NORMS[threat.norm].size(difference) <= threat.epsilon + TOLERANCE)
+    norm = NORMS[threat.norm]
+    legal = finite & box & (norm.size(difference) <= threat.epsilon + norm.tolerance)
     logits = logits_of(model, examples)
     prediction = classify(logits)
     return Verdict(logits, prediction, LINF.size(difference), L2.size(difference), legal, legal & (prediction != labels))

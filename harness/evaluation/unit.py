@@ -155,7 +155,7 @@ def attack_block(
         forwards[rows], backwards[rows] = meter.forwards, meter.backwards
         flags += [(flag.kind, flag.message) for flag in result.flags]
         if subject.is_deterministic:
-            flags += [flag for flag in gradient_flags(subject.attacked, x, y, threat.epsilon) if flag[0] not in dict(flags)]
+            flags += [flag for flag in gradient_flags(subject.attacked, x, y, threat) if flag[0] not in dict(flags)]
         non_finite[rows] = meter.non_finite
         # Attacks do not look for non-finite logits, which break an image as a wrong class does.
         non_finite_rows = rows[torch.isposinf(meter.margins)]

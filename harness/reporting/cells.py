@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 # How a value is written; a "spread" stands for several accuracies.
-Format = Literal["text", "integer", "count", "number", "percent", "share", "accuracy", "published", "difference", "p"]
+Format = Literal["text", "integer", "count", "number", "percent", "share", "accuracy", "published", "difference", "p", "distance"]
 Kind = Format | Literal["spread"]
 # Mark after a robust accuracy of a model whose verdict is not ok.
 VERDICTS = {"suspicious": "†", "masked": "‡", "undiagnosed": "?"}
@@ -66,8 +66,11 @@ FORMATS: dict[Kind, Callable[[Any], str]] = {
     "published": lambda fraction: f"{100 * fraction:.2f}",
     "difference": _points,
     "spread": lambda fraction: f"sd {100 * fraction:.1f}",
+    "distance": "{:.3g}".format,
     "p": lambda p: f"{p:.3f}" if p >= 0.0005 else "<0.001",
 }
+# How the ends of an interval are written, if not in per cent.
+ENDS: dict[Kind, Callable[[Any], str]] = {kind: FORMATS[kind] for kind in ("difference", "distance")}
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ class Cell:
     kind : str
         Decides how the value is written.
     value : Any
-        Text, a whole number, a number, or a fraction that is written in per cent; None if it is unknown. The value of a "spread" is the
-        standard deviation.
+        Text, a whole number, a number, a distance, or a fraction that is written in per cent; None if it is unknown. The value of a
+        "spread" is the standard deviation.
     interval : tuple of float, optional
         Ends of the 95 % interval, as fractions; the smallest and largest value of a "spread".
     successes : int, optional
@@ -131,7 +134,7 @@ class Cell:
         """The interval as text: "[30.6, 86.3]"; "" if there is none."""
         if self.interval is None:
             return ""
-        low, high = (_points(end) if self.kind == "difference" else f"{100 * end:.1f}" for end in self.interval)
+        low, high = map(ENDS.get(self.kind, FORMATS["accuracy"]), self.interval)
         return f"[{low}, {high}]"
 
     @property
@@ -197,8 +200,8 @@ def terminal(cell: Cell) -> Text:
     number, below = _printable(cell.number), ""
     if cell.kind == "spread" and cell.interval is not None:
         number, below = _range(cell, 1), cell.number
-    elif cell.kind == "difference" and cell.interval is not None:
-        below = " to ".join(map(_points, cell.interval))
+    elif cell.kind in ENDS and cell.interval is not None:
+        below = " to ".join(map(ENDS[cell.kind], cell.interval))
     elif cell.interval is not None:
         below = _range(cell, 0)
     shown = Text.assemble((number, "bold" if cell.is_best else ""), cell.mark)

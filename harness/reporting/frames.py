@@ -75,9 +75,12 @@ def diagnostics(diagnosed: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(norm: str, names: Sequence[str]) -> str:
-    """Return the name of a number over these attacks: "worst case", or under L2 without APGD, which leaves fewer images, "after cw-l2"."""
+    """Return the name of a number over these attacks: "worst case", or without APGD, which leaves fewer images, "after cw-l2".
+
+    Under Linf, every number is called a worst case.
+    """
     specs = [attacks.get(name) for name in names if name in attacks.names()]
-    return "worst case" if norm != "L2" or any(map(attacks.uses_apgd, specs)) else f"after {', '.join(names)}"
+    return "worst case" if norm == "Linf" or any(map(attacks.uses_apgd, specs)) else f"after {', '.join(names)}"
 
 
 def full_headline(headline: str, names: Sequence[str]) -> str:

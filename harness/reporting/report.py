@@ -13,6 +13,7 @@ from harness.reporting.ablations import ablations
 from harness.reporting.components import components
 from harness.reporting.frames import diagnostics, summary
 from harness.reporting.literature import literature
+from harness.reporting.minimum_norm import minimum_norm
 from harness.reporting.style import KINDS as FIGURE_FORMATS
 from harness.reporting.style import save
 from harness.reporting.tables import Table
@@ -84,6 +85,7 @@ def build(
     """
     frame = summary(outcomes, models, expected, diagnosed)
     frames_by_kind = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
+    frames_by_kind["minimum-norm"] = minimum_norm(outcomes, frame)
     frames_by_kind["diagnostics"] = pd.DataFrame() if diagnosed is None else diagnostics(diagnosed)
     publications = published()
     frames: dict[str, pd.DataFrame] = {}

@@ -15,6 +15,7 @@ from harness.reporting.ablations import VARIED
 from harness.reporting.cells import Cell, Format, flag_notes, value_cell, verdict_notes
 from harness.reporting.components import BY
 from harness.reporting.frames import CELLS, attacks_of, groups_of
+from harness.reporting.minimum_norm import DISTANCE
 from model_zoo.documents import read_toml, validated
 
 # Formats of columns that are left out if no row has a number, and whose cells are empty without one.
@@ -71,7 +72,8 @@ class TableSpec(BaseModel):
     """A table: title, note below it, columns, and the fields by which its rows are sorted, best first (if empty, the order of the frame).
 
     `frame` names the kind of rows: the models of a "summary", their "ablations", the "components" that broke their images, their
-    "diagnostics", or a comparison with the "literature" (the `sections`, under `attack`, with the numbers of the `published` files).
+    "diagnostics", their "minimum-norm" distances, or a comparison with the "literature" (the `sections`, under `attack`, with the numbers
+    of the `published` files).
     Adjacent rows with the same text in the column `group` form a group, and the text is written once.
     """
 
@@ -82,7 +84,7 @@ class TableSpec(BaseModel):
     note: str
     sort: list[str] = []
     columns: list[Column]
-    frame: Literal["summary", "ablations", "components", "diagnostics", "literature"] = "summary"
+    frame: Literal["summary", "ablations", "components", "diagnostics", "literature", "minimum-norm"] = "summary"
     group: str | None = None
     sections: tuple[Section, ...] = ()
     published: tuple[str, ...] = ()
@@ -152,7 +154,7 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
             notes.append("No model here has been diagnosed under this threat model.")
         headline = part["headline"].iloc[0] if "headline" in part else "worst case"
         if headline != "worst case" and any(column.field == "worst" for column in columns):
-            notes.append("No attack here has APGD, which leaves fewer images under L2: the number is not a worst case.")
+            notes.append(f"No attack here has APGD, which leaves fewer images under {norm}: the number is not a worst case.")
         headings = [headline if column.field == "worst" and headline != "worst case" else column.heading for column in columns]
         fields = tuple(column.field for column in columns)
         tables.append(Table(caption, headings, rows, [column.format != "text" for column in columns], notes, starts, fields))
@@ -161,9 +163,10 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
 
 def _expand_column(column: Column, part: pd.DataFrame) -> list[Column]:
     """Return the columns that a column with the field "*" stands for."""
-    if column.format == "share":
-        fields = [str(name) for name in part.columns if str(name).startswith(BY)]
-        return [Column(heading=name.removeprefix(BY), field=name, format=column.format) for name in fields]
+    prefix = {"share": BY, "distance": DISTANCE}.get(column.format)
+    if prefix is not None:
+        fields = [str(name) for name in part.columns if str(name).startswith(prefix)]
+        return [Column(heading=name.removeprefix(prefix), field=name, format=column.format) for name in fields]
     return [Column(heading=name, field=name, format=column.format) for name in attacks_of(part)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from harness.runner.identity import unit_id
 from model_zoo.documents import parse_json, validated
 from model_zoo.errors import DamagedFileError
 from model_zoo.schema import checked_radius
+from model_zoo.threat import NormName
 
 Content = dict[str, Any]
 
@@ -117,7 +118,7 @@ class DataIdentity(_Identity):
 class ThreatIdentity(_Identity):
     """A threat model."""
 
-    norm: Literal["Linf", "L2"]
+    norm: NormName
     radius: str
 
     @field_validator("radius")

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.statistics import Proportion, holm, mcnemar, paired_bootstrap, paired_difference, wilson_interval
+from harness.statistics import Proportion, holm, mcnemar, median_interval, paired_bootstrap, paired_difference, wilson_interval
 
 
 def by_hand(successes: int, n: int) -> tuple[float, float]:
@@ -136,3 +136,11 @@ def test_holm_equals_the_closed_bonferroni_test() -> None:
         max(min(1.0, len(subset) * min(p_values[i] for i in subset)) for subset in subsets if position in subset) for position in range(5)
     ]
     assert holm(p_values) == pytest.approx(closed)
+
+
+def test_median_interval_is_between_order_statistics() -> None:
+    # With n = 25, P(X < 8) = 0.0216 for a fair coin, so that the 8th smallest and the 8th largest value are the ends.
+    assert median_interval(list(range(25, 0, -1))) == (8.0, 18.0)
+    assert median_interval([3.0]) == (3.0, 3.0) and median_interval([1.0, 2.0, float("inf")]) == (1.0, float("inf"))
+    with pytest.raises(ValueError, match="no values"):
+        median_interval([])

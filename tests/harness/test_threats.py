@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from harness.threats import L2, LINF, NORMS, Norm
+from harness.threats import L1, L2, LINF, NORMS, Norm
 from model_zoo import threat
 
 CLEAN = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -22,6 +22,7 @@ def test_sizes_of_known_perturbations() -> None:
     perturbations[0, 1, 0, 1], perturbations[0, 2, 1, 1] = 3.0, -4.0
     assert LINF.size(perturbations).tolist() == [4.0, 0.0]
     assert L2.size(perturbations).tolist() == [5.0, 0.0]
+    assert L1.size(perturbations).tolist() == [7.0, 0.0]
     assert L2.size(perturbations.double()).dtype == torch.float64
 
 
@@ -63,5 +64,30 @@ def test_noise_is_uniform_in_the_ball(norm: Norm) -> None:
 
 
 def test_units_and_default_radii() -> None:
-    assert (LINF.unit, L2.unit) == (Fraction(1, 255), 1)
-    assert (LINF.default_radius, L2.default_radius) == (None, Fraction(1, 2))
+    assert (LINF.unit, L2.unit, L1.unit) == (Fraction(1, 255), 1, 1)
+    assert (LINF.default_radius, L2.default_radius, L1.default_radius) == (None, Fraction(1, 2), 12)
+
+
+def test_tolerances_are_far_below_one_step_of_one_pixel() -> None:
+    assert all(norm.tolerance <= 1 / 255 / 20 for norm in NORMS.values())
+
+
+def test_l1_projection_shrinks_all_pixels_alike_and_refills_where_the_box_cut() -> None:
+    clean, away = torch.full((1, 1, 1, 3), 0.5), torch.tensor([0.9, -0.4, 0.1]).view(1, 1, 1, 3)
+    # The first pixel stops at the box, 0.5 away, until the shrinkage exceeds 0.4.
+    assert L1.project(clean + away, clean, 0.8).flatten().tolist() == pytest.approx([1.0, 0.2, 0.5])
+    assert L1.project(clean + away, clean, 0.5).flatten().tolist() == pytest.approx([1.0, 0.5, 0.5])
+    assert L1.project(clean + away, clean, 0.2).flatten().tolist() == pytest.approx([0.7, 0.5, 0.5])
+    assert L1.project(clean + away, clean, 2.0).flatten().tolist() == pytest.approx([1.0, 0.1, 0.6])
+
+
+def test_l1_projection_is_the_nearest_point_of_ball_and_box() -> None:
+    generator = torch.Generator().manual_seed(3)
+    clean = torch.rand(8, 1, 5, 5, generator=generator)
+    points = clean + 2 * torch.randn(clean.shape, generator=generator)
+    projected = L1.project(points, clean, 3.0)
+    assert L1.size(projected - clean).tolist() == pytest.approx([3.0] * 8, abs=1e-5)
+    # The nearest point z of a convex set satisfies (point - z) . (w - z) <= 0 for every w in the set.
+    inside = L1.project(clean + torch.randn(clean.shape, generator=generator), clean, 3.0)
+    for others in (inside, clean, L1.project(projected + 0.01 * torch.randn(clean.shape, generator=generator), clean, 3.0)):
+        assert float(((points - projected) * (others - projected)).flatten(1).sum(1).max()) <= 1e-4

@@ -1,4 +1,4 @@
-"""APGD in Linf (Croce and Hein, arXiv 2003.01690, algorithm 1), per image, on the cross-entropy or the targeted DLR loss.
+"""APGD in Linf and L2 (Croce and Hein, arXiv 2003.01690, algorithm 1), per image, on the cross-entropy or the targeted DLR loss.
 
 A run ends at its first adversarial query.
 """
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from harness.attacks.native.geometry import LINF_GEOMETRY, Geometry
 from harness.attacks.native.losses import cross_entropy
 from harness.attacks.native.pool import ModelQuery, State, best_others, columns
-from harness.threats import LINF
 
 # Constants of the paper: momentum; and as shares of the iterations, the first and the least period of checkpoints, and its decrease.
 MOMENTUM = 0.75
@@ -23,7 +23,7 @@ class APGD:
     """A component of `pool`.
 
     `epsilon` is in units of the [0, 1] range; `targets` is 0 for the cross-entropy, else the number of target classes, with one run
-    each. `stuck` counts the runs whose start point was not adversarial and had a gradient of zero everywhere.
+    each. `stuck` counts the runs whose start point was not adversarial and had a gradient of zero everywhere. `geometry` is of the norm.
     """
 
     epsilon: float
@@ -31,12 +31,13 @@ class APGD:
     rho: float
     targets: int = 0
     stuck: int = 0
+    geometry: Geometry = LINF_GEOMETRY
 
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
         """Return the initial state: a random point per run, whose noise is scaled to the surface of the ball."""
         runs = max(self.targets, 1)
-        noise = torch.empty(runs, *clean.shape[1:]).uniform_(-1.0, 1.0, generator=generator)
-        initial = (clean + self.epsilon * noise / columns(LINF.size(noise))).clamp(0.0, 1.0)
+        noise = self.geometry.noise(torch.Size([runs, *clean.shape[1:]]), generator)
+        initial = (clean + self.epsilon * noise / columns(self.geometry.norm.size(noise))).clamp(0.0, 1.0)
         target = best_others(logits, labels, self.targets)[0] if self.targets else labels
         zeros, zero_counts = torch.zeros(runs), torch.zeros(runs, dtype=torch.int64)
         return {
@@ -90,10 +91,11 @@ class APGD:
             state["rises"] = torch.where(is_checkpoint, 0, state["rises"])
             since = torch.where(is_checkpoint, 0, since)
         state["since"], state["last_loss"] = since, loss
-        stepped = LINF.project(point + columns(state["step"]) * gradient.sign(), state["clean"], self.epsilon)
+        project = self.geometry.norm.project
+        stepped = project(point + columns(state["step"]) * self.geometry.steepest(gradient), state["clean"], self.epsilon)
         momentum = columns(torch.where(is_first, 1.0, MOMENTUM))
         with_momentum = point + (stepped - point) * momentum + (point - state["before"]) * (1.0 - momentum)
-        state["query"] = LINF.project(with_momentum, state["clean"], self.epsilon)
+        state["query"] = project(with_momentum, state["clean"], self.epsilon)
         state["before"], state["iteration"] = point, iteration + 1
         return is_adversarial, is_last
 

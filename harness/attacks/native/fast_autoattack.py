@@ -1,4 +1,4 @@
-"""Native implementation of AutoAttack's components (APGD-CE, APGD-T, FAB-T and Square); each image is attacked independently.
+"""Native AutoAttack in Linf and L2 (APGD-CE, APGD-T, FAB-T and Square); each image is attacked independently.
 
 It is written from the papers and avoids repeated work. The adapter `autoattack`, which runs the package, remains the source of the number
 called AutoAttack. Outcomes may differ from the package's: the random numbers differ, FAB linearises the boundary at another point (see
@@ -16,12 +16,15 @@ from harness.attacks.component_progress import CLEAN, ComponentProgress
 from harness.attacks.native import pool
 from harness.attacks.native.apgd import APGD
 from harness.attacks.native.fab import FAB
+from harness.attacks.native.geometry import GEOMETRIES
 from harness.attacks.native.square import Square
+from harness.attacks.native.square_l2 import SquareL2
 from harness.attacks.parameters import Count, Names, Size
 from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
 from harness.attacks.progress import counted
 from model_zoo.errors import UsageError
+from model_zoo.threat import ThreatModel
 
 CLASSES_FOR_TARGETED_DLR = 4
 COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -49,9 +52,11 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     Raises
     ------
     UsageError
-        If the parameters name an unknown component.
+        If the parameters name an unknown component, or the norm of the threat model is neither Linf nor L2.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
+    if threat.norm not in GEOMETRIES:
+        raise UsageError(f"fast-autoattack is for {' and '.join(GEOMETRIES)}, not for {threat}")
     with torch.no_grad():
         logits = model(images)
     names = _components(parameters, logits.shape[1])
@@ -64,7 +69,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     for index, name in enumerate(names):
         rows, cost = state.survivors(index), costs[name].forwards
         if len(rows) and name not in state.done:
-            component = _new_component(parameters, name, threat.epsilon, logits.shape[1])
+            component = _new_component(parameters, name, threat, logits.shape[1])
             calls = ceil(len(rows) * cost / parameters.batch_size)
             with counted(model, call.progress, name, max(calls, 1), finished_cost / total, cost / total):
                 result = pool.run(component, name, model, images, labels, logits, rows, call.seed, parameters.batch_size)
@@ -92,13 +97,15 @@ def _components(parameters: Parameters, classes: int) -> list[str]:
     return [name for name in parameters.components if name != "apgd-t" or classes >= CLASSES_FOR_TARGETED_DLR] or ["apgd-ce"]
 
 
-def _new_component(parameters: Parameters, name: str, epsilon: float, classes: int) -> pool.Component:
-    targets = min(parameters.targets, classes - 1)
+def _new_component(parameters: Parameters, name: str, threat: ThreatModel, classes: int) -> pool.Component:
+    epsilon, geometry, targets = threat.epsilon, GEOMETRIES[threat.norm], min(parameters.targets, classes - 1)
     if name == "fab-t":
-        return FAB(epsilon, parameters.fab_n_iter, targets, parameters.fab_alpha_max, parameters.fab_eta, parameters.fab_beta)
+        constants = (parameters.fab_alpha_max, parameters.fab_eta, parameters.fab_beta)
+        return FAB(epsilon, parameters.fab_n_iter, targets, *constants, geometry)
     if name == "square":
-        return Square(epsilon, parameters.square_n_queries, parameters.square_p_init)
-    return APGD(epsilon, parameters.apgd_n_iter, parameters.apgd_rho, targets if name == "apgd-t" else 0)
+        square = Square if threat.norm == "Linf" else SquareL2
+        return square(epsilon, parameters.square_n_queries, parameters.square_p_init)
+    return APGD(epsilon, parameters.apgd_n_iter, parameters.apgd_rho, targets if name == "apgd-t" else 0, geometry=geometry)
 
 
 def _cost(parameters: Parameters, name: str, classes: int) -> Passes:

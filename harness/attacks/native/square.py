@@ -31,7 +31,7 @@ class Square:
     def start(self, clean: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, generator: torch.Generator) -> State:
         """Return the initial state: vertical stripes of plus or minus epsilon, with one sign per column and channel."""
         _, channels, height, width = clean.shape
-        stripes = _signs(torch.rand(1, channels, 1, width, generator=generator))
+        stripes = random_signs(torch.rand(1, channels, 1, width, generator=generator))
         low, high = (clean - self.epsilon).clamp_min(0.0), (clean + self.epsilon).clamp_max(1.0)
         initial = (clean + self.epsilon * stripes).clamp(0.0, 1.0)
         draws = torch.rand(1, self.queries, 2 + channels, generator=generator)
@@ -45,7 +45,7 @@ class Square:
             "high": high,
             # Per query: the square's first row and column, the row and column after its last, and the value added to each channel.
             "square": torch.cat([corners, corners + sides], dim=2).to(torch.int32),
-            "change": 2.0 * self.epsilon * _signs(draws[..., 2:]),
+            "change": 2.0 * self.epsilon * random_signs(draws[..., 2:]),
             "iteration": torch.zeros(1, dtype=torch.int64),
         }
 
@@ -73,5 +73,6 @@ class Square:
         return (share * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)
 
 
-def _signs(uniform: torch.Tensor) -> torch.Tensor:
+def random_signs(uniform: torch.Tensor) -> torch.Tensor:
+    """Return a random sign, -1 or 1, for each number that is uniform in [0, 1)."""
     return torch.where(uniform < 0.5, -1.0, 1.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from math import ceil
+from typing import ClassVar
 
 import torch
 
@@ -51,6 +52,19 @@ class Parameters(BaseParameters):
     square_loss: str
     square_rescale_schedule: bool
 
+    # Number of radii at which one run of APGD works, each time from the end of the last one, the largest first.
+    apgd_radii: ClassVar[int] = 1
+
+    @property
+    def targeted_restarts(self) -> int:
+        """Restarts of the targeted APGD, per target."""
+        return self.apgd_restarts
+
+    @property
+    def targeted_classes(self) -> int:
+        """Number of target classes of the targeted APGD."""
+        return self.targets
+
 
 def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     """Run the components in order, each on the images that no earlier one broke; resume after those that `memory` contains.
@@ -61,16 +75,17 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     Raises
     ------
     UsageError
-        If the parameters name an unknown component.
+        If the parameters name an unknown component, or are not those of the norm: L1 has its own adapter.
     """
     model, images, labels, threat = call.model, call.images, call.labels, call.threat
+    if (threat.norm == "L1") != (parameters.apgd_radii > 1):
+        raise UsageError(f"AutoAttack against {threat}: the adapter {'autoattack-l1' if threat.norm == 'L1' else 'autoattack'} is needed")
     with torch.no_grad():
         classes = model(images).shape[1]
     components = parameters.components if classes >= CLASSES_FOR_TARGETED_DLR else parameters.components_for_few_classes
     for unknown in set(components) - _PASSES.keys():
         raise UsageError(f"AutoAttack has no component {unknown!r}; it has {', '.join(_PASSES)}")
-    targets = min(parameters.targets, classes - 1)
-    costs = {name: _PASSES[name](parameters, targets) for name in components}
+    costs = {name: _PASSES[name](parameters, classes - 1) for name in components}
 
     state = ComponentProgress.begin(images, components, call.memory)
     accuracy = {"clean": 1.0}
@@ -88,7 +103,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
             with counted(model, call.progress, name, expected, finished_cost / sum(costs.values()), costs[name] / sum(costs.values())):
                 x, y = images[survivors], labels[survivors]
                 examples, predictions = run_component(
-                    name, model, x, y, threat.epsilon, package_seed(call.seed), norm=threat.norm, targets=targets, parameters=parameters
+                    name, model, x, y, threat.epsilon, package_seed(call.seed), norm=threat.norm, classes=classes, parameters=parameters
                 )
             finished_cost += costs[name]
             state.take(index, survivors, examples, predictions != y)
@@ -108,8 +123,7 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
     """Return the passes for an image that the first component breaks, and for one that survives all components."""
     components = parameters.components if classes >= CLASSES_FOR_TARGETED_DLR else parameters.components_for_few_classes
-    targets = min(parameters.targets, classes - 1)
-    costs = [Passes(_PASSES[name](parameters, targets), _BACKWARDS[name](parameters, targets)) for name in components]
+    costs = [Passes(_PASSES[name](parameters, classes - 1), _BACKWARDS[name](parameters, classes - 1)) for name in components]
     return costs[0], sum(costs, Passes(0, 0))
 
 
@@ -131,7 +145,7 @@ def run_component(
     seed: int,
     *,
     norm: str,
-    targets: int,
+    classes: int,
     parameters: Parameters,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run one component; the result depends only on the arguments.
@@ -148,8 +162,8 @@ def run_component(
         Radius of the ball in `norm`.
     seed : int
         Unsigned 32-bit integer, from `package_seed`.
-    targets : int
-        Number of target classes of "apgd-t" and "fab-t".
+    classes : int
+        Number of the model's logits.
 
     Returns
     -------
@@ -169,13 +183,15 @@ def run_component(
     shared = {"eps": epsilon, "norm": norm, "seed": seed, "device": images.device, "verbose": False}
     apgd = {
         "n_iter": parameters.apgd_n_iter,
-        "n_restarts": parameters.apgd_restarts,
+        "use_largereps": parameters.apgd_radii > 1,
         "rho": parameters.apgd_rho,
         "eot_iter": parameters.apgd_eot_iter,
         "logger": package.logger,
     }
-    package.apgd = APGDAttack(model, **apgd, **shared)
-    package.apgd_targeted = APGDAttack_targeted(model, n_target_classes=targets, **apgd, **shared)
+    package.apgd = APGDAttack(model, n_restarts=parameters.apgd_restarts, **apgd, **shared)
+    package.apgd_targeted = APGDAttack_targeted(
+        model, n_target_classes=min(parameters.targeted_classes, classes - 1), n_restarts=parameters.targeted_restarts, **apgd, **shared
+    )
     package.fab = FABAttack_PT(
         model,
         n_iter=parameters.fab_n_iter,
@@ -183,7 +199,7 @@ def run_component(
         alpha_max=parameters.fab_alpha_max,
         eta=parameters.fab_eta,
         beta=parameters.fab_beta,
-        n_target_classes=targets,
+        n_target_classes=min(parameters.targets, classes - 1),
         **shared,
     )
     package.square = SquareAttack(
@@ -206,24 +222,31 @@ def _check_square(accuracy: Mapping[str, float]) -> None:
     check_square_sr(dict(accuracy), logger=logging.getLogger(LOGGER))
 
 
-# Backward passes of an image that is never broken.
+# Backward passes of an image that is never broken, for a number of other classes.
 _BACKWARDS: dict[str, Callable[[Parameters, int], int]] = {
-    "apgd-ce": lambda parameters, _: parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
-    "apgd-dlr": lambda parameters, _: parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
-    "apgd-t": lambda parameters, targets: targets * parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
+    "apgd-ce": lambda parameters, _: parameters.apgd_restarts * _iterations(parameters),
+    "apgd-dlr": lambda parameters, _: parameters.apgd_restarts * _iterations(parameters),
+    "apgd-t": lambda parameters, others: min(parameters.targeted_classes, others) * parameters.targeted_restarts * _iterations(parameters),
     "fab": lambda parameters, _: parameters.fab_restarts * parameters.fab_n_iter * 9,
-    "fab-t": lambda parameters, targets: targets * parameters.fab_restarts * parameters.fab_n_iter,
+    "fab-t": lambda parameters, others: min(parameters.targets, others) * parameters.fab_restarts * parameters.fab_n_iter,
     "square": lambda parameters, _: 0,
 }
 # Forward passes of a batch with an image that is never broken, for progress; the package's checks of the model are left out.
 _PASSES: dict[str, Callable[[Parameters, int], int]] = {
-    "apgd-ce": lambda parameters, _: 1 + parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
-    "apgd-dlr": lambda parameters, _: 1 + parameters.apgd_restarts * (parameters.apgd_n_iter + 1),
-    "apgd-t": lambda parameters, targets: 1 + targets * parameters.apgd_restarts * (parameters.apgd_n_iter + 2),
+    "apgd-ce": lambda parameters, _: 1 + parameters.apgd_restarts * _iterations(parameters),
+    "apgd-dlr": lambda parameters, _: 1 + parameters.apgd_restarts * _iterations(parameters),
+    "apgd-t": lambda parameters, others: (
+        1 + min(parameters.targeted_classes, others) * parameters.targeted_restarts * (_iterations(parameters) + 1)
+    ),
     "fab": lambda parameters, _: 2 + parameters.fab_restarts * (2 * parameters.fab_n_iter + 2),
-    "fab-t": lambda parameters, targets: 2 + targets * parameters.fab_restarts * (2 * parameters.fab_n_iter + 3),
+    "fab-t": lambda parameters, others: 2 + min(parameters.targets, others) * parameters.fab_restarts * (2 * parameters.fab_n_iter + 3),
     "square": lambda parameters, _: 1 + parameters.square_restarts * (parameters.square_n_queries + 2),
 }
+
+
+def _iterations(parameters: Parameters) -> int:
+    """Return the gradients of one run of APGD, one per iteration and one at the start of each radius."""
+    return parameters.apgd_n_iter + parameters.apgd_radii
 
 
 ADAPTER = Adapter("autoattack", version=1, parameters=Parameters, attack=attack, package="pyautoattack", passes=passes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from fractions import Fraction
 
 import pyautoattack.checks
 import pytest
@@ -15,7 +16,11 @@ from harness.attacks import AttackCall
 from harness.attacks.packages.autoattack import package_seed
 from harness.attacks.packages.autoattack_flags import FlagCollector
 from harness.evaluation.meter import Meter
+from harness.evaluation.referee import judge
 from harness.randomness import isolated
+from harness.runner.protocol import DRAWS
+from model_zoo.errors import UsageError
+from model_zoo.threat import ThreatModel
 
 SEED = 2**63 + 12345
 
@@ -267,12 +272,51 @@ def test_repeated_flags_keep_the_largest_count():
 
 
 def test_attacks_in_the_l2_norm(victim):
-    from fractions import Fraction
-
-    from model_zoo.threat import ThreatModel
-
     threat = ThreatModel("L2", Fraction(1, 2))
     images, labels = victim.first(10)
     result = attacks.run(replace(shortened(), norm="L2"), AttackCall(victim.model, images, labels, threat, 1))
     assert float((result.adversarial - images).flatten(1).norm(dim=1).max()) <= threat.epsilon + 1e-6
     assert any(component is not None for component in result.broken_by)
+
+
+def test_the_l1_specification_equals_the_standard_version(victim, monkeypatch):
+    """Compare all settings of the package's attacks with those of its standard version in L1."""
+    threat, images, labels = ThreatModel("L1", Fraction(12)), *victim.first(3)
+    recorded = []
+
+    def record(package, images, labels, *, batch_size):
+        recorded.append(settings(package))
+        return images, labels
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoAttack, "run_standard_evaluation", record)
+        attacks.run(attacks.get("autoattack-l1"), AttackCall(victim.model, images, labels, threat, SEED))
+    standard = AutoAttack(victim.model, norm="L1", eps=12.0, seed=package_seed(SEED), version="standard")
+    assert all(each == settings(standard) for each in recorded)
+
+
+def test_examples_in_l1_are_within_the_tolerance_of_the_referee(victim):
+    threat, images, labels = ThreatModel("L1", Fraction(12)), *victim.first(8)
+    quick = {"apgd_n_iter": 20, "apgd_restarts": 1, "apgd_t_targets": 2, "targets": 2, "fab_n_iter": 5, "square_n_queries": 50}
+    spec = attacks.get("autoattack-l1")
+    for component in spec.parameters["components"]:
+        alone = replace(spec, parameters={**spec.parameters, **quick, "components": [component]})
+        verdict = judge(
+            victim.model, images, attacks.run(alone, AttackCall(victim.model, images, labels, threat, 1)).adversarial, labels, threat
+        )
+        assert verdict.legal.all()
+
+
+def test_l1_needs_its_own_adapter(victim):
+    for name, threat in (("autoattack", ThreatModel("L1", Fraction(12))), ("autoattack-l1", ThreatModel("L2", Fraction(1, 2)))):
+        with pytest.raises(UsageError, match="the adapter"):
+            attacks.run(replace(attacks.get(name), norm=threat.norm), AttackCall(victim.model, *victim.first(2), threat, 1))
+
+
+def test_the_version_for_stochastic_models_is_that_of_the_package(victim, linf):
+    """Its gradients are means over 20 draws; the harness takes the mean over 20 draws in every query of a stochastic model."""
+    package = AutoAttack(victim.model, eps=linf.epsilon, seed=1, version="rand")
+    spec = attacks.get("autoattack-rand")
+    assert spec.parameters["components"] == package.attacks_to_run
+    assert spec.parameters["apgd_restarts"] == package.apgd.n_restarts
+    assert package.apgd.eot_iter == spec.parameters["apgd_eot_iter"] * DRAWS[0]

@@ -7,14 +7,18 @@ from fractions import Fraction
 
 import pytest
 import torch
+from pyautoattack.fab_projections import projection_l2
+from pyautoattack.square import SquareAttack
 from torch.nn import functional as F
 
 from harness import attacks, datasets, engines
 from harness.attacks import AttackCall
-from harness.attacks.native.fab import project
+from harness.attacks.native.geometry import GEOMETRIES
 from harness.attacks.native.square import HALVINGS, Square
+from harness.attacks.native.square_l2 import SquareL2, pattern
 from harness.attacks.passes import passes
 from harness.evaluation.meter import Meter
+from harness.threats import NORMS
 from model_zoo.errors import UsageError
 from model_zoo.loading import load_model
 from model_zoo.threat import ThreatModel
@@ -22,8 +26,14 @@ from model_zoo.threat import ThreatModel
 SEED = 2**63 + 5
 
 
-def shortened(**changes):
-    spec = attacks.get("fast-autoattack")
+NAMES = {"Linf": "fast-autoattack", "L2": "fast-autoattack-l2"}
+each_norm = pytest.mark.parametrize(
+    "threat", [ThreatModel("Linf", Fraction(4, 255)), ThreatModel("L2", Fraction(1, 2))], ids=["linf", "l2"]
+)
+
+
+def shortened(norm="Linf", **changes):
+    spec = attacks.get(NAMES[norm])
     quick = {"apgd_n_iter": 20, "targets": 3, "fab_n_iter": 10, "square_n_queries": 200, "batch_size": 16}
     return replace(spec, parameters={**spec.parameters, **quick, **changes})
 
@@ -47,15 +57,16 @@ def test_an_example_does_not_depend_on_the_batch_bit_for_bit():
         assert torch.equal(alone.adversarial, together.adversarial[row : row + 1])
 
 
+@each_norm
 @pytest.mark.parametrize("component", ["apgd-ce", "apgd-t", "fab-t", "square"])
-def test_every_component_breaks_images_within_the_ball(victim, linf, component):
+def test_every_component_breaks_images_within_the_ball(victim, threat, component):
     images, labels = victim.first(30)
-    result = attacks.run(shortened(components=[component]), AttackCall(victim.model, images, labels, linf, 1))
+    result = attacks.run(shortened(threat.norm, components=[component]), AttackCall(victim.model, images, labels, threat, 1))
     broken = torch.tensor([name is not None for name in result.broken_by])
     assert 0 < int(broken.sum()) < 30
     assert set(result.broken_by) <= {component, None}
     assert ((victim.model(result.adversarial).argmax(1) != labels) == broken).all()
-    assert float((result.adversarial - images).abs().max()) <= linf.epsilon + 1e-6
+    assert float(NORMS[threat.norm].size(result.adversarial - images).max()) <= threat.epsilon + 1e-6
 
 
 def test_breaks_every_image_that_pgd_breaks(victim, linf):
@@ -67,15 +78,20 @@ def test_breaks_every_image_that_pgd_breaks(victim, linf):
     assert sum(component is not None for component in pgd.broken_by) > 5
 
 
-def test_breaks_the_same_images_as_the_package(victim, linf):
-    images, labels = victim.first(40)
-    package = replace(attacks.get("autoattack"), parameters={**attacks.get("autoattack").parameters, "square_n_queries": 500})
-    expected = attacks.run(package, AttackCall(victim.model, images, labels, linf, 1))
-    spec = attacks.get("fast-autoattack")
-    ours = attacks.run(
-        replace(spec, parameters={**spec.parameters, "square_n_queries": 500}), AttackCall(victim.model, images, labels, linf, 1)
+@each_norm
+def test_breaks_the_same_images_as_the_package(victim, threat):
+    # The package's projections in L2 sort all pixels, which takes most of the time.
+    n, changes = (40, {}) if threat.norm == "Linf" else (15, {"targets": 3, "fab_n_iter": 10, "apgd_n_iter": 50})
+    images, labels = victim.first(n)
+    expected, result = (
+        attacks.run(
+            replace(spec, parameters={**spec.parameters, "square_n_queries": 500, **changes}),
+            AttackCall(victim.model, images, labels, threat, 1),
+        )
+        for spec in map(attacks.get, (NAMES[threat.norm].removeprefix("fast-"), NAMES[threat.norm]))
     )
-    assert [component is None for component in ours.broken_by] == [component is None for component in expected.broken_by]
+    assert [component is None for component in result.broken_by] == [component is None for component in expected.broken_by]
+    assert None in result.broken_by and len(set(result.broken_by)) > 1
 
 
 def test_broken_images_get_no_further_passes_and_survivors_the_predicted_number(victim, linf):
@@ -103,7 +119,7 @@ def test_projection_is_the_smallest_step_to_the_plane():
     generator = torch.Generator().manual_seed(0)
     point, normal = torch.rand(40, 50, generator=generator), torch.randn(40, 50, generator=generator)
     rise = torch.randn(40, generator=generator) * 5
-    step = project(point, normal, rise)
+    step = GEOMETRIES["Linf"].step_to_plane(point, normal, rise)
     assert float((point + step).min()) >= -1e-6
     assert float((point + step).max()) <= 1 + 1e-6
     torch.testing.assert_close((normal * step).sum(1), rise, atol=1e-4, rtol=1e-4)
@@ -111,8 +127,21 @@ def test_projection_is_the_smallest_step_to_the_plane():
     # Every coordinate moves by the largest step or until it meets the box, so no smaller step reaches the plane.
     room = torch.where(normal * rise[:, None] > 0, 1 - point, point)
     torch.testing.assert_close(step.abs(), torch.minimum(size.expand_as(room), room), atol=1e-6, rtol=0)
-    far = project(point, normal, torch.full((40,), 1e6))
-    torch.testing.assert_close(far, torch.where(normal > 0, 1 - point, -point), atol=1e-6, rtol=0)
+    for geometry in GEOMETRIES.values():
+        far = geometry.step_to_plane(point, normal, torch.full((40,), 1e6))
+        torch.testing.assert_close(far, torch.where(normal > 0, 1 - point, -point), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_l2_step_to_a_plane_is_that_of_the_package(scale):
+    generator = torch.Generator().manual_seed(0)
+    point, normal = torch.rand(40, 50, generator=generator), torch.randn(40, 50, generator=generator)
+    normal[:, :5] = 0.0
+    rise = torch.randn(40, generator=generator) * 5
+    step = GEOMETRIES["L2"].step_to_plane(point, scale * normal, scale * rise)
+    torch.testing.assert_close((normal * step).sum(1), rise, atol=1e-4, rtol=1e-4)
+    expected = projection_l2(point, normal, (normal * point).sum(1) + rise)
+    torch.testing.assert_close(step, expected, atol=1e-4, rtol=0)
 
 
 def test_square_sizes_follow_the_schedule():
@@ -132,6 +161,33 @@ def test_square_sizes_follow_the_schedule():
     assert sides[0] == 29
     assert sides[-1] == 14
     assert HALVINGS[:2] == (10, 50)
+
+
+@pytest.mark.parametrize("side", [3, 6, 29])
+def test_patterns_of_l2_squares_are_those_of_the_package(side):
+    package = SquareAttack(None, norm="L2", device="cpu")
+    # The package turns half of its patterns.
+    expected = package.eta(side)
+    assert torch.allclose(pattern(side), expected, atol=1e-6) or torch.allclose(pattern(side).T, expected, atol=1e-6)
+
+
+def test_queries_of_the_l2_square_stay_on_the_sphere_inside_the_box():
+    component = SquareL2(0.1, 100, 0.8)
+    clean, label = torch.full((1, 3, 32, 32), 0.5), torch.tensor([0])
+    state = component.start(clean, label, torch.zeros(1, 10), torch.Generator().manual_seed(0)) | {"clean": clean, "label": label}
+    queries = []
+    for _ in range(30):
+        queries.append(state["query"].clone())
+        component.advance(lambda queries, value: (F.one_hot(torch.zeros(1, dtype=torch.int64), 10).float(), None), state)
+    assert torch.tensor([float((query - clean).norm()) for query in queries]).allclose(torch.tensor(0.1))
+    assert len({query.numpy().tobytes() for query in queries}) == 30
+    sides = state["squares"][0, :, 4].tolist()
+    assert (sides[0], sides[60], {side % 2 for side in sides}) == (29, 15, {1})
+
+
+def test_a_norm_without_native_components_is_an_error(victim):
+    with pytest.raises(UsageError, match="Linf and L2"):
+        attacks.run(replace(shortened(), norm="L1"), AttackCall(victim.model, *victim.first(2), ThreatModel("L1", Fraction(12)), 1))
 
 
 def test_unknown_component_is_an_error(victim, linf):

@@ -17,6 +17,10 @@ from harness.plugins import ATTACK_ADAPTERS
 from model_zoo.errors import DamagedFileError, UnknownNameError, UsageError
 from model_zoo.threat import ThreatModel
 
+NAMES = [
+    pytest.param(name, marks=pytest.mark.needs_secmlt if ATTACK_ADAPTERS.get(attacks.get(name).adapter).extra else ())
+    for name in attacks.names()
+]
 PROTOCOL = ["autoattack", "cw-l2", "cw-linf", "pgd", "pgd-10x50", "pgd-20"]
 
 
@@ -24,7 +28,7 @@ def test_protocol_attacks_exist():
     assert set(PROTOCOL) <= set(attacks.names())
 
 
-@pytest.mark.parametrize("name", attacks.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_shipped_specifications_are_valid(name):
     spec = attacks.get(name)
     ATTACK_ADAPTERS.get(spec.adapter).parse(spec.parameters)
@@ -134,3 +138,12 @@ def test_reading_specifications_imports_nothing_heavy():
         "heavy = {'torch', 'numpy', 'torchattacks', 'pyautoattack'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_attack_whose_package_is_missing_names_the_extra(victim, linf, monkeypatch):
+    spec = attacks.get("fmn-linf")
+    adapter = replace(ATTACK_ADAPTERS.get(spec.adapter), package="not-installed-anywhere")
+    monkeypatch.setattr(type(ATTACK_ADAPTERS), "get", lambda registry, name: adapter)
+    for use in (spec.identity, lambda: attacks.run(spec, AttackCall(victim.model, *victim.first(1), linf, 0))):
+        with pytest.raises(UsageError, match=r"\[minimum-norm\]"):
+            use()

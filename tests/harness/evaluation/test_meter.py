@@ -126,3 +126,18 @@ def test_an_iterate_close_to_another_image_counts_for_that_image() -> None:
     metered(IMAGES[[0, 3]])
     metered(torch.lerp(IMAGES[[0, 3]], IMAGES[[1, 3]], 0.6))
     assert metered.forwards.tolist() == [1, 1, 0, 2, 0, 0]
+
+
+def test_under_l1_only_queries_whose_summed_change_is_inside_the_radius_are_recorded() -> None:
+    linf = meter()
+    metered = Meter(linf.model, IMAGES, linf.labels, ThreatModel("L1", Fraction(12)))
+    rows = list(range(6))
+    direction = pushed(linf, rows, 1e-3) - IMAGES
+    dense = (IMAGES + 0.02 * direction.sign()).clamp(0, 1)
+    # One pixel in fifteen, each moved fifteen times as far as the radius allows if all were moved.
+    sparse = torch.where(torch.arange(3072).view(3, 32, 32) % 15 == 0, (IMAGES + 0.058 * direction.sign()).clamp(0, 1), IMAGES)
+    for queries, is_inside in ((dense, False), (sparse, True)):
+        is_wrong = metered(queries).argmax(1) != metered.labels
+        assert is_wrong.any()
+        assert ((queries - IMAGES).abs().flatten(1).sum(1) <= 12).eq(is_inside).all()
+        assert torch.equal(torch.isfinite(metered.margins), is_wrong & is_inside)

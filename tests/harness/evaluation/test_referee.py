@@ -49,6 +49,15 @@ def test_the_l2_threat_model_uses_the_l2_norm() -> None:
     assert bool(inside.broken.all()) and not bool(outside.legal.any())
 
 
+def test_the_l1_threat_model_sums_absolute_changes() -> None:
+    threat = ThreatModel("L1", Fraction(1))
+    adversarial = torch.stack([IMAGES[0]] * 4)
+    adversarial[:, 0] += torch.tensor([0.99, 1.0, 1.001, 1.1]).view(4, 1, 1) / 16
+    verdict = judge(Brightness(), IMAGES[:4], adversarial, LABELS[:4], threat)
+    assert float(verdict.linf.max()) < 0.07 and float(verdict.l2.max()) < 0.3, "inside the balls of the same radius in other norms"
+    assert verdict.legal.tolist() == verdict.broken.tolist() == [True, True, False, False]
+
+
 def test_predictions_are_made_in_fixed_batches() -> None:
     sizes: list[int] = []
 
