@@ -22,7 +22,7 @@ help:
 	@touch $@
 
 .venv/dev: .venv/base
-	@$(PIP) --editable '.[dev,onnx,page,robustbench]'
+	@$(PIP) --editable '.[dev,onnx,page,robustbench,minimum-norm]'
 	@touch $@
 
 setup: .venv/base
