@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from harness.api.listing import count_cells, list_cells
-from harness.datasets.training import load_training
+from harness.datasets import load_training
 from harness.reproduction.cells import CELLS, CellStore
 from harness.reproduction.scale import read_scale
 from harness.reproduction.specification import get
