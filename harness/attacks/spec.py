@@ -16,6 +16,7 @@ from model_zoo.threat import NORMS, ThreatModel
 SPECS = Path(__file__).parent / "specs"
 
 _FIELDS = {"name": str, "title": str, "adapter": str, "norm": str, "bounded": bool, "minimum_classes": int, "parameters": dict}
+_OPTIONAL_FIELDS = {"minimum_norm": bool}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class AttackSpec:
     minimum_classes: int
     title: str
     bounded: bool = True
+    minimum_norm: bool = False
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what the attack does, ready for canonical JSON: also the adapter's and the package's version.
@@ -105,11 +107,14 @@ def load(path: Path) -> AttackSpec:
         If the file is not TOML, a field is missing, unknown or of the wrong type, the name is not the file's, or the norm is unknown.
     """
     table = read_toml(path, "an attack")
-    for unknown in table.keys() - _FIELDS.keys():
-        raise DamagedFileError(path, f"only the fields {', '.join(_FIELDS)}", f"the field {unknown!r}")
-    for name, kind in _FIELDS.items():
+    fields = _FIELDS | _OPTIONAL_FIELDS
+    for unknown in table.keys() - fields.keys():
+        raise DamagedFileError(path, f"only the fields {', '.join(fields)}", f"the field {unknown!r}")
+    for name in _FIELDS.keys() - table.keys():
+        raise DamagedFileError(path, f"the field {name!r}", "none")
+    for name, kind in fields.items():
         if name not in table:
-            raise DamagedFileError(path, f"the field {name!r}", "none")
+            continue
         if type(table[name]) is not kind:
             raise DamagedFileError(path, f"{name} of type {kind.__name__}", repr(table[name])[:1000])
     if table["name"] != path.stem:

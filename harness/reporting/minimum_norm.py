@@ -1,4 +1,4 @@
-"""Distances to the nearest adversarial examples that attacks without a bound found, per image and per model."""
+"""Distances to the nearest adversarial examples that minimum-norm attacks found, per image and per model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEAREST, ROBUST = "nearest", "robust"
 
 
 def distances(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the distances that attacks without a bound found, one row per image, one column per attack.
+    """Return the distances that minimum-norm attacks found, one row per image, one column per attack.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ def distances(outcomes: pd.DataFrame) -> pd.DataFrame:
         In units of the [0, 1] pixel range: 0 if the model is wrong without an attack, infinite if an attack found no adversarial example.
         Only images that all of these attacks have met. Empty if there is no such attack, or outcomes have no column for the norm.
     """
-    unbounded = [name for name in sorted(outcomes["attack"].unique()) if name in attacks.names() and not attacks.get(name).bounded]
+    names = [name for name in sorted(outcomes["attack"].unique()) if name in attacks.names() and attacks.get(name).minimum_norm]
     column = str(outcomes["norm"].iloc[0]).lower()
-    if column not in COLUMNS or column not in outcomes or not unbounded:
+    if column not in COLUMNS or column not in outcomes or not names:
         return pd.DataFrame()
-    rows = outcomes[outcomes["attack"].isin(unbounded)]
+    rows = outcomes[outcomes["attack"].isin(names)]
     found = (
         rows[column].where(rows["adversarial_prediction"] != rows["label"], np.inf).where(rows["clean_prediction"] == rows["label"], 0.0)
     )
@@ -48,7 +48,7 @@ def distances(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def minimum_norm(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per model of a summary that an attack without a bound has met.
+    """Return one row per model of a summary that a minimum-norm attack has met.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from harness.reporting.ablations import VARIED
 from harness.reporting.cells import Cell, Format, flag_notes, value_cell, verdict_notes
 from harness.reporting.components import BY
 from harness.reporting.frames import CELLS, attacks_of, groups_of
+from harness.reporting.methods import method_name
 from harness.reporting.minimum_norm import DISTANCE
 from model_zoo.documents import read_toml, validated
 
@@ -174,7 +175,8 @@ def _cell(column: Column, row: pd.Series) -> Cell:
     """Return the cell of a row in a column, an accuracy with the verdict of its model."""
     cell = row[CELLS].get(column.field)
     if cell is None or (column.format != "accuracy" and cell.kind != column.format):
-        return value_cell(column.format, None if column.format == "accuracy" else row.get(column.field))
+        value = None if column.format == "accuracy" else row.get(column.field)
+        return value_cell(column.format, method_name(value) if column.field == "method" and isinstance(value, str) else value)
     if cell.kind == "accuracy" and column.field != CLEAN and "verdict" in row:
         return replace(cell, verdict="undiagnosed" if pd.isna(row["verdict"]) else str(row["verdict"]))
     return cell

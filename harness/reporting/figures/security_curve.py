@@ -18,7 +18,7 @@ from harness.threats import NORMS
 from model_zoo.files import file_name
 
 WIDTH = 7.2
-# With more models, no curve has a band.
+# With more models, only the best of each family by its median distance has a curve, and no curve has a band.
 FEW = 6
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
 
@@ -45,6 +45,7 @@ def security_curve(rows: pd.DataFrame, nearest: dict[str, pd.Series], title: str
     ----------
     rows : pandas.DataFrame
         Rows of a summary, all of one threat model, whose radius is marked by a vertical line.
+        Of more than six models, the best of each family are shown.
     nearest : dict
         Distance of each image's nearest adversarial example, in units of the [0, 1] range, by model.
     """
@@ -57,7 +58,10 @@ def security_curve(rows: pd.DataFrame, nearest: dict[str, pd.Series], title: str
     with mpl.rc_context(SETTINGS):
         curves_by_colour: dict[str, int] = {}
         ranked = rows.assign(median=[float(nearest[str(model)].median()) for model in rows["model"]])
-        for _, row in ranked.sort_values(["median", "model"], ascending=[False, True]).iterrows():
+        ranked = ranked.sort_values(["median", "model"], ascending=[False, True])
+        if len(ranked) > FEW and "family" in ranked:
+            ranked = ranked.drop_duplicates("family")
+        for _, row in ranked.iterrows():
             sizes = unit * np.sort(nearest[str(row["model"])].to_numpy())
             radii = np.array([0.0, *sizes[(sizes > 0) & (sizes < end)], end])
             counts = len(sizes) - np.searchsorted(sizes, radii, side="right")
