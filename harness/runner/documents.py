@@ -115,9 +115,9 @@ class DataIdentity(_Identity):
 
 
 class ThreatIdentity(_Identity):
-    """A threat model."""
+    """A threat model, or "corruptions" and a severity."""
 
-    norm: Literal["Linf", "L2"]
+    norm: Literal["Linf", "L2", "corruptions"]
     radius: str
 
     @field_validator("radius")
@@ -127,7 +127,7 @@ class ThreatIdentity(_Identity):
 
 
 class AttackIdentity(_Identity):
-    """An attack with its parameters."""
+    """An attack or a corruption with its parameters."""
 
     name: str
     adapter: str
