@@ -20,7 +20,7 @@ GROUPS = {
     "weather": ["snow", "frost", "fog", "brightness"],
     "digital": ["contrast", "elastic-transform", "pixelate", "jpeg-compression"],
 }
-# Those of CIFAR-10-C whose constants make a milder severity change more pixels: glass blur exchanges more or smooths more, the affine map
+# Those of CIFAR-10-C whose constants make a milder severity change more pixels: glass blur copies more or smooths more, the affine map
 # of the elastic transform is largest at first, and frost dims the image.
 NOT_MONOTONE = ("glass-blur", "elastic-transform", "frost")
 

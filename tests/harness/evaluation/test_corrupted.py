@@ -35,8 +35,8 @@ def test_the_outcome_is_the_prediction_on_the_corrupted_image() -> None:
     assert (frame["robust"] == (prediction == BLOCK.labels)).all()
     assert (frame["broken_by"].isna() == frame["robust"]).all() and set(frame["broken_by"].dropna()) == {"fog"}
     difference = (corrupted.images.astype(float) - BLOCK.images) / 255
-    assert frame["linf"].to_numpy() == pytest.approx(np.abs(difference).max(axis=(1, 2, 3)), abs=1e-6)
-    assert frame["l2"].to_numpy() == pytest.approx(np.sqrt((difference**2).sum(axis=(1, 2, 3))), abs=1e-5)
+    assert frame["linf"].to_numpy() == pytest.approx(np.abs(difference).max(axis=(1, 2, 3)))
+    assert frame["l2"].to_numpy() == pytest.approx(np.sqrt((difference**2).sum(axis=(1, 2, 3))), abs=6e-4)
     assert (frame["forwards"] == 1).all() and (frame["backwards"] == 0).all()
 
 

@@ -56,7 +56,7 @@ def test_the_shipped_suite_has_75_units_per_model() -> None:
 
 @pytest.mark.parametrize("change", [{"corruptions": []}, {"severities": [0]}, {"severities": [6]}])
 def test_a_part_without_work_or_with_another_severity_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="neither attacks nor corruptions|greater than or equal to 1|less than or equal to 5"):
+    with pytest.raises(ValueError, match=r"neither attacks nor corruptions|greater than or equal to 1|less than or equal to 5"):
         suite(**change)
 
 
