@@ -81,7 +81,7 @@ def warn_of_guessing(model: str, low: float, classes: int) -> None:
 
 
 _OPTIONS = (
-    click.option("--suite", help="Named plan: smoke, quick, main, epsilon, full, paper or corruptions (see `harness ls suites`)."),
+    click.option("--suite", help="Named plan such as quick, main, full, paper or corruptions (see `harness ls suites`)."),
     click.option("--model", "models", multiple=True, help="Model id, path of a record, or robustbench:NAME; may be repeated."),
     click.option("--attack", "attack_names", multiple=True, help="Attack (see `harness ls attacks`); may be repeated.  [default: pgd]"),
     click.option(

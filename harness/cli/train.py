@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import data_dir_option
+from harness.cli.options import data_dir_option, json_option
 
 
 @click.command("train")
@@ -29,6 +29,7 @@ from harness.cli.options import data_dir_option
     show_default=True,
     help="PyTorch (dense), or kernels that compute only with kept weights (sparse); auto chooses by a fixed rule.",
 )
+@json_option("Print the record of the trained model as one JSON object, for scripts.")
 def command(
     recipe: str,
     folder: Path,
@@ -39,6 +40,7 @@ def command(
     compiled: bool,
     test: str | None,
     engine: str,
+    as_json: bool,
 ) -> None:
     """Train a model adversarially from a RECIPE: the id of a shipped recipe, or a TOML file of your own.
 
@@ -102,3 +104,5 @@ def command(
         err.print(f"model: {folder / record.checkpoint.file} ({record.checkpoint.bytes:,} bytes)", markup=False)
         err.print(f"record: {folder / record.id}.toml", markup=False)
         err.print(f"curve: {folder / record.id}.csv, {record.id}.png", markup=False)
+        if as_json:
+            click.echo(record.model_dump_json(indent=1, exclude_none=True))

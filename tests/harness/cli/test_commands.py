@@ -36,6 +36,11 @@ def test_every_command_has_help_with_examples(name: str) -> None:
     assert "Examples:" in result.output and f"harness {name}" in result.output
 
 
+@pytest.mark.parametrize("name", [*sorted(COMMANDS.keys() - {"store"}), "store verify", "store merge", "store invalidate", "store pack"])
+def test_every_command_prints_json_on_request(name: str) -> None:
+    assert "--json" in harness(*name.split(), "--help").output
+
+
 @pytest.mark.parametrize("kind", ["models", "datasets", "attacks", "suites", "tables", "recipes"])
 def test_listings_as_tables_and_as_json(kind: str) -> None:
     rows = json.loads(harness("ls", kind, "--json").output)
