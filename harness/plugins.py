@@ -1,4 +1,4 @@
-"""Registries of the benchmark: attacks, data sets, suites, executors, tables, figures and scales.
+"""Registries of the benchmark: attacks, corruptions, data sets, suites, executors, tables, figures and scales.
 
 See `model_zoo.plugins` for how entries are added: by a module or TOML file of this project, an entry point, or a plug-in folder.
 """
@@ -13,6 +13,7 @@ from model_zoo.plugins import Registry
 if TYPE_CHECKING:
     from harness.attacks.common import Adapter
     from harness.attacks.spec import AttackSpec
+    from harness.corruptions.common import Corruption
     from harness.datasets.base import Source
     from harness.reporting.tables import TableSpec
     from harness.reproduction.scale import Scale
@@ -35,6 +36,14 @@ ATTACK_ADAPTERS: Registry[Adapter[Any]] = Registry(
     "harness ls attacks",
     packages=("harness.attacks.packages", "harness.attacks.native"),
     attribute="ADAPTER",
+)
+CORRUPTIONS: Registry[Corruption] = Registry(
+    "corruption",
+    "corruptions",
+    "harness.corruptions.common:Corruption",
+    "harness ls corruptions",
+    packages=("harness.corruptions",),
+    attribute="CORRUPTIONS",
 )
 DATASETS: Registry[Source] = Registry(
     "dataset", "datasets", "harness.datasets.base:Source", "harness ls datasets", packages=("harness.datasets",), attribute="SOURCES"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 10_000
@@ -45,6 +46,29 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     ordered = sorted(values)
     skipped = max(int(binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)) - 1, 0)
     return float(ordered[skipped]), float(ordered[-1 - skipped])
+
+
+def clustered_interval(shares: Sequence[float], size: int) -> tuple[float, float]:
+    """Return a 95 % interval for the mean of `shares`, each the share of right answers among the `size` questions about one image.
+
+    Answers about one image are not independent. The interval is Wilson's with the effective number of independent answers, which is the
+    number that would give a proportion the standard error of this mean (E. L. Korn and B. I. Graubard, Confidence intervals for proportions
+    with small expected number of positive counts estimated from survey data, Survey Methodology 24, 1998, 193-201). It is at least the
+    number of images, at most the number of answers, and the number of images if all shares are equal. The interval is (0.0, 1.0) if there
+    are no images.
+    """
+    n = len(shares)
+    if n == 0:
+        return 0.0, 1.0
+    mean = sum(shares) / n
+    squared_error = sum((share - mean) ** 2 for share in shares) / max(n - 1, 1) / n
+    effective = min(max(mean * (1 - mean) / squared_error, n), n * size) if squared_error > 0 else n
+    # The quantile of the normal distribution at 0.975.
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    centre = mean + z * z / (2 * effective)
+    margin = z * math.sqrt(mean * (1 - mean) / effective + (z / (2 * effective)) ** 2)
+    scale = 1 + z * z / effective
+    return max((centre - margin) / scale, 0.0), min((centre + margin) / scale, 1.0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Threat models: a norm and a radius, which is an exact fraction in units of the [0, 1] pixel range."""
+"""Threat models: a norm and a radius, which is an exact fraction in units of the [0, 1] pixel range, or corruptions of a severity."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from model_zoo.errors import UsageError
 
 NormName = Literal["Linf", "L2", "L1"]
 NORMS: tuple[str, ...] = get_args(NormName)
+# What stands for a norm if nobody attacks and images are corrupted; the radius is then the severity. RobustBench's name for it.
+CORRUPTED = "corruptions"
+SEVERITIES = (1, 2, 3, 4, 5)
 _FRACTION = re.compile(r"[+-]?(\d+/\d+|(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?)", re.ASCII)
 
 
@@ -19,7 +22,9 @@ _FRACTION = re.compile(r"[+-]?(\d+/\d+|(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?)", r
 class ThreatModel:
     """Set of all perturbations whose `norm` ("Linf", "L2" or "L1") is at most `radius`, inside the [0, 1] box.
 
-    Raises a UsageError for another norm, a negative radius, or an Linf radius above 1.
+    If the norm is "corruptions", no attacker chooses a perturbation: each image has one, that of a corruption whose severity is `radius`.
+
+    Raises a UsageError for another norm, a negative radius, an Linf radius above 1, or a severity that is not a whole number from 1 to 5.
 
     >>> str(ThreatModel.parse("Linf 8/255"))
     'Linf 8/255'
@@ -31,6 +36,10 @@ class ThreatModel:
     radius: Fraction
 
     def __post_init__(self) -> None:
+        if self.norm == CORRUPTED:
+            if self.radius not in SEVERITIES:
+                raise UsageError(f"a severity is a whole number from 1 to {len(SEVERITIES)}, not {self.radius}")
+            return
         if self.norm not in NORMS:
             raise UsageError(f"unknown norm {self.norm!r}: a threat model needs one of {', '.join(NORMS)} and a radius such as 8/255")
         if self.radius < 0:
@@ -44,6 +53,11 @@ class ThreatModel:
         """The radius as a float64."""
         return float(self.radius)
 
+    @property
+    def size_text(self) -> str:
+        """The radius as `radius_text` writes it, "8/255", or the severity, "3"."""
+        return str(self.radius) if self.norm == CORRUPTED else radius_text(self.radius)
+
     @classmethod
     def parse(cls, text: str) -> ThreatModel:
         """Parse "Linf 8/255" or "L2 1/2" (a colon may replace the space); raises a UsageError for anything else."""
@@ -51,7 +65,7 @@ class ThreatModel:
         return cls(norm, parse_radius(radius))
 
     def __str__(self) -> str:
-        return f"{self.norm} {radius_text(self.radius)}"
+        return f"{self.norm} {self.size_text}"
 
 
 def threats_for(norms: Iterable[str], radii: Iterable[str]) -> list[ThreatModel]:

@@ -176,15 +176,22 @@ def list_attacks() -> Rows:
     return [{"name": name, "norm": spec.norm, "adapter": spec.adapter, "title": spec.title} for name, spec in ATTACKS.items()]
 
 
+def list_corruptions() -> Rows:
+    """List corruptions."""
+    from harness.plugins import CORRUPTIONS
+
+    return [{"name": name, "group": corruption.group, "title": corruption.title} for name, corruption in CORRUPTIONS.items()]
+
+
 def list_suites() -> Rows:
-    """List suites and their attacks."""
+    """List suites with their attacks and corruptions."""
     from harness.plugins import SUITES
 
     return [
         {
             "name": name,
             "models": suite.models if isinstance(suite.models, str) else len(suite.models),
-            "attacks": ", ".join(dict.fromkeys(attack for part in suite.evaluation for attack in part.attacks)),
+            "attacks": ", ".join(dict.fromkeys(name for part in suite.evaluation for name in (*part.attacks, *part.corruptions))),
             "title": suite.title,
         }
         for name, suite in SUITES.items()
@@ -272,6 +279,7 @@ def list_figures() -> Rows:
 # What `harness ls` can list, except models and data sets, whose functions take arguments.
 KINDS: dict[str, Callable[[], Rows]] = {
     "attacks": list_attacks,
+    "corruptions": list_corruptions,
     "suites": list_suites,
     "tables": list_tables,
     "figures": list_figures,

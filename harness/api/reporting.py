@@ -24,6 +24,7 @@ from model_zoo import registry
 from model_zoo.catalogue import catalogue
 from model_zoo.errors import DamagedFileError, UserError
 from model_zoo.files import file_name, place
+from model_zoo.threat import CORRUPTED
 
 # Folder of the report on outcomes that are in no suite.
 REQUESTS = "requests"
@@ -138,6 +139,8 @@ def report_page(store: str | Path, out: str | Path, suites: Sequence[str] = (), 
     for suite in map(get_suite, suites or suite_names()):
         plan = plan_suite(suite, data_path)
         outcomes = find(stored, plan).outcomes
+        # Leaderboards are about attacks.
+        outcomes = outcomes[outcomes["norm"] != CORRUPTED]
         if not outcomes.empty:
             models, verdicts = describe_models(result_store, plan)
             results.append(Results(suite.name, outcomes, models, pd.DataFrame(plan.expected()), verdicts))

@@ -22,7 +22,7 @@ from model_zoo.errors import UsageError, UserError
 @data_dir_option()
 @json_option()
 def command(kind: str, cells: bool, store: Path, data_dir: Path | None, as_json: bool) -> None:
-    """List what is registered: models, datasets, attacks, suites, tables, figures, recipes, families, methods, architectures, formats.
+    """List what is registered: models, datasets, attacks, corruptions, suites, tables, figures, recipes, families, methods and more.
 
     \b
     Examples:

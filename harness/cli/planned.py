@@ -52,7 +52,7 @@ def warn_of_guessing(model: str, low: float, classes: int) -> None:
 
 
 _OPTIONS = (
-    click.option("--suite", help="Named plan: smoke, quick, main, epsilon, full, full-1000 or paper (see `harness ls suites`)."),
+    click.option("--suite", help="Named plan such as quick, main, full, paper or corruptions (see `harness ls suites`)."),
     click.option("--model", "models", multiple=True, help="Model id, path of a record, or robustbench:NAME; may be repeated."),
     click.option("--attack", "attack_names", multiple=True, help="Attack (see `harness ls attacks`); may be repeated.  [default: pgd]"),
     image_options("Images to attack: a data set, folder:PATH, PATH.npz or PATH.mat (docs/data.md).  [default: cifar10-sample]"),

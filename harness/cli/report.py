@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from harness.reporting.report import Report
 
 
-def show(made: Report, table: str = "summary") -> None:
-    """Print one table of a report, and the paths of its main table and figure."""
+def show(made: Report, table: str | None = None) -> None:
+    """Print one table of a report, the main one by default, and the paths of its main table and figure."""
     from harness.cli.console import err, out
     from harness.reporting.renderers import terminal
 
-    for rendered in terminal(made.tables.get(table, [])):
+    for rendered in terminal(made.tables.get(table or made.main_table, [])):
         out.print(rendered)
     for kind, suffixes in (("table", (".md", ".csv", ".tex")), ("figure", (".png", ".svg", ".pdf"))):
         path = next((path for path in made.paths if path.suffix in suffixes), None)
@@ -39,7 +39,7 @@ def warn(line: str) -> None:
 @store_option()
 @click.option("--out", "reports", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Folder to write to.")
 @click.option("--suite", "suites", multiple=True, help="Report only this suite; may be repeated.  [default: all suites with outcomes]")
-@click.option("--table", default="summary", show_default=True, help="Table to print (`harness ls tables`); all tables are written.")
+@click.option("--table", help="Table to print (`harness ls tables`); all tables are written.  [default: the main table of each suite]")
 @data_dir_option()
 @click.option(
     "--format",
@@ -58,7 +58,7 @@ def command(
     store: Path,
     reports: Path,
     suites: tuple[str, ...],
-    table: str,
+    table: str | None,
     data_dir: Path | None,
     formats: tuple[str, ...],
     as_page: bool,
@@ -85,14 +85,14 @@ def command(
     from harness.reporting import tables
     from harness.reproduction import specification
 
-    if not as_page and specification.resolve(table) is not None:
+    if table is not None and not as_page and specification.resolve(table) is not None:
         _report_paper(store, reports, table, formats, as_json)
         return
-    if table not in tables.names() and not table.endswith(".toml"):
+    if table is not None and table not in tables.names() and not table.endswith(".toml"):
         raise UnknownNameError("table", table, [*tables.names(), *specification.names()], "harness ls tables")
-    spec = tables.get(table)
-    if spec.name not in tables.names():
-        TABLES.add(spec.name, spec, table)
+    spec = None if table is None else tables.get(table)
+    if spec is not None and spec.name not in tables.names():
+        TABLES.add(spec.name, spec, str(table))
     if as_page:
         paths = report_page(store, reports / "page", suites, data_dir)
         click.echo(f"page: {paths[0]}", err=True)
@@ -103,15 +103,15 @@ def command(
     if as_json:
         click.echo(
             json.dumps(
-                [row for suite_report in suite_reports for row in json.loads(suite_report.frames["summary"].to_json(orient="records"))],
+                [row for made in suite_reports for row in json.loads(made.frames[made.main_table].to_json(orient="records"))],
                 indent=1,
             )
         )
         return
-    if not any(spec.name in suite_report.frames for suite_report in suite_reports):
+    if spec is not None and not any(spec.name in suite_report.frames for suite_report in suite_reports):
         raise UserError(f"{store} has no outcomes for table {spec.name!r}")
     for suite_report in suite_reports:
-        show(suite_report, spec.name)
+        show(suite_report, None if spec is None else spec.name)
 
 
 def _report_paper(store: Path, reports: Path, table: str, formats: tuple[str, ...], as_json: bool) -> None:

@@ -90,11 +90,11 @@ def command(
     if suite_report is None:
         raise SystemExit(1)
     if as_json:
-        click.echo(suite_report.frames["summary"].to_json(orient="records", indent=1))
+        click.echo(suite_report.frames[suite_report.main_table].to_json(orient="records", indent=1))
     else:
         show(suite_report)
     classes = {unit.block.name: len(unit.block.classes) for unit in plan.units}
-    for _, row in suite_report.frames["summary"].drop_duplicates(["model", "dataset"]).iterrows():
+    for _, row in suite_report.frames[suite_report.main_table].drop_duplicates(["model", "dataset"]).iterrows():
         if row["clean_n"]:
             warn_of_guessing(row["model"], row["clean_low"], classes[row["dataset"]])
     if compare is not None:

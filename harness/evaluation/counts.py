@@ -43,7 +43,7 @@ def long_frame(outcomes: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
         If there are no outcomes, if outcomes of several protocol versions or of two models with the same id are mixed, or if an image
         occurs twice in a cell.
     """
-    _refuse_mixtures(outcomes)
+    refuse_mixtures(outcomes)
     rows: list[dict[str, Any]] = []
     for key, group in sorted(outcomes.groupby(GROUP, sort=False), key=lambda item: group_order(item[0])):
         plan = planned[(planned[GROUP] == list(key)).all(axis=1)]
@@ -62,9 +62,9 @@ def planned_images(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def group_order(group: Sequence[Any]) -> tuple[str, str, Fraction]:
-    """Return the sort key of a threat model (dataset, norm, radius)."""
+    """Return the sort key of a threat model (dataset, norm, radius); an empty radius, which stands for several, comes first."""
     dataset, norm, radius = group
-    return str(dataset), str(norm), Fraction(str(radius))
+    return str(dataset), str(norm), Fraction(str(radius) or 0)
 
 
 def robust_images(outcomes: pd.DataFrame, attacks: Sequence[str]) -> pd.Series:
@@ -110,7 +110,8 @@ def _measures(part: pd.DataFrame, robust: pd.DataFrame, robust_to_seen: pd.DataF
     return [*rows, row(WORST, _withstood(robust_to_seen, model_attacks), most_images, all_flags)]
 
 
-def _refuse_mixtures(outcomes: pd.DataFrame) -> None:
+def refuse_mixtures(outcomes: pd.DataFrame) -> None:
+    """Raise a UserError if there are no outcomes, or of several protocols or namesakes, or an image occurs twice in a cell."""
     if outcomes.empty:
         raise UserError("no outcomes to report")
     versions: Sequence[Any] = sorted(outcomes["protocol"].unique())

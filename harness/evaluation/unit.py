@@ -73,13 +73,21 @@ def evaluate_unit(
     UserCodeError
         If code of a user's network fails.
     """
+
+    def run() -> UnitOutcome:
+        subject = admit(model, block, backward=backward, draws=draws, attacked=attacked)
+        return attack_block(subject, block, threat, spec, seed, progress, memory)
+
+    return guarded(model, spec.name, run)
+
+
+def guarded(model: nn.Module, name: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:
+    """Run a unit's evaluation with the threads that outcomes are promised for, and a user's network inside its fence.
+
+    `name` is that of the attack or corruption, for error messages.
+    """
     with unit_threads():
-
-        def run() -> UnitOutcome:
-            subject = admit(model, block, backward=backward, draws=draws, attacked=attacked)
-            return attack_block(subject, block, threat, spec, seed, progress, memory)
-
-        return _run_fenced(model, spec.name, run) if isinstance(model, Fenced) else run()
+        return _run_fenced(model, name, run) if isinstance(model, Fenced) else run()
 
 
 def _run_fenced(model: Fenced, attack: str, run: Callable[[], UnitOutcome]) -> UnitOutcome:

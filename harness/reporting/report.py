@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.reporting import figures, renderers, tables
+from harness.evaluation.counts import GROUP
+from harness.reporting import corruptions, figures, renderers, tables
 from harness.reporting.ablations import ablations
 from harness.reporting.components import components
-from harness.reporting.frames import diagnostics, summary
+from harness.reporting.frames import CELLS, diagnostics, summary
 from harness.reporting.literature import literature
 from harness.reporting.minimum_norm import minimum_norm
 from harness.reporting.style import KINDS as FIGURE_FORMATS
@@ -19,10 +20,12 @@ from harness.reporting.style import save
 from harness.reporting.tables import Table
 from model_zoo.files import file_name, place
 from model_zoo.publications import published
+from model_zoo.threat import CORRUPTED
 
 # Files of a report: tables as Markdown, CSV and LaTeX, figures as PNG, SVG and PDF.
 FORMATS = ("md", "csv", "tex", "png", "svg", "pdf")
 DEFAULT_FORMATS = ("md", "csv", "png")
+NO_SUMMARY = pd.DataFrame(columns=[*GROUP, "model", CELLS])
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Report:
     tables: Mapping[str, list[Table]]
     titles: Mapping[str, str]
     paths: list[Path]
+
+    @property
+    def main_table(self) -> str:
+        """Name of the first table: "summary" if models were attacked."""
+        return next(iter(self.frames))
 
 
 def build(
@@ -83,11 +91,21 @@ def build(
     fewest_models : int
         Figures of fewer models are not drawn.
     """
-    frame = summary(outcomes, models, expected, diagnosed)
-    frames_by_kind = {"summary": frame, "ablations": ablations(outcomes, frame), "components": components(outcomes, frame)}
-    frames_by_kind["minimum-norm"] = minimum_norm(outcomes, frame)
-    frames_by_kind["diagnostics"] = pd.DataFrame() if diagnosed is None else diagnostics(diagnosed)
-    publications = published()
+    is_corrupted = outcomes["norm"] == CORRUPTED
+    attacked, publications = outcomes[~is_corrupted], published()
+    frame = NO_SUMMARY
+    frames_by_kind: dict[str, pd.DataFrame] = {}
+    if len(attacked):
+        frame = summary(attacked, models, None if expected is None else expected[expected["norm"] != CORRUPTED], diagnosed)
+        frames_by_kind = {"ablations": ablations(attacked, frame), "components": components(attacked, frame)}
+        frames_by_kind["minimum-norm"] = minimum_norm(attacked, frame)
+    corrupted_frame = corruptions.corrupted(outcomes[is_corrupted], models, expected)
+    frames_by_kind |= {
+        "summary": frame,
+        "diagnostics": pd.DataFrame() if diagnosed is None else diagnostics(diagnosed),
+        "corruptions": corrupted_frame,
+        "published corruptions": corruptions.published(publications, corrupted_frame),
+    }
     frames: dict[str, pd.DataFrame] = {}
     titles: dict[str, str] = {}
     laid_out: dict[str, list[Table]] = {}
@@ -95,7 +113,8 @@ def build(
     written = []
     specs = sorted(map(tables.get, tables.names()), key=lambda spec: (spec.frame != "summary", spec.name))
     for spec in specs:
-        table_frame = _literature_frame(spec, frame, publications) if spec.frame == "literature" else frames_by_kind[spec.frame]
+        is_literature = spec.frame == "literature"
+        table_frame = _literature_frame(spec, frame, publications) if is_literature else frames_by_kind.get(spec.frame, NO_SUMMARY)
         if table_frame.empty or (only is not None and spec.name not in only):
             continue
         frames[spec.name], titles[spec.name] = renderers.numbers(table_frame), spec.title
@@ -106,7 +125,7 @@ def build(
             path = folder / file_name(f"{spec.name}.{suffix}")
             place(path, texts[suffix].encode())
             written.append(path)
-    for stem, figure in figures.draw_all(figures.Material(outcomes, frame, references or {}, fewest_models)):
+    for stem, figure in figures.draw_all(figures.Material(attacked, frame, references or {}, fewest_models, corrupted_frame)):
         titles[stem] = figure.get_suptitle().strip()
         written += save(figure, folder / stem, [suffix for suffix in formats if suffix in FIGURE_FORMATS])
     return Report(outcomes, frames, laid_out, titles, written)

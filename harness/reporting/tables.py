@@ -73,8 +73,8 @@ class TableSpec(BaseModel):
     """A table: title, note below it, columns, and the fields by which its rows are sorted, best first (if empty, the order of the frame).
 
     `frame` names the kind of rows: the models of a "summary", their "ablations", the "components" that broke their images, their
-    "diagnostics", their "minimum-norm" distances, or a comparison with the "literature" (the `sections`, under `attack`, with the numbers
-    of the `published` files).
+    "diagnostics", their "minimum-norm" distances, their accuracy under "corruptions" or that of others ("published corruptions"), or a
+    comparison with the "literature" (the `sections`, under `attack`, with the numbers of the `published` files).
     Adjacent rows with the same text in the column `group` form a group, and the text is written once.
     """
 
@@ -85,7 +85,9 @@ class TableSpec(BaseModel):
     note: str
     sort: list[str] = []
     columns: list[Column]
-    frame: Literal["summary", "ablations", "components", "diagnostics", "literature", "minimum-norm"] = "summary"
+    frame: Literal[
+        "summary", "ablations", "components", "diagnostics", "literature", "minimum-norm", "corruptions", "published corruptions"
+    ] = "summary"
     group: str | None = None
     sections: tuple[Section, ...] = ()
     published: tuple[str, ...] = ()
@@ -138,8 +140,9 @@ def render(spec: TableSpec, frame: pd.DataFrame) -> list[Table]:
         ordered = part.sort_values([*keys, "model"], ascending=[False] * len(keys) + [True], kind="stable") if keys else part
         rows = [[_cell(column, row) for column in columns] for _, row in ordered.iterrows()]
         starts = _group_starts(rows, [column.field for column in columns].index(spec.group)) if spec.group else frozenset()
-        counts = sorted({int(value) for value in part["worst_planned"].dropna()}) if "worst_planned" in part else []
-        caption = f"{spec.title}: {dataset}, {norm} {radius}" + (f", n = {' or '.join(map(str, counts))}" if counts else "")
+        planned = next((name for name in ("worst_planned", "mean_planned") if name in part), None)
+        counts = [] if planned is None else sorted({int(value) for value in part[planned].dropna()})
+        caption = f"{spec.title}: {dataset}, {norm} {radius}".rstrip() + (f", n = {' or '.join(map(str, counts))}" if counts else "")
         near_constant = [str(row["model"]) for _, row in ordered.iterrows() if row["near_constant"]]
         all_cells = [cell for row in rows for cell in row]
         notes = [spec.note, *verdict_notes(all_cells), *flag_notes(all_cells)]

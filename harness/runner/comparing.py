@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness import attacks, datasets, engines
+from harness.attacks.spec import AttackSpec
 from harness.datasets.base import DatasetInfo
 from harness.evaluation import subject
 from harness.evaluation.unit import unit_threads
@@ -87,6 +88,7 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
     """
     first_unit = plan.units[0]
     target_units = [unit for unit in plan.units if unit.model == first_unit.model and unit.threat.norm == "Linf"]
+    with_square = {unit.threat for unit in target_units if isinstance(unit.attack, AttackSpec) and attacks.uses_square(unit.attack)}
     # Images of a folder cannot be loaded again by their name.
     is_registered = not datasets.is_user_data(first_unit.block.name)
     family = datasets.describe(first_unit.block.name).family if is_registered else first_unit.block.name
@@ -101,7 +103,7 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
             omitted.append(f"{name}: not tested ({error})")
             continue
         for threat in dict.fromkeys(unit.threat for unit in target_units):
-            if name != "square" or not any(attacks.uses_square(unit.attack) for unit in target_units if unit.threat == threat):
+            if name != "square" or threat not in with_square:
                 engine = engines.resolve("auto", first_unit.record, spec)
                 units += [replace(first_unit, block=block, threat=threat, attack=spec, engine=engine) for block in blocks]
     return Plan(tuple(units), tuple(omitted))
@@ -118,6 +120,9 @@ def _choose_data(
     target: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None, attack_names: Sequence[str]
 ) -> tuple[DatasetInfo, list[Evaluation]]:
     """Return the data set and the suite's parts for it, taken from another data set if the suite does not have this one."""
+    suite = suite.model_copy(update={"evaluation": [part for part in suite.evaluation if part.attacks]})
+    if not suite.evaluation:
+        raise UsageError(f"suite {suite.name!r} has no attacks to compare models by: name another with --suite")
     infos = [datasets.describe(name) for name in dict.fromkeys(part.dataset for part in suite.evaluation)]
     if dataset is None:
         fitting = [info for info in infos if _fits(target, info)]

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from harness.attacks.passes import Passes, passes
+from harness.corruptions.common import Corruption
 from harness.runner.documents import Manifest
 from harness.runner.identity import canonical_json
 from harness.runner.plan import Unit
@@ -38,7 +39,10 @@ class Pilot:
 
     def seconds(self, unit: Unit) -> float:
         """Return the estimated seconds that a unit takes on one thread."""
-        if_broken, if_robust = passes(unit.attack, len(unit.block.classes))
+        if_broken, if_robust = _passes(unit)
+        if isinstance(unit.attack, Corruption):
+            # Images that the model gets wrong are corrupted too.
+            return len(unit.block) * if_robust.forwards * self.forward
 
         def cost(count: Passes) -> float:
             return count.forwards * self.forward + count.backwards * self.backward
@@ -48,8 +52,15 @@ class Pilot:
 
 def length(unit: Unit) -> int:
     """Return a number that orders units of the same model by run time."""
-    _, if_robust = passes(unit.attack, len(unit.block.classes))
+    _, if_robust = _passes(unit)
     return len(unit.block) * (if_robust.forwards + 2 * if_robust.backwards)
+
+
+def _passes(unit: Unit) -> tuple[Passes, Passes]:
+    """Return the most passes for an image that is broken at once and for one that survives; with a corruption, the clean image's too."""
+    if isinstance(unit.attack, Corruption):
+        return Passes(2, 0), Passes(2, 0)
+    return passes(unit.attack, len(unit.block.classes))
 
 
 def pilot(unit: Unit) -> Pilot:
@@ -68,7 +79,9 @@ def pilot(unit: Unit) -> Pilot:
         model = as_attacked(load_model(unit.model), **declared(unit.record))
         images, labels = unit.block.first(min(PILOT_IMAGES, len(unit.block))).tensors()
         is_correct = predict(model, images) == labels
-        robust = ascend(model, images, labels, unit.threat.epsilon, cross_entropy, PILOT_STEPS, 0).robust & is_correct
+        robust = is_correct
+        if not isinstance(unit.attack, Corruption):
+            robust = ascend(model, images, labels, unit.threat.epsilon, cross_entropy, PILOT_STEPS, 0).robust & is_correct
 
         def forward() -> None:
             with torch.no_grad():
@@ -128,6 +141,10 @@ class Estimate:
     piloted: bool
 
 
+def _piloted(unit: Unit) -> str:
+    return unit.threat.norm if isinstance(unit.attack, Corruption) else str(unit.threat)
+
+
 def estimate(units: Iterable[Unit], store: Store, on_pilot: Callable[[str], None] = lambda model: None) -> list[Estimate]:
     """Return an estimate per model, in the order of the units; `on_pilot` is called with a model's id before its pilot."""
     rates = Rates(store.manifests())
@@ -144,10 +161,10 @@ def estimate(units: Iterable[Unit], store: Store, on_pilot: Callable[[str], None
             continue
         untimed = [unit for unit in missing if rates.seconds(unit) is None]
         seconds = sum(rates.seconds(unit) or 0.0 for unit in missing)
-        # Another radius leaves other images robust, so each threat model gets a pilot.
-        for threat in dict.fromkeys(unit.threat for unit in untimed):
+        # Another radius leaves other images robust, so each threat model gets a pilot; all severities of corruptions share one.
+        for piloted in dict.fromkeys(map(_piloted, untimed)):
             on_pilot(model_units[0].record.id)
-            piloted_units = [unit for unit in untimed if unit.threat == threat]
+            piloted_units = [unit for unit in untimed if _piloted(unit) == piloted]
             measured = pilot(piloted_units[0])
             seconds += sum(measured.seconds(unit) for unit in piloted_units)
         estimates.append(Estimate(model_units[0].record.id, done_count + len(missing), done_count, seconds, bool(untimed)))

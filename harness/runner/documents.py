@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -116,9 +116,9 @@ class DataIdentity(_Identity):
 
 
 class ThreatIdentity(_Identity):
-    """A threat model."""
+    """A threat model, or "corruptions" and a severity."""
 
-    norm: NormName
+    norm: NormName | Literal["corruptions"]
     radius: str
 
     @field_validator("radius")
@@ -128,7 +128,7 @@ class ThreatIdentity(_Identity):
 
 
 class AttackIdentity(_Identity):
-    """An attack with its parameters."""
+    """An attack or a corruption with its parameters."""
 
     name: str
     adapter: str

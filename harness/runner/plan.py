@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from harness import attacks, datasets, engines
+from harness import attacks, corruptions, datasets, engines
 from harness.attacks.spec import AttackSpec
+from harness.corruptions import Corruption
 from harness.datasets.base import ImageSet
 from harness.runner import protocol
 from harness.runner.identity import unit_id, unit_seed
@@ -18,7 +21,7 @@ from model_zoo import registry
 from model_zoo.errors import MissingDataError, UsageError, UserError
 from model_zoo.references import parse
 from model_zoo.schema import Attackable
-from model_zoo.threat import ThreatModel, radius_text
+from model_zoo.threat import CORRUPTED, ThreatModel
 
 # Columns whose values all outcomes behind one reported number share.
 CELL = ("dataset", "norm", "radius", "model", "attack")
@@ -40,6 +43,7 @@ def model_identity(record: Attackable) -> dict[str, Any]:
 class Unit:
     """Smallest thing that is run, stored and resumed: one model, one block of images, one threat model, one attack.
 
+    A corruption takes the place of an attack; the threat model then is "corruptions" and its severity, for example "corruptions 3".
     `model` is the text of the reference to the model of `record`; `engine` is one of `engines.NAMES` except "auto".
     """
 
@@ -47,7 +51,7 @@ class Unit:
     model: str
     block: ImageSet
     threat: ThreatModel
-    attack: AttackSpec
+    attack: AttackSpec | Corruption
     base_seed: int
     engine: str = "dense"
 
@@ -59,11 +63,15 @@ class Unit:
             "model": model_identity(self.record),
             "engine": self.engine,
             "data": {"dataset": self.block.name, "block": self.block.sha256},
-            "threat": {"norm": self.threat.norm, "radius": radius_text(self.threat.radius)},
-            "attack": self.attack.identity(),
+            "threat": {"norm": self.threat.norm, "radius": self.threat.size_text},
+            "attack": self._attack_identity,
             "attack_batch": protocol.BLOCK,
             "base_seed": self.base_seed,
         }
+
+    @property
+    def _attack_identity(self) -> dict[str, Any]:
+        return self.attack.identity(int(self.threat.radius)) if isinstance(self.attack, Corruption) else self.attack.identity()
 
     @cached_property
     def id(self) -> str:
@@ -85,7 +93,7 @@ class Unit:
             "family": self.record.family,
             "dataset": self.block.name,
             "norm": self.threat.norm,
-            "radius": radius_text(self.threat.radius),
+            "radius": self.threat.size_text,
             "attack": self.attack.name,
             "seed": self.base_seed,
         }
@@ -237,6 +245,9 @@ def _expand(
 ) -> list[Unit]:
     specs = [attacks.get(name) for name in part.attacks]
     blocks = images.blocks(protocol.BLOCK)
+    changes = [corruptions.get(name) for name in part.corruptions]
+    if changes:
+        corruptions.check_images(images)
     for spec in specs:
         attacks.check_parameters(spec)
     units = []
@@ -256,6 +267,9 @@ def _expand(
                 attacks.check(spec, threat, record.classes)
                 resolved = engines.resolve(engine, record, spec)
                 units += [Unit(record, model, block, threat, spec, seed, resolved) for block in blocks]
+        for corruption, severity in product(changes, part.severities):
+            # The model itself, because nothing is differentiated.
+            units += [Unit(record, model, block, ThreatModel(CORRUPTED, Fraction(severity)), corruption, seed) for block in blocks]
     return units
 
 

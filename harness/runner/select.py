@@ -16,7 +16,7 @@ from harness.runner.suite import get_suite
 from model_zoo import registry
 from model_zoo.errors import UsageError
 from model_zoo.references import RecordFile, parse_recorded
-from model_zoo.threat import parse_radius, radius_text
+from model_zoo.threat import parse_radius
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def selected(store: Store, unit_filter: Filter, data_dir: Path | None = None) ->
         hashes = {_hash_of_model(model, manifests) for model in unit_filter.models}
         tests.append(lambda manifest: model_sha256(manifest.identity["model"]) in hashes)
     if unit_filter.radii:
-        radii = {radius_text(parse_radius(radius)) for radius in unit_filter.radii}
-        tests.append(lambda manifest: manifest.labels.radius in radii)
+        radii = set(map(parse_radius, unit_filter.radii))
+        tests.append(lambda manifest: parse_radius(manifest.labels.radius) in radii)
     if unit_filter.attacks:
         tests.append(lambda manifest: manifest.labels.attack in unit_filter.attacks)
     if unit_filter.datasets:

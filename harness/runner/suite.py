@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.plugins import SUITES
 from model_zoo.documents import read_toml, validated
 from model_zoo.errors import UsageError
-from model_zoo.threat import ThreatModel
+from model_zoo.threat import SEVERITIES, ThreatModel
+
+Severity = Annotated[int, Field(ge=SEVERITIES[0], le=SEVERITIES[-1])]
 
 
 class Evaluation(BaseModel):
-    """One part of a suite: attacks on one data set under one or more threat models.
+    """One part of a suite: attacks on one data set under one or more threat models, or corruptions of one or more severities.
 
     `threats` contains texts such as "Linf 8/255"; if it is empty, the protocol's threat model for the data set applies. `n` is the number
     of images, the first in the data set's order; None means all of them.
@@ -23,7 +25,9 @@ class Evaluation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
-    attacks: list[str] = Field(min_length=1)
+    attacks: list[str] = []
+    corruptions: list[str] = []
+    severities: list[Severity] = list(SEVERITIES)
     threats: list[str] = []
     n: int | None = Field(default=None, gt=0, lt=2**31)
 
@@ -36,6 +40,12 @@ class Evaluation(BaseModel):
         except UsageError as error:
             raise ValueError(str(error)) from None
         return threats
+
+    @model_validator(mode="after")
+    def _has_work(self) -> Self:
+        if not self.attacks and not self.corruptions:
+            raise ValueError("neither attacks nor corruptions")
+        return self
 
 
 class Suite(BaseModel):

@@ -18,7 +18,9 @@ import torch
 from torch import nn
 
 from harness import datasets, engines
+from harness.corruptions.common import Corruption
 from harness.datasets.base import ImageSet
+from harness.evaluation.corrupted import evaluate_corrupted
 from harness.evaluation.gates import check_alphabet, check_clean_accuracy
 from harness.evaluation.outcomes import UnitOutcome
 from harness.evaluation.referee import device_of
@@ -158,9 +160,12 @@ def evaluate(
     if engine.engine != unit.engine:
         logger.warning("engine %s is not used for %s: %s", unit.engine, unit, engine.finding)
     declarations = declared(unit.record)
-    outcome = evaluate_unit(
-        model, unit.block, unit.threat, unit.attack, unit.seed, progress, memory=memory, attacked=engine.model, **declarations
-    )
+    if isinstance(unit.attack, Corruption):
+        outcome = evaluate_corrupted(model, unit.block, unit.attack, int(unit.threat.radius), unit.base_seed, **declarations)
+    else:
+        outcome = evaluate_unit(
+            model, unit.block, unit.threat, unit.attack, unit.seed, progress, memory=memory, attacked=engine.model, **declarations
+        )
     check_clean(unit.record, unit.block, outcome.frame["clean_prediction"].to_numpy())
     return outcome, None if unit.engine == "dense" else EngineUse(used=engine.engine, finding=engine.finding)
 
@@ -181,7 +186,7 @@ def declared(record: Attackable) -> dict[str, Any]:
 
 def environment(device: str) -> dict[str, Any]:
     """Return the software and hardware that outcomes are computed with; stored in the manifest, outside the identity."""
-    packages = ("torch", "torchattacks", "pyautoattack", "numpy")
+    packages = ("torch", "torchattacks", "pyautoattack", "numpy", "scipy", "pillow")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from harness import attacks, datasets
 from harness.cli.main import main
-from harness.plugins import ATTACK_ADAPTERS, ATTACKS, DATASETS, EXECUTORS, FIGURES, SUITES, TABLES
+from harness.plugins import ATTACK_ADAPTERS, ATTACKS, CORRUPTIONS, DATASETS, EXECUTORS, FIGURES, SUITES, TABLES
 from harness.runner.suite import get_suite
 from model_zoo.errors import UsageError, UserError
 from model_zoo.plugin_folders import VARIABLE
@@ -32,7 +32,7 @@ def harness(*arguments: str) -> Result:
 
 
 def test_every_registry_loads() -> None:
-    for registered in (ATTACKS, ATTACK_ADAPTERS, DATASETS, EXECUTORS, FIGURES, SUITES, TABLES):
+    for registered in (ATTACKS, ATTACK_ADAPTERS, CORRUPTIONS, DATASETS, EXECUTORS, FIGURES, SUITES, TABLES):
         assert dict(registered.items()).keys() == set(registered.names()) and registered.names()
         assert not any(entry.is_plugin for entry in registered.entries().values())
 

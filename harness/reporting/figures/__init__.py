@@ -60,12 +60,15 @@ class Material:
         Ids of models, each with its reference, for figures of the stored models themselves.
     fewest_models : int
         Threat models with fewer models than this have no figures.
+    corrupted : pandas.DataFrame
+        The result of `harness.reporting.corruptions.corrupted`.
     """
 
     outcomes: pd.DataFrame
     summary: pd.DataFrame
     references: Mapping[str, str] = field(default_factory=dict)
     fewest_models: int = 1
+    corrupted: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @cached_property
     def threat_models(self) -> list[Part]:

@@ -29,7 +29,9 @@ def figures(material: Material) -> Drawn:
         yield f"accuracy-bytes_{part.name}", accuracy_against_bytes(part.rows, part.title)
 
 
-def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
+def accuracy_against_bytes(
+    group: pd.DataFrame, subtitle: str, quantity: str = "robust accuracy", superlative: str = "Most robust"
+) -> Figure:
     """Draw worst-case robust accuracy against the bytes of the packed file, with the Pareto front and the most robust model as title.
 
     Models on the front and the best of each family have a name and a 95 % interval; of more than `NAMED` models, the others are small
@@ -39,12 +41,14 @@ def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
     ----------
     group : pandas.DataFrame
         Summary of one threat model; models without a size or without a worst case are left out. A label says if its numbers are partial.
+    quantity, superlative : str
+        Name of the accuracy in the columns `worst`, and what the model with the highest one is called.
     """
     rows = group.dropna(subset=["bytes", "worst"]).sort_values(["bytes", "model"]).reset_index(drop=True)
     front = _front(rows)
     is_named = pd.Series(True, index=rows.index) if len(rows) <= NAMED else _is_front(rows, front) | _is_best(rows)
     named = rows[is_named]
-    figure, axes = new_figure(WIDTH, 4.2 + 0.1 * max(len(named) - 8, 0), _message(rows, group), subtitle)
+    figure, axes = new_figure(WIDTH, 4.2 + 0.1 * max(len(named) - 8, 0), _message(rows, group, quantity, superlative), subtitle)
     solid: list[tuple[float, float, float, float]] = []
     anchors: list[tuple[float, float]] = []
     with mpl.rc_context(SETTINGS):
@@ -72,21 +76,22 @@ def accuracy_against_bytes(group: pd.DataFrame, subtitle: str) -> Figure:
         if front:
             axes.step(*zip(*corners, strict=True), where="post", color=FAINT, linewidth=1.1, zorder=1)
         axes.set_xlabel("packed checkpoint (log scale)")
-        axes.set_ylabel("robust accuracy, per cent")
+        axes.set_ylabel(f"{quantity}, per cent")
         legend_below(figure, _legend(rows, bool(front)))
         texts = [(label(row, group), darker(family_style(row["family"])[0])) for _, row in named.iterrows()]
         place_labels(axes, texts, anchors, [*columns, *solid], soft)
     return figure
 
 
-def _message(rows: pd.DataFrame, group: pd.DataFrame) -> str:
+def _message(rows: pd.DataFrame, group: pd.DataFrame, quantity: str, superlative: str) -> str:
     """Return the most robust model whose number is not in doubt, with its accuracy and size."""
     candidates = _front_candidates(rows)
     if candidates.empty:
-        return "Robust accuracy against the bytes that are stored"
+        return f"{quantity[:1].upper()}{quantity[1:]} against the bytes that are stored"
     best = candidates.sort_values(["worst", "bytes"], ascending=[False, True]).iloc[0]
     suffix = "" if best["headline"] == "worst case" else f" {best['headline']}"
-    return f"Most robust{suffix}: {short(str(best['model']), group['model'])}, {100 * best['worst']:.1f} % in {_size(float(best['bytes']))}"
+    name = short(str(best["model"]), group["model"])
+    return f"{superlative}{suffix}: {name}, {100 * best['worst']:.1f} % in {_size(float(best['bytes']))}"
 
 
 def _front_candidates(rows: pd.DataFrame) -> pd.DataFrame:
