@@ -72,7 +72,8 @@ def minimum_norm(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
                 continue
             found[NEAREST] = found.min(axis=1)
             flags = row[CELLS]["worst"].flags
-            medians = {DISTANCE + name: _median_cell(found.loc[found[NEAREST] > 0, name] / float(norm.unit), flags) for name in found}
+            attacked = found[found[NEAREST] > 0] / float(norm.unit)
+            medians = {f"{DISTANCE}{name}": _median_cell(attacked[name], flags) for name in attacked}
             limit = float(Fraction(key[2])) + norm.tolerance
             counts = {CLEAN: int((found[NEAREST] > 0).sum()), ROBUST: int((found[NEAREST] > limit).sum())}
             cells = medians | {name: accuracy_cell(count, len(found), flags=flags * (name == ROBUST)) for name, count in counts.items()}
