@@ -5,13 +5,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types report clean
+.PHONY: help setup run test lint types docs report clean
 
 help:
 	@echo "make run     evaluate the shipped models (suite quick) into .run, then show table and figure"
-	@echo "make test    lint, types and tests"
+	@echo "make test    lint, types, documentation and tests"
+	@echo "make docs    build the documentation in site/"
 	@echo "make report  rebuild reports/ from results/"
-	@echo "make clean   remove .venv and .run"
+	@echo "make clean   remove .venv, .venv-docs, .run and site"
 
 .venv/base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
@@ -21,7 +22,7 @@ help:
 	@touch $@
 
 .venv/dev: .venv/base
-	@$(PIP) --editable '.[dev,onnx,page,robustbench]'
+	@$(PIP) --editable '.[dev,onnx,page,robustbench,minimum-norm]'
 	@touch $@
 
 setup: .venv/base
@@ -29,7 +30,7 @@ setup: .venv/base
 run: .venv/base
 	@$(BIN)/harness run --suite quick --store .run/results --reports .run/reports --compare results
 
-test: lint types
+test: lint types docs
 	@$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile
 
 lint: .venv/dev
@@ -39,8 +40,16 @@ lint: .venv/dev
 types: .venv/dev
 	@$(BIN)/mypy
 
+.venv-docs/ready: docs/requirements.txt
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
+	@touch $@
+
+docs: .venv-docs/ready
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 report: .venv/base
 	@$(BIN)/harness report --store results --out reports --suite full --suite epsilon
 
 clean:
-	rm -rf .venv .run
+	rm -rf .venv .venv-docs .run site

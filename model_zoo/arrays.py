@@ -10,7 +10,7 @@ from model_zoo.errors import DamagedFileError, UsageError
 
 
 def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images `x`, uint8 [N, H, W, 3], and the labels `y`, as int64 [N], of an .npz file. Nothing in it is unpickled.
+    """Return the images `x`, uint8 [N, H, W, C] with C = 3 or 1, and the labels `y`, as int64 [N], of an .npz file without unpickling.
 
     Raises
     ------
@@ -27,8 +27,8 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:
         # On a damaged archive, zipfile, zlib, tokenize and numpy raise about a dozen different exceptions.
         raise DamagedFileError(path, "arrays x and y", f"{type(error).__name__}: {error}".splitlines()[0]) from None
-    has_shapes = images.ndim == 4 and images.shape[3] == 3 and labels.shape == images.shape[:1]
+    has_shapes = images.ndim == 4 and images.shape[3] in (1, 3) and labels.shape == images.shape[:1]
     if not (has_shapes and images.dtype == np.uint8 and labels.dtype.kind in "iu"):
         described = f"x {images.dtype} {list(images.shape)}, y {labels.dtype} {list(labels.shape)}"
-        raise DamagedFileError(path, "x uint8 [N, H, W, 3] and y integers [N]", described)
+        raise DamagedFileError(path, "x uint8 [N, H, W, 3] or [N, H, W, 1], and y integers [N]", described)
     return images, labels.astype(np.int64)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from model_zoo.errors import RefusedError
-from model_zoo.surroundings import restore, settings
+from model_zoo.surroundings import isolated_torch, restore, settings
 from model_zoo.user_code import user_code
 
 # Largest difference between an image's logits in two calls, as a share of the batch's range: kernels differ, and rounding flips steps.
@@ -126,6 +126,19 @@ class Fenced(nn.Module):
             raise RefusedError(
                 "model refused: the logits of an image depend on its batch mates, on whether gradients are computed, or on earlier calls"
             )
+
+
+@contextmanager
+def inspecting(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the network inside the wrapper, whose methods and forward passes the block may call; yields other models unchanged.
+
+    Whatever the network's code raises in the block becomes a `UserCodeError`, and torch's settings and all random generators are restored.
+    """
+    if not isinstance(model, Fenced):
+        yield model
+        return
+    with isolated_torch(), model.imports(), user_code("model failed"):
+        yield model.network
 
 
 def unfenced(model: nn.Module) -> nn.Module:

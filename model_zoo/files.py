@@ -47,6 +47,16 @@ def place(path: Path, content: bytes, is_new: bool = False) -> None:
         temporary.write_bytes(content)
 
 
+def clock(folder: Path) -> float:
+    """Return the time, in seconds since the epoch, by the clock of a folder's file system; writes and removes a file there."""
+    probe = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def _rename_new(temporary: Path, path: Path) -> None:
     """Rename a file unless `path` exists, whichever process was first."""
     try:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from model_zoo.fence import unfenced
 from model_zoo.packing.factors import stored_factors, value_counts
-from model_zoo.packing.frozen import all_weights, batch_norm_tensors, weighted_layers, weights_of
+from model_zoo.packing.frozen import all_weights, batch_norm_tensors, layers_by_weight, weighted_layers, weights_of
 from model_zoo.packing.weights import value_bits
 
 # Labels of the fields of `Footprint` in reports.
@@ -94,8 +94,8 @@ class Footprint:
         Eight bits per weight and one float per output channel; None if weights are not int8 levels times a scale.
     bitmap_bytes, index_bytes, entropy_bytes : int or None
         A mask as one bit per weight, as ceil(log2 n) index bits per kept weight, or as log2 of the number of masks with these counts; each
-        with the kept values: one bit if all are -1 or +1 times one factor per layer, eight bits if they are int8 levels, else 32 bits; and
-        the factors. None if nothing is pruned.
+        with the kept values: one bit if all are -1 or +1 times one factor per layer, eight bits if they are int8 levels, else the bits of
+        the stored type, at most 32; and the factors. None if nothing is pruned.
     seed_bytes : int or None
         Entropy of the masks alone, for a model whose signs can be drawn again from a seed; None if nothing is pruned, if signs were not
         drawn at random, or if weights have values other than -1, 0 and +1.
@@ -136,7 +136,7 @@ def measure(model: nn.Module, checkpoint: Path, input_shape: Sequence[int] = (3,
     total, kept = sum(layer.weights for layer in layers), sum(layer.kept_weights for layer in layers)
     is_binary = all(bool(np.isin(array, (-1.0, 0.0, 1.0)).all()) for array in weights)
     bits, factor_bits = value_bits(weights)
-    counts = [(layer.weights, layer.kept_weights, bits) for layer in layers]
+    counts = [(layer.weights, layer.kept_weights, min(bits, width)) for layer, width in zip(layers, _stored_bits(model), strict=True)]
     if factors := stored_factors(model):
         counts, factor_bits = value_counts(factors)
     is_pruned = any(count < size for size, count, _ in counts)
@@ -167,7 +167,7 @@ def measure_layers(model: nn.Module, input_shape: Sequence[int] = (3, 32, 32)) -
     model = unfenced(model)
     names = {module: name for name, module in model.named_modules()}
     footprints, layers = [], weighted_layers(model)
-    for layer, weight, positions in zip(layers, weights_of(layers), _positions(model, layers, input_shape), strict=True):
+    for layer, weight, positions in zip(layers, weights_of(layers), _positions(model, input_shape), strict=True):
         kept = int(np.count_nonzero(weight))
         mask_bytes = _bytes(_log2_binomial(weight.size, kept))
         footprints.append(
@@ -226,9 +226,10 @@ def _storages(tree: Any) -> dict[int, torch.UntypedStorage]:
     return {storage._cdata: storage for storage in storages}
 
 
-def _positions(model: nn.Module, layers: Sequence[nn.Module], input_shape: Sequence[int]) -> list[int]:
-    """Return how often each layer's weights are used for one image; 0 for a layer that is not reached."""
-    counts = dict.fromkeys(layers, 0)
+def _positions(model: nn.Module, input_shape: Sequence[int]) -> list[int]:
+    """Return how often the weights of each of `weighted_layers` are used for one image; 0 for a layer that is not reached."""
+    groups = layers_by_weight(model)
+    counts = {layer: 0 for layers in groups for layer in layers}
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         # A transposed convolution applies its weights at every input position, all other layers at every output position.
@@ -237,14 +238,20 @@ def _positions(model: nn.Module, layers: Sequence[nn.Module], input_shape: Seque
             sizes = tensor.shape[1:-1] if isinstance(module, (nn.Linear, nn.Bilinear, nn.Embedding)) else tensor.shape[2:]
             counts[module] += math.prod(sizes)
 
-    hooks = [layer.register_forward_hook(count) for layer in layers]
+    hooks = [layer.register_forward_hook(count) for layer in counts]
     try:
         with torch.no_grad():
             model(torch.zeros(1, *input_shape))
     finally:
         for hook in hooks:
             hook.remove()
-    return [counts[layer] for layer in layers]
+    return [sum(counts[layer] for layer in layers) for layers in groups]
+
+
+def _stored_bits(model: nn.Module) -> list[int]:
+    """Return the bits of the type of every layer's weight; 32 for weights that are computed from other tensors."""
+    weights = (getattr(layer, "weight", None) for layer in weighted_layers(model))
+    return [8 * weight.element_size() if isinstance(weight, torch.Tensor) else 32 for weight in weights]
 
 
 def _biases(model: nn.Module) -> list[torch.Tensor]:

@@ -7,6 +7,7 @@ import hashlib
 import random
 import re
 from collections.abc import Collection, Iterable, Mapping, Set
+from pathlib import Path, PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -32,21 +33,23 @@ _CLASS_ATTRIBUTES = {
 }
 
 
-def object_sha256(value: Any, modules: Collection[str] = ()) -> str:
+def object_sha256(value: Any, modules: Collection[str] = (), folder: Path | None = None) -> str:
     """Return the sha256 of everything that can be reached from an object.
 
     Classes that are defined in one of `modules` (names of modules) are hashed with their attributes and functions, other classes and
-    torch's functions by name alone. Memory addresses, devices of tensors, and the order in which attributes were set do not matter.
+    torch's functions by name alone. Memory addresses, devices of tensors, the order in which attributes were set, and the path of
+    `folder` in texts do not matter.
     """
-    hasher = _Hasher(frozenset(modules))
+    # The root folder is part of every path.
+    hasher = _Hasher(frozenset(modules), str(folder) if folder is not None and folder != folder.parent else None)
     hasher.add(value)
     return hasher.digest.hexdigest()
 
 
 class _Hasher:
-    def __init__(self, modules: frozenset[str]) -> None:
+    def __init__(self, modules: frozenset[str], folder: str | None) -> None:
         self.digest = hashlib.sha256()
-        self.modules = modules
+        self.modules, self.folder = modules, folder
         # Objects visited so far, by address; they are kept alive so that no address is reused.
         self._visited: dict[int, tuple[int, Any]] = {}
 
@@ -68,12 +71,15 @@ class _Hasher:
             self._class(value)
         elif isinstance(value, ModuleType):
             self._write("module", value.__name__)
+        elif isinstance(value, PurePath):
+            # Paths keep parts of their text in attributes when they are first asked for it.
+            self._write("path", str(value))
         else:
             self._object(value)
 
     def _write(self, *words: str) -> None:
         for word in words:
-            content = word.encode("utf-8", "surrogatepass")
+            content = (word if self.folder is None else word.replace(self.folder, "")).encode("utf-8", "surrogatepass")
             self.digest.update(f"{len(content)}:".encode() + content)
 
     def _add_all(self, kind: str, values: Iterable[Any]) -> None:
@@ -132,7 +138,7 @@ class _Hasher:
             self._add_all("keys", value.keys())
             self._add_all("values", value.values())
         elif isinstance(value, Set):
-            self._add_all("set", sorted(object_sha256(item, self.modules) for item in value))
+            self._add_all("set", sorted(self._item_sha256(item) for item in value))
         elif isinstance(value, (list, tuple)):
             self._add_all("items", value)
         elif isinstance(value, torch.Generator):
@@ -149,6 +155,11 @@ class _Hasher:
             self._attributes({**(attributes if isinstance(attributes, dict) else {}), **slots})
         elif not isinstance(value, Collection):
             self._write(re.sub(r"0x[0-9a-fA-F]+", "", repr(value)))
+
+    def _item_sha256(self, item: Any) -> str:
+        hasher = _Hasher(self.modules, self.folder)
+        hasher.add(item)
+        return hasher.digest.hexdigest()
 
     def _attributes(self, attributes: Mapping[str, Any]) -> None:
         for name in sorted(attributes, key=str):

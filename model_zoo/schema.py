@@ -49,13 +49,18 @@ class Checkpoint(_Strict):
 class TrainedOn(_Strict):
     """Training images: the data set, the number of images, whether images beyond the data set were used, and their shape [C, H, W].
 
-    The shape is recorded only for users' images.
+    The shape is recorded for users' images, and if it is not the `usual_shape`.
     """
 
     train: str
     images: int | None = Field(default=None, ge=1)
     extra: bool = False
     shape: tuple[int, int, int] | None = None
+
+
+def usual_shape(train: str) -> tuple[int, int, int]:
+    """Return the shape [C, H, W] of images of a data set, by its name, where a record does not state it."""
+    return (3, 224, 224) if train.startswith("imagenet") else (3, 32, 32)
 
 
 class Threat(_Strict):
@@ -208,6 +213,4 @@ class Record(_Strict):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Shape [C, H, W] of the images that the model was trained on."""
-        if self.data.shape is not None:
-            return self.data.shape
-        return (3, 224, 224) if self.data.train.startswith("imagenet") else (3, 32, 32)
+        return self.data.shape or usual_shape(self.data.train)

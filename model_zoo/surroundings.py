@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +44,20 @@ def restore(before: list[Any]) -> list[str]:
             write(value)
             changed.append(name)
     return changed
+
+
+@contextmanager
+def isolated_torch() -> Iterator[None]:
+    """Seed torch's generator with 0 for the block; on exit, restore torch's settings and the generators of torch, NumPy and Python."""
+    torch_settings, python_state, numpy_state = settings(), random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield
+    finally:
+        restore(torch_settings)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import nn
 
 from model_zoo.adapters import exported, factory, robustbench
 from model_zoo.adapters.preprocessing import NO_PREPROCESSING, Preprocessing
-from model_zoo.classifier import Classifier
+from model_zoo.classifier import Classifier, channels_of
 from model_zoo.errors import RefusedError, UserCodeError
 from model_zoo.fence import Fenced, unfenced
 from model_zoo.image_shapes import BATCHES, CHANNELS, SIZES, shape_text, size_for
@@ -24,6 +24,7 @@ from model_zoo.layers.activations import activation_of
 from model_zoo.packing.frozen import freeze, weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.schema import TrainedOn, Training
+from model_zoo.stored_size import stored_size
 from model_zoo.user_code import user_code
 
 # A seed that is unlikely to have been used to draw weights.
@@ -100,7 +101,8 @@ def open_factory(path: Path, function: str, weights: Path | None = None) -> tupl
     if packed is not None:
         architecture, affine, frozen = packed
         content = pack(frozen, architecture, affine, {"id": path.stem})
-        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), (32, 3), affine), frozen
+        packed_shape = (32, channels_of(architecture))
+        return _user_model(path.stem, title, architecture, frozen, (len(content), "packed file"), packed_shape, affine), frozen
     fenced = fence(lambda network: network)
     try:
         classes, *shape = _classes(fenced)
@@ -112,29 +114,6 @@ def open_factory(path: Path, function: str, weights: Path | None = None) -> tupl
         classes, *shape = _classes(fenced)
     architecture = {"name": "factory", "code": built.code, "classes": classes}
     return _user_model(path.stem, title, architecture, fenced, stored_size(built.network), shape), fenced
-
-
-def stored_size(network: nn.Module) -> tuple[int, str]:
-    """Return the bytes of a network's tensors and the convention: "tensors", or "kept weights and masks" if torch prunes by masks.
-
-    A tensor under two names counts once. For a pair NAME_orig and NAME_mask (torch.nn.utils.prune), the kept weights count, and one bit
-    per weight for the mask.
-    """
-    state = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, torch.Tensor)}
-    masks = {name.removesuffix("_mask") for name in state if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in state}
-    seen, total = set[tuple[int, int]](), 0
-    for name, tensor in state.items():
-        storage = (tensor.data_ptr(), tensor.numel())
-        if tensor.numel() and storage in seen:
-            continue
-        seen.add(storage)
-        if name.endswith("_mask") and name.removesuffix("_mask") in masks:
-            total += -(-tensor.numel() // 8)
-        elif name.endswith("_orig") and name.removesuffix("_orig") in masks:
-            total += int(torch.count_nonzero(state[f"{name.removesuffix('_orig')}_mask"])) * tensor.element_size()
-        else:
-            total += tensor.nbytes
-    return total, "kept weights and masks" if masks else "tensors"
 
 
 def open_exported(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> tuple[UserModel, nn.Module]:
@@ -179,7 +158,7 @@ def _as_packed(network: nn.Module) -> tuple[Mapping[str, Any], bool, Classifier]
     if not isinstance(network, Classifier) or network.architecture is None:
         return None
     frozen = freeze(network, network.architecture, network.affine)
-    noise = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(_SEED))
+    noise = torch.rand(8, channels_of(network.architecture), 32, 32, generator=torch.Generator().manual_seed(_SEED))
     with torch.no_grad(), user_code("model failed"):
         # The frozen form would lose a user's forward method or hook.
         is_equal = exported.close(network(noise.clone()), frozen(noise))

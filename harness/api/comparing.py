@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness import attacks
 from harness.reporting import comparison
 from harness.reporting.comparison import Comparison, Size, p_text, points
 from harness.runner.comparing import admit, plan_comparison, plan_probes
@@ -86,6 +87,7 @@ def compare(
     *,
     against: Sequence[str] = (),
     suite: str = "quick",
+    attack: str | Sequence[str] = (),
     dataset: str | None = None,
     radius: str | None = None,
     n: int | str | None = None,
@@ -111,10 +113,13 @@ def compare(
         Ids, families or "all"; the suite's models by default.
     suite : str
         The suite that defines attacks and images.
+    attack : str or sequence of str
+        Names of attacks in place of the suite's.
     dataset : str, optional
-        One of the suite's data sets, or another of their kind; the suite's first that fits by default.
+        A data set, or images of your own, see `harness.datasets.load`; the suite's first that fits by default.
     radius : str, optional
-        An exact radius such as "8/255", or "L2 1/2", in place of the suite's.
+        An exact radius such as "8/255", or "L2 1/2", in place of the suite's, or of the protocol's for a data set that the suite does not
+        have. Necessary if the protocol fixes none.
     n : int or "all", optional
         Number of images, the same first ones for all. By default the suite's, and all others that the store has of both models.
     checkpoint : path, optional
@@ -138,8 +143,9 @@ def compare(
     reference = str(parse(model, None if checkpoint is None else Path(checkpoint), preprocessing))
     data_path = None if data_dir is None else Path(data_dir)
     limit = n if isinstance(n, int) else None
-    threat = threats_for(["Linf"], [radius])[0] if radius else None
-    plan = plan_comparison(reference, against, get_suite(suite), dataset, limit, n == "all", data_path, download, threat)
+    names = [attack] if isinstance(attack, str) else list(attack)
+    threat = threats_for([attacks.get(name).norm for name in names] or ["Linf"], [radius])[0] if radius else None
+    plan = plan_comparison(reference, against, get_suite(suite), dataset, limit, n == "all", data_path, download, threat, names)
     on_plan(plan)
     admit(plan)
     result_store = Store(Path(store))

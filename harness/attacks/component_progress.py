@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -29,21 +29,29 @@ class ComponentProgress:
         Finished components, in order.
     flags : tuple of Flag
         Warnings so far.
+    extra : mapping
+        Tensors, by name, that components of the attack leave for later ones.
     """
 
     adversarial: torch.Tensor
     broken_in: torch.Tensor
     done: list[str]
     flags: tuple[Flag, ...]
+    extra: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, images: torch.Tensor, components: Sequence[str], memory: Memory | None) -> ComponentProgress:
-        """Return the state saved in `memory` if its shape and components match, else the state before the first component."""
+    def begin(cls, images: torch.Tensor, components: Sequence[str], memory: Memory | None, **extra: torch.Tensor) -> ComponentProgress:
+        """Return the state saved in `memory` if its shape and components match, else that before the first component.
+
+        `extra` are tensors that the state starts with; they are copied.
+        """
         saved = memory.load() if memory is not None else None
         if saved is not None and saved.tensors["adversarial"].shape == images.shape and saved.done == tuple(components)[: len(saved.done)]:
             adversarial, broken_in = (saved.tensors[name].to(images.device) for name in ("adversarial", "broken_in"))
-            return cls(adversarial, broken_in, list(saved.done), saved.flags)
-        return cls(images.clone(), torch.full((len(images),), len(components), device=images.device), [], ())
+            extra = {name: saved.tensors[name].to(images.device) for name in extra}
+            return cls(adversarial, broken_in, list(saved.done), saved.flags, extra)
+        broken_in = torch.full((len(images),), len(components), device=images.device)
+        return cls(images.clone(), broken_in, [], (), {name: tensor.clone() for name, tensor in extra.items()})
 
     def survivors(self, place: int) -> torch.Tensor:
         """Return the indices of the images that no component before index `place` broke, int64."""
@@ -57,7 +65,8 @@ class ComponentProgress:
     def save(self, memory: Memory | None) -> None:
         """Save the state in `memory`; do nothing if it is None."""
         if memory is not None:
-            memory.save(Saved(tuple(self.done), {"adversarial": self.adversarial, "broken_in": self.broken_in}, self.flags))
+            tensors = {"adversarial": self.adversarial, "broken_in": self.broken_in, **self.extra}
+            memory.save(Saved(tuple(self.done), tensors, self.flags))
 
     def broken_by(self, components: Sequence[str]) -> tuple[str | None, ...]:
         """Return the name of the component that broke each image, "clean", or None."""

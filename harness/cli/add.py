@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import data_dir_option
-from harness.cli.planned import print_note, reading_options
+from harness.cli.options import data_dir_option, image_options
+from harness.cli.planned import print_note
 from harness.cli.preprocessing import preprocessing_options
 from model_zoo.threat import NORMS
 
@@ -31,12 +31,7 @@ PROBE = 16
 )
 @click.option("--weight-bits", type=click.IntRange(1, 32), required=True, help="Bits per weight.")
 @click.option("--activation-bits", type=click.IntRange(1, 32), help="Bits per activation.  [default: the architecture's, else 32]")
-@click.option(
-    "--dataset",
-    required=True,
-    help="Data set that the model was trained on: cifar10, cifar100, imagenet100, or your images (docs/data.md).",
-)
-@reading_options
+@image_options("Data set that the model was trained on: cifar10, svhn, ..., or your images (docs/data.md).", required=True)
 @data_dir_option()
 @click.option("--extra-data", is_flag=True, help="The model was also trained on images outside that data set.")
 @click.option(
@@ -91,6 +86,7 @@ def command(
     from model_zoo.loading import load_model
     from model_zoo.packing.frozen import all_weights
     from model_zoo.references import UserReference, parse
+    from model_zoo.schema import usual_shape
     from model_zoo.threat import ThreatModel, parse_radius, radius_text
 
     reference = parse(model, checkpoint, preprocessing)
@@ -102,6 +98,8 @@ def command(
     for note in block.notes:
         print_note(f"{block.name}: {note}")
     images, _ = block.tensors()
+    shape = list(images.shape[1:])
+    is_usual = not datasets.is_user_data(dataset) and shape == list(usual_shape(kind))
     check_model(loaded, images, len(block.classes))
     check_alphabet(all_weights(loaded), weight_bits, pruned=keep_ratio is not None)
     fields = {
@@ -114,7 +112,7 @@ def command(
         "keep_ratio": keep_ratio,
         "allocation_power": allocation_power,
         "backward": user_model.backward,
-        "data": {"train": kind, "extra": extra_data, "shape": list(images.shape[1:]) if datasets.is_user_data(dataset) else None},
+        "data": {"train": kind, "extra": extra_data, "shape": None if is_usual else shape},
         "threat": threat,
     }
     record = keep_user_model(reference, folder, images, fields)

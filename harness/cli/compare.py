@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import data_dir_option, json_option, store_option
-from harness.cli.planned import count, print_notes, reading_options, warn_of_guessing
+from harness.cli.options import data_dir_option, download_option, image_options, json_option, store_option
+from harness.cli.planned import count, print_notes, warn_of_guessing
 from harness.cli.preprocessing import preprocessing_options
 
 if TYPE_CHECKING:
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     help="Models to compare with: ids, families or all; may be repeated.  [default: those of --must-beat, else the suite's]",
 )
 @click.option("--suite", default="quick", show_default=True, help="Suite that defines attacks and images (`harness ls suites`).")
-@click.option(
-    "--dataset", help="One of the suite's data sets, or images of your own (docs/data.md).  [default: the suite's first that fits]"
-)
-@reading_options
+@click.option("--attack", "attack_names", multiple=True, help="Attack in place of the suite's; may be repeated.")
+@image_options("A data set, or images of your own (docs/data.md).  [default: the suite's first that fits]")
 @click.option("--radius", help="An exact radius such as 8/255, or 'L2 1/2', in place of the suite's; your own images need one.")
 @click.option(
     "--n",
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     help="Number of images, the same ones for all models.  [default: the suite's, and all others that the store has for both models]",
 )
 @data_dir_option()
-@click.option("--download", is_flag=True, help="Download CIFAR if it is missing.")
+@download_option()
 @store_option()
 @click.option("--workers", type=click.IntRange(min=1), help="Number of units that run in parallel.  [default: cores]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Device that computes the units.")
@@ -69,6 +67,7 @@ def command(
     preprocessing: Preprocessing,
     against: tuple[str, ...],
     suite: str,
+    attack_names: tuple[str, ...],
     dataset: str | None,
     radius: str | None,
     n: int | str | None,
@@ -127,6 +126,7 @@ def command(
         model,
         against=(*against, *must_beat),
         suite=suite,
+        attack=attack_names,
         dataset=dataset,
         radius=radius,
         n=n,

@@ -1,6 +1,7 @@
 """Consoles of the command line for standard output and standard error, and the progress bar of long work.
 
 Strings are text: square brackets are no markup, and control characters are escaped. Styles are given as `style=` or as `rich.text.Text`.
+Tables that are too wide are printed as blocks.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
+from harness.cli.narrow import fitting
 from model_zoo.errors import printable
 
 # Everything but line feeds and no-break spaces, which tables contain.
@@ -22,10 +26,21 @@ _CONTROLLED = re.compile("[^\n\u00a0]+")
 
 
 class TextConsole(Console):
-    """Console that prints strings, also those in tables, as text."""
+    """Console that prints strings, also those in tables, as text, and tables so that no word of them is cut."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print objects; a table that is wider than the console is printed as one block per row."""
+        for is_table, part in groupby(objects, key=lambda item: isinstance(item, Table)):
+            if not is_table:
+                super().print(*part, **options)
+                continue
+            for item in (line for table in part for line in fitting(table, self)):
+                super().print(item, **options)
+        if not objects:
+            super().print(**options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a string as text whose control characters, except line feeds, are escaped."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from harness.cli.options import data_dir_option, json_option, store_option
-from harness.cli.planned import print_note, reading_options
+from harness.cli.options import data_dir_option, image_options, json_option, store_option
+from harness.cli.planned import print_note
 
 if TYPE_CHECKING:
     from harness.runner.diagnoses import Diagnosis
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--n", type=click.IntRange(min=1), default=250, show_default=True, help="Number of images, taken from the start of the data set."
 )
-@click.option("--dataset", help="Images to diagnose on, registered or your own (docs/data.md).  [default: a sample of the model's data]")
-@reading_options
+@image_options("Images to diagnose on, registered or your own (docs/data.md).  [default: a sample of the model's data]")
 @data_dir_option()
 @click.option("--radius", help="An exact Linf radius such as 8/255.  [default: the protocol's for the data]")
 @store_option("Folder with stored diagnostics.")

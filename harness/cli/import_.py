@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import json_option
+
 
 @click.command("import")
 @click.argument("kind", metavar="FORMAT")
@@ -24,6 +26,7 @@ import click
 )
 @click.option("--width", type=click.IntRange(min=1), help="Number of channels of the first stage.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("imported"), show_default=True, help="Folder to write to.")
+@json_option("Print the record of the model as one JSON object, for scripts.")
 def command(
     kind: str,
     file: str,
@@ -36,6 +39,7 @@ def command(
     architecture: str | None,
     width: int | None,
     folder: Path,
+    as_json: bool,
 ) -> None:
     """Convert a checkpoint FILE of another project to a packed file and a record, without executing anything in it.
 
@@ -93,3 +97,5 @@ def command(
     lines.append(f"record: {folder / record.id}.toml")
     for line in lines:
         err.print(line, markup=False, highlight=False)
+    if as_json:
+        click.echo(record.model_dump_json(indent=1, exclude_none=True))

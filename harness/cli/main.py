@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
+from click.exceptions import Exit, NoArgsIsHelpError
 
 from harness.cli.lazy import LazyGroup
 from harness.cli.surroundings import drop_output, flush_output, open_streams, system_message, termination_interrupts
@@ -57,13 +59,32 @@ class Main(LazyGroup):
                 click.echo(one_line(f"harness: {message}", LONGEST), err=True)
             sys.exit(1)
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse the options before the command; exit with the error's status if they are wrong."""
+        with _errors_in_one_line():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; exit with the error's status on a UserError."""
-        try:
+        """Run a command; exit with the error's status if its options or their values are wrong, and on a UserError."""
+        with _errors_in_one_line():
             return super().invoke(ctx)
-        except UserError as error:
-            click.echo(one_line(f"harness: {error}", LONGEST), err=True)
-            ctx.exit(error.exit_code)
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Print a UserError, or what click reports about the command line, as one line, and exit with the error's status."""
+    try:
+        yield
+    except UserError as error:
+        click.echo(one_line(f"harness: {error}", LONGEST), err=True)
+        raise Exit(error.exit_code) from None
+    except NoArgsIsHelpError:
+        raise
+    except click.ClickException as error:
+        command = getattr(error, "ctx", None)
+        hint = f" (`{command.command_path} --help` shows how)" if command is not None else ""
+        click.echo(one_line(f"harness: {error.format_message()}{hint}", LONGEST), err=True)
+        raise Exit(error.exit_code) from None
 
 
 @click.group(

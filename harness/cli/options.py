@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -19,6 +20,44 @@ def store_option(help_text: str = "Folder with stored outcomes.") -> Callable[[C
 def data_dir_option(help_text: str = "Folder with data sets that are not part of the package.") -> Callable[[Command], Command]:
     """Return the option --data-dir, whose value may come from the environment."""
     return click.option("--data-dir", type=click.Path(path_type=Path), envvar="HARNESS_DATA_DIR", help=help_text)
+
+
+def download_option() -> Callable[[Command], Command]:
+    """Return the flag --download."""
+    return click.option("--download", is_flag=True, help="Download CIFAR if it is missing; other data sets are never downloaded.")
+
+
+def image_options(
+    help_text: str, required: bool = False, names: tuple[str, ...] = ("--dataset",)
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the options that select images, --dataset (under one or more `names`), --resize and --channels.
+
+    The command gets one value, `dataset`: the text that `harness.datasets.load` takes. A UsageError is raised if --resize or --channels
+    does not apply to the data set.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def wrapped(dataset: str | None, resize: int | None, channels: str | None, **values: Any) -> None:
+            if resize is not None or channels is not None:
+                from harness.datasets import with_reading
+                from harness.datasets.reading import Reading
+
+                reading = Reading(resize, None if channels is None else int(channels))
+                dataset = with_reading(dataset, reading, "--resize" if resize is not None else "--channels")
+            command(dataset=dataset, **values)
+
+        for option in reversed((click.option(*names, "dataset", required=required, metavar="DATASET", help=help_text), *_READING)):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+_READING = (
+    click.option("--resize", type=click.IntRange(1, 4096), metavar="N", help="Resize images to N x N pixels; not CIFAR, not ImageNet-100."),
+    click.option("--channels", type=click.Choice(["1", "3"]), help="Read images as grey (1) or RGB (3); not CIFAR, not ImageNet-100."),
+)
 
 
 def executor_options(command: Command) -> Command:

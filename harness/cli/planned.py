@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import data_dir_option, store_option
+from harness.cli.options import data_dir_option, download_option, image_options, store_option
 from model_zoo.errors import MissingDataError, UsageError
 
 if TYPE_CHECKING:
@@ -27,35 +27,6 @@ def count(context: click.Context, parameter: click.Parameter, value: str | None)
     if not value.isdigit() or int(value) < 1:
         raise click.BadParameter(f"{value!r} is neither a number of images nor 'all'")
     return int(value)
-
-
-_READING = (
-    click.option("--resize", type=click.IntRange(1, 4096), metavar="N", help="Resize your own images to N x N pixels."),
-    click.option("--channels", type=click.Choice(["1", "3"]), help="Read your own images as grey (1) or RGB (3)."),
-)
-
-
-def reading_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say how a user's images are read; they become part of the argument `dataset` of the command.
-
-    A UsageError is raised if an option is used without a user's images.
-    """
-
-    @wraps(command)
-    def wrapped(dataset: str | None, resize: int | None, channels: str | None, **values: Any) -> None:
-        if resize is not None or channels is not None:
-            from harness.datasets import is_user_data
-            from harness.datasets.reading import Reading
-
-            if dataset is None or not is_user_data(dataset):
-                option = "--resize" if resize is not None else "--channels"
-                raise UsageError(f"{option} applies only to your own images: --dataset folder:PATH, PATH.npz or PATH.mat")
-            dataset += Reading(resize, None if channels is None else int(channels)).to_text()
-        command(dataset=dataset, **values)
-
-    for option in reversed(_READING):
-        wrapped = option(wrapped)
-    return wrapped
 
 
 def print_notes(plan: Plan) -> None:
@@ -81,13 +52,10 @@ def warn_of_guessing(model: str, low: float, classes: int) -> None:
 
 
 _OPTIONS = (
-    click.option("--suite", help="Named plan: smoke, quick, main, epsilon, full or paper (see `harness ls suites`)."),
+    click.option("--suite", help="Named plan: smoke, quick, main, epsilon, full, full-1000 or paper (see `harness ls suites`)."),
     click.option("--model", "models", multiple=True, help="Model id, path of a record, or robustbench:NAME; may be repeated."),
     click.option("--attack", "attack_names", multiple=True, help="Attack (see `harness ls attacks`); may be repeated.  [default: pgd]"),
-    click.option(
-        "--dataset", help="Images to attack: a data set, folder:PATH, PATH.npz or PATH.mat (docs/data.md).  [default: cifar10-sample]"
-    ),
-    reading_options,
+    image_options("Images to attack: a data set, folder:PATH, PATH.npz or PATH.mat (docs/data.md).  [default: cifar10-sample]"),
     click.option("--n", "n", callback=count, metavar="N|all", help="Number of images, taken from the start of the data set, or 'all'."),
     click.option("--radius", "radii", multiple=True, help="Radius such as 8/255, or 'L2 1/2'; may be repeated.  [default: the protocol's]"),
     click.option(
@@ -99,7 +67,7 @@ _OPTIONS = (
     ),
     click.option("--seed", type=click.IntRange(min=0), help="Base seed of the attacks.  [default: 0]"),
     data_dir_option(),
-    click.option("--download", is_flag=True, help="Download CIFAR if it is missing."),
+    download_option(),
     store_option(),
 )
 _PLAN_OPTIONS = ("suite", "models", "attack_names", "dataset", "n", "radii", "engine", "seed", "data_dir", "download")

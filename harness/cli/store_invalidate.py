@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from harness.cli.options import data_dir_option, store_option
+from harness.cli.options import data_dir_option, json_option, store_option
 
 
 @click.command("invalidate")
@@ -23,6 +24,7 @@ from harness.cli.options import data_dir_option, store_option
 @store_option()
 @click.option("--dry-run", is_flag=True, help="List the units and change nothing.")
 @click.option("--reason", required=True, help="Reason, in one sentence; it is printed below every report.")
+@json_option()
 def command(
     units: tuple[str, ...],
     suite: str | None,
@@ -37,6 +39,7 @@ def command(
     store: Path,
     dry_run: bool,
     reason: str,
+    as_json: bool,
 ) -> None:
     """Declare finished units invalid: those of UNITS (the first characters of their ids; all if none are named) that the options select.
 
@@ -58,11 +61,18 @@ def command(
     manifests = selected(result_store, conditions, data_dir)
     if not manifests:
         raise UsageError(f"{store} holds none of these units")
+    rows = []
     for manifest in manifests:
         if not dry_run:
             result_store.invalidate(manifest.unit, reason)
         labels = manifest.labels
-        description = f"{labels.model} · {labels.attack} · {labels.dataset} · {labels.norm} {labels.radius}"
-        out.print(f"{manifest.unit[:12]} {description}, {manifest.images} images", markup=False)
+        threat = f"{labels.norm} {labels.radius}"
+        rows.append({"unit": manifest.unit, "model": labels.model, "attack": labels.attack, "dataset": labels.dataset, "threat": threat})
+        if not as_json:
+            description = f"{labels.model} · {labels.attack} · {labels.dataset} · {threat}, {manifest.images} images"
+            out.print(f"{manifest.unit[:12]} {description}", markup=False)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
     change = "would become invalid" if dry_run else f"are invalid now: {reason}"
     out.print(f"{len(manifests)} units of {store} {change}", markup=False)

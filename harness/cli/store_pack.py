@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import click
 
-from harness.cli.options import store_option
+from harness.cli.options import json_option, store_option
 
 
 @click.command("pack")
 @store_option("Folder of the store to pack.")
-def command(store: Path) -> None:
+@json_option("Print one JSON object, for scripts.")
+def command(store: Path, as_json: bool) -> None:
     """Move all outcomes of a store into outcomes.parquet, and all manifests and diagnoses into manifests.json.zst.
 
     Every command reads packed and unpacked stores. New outcomes are written as separate files until the store is packed again. Pictures of
@@ -32,12 +35,15 @@ def command(store: Path) -> None:
     packed = pack(Store(store))
     for line in packed.damaged:
         err.print(f"unchanged: {line}", style="yellow", markup=False)
-    out.print(
-        f"{store}: {packed.units:,} units, {packed.diagnoses:,} diagnoses, {packed.trainings:,} trainings"
-        f" in {packed.bytes_packed / 1e6:.2f} MB"
-        f" ({packed.bytes_removed / 1e6:.2f} MB of files removed)",
-        markup=False,
-        soft_wrap=True,
-    )
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(packed), indent=1))
+    else:
+        out.print(
+            f"{store}: {packed.units:,} units, {packed.diagnoses:,} diagnoses, {packed.trainings:,} trainings"
+            f" in {packed.bytes_packed / 1e6:.2f} MB"
+            f" ({packed.bytes_removed / 1e6:.2f} MB of files removed)",
+            markup=False,
+            soft_wrap=True,
+        )
     if packed.damaged:
         raise SystemExit(1)

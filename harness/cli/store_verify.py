@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import click
 
-from harness.cli.options import store_option
+from harness.cli.options import json_option, store_option
 
 
 @click.command("verify")
 @store_option("Folder of the store to verify.")
-def command(store: Path) -> None:
+@json_option("Print one JSON object, for scripts.")
+def command(store: Path, as_json: bool) -> None:
     """Check every outcome, identity, picture, diagnosis and registered checkpoint against its hash; exit with 1 if one differs.
 
     \b
@@ -45,12 +48,15 @@ def command(store: Path) -> None:
         err.print(line, style="red", markup=False)
     if verified.without_pictures:
         err.print(f"not stored: the pictures of {verified.without_pictures:,} units", style="dim", markup=False)
-    trainings = f", {verified.trainings:,} trainings" if verified.trainings else ""
-    out.print(
-        f"{verified.units:,} units, {verified.diagnoses:,} diagnoses{trainings} of {store} and {len(models) - len(absent)}"
-        f" registered models are unchanged, {len(problems)} problems",
-        markup=False,
-        soft_wrap=True,
-    )
+    if as_json:
+        click.echo(json.dumps({**dataclasses.asdict(verified), "models": len(models) - len(absent), "absent_models": absent}, indent=1))
+    else:
+        trainings = f", {verified.trainings:,} trainings" if verified.trainings else ""
+        out.print(
+            f"{verified.units:,} units, {verified.diagnoses:,} diagnoses{trainings} of {store} and {len(models) - len(absent)}"
+            f" registered models are unchanged, {len(problems)} problems",
+            markup=False,
+            soft_wrap=True,
+        )
     if problems:
         raise SystemExit(1)

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from harness.datasets.base import DataKind, DatasetInfo, ImageSet, Source
-from harness.datasets.reading import split_reading
+from harness.datasets.reading import Reading, split_reading
 from harness.plugins import DATASETS
-from model_zoo.errors import UsageError
+from model_zoo.errors import MissingDataError, UsageError
 
 __all__ = [
     "DataKind",
@@ -20,9 +20,12 @@ __all__ = [
     "is_user_data",
     "kinds",
     "load",
+    "load_training",
     "names",
     "present",
     "sample_of",
+    "training_size",
+    "with_reading",
 ]
 
 # Prefixes of the names of a user's folder, folder:PATH, and of a user's file of arrays; the second may be left out before a path.
@@ -38,7 +41,25 @@ def _get_source(name: str) -> Source:
         from harness.datasets.array_file import array_file_source
 
         return array_file_source(name.removeprefix(FILE))
-    return DATASETS.get(name)
+    known_name, reading = split_reading(name)
+    source = DATASETS.get(known_name)
+    if reading == Reading():
+        return source
+    if source.read_as is None:
+        raise UsageError(f"{known_name} is read as it is: {_scope_of_readings('a size or channels')}")
+    return source.read_as(reading)
+
+
+def with_reading(name: str | None, reading: Reading, option: str) -> str:
+    """Return the name of a data set that is read with a size and channels; a UsageError names the option if it cannot be."""
+    if name is None or not (is_user_data(name) or DATASETS.get(split_reading(name)[0]).read_as is not None):
+        raise UsageError(_scope_of_readings(option))
+    return f"{name}{reading.to_text()}"
+
+
+def _scope_of_readings(option: str) -> str:
+    readable = ", ".join(name for name, source in DATASETS.items() if source.read_as is not None)
+    return f"{option} applies only to your own images (folder:PATH, PATH.npz, PATH.mat) and to {readable}"
 
 
 def is_user_data(name: str) -> bool:
@@ -74,11 +95,11 @@ def kinds() -> dict[str, DataKind]:
 
 
 def sample_of(kind: str) -> str:
-    """Return the data set that is used if a few images of a kind are needed; UsageError if no data set is of that kind."""
-    known = kinds()
-    if kind not in known:
-        raise UsageError(f"no registered data of kind {kind!r}, only of {', '.join(known)}: name images of your own with --dataset")
-    return known[kind].sample or kind
+    """Return the data set that is used if a few images of a kind ("mnist", "mnist?resize=32") are needed; UsageError if there is none."""
+    known, (name, reading) = kinds(), split_reading(kind)
+    if name not in known:
+        raise UsageError(f"no registered data of kind {name!r}, only of {', '.join(known)}: name images of your own with --dataset")
+    return f"{known[name].sample or name}{reading.to_text()}"
 
 
 def family_of(training_data: str) -> str:
@@ -98,7 +119,7 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
     ----------
     name : str
         A name that `names` lists, "folder:PATH" for pictures, or "PATH.npz" or "PATH.mat" for arrays (docs/data.md). Options follow the
-        path: "folder:PATH?resize=32&channels=1" reads grey images and resizes them to 32 x 32.
+        name: "folder:PATH?resize=32&channels=1" reads grey images and resizes them to 32 x 32, as does "mnist?resize=32".
     data_dir : Path, optional
         See `data_folder`.
     n : int, optional
@@ -120,3 +141,20 @@ def load(name: str, data_dir: Path | None = None, n: int | None = None, download
         raise UsageError(f"n must be at least 1, not {n}")
     images = source.read(data_folder(data_dir), n, download)
     return images if n is None else images.first(n)
+
+
+def load_training(name: str, data_dir: Path | None = None, download: bool = False) -> ImageSet:
+    """Return the training split of a data set, or all its images if it has none; parameters and errors as of `load`."""
+    source = _get_source(name)
+    if source.read_training is not None:
+        return source.read_training(data_folder(data_dir), download)
+    return source.read(data_folder(data_dir), None, download)
+
+
+def training_size(name: str) -> int:
+    """Return the number of images that `load_training` returns, without reading them; MissingDataError if it depends on the files."""
+    source = _get_source(name)
+    size = source.info.size if source.read_training is None else source.training_images
+    if size is None:
+        raise MissingDataError(f"the number of images of {name} is known only after reading it")
+    return size

@@ -73,7 +73,7 @@ def _read_file(path: Path, listing: Path | None, reading: Reading, key: object) 
             images = pixels.to_channels_last(path, images)
         labels, count = pixels.to_labels(path, labels, len(images), None if class_names is None else len(class_names))
         images, scaling_notes = pixels.to_bytes(path, images)
-        images = _apply(path, images, reading)
+        images = reading.apply(path, images)
     except MemoryError:
         raise DamagedFileError(path, "arrays that fit into memory", "larger ones") from None
     if listing is not None:
@@ -84,26 +84,6 @@ def _read_file(path: Path, listing: Path | None, reading: Reading, key: object) 
         array.flags.writeable = False
     name = f"file:{printable(path.stem)}-{read.sha256[:8]}"
     return ImageSet(name, read.images, read.labels, read.index, read.classes, read.notes)
-
-
-def _apply(path: Path, images: np.ndarray, reading: Reading) -> np.ndarray:
-    """Return images uint8 [N, H, W, C] with the channels and the size of a reading, contiguous."""
-    from PIL import Image as Pillow
-
-    channels = images.shape[3] if reading.channels is None else reading.channels
-    if channels == 3 and images.shape[3] == 1:
-        images = np.repeat(images, 3, axis=3)
-    elif channels == 1 and images.shape[3] == 3:
-        if not (images == images[..., :1]).all():
-            raise DamagedFileError(path, "grey images (channels = 1)", "colours")
-        images = images[..., :1]
-    if reading.resize is None:
-        return np.ascontiguousarray(images)
-    resized = np.empty((len(images), reading.resize, reading.resize, channels), np.uint8)
-    for position, image in enumerate(images):
-        picture = Pillow.fromarray(np.ascontiguousarray(image[..., 0] if channels == 1 else image))
-        resized[position] = np.asarray(reading.resized(picture)).reshape(resized.shape[1:])
-    return resized
 
 
 def _with_order_note(images: ImageSet, n: int | None) -> ImageSet:

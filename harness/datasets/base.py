@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from harness.datasets.reading import Reading
 from model_zoo.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ class DataKind:
         Usual input normalisation of models, a key of `model_zoo.classifier.NORMALISATIONS`.
     sample : str or None
         Data set of this kind that is used if a few images are needed; None if there is none.
+    mirrors : bool
+        Whether the mirror image of an image has the same class, so that training may flip images.
     """
 
     name: str
@@ -128,6 +131,7 @@ class DataKind:
     radii: Mapping[str, Fraction] = field(default_factory=dict, hash=False)
     normalisation: str = "none"
     sample: str | None = None
+    mirrors: bool = True
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,22 @@ class DatasetInfo:
 class Source:
     """One entry of a module's `SOURCES`: the description of a data set, and how to read it.
 
-    `read` is called as read(data_dir, n, download) and returns at least the first n images (all if n is None).
+    Attributes
+    ----------
+    info : DatasetInfo
+        The description.
+    read : callable
+        Called as read(data_dir, n, download), returns at least the first n images (all if n is None).
+    read_training : callable or None
+        Called as read_training(data_dir, download), returns the training split; None if training uses the images of `read`.
+    training_images : int or None
+        Number of images of the training split; None if it depends on the files.
+    read_as : callable or None
+        Returns this data set with the size and channels of a reading; None if its images are only read as they are.
     """
 
     info: DatasetInfo
     read: Callable[[Path, int | None, bool], ImageSet]
+    read_training: Callable[[Path, bool], ImageSet] | None = None
+    training_images: int | None = None
+    read_as: Callable[[Reading], Source] | None = None

@@ -232,7 +232,13 @@ def _make_source(data: Cifar) -> Source:
 
     info = DatasetInfo(data.name, data.title, data.kind, 10_000, present, download_hint(data))
     read = partial(read_split, data, TEST)
-    return Source(info, lambda folder, n, download: read(folder, download))
+    return Source(
+        info,
+        lambda folder, n, download: read(folder, download),
+        # The function is looked up when it is called, so that tests can replace it.
+        read_training=lambda folder, download: load_train(data.name, folder, download),
+        training_images=TRAINING_IMAGES,
+    )
 
 
 SOURCES = {name: _make_source(data) for name, data in SETS.items()}

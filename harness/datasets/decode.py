@@ -141,7 +141,7 @@ def _to_eight_bits(path: Path, picture: Image, kind: str | None) -> tuple[Image,
 
 
 def _with_channels(path: Path, picture: Image, channels: int) -> Image:
-    """Return a picture of mode L or RGB with 1 or 3 channels; refuse colours if 1 channel is wanted."""
+    """Return a picture of mode L or RGB with 1 or 3 channels; refuse colours if there should be 1 channel."""
     if channels == 3:
         return picture.convert("RGB")
     if picture.mode == "L":

@@ -1,13 +1,16 @@
-"""How users' images are read: the size in pixels and the number of channels, as text behind the path of the data set."""
+"""How images are read: the size in pixels and the number of channels, as text behind the name or path of the data set."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from model_zoo.errors import UsageError
+import numpy as np
+
+from model_zoo.errors import DamagedFileError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,9 +57,34 @@ class Reading:
 
         return picture if self.resize is None else picture.resize((self.resize, self.resize), Resampling.BILINEAR)
 
+    def apply(self, path: Path, images: np.ndarray) -> np.ndarray:
+        """Return images uint8 [N, H, W, C] of the file `path` with the size and channels of this reading, contiguous.
+
+        Raises
+        ------
+        DamagedFileError
+            If the reading has one channel and the images have colours.
+        """
+        from PIL import Image as Pillow
+
+        channels = images.shape[3] if self.channels is None else self.channels
+        if channels == 3 and images.shape[3] == 1:
+            images = np.repeat(images, 3, axis=3)
+        elif channels == 1 and images.shape[3] == 3:
+            if not (images == images[..., :1]).all():
+                raise DamagedFileError(path, "grey images (channels = 1)", "colours")
+            images = images[..., :1]
+        if self.resize is None:
+            return np.ascontiguousarray(images)
+        resized = np.empty((len(images), self.resize, self.resize, channels), np.uint8)
+        for position, image in enumerate(images):
+            picture = Pillow.fromarray(np.ascontiguousarray(image[..., 0] if channels == 1 else image))
+            resized[position] = np.asarray(self.resized(picture)).reshape(resized.shape[1:])
+        return resized
+
 
 def split_reading(text: str) -> tuple[str, Reading]:
-    """Return the path and the reading of `PATH`, `PATH?resize=N`, `PATH?channels=C` or `PATH?resize=N&channels=C`.
+    """Return the path or name and the reading of `PATH`, `PATH?resize=N`, `PATH?channels=C` or `PATH?resize=N&channels=C`.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from harness.evaluation.consistency import check_consistent
 from model_zoo.errors import RefusedError, UserCodeError
-from model_zoo.fence import Fenced, unfenced
+from model_zoo.fence import Fenced, inspecting, unfenced
 from model_zoo.image_shapes import runs_on, shape_for, shape_text
 
 # Two forward passes of a deterministic model agree exactly, except that a library may choose another kernel for the second one.
@@ -59,10 +59,11 @@ def check_model(model: nn.Module, images: torch.Tensor, classes: int, *, alone: 
         on batch mates, weights other than the stored ones; for a user's network also the checks of `consistency.check_consistent`.
     """
     network = unfenced(model)
-    training = [name or type(module).__name__ for name, module in network.named_modules() if module.training]
+    with inspecting(model):
+        training = [name or type(module).__name__ for name, module in network.named_modules() if module.training]
+        trainable = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     if training:
         raise RefusedError(f"model refused: in training mode ({training[0]}); call eval() first")
-    trainable = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     if trainable:
         raise RefusedError(f"model refused: not frozen ({trainable[0]} requires gradients); call requires_grad_(False) first")
     probe = images[:PROBE]

@@ -67,20 +67,20 @@ def minimum_norm(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         group = outcomes[(outcomes[GROUP] == list(key)).all(axis=1)]
         norm = NORMS[key[1]]
         for _, row in part.iterrows():
-            found = distances(group[group["model"] == row["model"]])
-            if not len(found):
+            nearest = distances(group[group["model"] == row["model"]])
+            if not len(nearest):
                 continue
-            found[NEAREST] = found.min(axis=1)
+            nearest[NEAREST] = nearest.min(axis=1)
+            right = nearest[nearest[NEAREST] > 0]
             flags = row[CELLS]["worst"].flags
-            attacked = found[found[NEAREST] > 0] / float(norm.unit)
-            medians = {f"{DISTANCE}{name}": _median_cell(attacked[name], flags) for name in attacked}
+            medians = {DISTANCE + name: _median_cell(right[name] / float(norm.unit), flags) for name in map(str, nearest)}
             limit = float(Fraction(key[2])) + norm.tolerance
-            counts = {CLEAN: int((found[NEAREST] > 0).sum()), ROBUST: int((found[NEAREST] > limit).sum())}
-            cells = medians | {name: accuracy_cell(count, len(found), flags=flags * (name == ROBUST)) for name, count in counts.items()}
+            counts = {CLEAN: len(right), ROBUST: int((right[NEAREST] > limit).sum())}
+            cells = medians | {name: accuracy_cell(count, len(nearest), flags=flags * (name == ROBUST)) for name, count in counts.items()}
             verdict_columns = [name for name in ("verdict", "verdict_reasons") if name in row]
             identity = {name: row[name] for name in ("model", "near_constant", *verdict_columns)}
             numbers = {name: cell.value for name, cell in cells.items()}
-            rows.append({**dict(zip(GROUP, key, strict=True)), **identity, CELLS: cells, **numbers, "n": len(found)})
+            rows.append({**dict(zip(GROUP, key, strict=True)), **identity, CELLS: cells, **numbers, "n": len(nearest)})
     return pd.DataFrame(rows)
 
 

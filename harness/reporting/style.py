@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
@@ -61,6 +62,8 @@ SETTINGS: Any = {
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
+    # Titles and names are text, also those that contain "$".
+    "text.parse_math": False,
     "svg.hashsalt": "robust-binary-harness",
     "svg.fonttype": "none",
     # Embed TrueType fonts, which every reader and publisher accepts, so that text can be searched.
@@ -146,6 +149,9 @@ def legend_below(figure: Figure, handles: Sequence[Artist], spacing: float = 1.4
 
 def lay_out(figure: Figure) -> None:
     """Run a figure's layout engine once and then remove it, because every drawing would repeat the layout with the same result."""
+    for text in figure.findobj(Text):
+        # Some are made outside the settings, such as legends.
+        text.set_parse_math(False)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 RESAMPLES, SEED = 10_000, 0
 
+# Fields of `Settings` that are numbers.
+Ordered = Literal["keep_ratio", "p", "score_scale", "seed"]
+
 # Measurements by the names of row and column.
 Measured = Mapping[tuple[str, str], Measurement]
 
@@ -41,7 +44,7 @@ class Verdict:
 class _Claim(BaseModel):
     """A claim: `text` is the paper's statement in our words."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     text: str
 
@@ -82,8 +85,8 @@ class BestRowFollows(_Claim):
     """
 
     kind: Literal["best-row-follows"]
-    row_setting: str
-    column_setting: str
+    row_setting: Ordered
+    column_setting: Ordered
 
     def _judge(self, table: PaperTable, tested: Measured, measured: Measured) -> Verdict:
         from scipy.stats import rankdata, spearmanr

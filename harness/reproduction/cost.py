@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets.training import training_size
+from harness.datasets import training_size
 from harness.evaluation.unit import unit_threads
 from harness.reproduction.cells import CellStore
 from harness.runner.identity import canonical_json

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 from harness import datasets
 from harness.reproduction.scale import InnerSteps, Scale
 from harness.reproduction.settings import Settings
 from model_zoo.errors import MissingDataError, UsageError
-from model_zoo.threat import parse_radius, radius_text
+from model_zoo.threat import exact_fraction, parse_radius, radius_text
 from model_zoo.training.recipe import Recipe
 
 
@@ -74,7 +73,9 @@ def derive(settings: Settings, scale: Scale) -> Recipe:
         absent = f"images of {settings.dataset}" if data is None else f"counterpart of the architecture {settings.architecture}"
         raise MissingDataError(f"{settings.slug}: scale {scale.name} has no {absent}")
     stages = dict(scale.stages.get(f"{settings.method}.{settings.weights}", scale.stages.get(settings.method, {})))
-    schedule = stages.pop("schedule", scale.schedules[rule.schedule])
+    schedule = stages.pop("schedule", scale.schedules.get(rule.schedule))
+    if schedule is None:
+        raise MissingDataError(f"{settings.slug}: scale {scale.name} has no schedule {rule.schedule!r}")
     fields: dict[str, Any] = {
         "id": f"{settings.slug}-{scale.name}",
         "title": f"{settings.slug}, scale {scale.name}",
@@ -119,5 +120,5 @@ def _attack(settings: Settings, rule: Rule, scale: Scale) -> dict[str, Any]:
         return {"threat": "Linf 0/255", "method": "clean"}
     inner: InnerSteps = scale.fast_attack if rule.attack == "stored-step" else scale.attack
     radius = parse_radius(settings.radius)
-    step = radius_text(radius * Fraction(inner.step))
+    step = radius_text(radius * exact_fraction(inner.step))
     return {"threat": f"Linf {settings.radius}", "step": step, "steps": inner.steps, "method": rule.attack, "faithful": scale.faithful}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from harness.plugins import SCALES
 from model_zoo.documents import read_toml, validated
 from model_zoo.errors import DamagedFileError
+from model_zoo.threat import exact_fraction
 
 
 class _Section(BaseModel):
@@ -27,22 +27,22 @@ class Data(_Section):
 
     train: str
     test: str
-    images: int | None = Field(default=None, ge=1)
+    images: int | None = Field(default=None, ge=1, lt=2**31)
     curve: str | None = None
     attack: str
-    classes: int = Field(ge=2)
+    classes: int = Field(ge=2, lt=2**31)
 
 
 class InnerSteps(_Section):
     """Attack inside training: number of steps, and their size as a fraction of the radius."""
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, lt=2**31)
     step: str
 
     @field_validator("step")
     @classmethod
     def _is_positive(cls, step: str) -> str:
-        if Fraction(step) <= 0:
+        if exact_fraction(step) <= 0:
             raise ValueError("the step must be positive")
         return step
 
@@ -78,8 +78,8 @@ class Scale(_Section):
 
     name: str
     title: str
-    seed: int = Field(default=0, ge=0)
-    hold_out: int = Field(ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    hold_out: int = Field(ge=0, lt=2**31)
     select: Literal["last", "hold-out"]
     faithful: bool = False
     attack: InnerSteps
@@ -88,6 +88,14 @@ class Scale(_Section):
     architectures: Mapping[str, Mapping[str, Any]]
     schedules: Mapping[str, Mapping[str, Any]]
     stages: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("stages")
+    @classmethod
+    def _have_schedules(cls, stages: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        for name, options in stages.items():
+            if not isinstance(options.get("schedule", {}), dict):
+                raise ValueError(f"{name}.schedule: the fields of an optimiser are expected")
+        return stages
 
 
 def read_scale(path: Path) -> Scale:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from model_zoo.threat import parse_radius
+from model_zoo.errors import UsageError
+from model_zoo.threat import ThreatModel, parse_radius
 
 Method = Literal["at", "trades", "flying-bird", "flying-bird-plus", "bcs", "rst", "hydra", "atmc", "ours", "ours-fast"]
 
@@ -42,7 +43,7 @@ class Settings(BaseModel):
         Seed of the training run.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     method: Method
     architecture: str
@@ -60,7 +61,10 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Settings:
         if self.radius != "0":
-            parse_radius(self.radius)
+            try:
+                ThreatModel("Linf", parse_radius(self.radius))
+            except UsageError as error:
+                raise ValueError(str(error)) from None
         if (self.strategy == "none") != (self.keep_ratio is None):
             raise ValueError("a pruned model needs a keep ratio, and only a pruned model may have one")
         if (self.strategy == "adaptive") != (self.p is not None):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from harness.plugins import PAPER_TABLES
 from harness.reproduction.claims import Claim
 from harness.reproduction.settings import Settings
-from model_zoo.documents import first_fault, read_toml
+from model_zoo.documents import first_fault, read_toml, validated
 from model_zoo.errors import DamagedFileError, UnknownNameError
 
 # The paper whose tables may be named without it: "table-1" is "liu2022-1".
@@ -23,6 +25,9 @@ DEFAULT_PAPER = "liu2022"
 ALIAS = "table-"
 LISTING = "harness reproduce"
 PUBLISHED_COLUMNS = ["table", "row", "column", "measure", "percent", "page", "note"]
+
+# A number as papers print it.
+_NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]{1,10})?")
 
 Measure = Literal["autoattack", "clean"]
 
@@ -59,8 +64,8 @@ class Published(_Strict):
     @field_validator("percent")
     @classmethod
     def _is_percentage(cls, percent: str) -> str:
-        if not 0 <= float(percent) <= 100:
-            raise ValueError(f"{percent} is not a percentage")
+        if not _NUMBER.fullmatch(percent) or float(percent) > 100:
+            raise ValueError(f"{percent!r} is not a percentage")
         return percent
 
     @property
@@ -232,10 +237,8 @@ def read(path: Path) -> PaperTable:
     DamagedFileError
         If the file is not a specification, a name in it or in the published values is no row or column, or settings are invalid.
     """
-    try:
-        table = PaperTable.model_validate({"name": path.stem, **read_toml(path, "a table specification")})
-    except ValidationError as error:
-        raise DamagedFileError(path, "a table specification", first_fault(error)) from None
+    kind = "a table specification"
+    table = validated(PaperTable, {"name": path.stem, **read_toml(path, kind)}, path, kind)
     _check_names(path, table)
     values = dict(_published(path, table))
     table = table.model_copy(update={"values": values})
@@ -271,15 +274,22 @@ def _in_file(path: Path, table: PaperTable) -> Iterator[tuple[tuple[str, str], P
 def _in_csv(path: Path, table: PaperTable) -> Iterator[tuple[tuple[str, str], Published, Path]]:
     if table.published is None:
         return
-    file = (path.parent / table.published).resolve()
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-    except OSError as error:
-        raise DamagedFileError(path, f"published values in {table.published}", str(error.strerror)) from None
+        file = (path.parent / table.published).resolve()
+        content = file.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise DamagedFileError(path, f"published values in {table.published}", reason) from None
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True)
+        rows, header = list(reader), list(reader.fieldnames or ())
+    except (ValueError, csv.Error) as error:
+        raise DamagedFileError(file, "published values as CSV in UTF-8", str(error)) from None
+    if sorted(header) != sorted(PUBLISHED_COLUMNS):
+        raise DamagedFileError(file, f"the columns {', '.join(PUBLISHED_COLUMNS)}", ", ".join(header) or "none")
     for row in rows:
-        if set(row) != set(PUBLISHED_COLUMNS):
-            raise DamagedFileError(file, f"the columns {', '.join(PUBLISHED_COLUMNS)}", ", ".join(map(str, row)))
+        if None in row or None in row.values():
+            raise DamagedFileError(file, f"{len(header)} values in every row", f"another number in the row of {row['row']!r}")
         if row["table"] != table.number:
             continue
         if row["measure"] != table.measure:

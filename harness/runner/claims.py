@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harness.runner.documents import Claim
 from model_zoo.errors import DamagedFileError
+from model_zoo.files import clock
 
 # Seconds without a heartbeat after which a claim is abandoned, and seconds between two heartbeats.
 LEASE = 120.0
@@ -43,6 +44,16 @@ class Claims:
         """Return the claims of processes on this machine that ended without releasing them, sorted by unit."""
         claims = [_read(path) for path in sorted(self.folder.glob("*.json"))]
         return [claim for claim in claims if claim is not None and claim.host == _host() and not _is_alive(claim.pid)]
+
+    def release_dead(self, lease: float) -> None:
+        """Release the claims of processes on this machine that have ended, and those without a heartbeat for `lease` seconds."""
+        for path in sorted(self.folder.glob("*.json")):
+            with suppress(OSError):
+                claim = _read(path)
+                is_dead = claim is not None and claim.host == _host() and not _is_alive(claim.pid)
+                # As for any work, only one of several processes can take a claim over.
+                if (is_dead or self._is_expired(path, lease)) and (taken := self._take(path.stem)) is not None:
+                    taken.release()
 
     @contextmanager
     def claimed(self, unit: str) -> Iterator[Lease | None]:
@@ -103,17 +114,13 @@ class Claims:
             return True
         return self._is_expired(path)
 
-    def _is_expired(self, path: Path) -> bool:
-        """Return whether the last heartbeat is older than the lease, by the clock of the file system."""
-        probe = self.folder / f".now.{uuid.uuid4().hex}.tmp"
+    def _is_expired(self, path: Path, lease: float = LEASE) -> bool:
+        """Return whether the last heartbeat is older than `lease` seconds, by the clock of the file system."""
         try:
-            probe.touch()
             # A claim dated far in the future is as abandoned as an old one: some clock was wrong.
-            return abs(probe.stat().st_mtime - path.stat().st_mtime) > LEASE
+            return abs(clock(self.folder) - path.stat().st_mtime) > lease
         except FileNotFoundError:
             return True
-        finally:
-            probe.unlink(missing_ok=True)
 
 
 class Lease:

@@ -37,6 +37,7 @@ def plan_comparison(
     data_dir: Path | None = None,
     download: bool = False,
     threat: ThreatModel | None = None,
+    attack_names: Sequence[str] = (),
 ) -> Plan:
     """Plan `model` (first) and its opponents under all attacks that a suite has for one data set.
 
@@ -47,13 +48,15 @@ def plan_comparison(
     against : sequence of str
         Ids, paths of records, families (all shipped models that fit the data), or "all"; the suite's models if empty.
     dataset : str, optional
-        One of the suite's data sets, or one of the same family, to which the suite's attacks and threats of that family then apply. If
-        None, the suite's first that fits the model. With a `threat`, any other data set as well; it gets the attacks of the threat's norm
-        that the suite has for its first data set.
+        One of the suite's data sets, or one of the same family, to which the suite's attacks and threats of that family then apply. Any
+        other data set gets the attacks that the suite has for its first one, under the protocol's threat models. If None, the suite's
+        first data set that fits the model.
     n, all_images, data_dir, download
         See `harness.runner.plan.plan_suite`.
     threat : ThreatModel, optional
-        Threat model in place of the suite's.
+        Threat model in place of the suite's; only attacks of its norm are planned.
+    attack_names : sequence of str
+        Attacks in place of the suite's.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def plan_comparison(
     """
     reference = parse(model)
     target = reference.describe()
-    info, parts = _choose_data(target, suite, dataset, threat)
+    info, parts = _choose_data(target, suite, dataset, threat, attack_names)
     opponents = [name for name in _opponent_names(against, suite, info) if not _is_same_network(parse(name).describe(), target)]
     if not opponents:
         raise UsageError(f"no models to compare {target.id} with on {info.name}: name some with --against (`harness ls models`)")
@@ -85,7 +88,7 @@ def plan_probes(plan: Plan, n: int, data_dir: Path | None = None) -> Plan:
     first_unit = plan.units[0]
     target_units = [unit for unit in plan.units if unit.model == first_unit.model and unit.threat.norm == "Linf"]
     # Images of a folder cannot be loaded again by their name.
-    is_registered = first_unit.block.name in datasets.names()
+    is_registered = not datasets.is_user_data(first_unit.block.name)
     family = datasets.describe(first_unit.block.name).family if is_registered else first_unit.block.name
     blocks = list({unit.block.sha256: unit.block for unit in target_units}.values())
     if is_registered and n > sum(map(len, blocks)):
@@ -111,7 +114,9 @@ def admit(plan: Plan) -> None:
         subject.admit(open_checked(first.model)[1], first.block, **declared(first.record))
 
 
-def _choose_data(target: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None) -> tuple[DatasetInfo, list[Evaluation]]:
+def _choose_data(
+    target: Attackable, suite: Suite, dataset: str | None, threat: ThreatModel | None, attack_names: Sequence[str]
+) -> tuple[DatasetInfo, list[Evaluation]]:
     """Return the data set and the suite's parts for it, taken from another data set if the suite does not have this one."""
     infos = [datasets.describe(name) for name in dict.fromkeys(part.dataset for part in suite.evaluation)]
     if dataset is None:
@@ -124,17 +129,27 @@ def _choose_data(target: Attackable, suite: Suite, dataset: str | None, threat: 
     else:
         selected = datasets.describe(dataset)
         fitting = [info for info in infos if info.name == selected.name] or [info for info in infos if info.family == selected.family]
-        if not fitting and threat is None:
+        if not fitting and threat is None and not _fits(target, selected):
             families = ", ".join(dict.fromkeys(info.family for info in infos))
             hint = "name another with --suite, or use --radius for your own images"
             raise UsageError(f"suite {suite.name!r} has no attacks on data like {selected.name}, only on {families}: {hint}")
     parts = [part for part in suite.evaluation if part.dataset == (fitting or infos)[0].name]
     # A folder is loaded by its path, not by the name of its images.
     changes: dict[str, Any] = {"dataset": dataset if dataset is not None and not fitting else selected.name}
-    if threat is None:
-        return selected, [part.model_copy(update=changes) for part in parts]
-    names = dict.fromkeys(name for part in parts for name in part.attacks if attacks.get(name).norm == threat.norm)
-    return selected, [parts[0].model_copy(update={**changes, "attacks": list(names), "threats": [str(threat)]})]
+    if attack_names:
+        parts, changes["attacks"] = parts[:1], list(dict.fromkeys(attack_names))
+    if threat is not None:
+        names = dict.fromkeys(name for part in parts for name in changes.get("attacks", part.attacks))
+        fitting_names = [name for name in names if attacks.get(name).norm == threat.norm]
+        if not fitting_names:
+            raise UsageError(f"none of the attacks {', '.join(names)} is for {threat.norm}, the norm of the radius")
+        return selected, [parts[0].model_copy(update={**changes, "attacks": fitting_names, "threats": [str(threat)]})]
+    if not fitting:
+        changes["threats"] = []
+        for norm in dict.fromkeys(attacks.get(name).norm for part in parts for name in changes.get("attacks", part.attacks)):
+            # Raises a UsageError that asks for a radius.
+            protocol.default_threat(norm, selected.family)
+    return selected, [part.model_copy(update=changes) for part in parts]
 
 
 def _fits(model: Attackable, info: DatasetInfo) -> bool:

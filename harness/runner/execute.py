@@ -13,6 +13,7 @@ from harness.runner import executors
 from harness.runner.cost import length
 from harness.runner.executors import Resources
 from harness.runner.fingerprints import check_fingerprints
+from harness.runner.leftovers import sweep
 from harness.runner.plan import Plan, Unit
 from harness.runner.results import cell
 from harness.runner.store import Store
@@ -161,6 +162,7 @@ def run_until_done(
         if unit.id in abandoned:
             message = f"{unit}: the process that ran it before ended (killed, out of memory, or by the model's code)"
             on_event(Event("ended", unit, 0.0, message))
+    sweep(store)
     missing = list(units)
 
     def on_progress(unit: Unit | TrainingUnit, fraction: float, part: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.runner.diagnoses import check_diagnosis
-from harness.runner.identity import unit_id
 from harness.runner.store import Store
 from model_zoo.errors import DamagedFileError
 
@@ -60,9 +59,6 @@ def merge(store: Store, other: Store) -> Merged:
     for document in other.trainings.read_all():
         if isinstance(document, DamagedFileError):
             merged.damaged.append(str(document))
-        elif unit_id(document.identity) != document.training:
-            path = other.trainings.document_path(document.training)
-            merged.damaged.append(str(DamagedFileError(path, "an identity that hashes to its name", "another identity")))
         elif not store.trainings.holds(document.training):
             store.trainings.adopt(document, other.trainings)
             merged.trainings += 1

@@ -58,6 +58,8 @@ def selected(store: Store, unit_filter: Filter, data_dir: Path | None = None) ->
     """
     if all(getattr(unit_filter, item.name) in ((), None) for item in fields(unit_filter)):
         raise UsageError("select units by the first characters of their ids, or by options (--model, --attack, ...)")
+    # Units of a damaged pack could be among them; its error is better than none of them.
+    store.ids()
     manifests = list(store.manifests())
     ids = {_unit_of_prefix(prefix, manifests, store) for prefix in unit_filter.units}
     tests: list[Callable[[Manifest], bool]] = []

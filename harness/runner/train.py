@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from harness.datasets import load
-from harness.datasets.training import load_training
+from harness.datasets import load, load_training
 from harness.evaluation.unit import unit_threads
 from harness.runner.training_unit import TrainingUnit
 from harness.runner.trainings import TrainingDocument, Trainings

@@ -15,10 +15,12 @@ from pydantic import Field
 
 from harness.runner.compressed import file_stamp, read_compressed, write_compressed
 from harness.runner.documents import Document, Part
+from harness.runner.identity import unit_id
 from model_zoo.documents import validated
 from model_zoo.errors import DamagedFileError
 from model_zoo.files import place
 from model_zoo.schema import Record
+from model_zoo.training.curve import check_curve
 
 PACKED = "trainings.json.zst"
 PACK_VERSION = 1
@@ -54,7 +56,7 @@ class TrainingDocument(Document):
     recipe: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,199}$")
     record: dict[str, Any]
     curve: str
-    seconds: float
+    seconds: float = Field(ge=0, allow_inf_nan=False)
     marks: tuple[str, ...] = ()
     environment: dict[str, Any] = Field(default_factory=dict)
 
@@ -120,7 +122,7 @@ class Trainings:
             return packed[training]
         if document.training != training:
             raise DamagedFileError(path, "a training's document", f"that of {document.training[:12]}")
-        return document
+        return _checked(document, path)
 
     def read_all(self) -> Iterator[TrainingDocument | DamagedFileError]:
         """Yield every finished training in order of id; for a damaged one, the error that describes it."""
@@ -164,6 +166,33 @@ class Trainings:
         return {} if stamp is None else _open(path, stamp)
 
 
+class _Identity(Part):
+    """Identity of a training."""
+
+    protocol: int
+    training: dict[str, Any]
+    data: str
+    engine: str
+
+
+def _checked(document: TrainingDocument, path: Path) -> TrainingDocument:
+    """Return a document whose identity, record and curve are what readers expect.
+
+    Raises a DamagedFileError that names `path` if the identity does not hash to the training, or the record is that of another recipe.
+    """
+    validated(_Identity, document.identity, path, "the identity of a training")
+    if (hashed := unit_id(document.identity)) != document.training:
+        raise DamagedFileError(path, "an identity that hashes to its name", hashed)
+    record = validated(Record, document.record, path, "a training with a model record")
+    if record.id != document.recipe:
+        raise DamagedFileError(path, f"the record of {document.recipe}", f"that of {record.id}")
+    try:
+        check_curve(document.curve)
+    except ValueError as error:
+        raise DamagedFileError(path, "a training curve as CSV", str(error)) from None
+    return document
+
+
 class _PackContent(Part):
     trainings: tuple[dict[str, Any], ...]
 
@@ -172,5 +201,7 @@ class _PackContent(Part):
 def _open(path: Path, stamp: tuple[int, int, int]) -> Mapping[str, TrainingDocument]:
     kind = "packed trainings"
     packed = validated(_PackContent, read_compressed(path, kind, PACK_VERSION), path, kind)
-    documents = [TrainingDocument.parse(path, entry) for entry in packed.trainings]
+    documents = [_checked(TrainingDocument.parse(path, entry), path) for entry in packed.trainings]
+    if len({document.training for document in documents}) < len(documents):
+        raise DamagedFileError(path, f"{kind}, each once", "one several times")
     return {document.training: document for document in documents}

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.runner.diagnoses import check_diagnosis
-from harness.runner.identity import unit_id
 from harness.runner.store import Store
 from harness.runner.trainings import TrainingDocument, Trainings
 from model_zoo.errors import DamagedFileError
@@ -58,10 +57,8 @@ def verify(store: Store) -> Verified:
 
 
 def _training_problems(trainings: Trainings, document: TrainingDocument) -> list[str]:
-    """Check a training's identity and record, and its checkpoint if the store has it."""
-    problems, path = [], trainings.document_path(document.training)
-    if unit_id(document.identity) != document.training:
-        problems.append(str(DamagedFileError(path, "an identity that hashes to its name", unit_id(document.identity))))
+    """Check a training's checkpoint if the store has it."""
+    problems = []
     try:
         checkpoint = document.model().checkpoint
         path = trainings.record_path(document).with_name(checkpoint.file)

@@ -22,9 +22,18 @@ from torch import nn
 
 from model_zoo.adapters.compat import import_torchvision
 from model_zoo.adapters.kind import kind_of
-from model_zoo.adapters.onnx_graph import Layout, check_operators, check_preprocessing, fold_constants, layout_of, without_traces
+from model_zoo.adapters.onnx_graph import (
+    Layout,
+    check_operators,
+    check_preprocessing,
+    fold_constants,
+    layout_of,
+    share_weights,
+    without_traces,
+)
 from model_zoo.adapters.preprocessing import NO_PREPROCESSING, PreprocessedNetwork, Preprocessing
 from model_zoo.errors import DamagedFileError, UsageError, UserError
+from model_zoo.surroundings import isolated_torch
 
 SUFFIXES = (".onnx", ".pt2", ".pt", ".pth", ".ts")
 # Largest difference between the logits of two implementations of one network, as a share of the logits' range.
@@ -58,6 +67,7 @@ class Exported:
         return hashlib.sha256(self.content).hexdigest()
 
 
+@isolated_torch()
 def load_exported(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Exported:
     """Load a network from a file and apply `preprocessing`; TorchScript and torch.export files must be trusted.
 
@@ -117,6 +127,7 @@ class _Fixed(nn.Module):
         return self
 
 
+@isolated_torch()
 def load_onnx(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Exported:
     """Load an ONNX file with onnx2pytorch and check that the converted network has the same logits. Nothing in the file is executed.
 
@@ -152,6 +163,7 @@ def load_onnx(path: Path, preprocessing: Preprocessing = NO_PREPROCESSING) -> Ex
     try:
         with _quiet():
             network = ConvertModel(graph).eval().requires_grad_(False)
+            share_weights(graph, network)
     except Exception as error:
         # The conversion of an operator may raise any exception.
         raise UserError(f"{path}: the ONNX converter cannot convert it to torch: {_first_line(error)}") from None

@@ -6,14 +6,9 @@ The function runs with all rights of the user who names it; a file of weights is
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -21,7 +16,7 @@ from model_zoo.adapters.user_modules import UserModules
 from model_zoo.adapters.user_weights import fill_user_network
 from model_zoo.errors import UsageError, UserError
 from model_zoo.object_hash import object_sha256
-from model_zoo.surroundings import libraries_restored, restore, settings
+from model_zoo.surroundings import isolated_torch, libraries_restored
 from model_zoo.user_code import user_code
 
 
@@ -84,19 +79,5 @@ def make(path: Path, function: str, checkpoint: Path | None = None) -> Made:
         for parameter in network.parameters():
             # TorchScript's modules refuse `requires_grad_`.
             parameter.requires_grad_(False)
-        content_sha256 = object_sha256([function, maker, network], modules.modules)
+        content_sha256 = object_sha256([function, maker, network], modules.names, modules.file.parent)
     return Made(network, modules, content_sha256)
-
-
-@contextmanager
-def isolated_torch() -> Iterator[None]:
-    """Seed torch's generator with 0 for the block; on exit, restore torch's settings and the generators of torch, NumPy and Python."""
-    torch_settings, python_state, numpy_state = settings(), random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            yield
-    finally:
-        restore(torch_settings)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)

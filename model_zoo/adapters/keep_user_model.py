@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from model_zoo.adapters.preprocessing import NO_PREPROCESSING
 from model_zoo.classifier import Classifier
 from model_zoo.documents import first_fault
 from model_zoo.errors import UsageError, UserError
-from model_zoo.fence import Fenced, unfenced
+from model_zoo.fence import inspecting
 from model_zoo.files import place
 from model_zoo.packing.frozen import weights_sha256
 from model_zoo.packing.packed import pack
@@ -55,14 +54,13 @@ def keep_user_model(reference: UserReference, folder: Path, images: torch.Tensor
     name = str(fields["id"])
     if (folder / f"{name}.toml").exists():
         raise _already_exists(folder / f"{name}.toml")
-    user_model, fenced = reference.open()
-    model = unfenced(fenced)
+    user_model, model = reference.open()
     architecture, stored_model, suffix = dict(user_model.architecture), model, "safetensors"
     if isinstance(model, Classifier):
         content = pack(model, user_model.architecture, user_model.affine, {"id": name, "added_from": user_model.title})
     else:
-        with fenced.imports() if isinstance(fenced, Fenced) else nullcontext():
-            stored_model, content = _as_onnx(reference, user_model, model, images)
+        with inspecting(model) as network:
+            stored_model, content = _as_onnx(reference, user_model, network, images)
         suffix, architecture = "onnx", {"name": "onnx", "sha256": hashlib.sha256(content).hexdigest(), "classes": user_model.classes}
     file = f"{name}.{suffix}"
     checkpoint = Checkpoint(file=file, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

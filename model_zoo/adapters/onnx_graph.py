@@ -163,6 +163,19 @@ def fold_constants(graph: Any) -> Any:
     return folded
 
 
+def share_weights(graph: Any, network: Any) -> None:
+    """Let layers of a converted network share the tensor that they share in the ONNX file; the converter makes a copy for each."""
+    first: dict[str, list[Any]] = {}
+    for node in graph.graph.node:
+        operation = getattr(network, network.mapping[node.output[0]])
+        layers = [module for module in operation.modules() if isinstance(getattr(module, "weight", None), torch.nn.Parameter)]
+        if len(node.input) < 2 or not layers:
+            continue
+        for original, layer in zip(first.setdefault(node.input[1], layers), layers, strict=False):
+            if torch.equal(original.weight, layer.weight):
+                layer.weight = original.weight
+
+
 def _nodes(graph: Any) -> Any:
     """Iterate over all nodes, including those of subgraphs."""
     for node in graph.node:

@@ -15,6 +15,10 @@ from types import ModuleType
 from model_zoo.errors import UsageError
 
 _OURS = ("harness", "model_zoo")
+# Name of the package that a folder without `__init__.py` is for relative imports; the same for every folder, as identities contain it.
+_FOLDER = "harness_user_folder"
+# Name of the module that a user's file is; identities contain it, so that it must not depend on the file's folder.
+_MAIN = "harness_user_file"
 _INSTALLED = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _OUR_FOLDERS = tuple(str(Path(__file__).resolve().parents[2] / name) for name in _OURS)
 
@@ -25,6 +29,9 @@ class UserModules:
     Inside `active`, the file's folder comes first on the search path, and its modules hide others of the same names (those of another file
     or a script, and those of this package if the folder has a `model_zoo.py`). Outside, `sys.modules` does not contain them.
 
+    Relative imports work: if the folder has an `__init__.py`, the file belongs to that package, and the folder that contains the outermost
+    package is on the search path, too. Any other folder is a package without a parent.
+
     Attributes
     ----------
     file : Path
@@ -32,17 +39,19 @@ class UserModules:
     main : str
         Name of the file's module.
     modules : dict
-        Imported modules by name, including the file under `main`.
+        Imported modules by name, including the file under `main`; complete when the outermost `active` block has ended.
     """
+
+    main = _MAIN
 
     def __init__(self, file: Path) -> None:
         self.file = file.resolve()
-        # A unique name per path, so that files of the same name do not collide; layers find the file that defines them by it.
-        self.main = f"harness_factory_{hashlib.sha256(str(self.file).encode()).hexdigest()[:12]}"
         self.modules: dict[str, ModuleType] = {}
-        self._paths = [str(self.file.parent)]
-        self._is_active = False
-        entries = list(self.file.parent.iterdir())
+        self._package, root = _package_of(self.file.parent)
+        self._folders = list(dict.fromkeys([self.file.parent, root]))
+        self._paths = [str(folder) for folder in self._folders]
+        self._modules_outside: dict[str, ModuleType] | None = None
+        entries = [path for folder in self._folders for path in folder.iterdir()]
         packages = {path.name for path in entries if (path / "__init__.py").is_file()}
         self._folder_modules = {path.stem for path in entries if path.suffix == ".py"} | packages
 
@@ -53,6 +62,12 @@ class UserModules:
         if spec is None or spec.loader is None:
             raise UsageError(f"{self.file} is not a Python file")
         module = importlib.util.module_from_spec(spec)
+        if self._package == _FOLDER:
+            sys.modules[_FOLDER] = ModuleType(_FOLDER)
+            sys.modules[_FOLDER].__path__ = [str(self.file.parent)]
+        # Python checks that the package is the parent of the specification's name; the module's own name is part of identities.
+        module.__package__ = self._package
+        spec.name = f"{self._package}.{self.main}"
         sys.modules[self.main] = module
         spec.loader.exec_module(module)
         return module
@@ -60,7 +75,7 @@ class UserModules:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Make the user's modules importable inside the block, and record those that are imported."""
-        if self._is_active:
+        if self._modules_outside is not None:
             yield
             return
         previous_modules, previous_path = dict(sys.modules), list(sys.path)
@@ -68,27 +83,41 @@ class UserModules:
             del sys.modules[name]
         sys.modules.update(self.modules)
         sys.path[:0] = self._paths
-        self._is_active = True
+        self._modules_outside = previous_modules
         try:
             yield
         finally:
-            self._is_active = False
+            imported = self._imported()
+            self._modules_outside = None
             self._paths = list(dict.fromkeys([*self._paths, *(path for path in sys.path if path not in previous_path)]))
             sys.path[:] = previous_path
-            imported = {name: module for name, module in sys.modules.items() if previous_modules.get(name) is not module}
-            self.modules |= {name: module for name, module in imported.items() if not is_installed(module)}
-            for name in imported.keys() & self.modules.keys():
+            self.modules |= imported
+            for name in imported:
                 del sys.modules[name]
             sys.modules.update({name: module for name, module in previous_modules.items() if sys.modules.get(name) is None})
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all modules imported so far, including those of the current `active` block."""
+        return frozenset(self.modules.keys() | self._imported().keys())
 
     def sha256(self) -> str:
         """Return the sha256 of the names and contents of all files that were imported."""
         digest = hashlib.sha256()
         for name, module in sorted(self.modules.items()):
+            if name == _FOLDER:
+                continue
             origin = getattr(module, "__file__", None)
             content = Path(origin).read_bytes() if origin and Path(origin).is_file() else b""
             digest.update(f"{'' if name == self.main else name} {hashlib.sha256(content).hexdigest()}\n".encode())
         return digest.hexdigest()
+
+    def _imported(self) -> dict[str, ModuleType]:
+        """Return the modules in `sys.modules` that are the user's; none outside of `active`."""
+        outside = self._modules_outside
+        if outside is None:
+            return {}
+        return {name: module for name, module in sys.modules.items() if outside.get(name) is not module and not is_installed(module)}
 
     def _shadowed(self) -> list[str]:
         """Return the names of loaded modules that modules of the folder replace."""
@@ -99,8 +128,17 @@ class UserModules:
         module = sys.modules[name]
         if name in _OURS:
             # In a checkout of this package, the user's file may be in the same folder as the package.
-            return _origin(module).startswith(str(self.file.parent / name))
+            return any(_origin(module).startswith(str(folder / name)) for folder in self._folders)
         return name == "__main__" or name in sys.stdlib_module_names or (_origin(module) != "" and is_installed(module))
+
+
+def _package_of(folder: Path) -> tuple[str, Path]:
+    """Return the name of the package that a folder is, and the folder to which imports of that name are relative."""
+    names, root = list[str](), folder
+    while (root / "__init__.py").is_file() and root != root.parent:
+        names.insert(0, root.name)
+        root = root.parent
+    return (".".join(names), root) if names else (_FOLDER, folder)
 
 
 def _origin(module: object) -> str:

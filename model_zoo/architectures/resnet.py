@@ -105,6 +105,8 @@ class ResNet(nn.Module):
         Whether the classifier has a bias.
     activation : str
         A name in `model_zoo.layers.activations.ACTIVATIONS`; any other raises an UnknownNameError.
+    channels : int
+        Number of channels of the images.
 
     Raises
     ------
@@ -125,35 +127,36 @@ class ResNet(nn.Module):
         stem_stride: int = 1,
         head_bias: bool = False,
         activation: str = DEFAULT,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         if last_batch_norm not in LAST_BATCH_NORMS:
             raise UsageError(f"last_batch_norm must be one of {', '.join(LAST_BATCH_NORMS)}, not {last_batch_norm!r}")
         shortcut = "shortcut" if stem == "cifar" else "downsample"
         if stem == "cifar":
-            self.conv1 = convolution(3, widths[0], 3, stride=stem_stride, padding=1)
+            self.conv1 = convolution(channels, widths[0], 3, stride=stem_stride, padding=1)
         else:
-            self.conv1 = convolution(3, widths[0], 7, stride=2, padding=3)
+            self.conv1 = convolution(channels, widths[0], 7, stride=2, padding=3)
         self.bn1 = nn.BatchNorm2d(widths[0], affine=affine)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
         self.activation = get_activation(activation).make()
         self.stages = len(depths)
-        channels = widths[0]
+        inputs = widths[0]
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
             blocks = []
             for position in range(depth):
                 stride = 2 if number > 1 and position == 0 else 1
-                blocks.append(block(convolution, channels, width, stride, affine, shortcut, activation))
-                channels = block.expansion * width
+                blocks.append(block(convolution, inputs, width, stride, affine, shortcut, activation))
+                inputs = block.expansion * width
             setattr(self, f"layer{number}", nn.Sequential(*blocks))
-        self.fc = convolution(channels, classes, 1)
+        self.fc = convolution(inputs, classes, 1)
         self.fc_bias = optional_bias(classes, head_bias)
         self.last_bn: nn.Module = (
             nn.Identity() if last_batch_norm == "none" else nn.BatchNorm2d(classes, affine=last_batch_norm == "affine")
         )
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map normalised images float [N, 3, H, W] to logits float [N, classes]."""
+        """Map normalised images float [N, channels, H, W] to logits float [N, classes]."""
         out = self.pool(self.activation(self.bn1(self.conv1(inputs))))
         for number in range(1, self.stages + 1):
             out = getattr(self, f"layer{number}")(out)
@@ -183,10 +186,11 @@ def build_resnet(
     stem_stride: int = 1,
     head_bias: bool = False,
     activation: str = DEFAULT,
+    channels: int = 3,
 ) -> nn.Module:
     """Build a ResNet of base `width` (doubled from stage to stage) or of the given stage `widths`; UsageError if their number is wrong."""
     sizes = stage_widths(depths, width, widths)
-    return ResNet(block, depths, sizes, classes, convolution, affine, last_batch_norm, stem, stem_stride, head_bias, activation)
+    return ResNet(block, depths, sizes, classes, convolution, affine, last_batch_norm, stem, stem_stride, head_bias, activation, channels)
 
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from model_zoo.classifier import Classifier, build_classifier
-from model_zoo.fence import unfenced
+from model_zoo.fence import inspecting
 from model_zoo.layers.bias import Bias
 from model_zoo.layers.factored import FactoredConv2d, Factors
 from model_zoo.object_hash import object_sha256
@@ -41,21 +41,25 @@ _OTHER_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTra
 
 def weighted_layers(model: nn.Module) -> list[nn.Module]:
     """Return `convolutions` and torch's other layers with weights, in module order; of layers that share a tensor, only the first."""
+    return [layers[0] for layers in layers_by_weight(model)]
+
+
+def layers_by_weight(model: nn.Module) -> list[list[nn.Module]]:
+    """Return the layers with weights in module order, those that share a tensor together."""
     convolution_set = set(convolutions(model))
-    layers, seen = [], set[int]()
+    groups: dict[int, list[nn.Module]] = {}
     for module in model.modules():
         if module in convolution_set or isinstance(module, _OTHER_LAYERS):
             weight = getattr(module, "weight", None)
             address = weight.data_ptr() if isinstance(weight, torch.Tensor) and weight.numel() else id(module)
-            if address not in seen:
-                seen.add(address)
-                layers.append(module)
-    return layers
+            groups.setdefault(address, []).append(module)
+    return list(groups.values())
 
 
 def all_weights(model: nn.Module) -> list[np.ndarray]:
     """Return the effective weights, float32, of all `weighted_layers` of a model, which may be wrapped in `model_zoo.fence.Fenced`."""
-    return weights_of(weighted_layers(unfenced(model)))
+    with inspecting(model) as network:
+        return weights_of(weighted_layers(network))
 
 
 def dense_weights(model: nn.Module) -> list[torch.Tensor]:

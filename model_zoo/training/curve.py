@@ -43,6 +43,21 @@ class EpochRecord:
         return f"{text}, test clean {100 * self.test_clean_accuracy:.1f} %, PGD-10 {100 * self.test_pgd_accuracy:.1f} %"
 
 
+def check_curve(text: str) -> None:
+    """Check that a text is the CSV that `curve_csv` returns for at least one epoch; raises a ValueError that says what is wrong."""
+    try:
+        header, *rows = csv.reader(io.StringIO(text), strict=True)
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    names = {field.name for field in fields(EpochRecord)}
+    if len(set(header)) < len(header) or not {name for name in names if not name.startswith("test_")} <= set(header) <= names:
+        raise ValueError(f"columns {', '.join(header)}")
+    if not rows or any(len(row) != len(header) for row in rows):
+        raise ValueError(f"rows of other lengths than {len(header)}, or none")
+    for cell in (cell for row in rows for cell in row):
+        float(cell)
+
+
 def curve_csv(curve: Sequence[EpochRecord]) -> str:
     """Return the curve as CSV: a header and one line per epoch, accuracies as fractions.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-VERSION = 2
+VERSION = 3
 # Version 1 stored the state of methods in the network, as buffers of these submodules.
 CONTROLLERS = ("rewiring.", "early_bird.", "connectivity.", "compression.")
 # In version 1, every masked layer had a buffer for the stage; only these families used it.
@@ -31,6 +31,11 @@ def _from_version_1(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "version": 2, "model": model, "best": best, **new_fields}
 
 
+def _from_version_2(state: dict[str, Any]) -> dict[str, Any]:
+    """Add the shape of the images, which was always that of CIFAR."""
+    return {**state, "version": 3, "shape": [3, 32, 32]}
+
+
 def _without_controller(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Split the tensors of a version-1 network into those of the network and those of its method."""
     controller = {name: tensor for name, tensor in tensors.items() if name.startswith(CONTROLLERS)}
@@ -39,4 +44,4 @@ def _without_controller(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, tor
 
 
 # Per older version, the function that converts its state to the next version.
-STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1}
+STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_version_1, 2: _from_version_2}

@@ -18,7 +18,7 @@ from model_zoo.packing.frozen import effective_weights, freeze, weights_sha256
 from model_zoo.packing.packed import pack
 from model_zoo.pruning.allocation import ADAPTIVE, GLOBAL
 from model_zoo.registry import write_record
-from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Training
+from model_zoo.schema import Checkpoint, Record, Taxonomy, Threat, TrainedOn, Training, usual_shape
 from model_zoo.threat import ThreatModel, radius_text
 from model_zoo.training.curve import curve_csv
 from model_zoo.training.recipe import Recipe
@@ -107,7 +107,11 @@ def describe(trained: Trained, recipe: Recipe, frozen: Classifier, content: byte
         weight_init=recipe.options.get("weight_init"),
         pruning=taxonomy,
         backward=activation.backward,
-        data=TrainedOn(train=recipe.data.dataset, images=(recipe.data.images or trained.images) - recipe.data.hold_out),
+        data=TrainedOn(
+            train=recipe.data.dataset,
+            images=(recipe.data.images or trained.images) - recipe.data.hold_out,
+            shape=None if trained.shape == usual_shape(recipe.data.dataset) else trained.shape,
+        ),
         threat=Threat(norm="Linf", radius=radius_text(threat.radius)),
         recipe=recipe.id,
         seed=recipe.seed,

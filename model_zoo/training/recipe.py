@@ -119,9 +119,11 @@ class Recipe:
             raise UsageError(f"{path}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain nested dictionaries with all defaults filled in."""
+        """Return plain nested dictionaries with all defaults filled in, except `flip`: identities of trainings are older than it."""
         fields = dataclasses.asdict(self)
         del fields["folder"]
+        if fields["data"]["flip"]:
+            del fields["data"]["flip"]
         return fields
 
 

@@ -13,7 +13,7 @@ from model_zoo.training.sharing import Draws
 
 @dataclass(frozen=True)
 class Crop:
-    """Random crop of the padded image, and random horizontal flip.
+    """Random crop of the padded image, and random horizontal flip if mirror images have the same class.
 
     Attributes
     ----------
@@ -23,11 +23,14 @@ class Crop:
         Value of the padding, in [0, 1].
     offsets : int
         Number of different offsets per axis; 2 padding + 1 reach every crop.
+    flip : bool
+        Whether images are flipped at random.
     """
 
     padding: int = 4
     value: float = 0.0
     offsets: int = 9
+    flip: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Batch:
     Attributes
     ----------
     images : torch.Tensor
-        float32 [N, 3, H, W] in [0, 1], channels-last in memory.
+        float32 [N, C, H, W] in [0, 1], channels-last in memory.
     labels, index : torch.Tensor
         int64 [N]; `index` is the position among the training images.
     rows, columns : torch.Tensor
@@ -55,7 +58,8 @@ def cuts(images: torch.Tensor, crop: Crop, draws: Draws) -> tuple[torch.Tensor, 
     """Return rows and columns, int64 [N, H] and [N, W], of a random crop of each of `images` [N, C, H, W]."""
     number, _, height, width = images.shape
     offsets = draws.integers(crop.offsets, 2, number).to(images.device)
-    flips = draws.coins(number).to(images.device)
+    # Drawn in any case, so that all other random numbers are the same.
+    flips = draws.coins(number).to(images.device) & crop.flip
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device).expand(number, width)
     return rows, offsets[1][:, None] + torch.where(flips[:, None], columns.flip(1), columns)
@@ -68,7 +72,7 @@ def cut(padded: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torc
 
 
 def on_device(images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images uint8 [N, H, W, 3] and labels [N] as uint8 [N, 3, H, W] and int64 [N] on `device`."""
+    """Return images uint8 [N, H, W, C] and labels [N] as uint8 [N, C, H, W] and int64 [N] on `device`."""
     # PyTorch warns about arrays that are not writable.
     writable = np.require(images, requirements=["C", "W"])
     pixels = torch.from_numpy(writable).permute(0, 3, 1, 2).contiguous().to(device)
@@ -83,7 +87,7 @@ class Sampler:
     Parameters
     ----------
     images : torch.Tensor
-        uint8 [N, 3, H, W].
+        uint8 [N, C, H, W].
     labels : torch.Tensor
         int64 [N].
     size : int

@@ -173,11 +173,15 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training images: the first `images` of the shuffled training split (all if None), of which `hold_out` are held out."""
+    """Training images: the first `images` of the shuffled training split (all if None), of which `hold_out` are held out.
+
+    If `flip` is False, images are cropped at random but not mirrored.
+    """
 
     dataset: str
     hold_out: int
     images: int | None = None
+    flip: bool = True
 
     def __post_init__(self) -> None:
         if self.hold_out < 0 or (self.images is not None and self.images <= self.hold_out):

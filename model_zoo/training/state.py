@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.errors import DamagedFileError, UsageError, UserError
+from model_zoo.exhaustion import is_memory
 from model_zoo.files import placing
 from model_zoo.training.migrations import VERSION, migrate
 from model_zoo.training.recipe import Recipe
@@ -47,15 +48,28 @@ def read_state(path: Path) -> dict[str, Any]:
     DamagedFileError
         If the file does not exist, is not a training state, is truncated, or has a newer version.
     """
-    try:
+    with restoring(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
-        raise DamagedFileError(path, "the state of a training run", str(error).splitlines()[0] if str(error) else "no such file") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise DamagedFileError(path, "the state of a training run", "another file")
-    if state["version"] > VERSION:
-        raise DamagedFileError(path, f"version {VERSION} or older", f"version {state['version']}")
-    return migrate(state)
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise DamagedFileError(path, "the state of a training run", "another file")
+        if state["version"] > VERSION:
+            raise DamagedFileError(path, f"version {VERSION} or older", f"version {state['version']}")
+        return migrate(state)
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a stored state is read or restored into a DamagedFileError that names the file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # Values of a damaged file may be of any type, and torch raises many exceptions when it reads one.
+        if is_memory(error):
+            raise
+        first_line = next(iter(str(error).splitlines()), "")
+        raise DamagedFileError(path, "the state of a training run", f"{type(error).__name__}: {first_line}") from None
 
 
 def check_same(path: Path, state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

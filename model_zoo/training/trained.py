@@ -15,7 +15,10 @@ from model_zoo.training.engine import refresh
 
 @dataclass
 class Trained:
-    """Result of training: the classifier in eval mode, the record of the selected epoch, the curve, and how the run was computed."""
+    """Result of training: the classifier in eval mode, the record of the selected epoch, the curve, and how the run was computed.
+
+    `shape` is that of the images, [C, H, W].
+    """
 
     model: Classifier
     selected: EpochRecord
@@ -24,6 +27,7 @@ class Trained:
     threads: int = 1
     device: str = "cpu"
     images: int = 0
+    shape: tuple[int, int, int] = (3, 32, 32)
     engine: str = "dense"
 
 
@@ -44,4 +48,5 @@ def make_trained(
         model.load_state_dict(best)
     refresh(model)
     details = {name: facts[name] for name in ("precision", "threads", "device", "images", "engine")}
-    return Trained(model.eval(), curve[-1] if best is None else curve[selected], curve, **details)
+    channels, height, width = facts["shape"]
+    return Trained(model.eval(), curve[-1] if best is None else curve[selected], curve, **details, shape=(channels, height, width))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from model_zoo.training.averaging import ParameterAverage, epoch_sampler, recomp
 from model_zoo.training.building import build, build_model
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.engine import make_engine, resolve_engine
+from model_zoo.training.fitting import check_fits, check_runs
 from model_zoo.training.hold_out import hold_out_accuracy
 from model_zoo.training.methods import Setting, get_method
 from model_zoo.training.methods.clean import clean_loss
@@ -28,7 +30,7 @@ from model_zoo.training.sampler import Sampler, on_device
 from model_zoo.training.schedule import learning_rate
 from model_zoo.training.sharing import Draws, Share, joined
 from model_zoo.training.starting import start_from, start_sha256
-from model_zoo.training.state import arrays_sha256, check_same, read_state, write_state
+from model_zoo.training.state import arrays_sha256, check_same, read_state, restoring, write_state
 from model_zoo.training.trained import Step, Trained, make_trained
 
 # Minimum time between two stored states, in seconds and as a multiple of the time that storing takes.
@@ -55,7 +57,7 @@ def train(
     recipe : Recipe
         What to train and how.
     images, labels : np.ndarray
-        The training split, uint8 [N, H, W, 3] and integers [N]. The held-out images are taken from it.
+        The training split, uint8 [N, H, W, C] and integers [N]. The held-out images are taken from it.
     device : str
         "cpu" or "cuda". If `torchrun` started several processes, each takes one GPU and its part of every batch.
     report : callable, optional
@@ -75,8 +77,8 @@ def train(
     Raises
     ------
     UsageError
-        If there are too few images for the recipe's hold-out and one batch, test images do not match the training images, the engine
-        cannot train the recipe, or the stored run has another recipe or other images.
+        If the recipe's network does not take such images, there are too few for the hold-out and one batch, test images do not match the
+        training images, the engine cannot train the recipe, or the stored run has another recipe or other images.
     DamagedFileError
         If the stored run cannot be read.
     """
@@ -94,12 +96,13 @@ def finished(recipe: Recipe, state: Path) -> Trained | None:
     if not state.is_file():
         return None
     stored = read_state(state)
-    check_same(state, stored, {"recipe": recipe.to_dict()})
-    if len(stored["curve"]) < recipe.optimiser.epochs:
-        return None
-    model = build_model(recipe)
-    model.load_state_dict(stored["model"])
-    return make_trained(model, [EpochRecord.restored(record) for record in stored["curve"]], stored["best"], stored["selected"], stored)
+    with restoring(state):
+        check_same(state, stored, {"recipe": recipe.to_dict()})
+        if len(stored["curve"]) < recipe.optimiser.epochs:
+            return None
+        model = build_model(recipe)
+        model.load_state_dict(stored["model"])
+        return make_trained(model, [EpochRecord.restored(record) for record in stored["curve"]], stored["best"], stored["selected"], stored)
 
 
 class _Run:
@@ -117,7 +120,9 @@ class _Run:
         test: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
         self.recipe, self.share = recipe, share
+        check_fits(recipe, images, labels)
         self.model, self.controller = build(recipe)
+        check_runs(self.model, recipe, images)
         start_from(self.model, recipe)
         self.model = self.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.controller.to(device)
@@ -154,7 +159,8 @@ class _Run:
             draws=draws,
         )
         self.method = method(setting)
-        self.sampler = Sampler(pixels, targets, recipe.optimiser.batch, method.crop(attack.faithful), draws)
+        crop = dataclasses.replace(method.crop(attack.faithful), flip=recipe.data.flip)
+        self.sampler = Sampler(pixels, targets, recipe.optimiser.batch, crop, draws)
         self.optimiser = make_optimiser(recipe.optimiser, self.model.parameters())
         self.average = ParameterAverage(self.model, recipe.average) if recipe.average else None
         # Facts that are constant during a run and must be the same when it is resumed.
@@ -163,6 +169,7 @@ class _Run:
             "data": arrays_sha256(images, labels),
             "starting_weights": start_sha256(recipe),
             "images": len(images),
+            "shape": [images.shape[3], *images.shape[1:3]],
             "engine": self.engine.name,
             "precision": self.engine.precision,
             "threads": torch.get_num_threads(),
@@ -267,7 +274,7 @@ class _Run:
             "position": self.sampler.position,
             "memory": self.method.memory,
             "average": None if self.average is None else self.average.state(),
-            "curve": [asdict(record) for record in self.curve],
+            "curve": [dataclasses.asdict(record) for record in self.curve],
             "sums": self.sums,
             "spent": self.spent,
             "best": self.best,
@@ -278,6 +285,10 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Restore a stored run."""
         state = read_state(path)
+        with restoring(path):
+            self._restore(path, state)
+
+    def _restore(self, path: Path, state: Mapping[str, Any]) -> None:
         check_same(path, state, self.facts)
         self.curve = [EpochRecord.restored(record) for record in state["curve"]]
         if len(self.curve) < self.recipe.optimiser.epochs:

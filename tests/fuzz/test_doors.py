@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.frame import Door, doors, run_case
 
 # Doors that need an optional package.
-MARKS = {"onnx": pytest.mark.needs_onnx}
+MARKS = {"onnx": pytest.mark.needs_onnx, "commands": pytest.mark.needs_onnx}
 
 
 @pytest.mark.parametrize("door", [pytest.param(door, marks=MARKS.get(name, ()), id=name) for name, door in doors().items() if door.ci])

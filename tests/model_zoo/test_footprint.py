@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from model_zoo.classifier import build_classifier
 from model_zoo.footprint import Footprint, measure, measure_layers, peak_activation_bytes
 from model_zoo.packing.frozen import assemble, batch_norm_tensors, effective_weights, freeze
 from model_zoo.packing.packed import load_packed, pack
 from model_zoo.registry import package_folder
+from model_zoo.stored_size import stored_size
 from model_zoo.training.building import build_model
 from model_zoo.training.recipe import Recipe
-from model_zoo.user_model import stored_size
 
 RECIPE = Recipe.load(package_folder("recipes") / "cifar10-rn34-pruned-binary-k01-p01.toml")
 
@@ -182,6 +183,8 @@ def test_transposed_grouped_and_shared_layers() -> None:
     rows = {row.name: row for row in measure_layers(Several().eval(), (3, 8, 8))}
     assert rows["up"].macs == 48 * 64 and rows["grouped"].macs == 72 * 14 * 14
     assert set(rows) == {"up", "grouped", "one"} and rows["one"].weights == 64
+    # The shared weights are stored once and used twice.
+    assert rows["one"].macs == 128
 
 
 def test_seed_bytes_require_signs_that_were_drawn(tmp_path: Path) -> None:
@@ -195,8 +198,6 @@ def test_seed_bytes_require_signs_that_were_drawn(tmp_path: Path) -> None:
 
 
 def test_bytes_of_a_pruned_network_are_those_of_kept_weights_and_masks() -> None:
-    from torch.nn.utils import prune
-
     dense, pruned = other_network(), other_network()
     assert stored_size(dense) == (4 * (4520 + 18), "tensors")
     for layer in (pruned[0], pruned[3]):
@@ -204,3 +205,58 @@ def test_bytes_of_a_pruned_network_are_those_of_kept_weights_and_masks() -> None
     size, convention = stored_size(pruned)
     assert convention == "kept weights and masks" and size == 4 * (60 + 392 + 18) + 600 // 8 + 3920 // 8
     assert stored_size(other_network().half())[0] == 2 * (4520 + 18)
+
+
+def test_a_mask_in_a_parametrisation_counts_like_one_of_torch_pruning() -> None:
+    class Mask(nn.Module):
+        def __init__(self, weight: torch.Tensor) -> None:
+            super().__init__()
+            self.register_buffer("mask", (weight.abs() > weight.abs().quantile(0.9)).float())
+
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            masked: torch.Tensor = weight * self.mask
+            return masked
+
+    network = other_network()
+    for layer in (network[0], network[3]):
+        parametrize.register_parametrization(layer, "weight", Mask(layer.weight.detach()))
+    assert stored_size(network) == (4 * (60 + 392 + 18) + 600 // 8 + 3920 // 8, "kept weights and masks")
+    normed = other_network()
+    parametrizations.weight_norm(normed[3])
+    assert stored_size(normed) == (4 * (4520 + 18 + 10), "tensors")
+
+
+def test_memory_that_tensors_share_counts_once() -> None:
+    network = nn.Module()
+    network.register_buffer("whole", torch.zeros(20, 30))
+    network.register_buffer("rows", network.whole[:10])
+    network.register_buffer("turned", network.whole.T)
+    network.register_buffer("repeated", torch.zeros(1).expand(5000))
+    network.register_buffer("every_other", torch.zeros(10)[::2])
+    assert stored_size(network) == (4 * (600 + 1 + 5), "tensors")
+    tied = other_network()
+    prune.l1_unstructured(tied[3], "weight", 0.5)
+    once = stored_size(tied)
+    tied.register_buffer("same", tied[3].weight_orig.detach())
+    assert stored_size(tied) == once
+
+
+def test_kept_weights_of_sixteen_bits_take_two_bytes(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    model = other_network()
+    with torch.no_grad():
+        for layer in (model[0], model[3]):
+            layer.weight.copy_(torch.where(torch.rand_like(layer.weight) < 0.1, layer.weight, 0.0))
+    single = measure(model, tmp_path / "file")
+    cast = nn.Sequential(Cast(torch.float16), model[0].half(), model[1], model[2], model[3].half())
+    half = measure(cast, tmp_path / "file")
+    assert single.bitmap_bytes is not None and half.bitmap_bytes == single.bitmap_bytes - 2 * single.kept_weights
+
+
+class Cast(nn.Module):
+    def __init__(self, kind: torch.dtype) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.to(self.kind)

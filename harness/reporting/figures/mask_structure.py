@@ -14,7 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.reporting.figures import Drawn, Material
 from harness.reporting.masks import kept_by_channel, kept_by_kernel, kernels_at_random, sorted_at_random, used_at_random
@@ -152,6 +152,7 @@ def draw_kernels(axes: Axes, layer: Layer) -> None:
     axes.set_yscale("log")
     axes.set_ylim(0.5, 2.5 * kernels)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(kept_counts)
     axes.grid(axis="x", visible=False)
     axes.set_title(f"layer {layer.number}: kernels by kept weights")

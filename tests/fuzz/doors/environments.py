@@ -95,7 +95,7 @@ def case(random: Random, folder: Path) -> None:
         before, may_succeed = _sha256(store), command[0] == "export"
     elif kind == "folder-for-file":
         target = {"run": reports / "request" / "summary.md", "report": reports / "README.md", "export": folder / "out.safetensors"}.get(
-            command[0], store / "outcomes.parquet"
+            command[0], store / ("outcomes.parquet" if "pack" in command else "manifests.json.zst")
         )
         target.mkdir(parents=True)
         (target / "a").touch()

@@ -171,12 +171,12 @@ def case(random: Random, folder: Path) -> None:
     if random.random() < 0.2:
         fields.setdefault("made", "print('\\x1b[31m' * 10_000)")
     path.write_text(FILE.format(**{**DEFAULTS, **fields}))
-    before = _process_state()
+    before = process_state()
     opened: list[Any] = []
     error = refusal(lambda: opened.append(parse(f"{path}:make").open()), path.name)
-    after = _process_state()
+    after = process_state()
     changed = [name for name in before if before[name] != after[name]]
-    _restore(before)
+    restore(before)
     assert not changed, f"{fields}: not as before: {changed}"
     if words is not None:
         assert error is not None, f"accepted: {fields}"
@@ -198,7 +198,7 @@ def _check_logits(path: Path, description: Any, model: Any) -> None:
     assert description.classes == plain.classes == 10 and description.size == 32 and description.bytes > 0
 
 
-def _process_state() -> dict[str, Any]:
+def process_state() -> dict[str, Any]:
     """Return the state of the process that user code must not change."""
     return {
         "type": torch.get_default_dtype(),
@@ -221,7 +221,7 @@ def _process_state() -> dict[str, Any]:
     }
 
 
-def _restore(before: dict[str, Any]) -> None:
+def restore(before: dict[str, Any]) -> None:
     """Restore the state of the process after a failed case."""
     torch.set_default_dtype(before["type"])
     torch.set_default_device(None if before["device"] == "cpu" else before["device"])

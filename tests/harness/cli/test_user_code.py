@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 import harness
@@ -162,3 +163,37 @@ def test_methods_other_than_forward_may_fail(function: str, words: str, folder: 
     result = CliRunner().invoke(main, ["compare", f"odd.py:{function}", "--suite", "smoke", "--n", "2", "--workers", "1"])
     assert result.exit_code == 1 and words in result.stderr and "Traceback" not in result.stderr, result.output
     assert not isinstance(result.exception, LookupError)
+
+
+LATER = """
+import random, sys
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, first):
+        super().__init__()
+        self.layer, self.first, self.calls = nn.Linear(3072, 10), first, 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.calls > self.first:
+            raise SystemExit("later")
+        return self.layer(images.flatten(1))
+
+def make():
+    return Net(FIRST)
+"""
+
+
+@pytest.mark.needs_onnx
+@pytest.mark.parametrize("first", [0, 12, 60])
+def test_add_reports_an_exit_of_a_network_whenever_it_comes(first: int, there: Path) -> None:
+    (there / "later.py").write_text(LATER.replace("FIRST", str(first)))
+    state = torch.get_rng_state()
+    fields = "--id mine --family dense --method x --weight-bits 32 --dataset cifar10 --radius 8/255"
+    result = CliRunner().invoke(main, ["add", "later.py:make", *fields.split()])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert len(result.stderr.splitlines()) == (1 if result.exit_code else 2) and "Traceback" not in result.stderr
+    assert result.exit_code or first == 60
+    assert torch.equal(torch.get_rng_state(), state)

@@ -3,13 +3,25 @@
 from itertools import combinations, pairwise
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
-from harness.reporting.style import ATTACKS, COMPONENTS, FAMILIES, SEGMENTS, legend_below, luminance, new_figure, readable_on, save
+from harness.reporting.style import (
+    ATTACKS,
+    COMPONENTS,
+    FAMILIES,
+    SEGMENTS,
+    SETTINGS,
+    legend_below,
+    luminance,
+    new_figure,
+    readable_on,
+    save,
+)
 
 # Full dichromacy in linear RGB (G. M. Machado, M. M. Oliveira, L. A. F. Fernandes, A physiologically-based model for simulation of color
 # vision deficiency, IEEE Transactions on Visualization and Computer Graphics 15, 2009, 1291-1298, table 1, severity 1.0).
@@ -78,3 +90,15 @@ def test_a_saved_picture_has_the_requested_size_and_colours(tmp_path: Path) -> N
     assert picture.size == (640, 480) and picture.mode == "P"
     counts = picture.convert("RGB").getcolors(640 * 480)
     assert counts is not None and (0xD5, 0x5E, 0x00) in {colour for _, colour in counts}
+
+
+def test_dollars_and_backslashes_are_shown_as_text(tmp_path: Path) -> None:
+    words = ["costs $5 or $6", "$x_1$ of \\frac", "$", "a label $\\alpha$", "a tick $10^2$", "a legend $y$"]
+    figure, axes = new_figure(6.0, 3.0, *words[:2])
+    with mpl.rc_context(SETTINGS):
+        axes.set_xlabel(words[2])
+        axes.set_ylabel(words[3])
+    axes.set_xticks([0, 1], ["a", words[4]])
+    legend_below(figure, [Patch(label=words[5])])
+    (path,) = save(figure, tmp_path / "words", ("svg",))
+    assert all(f">{text}</text>" in path.read_text() for text in words)

@@ -16,6 +16,7 @@ from harness.reproduction.scale import read_scale
 from harness.reproduction.settings import Settings
 from harness.runner.execute import execute, run_until_done
 from harness.runner.executors import Resources
+from harness.runner.identity import unit_id
 from harness.runner.merge import merge
 from harness.runner.packing import pack
 from harness.runner.store import Store
@@ -123,9 +124,9 @@ def test_cells_are_matched_by_seed_but_not_by_name_or_engine(trained: CellStore)
     document = trained.training(ours_settings())
     assert document is not None
     other = Store(trained.store.root / "other")
-    other.trainings.write(
-        document.model_copy(update={"training": "0" * 64, "identity": {**document.identity, "engine": "other"}, "recipe": "renamed"})
-    )
+    identity, record = {**document.identity, "engine": "other"}, {**document.record, "id": "renamed"}
+    changes = {"training": unit_id(identity), "identity": identity, "recipe": "renamed", "record": record}
+    other.trainings.write(document.model_copy(update=changes))
     assert CellStore(other, trained.scale).training(ours_settings()) is not None
 
 

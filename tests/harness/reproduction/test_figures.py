@@ -13,9 +13,11 @@ from harness.reproduction.scale import read_scale
 from harness.runner.store import Store
 from harness.runner.trainings import TrainingDocument
 from model_zoo.errors import MissingDataError
+from model_zoo.registry import get_record
+from model_zoo.training.curve import EpochRecord, curve_csv
 from tests.harness.reproduction.test_cells import TINY, ours_settings
 
-CURVE = "epoch,train_robust_accuracy,hold_out_pgd_accuracy,test_pgd_accuracy\n1,0.1,0.2,0.3\n2,0.2,0.3,0.4\n"
+CURVE = curve_csv([EpochRecord(1, 0.1, 2.0, 0.1, 0.5, 0.2, 1.0, 0.5, 0.3), EpochRecord(2, 0.1, 1.9, 0.2, 0.5, 0.3, 2.0, 0.5, 0.4)])
 
 
 @pytest.fixture
@@ -47,8 +49,9 @@ def test_curves_count_the_available_runs(cells: CellStore) -> None:
         figures.figure_4(cells)
     settings = figures.PRUNED.model_copy(update={"p": 0.5})
     (unit,), _ = cells.missing_trainings([settings])
+    record = {**get_record("cifar10-rn8s29-dense").model_dump(mode="json", exclude_none=True), "id": unit.recipe.id}
     cells.store.trainings.write(
-        TrainingDocument(training=unit.id, identity=unit.identity, recipe=unit.recipe.id, record={}, curve=CURVE, seconds=1.0)
+        TrainingDocument(training=unit.id, identity=unit.identity, recipe=unit.recipe.id, record=record, curve=CURVE, seconds=1.0)
     )
     cells.refresh()
     figure = figures.figure_4(cells)

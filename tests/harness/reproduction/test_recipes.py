@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +119,17 @@ def test_slugs_of_different_settings_differ() -> None:
     variants.append({"init": "signed-constant", "score_scale": None})
     slugs = [settings(**{**OURS, **variant}).slug for variant in variants]
     assert len(set(slugs)) == len(slugs)
+
+
+@pytest.mark.parametrize("step", ["0", "-1/2", "1/0", "1e999999999", "nan", "x"])
+def test_a_step_that_is_not_a_positive_fraction_is_an_error(step: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((files("harness.reproduction") / "scales" / "small.toml").read_text().replace('step = "3/4"', f'step = "{step}"'))
+    with pytest.raises(DamagedFileError, match=r"mine\.toml.*attack\.step"):
+        get_scale(str(path))
+
+
+def test_a_scale_without_the_schedule_of_a_method_is_an_error_that_names_it() -> None:
+    scale = get_scale("small").model_copy(update={"schedules": {}})
+    with pytest.raises(MissingDataError, match="no schedule 'scores'"):
+        derive(get("table-1").trainings()[0], scale)

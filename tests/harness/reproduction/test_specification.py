@@ -179,6 +179,16 @@ def read(tmp_path: Path, old: str, new: str) -> PaperTable:
         ('stub = ["p"]', 'stub = ["p", "q"]', "expected 2 labels in row 'p = 0', found 1"),
         ('name = "p = 1"', 'name = "p = 0"', "several called 'p = 0'"),
         ('title = "A table"', "", "title: Field required"),
+        ('radius = "8/255"', 'radius = "nan"', "not a radius"),
+        ('radius = "8/255"', 'radius = "8"', "larger than the range of pixels"),
+        ("keep_ratio = 0.1", "keep_ratio = 0.1, score_scale = inf", "score_scale"),
+        ("p = 0.0", 'p = "0.0"', "p: Input should be a valid number"),
+        ('number = "1"', "number = 1", "number: Input should be a valid string"),
+        (
+            "[[cells]]",
+            '[[claims]]\nkind = "best-row-follows"\ntext = "t"\nrow_setting = "method"\ncolumn_setting = "p"\n[[cells]]',
+            "row_setting",
+        ),
         ('best = "column"', 'published = "gone.csv"', "published values in gone.csv"),
         ("[[cells]]", '[[claims]]\nkind = "higher"\ntext = "t"\npairs = [["r = 0.9", "r = 0.99"]]\n[[cells]]', "'r = 0.99' .did you mean"),
         ("[[cells]]", '[[claims]]\nkind = "hihger"\ntext = "t"\n[[cells]]', "claims.0"),
@@ -195,7 +205,12 @@ def test_published_values_from_a_file_are_checked(tmp_path: Path) -> None:
         ("1,p = 2,r = 0.9,autoattack,5,,", "'p = 2' .did you mean"),
         ("1,p = 1,r = 0.9,clean,5,,", "measure 'autoattack'"),
         ("1,p = 0,r = 0.9,autoattack,5,,", "one value per cell"),
-        ("1,p = 1,r = 0.9,autoattack,many,,", "could not convert"),
+        ("1,p = 1,r = 0.9,autoattack,many,,", "'many' is not a percentage"),
+        ("1,p = 1,r = 0.9,autoattack,1e1,,", "'1e1' is not a percentage"),
+        ("1,p = 1,r = 0.9,autoattack,nan,,", "'nan' is not a percentage"),
+        ("1,p = 1,r = 0.9", "7 values in every row"),
+        ("1,p = 1,r = 0.9,autoattack,5,,,", "7 values in every row"),
+        (f'"{"a" * 200_000}",p = 1,r = 0.9,autoattack,5,,', "field larger"),
     ):
         (tmp_path / "values.csv").write_text(f"table,row,column,measure,percent,page,note\n{line}\n2,x,y,clean,1,,\n")
         with pytest.raises(DamagedFileError, match=message):

@@ -11,6 +11,7 @@ from torch import nn
 from model_zoo.adapters.exported import load_exported, load_onnx, to_onnx
 from model_zoo.adapters.keep_user_model import keep_user_model
 from model_zoo.errors import DamagedFileError, UsageError, UserError
+from model_zoo.footprint import measure_layers
 from model_zoo.loading import load_model
 from model_zoo.references import parse
 
@@ -116,6 +117,43 @@ def test_onnx_preserves_logits_gradients_and_layers(tmp_path: Path) -> None:
     assert torch.allclose(loaded.module(IMAGES[:2]), model(IMAGES[:2]), atol=1e-5)
     assert torch.allclose(gradient(loaded.module), gradient(model), atol=1e-6)
     assert any(isinstance(layer, nn.Conv2d) for layer in loaded.module.modules())
+
+
+class Twice(nn.Module):
+    """Network that uses the weights of two of its layers twice, and whose last product is of a plain parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.linear = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(48, 48, bias=False)
+        self.matrix = nn.Parameter(torch.rand(48, 10))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = nn.functional.avg_pool2d(self.convolution(self.convolution(images).relu()), 8).flatten(1)
+        logits: torch.Tensor = self.linear(self.linear(features).relu()) @ self.matrix
+        return logits
+
+
+@pytest.mark.needs_onnx
+def test_weights_that_an_onnx_file_holds_once_count_once(tmp_path: Path) -> None:
+    path = tmp_path / "n.onnx"
+    path.write_bytes(to_onnx(Twice().eval().requires_grad_(False), IMAGES))
+    rows = measure_layers(load_onnx(path).module)
+    assert [(row.weights, row.macs) for row in rows] == [(81, 2 * 81 * 1024), (48 * 48, 2 * 48 * 48), (480, 480)]
+
+
+@pytest.mark.needs_onnx
+def test_a_stored_file_does_not_depend_on_the_folder_and_names_no_path(tmp_path: Path) -> None:
+    contents = []
+    for folder in ("one", "two/deep folder"):
+        source = tmp_path / folder / "net.py"
+        source.parent.mkdir(parents=True)
+        source.write_text(OWN_BACKWARD.replace("Sign.apply(self.convolution(images))", "self.convolution(images).relu()"))
+        keep_user_model(parse(f"{source}:make"), source.parent / "added", IMAGES, PROPERTIES)
+        contents.append([(source.parent / "added" / f"mine.{suffix}").read_bytes() for suffix in ("onnx", "toml")])
+    assert contents[0] == contents[1]
+    for words in (str(tmp_path), "net.py", "site-packages", str(Path.home())):
+        assert words.encode() not in contents[0][0]
 
 
 @pytest.mark.needs_onnx

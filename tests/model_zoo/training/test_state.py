@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_zoo.errors import DamagedFileError, UsageError
+from model_zoo.errors import DamagedFileError, UsageError, UserError
 from model_zoo.training.curve import EpochRecord
 from model_zoo.training.methods import method_names
 from model_zoo.training.recipe import Recipe
@@ -158,3 +158,16 @@ def test_a_process_killed_by_sigkill_resumes_to_the_same_weights(tmp_path: Path)
     resumed = train(chosen, SAMPLE.images, SAMPLE.labels, state=path)
     assert hash_of_weights(resumed, chosen) == hash_of_weights(train(chosen, SAMPLE.images, SAMPLE.labels), chosen)
     assert [file.name for file in tmp_path.glob("*.pt")] == [path.name]
+
+
+def test_a_state_with_values_of_other_types_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.state.pt"
+    train(recipe(), SAMPLE.images, SAMPLE.labels, state=path)
+    stored = {name: value for name, value in read_state(path).items() if name not in ("format", "version")}
+    for name in ("recipe", "curve", "model"):
+        for value in (None, 1.5, "x", [[1]], {"a": b"x"}):
+            write_state(path, {**stored, name: value})
+            with pytest.raises(UserError, match=r"run\.state\.pt"):
+                # A short curve is that of a run in progress, which is restored to be continued.
+                if finished(recipe(), path) is None:
+                    train(recipe(), SAMPLE.images, SAMPLE.labels, state=path)
