@@ -22,10 +22,10 @@ THREATS = {"fmn-linf": ThreatModel("Linf", Fraction(4, 255)), "fmn-l2": L2, "ddn
 each_attack = pytest.mark.parametrize("name", THREATS)
 
 
-def run(name, model, images, labels, **changes):
+def run(name, model, images, labels, classes=None, **changes):
     spec = attacks.get(name)
     spec = replace(spec, parameters={**spec.parameters, "steps": 100, **changes})
-    return attacks.run(spec, AttackCall(model, images, labels, THREATS[name], 0))
+    return attacks.run(spec, AttackCall(model, images, labels, THREATS[name], 0), classes=classes)
 
 
 @each_attack
@@ -66,7 +66,7 @@ def test_a_model_that_cannot_be_broken_leaves_the_images(victim, rewired, name):
 def test_passes_are_counted_per_image(victim):
     images, labels = victim.first(5)
     meter = Meter(victim.model, images, labels, THREATS["ddn"])
-    run("ddn", meter, images, labels)
+    run("ddn", meter, images, labels, classes=10)
     assert meter.forwards.tolist() == [101] * 5 and meter.backwards.tolist() == [100] * 5
 
 
