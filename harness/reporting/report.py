@@ -54,8 +54,8 @@ class Report:
 
     @property
     def main_table(self) -> str:
-        """Name of the first table: "summary" if models were attacked."""
-        return next(iter(self.frames))
+        """ "summary" if models were attacked, otherwise the first table."""
+        return "summary" if "summary" in self.frames else next(iter(self.frames))
 
 
 def build(

@@ -118,5 +118,5 @@ def test_duplicate_keys_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
     line = ",".join(row.get(name, "") for name in HEADER.split(","))
     (tmp_path / "made-up.csv").write_text(f"{HEADER}\n{line}\n{line}\n")
     monkeypatch.setattr(publications, "package_folder", lambda _: tmp_path)
-    with pytest.raises(DamagedFileError, match="line 3: one again"):
+    with pytest.raises(DamagedFileError, match="line 3: one a second time"):
         published()

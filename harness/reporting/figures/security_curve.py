@@ -25,6 +25,8 @@ DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
 
 def figures(material: Material) -> Drawn:
     """Yield one figure per threat model with attacks that minimise the distance."""
+    if material.outcomes.empty:
+        return
     for keys, group in material.outcomes.groupby(["dataset", "norm", "radius"], sort=True):
         dataset, norm, radius = map(str, keys)
         by_model = {str(model): distances(part) for model, part in group.groupby("model")}

@@ -188,8 +188,8 @@ def make():
 
 @pytest.mark.needs_onnx
 @pytest.mark.parametrize("first", [0, 12, 60])
-def test_add_reports_an_exit_of_a_network_whenever_it_comes(first: int, there: Path) -> None:
-    (there / "later.py").write_text(LATER.replace("FIRST", str(first)))
+def test_add_reports_an_exit_of_a_network_whenever_it_comes(first: int, folder: Path) -> None:
+    (folder / "later.py").write_text(LATER.replace("FIRST", str(first)))
     state = torch.get_rng_state()
     fields = "--id mine --family dense --method x --weight-bits 32 --dataset cifar10 --radius 8/255"
     result = CliRunner().invoke(main, ["add", "later.py:make", *fields.split()])

@@ -1,5 +1,6 @@
 """Tests of models with the same id and folders with the same name: they are distinguished or an error, never merged."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,9 @@ def test_a_summary_of_models_with_the_same_id_is_an_error(records: Path) -> None
 
 
 def test_show_separates_outcomes_by_record(records: Path) -> None:
-    for name, n in (("first", "6"), ("second", "4")):
-        result = run("show", str(records / name / "again.toml"), "--store", str(records / "store"))
-        assert result.stdout.splitlines()[-1].split()[-2] == n and "1 other model(s) called again" in result.stderr
+    for name, n in (("first", 6), ("second", 4)):
+        result = run("show", str(records / name / "again.toml"), "--store", str(records / "store"), "--json")
+        assert json.loads(result.stdout)["results"][0]["accuracies"]["worst"]["n"] == n and "1 other model(s) called again" in result.stderr
 
 
 def test_models_with_the_same_id_cannot_share_a_plan(records: Path) -> None:
