@@ -54,7 +54,7 @@ class Report:
 
     @property
     def main_table(self) -> str:
-        """ "summary" if models were attacked, otherwise the first table."""
+        """Name of the first table, which is the summary if models were attacked."""
         return "summary" if "summary" in self.frames else next(iter(self.frames))
 
 
