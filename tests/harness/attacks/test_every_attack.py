@@ -22,7 +22,7 @@ NAMES = [
     pytest.param(name, marks=pytest.mark.needs_secmlt if ATTACK_ADAPTERS.get(attacks.get(name).adapter).extra else ())
     for name in attacks.names()
 ]
-RADII = {"Linf": Fraction(4, 255), "L2": Fraction(1, 2), "L1": Fraction(6)}
+RADII = {"Linf": Fraction(4, 255), "L2": Fraction(1, 2), "L1": Fraction(12)}
 WITHOUT_GRADIENTS = ("square", "rays", "transfer")
 
 

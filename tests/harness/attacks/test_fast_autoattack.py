@@ -94,6 +94,17 @@ def test_breaks_the_same_images_as_the_package(victim, threat):
     assert None in result.broken_by and len(set(result.broken_by)) > 1
 
 
+@pytest.mark.slow
+def test_breaks_the_same_images_of_a_shipped_model_as_the_package_in_l2():
+    model, threat = load_model("cifar10-rn8s29-dense"), ThreatModel("L2", Fraction(1, 2))
+    images, labels = datasets.load("cifar10-sample").first(40).tensors()
+    rows = (model(images).argmax(1) == labels).nonzero().flatten()[:12]
+    call = AttackCall(model, images[rows].contiguous(), labels[rows], threat, 1)
+    ours, package = (attacks.run(attacks.get(name), call).broken_by for name in ("fast-autoattack-l2", "autoattack-l2"))
+    assert [component is None for component in ours] == [component is None for component in package]
+    assert {None} < set(ours)
+
+
 def test_broken_images_get_no_further_passes_and_survivors_the_predicted_number(victim, linf):
     images, labels = victim.first(30)
     meter = Meter(victim.model, images, labels, linf)
