@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import groupby
 from typing import Any
 
 from rich.console import Console
@@ -33,14 +32,12 @@ class TextConsole(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print objects; a table that is wider than the console is printed as one block per row."""
-        for is_table, part in groupby(objects, key=lambda item: isinstance(item, Table)):
-            if not is_table:
-                super().print(*part, **options)
-                continue
-            for item in (line for table in part for line in fitting(table, self)):
-                super().print(item, **options)
-        if not objects:
-            super().print(**options)
+        if not any(isinstance(item, Table) for item in objects):
+            super().print(*objects, **options)
+            return
+        for item in objects:
+            for line in fitting(item, self) if isinstance(item, Table) else [item]:
+                super().print(line, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a string as text whose control characters, except line feeds, are escaped."""

@@ -54,11 +54,9 @@ def find(name: str, data_dir: Path, folders: Sequence[str], *alternatives: Files
     MissingDataError
         If there are none; the message names the files of the first two alternatives and the folders.
     """
-    for folder in folders:
-        for files in alternatives:
-            paths = [data_dir / folder / file for file in files]
-            if all(path.exists() for path in paths):
-                return paths
+    paths = _first(data_dir, folders, alternatives)
+    if paths is not None:
+        return paths
     expected = ", or ".join(" and ".join(files) for files in alternatives[:2])
     places = " or ".join(str(data_dir / folder) if folder == "." else folder for folder in sorted(folders))
     raise MissingDataError(f"{name}: no {expected} in {places}: docs/data.md says where to get them")
@@ -66,7 +64,16 @@ def find(name: str, data_dir: Path, folders: Sequence[str], *alternatives: Files
 
 def has(data_dir: Path, folders: Sequence[str], *alternatives: Files) -> bool:
     """Return whether `find` would find something."""
-    return any(all((data_dir / folder / file).exists() for file in files) for folder in folders for files in alternatives)
+    return _first(data_dir, folders, alternatives) is not None
+
+
+def _first(data_dir: Path, folders: Sequence[str], alternatives: Sequence[Files]) -> list[Path] | None:
+    for folder in folders:
+        for files in alternatives:
+            paths = [data_dir / folder / file for file in files]
+            if all(path.exists() for path in paths):
+                return paths
+    return None
 
 
 def note_changes(path: Path, md5s: Iterable[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from harness.evaluation.counts import CLEAN, refuse_mixtures
 from harness.evaluation.marks import union
 from harness.evaluation.outcomes import near_constant
 from harness.reporting.cells import Cell, accuracy_cell, published_cell
-from harness.reporting.frames import CELLS, ENDS
+from harness.reporting.frames import CELLS, numbers_of, with_catalogue
 from harness.statistics import clustered_interval
 from model_zoo.threat import CORRUPTED
 
@@ -57,11 +57,7 @@ def corrupted(outcomes: pd.DataFrame, models: pd.DataFrame, expected: pd.DataFra
     for (dataset, model), part in outcomes.groupby(["dataset", "model"]):
         plan = _plan(outcomes[outcomes["dataset"] == dataset], expected, str(dataset), str(model))
         rows.append({"dataset": dataset, "norm": CORRUPTED, "radius": "", "model": model, **_row(part, *plan)})
-    catalogue = models.rename(columns={"id": "model", "near_constant": "said_to_be_constant"})
-    frame = pd.DataFrame(rows).merge(catalogue, on="model", how="left", validate="many_to_one")
-    if "said_to_be_constant" in frame:
-        frame["near_constant"] |= frame.pop("said_to_be_constant").eq(True)
-    return frame
+    return with_catalogue(pd.DataFrame(rows), models)
 
 
 def published(publications: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
@@ -114,13 +110,9 @@ def _row(part: pd.DataFrame, conditions: Sequence[Condition], planned: int) -> d
     cells = {CLEAN: accuracy_cell(int(is_right.sum()), len(is_right), planned)}
     for name, chosen in _selections(conditions):
         cells[name] = mean_cell(right[chosen].to_numpy(), planned)
-    numbers: dict[str, Any] = {}
-    for name, cell in cells.items():
-        values = (cell.value, *(cell.interval or (None, None)), cell.n, cell.planned)
-        numbers |= dict(zip((f"{name}{end}" for end in ENDS), values, strict=True))
     is_constant = bool(len(clean)) and near_constant(clean["clean_prediction"].astype(int).tolist())
     flags = ", ".join(union(part["flags"])) if "flags" in part else ""
-    return {"near_constant": is_constant, "flags": flags, "conditions": len(conditions), CELLS: cells, **numbers}
+    return {"near_constant": is_constant, "flags": flags, "conditions": len(conditions), CELLS: cells, **numbers_of(cells)}
 
 
 def _selections(conditions: Sequence[Condition]) -> Iterable[tuple[str, list[Condition]]]:

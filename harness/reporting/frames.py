@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -57,10 +57,7 @@ def summary(
         occurs twice in a cell.
     """
     planned = planned_images(outcomes) if expected is None else expected
-    catalogue = models.rename(columns={"id": "model", "near_constant": "said_to_be_constant"})
-    frame = _wide(long_frame(outcomes, planned), planned).merge(catalogue, on="model", how="left", validate="many_to_one")
-    if "said_to_be_constant" in frame:
-        frame["near_constant"] |= frame.pop("said_to_be_constant").eq(True)
+    frame = with_catalogue(_wide(long_frame(outcomes, planned), planned), models)
     if verdicts is None:
         return frame
     judged = verdicts.rename(columns={"id": "model"})[["model", *GROUP, "verdict", "verdict_reasons", "verdict_images"]]
@@ -101,6 +98,21 @@ def groups_of(frame: pd.DataFrame) -> Iterable[tuple[tuple[str, str, str], pd.Da
         yield (str(dataset), str(norm), str(radius)), part.dropna(axis="columns", how="all")
 
 
+def with_catalogue(frame: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Join the catalogue of models to rows by model; a model is near-constant if the rows or the catalogue say so."""
+    catalogue = models.rename(columns={"id": "model", "near_constant": "listed_as_constant"})
+    joined = frame.merge(catalogue, on="model", how="left", validate="many_to_one")
+    if "listed_as_constant" in joined:
+        joined["near_constant"] |= joined.pop("listed_as_constant").eq(True)
+    return joined
+
+
+def numbers_of(cells: Mapping[str, Cell]) -> dict[str, Any]:
+    """Return the numbers of cells by column: NAME with each of `ENDS`."""
+    values = {name: (cell.value, *(cell.interval or (None, None)), cell.n, cell.planned) for name, cell in cells.items()}
+    return {f"{name}{end}": value for name, numbers in values.items() for end, value in zip(ENDS, numbers, strict=True)}
+
+
 def _wide(long: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
     """Return one row per threat model and model of a long frame, with the cells of its measures and their numbers in columns."""
     rows: list[dict[str, Any]] = []
@@ -110,16 +122,13 @@ def _wide(long: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
         # The last measure is the worst case, whose flags are those of all units.
         shared = {"near_constant": measures[-1]["near_constant"], "flags": measures[-1]["flags"]}
         cells: dict[str, Cell] = {}
-        numbers: dict[str, Any] = {}
         for measure in measures:
             name = measure["measure"]
             # Flags are about attacks, so clean accuracy has none.
             flags = tuple(measure["flags"].split(", ")) if measure["flags"] and name != CLEAN else ()
-            cell = cells[name] = accuracy_cell(measure["successes"], measure["n"], measure["planned"], flags)
-            values = (cell.value, *(cell.interval or (None, None)), cell.n, cell.planned)
-            numbers |= dict(zip((f"{name}{end}" for end in ENDS), values, strict=True))
+            cells[name] = accuracy_cell(measure["successes"], measure["n"], measure["planned"], flags)
         identity = dict(zip([*GROUP, "model"], key, strict=True))
-        rows.append({**identity, "headline": headline(str(group[1]), planned_attacks), **shared, CELLS: cells, **numbers})
+        rows.append({**identity, "headline": headline(str(group[1]), planned_attacks), **shared, CELLS: cells, **numbers_of(cells)})
     return pd.DataFrame(rows)
 
 

@@ -41,10 +41,10 @@ def distances(outcomes: pd.DataFrame) -> pd.DataFrame:
     if column not in COLUMNS or column not in outcomes or not names:
         return pd.DataFrame()
     rows = outcomes[outcomes["attack"].isin(names)]
-    found = (
+    sizes = (
         rows[column].where(rows["adversarial_prediction"] != rows["label"], np.inf).where(rows["clean_prediction"] == rows["label"], 0.0)
     )
-    return rows.assign(distance=found).pivot(index="image", columns="attack", values="distance").dropna()
+    return rows.assign(distance=sizes).pivot(index="image", columns="attack", values="distance").dropna()
 
 
 def minimum_norm(outcomes: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:

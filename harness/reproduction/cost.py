@@ -102,7 +102,7 @@ def _pilot(unit: TrainingUnit) -> float:
 
 
 def _step_seconds(unit: TrainingUnit, batch: int) -> float:
-    """Return the processor time of one training step with a batch size of its own, on one thread."""
+    """Return the processor time of one training step with batches of this size, on one thread."""
     fields = unit.recipe.to_dict()
     generator = np.random.default_rng(0)
     count = unit.recipe.data.hold_out + batch * (PILOT_STEPS + 1)

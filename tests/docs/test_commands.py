@@ -44,11 +44,11 @@ def check(words: list[str]) -> str | None:
             if name not in options | {"-h", "--help"}:
                 return f"no option {name}"
         elif isinstance(command, click.Group) and not word.isupper():
-            found = command.get_command(context, word)
-            if found is None:
+            subcommand = command.get_command(context, word)
+            if subcommand is None:
                 return f"no command {word}"
-            command, context = found, click.Context(found, parent=context)
-            options |= {option for param in found.params for option in (*param.opts, *param.secondary_opts)}
+            command, context = subcommand, click.Context(subcommand, parent=context)
+            options |= {option for param in subcommand.params for option in (*param.opts, *param.secondary_opts)}
     return None
 
 

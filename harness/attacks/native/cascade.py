@@ -15,27 +15,24 @@ its logits do not.
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Annotated
 
 import torch
 from pydantic import Field
 
 from harness.attacks.common import Adapter, AttackCall, AttackResult
-from harness.attacks.component_progress import CLEAN, ComponentProgress
+from harness.attacks.component_progress import ComponentProgress
 from harness.attacks.native import pool
 from harness.attacks.native.apgd import APGD
 from harness.attacks.native.cascade_ascent import CascadeAscent
 from harness.attacks.native.cascade_square import CascadeSquare
+from harness.attacks.native.ensemble import run_in_order, usable
 from harness.attacks.native.losses import margin
 from harness.attacks.native.rays import RayS
 from harness.attacks.parameters import Count, Names, Size
 from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
-from harness.attacks.progress import counted
-from model_zoo.errors import UsageError
 
-CLASSES_FOR_TARGETED_DLR = 4
 COMPONENTS = ("margin", "ranked", "descent", "restart", "square", "rays", "apgd-ce", "apgd-t")
 # Components that attack only the images that `CascadeSquare` marked as suspicious.
 FALLBACK = ("rays", "apgd-ce", "apgd-t")
@@ -80,30 +77,17 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     model, images, labels = call.model, call.images, call.labels
     with torch.no_grad():
         logits = model(images)
-    names = _components(parameters, logits.shape[1])
-    costs = {name: _most(parameters, name, logits.shape[1]) for name in names}
-    total = sum(cost.forwards for cost in costs.values())
+    costs = {name: _most(parameters, name, logits.shape[1]) for name in _components(parameters, logits.shape[1])}
     clean_margin = margin(logits, labels)
-    state = ComponentProgress.begin(images, names, call.memory, reached=clean_margin, suspicious=torch.zeros_like(labels).bool())
-    if not state.done:
-        state.broken_in[logits.argmax(1) != labels] = CLEAN
-    finished_cost = 0
-    for index, name in enumerate(names):
-        rows, cost = state.survivors(index), costs[name].forwards
-        if name in FALLBACK:
-            rows = rows[state.extra["suspicious"][rows]]
-        if len(rows) and name not in state.done:
-            component = _new_component(parameters, name, call.threat.epsilon, logits.shape[1], state, clean_margin)
-            calls = ceil(len(rows) * cost / parameters.batch_size)
-            with counted(model, call.progress, name, calls, finished_cost / total, cost / total):
-                result = pool.run(component, name, model, images, labels, logits, rows, call.seed, parameters.batch_size)
-            state.take(index, rows, result.examples[rows], result.broken[rows])
-            state.done.append(name)
-            state.save(call.memory)
-        finished_cost += cost
-    if call.progress is not None:
-        call.progress(1.0, names[-1])
-    return AttackResult(state.adversarial, state.broken_by(names), state.flags)
+    state = ComponentProgress.begin(images, list(costs), call.memory, reached=clean_margin, suspicious=torch.zeros_like(labels).bool())
+
+    def new_component(name: str) -> pool.Component:
+        return _new_component(parameters, name, call.threat.epsilon, logits.shape[1], state, clean_margin)
+
+    def selected(name: str, rows: torch.Tensor) -> torch.Tensor:
+        return rows[state.extra["suspicious"][rows]] if name in FALLBACK else rows
+
+    return run_in_order(call, logits, costs, state, parameters.batch_size, new_component, selected=selected)
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
@@ -116,9 +100,7 @@ def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
 
 
 def _components(parameters: Parameters, classes: int) -> list[str]:
-    for unknown in set(parameters.components) - set(COMPONENTS):
-        raise UsageError(f"cascade has no component {unknown!r}; it has {', '.join(COMPONENTS)}")
-    return [name for name in parameters.components if name != "apgd-t" or classes >= CLASSES_FOR_TARGETED_DLR] or ["apgd-ce"]
+    return usable("cascade", parameters.components, COMPONENTS, classes)
 
 
 def _new_component(

@@ -7,14 +7,13 @@ called AutoAttack. Outcomes may differ from the package's: the random numbers di
 
 from __future__ import annotations
 
-from math import ceil
-
 import torch
 
 from harness.attacks.common import Adapter, AttackCall, AttackResult, Flag
-from harness.attacks.component_progress import CLEAN, ComponentProgress
+from harness.attacks.component_progress import ComponentProgress
 from harness.attacks.native import pool
 from harness.attacks.native.apgd import APGD
+from harness.attacks.native.ensemble import run_in_order, usable
 from harness.attacks.native.fab import FAB
 from harness.attacks.native.geometry import GEOMETRIES
 from harness.attacks.native.square import Square
@@ -22,11 +21,9 @@ from harness.attacks.native.square_l2 import SquareL2
 from harness.attacks.parameters import Count, Names, Size
 from harness.attacks.parameters import Parameters as BaseParameters
 from harness.attacks.passes import Passes
-from harness.attacks.progress import counted
 from model_zoo.errors import UsageError
 from model_zoo.threat import ThreatModel
 
-CLASSES_FOR_TARGETED_DLR = 4
 COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
@@ -54,35 +51,24 @@ def attack(call: AttackCall, parameters: Parameters) -> AttackResult:
     UsageError
         If the parameters name an unknown component, or the norm of the threat model is neither Linf nor L2.
     """
-    model, images, labels, threat = call.model, call.images, call.labels, call.threat
+    model, images, threat = call.model, call.images, call.threat
     if threat.norm not in GEOMETRIES:
         raise UsageError(f"fast-autoattack is for {' and '.join(GEOMETRIES)}, not for {threat}")
     with torch.no_grad():
         logits = model(images)
-    names = _components(parameters, logits.shape[1])
-    costs = {name: _cost(parameters, name, logits.shape[1]) for name in names}
-    total = sum(cost.forwards for cost in costs.values())
-    state = ComponentProgress.begin(images, names, call.memory)
-    if not state.done:
-        state.broken_in[logits.argmax(1) != labels] = CLEAN
-    finished_cost = 0
-    for index, name in enumerate(names):
-        rows, cost = state.survivors(index), costs[name].forwards
-        if len(rows) and name not in state.done:
-            component = _new_component(parameters, name, threat, logits.shape[1])
-            calls = ceil(len(rows) * cost / parameters.batch_size)
-            with counted(model, call.progress, name, max(calls, 1), finished_cost / total, cost / total):
-                result = pool.run(component, name, model, images, labels, logits, rows, call.seed, parameters.batch_size)
-            state.take(index, rows, result.examples[rows], result.broken[rows])
-            if isinstance(component, APGD) and not component.targets and component.stuck:
-                flag = Flag("zero-gradient", f"{component.stuck} of {len(rows)} images had a zero gradient at the start point")
-                state.flags += (flag,)
-            state.done.append(name)
-            state.save(call.memory)
-        finished_cost += cost
-    if call.progress is not None:
-        call.progress(1.0, names[-1])
-    return AttackResult(state.adversarial, state.broken_by(names), state.flags)
+    costs = {name: _cost(parameters, name, logits.shape[1]) for name in _components(parameters, logits.shape[1])}
+    state = ComponentProgress.begin(images, list(costs), call.memory)
+
+    def new_component(name: str) -> pool.Component:
+        return _new_component(parameters, name, threat, logits.shape[1])
+
+    return run_in_order(call, logits, costs, state, parameters.batch_size, new_component, flags=_flags)
+
+
+def _flags(component: pool.Component, images: int) -> list[Flag]:
+    if not isinstance(component, APGD) or component.targets or not component.stuck:
+        return []
+    return [Flag("zero-gradient", f"{component.stuck} of {images} images had a zero gradient at the start point")]
 
 
 def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
@@ -92,9 +78,7 @@ def passes(parameters: Parameters, classes: int) -> tuple[Passes, Passes]:
 
 
 def _components(parameters: Parameters, classes: int) -> list[str]:
-    for unknown in set(parameters.components) - set(COMPONENTS):
-        raise UsageError(f"fast-autoattack has no component {unknown!r}; it has {', '.join(COMPONENTS)}")
-    return [name for name in parameters.components if name != "apgd-t" or classes >= CLASSES_FOR_TARGETED_DLR] or ["apgd-ce"]
+    return usable("fast-autoattack", parameters.components, COMPONENTS, classes)
 
 
 def _new_component(parameters: Parameters, name: str, threat: ThreatModel, classes: int) -> pool.Component:

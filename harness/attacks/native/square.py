@@ -54,9 +54,7 @@ class Square:
         query, iteration, label = state["query"], state["iteration"], state["label"]
         logits, _ = query_model(query, None)
         margins = margin(logits, label)
-        improved, best = (margins > state["best_margin"]).nonzero().flatten(), state["best"]
-        # In place: few queries are better, and `where` costs more than everything else.
-        best[improved], state["best_margin"][improved] = query[improved], margins[improved]
+        best = keep_better(state, margins)
         state["iteration"] = iteration + 1
         # Select each run's square for its current iteration.
         current = torch.arange(len(query), device=query.device), iteration.clamp_max(self.queries - 1)
@@ -69,8 +67,21 @@ class Square:
 
     def _sides(self, height: int, width: int) -> torch.Tensor:
         """Return the side of each query's square in pixels, int64 [queries]."""
-        share = self.share * 0.5 ** torch.bucketize(torch.arange(self.queries), torch.tensor(HALVINGS)).float()
-        return (share * height * width).sqrt().round().long().clamp(1, min(height, width) - 1)
+        return rounded_sides(self.share, self.queries, height, width).clamp(1, min(height, width) - 1)
+
+
+def keep_better(state: State, margins: torch.Tensor) -> torch.Tensor:
+    """Put the queries whose margin is larger than that of the best query so far in its place, and return the best queries."""
+    improved = (margins > state["best_margin"]).nonzero().flatten()
+    # In place: few queries are better, and `where` costs more than everything else.
+    state["best"][improved], state["best_margin"][improved] = state["query"][improved], margins[improved]
+    return state["best"]
+
+
+def rounded_sides(share: float, queries: int, height: int, width: int) -> torch.Tensor:
+    """Return the side of a square with the area of each query, in whole pixels, int64 [queries]; `share` is that of the first area."""
+    shares = share * 0.5 ** torch.bucketize(torch.arange(queries), torch.tensor(HALVINGS)).float()
+    return (shares * height * width).sqrt().round().long()
 
 
 def random_signs(uniform: torch.Tensor) -> torch.Tensor:

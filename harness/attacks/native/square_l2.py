@@ -13,7 +13,7 @@ import torch
 
 from harness.attacks.native.losses import margin
 from harness.attacks.native.pool import ModelQuery, State
-from harness.attacks.native.square import HALVINGS, random_signs
+from harness.attacks.native.square import keep_better, random_signs, rounded_sides
 
 # The start has this number of tiles per side, and more if they do not fill the image.
 TILES = 5
@@ -64,8 +64,7 @@ class SquareL2:
         query, iteration, label = state["query"], state["iteration"], state["label"]
         logits, _ = query_model(query, None)
         margins = margin(logits, label)
-        improved, best = (margins > state["best_margin"]).nonzero().flatten(), state["best"]
-        best[improved], state["best_margin"][improved] = query[improved], margins[improved]
+        best = keep_better(state, margins)
         state["iteration"] = iteration + 1
         current = torch.arange(len(query), device=query.device), iteration.clamp_max(self.queries - 1)
         top, left, losing_top, losing_left, side = state["squares"][current].unbind(1)
@@ -84,8 +83,7 @@ class SquareL2:
 
     def _sides(self, height: int, width: int) -> torch.Tensor:
         """Return the side of each query's squares in pixels, odd and at least 3 unless the image is smaller, int64 [queries]."""
-        share = self.share * 0.5 ** torch.bucketize(torch.arange(self.queries), torch.tensor(HALVINGS)).float()
-        sides = (share * height * width).sqrt().round().long().clamp_min(3)
+        sides = rounded_sides(self.share, self.queries, height, width).clamp_min(3)
         return (sides + 1 - sides % 2).clamp_max(min(height, width))
 
 

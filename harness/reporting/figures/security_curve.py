@@ -30,11 +30,11 @@ def figures(material: Material) -> Drawn:
     for keys, group in material.outcomes.groupby(["dataset", "norm", "radius"], sort=True):
         dataset, norm, radius = map(str, keys)
         by_model = {str(model): distances(part) for model, part in group.groupby("model")}
-        nearest = {model: found.min(axis=1) for model, found in by_model.items() if len(found)}
+        nearest = {model: sizes.min(axis=1) for model, sizes in by_model.items() if len(sizes)}
         summary = material.summary
         rows = summary[(summary[["dataset", "norm", "radius"]] == list(keys)).all(axis=1) & summary["model"].isin(nearest)]
         if len(rows) >= material.fewest_models:
-            attacks = sorted({str(name) for found in by_model.values() for name in found})
+            attacks = sorted({str(name) for sizes in by_model.values() for name in sizes})
             counts = " or ".join(map(str, sorted({len(values) for values in nearest.values()})))
             title = f"{dataset}, {norm}, n = {counts}; nearest example of {', '.join(attacks)}"
             yield file_name(f"security-curve_{dataset}_{norm.lower()}-{radius}"), security_curve(rows, nearest, title)
